@@ -1,0 +1,41 @@
+# Each target sets up what it needs: a virtual environment in .venv, made once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format benchmark clean
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "langchain-automix needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[local]'
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[local,prices,cookbook]' --group dev
+	@touch $@
+
+demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" for a first look in seconds)
+	$(BIN)/automix demo $(ARGS)
+
+test: lint ## tests, lint and types
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/ready-dev ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/ready-dev ## put the code in shape
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+benchmark: $(VENV)/ready-dev ## the figures of the README
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## forget the virtual environment
+	rm -rf $(VENV)

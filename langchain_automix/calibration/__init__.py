@@ -1,0 +1,1 @@
+"""From examples to a routing log: run the models, grade their answers."""

@@ -1,0 +1,1 @@
+"""The mathematics of the decision. Knows nothing of LangChain."""

@@ -1,0 +1,1 @@
+"""Deciders: Runnables from a `RoutingState` to a `Decision`."""

@@ -1,0 +1,52 @@
+"""`ThresholdRouter`: keep an answer if the check's confidence is high enough."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from typing_extensions import override
+
+from langchain_automix.routers.base import Router, ask, findings, keep, next_model
+from langchain_automix.types import Decision, RoutingState
+
+
+class ThresholdRouter(Router):
+    """Keep an answer whose confidence reaches a threshold, else ask the next model.
+
+    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it reads the
+    confidence as it is, and takes the benefit of a larger model for granted.
+
+    ??? example "Keep an answer that most verdicts accept"
+
+        ```python
+        from langchain_automix import RoutingState, ThresholdRouter, Verification
+
+        state = RoutingState.after(Verification(verdicts=(True, True, False)))
+        print(ThresholdRouter(threshold=0.5).invoke(state).action)  # answer
+        ```
+    """
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Least confidence, in [0, 1], at which an answer is kept."""
+
+    on_unknown: Literal["escalate", "answer"] = "escalate"
+    """What to do when the check found nothing to go by. Unknown is not a confidence of 0."""
+
+    @override
+    def _decide(self, state: RoutingState) -> Decision:
+        found = findings(state.current.verification)
+        later = next_model(state)
+        if later is None:
+            return keep(state, why=f"{found}, and there is no larger model to ask.")
+        verification = state.current.verification
+        confidence = None if verification is None else verification.confidence
+        if confidence is None:
+            choose = keep(state) if self.on_unknown == "answer" else ask(state, later)
+            why = f"{found}: unknown, which this router answers with {self.on_unknown!r}."
+            return choose.model_copy(update={"why": why})
+        if confidence >= self.threshold:
+            reaches = f"the confidence {confidence:.2f} reaches the threshold {self.threshold:.2f}"
+            return keep(state, why=f"{found}: {reaches}.")
+        misses = f"the confidence {confidence:.2f} is below the threshold {self.threshold:.2f}"
+        return ask(state, later, why=f"{found}: {misses}.")

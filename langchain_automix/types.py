@@ -1,0 +1,143 @@
+"""What travels between the stages of one query: small, immutable, JSON-ready.
+
+A query's way: input -> answer -> `Verification` -> `RoutingState` -> `Decision` -> keep,
+check more, or ask the next model.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from langchain_core.messages.ai import UsageMetadata
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+
+Verdict = bool | None
+"""One verdict of a check: True accepts the answer, False rejects it, None is invalid."""
+
+Action = Literal["answer", "verify", "escalate"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelCall(_Record):
+    """One request to a provider, as far as its bill goes."""
+
+    model: str | None = None
+    """Model name that the provider reported."""
+
+    provider: str | None = None
+    """Provider that LangChain reported, such as `openai`."""
+
+    usage: SkipValidation[UsageMetadata | None] = None
+    """Tokens of the whole request, all its samples together; None when not reported.
+    Not validated: providers add keys of their own."""
+
+
+class Verification(_Record):
+    """What a check of one answer found.
+
+    Either `verdicts` (a sampled check) or a `score` (a continuous one). A verification
+    with neither is an unknown, which is not the same as a rejection.
+    """
+
+    verdicts: tuple[Verdict, ...] = ()
+    """Verdicts in the order drawn."""
+
+    score: float | None = Field(default=None, ge=0, le=1)
+    """Confidence of a continuous check."""
+
+    replies: tuple[str, ...] = ()
+    """What the checking model wrote, one text a verdict."""
+
+    calls: tuple[ModelCall, ...] = ()
+    """Requests that the check cost."""
+
+    problem: str | None = None
+    """Why there is nothing to go by, for instance `the answer is empty`."""
+
+    @property
+    def accepts(self) -> int:
+        """Number of verdicts that accept the answer."""
+        return sum(verdict is True for verdict in self.verdicts)
+
+    @property
+    def rejects(self) -> int:
+        """Number of verdicts that reject the answer."""
+        return sum(verdict is False for verdict in self.verdicts)
+
+    @property
+    def invalid(self) -> int:
+        """Number of replies that hold no verdict."""
+        return sum(verdict is None for verdict in self.verdicts)
+
+    @property
+    def confidence(self) -> float | None:
+        """Share of accepts among the valid verdicts, or the score, in [0, 1]; None if unknown."""
+        valid = self.accepts + self.rejects
+        return self.accepts / valid if valid else self.score
+
+    def and_then(self, later: Verification) -> Verification:
+        """Return this verification with the findings of a later check of the same answer added."""
+        return Verification(
+            verdicts=self.verdicts + later.verdicts,
+            score=self.score if later.score is None else later.score,
+            replies=self.replies + later.replies,
+            calls=self.calls + later.calls,
+            problem=later.problem,
+        )
+
+
+class Visit(_Record):
+    """One model that has answered the query, and what its check found."""
+
+    model_index: int = Field(ge=0)
+    """Place of the model in the mix; 0 is the cheapest."""
+
+    verification: Verification | None = None
+    """Check of its answer; None if it was not checked."""
+
+
+class RoutingState(_Record):
+    """What is known about one query when the router is asked: its evidence so far."""
+
+    models: tuple[str, ...] = Field(default=("small", "large"), min_length=2)
+    """Names of the models, cheap to expensive."""
+
+    visits: tuple[Visit, ...] = ()
+    """Models that have answered, in the order asked."""
+
+    @classmethod
+    def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
+        """Return the state after the first model's answer was checked."""
+        visits = (Visit(model_index=0, verification=verification),)
+        return cls(visits=visits) if models is None else cls(models=models, visits=visits)
+
+    @property
+    def current(self) -> Visit:
+        """The latest answer; raises IndexError when there is none."""
+        return self.visits[-1]
+
+
+class Decision(_Record):
+    """What the router decided, and why."""
+
+    action: Action
+    """`answer`: keep an answer. `verify`: draw more verdicts. `escalate`: ask a later model."""
+
+    model_index: int = Field(ge=0)
+    """Whose answer is kept or checked, or which model is asked."""
+
+    samples: int | None = Field(default=None, ge=0)
+    """Verdicts to draw next. None: as many as the verifier draws by itself. After an
+    escalation, 0: keep that model's answer without a check."""
+
+    belief: dict[str, float] = Field(default_factory=dict)
+    """Expected quality of each model's answer, in [0, 1], given the evidence."""
+
+    values: dict[str, float] = Field(default_factory=dict)
+    """Expected utility (quality minus cost weight times cost still to pay) of each option."""
+
+    why: str = ""
+    """The reason, in one plain sentence."""
