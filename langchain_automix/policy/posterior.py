@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_automix._version import __version__
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.belief import (
     ScoreBelief,
     VerdictBelief,
@@ -24,7 +24,7 @@ from langchain_automix.policy.belief import (
     fit_scores,
     fit_verdicts,
 )
-from langchain_automix.policy.log import LoggedQuery, RoutingLog, first_problem, replacing
+from langchain_automix.policy.log import LoggedQuery, RoutingLog, replacing
 
 SCHEMA = "langchain-automix/policy"
 _PRIOR_SAMPLES = 8
