@@ -184,12 +184,10 @@ def opened(wanted: Wanted, console: Console) -> Iterator[Pair]:
     """Open both models, with a progress bar while weights are fetched and verified."""
     with contextlib.ExitStack() as stack:
         with view.downloads(console) as bars:
-            tasks: dict[str, Any] = {}
+            bar = bars.add_task("starting", total=None)
 
             def progress(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done, total=total)
+                bars.update(bar, description=what, completed=done, total=total)
 
             pair = stack.enter_context(open_pair(wanted, progress))
         yield pair

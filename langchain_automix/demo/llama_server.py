@@ -160,20 +160,6 @@ class LlamaServer:
                 f"its log ends with: {' | '.join(self._child.log()[-3:]) or '(nothing)'}"
             )
 
-    def count_tokens(self, text: str) -> int:
-        """How many tokens the model reads in `text`, special tokens not added.
-
-        Raises:
-            AutoMixError: The server does not run, or gives no sensible answer.
-        """
-        try:
-            return len(self._request("/tokenize", {"content": text})["tokens"])
-        except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-            self.check()
-            raise AutoMixError(
-                f"The model server {self.name!r} could not count tokens: {error}."
-            ) from error
-
     def __enter__(self) -> Self:
         """Start the server."""
         return self.start()
@@ -226,7 +212,7 @@ class LlamaServer:
 
     def _healthy(self) -> bool:
         try:
-            return bool(self._request("/health")["status"] == "ok")
+            return bool(_request(self._running() + "/health", self._api_key)["status"] == "ok")
         except (OSError, HTTPException, ValueError):  # not listening yet, or 503 while it loads
             return False
 
@@ -236,17 +222,31 @@ class LlamaServer:
             raise AutoMixError(f"The model server {self.name!r} is not ready yet.")
         return self._child.address
 
-    def _request(self, route: str, body: dict[str, str] | None = None) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - http://127.0.0.1, from our own child
-            self._running() + route,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={
-                "Authorization": f"Bearer {self._api_key}",
-                "Content-Type": "application/json",
-            },
-        )
-        with _OPENER.open(request, timeout=_REPLY_SECONDS) as response:
-            return json.load(response)
+
+def count_tokens(base_url: str, api_key: str, name: str, text: str) -> int:
+    """Count the tokens that a llama.cpp server's model reads in a text, special ones left out.
+
+    The usage that the server reports for a request with several replies counts one of them.
+
+    Args:
+        base_url: Address of the server, `/v1` included.
+        api_key: Its key.
+        name: Name of the model.
+        text: What to count.
+    """
+    url = base_url.removesuffix("/v1") + "/tokenize"
+    tokens: list[Any] = _request(url, api_key, {"content": text, "model": name})["tokens"]
+    return len(tokens)
+
+
+def _request(url: str, api_key: str, body: dict[str, str] | None = None) -> Any:
+    request = urllib.request.Request(  # noqa: S310 - http://127.0.0.1, from our own child
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
+    )
+    with _OPENER.open(request, timeout=_REPLY_SECONDS) as response:
+        return json.load(response)
 
 
 @dataclass

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from langchain_automix.demo.llama_server import LlamaServer
+from langchain_automix.demo.llama_server import LlamaServer, count_tokens
 from langchain_automix.demo.recording import Recorder, Recording, Replay
 from langchain_automix.demo.weights import KNOWN, Progress, fetch
 from langchain_automix.errors import AutoMixError
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
 ANSWER_TOKENS = 48
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
     Raises:
         AutoMixError: A model cannot be had; says why and what to do.
     """
+    if wanted.small == wanted.large:
+        raise AutoMixError(f"A mix needs two different models; both are {wanted.small!r}.")
     sources = [_source(spec, wanted, progress) for spec in (wanted.small, wanted.large)]
     if wanted.port and wanted.port + 1 > _LAST_PORT:
         raise AutoMixError(f"--port {wanted.port} leaves no port for the second server.")
@@ -166,6 +166,8 @@ def _local(
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Model:
+    # A proxy from the environment has no business between this process and its own servers.
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
@@ -180,7 +182,7 @@ def _local(
         timeout=300,
         max_retries=0,
     )
-    return Model(name, chat, check, lambda text: _count_tokens(base_url, api_key, name, text))
+    return Model(name, chat, check, lambda text: count_tokens(base_url, api_key, name, text))
 
 
 def _hosted(spec: str, seed: int) -> Model:
@@ -203,14 +205,3 @@ def _missing(package: str, extra: str) -> AutoMixError:
     return AutoMixError(
         f"{package} is not installed: pip install 'langchain-automix[{extra}]' brings it."
     )
-
-
-def _count_tokens(base_url: str, api_key: str, name: str, text: str) -> int:
-    """Count a text's tokens by llama.cpp's own route; its usage counts one of n replies only."""
-    body = json.dumps({"content": text, "model": name}).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {api_key}"}
-    url = base_url.removesuffix("/v1") + "/tokenize"
-    request = urllib.request.Request(url, body, headers)  # noqa: S310  (our own server)
-    with _OPENER.open(request, timeout=30) as reply:
-        tokens: list[Any] = json.load(reply)["tokens"]
-    return len(tokens)

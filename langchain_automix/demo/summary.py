@@ -51,8 +51,8 @@ class Mixed:
         """Whether mixing paid, in words."""
         gain = self.accuracy - self.random_mix
         if abs(gain) <= self.error:
-            return "cannot tell: the difference is within its standard error"
-        return "it paid" if gain > 0 else "it did not pay"
+            return "too close to tell"
+        return "yes" if gain > 0 else "no"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from langchain_automix.demo.run import OUTPUT_PRICE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -100,7 +102,7 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
     """Print the figures of a run, and what they say."""
     console.rule(f"[bold]What {found.questions} routed questions showed", align="left", style="dim")
     console.print(_ways(found))
-    error = (found.ways[0].accuracy * (1 - found.ways[0].accuracy) / found.questions) ** 0.5
+    error = 0.5 / found.questions**0.5
     total = sum(found.seconds_by_stage.values()) or 1.0
     stages = ", ".join(
         f"{stage} {seconds / total:.0%}" for stage, seconds in found.seconds_by_stage.items()
@@ -118,12 +120,14 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
         f"{found.invalid_verdicts:.0%} of them invalid; AUROC of the confidence "
         f"{_number(found.confidence_auroc)} (0.5 is chance).",
         f"Time: {stages}.",
-        f"With {found.questions} questions an accuracy is known to about ±{error:.2f}.",
+        f"With {found.questions} questions an accuracy is known to ±{error:.2f} at the most.",
     ]
     for line in lines:
         console.print(f"  {line}", highlight=False)
     console.print()
     console.print(_mixed(found))
+    note = "* of always asking the large model; what-if prices count tokens, one written as "
+    console.print(f"  {note}{OUTPUT_PRICE} read", style="dim", highlight=False)
     for line in in_words(found.mixed):
         console.print(f"  {line}", highlight=False)
 
@@ -133,12 +137,16 @@ def in_words(mixed: Sequence[Mixed]) -> list[str]:
     measured = next((m for m in mixed if m.price_ratio is None), None)
     if measured is None:
         return ["The large model took no longer than the small one: there is nothing to save."]
+    answer = {"yes": "Yes", "no": "No"}.get(measured.verdict, "Too close to tell")
     text = (
-        f"Did mixing pay in measured seconds? {measured.verdict.capitalize()}: AutoMix takes "
-        f"{measured.cost:.2f} times the seconds of always asking the large model"
+        f"Did mixing pay at the measured cost? {answer}: routed for seconds, AutoMix takes "
+        f"{measured.cost:.1f} times as long as always asking the large model"
     )
     if measured.cost >= 1:
-        return [f"{text}, so asking it always is the cheaper way on this machine."]
+        return [
+            f"{text}, for an accuracy of {measured.accuracy:.2f}: the check costs more time "
+            "than it can save here."
+        ]
     return [f"{text}, for an accuracy of {measured.accuracy:.2f}."]
 
 
@@ -159,17 +167,17 @@ def _mixed(found: Summary) -> Table:
         box=None,
         pad_edge=False,
         padding=(0, 2),
-        title="Does mixing pay? The router fitted anew for each price, replayed on these answers",
+        title="Does mixing pay? Refitted for each price, replayed on these answers",
         title_justify="left",
         title_style="bold",
     )
     headers: tuple[Any, ...] = (
-        ("  large : small", "left"),
+        ("  price of large", "left"),
         ("asks large", "right"),
-        ("cost of always large", "right"),
+        ("cost*", "right"),
         ("accuracy", "right"),
         ("random mix", "right"),
-        ("verdict", "left"),
+        ("paid?", "left"),
     )
     for name, justify in headers:
         table.add_column(name, justify=justify, header_style="dim")
