@@ -302,7 +302,7 @@ class TestRefused:
     def test_a_router_that_makes_no_sense(
         self, server: OpenAIServer, decision: Any, message: str
     ) -> None:
-        verifier = RunnableLambda(lambda _: Verification(score=0.5))
+        verifier: Any = RunnableLambda(lambda _: Verification(score=0.5))
         with pytest.raises(AutoMixError, match=message):
             mix(server, router=RunnableLambda(lambda _: decision), verifier=verifier).invoke("Q?")
 

@@ -26,6 +26,10 @@ ASKED: Any = {
 }
 
 
+def asked(**changes: Any) -> Any:
+    return {**ASKED, **changes}
+
+
 class TestSampling:
     def test_eight_verdicts_with_n_cost_one_prompt(self, server: OpenAIServer) -> None:
         server.script = answering(verdicts="aaarrria")
@@ -128,14 +132,14 @@ class TestSampling:
         )
         verifier = SelfVerifier(model=server.model("small"))
         answers = ["Turku", "Helsinki", "Turku", "Helsinki"]
-        found = verifier.batch([{**ASKED, "answer": answer} for answer in answers])
+        found = verifier.batch([asked(answer=answer) for answer in answers])
         assert [verification.confidence for verification in found] == [1, 0, 1, 0]
 
 
 class TestInput:
     def test_what_the_model_reads(self, server: OpenAIServer) -> None:
         documents = [Document("Built in Turku."), Document("Sailed to Mariehamn.")]
-        SelfVerifier(model=server.model("small")).invoke({**ASKED, "context": documents})
+        SelfVerifier(model=server.model("small")).invoke(asked(context=documents))
         last = server.requests[0]["messages"][-1]["content"]
         assert "Context: Built in Turku.\n\nSailed to Mariehamn." in last
         assert "Question: Where was the Halcyon built?" in last
@@ -162,7 +166,7 @@ class TestInput:
     def test_tool_calls_are_shown(self, server: OpenAIServer) -> None:
         call: Any = {"name": "look_up", "args": {"ship": "Halcyon"}, "id": "1", "type": "tool_call"}
         SelfVerifier(model=server.model("small")).invoke(
-            {**ASKED, "answer": AIMessage("", tool_calls=[call])}
+            asked(answer=AIMessage("", tool_calls=[call]))
         )
         assert (
             '[calls look_up with {"ship": "Halcyon"}]'
@@ -170,14 +174,14 @@ class TestInput:
         )
 
     def test_an_empty_answer_is_unknown_and_costs_nothing(self, server: OpenAIServer) -> None:
-        verification = SelfVerifier(model=server.model("small")).invoke({**ASKED, "answer": " \n"})
+        verification = SelfVerifier(model=server.model("small")).invoke(asked(answer=" \n"))
         assert verification == Verification(problem="the answer is empty")
         assert verification.confidence is None
         assert not server.requests
 
     def test_an_empty_question_is_an_error(self, server: OpenAIServer) -> None:
         with pytest.raises(AutoMixError, match="question is empty"):
-            SelfVerifier(model=server.model("small")).invoke({**ASKED, "question": " "})
+            SelfVerifier(model=server.model("small")).invoke(asked(question=" "))
 
     def test_no_model_is_an_error(self) -> None:
         with pytest.raises(AutoMixError, match="no model to check with"):
@@ -189,13 +193,13 @@ class TestInput:
             SelfVerifier(samples=samples)
 
     def test_other_numbers_of_samples_a_call(self, server: OpenAIServer) -> None:
-        SelfVerifier(model=server.model("small")).invoke({**ASKED, "samples": 3})
+        SelfVerifier(model=server.model("small")).invoke(asked(samples=3))
         assert server.requests[0]["n"] == 3
 
     def test_the_context_is_shortened_and_nothing_else(self, server: OpenAIServer) -> None:
         filler = "A sentence about something else altogether that fills the page. " * 300
-        asked = {**ASKED, "context": f"{filler}The Halcyon was built in Turku. {filler}"}
-        SelfVerifier(model=server.model("small"), max_input_tokens=1200).invoke(asked)
+        long = asked(context=f"{filler}The Halcyon was built in Turku. {filler}")
+        SelfVerifier(model=server.model("small"), max_input_tokens=1200).invoke(long)
         last = server.requests[0]["messages"][-1]["content"]
         assert "The Halcyon was built in Turku." in last
         assert "[...]" in last
