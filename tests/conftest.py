@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from langsmith import tracing_context
@@ -13,10 +14,13 @@ from tests.openai_server import OpenAIServer
 
 
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
+    # No test may fetch weights by accident: no index, and an empty cache.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("AUTOMIX_CACHE", str(tmp_path / "cache"))
     pomdp._say_uncalibrated.cache_clear()
     with tracing_context(enabled=False):
         yield

@@ -89,6 +89,9 @@ class OpenAIServer:
         )
 
     def _answer(self, handler: http.server.BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        if handler.path.endswith("/tokenize"):  # llama.cpp's own route
+            self._send(handler, 200, {"tokens": body["content"].split()})
+            return
         with self._lock:
             self.requests.append(body)
             self._at_once += 1
@@ -99,6 +102,10 @@ class OpenAIServer:
             replies = self.script(asked)
             status, out = self._response(body, replies)
             self._at_once -= 1
+        self._send(handler, status, out)
+
+    @staticmethod
+    def _send(handler: http.server.BaseHTTPRequestHandler, status: int, out: Any) -> None:
         text = json.dumps(out).encode()
         handler.send_response(status)
         handler.send_header("Content-Type", "application/json")

@@ -241,7 +241,7 @@ class TestLife:
 PARENT = """
 import sys, time
 from pathlib import Path
-from langchain_automix.demo.llama_server import LlamaServer, count_tokens
+from langchain_automix.demo.llama_server import LlamaServer
 server = LlamaServer(Path(sys.argv[1]), name="small", slots=1)
 def hold():
     print(server.base_url, flush=True)
@@ -300,6 +300,6 @@ class TestNoServerOutlivesItsParent:
             assert not listens(port)
 
     def test_parent_that_forgets_to_stop_it(self, model: Path) -> None:
-        with parent(model, 0, "start") as (process, port):
+        with parent(model, 3, "start") as (process, port):
             assert process.wait(20) == 0
             assert not listens(port)

@@ -76,11 +76,12 @@ class DemoCommand:
                 f"--questions {options.questions} are more than the {len(questions)} in "
                 f"{options.data.name}."
             )
-        self.console.print(
-            "[bold]AutoMix[/] on two real models: the small one answers and checks itself, the "
-            "router decides, the large one is asked only where that seems worth it."
-        )
         with opened(options.wanted, self.console) as pair:
+            self.console.print(
+                f"[bold]AutoMix[/]: {pair.small.name} answers and checks itself, the router "
+                f"decides, {pair.large.name} is asked only where that seems worth it.",
+                highlight=False,
+            )
             deadline = None
             if options.questions is None:
                 deadline = time.perf_counter() + options.minutes * 60

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
 ANSWER_TOKENS = 48
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -83,38 +84,31 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
     Raises:
         AutoMixError: A model cannot be had; says why and what to do.
     """
+    specs = (wanted.small, wanted.large)
     if wanted.small == wanted.large:
         raise AutoMixError(f"A mix needs two different models; both are {wanted.small!r}.")
-    sources = [_source(spec, wanted, progress) for spec in (wanted.small, wanted.large)]
-    if wanted.port and wanted.port + 1 > _LAST_PORT:
+    if wanted.port >= _LAST_PORT:
         raise AutoMixError(f"--port {wanted.port} leaves no port for the second server.")
+    # What fails at once comes before the download.
+    hosted = {spec: _hosted(spec, wanted.seed) for spec in specs if not _is_local(spec)}
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                LlamaServer(
-                    path,
-                    name=name,
-                    port=wanted.port + i if wanted.port else 0,
-                    slots=wanted.samples + 1 if i == 0 else 1,
-                    context_tokens=CONTEXT_TOKENS,
-                )
-            )
-            if path is not None
-            else None
-            for i, (name, path) in enumerate(sources)
-        ]
+        servers = {
+            spec: stack.enter_context(_server(spec, wanted, progress))
+            for spec in specs
+            if spec not in hosted
+        }
         recorder = _recorder(servers, stack) if wanted.record else None
         small, large = (
-            _hosted(name, wanted.seed)
-            if server is None
+            hosted[spec]
+            if spec in hosted
             else _local(
-                name,
-                recorder.base_url if recorder else server.base_url,
-                server.api_key,
+                servers[spec].name,
+                recorder.base_url if recorder else servers[spec].base_url,
+                servers[spec].api_key,
                 wanted.seed,
-                check=server.check,
+                check=servers[spec].check,
             )
-            for (name, _), server in zip(sources, servers, strict=True)
+            for spec in specs
         )
         yield Pair(small, large, recorder=recorder)
 
@@ -131,31 +125,63 @@ def open_replay(recording: Recording) -> Iterator[Pair]:
         yield Pair(small, large, clock=server.clock, is_replay=True)
 
 
-_LAST_PORT = 65_535
+@contextlib.contextmanager
+def open_recorded(path: Path) -> Iterator[Pair]:
+    """Open both local models for a notebook: from its recording, or for real.
+
+    With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
+    recorded anew; without it, the recorded calls are served.
+
+    Args:
+        path: The recording.
+
+    Raises:
+        AutoMixError: There is no such recording, or a model cannot be had.
+    """
+    if not os.environ.get("AUTOMIX_LIVE"):
+        with open_replay(Recording.read(path)) as pair:
+            yield pair
+        return
+    wanted = Wanted(record=True)
+    with open_pair(wanted) as pair:
+        yield pair
+        about = {"small": pair.small.name, "large": pair.large.name, "seed": wanted.seed}
+        if pair.recorder is not None:
+            pair.recorder.recording(about).write(path)
 
 
-def _source(spec: str, wanted: Wanted, progress: Progress | None) -> tuple[str, Path | None]:
-    """Return a model's name, and its weights if it runs here."""
-    if spec in KNOWN:
-        return spec, fetch(KNOWN[spec], folder=wanted.weights, progress=progress)
-    if spec.endswith(".gguf"):
-        path = Path(spec).expanduser()
-        pinned = next((w for w in KNOWN.values() if w.filename == path.name), None)
-        if pinned is not None:
-            path = fetch(pinned, folder=path, progress=progress)
-        return path.stem, path
+def _is_local(spec: str) -> bool:
+    if spec in KNOWN or spec.endswith(".gguf"):
+        return True
     if ":" in spec:
-        return spec, None
+        return False
     raise AutoMixError(
         f"There is no model {spec!r}: give a name ({', '.join(KNOWN)}), a .gguf file, or a "
         "provider:model such as openai:gpt-5.4-mini or ollama:llama3.2."
     )
 
 
-def _recorder(servers: list[LlamaServer | None], stack: contextlib.ExitStack) -> Recorder:
-    upstream = {s.name: (s.base_url, s.api_key) for s in servers if s is not None}
-    if len(upstream) < len(servers):
-        raise AutoMixError("Only local models can be recorded, two different ones.")
+def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer:
+    is_small = spec == wanted.small
+    path = Path(spec).expanduser()
+    pinned = KNOWN.get(spec) or next((w for w in KNOWN.values() if w.filename == path.name), None)
+    if pinned is not None:
+        folder = wanted.weights if spec in KNOWN else path
+        path = fetch(pinned, folder=folder, progress=progress)
+    return LlamaServer(
+        path,
+        name=spec if spec in KNOWN else path.stem,
+        port=wanted.port and wanted.port + (not is_small),
+        # One slot more than a check fills, so that the answers' prompts stay in one.
+        slots=wanted.samples + 1 if is_small else 1,
+        context_tokens=CONTEXT_TOKENS,
+    )
+
+
+def _recorder(servers: dict[str, LlamaServer], stack: contextlib.ExitStack) -> Recorder:
+    upstream = {server.name: (server.base_url, server.api_key) for server in servers.values()}
+    if len(upstream) != 2:  # noqa: PLR2004
+        raise AutoMixError("Only two local models, of different names, can be recorded.")
     return stack.enter_context(Recorder(upstream))
 
 

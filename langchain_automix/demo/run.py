@@ -181,14 +181,17 @@ class Demo:
 
     def measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
         """Take one question through the mix, and ask the large model too if the mix did not."""
-        meter = Meter(self.pair)
         try:
-            kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
-            if "escalate" not in meter.replies:
-                chain = PROMPT | self.pair.large.chat.with_config(run_name="escalate")
-                chain.invoke(question.model_dump(), {"callbacks": [meter]})
+            return self._measure(question, mix, half)
         except Exception as error:
             raise self.pair.explain(error) from error
+
+    def _measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
+        meter = Meter(self.pair)
+        kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
+        if "escalate" not in meter.replies:
+            chain = PROMPT | self.pair.large.chat.with_config(run_name="escalate")
+            chain.invoke(question.model_dump(), {"callbacks": [meter]})
         return Row(
             question=question,
             half=half,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import set_cell_size
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from langchain_automix.demo.run import Row
     from langchain_automix.demo.summary import Mixed, Summary
 
+_INDENT = (0, 0, 0, 2)
 _COLUMNS = (("question", 27), ("small answers", 15), ("check", 5), ("", 8), ("kept answer", 15))
 
 
@@ -40,6 +42,7 @@ def downloads(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -53,6 +56,7 @@ def questions(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -123,13 +127,13 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
         f"With {found.questions} questions an accuracy is known to ±{error:.2f} at the most.",
     ]
     for line in lines:
-        console.print(f"  {line}", highlight=False)
+        console.print(Padding(line, _INDENT), highlight=False)
     console.print()
     console.print(_mixed(found))
     note = "* of always asking the large model; what-if prices count tokens, one written as "
-    console.print(f"  {note}{OUTPUT_PRICE} read", style="dim", highlight=False)
+    console.print(Padding(f"{note}{OUTPUT_PRICE} read", _INDENT), style="dim", highlight=False)
     for line in in_words(found.mixed):
-        console.print(f"  {line}", highlight=False)
+        console.print(Padding(line, _INDENT), highlight=False)
 
 
 def in_words(mixed: Sequence[Mixed]) -> list[str]:
@@ -151,7 +155,7 @@ def in_words(mixed: Sequence[Mixed]) -> list[str]:
 
 
 def _ways(found: Summary) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("", "accuracy", "seconds a question", "small tokens", "large tokens"):
         table.add_column(name, justify="right" if name else "left", header_style="dim")
     for way in found.ways:
@@ -166,13 +170,13 @@ def _mixed(found: Summary) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
-        padding=(0, 2),
+        padding=(0, 1),
         title="Does mixing pay? Refitted for each price, replayed on these answers",
         title_justify="left",
         title_style="bold",
     )
     headers: tuple[Any, ...] = (
-        ("  price of large", "left"),
+        ("  large price", "left"),
         ("asks large", "right"),
         ("cost*", "right"),
         ("accuracy", "right"),
@@ -183,9 +187,7 @@ def _mixed(found: Summary) -> Table:
         table.add_column(name, justify=justify, header_style="dim")
     for mixed in found.mixed:
         what = (
-            "  measured seconds"
-            if mixed.price_ratio is None
-            else f"  what if {mixed.price_ratio:g} : 1"
+            "  as measured" if mixed.price_ratio is None else f"  what if {mixed.price_ratio:g}:1"
         )
         table.add_row(
             what,

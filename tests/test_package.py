@@ -1,0 +1,59 @@
+"""The package as a whole: what importing it costs, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import langchain_automix
+
+EXPECTED = [
+    "AutoMixError",
+    "AutoMixRunnable",
+    "Decision",
+    "POMDPRouter",
+    "RoutingLog",
+    "RoutingState",
+    "SelfVerifier",
+    "ThresholdRouter",
+    "UncalibratedWarning",
+    "Verification",
+    "Visit",
+    "__version__",
+]
+
+
+def test_the_public_names() -> None:
+    assert langchain_automix.__all__ == EXPECTED == sorted(EXPECTED)
+    assert dir(langchain_automix) == EXPECTED
+    for name in EXPECTED:
+        assert getattr(langchain_automix, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = langchain_automix.Nothing
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    for name in EXPECTED[:-1]:
+        assert getattr(langchain_automix, name).__doc__
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert version("langchain-automix") == langchain_automix.__version__
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import langchain_automix",
+        "from langchain_automix import *",
+        "from langchain_automix import POMDPRouter; POMDPRouter().policy.expected_quality(3, 5)",
+    ],
+)
+def test_importing_loads_neither_numpy_nor_a_provider(code: str) -> None:
+    unwanted = ("numpy", "matplotlib", "openai", "langchain_openai", "langchain_anthropic", "typer")
+    check = f"import sys; {code}; print([m for m in {unwanted} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
