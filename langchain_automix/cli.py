@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ValidationError
 
@@ -78,6 +78,7 @@ def version(
 
 @app.command()
 def demo(
+    context: typer.Context,
     small: Small = None,
     large: Large = None,
     questions: Annotated[
@@ -119,6 +120,8 @@ def demo(
     from langchain_automix.demo.command import DemoCommand, DemoOptions  # noqa: PLC0415
     from langchain_automix.demo.questions import SHIPPED  # noqa: PLC0415
 
+    if replay:
+        _only_for_live_runs(context)
     command = DemoCommand(
         DemoOptions(
             wanted=_wanted(small, large, weights, port, seed, samples, record=record is not None),
@@ -160,7 +163,7 @@ def ask(
     """Answer one question, and say how it was decided."""
     from langchain_automix.demo.command import ask_once  # noqa: PLC0415
 
-    wanted = _wanted(small, large, weights, port, seed, samples)
+    wanted = _wanted(small, large, weights, port, seed, samples, answer_tokens=512)
     found = ask_once(question, context, wanted, policy, Console(stderr=True))
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -177,8 +180,7 @@ def _wanted(
     port: int,
     seed: int,
     samples: int,
-    *,
-    record: bool = False,
+    **more: Any,
 ) -> Wanted:
     from langchain_automix.demo.models import LARGE, SMALL, Wanted  # noqa: PLC0415
 
@@ -189,8 +191,17 @@ def _wanted(
         port=port,
         seed=seed,
         samples=samples,
-        record=record,
+        **more,
     )
+
+
+def _only_for_live_runs(context: typer.Context) -> None:
+    """Refuse options that a replay would leave without effect."""
+    live = ("small", "large", "data", "samples", "seed", "minutes", "record", "weights", "port")
+    for name in live:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise AutoMixError(f"--{name} does nothing in a replay: leave it out, or --replay.")
 
 
 def _ratio(text: str) -> float | None:

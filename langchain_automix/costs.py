@@ -40,6 +40,8 @@ def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | 
 def _call_cost(call: ModelCall) -> Decimal | None:
     if call.usage is None:
         return None
+    if call.usage.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
+        return Decimal(0)
     read = call.usage.get("input_token_details") or {}
     written = call.usage.get("output_token_details") or {}
     tokens = {

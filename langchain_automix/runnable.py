@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
+from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
@@ -21,7 +23,7 @@ from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification, Visit
 from langchain_automix.verifiers.base import VerifierInput, verifier_for
 from langchain_automix.verifiers.sampling import chat_model_of, model_call
-from langchain_automix.verifiers.self_verifier import SelfVerifier, answer_text
+from langchain_automix.verifiers.self_verifier import SelfVerifier, answer_text, context_text
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -208,10 +210,13 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         question = _text(input[self.question_key])
         if not question.strip():
             raise AutoMixError(f"The question is empty (key {self.question_key!r} of the input).")
-        [prompted] = yield [Call(self.prompt, input)]
         asked: VerifierInput = {"answer": "", "question": question}
-        if input.get(self.context_key) is not None:
-            asked["context"] = input[self.context_key]
+        if (context := input.get(self.context_key)) is not None:
+            asked["context"] = context
+            if isinstance(self.prompt, BasePromptTemplate):
+                # A template can only print documents as they are, with their metadata.
+                input = {**input, self.context_key: context_text(context)}
+        [prompted] = yield [Call(self.prompt, input)]
         return _Way(prompted, asked)
 
     def _ask(self, way: _Way, index: int, kwargs: Mapping[str, Any]) -> Flow[None]:
@@ -246,6 +251,8 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
             request: VerifierInput = {**way.asked, "answer": way.answers[index]}
             if decision.samples is not None:
                 request["samples"] = decision.samples
+            if (earlier := way.visits[index].verification) is not None:
+                request["drawn"] = len(earlier.verdicts)
             verifier = verifier_for(self.verifier, self.models[index])
             [found] = yield [Call(verifier, request, tags=["automix:verify", _NOT_FOR_USERS])]
         before = way.visits[index].verification
@@ -305,10 +312,9 @@ def _messages(input: Any) -> list[BaseMessage]:
         messages = [HumanMessage(input)]
     else:
         messages = convert_to_messages(input)
-    if not any(
-        message.content.strip() if isinstance(message.content, str) else message.content
-        for message in messages
-    ):
+    asked = [message.content for message in messages if isinstance(message, HumanMessage)]
+    last = asked[-1] if asked else ""
+    if isinstance(last, str) and not last.strip():
         raise AutoMixError("The question is empty: there is nothing to answer.")
     return messages
 
@@ -324,7 +330,8 @@ def _identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     chat_model = chat_model_of(model)
     if chat_model is None:
         return None, None
-    params = chat_model._get_ls_params()  # noqa: SLF001  (the only place where both stand)
+    kwargs = model.kwargs if isinstance(model, RunnableBindingBase) else {}
+    params = chat_model._get_ls_params(**kwargs)  # noqa: SLF001  (only there both stand)
     return params.get("ls_model_name"), params.get("ls_provider")
 
 

@@ -10,6 +10,7 @@ import pytest
 from langsmith import tracing_context
 
 from langchain_automix.routers import pomdp
+from langchain_automix.verifiers import sampling
 from tests.openai_server import OpenAIServer
 
 
@@ -22,6 +23,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("AUTOMIX_CACHE", str(tmp_path / "cache"))
     pomdp._say_uncalibrated.cache_clear()
+    sampling._say_used_as_it_is.cache_clear()
     with tracing_context(enabled=False):
         yield
 

@@ -144,6 +144,15 @@ class TestBadInput:
         assert "q.jsonl, line 1, field context" in message
         assert "more than the 80" in self.fails(run, "demo", "--questions", 81)
 
+    @pytest.mark.parametrize("option", [("--seed", 3), ("--small", "openai:a"), ("--samples", 4)])
+    def test_options_that_a_replay_has_no_use_for(self, run: Any, option: Any) -> None:
+        message = self.fails(run, "demo", "--replay", *option)
+        assert f"{option[0]} does nothing in a replay" in message
+
+    def test_an_output_that_cannot_be_written(self, run: Any, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "none" / "log.jsonl"):
+            assert "cannot be written" in self.fails(run, "demo", "--replay", "--log", path)
+
     @pytest.mark.parametrize("ratio", ["1", "nan", "inf", "cheap", "-2"])
     def test_a_price_ratio_that_is_none(self, run: Any, ratio: str) -> None:
         assert "--price-ratio" in self.fails(run, "demo", f"--price-ratio={ratio}")

@@ -142,7 +142,12 @@ class TestSummary:
 
     def test_nothing_routed_yet(self, pair: Pair) -> None:
         rows = list(Demo(pair).run(questions(10)))
-        assert summarise(rows[:4], pair, 17) is None
+        assert summarise([], pair, 17) is None
+        found = summarise(rows[:4], pair, 17)
+        assert found is not None
+        assert [way.name for way in found.ways] == ["always small", "always large"]
+        assert found.ways[0].accuracy == 0.75
+        assert (found.escalation_rate, found.mixed) == (None, ())
 
     def test_the_log_holds_the_run(self, pair: Pair) -> None:
         rows = list(Demo(pair).run(questions(4)))
@@ -189,7 +194,8 @@ class TestCommand:
         server.script = knowing({0, 1, 2})
         data = self.write(tmp_path / "questions.jsonl", 40)
         found, _ = self.run(monkeypatch, server, self.options(data=data, minutes=0.0001))
-        assert len(found["rows"]) < 8
+        assert 2 <= len(found["rows"]) < 8
+        assert found["summary"]["questions"] >= 1
 
     def test_ctrl_c_sums_up_what_was_done(
         self, monkeypatch: Any, server: OpenAIServer, tmp_path: Path
@@ -289,6 +295,18 @@ class TestShipped:
 
     def test_the_shipped_file_is_the_default(self) -> None:
         assert DemoOptions().data == SHIPPED
+
+    def test_the_recording_replays(self) -> None:
+        """The prompts are the recorded ones, and the run ends on real answers of real models."""
+        console = Console(record=True, width=80)
+        found = DemoCommand(DemoOptions(replay=True, questions=10), console).run()
+        assert found["about"]["replay"]
+        assert len(found["rows"]) == 10
+        assert found["summary"]["verification_samples"] == 8.0
+        assert console.export_text().startswith("This is a replay")
+        verdicts = [verdict for row in found["rows"] for verdict in row["check"]["verdicts"]]
+        assert {True, False} <= set(verdicts)
+        assert all(row["check"]["seconds"] > 1 for row in found["rows"])
 
 
 class TestGrading:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -108,6 +110,7 @@ class TestChains:
         assert "Context: The Halcyon was built in Turku.\n" in read
         assert "Question: Where was she built?\n" in read
         assert "Read:" not in read, "the verifier gets question and context as such"
+        assert asked["messages"][0]["content"].startswith("Read: The Halcyon was built in Turku.\n")
 
     def test_other_keys(self, server: OpenAIServer) -> None:
         prompt = ChatPromptTemplate.from_template("{papers} {ask}")
@@ -153,6 +156,27 @@ class TestParts:
         verifier = SelfVerifier(samples=2).with_retry().with_config(tags=["mine"])
         mix(server, verifier=verifier).invoke("Where?")
         assert [(body["model"], body["n"]) for body in server.checks] == [("small", 2)]
+
+    def test_a_verifier_with_fallbacks_still_checks(self, server: OpenAIServer) -> None:
+        own: Any = RunnableLambda(lambda _: Verification(problem="the check failed"))
+        mix(server, verifier=SelfVerifier().with_fallbacks([own])).invoke("Where?")
+        assert [body["model"] for body in server.checks] == ["small"]
+        server.script = lambda body: 500 if is_check(body) else ["large says"]
+        message = mix(server, verifier=SelfVerifier().with_fallbacks([own])).invoke("Where?")
+        assert record_of(message)["why"].startswith("The check failed: unknown")
+
+    def test_names_through_fallbacks_and_bindings(self, server: OpenAIServer) -> None:
+        first = server.model("small").with_fallbacks([server.model("third")])
+        found = AutoMixRunnable.from_models(first, server.model("large").bind(model="huge"))
+        assert found.model_names == ("small", "huge")
+
+    def test_an_answer_from_the_cache_costs_nothing(self, server: OpenAIServer) -> None:
+        pytest.importorskip("genai_prices")
+        cached = [server.model(n, cache=InMemoryCache()) for n in ("gpt-5.4-mini", "gpt-5.5")]
+        server.script = lambda body: answering()(body) if is_check(body) else ["words here"]
+        asked = AutoMixRunnable.from_models(*cached, router=ThresholdRouter())
+        first, second = (record_of(asked.invoke("Where?"))["cost"] for _ in range(2))
+        assert float(second.split()[0]) < float(first.split()[0])
 
     def test_a_verifier_and_a_router_of_the_users_own(self, server: OpenAIServer) -> None:
         def short_enough(asked: Any) -> Verification:
@@ -269,7 +293,9 @@ class TestRefused:
     def test_unknown_prices_are_in_any_order(self, server: OpenAIServer) -> None:
         AutoMixRunnable.from_models(server.model("large"), server.model("small"))
 
-    @pytest.mark.parametrize("question", ["", "  \n", []])
+    @pytest.mark.parametrize(
+        "question", ["", "  \n", [], [("system", "Be brief."), ("human", " ")]]
+    )
     def test_an_empty_question(self, server: OpenAIServer, question: Any) -> None:
         with pytest.raises(AutoMixError, match="question is empty"):
             mix(server).invoke(question)
@@ -327,4 +353,5 @@ class TestRefused:
         verifier = SelfVerifier(sampling="parallel")
         with pytest.raises(Exception, match="scripted"):
             await mix(server, verifier=verifier).ainvoke("Where?", {"max_concurrency": 2})
+        await asyncio.sleep(0.3)
         assert len(server.checks) <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from langchain_core.documents import Document
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_automix import AutoMixError, SelfVerifier, Verification
 from langchain_automix.verifiers.fitting import shorten
-from langchain_automix.verifiers.prompts import EXAMPLES, check_messages, parse_verdict
+from langchain_automix.verifiers.prompts import EXAMPLES, Asked, check_messages, parse_verdict
 from tests.openai_server import ACCEPT, REJECT, OpenAIServer, answering
 
 ASKED: Any = {
@@ -56,7 +57,7 @@ class TestSampling:
         server.delay = 0.05
         verification = SelfVerifier(model=server.model("small", seed=5)).invoke(ASKED)
         assert len(verification.verdicts) == 8
-        assert [body.get("n") for body in server.requests] == [8] + [1] * 7
+        assert [body.get("n") for body in server.requests] == [8] + [None] * 7
         assert server.most_at_once > 1
         seeds = sorted(body["seed"] for body in server.requests)
         assert seeds == list(range(5, 13)), "with one seed all samples would be the same"
@@ -114,17 +115,60 @@ class TestSampling:
         model = retrying.with_fallbacks([server.model("large")])
         verification = SelfVerifier(model=model, samples=1).invoke(ASKED)
         assert [body["model"] for body in server.requests] == ["small", "small", "large"]
+        SelfVerifier(model=model).invoke(ASKED)
+        assert server.requests[-1]["n"] == 8, "one request, with fallbacks or not"
         assert verification.confidence == 1.0
         assert [call.model for call in verification.calls] == ["large"]
+
+    def test_a_server_that_refuses_n_is_asked_in_parallel(self, server: OpenAIServer) -> None:
+        good = answering()
+        server.script = lambda body: 400 if (body.get("n") or 1) > 1 else good(body)
+        verification = SelfVerifier(model=server.model("small"), samples=3).invoke(ASKED)
+        assert verification.verdicts == (True, True, True)
+        assert [body.get("n") for body in server.requests] == [3, None, None, None]
+        with pytest.raises(Exception, match="scripted"):
+            SelfVerifier(model=server.model("small"), sampling="n").invoke(ASKED)
+
+    def test_an_endpoint_without_n_is_never_asked_for_it(self, server: OpenAIServer) -> None:
+        verifier = SelfVerifier(model=server.model("small", use_responses_api=True), samples=2)
+        with contextlib.suppress(Exception):  # this server does not speak it: the request will do
+            verifier.invoke(ASKED)
+        assert server.requests
+        assert all("n" not in body for body in server.requests)
+
+    def test_settings_for_the_answer_do_not_reach_the_check(self, server: OpenAIServer) -> None:
+        settings: Any = {"stop": ["\n"], "top_p": 0.01, "streaming": True}
+        extra = {"response_format": {"type": "json_object"}, "user": "u"}
+        model = server.model("small", **settings, model_kwargs=extra)
+        SelfVerifier(model=model).invoke(ASKED)
+        [body] = server.requests
+        assert not {"stop", "top_p", "response_format"} & body.keys()
+        assert not body.get("stream")
+        assert body["user"] == "u"
+
+    def test_a_model_with_configurable_fields(self, server: OpenAIServer) -> None:
+        model = server.model("small", temperature=0, seed=3).configurable_fields(
+            temperature=ConfigurableField(id="temperature")
+        )
+        SelfVerifier(model=model).invoke(ASKED)
+        [body] = server.requests
+        assert (body["n"], body["temperature"]) == (8, 1.0)
+
+    def test_what_cannot_be_prepared_is_said(self) -> None:
+        verifier = SelfVerifier(model=RunnableLambda(lambda _: AIMessage(ACCEPT)), samples=2)
+        with pytest.warns(UserWarning, match="RunnableLambda as it is"):
+            assert verifier.invoke(ASKED).verdicts == (True, True)
+
+    def test_a_second_round_has_other_seeds(self, server: OpenAIServer) -> None:
+        verifier = SelfVerifier(model=server.model("small", seed=7), samples=4)
+        verifier.invoke(ASKED)
+        verifier.invoke(asked(drawn=4))
+        assert [body["seed"] for body in server.requests] == [7, 11]
 
     def test_a_model_without_n_is_asked_in_parallel(self) -> None:
         replies = iter([AIMessage(ACCEPT), AIMessage(REJECT), AIMessage(ACCEPT)])
         verifier = SelfVerifier(model=GenericFakeChatModel(messages=replies), samples=3)
         assert verifier.invoke(ASKED).accepts == 2
-
-    def test_any_runnable_that_replies_will_do(self) -> None:
-        verifier = SelfVerifier(model=RunnableLambda(lambda _: AIMessage(ACCEPT)), samples=2)
-        assert verifier.invoke(ASKED).verdicts == (True, True)
 
     def test_batch_keeps_the_order(self, server: OpenAIServer) -> None:
         server.script = lambda body: (
@@ -159,6 +203,7 @@ class TestInput:
         last = server.requests[0]["messages"][-1]["content"]
         assert "Question: Where was she built?" in last
         context = last.partition("Question:")[0]
+        assert context.startswith("Context: (none was given: judge by this conversation")
         assert "The Halcyon was built in Turku." in context
         assert "Noted." in context
         assert "Where was she built?" not in context
@@ -253,7 +298,7 @@ class TestVerdicts:
 
     def test_the_examples_are_balanced_and_parse(self) -> None:
         assert sum(example.correct for example in EXAMPLES) * 2 == len(EXAMPLES) >= 4
-        shown = [m.text for m in check_messages("c", "q", "a") if isinstance(m, AIMessage)]
+        shown = [m.text for m in check_messages(Asked("q", "c"), "a") if isinstance(m, AIMessage)]
         assert [parse_verdict(text) for text in shown] == [e.correct for e in EXAMPLES]
 
     def test_verifications_add_up(self) -> None:

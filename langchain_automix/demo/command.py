@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_automix.demo import view
 from langchain_automix.demo.models import CONTEXT_TOKENS, Pair, Wanted, open_pair, open_replay
 from langchain_automix.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.demo.recording import Recording
-from langchain_automix.demo.run import PROMPT, VERDICT_TOKENS, Demo, Row, fit_half, routing_log
+from langchain_automix.demo.run import PROMPT, Demo, Row, fit_half, routing_log
 from langchain_automix.demo.summary import summarise
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _PROBES = 2
 _FEWEST = 8
 _KEPT_BACK = 0.92
+# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
+_MARGIN = 64
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class DemoCommand:
         self.options = options
         self.console = console
         self.interrupted = False
+        self.seed = options.wanted.seed
 
     def run(self) -> dict[str, Any]:
         """Run the demo, show it, and return all its rows and figures, ready for JSON.
@@ -68,14 +72,13 @@ class DemoCommand:
             AutoMixError: Something that was given cannot be used, or a model failed.
         """
         options = self.options
+        for path in (options.log, options.record):
+            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+                raise AutoMixError(f"{path} cannot be written: it is, or lies in, no such folder.")
         if options.replay:
             return self._replay()
         questions = in_order(read_questions(options.data), options.wanted.seed)
-        if options.questions is not None and options.questions > len(questions):
-            raise AutoMixError(
-                f"--questions {options.questions} are more than the {len(questions)} in "
-                f"{options.data.name}."
-            )
+        asked_for = self._asked_for(questions, options.data.name)
         with opened(options.wanted, self.console) as pair:
             self.console.print(
                 f"[bold]AutoMix[/]: {pair.small.name} answers and checks itself, the router "
@@ -85,8 +88,15 @@ class DemoCommand:
             deadline = None
             if options.questions is None:
                 deadline = time.perf_counter() + options.minutes * 60
-            chosen = questions[: options.questions]
-            return self._show(pair, chosen, options.wanted.samples, deadline)
+            return self._show(pair, questions[:asked_for], options.wanted.samples, deadline)
+
+    def _asked_for(self, questions: list[Question], where: str) -> int | None:
+        count = self.options.questions
+        if count is not None and count > len(questions):
+            raise AutoMixError(
+                f"--questions {count} are more than the {len(questions)} in {where}."
+            )
+        return count
 
     def _replay(self) -> dict[str, Any]:
         recording = Recording.read()
@@ -96,9 +106,9 @@ class DemoCommand:
             f"{about['small']} and {about['large']}, and the seconds that they took; no model "
             "runs now."
         )
-        questions = in_order(read_questions(), about["seed"])[: about["questions"]]
-        if self.options.questions is not None:
-            questions = questions[: self.options.questions]
+        self.seed = about["seed"]
+        questions = in_order(read_questions(), self.seed)[: about["questions"]]
+        questions = questions[: self._asked_for(questions, "the recording")]
         with open_replay(recording) as pair:
             return self._show(pair, questions, about["samples"], deadline=None)
 
@@ -113,6 +123,9 @@ class DemoCommand:
         except KeyboardInterrupt:
             self.interrupted = True
             self.console.print(f"Stopped after {len(demo.rows)} questions; what they showed:")
+        except AutoMixError:
+            self._finish(demo, pair)  # what was done is not lost
+            raise
         return self._finish(demo, pair)
 
     def _estimated(
@@ -158,18 +171,16 @@ class DemoCommand:
     def _finish(self, demo: Demo, pair: Pair) -> dict[str, Any]:
         options = self.options
         found = summarise(demo.rows, pair, options.price_ratio)
-        if found is None:
-            self.console.print("Nothing was routed yet, so there is nothing to sum up.")
-        else:
+        if found is not None:
             view.summary(self.console, found, (pair.small.name, pair.large.name))
         about = {
             "small": pair.small.name,
             "large": pair.large.name,
-            "seed": options.wanted.seed,
+            "seed": self.seed,
             "samples": demo.samples,
             "questions": len(demo.rows),
         }
-        if options.log is not None:
+        if options.log is not None and demo.rows:
             routing_log(demo.rows, pair, None).write(options.log)
         if options.record is not None and pair.recorder is not None:
             pair.recorder.recording(about).write(options.record)
@@ -240,17 +251,21 @@ def ask_once(
     router = POMDPRouter() if policy is None else POMDPRouter.load(policy)
     text = None if context is None else _read(context)
     with opened(wanted, console) as pair:
-        room = CONTEXT_TOKENS - 2 * VERDICT_TOKENS
+        counter = _counter(pair)
+        room = CONTEXT_TOKENS - wanted.answer_tokens - _MARGIN
         mix = AutoMixRunnable(
             models=[pair.small.chat, pair.large.chat],
-            verifier=SelfVerifier(samples=wanted.samples, max_input_tokens=room),
+            verifier=SelfVerifier(
+                samples=wanted.samples, max_input_tokens=room, token_counter=counter
+            ),
             router=router,
             prompt=None if text is None else PROMPT,
         )
         if text is None:
             given: Any = question
         else:
-            given = {"question": question, "context": _shortened(text, question, room, console)}
+            context_that_fits = _shortened(text, question, room, counter, console)
+            given = {"question": question, "context": context_that_fits}
         try:
             message = mix.invoke(given)
         except Exception as error:
@@ -258,10 +273,24 @@ def ask_once(
     return {"answer": str(message.text), "automix": message.response_metadata["automix"]}
 
 
-def _shortened(text: str, question: str, room: int, console: Console) -> str:
+def _counter(pair: Pair) -> Callable[[list[BaseMessage]], int]:
+    """Return what counts the tokens of messages: exactly, where the small model's server can."""
+    count = pair.small.count_tokens
+    if count is None:
+        return count_tokens_approximately
+    # A few tokens more a message for the marks of the chat template.
+    return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
+
+
+def _shortened(
+    text: str,
+    question: str,
+    room: int,
+    counter: Callable[[list[BaseMessage]], int],
+    console: Console,
+) -> str:
     def fits(part: str) -> bool:
-        messages = PROMPT.format_messages(question=question, context=part)
-        return count_tokens_approximately(messages) <= room
+        return counter(PROMPT.format_messages(question=question, context=part)) <= room
 
     short = shorten(text, relevant_to=question, fits=fits)
     if short != text:

@@ -71,6 +71,9 @@ class Wanted:
     port: int = 0
     seed: int = 7
     samples: int = 8
+    answer_tokens: int = ANSWER_TOKENS
+    """Longest answer of a local model."""
+
     record: bool = False
 
 
@@ -107,6 +110,7 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
                 servers[spec].api_key,
                 wanted.seed,
                 check=servers[spec].check,
+                answer_tokens=wanted.answer_tokens,
             )
             for spec in specs
         )
@@ -191,9 +195,9 @@ def _local(
     api_key: str,
     seed: int,
     check: Callable[[], None] = lambda: None,
+    answer_tokens: int = ANSWER_TOKENS,
 ) -> Model:
-    # A proxy from the environment has no business between this process and its own servers.
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
+    _bypass_proxies()
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
@@ -203,12 +207,20 @@ def _local(
         base_url=base_url,
         api_key=SecretStr(api_key),
         temperature=0,
-        max_completion_tokens=ANSWER_TOKENS,
+        max_completion_tokens=answer_tokens,
         seed=seed,
         timeout=300,
         max_retries=0,
     )
     return Model(name, chat, check, lambda text: count_tokens(base_url, api_key, name, text))
+
+
+def _bypass_proxies() -> None:
+    """Keep proxies of the environment from between this process and its own servers."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = os.environ.get(name, "").split(",")
+        if "127.0.0.1" not in hosts:
+            os.environ[name] = ",".join(filter(None, [*hosts, "127.0.0.1"]))
 
 
 def _hosted(spec: str, seed: int) -> Model:

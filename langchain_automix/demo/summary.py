@@ -63,7 +63,9 @@ class Summary:
     questions: int
     price_ratio: float | None
     ways: tuple[Way, ...]
-    escalation_rate: float
+    escalation_rate: float | None
+    """None where nothing was routed."""
+
     verification_samples: float
     """Mean verdicts drawn per question, over all questions."""
 
@@ -87,18 +89,18 @@ class Summary:
 
 
 def summarise(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> Summary | None:
-    """Return the figures of a run; None as long as nothing was routed."""
+    """Return the figures of a run; of its fit half as long as nothing was routed."""
+    if not rows:
+        return None
     fitted = [row for row in rows if row.half == "fit"]
     routed = [row for row in rows if row.half == "report"]
-    if not routed:
-        return None
     verdicts = [verdict for row in rows for verdict in row.check.verdicts]
     return Summary(
         fitted_on=len(fitted),
-        questions=len(routed),
+        questions=len(routed) or len(fitted),
         price_ratio=price_ratio,
-        ways=_ways(routed),
-        escalation_rate=_mean([row.record["escalated"] for row in routed]),
+        ways=_ways(routed) if routed else _ways(fitted)[:2],
+        escalation_rate=_mean([row.record["escalated"] for row in routed]) if routed else None,
         verification_samples=len(verdicts) / len(rows),
         invalid_verdicts=_mean([verdict is None for verdict in verdicts]),
         confidence_auroc=auroc(
@@ -111,7 +113,7 @@ def summarise(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> Sum
         },
         mixed=tuple(
             mixed
-            for ratio in (None, *HOSTED_RATIOS)
+            for ratio in ((None, *HOSTED_RATIOS) if routed else ())
             if (mixed := _mixed(fitted, routed, pair, ratio)) is not None
         ),
     )

@@ -104,7 +104,9 @@ def _marked(text: str, correct: bool, column: int) -> str:
 
 def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
     """Print the figures of a run, and what they say."""
-    console.rule(f"[bold]What {found.questions} routed questions showed", align="left", style="dim")
+    routed = found.escalation_rate is not None
+    kind = "routed" if routed else "learned"
+    console.rule(f"[bold]What {found.questions} {kind} questions showed", align="left", style="dim")
     console.print(_ways(found))
     error = 0.5 / found.questions**0.5
     total = sum(found.seconds_by_stage.values()) or 1.0
@@ -119,7 +121,9 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
     lines = [
         f"Small is {names[0]}, large is {names[1]}; tokens are read plus written.",
         f"The router was fitted to {found.fitted_on} other questions, for {price}; it asked the "
-        f"large model on {found.escalation_rate:.0%} of these.",
+        f"large model on {found.escalation_rate:.0%} of these."
+        if routed
+        else "Nothing was routed: it takes more questions.",
         f"Checks: {found.verification_samples:.1f} verdicts a question, "
         f"{found.invalid_verdicts:.0%} of them invalid; AUROC of the confidence "
         f"{_number(found.confidence_auroc)} (0.5 is chance).",
@@ -128,6 +132,8 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
     ]
     for line in lines:
         console.print(Padding(line, _INDENT), highlight=False)
+    if not routed:
+        return
     console.print()
     console.print(_mixed(found))
     note = "* of always asking the large model; what-if prices count tokens, one written as "

@@ -172,8 +172,11 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = Path(name)
     try:
         yield unfinished
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
+        try:
+            unfinished.chmod(0o666 & ~_umask())
+            unfinished.replace(path)
+        except OSError as error:
+            raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

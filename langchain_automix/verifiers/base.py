@@ -7,7 +7,7 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableSerializable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_automix.types import Verification
@@ -31,6 +31,9 @@ class VerifierInput(TypedDict):
     samples: NotRequired[int]
     """Number of verdicts to draw, at least 1, instead of the verifier's own number."""
 
+    drawn: NotRequired[int]
+    """Number of verdicts on this answer that were drawn before, 0 if not given."""
+
 
 class Verifier(RunnableSerializable[VerifierInput, Verification]):
     """Base of the shipped verifiers.
@@ -51,4 +54,8 @@ def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Run
         return verifier.for_model(model)
     if isinstance(verifier, RunnableBindingBase):
         return verifier.model_copy(update={"bound": verifier_for(verifier.bound, model)})
+    if isinstance(verifier, RunnableWithFallbacks):
+        fallbacks = [verifier_for(fallback, model) for fallback in verifier.fallbacks]
+        first = verifier_for(verifier.runnable, model)
+        return verifier.model_copy(update={"runnable": first, "fallbacks": fallbacks})
     return verifier

@@ -9,6 +9,7 @@ learns no leaning from them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -25,6 +26,7 @@ INSTRUCTION = (
 )
 
 NO_CONTEXT = "(none was given: judge by what is generally known)"
+CONVERSATION = "(none was given: judge by this conversation and by what is generally known)"
 
 
 class Example(NamedTuple):
@@ -89,7 +91,32 @@ EXAMPLES = (
 )
 
 
-def check_messages(context: str | None, question: str, answer: str) -> list[BaseMessage]:
+class Asked(NamedTuple):
+    """What an answer is checked against."""
+
+    question: str
+    context: str | None = None
+    """What the answer must follow from."""
+
+    conversation: str | None = None
+    """What was said around the question, where there is no context as such."""
+
+    def shortened(self, shorten: Callable[[str], str]) -> Asked:
+        """Return the same with context and conversation shortened."""
+        return self._replace(
+            context=self.context and shorten(self.context),
+            conversation=self.conversation and shorten(self.conversation),
+        )
+
+    @property
+    def shown(self) -> str:
+        """What stands as the context in the check."""
+        if self.conversation:
+            return f"{CONVERSATION}\n{self.conversation}"
+        return self.context or NO_CONTEXT
+
+
+def check_messages(asked: Asked, answer: str) -> list[BaseMessage]:
     """Return the chat messages that ask a model to check one answer."""
     messages: list[BaseMessage] = [SystemMessage(INSTRUCTION)]
     for example in EXAMPLES:
@@ -97,7 +124,7 @@ def check_messages(context: str | None, question: str, answer: str) -> list[Base
             HumanMessage(_block(example.context, example.question, example.answer)),
             AIMessage(f"{example.reasoning}\n{_verdict_line(correct=example.correct)}"),
         ]
-    messages.append(HumanMessage(_block(context or NO_CONTEXT, question, answer)))
+    messages.append(HumanMessage(_block(asked.shown, asked.question, answer)))
     return messages
 
 

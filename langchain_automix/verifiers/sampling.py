@@ -8,15 +8,19 @@ What can go wrong here was measured (traps of `n`, caches and bindings):
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
 from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow
@@ -31,6 +35,10 @@ ChatRunnable = Runnable[Any, AIMessage]
 Sampling = Literal["auto", "n", "parallel"]
 
 _REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
+# Set for the answering call: they would cut or shape a check's reply, or narrow its sampling.
+_ANSWER_ONLY_FIELDS = frozenset(
+    {"format", "n", "response_format", "stop", "stop_sequences", "streaming", "top_k", "top_p"}
+)
 # Bound for the answering call; in a check they would call tools or change the sampling.
 _ANSWER_ONLY_KWARGS = frozenset(
     {
@@ -51,10 +59,17 @@ _ANSWER_ONLY_KWARGS = frozenset(
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
-    """Return the chat model under any bindings and retries; None for other runnables."""
-    while isinstance(model, RunnableBindingBase):
-        model = model.bound
-    return model if isinstance(model, BaseChatModel) else None
+    """Return the chat model under any bindings, retries and fallbacks; None for other runnables."""
+    while not isinstance(model, BaseChatModel):
+        if isinstance(model, RunnableBindingBase):
+            model = model.bound
+        elif isinstance(model, RunnableWithFallbacks):
+            model = model.runnable
+        elif isinstance(model, DynamicRunnable):
+            model = model.default
+        else:
+            return None
+    return model
 
 
 def takes_n(model: Runnable[Any, Any]) -> bool:
@@ -94,7 +109,20 @@ def for_sampling(
         return model.model_copy(
             update={"runnable": prepared(model.runnable), "fallbacks": fallbacks}
         )
+    if isinstance(model, DynamicRunnable):
+        return model.model_copy(update={"default": prepared(model.default)})
+    _say_used_as_it_is(type(model).__name__)
     return model
+
+
+@functools.cache
+def _say_used_as_it_is(kind: str) -> None:
+    warnings.warn(
+        f"A check draws its samples from a {kind} as it is: its temperature, cache and tools are "
+        "its own, so the samples may all be alike. Give a chat model, bound or with retries or "
+        "fallbacks, to have them set.",
+        stacklevel=2,
+    )
 
 
 def _settings(
@@ -103,13 +131,15 @@ def _settings(
     fields = type(model).model_fields
     profile: Mapping[str, Any] = model.profile or {}
     settings: dict[str, Any] = {"cache": False, "disable_streaming": True}
-    if "streaming" in fields:
-        settings["streaming"] = False
+    for name in _ANSWER_ONLY_FIELDS & fields.keys():
+        settings[name] = fields[name].get_default(call_default_factory=True)
+    if isinstance(extra := getattr(model, "model_kwargs", None), dict):
+        settings["model_kwargs"] = {k: v for k, v in extra.items() if k not in _ANSWER_ONLY_KWARGS}
     if "temperature" in fields and profile.get("temperature") is not False:
         settings["temperature"] = temperature
     if not profile.get("reasoning_output"):  # a short limit would cut the thinking, not the reply
         settings |= dict.fromkeys([f for f in _REPLY_LENGTH_FIELDS if f in fields], max_tokens)
-    if "n" in fields:
+    if "n" in fields and n > 1:
         settings["n"] = n
     seed = getattr(model, "seed", None)
     if isinstance(seed, int):
@@ -164,6 +194,12 @@ def _sum(usages: Sequence[UsageMetadata]) -> UsageMetadata:
     return cast("UsageMetadata", total)
 
 
+def _is_refused(error: Exception) -> bool:
+    """Whether a provider found fault with the request itself, such as with its `n`."""
+    status = getattr(error, "status_code", None)
+    return isinstance(error, ModelInvalidRequestError) or status in {400, 422}
+
+
 def draw(
     model: ChatRunnable,
     messages: Sequence[BaseMessage],
@@ -172,12 +208,18 @@ def draw(
     sampling: Sampling,
     temperature: float,
     max_tokens: int,
+    drawn: int = 0,
 ) -> Flow[tuple[list[AIMessage], list[ModelCall]]]:
-    """Draw samples: with `n` in one request where the model takes it, the rest in parallel."""
+    """Draw samples: with `n` in one request where the model takes it, the rest in parallel.
+
+    `drawn` counts the samples drawn before, so that a fixed seed does not repeat them.
+    """
 
     def request(n: int, nth: int) -> tuple[Call, Bill]:
         bill = Bill()
-        runnable = for_sampling(model, temperature=temperature, max_tokens=max_tokens, n=n, nth=nth)
+        runnable = for_sampling(
+            model, temperature=temperature, max_tokens=max_tokens, n=n, nth=drawn + nth
+        )
         return Call(runnable, list(messages), run_name="verify", callbacks=[bill]), bill
 
     replies: list[AIMessage] = []
@@ -185,10 +227,15 @@ def draw(
     in_one = sampling == "n" or (sampling == "auto" and takes_n(model))
     if in_one and samples > 1:
         call, bill = request(samples, 0)
-        first = yield [call]
-        # Servers that ignore `n` return one reply: the rest is then drawn below.
-        replies += (bill.replies or first)[:samples]
-        bills.append(bill)
+        try:
+            first = yield [call]
+        except Exception as error:
+            if sampling == "n" or not _is_refused(error):
+                raise
+        else:
+            replies += (bill.replies or first)[:samples]
+            bills.append(bill)
+    # A server that ignores or refuses `n` leaves the rest to be drawn one by one.
     if missing := samples - len(replies):
         requests = [request(1, nth) for nth in range(len(bills), len(bills) + missing)]
         replies += yield [call for call, _ in requests]

@@ -19,7 +19,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.fitting import shorten
-from langchain_automix.verifiers.prompts import check_messages, parse_verdict
+from langchain_automix.verifiers.prompts import Asked, check_messages, parse_verdict
 from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, chat_model_of, draw
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SelfVerifier(Verifier):
 
         A policy that was fitted to checks with one fingerprint says little about others.
         """
-        prompt = [message.text for message in check_messages("", "", "")]
+        prompt = [message.text for message in check_messages(Asked(""), "")]
         shape = [prompt, self.temperature, self.max_tokens]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
@@ -145,16 +145,17 @@ class SelfVerifier(Verifier):
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem="the answer is empty")
-        question, context = question_and_context(input)
-        if not question.strip():
+        asked = what_was_asked(input)
+        if not asked.question.strip():
             return Verification(problem="the question holds no text that a check could read")
-        messages = self._messages(context, question, answer)
+        messages = self._messages(asked, answer)
         if messages is None:
             return Verification(problem="the question and the answer do not fit into a check")
         replies, calls = yield from draw(
             cast("ChatRunnable", self.model),
             messages,
             samples=input.get("samples") or self.samples,
+            drawn=input.get("drawn", 0),
             sampling=self.sampling,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
@@ -166,20 +167,21 @@ class SelfVerifier(Verifier):
             calls=tuple(calls),
         )
 
-    def _messages(
-        self, context: str | None, question: str, answer: str
-    ) -> list[BaseMessage] | None:
+    def _messages(self, asked: Asked, answer: str) -> list[BaseMessage] | None:
         limit = self.max_input_tokens or self._profile_limit()
         if limit is not None:
-            room = limit - self.token_counter(check_messages(None, question, answer))
+            bare = asked._replace(context=None, conversation="-" if asked.conversation else None)
+            room = limit - self.token_counter(check_messages(bare, answer))
             if room < 0:
                 return None
-            context = context and shorten(
-                context,
-                relevant_to=f"{question} {answer}",
-                fits=lambda text: self.token_counter([HumanMessage(text)]) <= room,
+            asked = asked.shortened(
+                lambda text: shorten(
+                    text,
+                    relevant_to=f"{asked.question} {answer}",
+                    fits=lambda part: self.token_counter([HumanMessage(part)]) <= room,
+                )
             )
-        return check_messages(context, question, answer)
+        return check_messages(asked, answer)
 
     def _profile_limit(self) -> int | None:
         chat_model = chat_model_of(self.model) if self.model is not None else None
@@ -197,26 +199,30 @@ def answer_text(answer: str | BaseMessage) -> str:
     return "\n".join([str(answer.text).strip(), *calls]).strip()
 
 
-def question_and_context(input: VerifierInput) -> tuple[str, str | None]:
-    """Return what was asked and what the answer must follow from.
+def what_was_asked(input: VerifierInput) -> Asked:
+    """Return the question, and what its answer must follow from.
 
-    Without a question as such, the last human message is the question, and what came before
-    it in the conversation is the context.
+    Without a question as such, the last human message is the question. The rest of the
+    conversation is shown, but what it does not hold may still be right: a check that is
+    grounded needs its context as such.
+
+    Raises:
+        AutoMixError: The question is given and empty.
     """
     if "question" not in input:
         return _from_conversation(input.get("messages") or ())
     if not input["question"].strip():
         raise AutoMixError("The question is empty: there is nothing to check an answer to.")
-    return input["question"], context_text(input.get("context"))
+    return Asked(input["question"], context=context_text(input.get("context")))
 
 
-def _from_conversation(messages: Sequence[BaseMessage]) -> tuple[str, str | None]:
+def _from_conversation(messages: Sequence[BaseMessage]) -> Asked:
     asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
     if not asked:
-        return "", None
+        return Asked("")
     last = asked[-1]
     rest = [*messages[:last], *messages[last + 1 :]]
-    return str(messages[last].text), get_buffer_string(rest) if rest else None
+    return Asked(str(messages[last].text), conversation=get_buffer_string(rest) if rest else None)
 
 
 def context_text(context: str | Sequence[Document | str] | None) -> str | None:
