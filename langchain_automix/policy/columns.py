@@ -1,0 +1,148 @@
+"""The routing log as numbers: one row a query, one column a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.log import LoggedAnswer, RoutingLog
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ACCEPT, REJECT, INVALID, NOT_DRAWN = 1, 0, -1, -2
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A routing log in arrays; n queries, m models, k the most verdicts on one answer.
+
+    An unknown quality or cost is NaN. Costs are in the log's currency, qualities in [0, 1].
+    """
+
+    models: tuple[str, ...]
+    quality: Floats
+    """(n, m): how good each answer is."""
+
+    cost: Floats
+    """(n, m): what each answer cost."""
+
+    verdicts: NDArray[np.int8]
+    """(n, m, k): ACCEPT, REJECT, INVALID or NOT_DRAWN, in the order drawn."""
+
+    score: Floats
+    """(n, m): score of a continuous check, NaN where there is none."""
+
+    fixed_cost: Floats
+    """(n, m): cost of a check, whatever the number of its verdicts."""
+
+    sample_cost: Floats
+    """(n, m): cost of a verdict."""
+
+    weight: Floats
+    """(n,): how much each query counts; 1 unless a prior weighs them."""
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+    def rows(self, index: NDArray[np.bool_] | Ints) -> Columns:
+        """Return these queries only."""
+        return replace(
+            self,
+            **{
+                name: getattr(self, name)[index]
+                for name in ("quality", "cost", "verdicts", "score", "weight")
+                + ("fixed_cost", "sample_cost")
+            },
+        )
+
+    def checked(self, model: int) -> NDArray[np.bool_]:
+        """Return, for each query, whether the model's answer was checked."""
+        drawn: NDArray[np.bool_] = (self.verdicts[:, model] != NOT_DRAWN).any(axis=1)
+        return drawn | ~np.isnan(self.score[:, model])
+
+    def is_score(self, model: int) -> bool:
+        """Whether the checks of this model's answers are scores.
+
+        Raises:
+            AutoMixError: Some are scores and some are verdicts.
+        """
+        scored = ~np.isnan(self.score[:, model])
+        if scored.any() and (self.checked(model) & ~scored).any():
+            raise AutoMixError(
+                f"The routing log mixes checks with verdicts and checks with a score on the "
+                f"answers of {self.models[model]}: keep one kind for each model."
+            )
+        return bool(scored.any())
+
+    def counts(self, model: int) -> Ints:
+        """Return the (accepts, rejects, invalid) of each query, shape (n, 3)."""
+        verdicts = self.verdicts[:, model]
+        kinds = (ACCEPT, REJECT, INVALID)
+        return np.stack([(verdicts == kind).sum(axis=1) for kind in kinds], axis=1)
+
+    def mean(self, values: Floats) -> Floats:
+        """Return the weighted means of columns."""
+        means: Floats = self.weight @ values / self.weight.sum()
+        return means
+
+
+def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Columns:
+    """Return a routing log as arrays.
+
+    Args:
+        log: The log.
+        weights: How much each query counts, at least 0: a prior over the logged queries, for
+            instance their likeness to the traffic that is expected. None: all the same.
+
+    Raises:
+        AutoMixError: The weights are not one number of at least 0 for each query.
+    """
+    n, m = len(log), len(log.models)
+    longest = 0
+    for query in log:
+        for answer in query.answers:
+            if answer.verification is not None and answer.verification.verdicts is not None:
+                longest = max(longest, len(answer.verification.verdicts))
+    numbers = np.full((5, n, m), np.nan)
+    numbers[3:] = 0.0
+    verdicts = np.full((n, m, longest), NOT_DRAWN, dtype=np.int8)
+    for i, query in enumerate(log):
+        for j, answer in enumerate(query.answers):
+            numbers[:, i, j] = _numbers(answer)
+            check = answer.verification
+            if check is not None and check.verdicts is not None:
+                codes = [INVALID if v is None else int(v) for v in check.verdicts]
+                verdicts[i, j, : len(codes)] = codes
+    quality, cost, score, fixed, sample = numbers
+    return Columns(
+        log.models, quality, cost, verdicts, score, fixed, sample, _weights(weights, n)
+    )
+
+
+def _numbers(answer: LoggedAnswer) -> tuple[float, ...]:
+    nan = float("nan")
+    quality = nan if answer.quality is None else answer.quality
+    cost = nan if answer.cost is None else answer.cost
+    check = answer.verification
+    if check is None:
+        return quality, cost, nan, 0.0, 0.0
+    if check.score is not None:
+        return quality, cost, check.score, check.cost or 0.0, 0.0
+    return quality, cost, nan, check.fixed_cost, check.sample_cost
+
+
+def _weights(weights: Sequence[float] | None, n: int) -> Floats:
+    if weights is None:
+        return np.ones(n)
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (n,) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
+        raise AutoMixError(
+            f"The prior weights must be {n} numbers of at least 0, one for each query of the "
+            "log, not all of them 0."
+        )
+    return found * (n / found.sum())
