@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_automix.policy.columns import Floats, Ints
 
@@ -101,9 +100,7 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
 def _log_marginal(point: tuple[float, float], pairs: Ints, times: Floats) -> float:
     mean, size = point[0], math.exp(point[1])
     longest = int(pairs.sum(axis=1).max(initial=0))
-    one, other, both = (
-        _log_rising(x, longest) for x in (mean * size, (1 - mean) * size, size)
-    )
+    one, other, both = (_log_rising(x, longest) for x in (mean * size, (1 - mean) * size, size))
     return float(times @ (one[pairs[:, 0]] + other[pairs[:, 1]] - both[pairs.sum(axis=1)]))
 
 
@@ -272,6 +269,3 @@ def out_of_fold_bandwidth(place: Floats, quality: Floats, weight: Floats) -> flo
         return float((weight[:, None] * (predicted - quality) ** 2).sum())
 
     return min(candidates, key=error)
-
-
-Mask = NDArray[np.bool_]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import LoggedAnswer, RoutingLog
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+# The names say the dtype to the reader; numpy's own functions lose it for the type checker.
+Floats = NDArray[Any]
+Ints = NDArray[Any]
+Mask = NDArray[Any]
 
 ACCEPT, REJECT, INVALID, NOT_DRAWN = 1, 0, -1, -2
+
+_PER_QUERY = ("quality", "cost", "verdicts", "score", "fixed_cost", "sample_cost", "weight")
 
 
 @dataclass(frozen=True)
@@ -49,20 +54,22 @@ class Columns:
     def __len__(self) -> int:
         return len(self.quality)
 
-    def rows(self, index: NDArray[np.bool_] | Ints) -> Columns:
+    def rows(self, index: Mask | Ints) -> Columns:
         """Return these queries only."""
         return replace(
             self,
-            **{
-                name: getattr(self, name)[index]
-                for name in ("quality", "cost", "verdicts", "score", "weight")
-                + ("fixed_cost", "sample_cost")
-            },
+            **{name: getattr(self, name)[index] for name in _PER_QUERY},
         )
 
-    def checked(self, model: int) -> NDArray[np.bool_]:
+    @property
+    def complete(self) -> Mask:
+        """(n,): whether the quality and the cost of every model are known."""
+        known: Mask = ~(np.isnan(self.quality) | np.isnan(self.cost)).any(axis=1)
+        return known
+
+    def checked(self, model: int) -> Mask:
         """Return, for each query, whether the model's answer was checked."""
-        drawn: NDArray[np.bool_] = (self.verdicts[:, model] != NOT_DRAWN).any(axis=1)
+        drawn: Mask = (self.verdicts[:, model] != NOT_DRAWN).any(axis=1)
         return drawn | ~np.isnan(self.score[:, model])
 
     def is_score(self, model: int) -> bool:
@@ -119,9 +126,7 @@ def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Colum
                 codes = [INVALID if v is None else int(v) for v in check.verdicts]
                 verdicts[i, j, : len(codes)] = codes
     quality, cost, score, fixed, sample = numbers
-    return Columns(
-        log.models, quality, cost, verdicts, score, fixed, sample, _weights(weights, n)
-    )
+    return Columns(log.models, quality, cost, verdicts, score, fixed, sample, _weights(weights, n))
 
 
 def _numbers(answer: LoggedAnswer) -> tuple[float, ...]:
@@ -145,4 +150,5 @@ def _weights(weights: Sequence[float] | None, n: int) -> Floats:
             f"The prior weights must be {n} numbers of at least 0, one for each query of the "
             "log, not all of them 0."
         )
-    return found * (n / found.sum())
+    scaled: Floats = found * (n / found.sum())
+    return scaled

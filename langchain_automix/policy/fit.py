@@ -155,10 +155,15 @@ def indifferent_weight(columns: Columns) -> float:
 
 
 def _candidates(
-    learner: Learner, weight: float, abstain_value: float | None, family: Family
+    learner: Learner,
+    weight: float,
+    abstain_value: float | None,
+    family: Family,
+    most_complex: int = 3,
 ) -> tuple[Fitted | Fit, list[Candidate]]:
     if family == "automix":
-        return choose(learner.candidates(weight, abstain_value))
+        candidates = learner.candidates(weight, abstain_value, most_complex=most_complex)
+        return choose(candidates)
     return fit_rule(learner.columns, weight, family), []
 
 
@@ -212,13 +217,14 @@ def _points(
     data = learner.columns
     points = [
         _Point(float(c), float(q), always(data.models, j), weight)
-        for j, (c, q) in enumerate(
-            zip(data.mean(data.cost), data.mean(data.quality), strict=True)
-        )
+        for j, (c, q) in enumerate(zip(data.mean(data.cost), data.mean(data.quality), strict=True))
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
+    # Whether more than two models pay is judged once: their trees take the most time by far.
+    middle, _ = _candidates(learner, base, abstain_value, family)
+    most_complex = 3 if isinstance(middle, Fitted) and middle.complexity == 3 else 2  # noqa: PLR2004
     for rung in _LADDER:
-        fitted, _ = _candidates(learner, rung * base, abstain_value, family)
+        fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
         outcomes = learner.replay(fitted.plan)
         cost = float(data.weight @ outcomes.cost / data.weight.sum())
         # What the shrunk belief expects, not what this very log shows: the log would flatter.
@@ -265,3 +271,18 @@ def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
     if float(np.ptp(data.quality)) == 0:
         notes.append("All answers have the same quality: the cheapest model is as good as any.")
     return tuple(notes)
+
+
+def policy_frontier(columns: Columns, *, seed: int = 0) -> list[Plan]:
+    """Return the plans along the frontier of quality against cost, from cheap to good."""
+    learner = Learner(columns, seed=seed)
+    base = _slope(learner.columns)
+    return [point.plan for point in frontier(_points(learner, base, None, "automix"))]
+
+
+def _slope(columns: Columns) -> float:
+    """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
+    try:
+        return indifferent_weight(columns)
+    except AutoMixError:
+        return 0.0

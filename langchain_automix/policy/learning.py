@@ -81,7 +81,7 @@ def complete(columns: Columns) -> Columns:
             f"A policy is fitted to a log of two or more models; this one has "
             f"{len(columns.models)}: {list(columns.models)}."
         )
-    known = ~np.isnan(columns.quality).any(axis=1) & ~np.isnan(columns.cost).any(axis=1)
+    known = columns.complete
     if not known.any():
         raise AutoMixError(
             "The routing log has no query that all models answered, with quality and cost: there "
@@ -166,10 +166,14 @@ class Learner:
             families.append(("chain", 3, chain_world(self.columns, most, self.seed), worlds))
         return families
 
-    def candidates(self, cost_weight: float, abstain_value: float | None = None) -> list[Fitted]:
+    def candidates(
+        self, cost_weight: float, abstain_value: float | None = None, *, most_complex: int = 3
+    ) -> list[Fitted]:
         """Return every candidate for a cost weight, the trivial ones first."""
         found = [self._trivial(j, cost_weight) for j in range(len(self.columns.models))]
         for name, complexity, world, worlds in self._worlds:
+            if complexity > most_complex:
+                continue
             plan, expected = self._solve(world, name, cost_weight, abstain_value)
             hold_out = partial(self._hold_out, name, worlds, cost_weight, abstain_value)
             found.append(Fitted(name, plan, complexity, expected, hold_out))

@@ -137,7 +137,7 @@ class Plan(_Frozen):
 
     @model_validator(mode="after")
     def _follows(self) -> Self:
-        steps = [(-1, None, self.opening)]
+        steps: list[tuple[int, int | None, Step]] = [(-1, None, self.opening)]
         for i, table in enumerate(self.tables):
             steps += [(i, table.model, row.step) for row in table.rows]
         for place, model, step in steps:

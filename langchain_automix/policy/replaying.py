@@ -8,7 +8,15 @@ import numpy as np
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.belief import in_bins
-from langchain_automix.policy.columns import ACCEPT, INVALID, NOT_DRAWN, REJECT, Columns, Floats, Ints
+from langchain_automix.policy.columns import (
+    ACCEPT,
+    INVALID,
+    NOT_DRAWN,
+    REJECT,
+    Columns,
+    Floats,
+    Ints,
+)
 from langchain_automix.policy.plan import Plan, Row, Table
 
 

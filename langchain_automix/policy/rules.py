@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from numpy.typing import NDArray
-
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.columns import NOT_DRAWN, Columns, Floats
+from langchain_automix.policy.columns import NOT_DRAWN, Columns, Floats, Ints, Mask
 from langchain_automix.policy.plan import Plan, Row, Step, Table
 
 Family = Literal["automix", "always", "threshold", "double_threshold", "released"]
@@ -29,7 +28,7 @@ _CUTS = 32
 _SIGMA = 2.0  # bins, of the Gaussian filter over benefits
 
 
-Escalates = Callable[[Floats], NDArray[np.bool_]]
+Escalates = Callable[[Floats], Mask]
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _rules(columns: Columns, confidence: Floats, family: Family) -> Iterator[_Ru
 def _window(name: str, low: float, high: float) -> _Rule:
     """Escalate where low <= confidence <= high."""
 
-    def escalates(values: Floats) -> NDArray[np.bool_]:
+    def escalates(values: Floats) -> Mask:
         return (low <= values) & (values <= high)
 
     cuts = (low, float(np.nextafter(high, 2.0)))
@@ -134,13 +133,18 @@ def _released(columns: Columns, confidence: Floats) -> Iterator[_Rule]:
     for chosen in sorted(sets):
         bins = np.array(chosen, dtype=bool)
         cuts = tuple((i + 0.5) / RELEASED_BINS for i in range(RELEASED_BINS))
-        yield _Rule(f"released:{''.join(map(str, chosen))}", lambda v, b=bins: b[_bin(v)], cuts)
+        yield _Rule(f"released:{''.join(map(str, chosen))}", partial(_in_chosen, bins), cuts)
     for i, low in enumerate(grid[:-1]):
         yield from (_window("released", low, high) for high in grid[i + 1 : -1])
     yield from (_window("released", -1.0, high) for high in grid)
 
 
-def _bin(values: Floats) -> NDArray[np.int64]:
+def _in_chosen(bins: Mask, values: Floats) -> Mask:
+    chosen: Mask = bins[_bin(values)]
+    return chosen
+
+
+def _bin(values: Floats) -> Ints:
     """Return the nearest of the released rule's bins, halves going up."""
     return np.clip(np.floor(values * RELEASED_BINS + 0.5), 0, RELEASED_BINS).astype(np.int64)
 
@@ -187,9 +191,7 @@ def _greedy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
     return sets
 
 
-def rule_plan(
-    columns: Columns, name: str, escalates: Escalates, cuts: Sequence[float]
-) -> Plan:
+def rule_plan(columns: Columns, name: str, escalates: Escalates, cuts: Sequence[float]) -> Plan:
     """Return a rule on the confidence of the first model's answer as a plan.
 
     Args:
@@ -200,6 +202,7 @@ def rule_plan(
     """
     last = len(columns.models) - 1
     edges: tuple[float, ...] = ()
+    findings: list[tuple[tuple[int, ...], float]]
     if columns.is_score(0):
         edges = tuple(sorted({cut for cut in cuts if 0 < cut <= 1}))
         middles = [(a + b) / 2 for a, b in pairwise((0.0, *edges, 1.0))]

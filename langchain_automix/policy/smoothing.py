@@ -18,7 +18,10 @@ PRIOR_SLOPE = 0.3
 and benefit falls by it. Chosen on halves of the train splits of the benchmark's logs."""
 
 _SLOPE_SPREADS = np.array([0.1, 0.2, 0.4, 0.8])
-_WIGGLES = ((0.0, 0.15), *((v, length) for v in (0.002, 0.006, 0.02, 0.06) for length in (0.15, 0.3)))
+_WIGGLES = (
+    (0.0, 0.15),
+    *((v, length) for v in (0.002, 0.006, 0.02, 0.06) for length in (0.15, 0.3)),
+)
 
 
 def smooth(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -74,6 +75,16 @@ class Level:
     """Mass times expected utility still to come, for each option; -inf where not possible."""
 
     best: Floats = field(default_factory=lambda: np.empty(0))
+    """(...): mass times the best of the values."""
+
+    @cached_property
+    def chosen(self) -> Ints:
+        """(...): place of the best option; of equally good ones the first, which is simpler."""
+        best, chosen = self.values[0].copy(), np.zeros(self.mass.shape, dtype=np.int64)
+        for place, value in enumerate(self.values[1:], 1):
+            better = value > best + _TIE * self.mass
+            best[better], chosen[better] = value[better], place
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -218,13 +229,3 @@ def _openings(
         if (j,) in levels:
             for option, value in _first_checks(levels[j,], j):
                 yield option, float(value) - price
-
-
-def best_options(level: Level) -> Ints:
-    """Return the place of the best option in each state; of equally good ones the first."""
-    stacked = np.stack(level.values)
-    stacked = stacked - _TIE * level.mass * np.arange(len(stacked)).reshape(
-        -1, *[1] * level.mass.ndim
-    )
-    chosen: Ints = stacked.argmax(axis=0)
-    return chosen

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from langchain_automix.policy.belief import Draw, Evidence
+from langchain_automix.policy.belief import Draw
+from langchain_automix.policy.columns import Ints
 from langchain_automix.policy.plan import Plan, Row, Step, Table
-from langchain_automix.policy.solver import Level, Option, Solution, best_options
+from langchain_automix.policy.solver import Level, Option, Solution
 
 _DIGITS = 6
 
@@ -55,9 +56,7 @@ def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
     )
 
 
-def plan_of(
-    solution: Solution, names: tuple[str, ...], *, label: str, cost_weight: float
-) -> Plan:
+def plan_of(solution: Solution, names: tuple[str, ...], *, label: str, cost_weight: float) -> Plan:
     """Return the best plan of a solved POMDP, with the tables that it can come to.
 
     Args:
@@ -94,8 +93,8 @@ def _table(
     world = writer.solution.world
     evidence = world.evidence[checked[-1]]
     assert evidence is not None  # noqa: S101  (checked models can be checked)
-    best = best_options(level)[before]
-    chance = _chances(evidence, level, before, best, first)
+    best = level.chosen[before]
+    chance = _chances(level, before, best, first)
     states = range(1, len(evidence.likelihood))
     rows = tuple(_row(writer, level, (*before, s), int(best[s]), chance[s]) for s in states)
     return Table(
@@ -107,9 +106,7 @@ def _table(
     )
 
 
-def _chances(
-    evidence: Evidence, level: Level, before: tuple[int, ...], best: np.ndarray, first: Draw
-) -> list[float]:
+def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> list[float]:
     """Return how often each state is a place of decision, walking the policy forward."""
     mass = level.mass[before]
     orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
@@ -142,9 +139,7 @@ def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
     return max(bought, key=lambda pair: pair[0])[1]
 
 
-def _row(
-    writer: _Writer, level: Level, state: tuple[int, ...], best: int, chance: float
-) -> Row:
+def _row(writer: _Writer, level: Level, state: tuple[int, ...], best: int, chance: float) -> Row:
     evidence = writer.solution.world.evidence[level.checked[-1]]
     assert evidence is not None  # noqa: S101
     last = state[-1]

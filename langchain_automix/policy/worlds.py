@@ -112,7 +112,7 @@ def _verdict_evidence(
     return verdict_evidence(counts, weight, most=most, prices=(fixed, each), batches=BATCHES)
 
 
-def _curve(
+def _curve(  # noqa: PLR0917
     group: Ints, count: Floats, place: Floats, aside: Floats, values: Floats, slope: float
 ) -> Floats:
     times = np.bincount(group, minlength=len(count)).astype(float)
@@ -122,9 +122,7 @@ def _curve(
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
     # A weighted query still is one observation; its weight only says how much it matters.
     scaled = count * (times.sum() / count.sum())
-    return smooth(
-        place, scaled, means, noise=max(noise, _LEAST_NOISE), slope=slope, aside=aside
-    )
+    return smooth(place, scaled, means, noise=max(noise, _LEAST_NOISE), slope=slope, aside=aside)
 
 
 def _monotone(curve: Floats, count: Floats, place: Floats, aside: Floats) -> Floats:
