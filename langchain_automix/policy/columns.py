@@ -64,8 +64,8 @@ class Columns:
     @property
     def complete(self) -> Mask:
         """(n,): whether the quality and the cost of every model are known."""
-        known: Mask = ~(np.isnan(self.quality) | np.isnan(self.cost)).any(axis=1)
-        return known
+        unknown: Mask = np.isnan(self.quality) | np.isnan(self.cost)
+        return np.logical_not(unknown.any(axis=1))
 
     def checked(self, model: int) -> Mask:
         """Return, for each query, whether the model's answer was checked."""
