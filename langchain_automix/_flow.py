@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import get_executor_for_config, patch_config
-from langchain_core.runnables.utils import gated_coro
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -96,18 +95,20 @@ def _make(
 async def _amake(
     calls: Sequence[Call], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
 ) -> list[Any]:
+    limit = asyncio.Semaphore(config.get("max_concurrency") or len(calls))
+
     async def make(call: Call) -> Any:
-        return await call.runnable.ainvoke(
-            call.input, _child_config(call, run_manager, config), **call.kwargs
-        )
+        async with limit:
+            return await call.runnable.ainvoke(
+                call.input, _child_config(call, run_manager, config), **call.kwargs
+            )
 
     if len(calls) == 1:
         return [await make(calls[0])]
-    limit = asyncio.Semaphore(config.get("max_concurrency") or len(calls))
     try:
         # A task group, unlike `gather`, leaves no call running when one of them fails.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(gated_coro(limit, make(call))) for call in calls]
+            tasks = [group.create_task(make(call)) for call in calls]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("show")(show)
 
 
-def fit(  # noqa: PLR0917  (typer reads the options from here)
+def fit(
     log: LogFile,
     out: Annotated[Path, typer.Option("--out", help="Where the policy file goes.")],
     cost_weight: Annotated[

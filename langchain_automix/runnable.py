@@ -315,7 +315,10 @@ def _messages(input: Any) -> list[BaseMessage]:
         messages = [HumanMessage(input)]
     else:
         messages = convert_to_messages(input)
-    if not any(message.content for message in messages):
+    if not any(
+        message.content.strip() if isinstance(message.content, str) else message.content
+        for message in messages
+    ):
         raise AutoMixError("The question is empty: there is nothing to answer.")
     return messages
 

@@ -2,8 +2,9 @@
 
 Every logged query, or group of alike ones, is a particle that carries the qualities of all
 models. What a check of a new answer finds weighs the particles by how likely it is to see that
-on them; the weighted means of their qualities are the belief. A check that has drawn m verdicts
-is compared with a log that drew k of them by the Beta-binomial likelihood, for any m and k.
+on them; the weighted means of their qualities are the belief. The head of a check of m verdicts is
+compared with logged checks of k of them by the hypergeometric likelihood where m <= k, which
+has no bias, and by the Beta-binomial one beyond.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from langchain_automix.policy.columns import Floats, Ints
 MAX_STATES = 7_000
 BATCHES = (1, 2, 4, 8, 16, 32)
 """Numbers of verdicts that a policy may draw at once, beside all of them."""
+
+RUN_TIME_MOST = 16
+"""Verdicts on one answer that a policy can read, where the log has fewer."""
+
+STRANGER = 0.05
+"""Chance that the query at hand is like a logged one, and not such a one itself. It gives
+findings that no logged query can have a belief."""
 
 _SIZES = (0.2, 200.0)  # of a Beta prior: no check is surer or more alike than these say
 
@@ -109,14 +117,14 @@ def _log_rising(start: float, longest: int) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.log(start + np.arange(longest)))])
 
 
-def sequence_likelihood(
+def predictive_likelihood(
     seen: tuple[Ints, Ints], logged: tuple[Ints, Ints], prior: tuple[float, float]
 ) -> Floats:
-    """Return the chance of one order of new verdicts on queries with logged verdicts.
+    """Return the chance of one order of verdicts from a query that is like logged ones.
 
     A logged query with x successes and y failures has an unknown rate with the posterior
     Beta(a + x, b + y), so s successes and f failures in a given order have the chance
-    B(a + x + s, b + y + f) / B(a + x, b + y).
+    B(a + x + s, b + y + f) / B(a + x, b + y): Beta-binomial.
 
     Args:
         seen: (states,) successes and failures of the new check.
@@ -138,6 +146,55 @@ def sequence_likelihood(
     return np.exp(logs)
 
 
+def prefix_likelihood(seen: Ints, logged: Ints) -> Floats:
+    """Return the chance of one order of verdicts at the head of a logged query's own.
+
+    The verdicts of a query come in any order, so a head with counts s of a query with counts
+    c has the chance prod (c_i)! / (c_i - s_i)! over (sum c)! / (sum c - sum s)!, which is
+    multivariate hypergeometric: what a log says about shorter checks, without bias. 0 for a
+    head that the query cannot have.
+
+    Args:
+        seen: (states, kinds) counts of the new check.
+        logged: (particles, kinds) counts in the log.
+
+    Returns:
+        (states, particles).
+    """
+    factorials = np.concatenate(
+        [[0.0], np.cumsum(np.log(np.arange(1, logged.sum(axis=1).max() + 1)))]
+    )
+    left = logged[None, :, :] - seen[:, None, :]
+    possible = (left >= 0).all(axis=2)
+    left = np.maximum(left, 0)
+    totals = logged.sum(axis=1)
+    logs = (factorials[logged].sum(axis=1) - factorials[totals])[None, :]
+    logs = logs - factorials[left].sum(axis=2) + factorials[left.sum(axis=2)]
+    return np.where(possible, np.exp(logs), 0.0)
+
+
+def longer_likelihood(
+    seen: tuple[Ints, Ints], logged: tuple[Ints, Ints], prior: tuple[float, float]
+) -> Floats:
+    """Return the chance of one order of more verdicts than a query has in the log.
+
+    Its own x accepts and y rejects are among them; those beyond are Beta-binomial.
+    """
+    own = logged[0] + logged[1]
+    extra = [np.maximum(s[:, None] - c[None, :], 0) for s, c in zip(seen, logged, strict=True)]
+    possible = (seen[0][:, None] >= logged[0]) & (seen[1][:, None] >= logged[1])
+    most = int((seen[0] + seen[1]).max(initial=0) + own.max(initial=0))
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, most + 1)))])
+    one, other, both = (_log_rising(x, most) for x in (*prior, sum(prior)))
+    logs = one[logged[0] + extra[0]] - one[logged[0]] + other[logged[1] + extra[1]]
+    logs = logs - other[logged[1]] - both[own + extra[0] + extra[1]] + both[own]
+    # Orders of the verdicts beyond, over orders of all of them.
+    logs += factorials[extra[0] + extra[1]] - factorials[extra[0]] - factorials[extra[1]]
+    total = seen[0] + seen[1]
+    logs -= (factorials[total] - factorials[seen[0]] - factorials[seen[1]])[:, None]
+    return np.where(possible, np.exp(logs), 0.0)
+
+
 def verdict_evidence(
     logged: Ints, weight: Floats, *, most: int, prices: tuple[float, float], batches: Sequence[int]
 ) -> Evidence:
@@ -151,24 +208,38 @@ def verdict_evidence(
         batches: Numbers of verdicts that may be drawn at once.
     """
     counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES
-    counts = _lattice(most, counts_invalid)
-    accepts, rejects, invalid = counts.T
-    verdict_prior = beta_prior(logged[:, 0], logged[:, 1], weight)
-    likelihood = sequence_likelihood(
-        (accepts, rejects), (logged[:, 0], logged[:, 1]), verdict_prior
-    )
-    if counts_invalid:
-        valid = logged[:, 0] + logged[:, 1]
-        likelihood *= sequence_likelihood(
-            (accepts + rejects, invalid),
-            (valid, logged[:, 2]),
-            beta_prior(valid, logged[:, 2], weight),
-        )
+    if not counts_invalid:
+        logged = logged * np.array([1, 1, 0])
+    longest = most if counts_invalid else max(most, RUN_TIME_MOST)
+    counts = _lattice(longest, counts_invalid)
+    like = _like(counts, logged, weight, counts_invalid)
+    own = logged.sum(axis=1)
+    pairs = (counts[:, 0], counts[:, 1]), (logged[:, 0], logged[:, 1])
+    itself = prefix_likelihood(counts, logged)
+    if not counts_invalid:
+        beyond = counts.sum(axis=1)[:, None] > own[None, :]
+        prior = beta_prior(logged[:, 0], logged[:, 1], weight)
+        itself = np.where(beyond, longer_likelihood(*pairs, prior), itself)
+    likelihood = (1 - STRANGER) * itself + STRANGER * like
     draws = tuple(
         _draw(counts, n, most, prices[0] + n * prices[1], counts_invalid)
         for n in sorted({*(b for b in batches if b <= most), most})
     )
     return Evidence(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
+
+
+def _like(counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool) -> Floats:
+    """Return the Beta-binomial likelihood of verdicts, and of their being valid."""
+    accepts, rejects, invalid = counts.T
+    prior = beta_prior(logged[:, 0], logged[:, 1], weight)
+    like = predictive_likelihood((accepts, rejects), (logged[:, 0], logged[:, 1]), prior)
+    if counts_invalid:
+        valid = logged[:, 0] + logged[:, 1]
+        prior = beta_prior(valid, logged[:, 2], weight)
+        like = like * predictive_likelihood(
+            (accepts + rejects, invalid), (valid, logged[:, 2]), prior
+        )
+    return like
 
 
 def score_evidence(likelihood: Floats, edges: Floats, price: float) -> Evidence:

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, first_problem
 
 # Strict, so that no text and no truth value passes for a number, nor "yes" for a verdict.
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -226,10 +226,3 @@ def _query(record: Any, where: str) -> LoggedQuery:
         return LoggedQuery.model_validate(record)
     except ValidationError as error:
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation, on one line: the field and what is wrong."""
-    problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "(the whole)"
-    return f"field {field}: {problem['msg'].removeprefix('Value error, ')}."

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from langchain_automix._version import __version__
-from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.log import first_problem, replacing
+from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.policy.log import replacing
 
 SCHEMA = "langchain-automix/policy"
 

@@ -112,7 +112,7 @@ def _verdict_evidence(
     return verdict_evidence(counts, weight, most=most, prices=(fixed, each), batches=BATCHES)
 
 
-def _curve(  # noqa: PLR0917
+def _curve(
     group: Ints, count: Floats, place: Floats, aside: Floats, values: Floats, slope: float
 ) -> Floats:
     times = np.bincount(group, minlength=len(count)).astype(float)

@@ -190,8 +190,18 @@ class POMDPRouter(Router):
         table = self._table(plan, state.visits)
         row = None if table is None else _find(table, state.current.verification)
         if row is None:
-            return self._unknown(state, plan)
-        return self._described(state, plan, row, state.models)
+            here = state.current.model_index
+            later = next((j for j in plan.plays if j > here), None)
+            if plan.tables:
+                return self._unknown(state, later)
+            return _without_a_check(state, later)
+        step = row.step
+        return Decision(
+            action=step.action,
+            model_index=step.model,
+            samples=step.samples,
+            **self._said(state, row, state.models, plan.plays),
+        )
 
     def _table(self, plan: Plan, visits: Sequence[Visit]) -> Table | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""
@@ -206,63 +216,68 @@ class POMDPRouter(Router):
         return table
 
     def _by_prior(self, state: RoutingState) -> Decision:
-        """Decide between this model and the next as the prior's two models."""
+        """Decide between this model and the next as between the prior's two models."""
         plan = self.policy.plans[0]
+        here, later = state.current.model_index, next_model(state)
         row = _find(plan.tables[0], state.current.verification)
-        later = next_model(state)
         if later is None or row is None:
-            return self._unknown(state, plan)
-        names = (state.models[state.current.model_index], state.models[later])
-        described = self._described(state, plan, row, names)
-        if row.step.action == "answer":
-            return described.model_copy(update={"model_index": state.current.model_index})
+            return self._unknown(state, later)
+        names = (state.models[here], state.models[later])
         values = {
-            k.replace("escalate:large", f"escalate:{names[1]}"): v
-            for k, v in described.values.items()
+            "answer": row.values["answer"],
+            f"escalate:{names[1]}": row.values["escalate:large"],
         }
-        return ask(state, later, why=described.why, belief=described.belief, values=values)
+        row = row.model_copy(update={"values": values})
+        step = keep(state) if row.step.action == "answer" else ask(state, later)
+        return step.model_copy(update=self._said(state, row, names, plan.plays))
 
-    def _unknown(self, state: RoutingState, plan: Plan) -> Decision:
+    def _unknown(self, state: RoutingState, later: int | None) -> Decision:
+        """Decide where the check found nothing to go by, or the plan pays for no check."""
         found = findings(state.current.verification)
-        here = state.current.model_index
-        if not self.is_calibrated:
-            later = next_model(state)
-        else:
-            later = next((j for j in plan.plays if j > here), None)
         if later is None:
             return keep(state, why=f"{found}, and there is no larger model to ask.")
         if self.on_unknown == "prior":
-            gain, price = self._mean_gain(here, later)
-            if gain <= price:
-                why = f"{found}: on average {state.models[later]} gains too little for its price."
-                return keep(state, why=why)
+            here = state.current.model_index if self.is_calibrated else 0
+            return self._by_means(state, later, here, later if self.is_calibrated else 1)
         why = f"{found}: unknown, so {state.models[later]} is asked to be safe."
         if not self.is_calibrated:
             return ask(state, later, why=why)
         return Decision(action="escalate", model_index=later, samples=0, why=why)
 
-    def _mean_gain(self, here: int, later: int) -> tuple[float, float]:
-        if not self.is_calibrated:
-            here, later = 0, 1
+    def _by_means(self, state: RoutingState, later: int, here: int, there: int) -> Decision:
         fit = self.policy.fit
-        return fit.quality[later] - fit.quality[here], self.policy.cost_weight * fit.cost[later]
+        found, name = findings(state.current.verification), state.models[later]
+        gain = fit.quality[there] - fit.quality[here]
+        price = self.policy.cost_weight * fit.cost[there]
+        names = (state.models[state.current.model_index], name)
+        belief = dict(zip(names, (fit.quality[here], fit.quality[there]), strict=True))
+        said = f"{found}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+        if gain > price:
+            return Decision(
+                action="escalate", model_index=later, samples=0, why=said, belief=belief
+            )
+        return keep(state, why=said, belief=belief)
 
-    def _described(
-        self, state: RoutingState, plan: Plan, row: Row, names: tuple[str, ...]
-    ) -> Decision:
-        step = row.step
-        belief = {names[j]: q for j, q in zip(plan.plays, row.quality, strict=False)}
-        found = findings(state.current.verification)
+    def _said(
+        self, state: RoutingState, row: Row, names: tuple[str, ...], plays: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return what a decision says beside what is done."""
         caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
-        why = f"{found}: {_reason(row, names)}{caveat}."
-        return Decision(
-            action=step.action,
-            model_index=step.model,
-            samples=step.samples,
-            belief=belief,
-            values=row.values,
-            why=why,
-        )
+        found = findings(state.current.verification)
+        return {
+            "belief": {names[j]: q for j, q in zip(plays, row.quality, strict=False)},
+            "values": row.values,
+            "why": f"{found}: {_reason(row, names, plays)}{caveat}.",
+        }
+
+
+def _without_a_check(state: RoutingState, later: int | None) -> Decision:
+    found = findings(state.current.verification)
+    why = f"{found}, but the policy trusts {{}} on every query and reads no check."
+    if later is None:
+        return keep(state, why=why.format(state.models[state.current.model_index]))
+    why = why.format(state.models[later])
+    return Decision(action="escalate", model_index=later, samples=0, why=why)
 
 
 def _find(table: Table, check: Verification | None) -> Row | None:
@@ -279,26 +294,37 @@ def _find(table: Table, check: Verification | None) -> Row | None:
     return table.find(accepts, rejects, invalid, check.score)
 
 
-def _reason(row: Row, names: tuple[str, ...]) -> str:
-    step = row.step
-    name = names[step.model] if step.model < len(names) else "the model"
-    worth = row.values
-    kept = worth.get("answer")
-    others = [value for option, value in worth.items() if option != "answer"]
-    if kept is None or not others:
-        done = {"answer": "is kept", "escalate": "is asked"}.get(step.action, "is checked on")
-        return f"{name} {done} by the rule"
-    other = max(others)
-    if step.action == "answer":
-        return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"
+def _reason(row: Row, names: tuple[str, ...], plays: tuple[int, ...]) -> str:
+    """Say why a row does what it does, in half a sentence."""
+    step, worth = row.step, row.values
+    name = names[step.model]
+    if not worth:
+        return f"by the rule, the answer of {name} is {_DONE[step.action]}"
+    kept = worth["answer"]
+    other = max((v for option, v in worth.items() if option != "answer"), default=kept)
+    if step.action == "verify":
+        number = "more verdicts" if step.samples is None else f"{step.samples} more"
+        return (
+            f"{number} may change the decision, which is worth {other:.2f} with their price paid, "
+            f"against {kept:.2f} for the answer as it is"
+        )
     if step.action == "abstain":
         return f"no answer is worth giving; the best would be worth {kept:.2f}"
-    if step.action == "verify":
+    if len(plays) == 2:  # noqa: PLR2004
+        large = names[plays[1]]
+        gain = row.quality[1] - row.quality[0]
+        price = row.quality[1] - worth.get(f"escalate:{large}", other)
+        verb = "more" if step.action == "escalate" else "not more"
         return (
-            f"{step.samples or 'more'} further verdicts may change the decision and are worth "
-            f"their price ({other:.2f} against {kept:.2f} for the answer as it is)"
+            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "
+            f"{price:.2f}"
         )
-    return f"asking {name} is worth {other:.2f} after its price, the answer so far {kept:.2f}"
+    if step.action == "answer":
+        return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"
+    return f"asking {name} is worth {other:.2f} with its price paid, the answer so far {kept:.2f}"
+
+
+_DONE = {"answer": "kept", "escalate": "asked for", "verify": "checked on", "abstain": "not given"}
 
 
 @functools.cache

@@ -21,13 +21,14 @@ def shorten(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> s
     """
     if fits(context):
         return context
-    sentences = re.split(r"(?<=[.!?])\s+|\n+", context)
+    parts = re.split(r"((?<=[.!?])\s+|\n+)", context)
+    sentences, spaces = parts[::2], parts[1::2]
     wanted = _words(relevant_to)
     shared = [len(wanted & _words(sentence)) for sentence in sentences]
     ranked = sorted(range(len(sentences)), key=lambda i: (-shared[i], i))
 
     def kept(count: int) -> str:
-        return _join(sentences, sorted(ranked[:count]))
+        return _join(sentences, spaces, sorted(ranked[:count]))
 
     # Bisect the number of sentences: counting tokens is the slow part.
     low, high = 0, len(sentences) - 1
@@ -37,10 +38,12 @@ def shorten(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> s
     return kept(low) or _head(sentences[ranked[0]], fits)
 
 
-def _join(sentences: list[str], chosen: list[int]) -> str:
+def _join(sentences: list[str], spaces: list[str], chosen: list[int]) -> str:
     text = ""
     for before, this in zip([-1, *chosen], chosen, strict=False):
-        text += ("" if this == 0 else " " if this == before + 1 else _GAP) + sentences[this]
+        if this > 0:
+            text += spaces[before] if this == before + 1 else _GAP
+        text += sentences[this]
     if chosen and chosen[-1] < len(sentences) - 1:
         text += _GAP
     return text.strip()

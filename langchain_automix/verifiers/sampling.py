@@ -148,9 +148,10 @@ def model_call(
     """
     usages = [reply.usage_metadata for reply in replies if reply.usage_metadata is not None]
     whole_request = len(replies) == 1 or all(usage == usages[0] for usage in usages)
-    metadata = replies[0].response_metadata
+    # With several replies LangChain leaves these off the messages.
+    metadata = {**(llm_output or {}), **replies[0].response_metadata}
     return ModelCall(
-        model=metadata.get("model_name") or (llm_output or {}).get("model_name"),
+        model=metadata.get("model_name"),
         provider=metadata.get("model_provider"),
         usage=None if not usages else (usages[0] if whole_request else _sum(usages)),
     )

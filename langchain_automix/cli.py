@@ -1,0 +1,217 @@
+"""The command line: `automix`, one verb a job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import ValidationError
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError as error:
+    raise SystemExit(
+        f"automix: {error.name} is not installed: pip install 'langchain-automix[cli]' brings it, "
+        "and 'langchain-automix[local]' the local models as well."
+    ) from error
+
+from langchain_automix._version import __version__
+from langchain_automix.errors import AutoMixError, first_problem
+
+if TYPE_CHECKING:
+    from langchain_automix.demo.models import Wanted
+
+app = typer.Typer(
+    name="automix",
+    help="Pay for a larger model only where the evidence says so.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Small = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="The small model: a local name, a .gguf file, or provider:model.",
+        show_default="qwen2.5-coder-0.5b, on this machine",
+    ),
+]
+Large = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="The large model, likewise.",
+        show_default="qwen2.5-coder-1.5b, on this machine",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Folder that holds the .gguf files, instead of fetching."),
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=65_535,
+        help="Port of the small model's server; the large one takes the next.",
+        show_default="free ones",
+    ),
+]
+Samples = Annotated[int, typer.Option(min=1, help="Verdicts drawn for one answer.")]
+Seed = Annotated[int, typer.Option(help="Seed of the models and of the order of questions.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Pay for a larger model only where the evidence says so."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    small: Small = None,
+    large: Large = None,
+    questions: Annotated[
+        int | None,
+        typer.Option(min=4, help="How many questions.", show_default="as many as fit --minutes"),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="Time to fill without --questions.")] = 9,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON lines with question, context, references.",
+            show_default="80 shipped questions",
+        ),
+    ] = None,
+    price_ratio: Annotated[
+        str,
+        typer.Option(
+            metavar="RATIO|measured",
+            help="Price of the large model in prices of the small one, for the decisions.",
+        ),
+    ] = "17",
+    samples: Samples = 8,
+    seed: Seed = 7,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Show the recorded run; needs no models.")
+    ] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the routing log here.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the calls here, for a replay.")
+    ] = None,
+    weights: Weights = None,
+    port: Port = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on two real models, on this machine, without any key."""
+    from langchain_automix.demo.command import DemoCommand, DemoOptions  # noqa: PLC0415
+    from langchain_automix.demo.questions import SHIPPED  # noqa: PLC0415
+
+    command = DemoCommand(
+        DemoOptions(
+            wanted=_wanted(small, large, weights, port, seed, samples, record=record is not None),
+            data=data or SHIPPED,
+            questions=questions,
+            minutes=minutes,
+            price_ratio=_ratio(price_ratio),
+            replay=replay,
+            log=log,
+            record=record,
+        ),
+        Console(stderr=as_json),
+    )
+    found = command.run()
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    if command.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    context: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Text that the answer must follow from.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Policy file.", show_default="a prior, not calibrated"),
+    ] = None,
+    small: Small = None,
+    large: Large = None,
+    samples: Samples = 8,
+    seed: Seed = 7,
+    weights: Weights = None,
+    port: Port = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one question, and say how it was decided."""
+    from langchain_automix.demo.command import ask_once  # noqa: PLC0415
+
+    wanted = _wanted(small, large, weights, port, seed, samples)
+    found = ask_once(question, context, wanted, policy, Console(stderr=True))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    record = found["automix"]
+    Console().print(found["answer"], markup=False, highlight=False)
+    Console().print(f"({record['model']}) {record['why']}", style="dim", markup=False)
+
+
+def _wanted(
+    small: str | None,
+    large: str | None,
+    weights: Path | None,
+    port: int,
+    seed: int,
+    samples: int,
+    *,
+    record: bool = False,
+) -> Wanted:
+    from langchain_automix.demo.models import LARGE, SMALL, Wanted  # noqa: PLC0415
+
+    return Wanted(
+        small=small or SMALL,
+        large=large or LARGE,
+        weights=weights,
+        port=port,
+        seed=seed,
+        samples=samples,
+        record=record,
+    )
+
+
+def _ratio(text: str) -> float | None:
+    if text == "measured":
+        return None
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = 0.0
+    if not 1 < ratio < float("inf"):
+        raise AutoMixError(f"--price-ratio is {text!r}; give a number above 1, or 'measured'.")
+    return ratio
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app()
+    except AutoMixError as error:
+        message = str(error)
+    except ValidationError as error:
+        message = first_problem(error)
+    print(f"automix: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

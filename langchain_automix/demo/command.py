@@ -1,0 +1,275 @@
+"""`automix demo` and `automix ask`, from their options to what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages.utils import count_tokens_approximately
+
+from langchain_automix.demo import view
+from langchain_automix.demo.models import CONTEXT_TOKENS, Pair, Wanted, open_pair, open_replay
+from langchain_automix.demo.questions import SHIPPED, Question, in_order, read_questions
+from langchain_automix.demo.recording import Recording
+from langchain_automix.demo.run import PROMPT, VERDICT_TOKENS, Demo, Row, fit_half, routing_log
+from langchain_automix.demo.summary import summarise
+from langchain_automix.errors import AutoMixError
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.runnable import AutoMixRunnable
+from langchain_automix.verifiers.fitting import shorten
+from langchain_automix.verifiers.self_verifier import SelfVerifier
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PROBES = 2
+_FEWEST = 8
+_KEPT_BACK = 0.92
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of `automix demo`."""
+
+    wanted: Wanted = field(default_factory=Wanted)
+    data: Path = SHIPPED
+    questions: int | None = None
+    """None: as many as fit into `minutes`."""
+
+    minutes: float = 9.0
+    price_ratio: float | None = 17.0
+    replay: bool = False
+    log: Path | None = None
+    record: Path | None = None
+
+
+class DemoCommand:
+    """One run of `automix demo`.
+
+    Args:
+        options: What was asked for.
+        console: Where people read.
+    """
+
+    def __init__(self, options: DemoOptions, console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.interrupted = False
+
+    def run(self) -> dict[str, Any]:
+        """Run the demo, show it, and return all its rows and figures, ready for JSON.
+
+        Raises:
+            AutoMixError: Something that was given cannot be used, or a model failed.
+        """
+        options = self.options
+        if options.replay:
+            return self._replay()
+        questions = in_order(read_questions(options.data), options.wanted.seed)
+        if options.questions is not None and options.questions > len(questions):
+            raise AutoMixError(
+                f"--questions {options.questions} are more than the {len(questions)} in "
+                f"{options.data.name}."
+            )
+        self.console.print(
+            "[bold]AutoMix[/] on two real models: the small one answers and checks itself, the "
+            "router decides, the large one is asked only where that seems worth it."
+        )
+        with opened(options.wanted, self.console) as pair:
+            deadline = None
+            if options.questions is None:
+                deadline = time.perf_counter() + options.minutes * 60
+            chosen = questions[: options.questions]
+            return self._show(pair, chosen, options.wanted.samples, deadline)
+
+    def _replay(self) -> dict[str, Any]:
+        recording = Recording.read()
+        about = recording.about
+        self.console.print(
+            "[bold]This is a replay[/]: recorded answers of "
+            f"{about['small']} and {about['large']}, and the seconds that they took; no model "
+            "runs now."
+        )
+        questions = in_order(read_questions(), about["seed"])[: about["questions"]]
+        if self.options.questions is not None:
+            questions = questions[: self.options.questions]
+        with open_replay(recording) as pair:
+            return self._show(pair, questions, about["samples"], deadline=None)
+
+    def _show(
+        self, pair: Pair, questions: list[Question], samples: int, deadline: float | None
+    ) -> dict[str, Any]:
+        demo = Demo(pair, samples=samples, price_ratio=self.options.price_ratio)
+        try:
+            if not pair.is_replay:
+                questions = self._estimated(demo, questions, deadline)
+            self._ask(demo, questions, deadline)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.console.print(f"Stopped after {len(demo.rows)} questions; what they showed:")
+        return self._finish(demo, pair)
+
+    def _estimated(
+        self, demo: Demo, questions: list[Question], deadline: float | None
+    ) -> list[Question]:
+        """Measure this machine on the first questions, and choose how many more fit."""
+        probes = min(_PROBES, len(questions) - 1)
+        start = time.perf_counter()
+        seconds: list[float] = []
+        with self.console.status(f"Measuring this machine on {probes} questions"):
+            for _ in itertools.islice(demo.run(questions), probes):
+                seconds.append(time.perf_counter() - start - sum(seconds))
+        passages = len({question.context for question in questions})
+        # The first question of a passage is the slow one: the others find it in the cache.
+        each = seconds[-1] + (seconds[0] - seconds[-1]) * passages / len(questions)
+        count = len(questions)
+        if deadline is not None:
+            left = (deadline - time.perf_counter()) * _KEPT_BACK
+            count = min(count, max(_FEWEST, probes + int(left / each)))
+        self.console.print(
+            f"{count} questions, about {each:.0f} seconds each: some "
+            f"{each * (count - probes) / 60:.0f} minutes from now. Ctrl-C ends it early, with "
+            "the summary."
+        )
+        return questions[:count]
+
+    def _ask(self, demo: Demo, questions: list[Question], deadline: float | None) -> None:
+        half = fit_half(questions)
+        view.heading(self.console, "fit", half)
+        for row in demo.rows:
+            view.row(self.console, row)
+        with view.questions(self.console) as progress:
+            task = progress.add_task("questions", total=len(questions), completed=len(demo.rows))
+            for row in demo.run(questions):
+                if row.half == "report" and len(demo.rows) == half + 1:
+                    view.heading(self.console, "report", len(questions) - half)
+                view.row(self.console, row)
+                progress.advance(task)
+                if deadline is not None and time.perf_counter() > deadline:
+                    self.console.print("The time is up; here is what was done.")
+                    break
+
+    def _finish(self, demo: Demo, pair: Pair) -> dict[str, Any]:
+        options = self.options
+        found = summarise(demo.rows, pair, options.price_ratio)
+        if found is None:
+            self.console.print("Nothing was routed yet, so there is nothing to sum up.")
+        else:
+            view.summary(self.console, found, (pair.small.name, pair.large.name))
+        about = {
+            "small": pair.small.name,
+            "large": pair.large.name,
+            "seed": options.wanted.seed,
+            "samples": demo.samples,
+            "questions": len(demo.rows),
+        }
+        if options.log is not None:
+            routing_log(demo.rows, pair, None).write(options.log)
+        if options.record is not None and pair.recorder is not None:
+            pair.recorder.recording(about).write(options.record)
+        return {
+            "about": {**about, "replay": pair.is_replay, "interrupted": self.interrupted},
+            "rows": [as_dict(row) for row in demo.rows],
+            "summary": None if found is None else found.as_dict(),
+        }
+
+
+@contextlib.contextmanager
+def opened(wanted: Wanted, console: Console) -> Iterator[Pair]:
+    """Open both models, with a progress bar while weights are fetched and verified."""
+    with contextlib.ExitStack() as stack:
+        with view.downloads(console) as bars:
+            bar = bars.add_task("starting", total=None)
+
+            def progress(what: str, done: int, total: int) -> None:
+                bars.update(bar, description=what, completed=done, total=total)
+
+            pair = stack.enter_context(open_pair(wanted, progress))
+        yield pair
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """Return a row as JSON-ready values."""
+    question = row.question
+
+    def part(answered: Any) -> dict[str, Any]:
+        return {
+            "answer": answered.text,
+            "correct": answered.correct,
+            "seconds": round(answered.spent.seconds, 3),
+            "tokens_in": answered.spent.tokens_in,
+            "tokens_out": answered.spent.tokens_out,
+        }
+
+    return {
+        "id": question.id,
+        "kind": question.kind,
+        "half": row.half,
+        "question": question.question,
+        "references": list(question.references),
+        "small": part(row.small),
+        "check": {
+            "verdicts": list(row.check.verdicts),
+            "confidence": row.check.confidence,
+            "seconds": round(row.check_spent.seconds, 3),
+            "tokens_in": row.check_spent.tokens_in,
+            "tokens_out": row.check_spent.tokens_out,
+        },
+        "large": part(row.large),
+        "automix": row.record,
+        "final": {"answer": row.final.text, "correct": row.final.correct},
+    }
+
+
+def ask_once(
+    question: str, context: Path | None, wanted: Wanted, policy: Path | None, console: Console
+) -> dict[str, Any]:
+    """Answer one question with the mix; return the answer and the record of the decision.
+
+    Raises:
+        AutoMixError: The question is empty, a file cannot be read, or a model failed.
+    """
+    if not question.strip():
+        raise AutoMixError("The question is empty: there is nothing to answer.")
+    router = POMDPRouter() if policy is None else POMDPRouter.load(policy)
+    text = None if context is None else _read(context)
+    with opened(wanted, console) as pair:
+        room = CONTEXT_TOKENS - 2 * VERDICT_TOKENS
+        mix = AutoMixRunnable(
+            models=[pair.small.chat, pair.large.chat],
+            verifier=SelfVerifier(samples=wanted.samples, max_input_tokens=room),
+            router=router,
+            prompt=None if text is None else PROMPT,
+        )
+        if text is None:
+            given: Any = question
+        else:
+            given = {"question": question, "context": _shortened(text, question, room, console)}
+        try:
+            message = mix.invoke(given)
+        except Exception as error:
+            raise pair.explain(error) from error
+    return {"answer": str(message.text), "automix": message.response_metadata["automix"]}
+
+
+def _shortened(text: str, question: str, room: int, console: Console) -> str:
+    def fits(part: str) -> bool:
+        messages = PROMPT.format_messages(question=question, context=part)
+        return count_tokens_approximately(messages) <= room
+
+    short = shorten(text, relevant_to=question, fits=fits)
+    if short != text:
+        console.print(f"The context was shortened to fit {CONTEXT_TOKENS} tokens.", style="dim")
+    return short
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AutoMixError(f"The context {path} cannot be read: {error}.") from error

@@ -1,0 +1,181 @@
+"""Record the calls of a run, and serve them again: real answers without the models.
+
+Both are loopback servers that models are pointed at, so a replayed run takes the same way
+over HTTP as the one that was recorded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.log import replacing
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+SHIPPED = Path(__file__).with_name("recording.json.gz")
+_SCHEMA = "langchain-automix/recording/1"
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# What makes two requests the same. Client libraries add other fields, which differ by version.
+_TELLING = ("model", "messages", "n", "temperature", "seed", "content")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Recorded calls, and what the run was that made them."""
+
+    about: Mapping[str, Any]
+    """Settings of the recorded run, such as its seed."""
+
+    calls: Mapping[str, list[dict[str, Any]]]
+    """Responses by request, in the order given, each with the `seconds` that it took."""
+
+    @classmethod
+    def read(cls, path: Path = SHIPPED) -> Recording:
+        """Read a recording.
+
+        Raises:
+            AutoMixError: The file is missing or is not a recording.
+        """
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                found = json.load(file)
+            if found["schema"] != _SCHEMA:
+                raise ValueError("it has another schema")  # noqa: TRY301
+            return cls(about=found["about"], calls=found["calls"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise AutoMixError(f"{path} is not a recording of a demo run: {error}.") from error
+
+    def write(self, path: Path) -> None:
+        """Write the recording; a reader never sees half of it."""
+        text = json.dumps({"schema": _SCHEMA, "about": self.about, "calls": self.calls})
+        with replacing(path) as unfinished:
+            # No time stamp: the same calls make the same file.
+            unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+class _Loopback:
+    """An HTTP server on 127.0.0.1 for the length of a `with` block, which answers POSTs."""
+
+    def __init__(self) -> None:
+        serve = self._respond
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                status, body = serve(self.path, json.loads(self.rfile.read(length)))
+                out = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(out)))
+                self.end_headers()
+                self.wfile.write(out)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._lock = threading.Lock()
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Recorder(_Loopback):
+    """Passes requests on to the server of the model that they name, and keeps the answers.
+
+    Args:
+        upstream: Base URL and key of each model's server, by model name.
+    """
+
+    def __init__(self, upstream: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__()
+        self._upstream = upstream
+        self._calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def recording(self, about: Mapping[str, Any]) -> Recording:
+        """Return what was recorded so far."""
+        return Recording(about=about, calls=dict(self._calls))
+
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        base_url, key = self._upstream[body["model"]]
+        url = base_url.removesuffix("/v1") + path
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
+        start = time.perf_counter()
+        try:
+            with _OPENER.open(request) as reply:
+                response = json.load(reply)
+        except urllib.error.HTTPError as error:
+            return error.code, {"error": {"message": error.read().decode(errors="replace")}}
+        except OSError as error:
+            return 502, {"error": {"message": f"the model's server does not answer: {error}"}}
+        seconds = round(time.perf_counter() - start, 3)
+        for key_of_server in ("timings", "system_fingerprint", "created", "id"):
+            response.pop(key_of_server, None)
+        with self._lock:
+            self._calls[request_key(path, body)].append({"seconds": seconds, "response": response})
+        return 200, response
+
+
+class Replay(_Loopback):
+    """Answers recorded requests with what was recorded; others with an error that says so."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+        self._served: dict[str, int] = defaultdict(int)
+        self._seconds = 0.0
+
+    def clock(self) -> float:
+        """Return the seconds that the answers served so far took when they were recorded."""
+        return self._seconds
+
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        key = request_key(path, body)
+        answers = self._recording.calls.get(key)
+        if not answers:
+            message = "This request is not in the recording: it was made with other settings."
+            return 404, {"error": {"message": message, "type": "not_recorded"}}
+        with self._lock:
+            answer = answers[min(self._served[key], len(answers) - 1)]
+            self._served[key] += 1
+            self._seconds += answer["seconds"]
+        return 200, answer["response"]
+
+
+def request_key(path: str, body: Mapping[str, Any]) -> str:
+    """Return what a request is recorded under: a hash of the fields that shape its answer."""
+    telling = {field: body[field] for field in _TELLING if body.get(field) is not None}
+    text = json.dumps([path, telling], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
