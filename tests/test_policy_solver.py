@@ -17,10 +17,10 @@ from langchain_automix.policy.belief import (
     bin_edges,
     in_bins,
     out_of_fold_bandwidth,
+    predictive_likelihood,
     rank_kernel,
     ranks,
     score_evidence,
-    predictive_likelihood,
     verdict_evidence,
 )
 from langchain_automix.policy.smoothing import isotonic, smooth
@@ -51,7 +51,7 @@ def brute(world: World, weight: float, abstain: float | None) -> float:
         if evidence is None:
             return float(unchecked)
         drawn = [draws(seen, model, 0, d) for d in range(len(evidence.draws))]
-        return max(float(unchecked), *(value - price for value in drawn))
+        return float(max(unchecked, *(value - price for value in drawn)))
 
     def draws(seen: Any, model: int, state: int, place: int) -> float:
         evidence = world.evidence[model]
@@ -78,7 +78,7 @@ def brute(world: World, weight: float, abstain: float | None) -> float:
         evidence = world.evidence[model]
         assert evidence is not None
         options += [draws(seen, model, state, d) for d in range(len(evidence.draws))]
-        return max(options)
+        return float(max(options))
 
     return max(start([], j) for j in range(len(world.models)))
 

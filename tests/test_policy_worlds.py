@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -71,9 +72,7 @@ def optimum(name: str) -> float:
 
 
 def _ways(n: int, k: int) -> float:
-    from math import comb
-
-    return comb(n, k)
+    return float(math.comb(n, k))
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -85,7 +84,7 @@ def test_close_to_the_optimum(name: str, n: int, loss: float) -> None:
         replay_plan(fit_policy(made(name, n, seed), Goal(cost_weight=COST_WEIGHT)).plans[0], test)
         .utility(COST_WEIGHT)
         .mean()
-        for seed in range(5)
+        for seed in range(3)
     ]
     assert np.mean(reached) >= (1 - loss) * best
 
@@ -122,7 +121,7 @@ def test_a_distractor_is_skipped(n: int, loss: float) -> None:
     best -= COST_WEIGHT * 1.2
     reached = [
         replay_plan(fit_policy(distractor(n, s), Goal(cost_weight=COST_WEIGHT)).plans[0], test)
-        for s in range(5)
+        for s in range(3)
     ]
     assert np.mean([r.utility(COST_WEIGHT).mean() for r in reached]) >= (1 - loss) * best
     assert np.mean([(r.model == 1).mean() for r in reached]) < 0.05

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.log import LoggedAnswer, RoutingLog
+from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.store import Store
 
 # The names say the dtype to the reader; numpy's own functions lose it for the type checker.
 Floats = NDArray[Any]
@@ -109,36 +110,34 @@ def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Colum
     Raises:
         AutoMixError: The weights are not one number of at least 0 for each query.
     """
+    store = log.store
     n, m = len(log), len(log.models)
-    longest = 0
-    for query in log:
-        for answer in query.answers:
-            if answer.verification is not None and answer.verification.verdicts is not None:
-                longest = max(longest, len(answer.verification.verdicts))
-    numbers = np.full((5, n, m), np.nan)
-    numbers[3:] = 0.0
-    verdicts = np.full((n, m, longest), NOT_DRAWN, dtype=np.int8)
-    for i, query in enumerate(log):
-        for j, answer in enumerate(query.answers):
-            numbers[:, i, j] = _numbers(answer)
-            check = answer.verification
-            if check is not None and check.verdicts is not None:
-                codes = [INVALID if v is None else int(v) for v in check.verdicts]
-                verdicts[i, j, : len(codes)] = codes
-    quality, cost, score, fixed, sample = numbers
-    return Columns(log.models, quality, cost, verdicts, score, fixed, sample, _weights(weights, n))
+    numbers = {
+        name: np.frombuffer(getattr(store, name), dtype=np.float64).reshape(n, m)
+        if n
+        else np.empty((n, m))
+        for name in ("quality", "cost", "score", "fixed_cost", "sample_cost")
+    }
+    # An unknown price of a check with a score counts as nothing.
+    fixed = np.nan_to_num(numbers.pop("fixed_cost"))
+    return Columns(
+        log.models,
+        verdicts=_verdicts(store, n, m),
+        weight=_weights(weights, n),
+        fixed_cost=fixed,
+        **numbers,
+    )
 
 
-def _numbers(answer: LoggedAnswer) -> tuple[float, ...]:
-    nan = float("nan")
-    quality = nan if answer.quality is None else answer.quality
-    cost = nan if answer.cost is None else answer.cost
-    check = answer.verification
-    if check is None:
-        return quality, cost, nan, 0.0, 0.0
-    if check.score is not None:
-        return quality, cost, check.score, check.cost or 0.0, 0.0
-    return quality, cost, nan, check.fixed_cost, check.sample_cost
+def _verdicts(store: Store, n: int, m: int) -> NDArray[np.int8]:
+    """Lay the verdicts of all answers side by side."""
+    ends = np.array(store.ends, dtype=np.int64)
+    lengths = np.diff(ends, prepend=0)
+    table = np.full((n * m, int(lengths.max(initial=0))), NOT_DRAWN, dtype=np.int8)
+    codes = np.array([REJECT, ACCEPT, INVALID], dtype=np.int8)
+    drawn = np.arange(table.shape[1]) < lengths[:, None]
+    table[drawn] = codes[np.frombuffer(bytes(store.verdicts), dtype=np.uint8)]
+    return table.reshape(n, m, -1) if n else table.reshape(0, m, 0)
 
 
 def _weights(weights: Sequence[float] | None, n: int) -> Floats:
