@@ -25,6 +25,9 @@ FOLDS = 5
 _FEWEST = 5
 """Queries below which only the trivial policies are candidates: nothing can be held out."""
 
+_LEAST_GAIN = 1e-4
+"""Expected gain in utility below which the simplest policy is as good."""
+
 CROSS_FIT_ROWS = 20_000
 """More queries than these do not make the choice among families any surer."""
 
@@ -46,7 +49,7 @@ class Fitted:
 
     @cached_property
     def held_out(self) -> Floats:
-        """(n,): utility of each query under the plan that was fitted without its fold."""
+        """(n,): utility of each query, times its weight, under the plan fitted without its fold."""
         return self.hold_out()
 
     @property
@@ -131,6 +134,12 @@ class Learner:
         return np.sort(order[:CROSS_FIT_ROWS])
 
     @cached_property
+    def _share(self) -> Floats:
+        """Weight of each held-out query, 1 in the mean."""
+        weight = self.columns.weight[self.sample]
+        return weight / max(float(weight.mean()), 1e-300)
+
+    @cached_property
     def folds(self) -> list[tuple[Columns, Ints]]:
         """Queries to fit on, and places in `sample` of those held out, of each fold."""
         number = min(FOLDS, len(self.sample))
@@ -187,7 +196,7 @@ class Learner:
             plan, _ = self._solve(world, name, cost_weight, abstain_value)
             outcomes = replay_plan(plan, self.columns.rows(self.sample[out]))
             held_out[out] = outcomes.utility(cost_weight, abstain_value)
-        return held_out
+        return self._share * held_out
 
     def _trivial(self, model: int, cost_weight: float) -> Fitted:
         utility = self.columns.quality[:, model] - cost_weight * self.columns.cost[:, model]
@@ -197,7 +206,7 @@ class Learner:
             plan,
             0,
             float(self.columns.mean(utility)),
-            lambda: utility[self.sample],
+            lambda: self._share * utility[self.sample],
         )
 
     def _solve(
@@ -228,7 +237,7 @@ def choose(candidates: list[Fitted]) -> tuple[Fitted, list[Candidate]]:
     trivial = max((c for c in candidates if c.complexity == 0), key=lambda c: c.expected)
     simple = [c for c in candidates if c.complexity <= 1]
     best = max(simple, key=lambda c: (c.expected > trivial.expected, c.expected, -c.complexity))
-    if best.expected <= trivial.expected:
+    if best.expected <= trivial.expected + _LEAST_GAIN:
         best = trivial
     bold = [
         (c.cross_fitted, place, c)
