@@ -8,6 +8,7 @@ models and all checks; its particles are the logged queries themselves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -53,13 +54,14 @@ def pair_worlds(
         if columns.is_score(small)
         else _verdict_groups(columns, small, most)
     )
-    count = np.bincount(group, columns.weight)
+    groups = _Groups(group, columns.weight, place, aside)
+    count = groups.count
     cost = columns.mean(columns.cost[:, [small, large]])
     low = columns.quality[:, small]
     benefit = columns.quality[:, large] - low
     curves = {
-        "low": _curve(group, count, place, aside, low, PRIOR_SLOPE),
-        "benefit": _curve(group, count, place, aside, benefit, -PRIOR_SLOPE),
+        "low": _curve(groups, low, PRIOR_SLOPE),
+        "benefit": _curve(groups, benefit, -PRIOR_SLOPE),
     }
     worlds: dict[Shape, World] = {}
     for shape in shapes:
@@ -112,17 +114,44 @@ def _verdict_evidence(
     return verdict_evidence(counts, weight, most=most, prices=(fixed, each), batches=BATCHES)
 
 
-def _curve(
-    group: Ints, count: Floats, place: Floats, aside: Floats, values: Floats, slope: float
-) -> Floats:
-    times = np.bincount(group, minlength=len(count)).astype(float)
-    means = np.bincount(group, values, minlength=len(count)) / np.maximum(times, 1)
-    freedom = len(values) - int((times > 0).sum())
-    within = float(((values - means[group]) ** 2).sum())
+@dataclass(frozen=True)
+class _Groups:
+    """Logged queries that no check tells apart, together."""
+
+    member: Ints
+    """(n,): group of each query."""
+
+    weight: Floats
+    """(n,): weight of each query."""
+
+    place: Floats
+    """(groups,): rank of the confidence, in [0, 1]."""
+
+    aside: Floats
+    """(groups,): share of invalid verdicts."""
+
+    @property
+    def count(self) -> Floats:
+        """(groups,): weight of each group."""
+        return np.bincount(self.member, self.weight, minlength=len(self.place))
+
+
+def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
+    """Smooth the weighted means of values over the groups."""
+    member, count = groups.member, groups.count
+    means = np.bincount(member, groups.weight * values, minlength=len(count))
+    means = means / np.maximum(count, 1e-300)
+    freedom = len(values) - len(np.unique(member))
+    within = float((groups.weight * (values - means[member]) ** 2).sum())
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
-    # A weighted query still is one observation; its weight only says how much it matters.
-    scaled = count * (times.sum() / count.sum())
-    return smooth(place, scaled, means, noise=max(noise, _LEAST_NOISE), slope=slope, aside=aside)
+    return smooth(
+        groups.place,
+        count,
+        means,
+        noise=max(noise, _LEAST_NOISE),
+        slope=slope,
+        aside=groups.aside,
+    )
 
 
 def _monotone(curve: Floats, count: Floats, place: Floats, aside: Floats) -> Floats:
