@@ -139,8 +139,8 @@ class _Groups:
 def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
     """Smooth the weighted means of values over the groups."""
     member, count = groups.member, groups.count
-    means = np.bincount(member, groups.weight * values, minlength=len(count))
-    means = means / np.maximum(count, 1e-300)
+    sums = np.bincount(member, groups.weight * values, minlength=len(count))
+    means = sums / np.maximum(count, 1e-300)
     freedom = len(values) - len(np.unique(member))
     within = float((groups.weight * (values - means[member]) ** 2).sum())
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004

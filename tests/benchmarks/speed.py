@@ -20,8 +20,8 @@ def made(n: int, models: int, *, verdicts: int = 0) -> Columns:
     """Return a log of made-up queries: scores, or some verdicts each."""
     rng = np.random.default_rng(0)
     ease = rng.random(n)
-    skill = np.linspace(-0.1, 0.4, models)
-    quality = (rng.random((n, models)) < np.clip(ease[:, None] + skill, 0, 1)) * 1.0
+    right = ease[:, None] ** (1 / (1 + 3 * np.arange(models)))
+    quality = (rng.random((n, models)) < right) * 1.0
     score = np.clip(ease[:, None] + rng.normal(0, 0.2, (n, models)), 0, 1)
     drawn = np.full((n, models, verdicts), -2, dtype=np.int8)
     if verdicts:
@@ -30,7 +30,7 @@ def made(n: int, models: int, *, verdicts: int = 0) -> Columns:
     else:
         score[:, -1] = np.nan
     zeros = np.zeros((n, models))
-    cost = np.tile(3.0 ** np.arange(models), (n, 1))
+    cost = np.tile(10.0 ** np.arange(models), (n, 1))
     names = tuple(f"m{j}" for j in range(models))
     return Columns(names, quality, cost, drawn, score, zeros + 0.1, zeros + 0.01, np.ones(n))
 
