@@ -13,12 +13,13 @@ from tests.worlds import world
 
 def mix(router: Any) -> AutoMixRunnable:
     small, large = (FakeListChatModel(responses=[f"{name} answer"]) for name in ("small", "large"))
-    check = RunnableLambda(lambda _: Verification(verdicts=(False,) * 8))
+    check: RunnableLambda[Any, Any] = RunnableLambda(lambda _: Verification(verdicts=(False,) * 8))
     return AutoMixRunnable(models=[small, large], verifier=check, router=router)
 
 
 def test_an_abstention_shows_no_draft() -> None:
-    abstain = RunnableLambda(lambda _: Decision(action="abstain", model_index=0, why="hopeless"))
+    decision = Decision(action="abstain", model_index=0, why="hopeless")
+    abstain: RunnableLambda[Any, Any] = RunnableLambda(lambda _: decision)
     message = mix(abstain).invoke("What?")
     assert message.content == "No answer: none is likely enough to be right."
     assert message.response_metadata["automix"]["action"] == "abstain"

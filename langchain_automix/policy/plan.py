@@ -11,10 +11,11 @@ import bisect
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
@@ -77,20 +78,21 @@ class Table(_Frozen):
 
     rows: tuple[Row, ...] = Field(min_length=1)
 
-    _by_finding: dict[tuple[int, ...], Row] = PrivateAttr(default_factory=dict)
-    _most: int = PrivateAttr(default=0)
+    @cached_property
+    def by_finding(self) -> dict[tuple[int, ...], Row]:
+        """The rows by what was found, so that a decision is one look-up."""
+        return {row.seen: row for row in self.rows}
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Index the rows once, so that a decision is one look-up."""
-        del context
-        self._by_finding.update({row.seen: row for row in self.rows})
-        self._most = max(sum(row.seen) for row in self.rows)
+    @cached_property
+    def most(self) -> int:
+        """Most verdicts that the rows know."""
+        return max(sum(row.seen) for row in self.rows)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.kind == "score":
             wanted = {(i,) for i in range(len(self.edges) + 1)}
-            if set(self._by_finding) != wanted or list(self.edges) != sorted(set(self.edges)):
+            if set(self.by_finding) != wanted or list(self.edges) != sorted(set(self.edges)):
                 raise ValueError("a score table needs ascending edges and one row a bin")
         elif any(len(row.seen) != 3 for row in self.rows):  # noqa: PLR2004
             raise ValueError("a row of a verdict table says accepts, rejects and invalid")
@@ -98,7 +100,7 @@ class Table(_Frozen):
 
     def at(self, seen: tuple[int, ...]) -> Row | None:
         """Return the row for a finding, as a row writes it; None if there is none."""
-        return self._by_finding.get(seen)
+        return self.by_finding.get(seen)
 
     def find(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Row | None:
         """Return the row for what a check found; None if it found nothing to go by.
@@ -108,17 +110,17 @@ class Table(_Frozen):
         if self.kind == "score":
             if score is None:
                 return None
-            return self._by_finding[bisect.bisect_right(self.edges, score),]
+            return self.by_finding[bisect.bisect_right(self.edges, score),]
         if not self.counts_invalid:
             invalid = 0
         total = accepts + rejects + invalid
         if total == 0:
             return None
-        if total > self._most:
-            accepts = round(accepts * self._most / total)
-            invalid = min(round(invalid * self._most / total), self._most - accepts)
-            rejects = self._most - accepts - invalid
-        return self._by_finding.get((accepts, rejects, invalid))
+        if total > self.most:
+            accepts = round(accepts * self.most / total)
+            invalid = min(round(invalid * self.most / total), self.most - accepts)
+            rejects = self.most - accepts - invalid
+        return self.by_finding.get((accepts, rejects, invalid))
 
 
 class Plan(_Frozen):
