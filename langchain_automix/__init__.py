@@ -9,8 +9,13 @@ from langchain_automix._version import __version__
 
 if TYPE_CHECKING:
     from langchain_automix.errors import AutoMixError
+    from langchain_automix.evaluation import Evaluation, evaluate
     from langchain_automix.policy.log import RoutingLog
-    from langchain_automix.routers.pomdp import POMDPRouter, UncalibratedWarning
+    from langchain_automix.routers.pomdp import (
+        POMDPRouter,
+        UncalibratedWarning,
+        VerifierChangedWarning,
+    )
     from langchain_automix.routers.threshold import ThresholdRouter
     from langchain_automix.runnable import AutoMixRunnable
     from langchain_automix.types import Decision, RoutingState, Verification, Visit
@@ -21,6 +26,7 @@ _HOME = {
     "AutoMixError": "errors",
     "AutoMixRunnable": "runnable",
     "Decision": "types",
+    "Evaluation": "evaluation",
     "POMDPRouter": "routers.pomdp",
     "RoutingLog": "policy.log",
     "RoutingState": "types",
@@ -28,13 +34,16 @@ _HOME = {
     "ThresholdRouter": "routers.threshold",
     "UncalibratedWarning": "routers.pomdp",
     "Verification": "types",
+    "VerifierChangedWarning": "routers.pomdp",
     "Visit": "types",
+    "evaluate": "evaluation",
 }
 
 __all__ = [
     "AutoMixError",
     "AutoMixRunnable",
     "Decision",
+    "Evaluation",
     "POMDPRouter",
     "RoutingLog",
     "RoutingState",
@@ -42,8 +51,10 @@ __all__ = [
     "ThresholdRouter",
     "UncalibratedWarning",
     "Verification",
+    "VerifierChangedWarning",
     "Visit",
     "__version__",
+    "evaluate",
 ]
 
 

@@ -19,6 +19,7 @@ except ImportError as error:
     ) from error
 
 from langchain_automix._version import __version__
+from langchain_automix.cli_policy import register
 from langchain_automix.errors import AutoMixError, first_problem
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+register(app)
 
 Small = Annotated[
     str | None,

@@ -1,111 +1,336 @@
-"""Replay a router on a routing log: what it would have kept, and what that would have cost."""
+"""Judge a router on a routing log: quality, cost, baselines, and how sure all of it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.log import LoggedAnswer, LoggedQuery, RoutingLog
+from langchain_automix.policy.columns import Columns, Floats, Ints, Mask, columns_of
+from langchain_automix.policy.fit import Goal, fit_policy, indifferent_weight, policy_frontier
+from langchain_automix.policy.learning import complete
+from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.metrics import (
+    Calibration,
+    Interval,
+    Lift,
+    bootstrap,
+    calibration,
+    ibc_lift,
+    mean_interval,
+)
+from langchain_automix.policy.plan import Policy, uniform
+from langchain_automix.policy.replaying import Outcomes, replay_plan
+from langchain_automix.policy.rules import Family, confidences
+from langchain_automix.replay import Replayed, auroc, replay
 from langchain_automix.routers.base import Router
-from langchain_automix.types import Decision, RoutingState, Verification, Visit
+from langchain_automix.routers.pomdp import POMDPRouter
+
+__all__ = ["Baseline", "Evaluation", "Replayed", "auroc", "evaluate", "replay"]
+
+_SHOWN_DIFFERENCE = 0.02
+"""A difference in utility that matters: an interval wider than this is said to be wide."""
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What became of one logged query."""
-
-    model_index: int
-    """Whose answer is kept."""
+class Baseline:
+    """What another rule would have reached on the same queries."""
 
     quality: float
-    """Quality of the kept answer, in [0, 1]."""
-
     cost: float
-    """Cost of every answer and check on the way, in the log's currency."""
+    utility_difference: float
+    """Mean utility of the router minus that of this rule."""
 
-    samples: int
-    """Verdicts drawn."""
-
-    escalated: bool
-    """Whether more than one model was asked."""
+    interval: Interval
+    """95 % interval of that difference, query by query."""
 
 
-def replay(router: Router, log: RoutingLog) -> list[Replayed]:
-    """Send every logged query through a router, with the recorded answers and checks.
+@dataclass(frozen=True)
+class Evaluation:
+    """A router replayed on a log. Means are per query; costs are in the log's currency."""
 
-    Verdicts are drawn in the order recorded, and only as many as the router asks for.
+    queries: int
+    quality: float
+    quality_interval: Interval
+    cost: float
+    cost_interval: Interval
+    cost_weight: float
+    """Quality that one unit of cost is taken to be worth."""
+
+    utility: float
+    """Quality - cost_weight * cost."""
+
+    escalation_rate: float
+    """Share of the queries on which more than one model was asked."""
+
+    abstention_rate: float
+    verification_samples: float
+    """Verdicts drawn, mean over all queries."""
+
+    ibc_lift: float | None
+    """ΔIBC, as a share; None where it is undefined."""
+
+    ibc_lift_interval: Interval | None
+    ibc_lift_delta_interval: Interval | None
+    baselines: dict[str, Baseline]
+    frontier_efficiency: float | None
+    """Share of the gain over random mixing, at the same cost, that these checks make possible
+    (cross-fitted); None where they make none possible."""
+
+    calibration: dict[str, Calibration]
+    """Of the raw confidence in the first model's answers, and of the belief in kept ones."""
+
+    words: tuple[str, ...]
+    """What the figures say, one plain sentence each."""
+
+    currency: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        from langchain_automix.policy.words import evaluation_text  # noqa: PLC0415
+
+        return evaluation_text(self)
+
+
+def evaluate(
+    router: Router, log: RoutingLog, *, cost_weight: float | None = None, seed: int = 0
+) -> Evaluation:
+    """Replay a router on a log, beside the baselines.
+
+    Sequential policies draw the recorded verdicts in order. The threshold rules and the
+    frontier are cross-fitted on two halves of the log, so that no rule is judged on the queries
+    that it was fitted to.
+
+    Args:
+        router: Any router; one with a policy is replayed as fast as the log is read.
+        log: Queries that all models answered.
+        cost_weight: Quality that one unit of cost is worth. None: the policy's own, or, for
+            routers without one, where random mixing of the end models is indifferent.
+        seed: For halves and resampling.
 
     Raises:
-        AutoMixError: The router asks for an answer or a check that was not recorded.
+        AutoMixError: The router is for other models, asks for something that the log does not
+            hold, or no query is complete.
     """
-    return [_replay(router, query) for query in log]
+    columns = columns_of(log)
+    _same_models(router, columns)
+    data = complete(columns)
+    policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
+    weight = _weight(policy, data, cost_weight)
+    known = columns.complete
+    outcomes = _replay(router, policy, log, columns, known)
+    data = columns.rows(known)
+    utility = outcomes.utility(weight)
+    baselines = {
+        name: _compared(utility, quality, cost, weight)
+        for name, (quality, cost) in _baselines(data, weight, outcomes, seed).items()
+    }
+    lift = _lift(outcomes, data, seed)
+    calibrations = _calibrations(data, outcomes)
+    words = _words(data, utility, baselines, calibrations, policy)
+    quality_columns = outcomes.quality[:, None]
+    return Evaluation(
+        queries=len(data),
+        quality=float(outcomes.quality.mean()),
+        quality_interval=bootstrap(quality_columns, lambda m: m[:, 0], seed)
+        or mean_interval(outcomes.quality),
+        cost=float(outcomes.cost.mean()),
+        cost_interval=mean_interval(outcomes.cost),
+        cost_weight=weight,
+        utility=float(utility.mean()),
+        escalation_rate=float((outcomes.asked > 1).mean()),
+        abstention_rate=float((outcomes.model < 0).mean()),
+        verification_samples=float(outcomes.samples.mean()),
+        ibc_lift=lift.value,
+        ibc_lift_interval=lift.interval,
+        ibc_lift_delta_interval=lift.delta_interval,
+        baselines=baselines,
+        frontier_efficiency=_efficiency(data, outcomes, seed),
+        calibration=calibrations,
+        words=words,
+        currency=log.currency,
+    )
 
 
-def _replay(router: Router, query: LoggedQuery) -> Replayed:
-    models = tuple(answer.model for answer in query.answers)
-    visits: dict[int, Visit] = {}
-    cost, samples = 0.0, 0
-    decision = router.opening(len(models))
-    while decision.action != "answer":
-        index = decision.model_index
-        answer = query.answers[index]
-        if decision.action == "escalate":
-            cost += _known(answer.cost, query, answer)
-            visits[index] = Visit(model_index=index)
-            if decision.samples == 0:
-                break
-        drawn, paid = _check(query, answer, visits[index].verification, decision)
-        cost, samples = cost + paid, samples + len(drawn.verdicts)
-        before = visits[index].verification
-        together = drawn if before is None else before.and_then(drawn)
-        visits[index] = Visit(model_index=index, verification=together)
-        decision = router.invoke(RoutingState(models=models, visits=tuple(visits.values())))
-    kept = query.answers[decision.model_index]
-    quality = _known(kept.quality, query, kept)
-    return Replayed(decision.model_index, quality, cost, samples, len(visits) > 1)
-
-
-def _check(
-    query: LoggedQuery, answer: LoggedAnswer, before: Verification | None, decision: Decision
-) -> tuple[Verification, float]:
-    check = answer.verification
-    if check is None:
+def _same_models(router: Router, columns: Columns) -> None:
+    if not isinstance(router, POMDPRouter) or not router.is_calibrated:
+        return
+    if router.policy.models != columns.models:
         raise AutoMixError(
-            f"The log has no check of {answer.model}'s answer to query {query.id!r}, which the "
-            "router asks for."
+            f"The policy is for the models {list(router.policy.models)}, the log is of "
+            f"{list(columns.models)}: evaluate a policy on a log of the same models."
         )
-    if check.verdicts is None:
-        return Verification(score=check.score), check.total_cost
-    start = len(before.verdicts) if before else 0
-    end = len(check.verdicts) if decision.samples is None else start + decision.samples
-    drawn = check.verdicts[start:end]
-    if not drawn or (decision.samples is not None and len(drawn) < decision.samples):
-        raise AutoMixError(
-            f"The log has {len(check.verdicts)} verdicts on {answer.model}'s answer to query "
-            f"{query.id!r}; the router asks for {end}."
+
+
+def _weight(policy: Policy | None, data: Columns, given: float | None) -> float:
+    if given is not None:
+        return given
+    if policy is not None:
+        return policy.cost_weight
+    return indifferent_weight(data)
+
+
+def _replay(
+    router: Router, policy: Policy | None, log: RoutingLog, columns: Columns, known: Mask
+) -> Outcomes:
+    if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
+        places = np.flatnonzero(known).tolist()
+        return _outcomes([replay(router, log[i : i + 1])[0] for i in places])
+    if len(policy.plans) == 1:
+        return replay_plan(policy.plans[0], columns.rows(known))
+    ids = [query.id for query, good in zip(log, known.tolist(), strict=True) if good]
+    first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids])
+    both = [replay_plan(plan, columns.rows(known)) for plan in policy.plans]
+    return Outcomes(
+        *(
+            np.where(first, getattr(both[0], name), getattr(both[1], name))
+            for name in ("model", "quality", "cost", "samples", "asked", "expected")
         )
-    return Verification(verdicts=drawn), check.fixed_cost + len(drawn) * check.sample_cost
+    )
 
 
-def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> float:
-    if value is None:
-        raise AutoMixError(
-            f"The log does not say how {answer.model} did on query {query.id!r}, which the "
-            "router chooses."
-        )
-    return value
+def _outcomes(found: list[Any]) -> Outcomes:
+    return Outcomes(
+        np.array([r.model_index for r in found]),
+        np.array([r.quality for r in found]),
+        np.array([r.cost for r in found]),
+        np.array([r.samples for r in found]),
+        np.array([1 + r.escalated for r in found]),
+        np.full(len(found), np.nan),
+    )
 
 
-def auroc(scores: Sequence[float | None], outcomes: Sequence[bool]) -> float | None:
-    """Return the chance that a success has a higher score than a failure, ties counting half.
+def _compared(utility: Floats, quality: Floats, cost: Floats, weight: float) -> Baseline:
+    difference = utility - (quality - weight * cost)
+    return Baseline(
+        float(quality.mean()),
+        float(cost.mean()),
+        float(difference.mean()),
+        mean_interval(difference),
+    )
 
-    Unknown scores are left out. None if that leaves no success or no failure.
-    """
-    known = [(s, good) for s, good in zip(scores, outcomes, strict=True) if s is not None]
-    goods = [score for score, good in known if good]
-    bads = [score for score, good in known if not good]
-    if not goods or not bads:
+
+def _baselines(
+    data: Columns, weight: float, outcomes: Outcomes, seed: int
+) -> dict[str, tuple[Floats, Floats]]:
+    found = {
+        f"always:{name}": (data.quality[:, j], data.cost[:, j])
+        for j, name in enumerate(data.models)
+    }
+    found["random_mix"] = _random_mix(data, float(outcomes.cost.mean()))
+    families: tuple[Family, ...] = ("threshold", "double_threshold", "released")
+    for family in families:
+        found[family] = _cross_fitted(data, weight, family, seed)
+    best = (data.quality - weight * data.cost).argmax(axis=1)
+    rows = np.arange(len(data))
+    found["oracle"] = (data.quality[rows, best], data.cost[rows, best])
+    return found
+
+
+def _random_mix(data: Columns, budget: float) -> tuple[Floats, Floats]:
+    """Mix the first and the last model at random so that the cost is the router's."""
+    low, high = data.cost[:, 0].mean(), data.cost[:, -1].mean()
+    share = 0.0 if high <= low else float(np.clip((budget - low) / (high - low), 0, 1))
+    mixed = [(1 - share) * x[:, 0] + share * x[:, -1] for x in (data.quality, data.cost)]
+    return mixed[0], mixed[1]
+
+
+def _halves(data: Columns, seed: int) -> list[tuple[Columns, Ints]]:
+    order = np.random.default_rng(seed).permutation(len(data))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    return [(data.rows(first), second), (data.rows(second), first)]
+
+
+def _cross_fitted(data: Columns, weight: float, family: Family, seed: int) -> tuple[Floats, Floats]:
+    """Fit a rule on each half and replay it on the other."""
+    quality, cost = np.empty(len(data)), np.empty(len(data))
+    halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
+    for fitting, rest in halves:
+        try:
+            policy = fit_policy(fitting, Goal(cost_weight=weight), family=family, seed=seed)
+        except AutoMixError:  # nothing was checked: the rule has nothing to read
+            policy = fit_policy(fitting, Goal(cost_weight=weight), family="always", seed=seed)
+        outcomes = replay_plan(policy.plans[0], data.rows(rest))
+        quality[rest], cost[rest] = outcomes.quality, outcomes.cost
+    return quality, cost
+
+
+def _lift(outcomes: Outcomes, data: Columns, seed: int) -> Lift:
+    ends = [np.stack([data.quality[:, j], data.cost[:, j]], axis=1) for j in (0, -1)]
+    return ibc_lift(outcomes.quality, outcomes.cost, ends[0], ends[1], seed)
+
+
+def _efficiency(data: Columns, outcomes: Outcomes, seed: int) -> float | None:
+    """Return the gain over random mixing as a share of what the checks make possible."""
+    if len(data) < 20:  # noqa: PLR2004  (two halves of nothing)
         return None
-    wins = sum((g > b) + (g == b) / 2 for g in goods for b in bads)
-    return wins / (len(goods) * len(bads))
+    budget = float(outcomes.cost.mean())
+    chord = float(_random_mix(data, budget)[0].mean())
+    reached = []
+    for fitting, rest in _halves(data, seed):
+        plans = policy_frontier(fitting, seed=seed)
+        held_out = data.rows(rest)
+        points = [
+            (o.cost.mean(), o.quality.mean()) for o in (replay_plan(p, held_out) for p in plans)
+        ]
+        costs, qualities = np.array(sorted(points)).T
+        reached.append(float(np.interp(budget, costs, np.maximum.accumulate(qualities))))
+    possible = float(np.mean(reached)) - chord
+    if possible <= 1e-9:  # noqa: PLR2004
+        return None
+    return (float(outcomes.quality.mean()) - chord) / possible
+
+
+def _calibrations(data: Columns, outcomes: Outcomes) -> dict[str, Calibration]:
+    found = {}
+    for j, name in enumerate(data.models[:-1]):
+        if data.checked(j).any():
+            found[f"confidence:{name}"] = calibration(confidences(data, j), data.quality[:, j])
+    found["belief"] = calibration(outcomes.expected, outcomes.quality)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _words(
+    data: Columns,
+    utility: Floats,
+    baselines: dict[str, Baseline],
+    calibrations: dict[str, Calibration],
+    policy: Policy | None,
+) -> tuple[str, ...]:
+    words = []
+    singles = {k: b for k, b in baselines.items() if k.startswith("always:")}
+    name, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
+    model = name.removeprefix("always:")
+    low, high = best.interval
+    if policy is not None and all(not plan.tables for plan in policy.plans):
+        words.append("The policy pays for no check: single models, as they are, served best.")
+    if low > 0:
+        words.append(f"The router is better than the best single model, {model}, on this log.")
+    elif high < 0:
+        words.append(f"One model alone is best on this log: {model}.")
+    elif best.utility_difference == 0 and not utility.std():
+        words.append(f"The router does just what {model} alone does.")
+    elif high - low > _SHOWN_DIFFERENCE:
+        words.append(
+            f"This log of {len(data)} queries is too small to tell the router from {model} alone: "
+            f"the difference in utility lies between {low:+.3f} and {high:+.3f}."
+        )
+    else:
+        words.append(f"The router is about as good as {model} alone.")
+    for key, found in calibrations.items():
+        if key == "belief" or found.auroc is None or found.auroc_interval is None:
+            continue
+        checked = key.removeprefix("confidence:")
+        if found.auroc_interval[1] < 0.5:  # noqa: PLR2004
+            words.append(f"The check of {checked} is worse than chance (AUROC {found.auroc:.2f}).")
+        elif found.auroc_interval[0] <= 0.5:  # noqa: PLR2004
+            words.append(
+                f"The check of {checked} is not shown to be better than chance "
+                f"(AUROC {found.auroc:.2f})."
+            )
+    return tuple(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,9 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
     context_key: str = "context"
     """Key of the context in that dict: a text, or documents; may be missing."""
 
+    abstention: str = "No answer: none is likely enough to be right."
+    """What is said when the router abstains."""
+
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @classmethod
@@ -112,6 +116,8 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
         self._opening()
+        if isinstance(self.router, POMDPRouter):
+            self.router.warn_of_verifier(getattr(self.verifier, "fingerprint", None))
         return self
 
     @property
@@ -178,9 +184,9 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
     def _mix(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[AIMessage]:
         """Take one query from its input to the kept answer."""
         way = yield from self._set_out(input)
-        decision = self._opening()
+        decision = self._opening(way.query_id)
         for _ in range(_MAX_STEPS):
-            if decision.action == "answer":
+            if decision.action in ("answer", "abstain"):
                 return self._arrive(way, decision)
             if decision.action == "escalate":
                 yield from self._ask(way, decision.model_index, kwargs)
@@ -193,14 +199,14 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
             "to answer at some point."
         )
 
-    def _opening(self) -> Decision:
+    def _opening(self, query_id: str | None = None) -> Decision:
         count = len(self.models)
-        return self.router.opening(count) if isinstance(self.router, Router) else OPENING
+        return self.router.opening(count, query_id) if isinstance(self.router, Router) else OPENING
 
     def _set_out(self, input: Any) -> Flow[_Way]:
         if self.prompt is None:
             messages = _messages(input)
-            return _Way(input, {"answer": "", "messages": messages})
+            return _Way(input, {"answer": "", "messages": messages}, _digest(messages))
         if not isinstance(input, Mapping) or self.question_key not in input:
             has = f"the keys {sorted(input)}" if isinstance(input, Mapping) else type(input)
             raise AutoMixError(
@@ -217,7 +223,7 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
                 # A template can only print documents as they are, with their metadata.
                 input = {**input, self.context_key: context_text(context)}
         [prompted] = yield [Call(self.prompt, input)]
-        return _Way(prompted, asked)
+        return _Way(prompted, asked, _digest((asked.get("context"), question)))
 
     def _ask(self, way: _Way, index: int, kwargs: Mapping[str, Any]) -> Flow[None]:
         if not 0 <= index < len(self.models) or index in way.answers:
@@ -261,7 +267,8 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         way.calls.extend(found.calls)
 
     def _route(self, way: _Way) -> Flow[Decision]:
-        state = RoutingState(models=self.model_names, visits=tuple(way.visits.values()))
+        visits = tuple(way.visits.values())
+        state = RoutingState(models=self.model_names, visits=visits, query_id=way.query_id)
         [decision] = yield [Call(self.router, state, tags=["automix:route"])]
         if not isinstance(decision, Decision):
             raise AutoMixError(f"The router returned {type(decision).__name__}, not a Decision.")
@@ -285,6 +292,8 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
             "why": decision.why,
         }
         kept = way.answers[index]
+        if decision.action == "abstain":  # no draft is shown, in no mode
+            kept = AIMessage(self.abstention)
         metadata = {**kept.response_metadata, "automix": record}
         return kept.model_copy(update={"response_metadata": metadata})
 
@@ -295,6 +304,7 @@ class _Way:
 
     input: Any
     asked: VerifierInput
+    query_id: str
     answers: dict[int, AIMessage] = field(default_factory=dict)
     visits: dict[int, Visit] = field(default_factory=dict)
     calls: list[ModelCall] = field(default_factory=list)
@@ -313,10 +323,17 @@ def _messages(input: Any) -> list[BaseMessage]:
     else:
         messages = convert_to_messages(input)
     asked = [message.content for message in messages if isinstance(message, HumanMessage)]
-    last = asked[-1] if asked else ""
+    last = asked[-1] if asked else "".join(str(message.text) for message in messages)
     if isinstance(last, str) and not last.strip():
         raise AutoMixError("The question is empty: there is nothing to answer.")
     return messages
+
+
+def _digest(asked: Any) -> str:
+    """Return a name for a query: the same for the same question, whenever it is asked."""
+    if isinstance(asked, list):
+        asked = [(message.type, message.content) for message in asked]
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _text(question: Any) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 Verdict = bool | None
 """One verdict of a check: True accepts the answer, False rejects it, None is invalid."""
 
-Action = Literal["answer", "verify", "escalate"]
+Action = Literal["answer", "verify", "escalate", "abstain"]
 
 
 class _Record(BaseModel):
@@ -108,6 +108,9 @@ class RoutingState(_Record):
     visits: tuple[Visit, ...] = ()
     """Models that have answered, in the order asked."""
 
+    query_id: str | None = None
+    """Which query this is, for routers that give equal queries equal treatment by chance."""
+
     @classmethod
     def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
         """Return the state after the first model's answer was checked."""
@@ -124,10 +127,11 @@ class Decision(_Record):
     """What the router decided, and why."""
 
     action: Action
-    """`answer`: keep an answer. `verify`: draw more verdicts. `escalate`: ask a later model."""
+    """`answer`: keep an answer. `verify`: draw more verdicts. `escalate`: ask a later model.
+    `abstain`: give no answer."""
 
     model_index: int = Field(ge=0)
-    """Whose answer is kept or checked, or which model is asked."""
+    """Whose answer is kept or checked, or which model is asked; the latest, when abstaining."""
 
     samples: int | None = Field(default=None, ge=0)
     """Verdicts to draw next. None: as many as the verifier draws by itself. After an

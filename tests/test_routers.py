@@ -15,7 +15,7 @@ from langchain_automix import (
     Visit,
 )
 from tests.openai_server import OpenAIServer
-from tests.test_posterior import world
+from tests.worlds import world
 
 
 def state(accepts: int, rejects: int, invalid: int = 0, at: int = 0) -> RoutingState:
@@ -81,7 +81,7 @@ class TestPOMDP:
         log = world(200)
         unknown = state(0, 0, invalid=8)
         assert POMDPRouter.fit(log).invoke(unknown).action == "escalate"
-        by_prior = POMDPRouter.fit(log, cost_weight=1.0).model_copy(update={"on_unknown": "prior"})
+        by_prior = POMDPRouter.fit(log, cost_weight=0.06).model_copy(update={"on_unknown": "prior"})
         decision = by_prior.invoke(unknown)
         assert decision.action == "answer"
         assert decision.belief["small"] == pytest.approx(by_prior.policy.fit.quality[0])

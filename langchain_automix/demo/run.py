@@ -17,7 +17,7 @@ from langchain_automix.demo.models import CONTEXT_TOKENS, Model, Pair
 from langchain_automix.demo.questions import Question
 from langchain_automix.policy.log import RoutingLog
 from langchain_automix.routers.base import ask
-from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.types import Decision, RoutingState, Verification
 from langchain_automix.verifiers.sampling import Bill
@@ -128,9 +128,11 @@ class Meter(BaseCallbackHandler):
 class Demo:
     """Runs the questions through both models and the mix.
 
-    On the fit half both models answer everything, and the router is fitted to that. On the
-    other half the mix decides; where it keeps the small answer, the large model is asked
-    afterwards for comparison, which is not counted as the mix's.
+    On the fit half both models answer everything, and the router is fitted to that: the
+    paper's own rule, which checks every answer, so that every step is seen. (The full
+    `POMDPRouter` leaves out a check that is not worth its price; the summary says what it
+    would do.) On the other half the mix decides; where it keeps the small answer, the large
+    model is asked afterwards for comparison, which is not counted as the mix's.
 
     Args:
         pair: The two models.
@@ -144,7 +146,7 @@ class Demo:
         self.samples = samples
         self.price_ratio = price_ratio
         self.rows: list[Row] = []
-        self.router: POMDPRouter | None = None
+        self.router: ReleasedPOMDPRouter | None = None
         self._verifier = SelfVerifier(
             samples=samples,
             max_tokens=VERDICT_TOKENS,
@@ -173,7 +175,7 @@ class Demo:
                 continue
             if i == half:
                 log = routing_log(self.rows, self.pair, self.price_ratio)
-                self.router = POMDPRouter.fit(log, verifier=self._verifier.fingerprint)
+                self.router = ReleasedPOMDPRouter.fit(log, verifier=self._verifier.fingerprint)
                 mix = self.mix(self.router)
             row = self.measure(question, mix, "fit" if i < half else "report")
             self.rows.append(row)

@@ -11,6 +11,7 @@ from langchain_automix.demo.models import Pair
 from langchain_automix.demo.run import Row, routing_log
 from langchain_automix.evaluation import Replayed, auroc, replay
 from langchain_automix.policy.log import RoutingLog
+from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
 
 # Price ratios of hosted pairs that people mix, small to large.
@@ -31,6 +32,9 @@ class Way:
 @dataclass(frozen=True)
 class Mixed:
     """Whether mixing paid at some cost of the models, on the reported questions."""
+
+    policy: str
+    """Name of the policy that was fitted."""
 
     price_ratio: float | None
     """Price of the large model in prices of the small one; None for measured seconds."""
@@ -79,12 +83,17 @@ class Summary:
     """Where the time went, in total over all questions."""
 
     mixed: tuple[Mixed, ...]
+    """The paper's rule, which checks every answer, at several prices."""
+
+    fitted: tuple[Mixed, ...]
+    """What `POMDPRouter.fit` makes of the same log; it may leave out the check."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
         figures = asdict(self)
-        for mixed, found in zip(figures["mixed"], self.mixed, strict=True):
-            mixed["verdict"] = found.verdict
+        for kind in ("mixed", "fitted"):
+            for mixed, found in zip(figures[kind], getattr(self, kind), strict=True):
+                mixed["verdict"] = found.verdict
         return figures
 
 
@@ -111,11 +120,8 @@ def summarise(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> Sum
             "checks": sum(row.check_spent.seconds for row in rows),
             "large answers": sum(row.large.spent.seconds for row in rows),
         },
-        mixed=tuple(
-            mixed
-            for ratio in ((None, *HOSTED_RATIOS) if routed else ())
-            if (mixed := _mixed(fitted, routed, pair, ratio)) is not None
-        ),
+        mixed=_at_each_price(ReleasedPOMDPRouter, fitted, routed, pair),
+        fitted=_at_each_price(POMDPRouter, fitted, routed, pair),
     )
 
 
@@ -142,8 +148,21 @@ def _ways(rows: Sequence[Row]) -> tuple[Way, ...]:
     )
 
 
+def _at_each_price(
+    kind: type[POMDPRouter], fitted: Sequence[Row], routed: Sequence[Row], pair: Pair
+) -> tuple[Mixed, ...]:
+    if not routed:
+        return ()
+    found = (_mixed(kind, fitted, routed, pair, ratio) for ratio in (None, *HOSTED_RATIOS))
+    return tuple(mixed for mixed in found if mixed is not None)
+
+
 def _mixed(
-    fitted: Sequence[Row], routed: Sequence[Row], pair: Pair, ratio: float | None
+    kind: type[POMDPRouter],
+    fitted: Sequence[Row],
+    routed: Sequence[Row],
+    pair: Pair,
+    ratio: float | None,
 ) -> Mixed | None:
     """Refit on the fit half at other costs, and replay the reported half from its answers.
 
@@ -152,16 +171,18 @@ def _mixed(
     log, fit_log = routing_log(routed, pair, ratio), routing_log(fitted, pair, ratio)
     if any(_means(half, 1)[1] <= _means(half, 0)[1] for half in (log, fit_log)):
         return None
-    outcomes = replay(POMDPRouter.fit(fit_log), log)
+    router = kind.fit(fit_log)
+    outcomes = replay(router, log)
     small, large = _means(log, 0), _means(log, 1)
     cost = _mean([outcome.cost for outcome in outcomes])
     share = min(max((cost - small[1]) / (large[1] - small[1]), 0.0), 1.0)
     # Above the large model's cost one would ask it always, unless it is the worse one.
     share = share if large[0] > small[0] else 0.0
     return Mixed(
+        policy=router.policy.plans[0].name,
         price_ratio=ratio,
         accuracy=_mean([outcome.quality for outcome in outcomes]),
-        escalation_rate=_mean([outcome.escalated for outcome in outcomes]),
+        escalation_rate=_mean([outcome.model_index for outcome in outcomes]),
         cost=cost / large[1],
         random_mix=small[0] + share * (large[0] - small[0]),
         error=_error(outcomes, log, share),

@@ -135,7 +135,10 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
     if not routed:
         return
     console.print()
-    console.print(_mixed(found))
+    console.print(_mixed("Does mixing pay? The paper's rule, refitted for each price", found.mixed))
+    console.print()
+    title = "And with POMDPRouter.fit, which may leave out the check"
+    console.print(_mixed(title, found.fitted))
     note = "* of always asking the large model; what-if prices count tokens, one written as "
     console.print(Padding(f"{note}{OUTPUT_PRICE} read", _INDENT), style="dim", highlight=False)
     for line in in_words(found.mixed):
@@ -172,12 +175,12 @@ def _ways(found: Summary) -> Table:
     return table
 
 
-def _mixed(found: Summary) -> Table:
+def _mixed(title: str, rows: Sequence[Mixed]) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
         padding=(0, 1),
-        title="Does mixing pay? Refitted for each price, replayed on these answers",
+        title=title,
         title_justify="left",
         title_style="bold",
     )
@@ -191,7 +194,7 @@ def _mixed(found: Summary) -> Table:
     )
     for name, justify in headers:
         table.add_column(name, justify=justify, header_style="dim")
-    for mixed in found.mixed:
+    for mixed in rows:
         what = (
             "  as measured" if mixed.price_ratio is None else f"  what if {mixed.price_ratio:g}:1"
         )
@@ -201,7 +204,7 @@ def _mixed(found: Summary) -> Table:
             f"{mixed.cost:.0%}",
             f"{mixed.accuracy:.2f}",
             f"{mixed.random_mix:.2f} ±{mixed.error:.2f}",
-            mixed.verdict,
+            "one model alone" if mixed.policy.startswith("always:") else mixed.verdict,
         )
     return table
 

@@ -6,102 +6,31 @@ import contextlib
 import gzip
 import json
 import os
+import random
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, Self, overload
+from typing import IO, Any, Self, overload
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import ValidationError
 
 from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.policy.records import (
+    LoggedAnswer,
+    LoggedQuery,
+    LoggedVerification,
+)
+from langchain_automix.policy.store import Store
 
-# Strict, so that no text and no truth value passes for a number, nor "yes" for a verdict.
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Cost = Annotated[float, Field(strict=True, ge=0)]
-
-
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LoggedVerification(_Line):
-    """What a check of one answer found, and what it cost."""
-
-    verdicts: tuple[StrictBool | None, ...] | None = Field(default=None, min_length=1)
-    """Verdicts in the order drawn; None is an invalid one."""
-
-    score: Share | None = None
-    """Confidence of a continuous check."""
-
-    fixed_cost: Cost = 0.0
-    """Cost of a sampled check, whatever the number of its verdicts."""
-
-    sample_cost: Cost = 0.0
-    """Cost of each verdict."""
-
-    cost: Cost | None = None
-    """Cost of a continuous check."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.verdicts is None) == (self.score is None):
-            raise ValueError("give either verdicts or a score")
-        return self
-
-    @property
-    def accepts(self) -> int:
-        """Number of verdicts that accept the answer."""
-        return sum(verdict is True for verdict in self.verdicts or ())
-
-    @property
-    def rejects(self) -> int:
-        """Number of verdicts that reject the answer."""
-        return sum(verdict is False for verdict in self.verdicts or ())
-
-    @property
-    def total_cost(self) -> float:
-        """Cost of the whole check."""
-        if self.verdicts is None:
-            return self.cost or 0.0
-        return self.fixed_cost + len(self.verdicts) * self.sample_cost
-
-    @property
-    def confidence(self) -> float | None:
-        """Share of accepts among the valid verdicts, or the score; None if unknown."""
-        valid = self.accepts + self.rejects
-        return self.accepts / valid if valid else self.score
-
-
-class LoggedAnswer(_Line):
-    """What one model did with one query."""
-
-    model: str = Field(min_length=1)
-    """Name of the model."""
-
-    quality: Share | None
-    """How good the answer is, in [0, 1]; None if the model was not run."""
-
-    cost: Cost | None = None
-    """Cost of the answer; None if the model was not run."""
-
-    verification: LoggedVerification | None = None
-    """Check of the answer; None if it was not checked."""
-
-
-class LoggedQuery(_Line):
-    """One query: the answers of all models, in the order of the models."""
-
-    id: str = Field(min_length=1)
-    answers: tuple[LoggedAnswer, ...] = Field(min_length=1)
-    currency: str | None = None
-    metadata: Mapping[str, Any] | None = None
+__all__ = ["LoggedAnswer", "LoggedQuery", "LoggedVerification", "RoutingLog", "replacing"]
 
 
 class RoutingLog(Sequence[LoggedQuery]):
     """Recorded queries, each with the answers of the same models in the same order.
 
-    What a policy is fitted from and replayed on. Kept as JSON lines, one query a line,
-    plain or gzipped by the file's name.
+    What a policy is fitted from and replayed on. Kept as JSON lines, one query a line, plain or
+    gzipped, or as Parquet, by the file's name; in memory in columns, so that a million queries
+    take some hundreds of megabytes.
 
     Args:
         queries: The recorded queries, as `LoggedQuery` or as mappings of the same shape.
@@ -112,40 +41,132 @@ class RoutingLog(Sequence[LoggedQuery]):
     """
 
     def __init__(self, queries: Iterable[LoggedQuery | Mapping[str, Any]]) -> None:
-        self._queries = tuple(_checked(queries, place="record"))
+        self._store = _stored(enumerate(queries, 1), place="record")
+
+    @classmethod
+    def _of(cls, store: Store) -> Self:
+        log = cls(())
+        log._store = store
+        return log
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a log from a `.jsonl` or `.jsonl.gz` file; all of it, or an error."""
+        """Read a log from a `.jsonl`, `.jsonl.gz` or `.parquet` file; all of it, or an error."""
         path = Path(path)
+        if path.suffix == ".parquet":
+            from langchain_automix.policy.tabular import read_parquet  # noqa: PLC0415  (an extra)
+
+            return cls._of(_stored(enumerate(read_parquet(path), 1), place=f"{path}, row"))
         try:
             with _open(path, "r") as lines:
-                records = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
+                numbered = ((i, line) for i, line in enumerate(lines, 1) if line.strip())
+                return cls._of(_stored(numbered, place=f"{path}, line"))
         except (OSError, UnicodeDecodeError, EOFError) as error:
             raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
-        log = cls(())
-        log._queries = tuple(_checked((_parse(path, *r) for r in records), place=f"{path}, line"))
-        return log
 
     def write(self, path: str | Path) -> None:
-        """Write the log to a `.jsonl` or `.jsonl.gz` file; a reader never sees half of it."""
+        """Write the log, in the format of the file's name; a reader never sees half of it."""
         path = Path(path)
-        with replacing(path) as unfinished, _open(unfinished, "w", named=path) as out:
-            for query in self._queries:
-                out.write(json.dumps(query.model_dump(exclude_none=False), allow_nan=False))
-                out.write("\n")
+        with replacing(path) as unfinished:
+            if path.suffix == ".parquet":
+                from langchain_automix.policy.tabular import write_parquet  # noqa: PLC0415
+
+                write_parquet(unfinished, self.records())
+                return
+            with _open(unfinished, "w", named=path) as out:
+                for record in self.records():
+                    out.write(json.dumps(record, allow_nan=False))
+                    out.write("\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield each query as a mapping, as a line of a file holds it."""
+        return map(self._store.record, range(len(self)))
+
+    @classmethod
+    def from_pandas(cls, frame: Any) -> Self:
+        """Return the log in a frame with one row an answer; needs the extra `pandas`.
+
+        Columns: id, model, quality, cost, and where there was a check, verdicts (a list) with
+        check_cost and sample_cost, or score with check_cost. The answers of a query are
+        neighbours, in the order of the models.
+        """
+        from langchain_automix.policy.tabular import from_pandas  # noqa: PLC0415
+
+        return cls(from_pandas(frame))
+
+    def to_pandas(self) -> Any:
+        """Return a frame with one row an answer, as `from_pandas` takes it."""
+        from langchain_automix.policy.tabular import to_pandas  # noqa: PLC0415
+
+        return to_pandas(self._store)
+
+    def select(
+        self,
+        *,
+        models: Sequence[str] | None = None,
+        where: Callable[[LoggedQuery], bool] | None = None,
+    ) -> RoutingLog:
+        """Return a part of the log.
+
+        Args:
+            models: Names of the models to keep, cheap to expensive. None: all.
+            where: Says of a query whether to keep it. None: all.
+
+        Raises:
+            AutoMixError: The log has no such model.
+        """
+        unknown = [name for name in models or () if name not in self.models]
+        if unknown:
+            raise AutoMixError(f"The log has no model {unknown[0]!r}; it has {list(self.models)}.")
+        kept = [self.models.index(name) for name in self.models if models is None or name in models]
+        places = (i for i in range(len(self)) if where is None or where(self[i]))
+        return RoutingLog._of(self._store.part(places, kept))
+
+    def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[RoutingLog, RoutingLog]:
+        """Return two logs, of random queries: about `share` of them, and the others.
+
+        Args:
+            share: Of the queries, for the first log, in (0, 1).
+            seed: The same seed gives the same two logs.
+        """
+        if not 0 < share < 1:
+            raise AutoMixError(f"The share of a split must lie between 0 and 1, not {share!r}.")
+        order = list(range(len(self)))
+        random.Random(seed).shuffle(order)  # noqa: S311  (no secret)
+        cut = round(share * len(order))
+        both = (sorted(order[:cut]), sorted(order[cut:]))
+        models = range(len(self.models))
+        first, second = (RoutingLog._of(self._store.part(part, models)) for part in both)
+        return first, second
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the log holds: queries, and for each model answers, means and checks."""
+        models = {}
+        store, width = self._store, len(self.models)
+        for j, name in enumerate(self.models):
+            quality = [q for q in store.quality[j::width] if q == q]  # noqa: PLR0124  (not NaN)
+            cost = [c for c in store.cost[j::width] if c == c]  # noqa: PLR0124
+            models[name] = {
+                "answers": len(quality),
+                "quality": sum(quality) / len(quality) if quality else None,
+                "cost": sum(cost) / len(cost) if cost else None,
+                "checked": sum(kind != 0 for kind in store.kind[j::width]),
+            }
+        return {"queries": len(self), "currency": self.currency, "models": models}
 
     @overload
     def __getitem__(self, index: int) -> LoggedQuery: ...
     @overload
     def __getitem__(self, index: slice) -> RoutingLog: ...
     def __getitem__(self, index: int | slice) -> LoggedQuery | RoutingLog:
-        if isinstance(index, slice):
-            return RoutingLog(self._queries[index])
-        return self._queries[index]
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return RoutingLog._of(self._store.part(places, range(len(self.models))))
+        # What is in the store was validated on its way in.
+        return LoggedQuery.model_validate(self._store.record(places))
 
     def __len__(self) -> int:
-        return len(self._queries)
+        return len(self._store)
 
     def __repr__(self) -> str:
         return f"RoutingLog({len(self)} queries, models={list(self.models)})"
@@ -153,12 +174,17 @@ class RoutingLog(Sequence[LoggedQuery]):
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models, cheap to expensive; empty for an empty log."""
-        return tuple(answer.model for answer in self[0].answers) if self._queries else ()
+        return self._store.models
 
     @property
     def currency(self) -> str | None:
         """Unit of every cost in the log, where it says so."""
-        return self[0].currency if self._queries else None
+        return self._store.currency
+
+    @property
+    def store(self) -> Store:
+        """The columns that hold the log; not to be changed."""
+        return self._store
 
 
 @contextlib.contextmanager
@@ -193,39 +219,37 @@ def _open(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
     return path.open(mode, encoding="utf-8")
 
 
-def _parse(path: Path, number: int, line: str) -> tuple[int, Any]:
-    try:
-        return number, json.loads(line)
-    except ValueError as error:
-        raise AutoMixError(f"{path}, line {number} is not JSON: {error}.") from error
-
-
-def _checked(records: Iterable[Any], place: str) -> Iterator[LoggedQuery]:
-    seen: set[str] = set()
-    first: LoggedQuery | None = None
-    for number, record in enumerate(records, 1):
-        if isinstance(record, tuple):
-            number, record = record  # noqa: PLW2901  (a line of a file knows its own number)
+def _stored(records: Iterable[tuple[int, Any]], place: str) -> Store:
+    """Validate numbered records, or lines of JSON, and put them into a store."""
+    store, seen = Store(), set[str]()
+    for number, record in records:
         where = f"{place} {number}"
         query = record if isinstance(record, LoggedQuery) else _query(record, where)
-        first = first or query
         if query.id in seen:
             raise AutoMixError(f"{where}: the id {query.id!r} stands twice in this log.")
-        models = [answer.model for answer in query.answers]
-        expected = [answer.model for answer in first.answers]
-        if models != expected:
+        models = tuple(answer.model for answer in query.answers)
+        if len(set(models)) < len(models):
+            raise AutoMixError(f"{where}, field answers: a model stands twice: {list(models)}.")
+        if len(store) and models != store.models:
             raise AutoMixError(
-                f"{where}, field answers: the models are {models}, but {expected} before; "
-                "every query lists the same models in the same order."
+                f"{where}, field answers: the models are {list(models)}, but "
+                f"{list(store.models)} before; every query lists the same models in the same order."
             )
-        if query.currency != first.currency:
+        if len(store) and query.currency != store.currency:
             raise AutoMixError(f"{where}, field currency: a log has one currency throughout.")
         seen.add(query.id)
-        yield query
+        store.add(query)
+    return store
 
 
 def _query(record: Any, where: str) -> LoggedQuery:
     try:
-        return LoggedQuery.model_validate(record)
+        if not isinstance(record, str):
+            return LoggedQuery.model_validate(record)
+        with contextlib.suppress(ValidationError):
+            return LoggedQuery.model_validate_json(record)
+        return LoggedQuery.model_validate(json.loads(record))  # says more of what is wrong
     except ValidationError as error:
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise AutoMixError(f"{where} is not JSON: {error}.") from error

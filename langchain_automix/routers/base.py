@@ -21,13 +21,17 @@ class Router(RunnableSerializable[RoutingState, Decision]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    def opening(self, model_count: int) -> Decision:
+    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
         """Return the step before anything is known: here, ask the cheapest model and check it.
+
+        Args:
+            model_count: Number of models in the mix.
+            query_id: The query, for routers that treat some queries otherwise than others.
 
         Raises:
             AutoMixError: The router cannot decide among this number of models.
         """
-        del model_count
+        del model_count, query_id
         return OPENING
 
     @override
@@ -53,6 +57,10 @@ class Router(RunnableSerializable[RoutingState, Decision]):
             return self._decide(state)
 
         return await self._acall_with_config(decide, input, config)
+
+    def decide(self, state: RoutingState) -> Decision:
+        """Decide what to do next, without a trace: microseconds, where `invoke` takes more."""
+        return self._decide(state)
 
     @abstractmethod
     def _decide(self, state: RoutingState) -> Decision: ...

@@ -1,36 +1,45 @@
-"""`POMDPRouter`: escalate where the evidence says that it is worth it."""
+"""`POMDPRouter`: pay for a check, or for a larger model, where the evidence says it is worth it."""
 
 from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import RoutingLog
-from langchain_automix.policy.posterior import PosteriorPolicy, fit_posterior, prior_policy
+from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
+from langchain_automix.policy.prior import prior_policy
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
-from langchain_automix.types import Decision, RoutingState
+from langchain_automix.types import Decision, RoutingState, Verification, Visit
+
+if TYPE_CHECKING:
+    from langchain_automix.policy.rules import Family
 
 
 class UncalibratedWarning(UserWarning):
     """A router decides by a prior that was not fitted to the user's models."""
 
 
-class POMDPRouter(Router):
-    """Read a check as noisy evidence, and pay for a larger model where that pays off.
+class VerifierChangedWarning(UserWarning):
+    """A policy was fitted to the checks of another verifier than the one that checks."""
 
-    The belief is the posterior over logged queries given the check. With two models the
-    POMDP of AutoMix (section 4.2) comes down to: escalate where the expected benefit, in
-    quality, is more than cost weight times the cost of the large model.
+
+class POMDPRouter(Router):
+    """Read checks as noisy evidence, and pay for what that evidence makes worth paying for.
+
+    The belief is the posterior over logged queries given what the checks found. Backward
+    induction gives the value, in every state, of keeping the best answer so far, of more
+    verdicts, of asking a later model with or without a check, and of abstaining (AutoMix,
+    section 4.2 and appendix A.3, with the check as an action). Deciding is a table look-up.
 
     Fit it to a routing log of your own models. Until then it decides by a documented prior
-    (`langchain_automix.policy.posterior.prior_policy`), and says once that it is not
-    calibrated.
+    (`langchain_automix.policy.prior.prior_policy`), and says once that it is not calibrated.
 
     ??? example "Fit, save, load, decide"
 
@@ -44,29 +53,59 @@ class POMDPRouter(Router):
         ```
     """
 
-    policy: PosteriorPolicy = Field(default_factory=prior_policy)
+    policy: Policy = Field(default_factory=prior_policy)
     """The solved decision rule; by default the prior, which is not calibrated."""
 
     on_unknown: Literal["escalate", "prior"] = "escalate"
     """What to do when the check found nothing to go by (no valid verdict, an empty answer):
     ask the next model, or decide from the mean qualities on the log."""
 
+    family: ClassVar[Family] = "automix"
+
     @classmethod
     def fit(
-        cls, log: RoutingLog, *, cost_weight: float | None = None, verifier: str | None = None
+        cls,
+        log: RoutingLog,
+        *,
+        cost_weight: float | None = None,
+        max_cost: float | None = None,
+        min_quality: float | None = None,
+        max_risk: float | None = None,
+        confidence_level: float = 0.95,
+        abstain_value: float | None = None,
+        weights: Sequence[float] | None = None,
+        verifier: str | None = None,
+        seed: int = 0,
     ) -> Self:
-        """Return a router fitted to a routing log of two models.
+        """Return a router fitted to a routing log, for at most one of the first three goals.
 
         Args:
-            log: Queries with the quality and cost of both models and the check of the first.
+            log: Queries with the quality and cost of all models and the checks of the cheaper
+                ones.
             cost_weight: How much quality one unit of the log's cost is worth, at least 0.
-                None: the weight at which mixing the models at random neither gains nor loses.
+                None, and no other goal: the weight at which mixing the cheapest and the
+                dearest model at random neither gains nor loses.
+            max_cost: Mean cost of a query that is not to be passed, in the log's currency; met
+                exactly, in expectation, by giving each query one of two policies by its id.
+            min_quality: Mean quality, in [0, 1], to be reached at the least cost.
+            max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
+            confidence_level: How sure `max_risk` must be, in (0, 1).
+            abstain_value: Utility of giving no answer; None: an answer is always given.
+            weights: Prior weight of each logged query, for instance from a pre-router.
             verifier: `SelfVerifier.fingerprint` of the verifier that made the log.
+            seed: For the folds, and for which query gets which of two policies.
 
         Raises:
-            AutoMixError: The log has not two models, or no query to learn from.
+            AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
+                message names the range that can be reached.
         """
-        return cls(policy=fit_posterior(log, cost_weight=cost_weight, verifier=verifier))
+        from langchain_automix.policy.fit import Goal, fit_policy  # noqa: PLC0415  (numpy)
+
+        goal = Goal(cost_weight, max_cost, min_quality, max_risk, confidence_level, abstain_value)
+        policy = fit_policy(
+            log, goal, family=cls.family, verifier=verifier, weights=weights, seed=seed
+        )
+        return cls(policy=policy)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -75,7 +114,7 @@ class POMDPRouter(Router):
         Raises:
             AutoMixError: The file cannot be read or is not a policy file.
         """
-        return cls(policy=PosteriorPolicy.load(path))
+        return cls(policy=Policy.load(path))
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a file, as versioned JSON.
@@ -90,54 +129,202 @@ class POMDPRouter(Router):
         """Whether the policy was fitted to a log."""
         return self.policy.fit.queries > 0
 
+    def warn_of_verifier(self, fingerprint: str | None) -> None:
+        """Warn if the verifier that checks is not the one that the policy was fitted to."""
+        fitted = self.policy.verifier
+        if fitted is not None and fingerprint is not None and fitted != fingerprint:
+            warnings.warn(
+                f"The policy was fitted to checks of the verifier {fitted}, but {fingerprint} "
+                "checks here (another prompt or model): its decisions may be off; fit it anew.",
+                VerifierChangedWarning,
+                stacklevel=2,
+            )
+
+    def explain(self) -> str:
+        """Return the policy in words and as a table."""
+        from langchain_automix.policy.words import explain  # noqa: PLC0415  (seldom needed)
+
+        return explain(self.policy)
+
+    def plot(self, log: RoutingLog | None = None, *, kind: str = "benefit") -> Any:
+        """Return a matplotlib figure of the policy; needs the extra `plots`.
+
+        Args:
+            log: The log whose data are drawn behind the curve; needed for the frontier.
+            kind: `benefit`: expected benefit against confidence. `frontier`: quality against
+                cost, with the baselines.
+
+        Raises:
+            AutoMixError: matplotlib is not installed, or the log is missing.
+        """
+        from langchain_automix.policy.plots import plot  # noqa: PLC0415  (matplotlib)
+
+        return plot(self.policy, log, kind=kind)
+
     @override
-    def opening(self, model_count: int) -> Decision:
-        """Return the first step; a fitted policy is for the two models of its log."""
-        if self.is_calibrated and model_count != len(self.policy.models):
+    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
+        if not self.is_calibrated:
+            return OPENING
+        if model_count != len(self.policy.models):
             raise AutoMixError(
                 f"The policy was fitted to {len(self.policy.models)} models "
                 f"({', '.join(self.policy.models)}), but {model_count} are mixed here: mix the "
                 "same models, or use a ThresholdRouter for more of them."
             )
-        return OPENING
+        plan = self.policy.plan_for(query_id)
+        step = plan.opening
+        name = self.policy.models[step.model]
+        why = (
+            f"The policy gives this query to {name} and pays for no check."
+            if step.then is None
+            else f"A query starts with {name}, whose answer is checked."
+        )
+        return Decision(action="escalate", model_index=step.model, samples=step.samples, why=why)
 
     @override
     def _decide(self, state: RoutingState) -> Decision:
         if not self.is_calibrated:
             _say_uncalibrated()
+            return self._by_prior(state)
+        plan = self.policy.plan_for(state.query_id)
+        table = self._table(plan, state.visits)
+        row = None if table is None else _find(table, state.current.verification)
+        if row is None:
+            here = state.current.model_index
+            later = next((j for j in plan.plays if j > here), None)
+            if plan.tables:
+                return self._unknown(state, later)
+            return _without_a_check(state, later)
+        step = row.step
+        return Decision(
+            action=step.action,
+            model_index=step.model,
+            samples=step.samples,
+            **self._said(state, row, state.models, plan.plays),
+        )
+
+    def _table(self, plan: Plan, visits: Sequence[Visit]) -> Table | None:
+        """Return the table that reads the latest check; None if the plan does not lead here."""
+        step: Step | None = plan.opening
+        table = None
+        for visit in visits:
+            if step is None or step.then is None or step.model != visit.model_index:
+                return None
+            table = plan.tables[step.then]
+            row = _find(table, visit.verification)
+            step = None if row is None else row.step
+        return table
+
+    def _by_prior(self, state: RoutingState) -> Decision:
+        """Decide between this model and the next as between the prior's two models."""
+        plan = self.policy.plans[0]
+        here, later = state.current.model_index, next_model(state)
+        row = _find(plan.tables[0], state.current.verification)
+        if later is None or row is None:
+            return self._unknown(state, later)
+        names = (state.models[here], state.models[later])
+        values = {
+            "answer": row.values["answer"],
+            f"escalate:{names[1]}": row.values["escalate:large"],
+        }
+        row = row.model_copy(update={"values": values})
+        step = keep(state) if row.step.action == "answer" else ask(state, later)
+        return step.model_copy(update=self._said(state, row, names, plan.plays))
+
+    def _unknown(self, state: RoutingState, later: int | None) -> Decision:
+        """Decide where the check found nothing to go by, or the plan pays for no check."""
         found = findings(state.current.verification)
-        later = next_model(state)
         if later is None:
             return keep(state, why=f"{found}, and there is no larger model to ask.")
-        verification = state.current.verification
-        if (verification is None or verification.confidence is None) and (
-            self.on_unknown == "escalate"
-        ):
-            why = f"{found}: unknown, so {state.models[later]} is asked to be safe."
+        if self.on_unknown == "prior":
+            here = state.current.model_index if self.is_calibrated else 0
+            return self._by_means(state, later, here, later if self.is_calibrated else 1)
+        why = f"{found}: unknown, so {state.models[later]} is asked to be safe."
+        if not self.is_calibrated:
             return ask(state, later, why=why)
-        return self._weigh(state, later, found)
+        return Decision(action="escalate", model_index=later, samples=0, why=why)
 
-    def _weigh(self, state: RoutingState, later: int, found: str) -> Decision:
-        quality = self._expected_quality(state)
-        price = self.policy.escalation_price
-        this_name, later_name = state.models[state.current.model_index], state.models[later]
-        details = {
-            "belief": {this_name: quality[0], later_name: quality[1]},
-            "values": {"answer": quality[0], f"escalate:{later_name}": quality[1] - price},
-        }
-        gain = f"{later_name} is expected to gain {quality[1] - quality[0]:+.2f} in quality"
+    def _by_means(self, state: RoutingState, later: int, here: int, there: int) -> Decision:
+        fit = self.policy.fit
+        found, name = findings(state.current.verification), state.models[later]
+        gain = fit.quality[there] - fit.quality[here]
+        price = self.policy.cost_weight * fit.cost[there]
+        names = (state.models[state.current.model_index], name)
+        belief = dict(zip(names, (fit.quality[here], fit.quality[there]), strict=True))
+        said = f"{found}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+        if gain > price:
+            return Decision(
+                action="escalate", model_index=later, samples=0, why=said, belief=belief
+            )
+        return keep(state, why=said, belief=belief)
+
+    def _said(
+        self, state: RoutingState, row: Row, names: tuple[str, ...], plays: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return what a decision says beside what is done."""
         caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
-        if self.policy.escalates(quality):
-            why = f"{found}: {gain}, more than its price of {price:.2f}{caveat}."
-            return ask(state, later, why=why, **details)
-        why = f"{found}: {gain}, not more than its price of {price:.2f}{caveat}."
-        return keep(state, why=why, **details)
+        found = findings(state.current.verification)
+        return {
+            "belief": {names[j]: q for j, q in zip(plays, row.quality, strict=False)},
+            "values": row.values,
+            "why": f"{found}: {_reason(row, names, plays)}{caveat}.",
+        }
 
-    def _expected_quality(self, state: RoutingState) -> tuple[float, float]:
-        check = state.current.verification
-        if check is None:
-            return self.policy.expected_quality()
-        return self.policy.expected_quality(check.accepts, check.rejects, check.score)
+
+def _without_a_check(state: RoutingState, later: int | None) -> Decision:
+    found = findings(state.current.verification)
+    why = f"{found}, but the policy trusts {{}} on every query and reads no check."
+    if later is None:
+        return keep(state, why=why.format(state.models[state.current.model_index]))
+    why = why.format(state.models[later])
+    return Decision(action="escalate", model_index=later, samples=0, why=why)
+
+
+def _find(table: Table, check: Verification | None) -> Row | None:
+    if check is None:
+        return None
+    accepts = rejects = invalid = 0
+    for verdict in check.verdicts:
+        if verdict is None:
+            invalid += 1
+        elif verdict:
+            accepts += 1
+        else:
+            rejects += 1
+    return table.find(accepts, rejects, invalid, check.score)
+
+
+def _reason(row: Row, names: tuple[str, ...], plays: tuple[int, ...]) -> str:
+    """Say why a row does what it does, in half a sentence."""
+    step, worth = row.step, row.values
+    name = names[step.model]
+    if not worth:
+        return f"by the rule, the answer of {name} is {_DONE[step.action]}"
+    kept = worth["answer"]
+    other = max((v for option, v in worth.items() if option != "answer"), default=kept)
+    if step.action == "verify":
+        number = "more verdicts" if step.samples is None else f"{step.samples} more"
+        return (
+            f"{number} may change the decision, which is worth {other:.2f} with their price paid, "
+            f"against {kept:.2f} for the answer as it is"
+        )
+    if step.action == "abstain":
+        return f"no answer is worth giving; the best would be worth {kept:.2f}"
+    if len(plays) == 2:  # noqa: PLR2004
+        large = names[plays[1]]
+        gain = row.quality[1] - row.quality[0]
+        price = row.quality[1] - worth.get(f"escalate:{large}", other)
+        verb = "more" if step.action == "escalate" else "not more"
+        return (
+            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "
+            f"{price:.2f}"
+        )
+    if step.action == "answer":
+        return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"
+    return f"asking {name} is worth {other:.2f} with its price paid, the answer so far {kept:.2f}"
+
+
+_DONE = {"answer": "kept", "escalate": "asked for", "verify": "checked on", "abstain": "not given"}
 
 
 @functools.cache

@@ -1,0 +1,288 @@
+"""Fit a policy to a routing log, for a goal in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.columns import Columns, columns_of
+from langchain_automix.policy.learning import Fitted, Learner, always, choose
+from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.plan import Candidate, FitStatistics, Plan, Policy
+from langchain_automix.policy.risk import certified
+from langchain_automix.policy.rules import Family, Fit, fit_rule
+
+_LADDER = (0.0, *(2.0**k for k in range(-5, 6)))
+"""Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
+
+_FEW = 30
+_GOALS = ("cost_weight", "max_cost", "min_quality")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a policy is fitted for; at most one of the first three.
+
+    Attributes:
+        cost_weight: Quality that one unit of the log's cost is worth, at least 0.
+        max_cost: Mean cost of a query, in the log's currency, that must not be passed.
+        min_quality: Mean quality, in [0, 1], that must be reached.
+        max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
+        confidence_level: How sure `max_risk` must be, in (0, 1).
+        abstain_value: Utility of giving no answer; None: an answer is always given.
+    """
+
+    cost_weight: float | None = None
+    max_cost: float | None = None
+    min_quality: float | None = None
+    max_risk: float | None = None
+    confidence_level: float = 0.95
+    abstain_value: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in _GOALS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise AutoMixError(f"Give one goal, not both {given[0]} and {given[1]}.")
+        bounds = {
+            "cost_weight": (0, np.inf, "a number of at least 0"),
+            "max_cost": (0, np.inf, "a cost of at least 0 a query"),
+            "min_quality": (0, 1, "a quality in [0, 1]"),
+            "max_risk": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
+            "confidence_level": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
+            "abstain_value": (-np.inf, np.inf, "a number"),
+        }
+        for name, (low, high, what) in bounds.items():
+            value = getattr(self, name)
+            # Infinity is no weight, and no comparison with NaN holds.
+            if value is not None and not (low <= value <= high and np.isfinite(value)):
+                raise AutoMixError(f"{name} must be {what}; given: {value!r}.")
+
+    def asked(self) -> dict[str, float]:
+        """Return what was given, for the policy file."""
+        names = (*_GOALS, "max_risk", "abstain_value")
+        found = {n: float(getattr(self, n)) for n in names if getattr(self, n) is not None}
+        if self.max_risk is not None:
+            found["confidence_level"] = self.confidence_level
+        return found
+
+
+def fit_policy(
+    log: RoutingLog | Columns,
+    goal: Goal | None = None,
+    *,
+    family: Family = "automix",
+    verifier: str | None = None,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Fit a policy to a routing log.
+
+    Args:
+        log: Queries that all models answered, with the checks of the cheaper ones.
+        goal: What to fit for. None: the cost weight at which mixing the cheapest and the
+            dearest model at random neither gains nor loses, which is what the paper's ΔIBC
+            measures against (AutoMix, section 5.1, equation 1).
+        family: `automix` for the POMDP with its choice among families, or a baseline.
+        verifier: Fingerprint of the verifier that checked.
+        weights: Prior weight of each logged query, for instance from a pre-router.
+        seed: For folds and for mixing; the same seed gives the same policy.
+
+    Raises:
+        AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
+            message names the range that can be reached.
+    """
+    goal = goal or Goal()
+    columns = log if isinstance(log, Columns) else columns_of(log, weights)
+    learner = Learner(columns, seed=seed)
+    weight = indifferent_weight(learner.columns) if goal.cost_weight is None else goal.cost_weight
+    if goal.max_risk is not None:
+        fit = certified(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
+        chosen = _Chosen((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
+    elif goal.max_cost is not None or goal.min_quality is not None:
+        chosen = _on_frontier(learner, weight, goal, family)
+    else:
+        chosen = _for_weight(learner, weight, goal.abstain_value, family)
+    data = learner.columns
+    notes = (*chosen.notes, *_remarks(learner, goal, weight))
+    return Policy(
+        models=data.models,
+        currency=None if isinstance(log, Columns) else log.currency,
+        verifier=verifier,
+        goal=goal.asked(),
+        cost_weight=chosen.cost_weight,
+        plans=chosen.plans,
+        first_share=chosen.first_share,
+        seed=seed,
+        fit=FitStatistics(
+            queries=len(data),
+            quality=tuple(data.mean(data.quality).tolist()),
+            cost=tuple(data.mean(data.cost).tolist()),
+            candidates=chosen.candidates,
+            notes=notes,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    plans: tuple[Plan, ...]
+    first_share: float
+    cost_weight: float
+    candidates: tuple[Candidate, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def indifferent_weight(columns: Columns) -> float:
+    """Return the cost weight at which random mixing of the end models is indifferent.
+
+    It is the slope (quality of the last model - of the first) / (cost of the last - of the
+    first), or 0 if the last model is not better.
+
+    Raises:
+        AutoMixError: The last model costs no more than the first.
+    """
+    quality, cost = columns.mean(columns.quality), columns.mean(columns.cost)
+    if cost[-1] <= cost[0]:
+        raise AutoMixError(
+            f"In the routing log {columns.models[-1]} costs no more than {columns.models[0]} "
+            f"({cost[-1]:g} against {cost[0]:g} a query): put the models in the order cheap to "
+            "expensive, or use the better one alone."
+        )
+    return max(0.0, float((quality[-1] - quality[0]) / (cost[-1] - cost[0])))
+
+
+def _candidates(
+    learner: Learner,
+    weight: float,
+    abstain_value: float | None,
+    family: Family,
+    most_complex: int = 3,
+) -> tuple[Fitted | Fit, list[Candidate]]:
+    if family == "automix":
+        candidates = learner.candidates(weight, abstain_value, most_complex=most_complex)
+        return choose(candidates)
+    return fit_rule(learner.columns, weight, family), []
+
+
+def _for_weight(
+    learner: Learner, weight: float, abstain_value: float | None, family: Family
+) -> _Chosen:
+    best, records = _candidates(learner, weight, abstain_value, family)
+    return _Chosen((best.plan,), 1.0, weight, tuple(records))
+
+
+@dataclass(frozen=True)
+class _Point:
+    cost: float
+    quality: float
+    plan: Plan
+    weight: float
+
+
+def _on_frontier(learner: Learner, weight: float, goal: Goal, family: Family) -> _Chosen:
+    """Meet a budget or a quality by mixing two neighbouring policies of the frontier."""
+    hull = frontier(_points(learner, weight, goal.abstain_value, family))
+    low, high = hull[0], hull[-1]
+    if goal.max_cost is not None:
+        if goal.max_cost < low.cost:
+            raise AutoMixError(
+                f"max_cost={goal.max_cost:g} is out of reach: on this log a policy costs from "
+                f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name})."
+            )
+        axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
+    else:
+        wanted = goal.min_quality or 0.0
+        if wanted > high.quality:
+            raise AutoMixError(
+                f"min_quality={wanted:g} is out of reach: on this log a policy reaches a quality "
+                f"from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
+                f"({high.plan.name})."
+            )
+        axis, target = [p.quality for p in hull], max(wanted, low.quality)
+    place = int(np.searchsorted(axis, target))
+    if axis[place] == target or place == 0:
+        return _Chosen((hull[place].plan,), 1.0, hull[place].weight)
+    first, second = hull[place - 1], hull[place]
+    share = (axis[place] - target) / (axis[place] - axis[place - 1])
+    slope = (second.quality - first.quality) / (second.cost - first.cost)
+    return _Chosen((first.plan, second.plan), float(share), max(slope, 0.0))
+
+
+def _points(
+    learner: Learner, weight: float, abstain_value: float | None, family: Family
+) -> list[_Point]:
+    data = learner.columns
+    points = [
+        _Point(float(c), float(q), always(data.models, j), weight)
+        for j, (c, q) in enumerate(zip(data.mean(data.cost), data.mean(data.quality), strict=True))
+    ]
+    base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
+    # Whether more than two models pay is judged once: their trees take the most time by far.
+    middle, _ = _candidates(learner, base, abstain_value, family)
+    most_complex = 3 if isinstance(middle, Fitted) and middle.complexity == 3 else 2  # noqa: PLR2004
+    for rung in _LADDER:
+        fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
+        outcomes = learner.replay(fitted.plan)
+        cost = float(data.weight @ outcomes.cost / data.weight.sum())
+        # What the shrunk belief expects, not what this very log shows: the log would flatter.
+        quality = fitted.expected + rung * base * cost
+        points.append(_Point(cost, min(max(quality, 0.0), 1.0), fitted.plan, rung * base))
+    return points
+
+
+def frontier(points: list[_Point]) -> list[_Point]:
+    """Return the upper concave hull of (cost, quality), up to the best quality."""
+    hull: list[_Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, -p.quality)):
+        if hull and point.quality <= hull[-1].quality:
+            continue
+        while len(hull) > 1 and _is_below(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return hull
+
+
+def _is_below(left: _Point, middle: _Point, right: _Point) -> bool:
+    rise = (middle.quality - left.quality) * (right.cost - left.cost)
+    return rise <= (right.quality - left.quality) * (middle.cost - left.cost)
+
+
+def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
+    """Say what the reader of the policy should know about the log."""
+    data, notes = learner.columns, []
+    if all(getattr(goal, name) is None for name in _GOALS):
+        notes.append(
+            f"No goal was given, so quality is weighed at {weight:g} a unit of cost: there, mixing "
+            f"{data.models[0]} and {data.models[-1]} at random neither gains nor loses."
+        )
+    if not learner.checkable:
+        notes.append(
+            "No answer in the log was checked, or too few were, so only policies without a check "
+            "were compared."
+        )
+    if len(data) < _FEW:
+        notes.append(
+            f"The log has {len(data)} complete queries; below about {_FEW} the choice rests on "
+            "prior assumptions more than on the data."
+        )
+    if float(np.ptp(data.quality)) == 0:
+        notes.append("All answers have the same quality: the cheapest model is as good as any.")
+    return tuple(notes)
+
+
+def policy_frontier(columns: Columns, *, seed: int = 0) -> list[Plan]:
+    """Return the plans along the frontier of quality against cost, from cheap to good."""
+    learner = Learner(columns, seed=seed)
+    base = _slope(learner.columns)
+    return [point.plan for point in frontier(_points(learner, base, None, "automix"))]
+
+
+def _slope(columns: Columns) -> float:
+    """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
+    try:
+        return indifferent_weight(columns)
+    except AutoMixError:
+        return 0.0

@@ -1,0 +1,159 @@
+"""Figures about a replay, with how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.policy.columns import Floats, Mask
+
+Interval = tuple[float, float]
+
+_Z = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
+_RESAMPLES = 1_000
+_MOST_BOOTSTRAPPED = 20_000
+"""With more queries the normal interval is as good, and takes no time."""
+
+
+def mean_interval(values: Floats) -> Interval:
+    """Return the 95 % interval of a mean, by its standard error."""
+    mean, error = float(values.mean()), float(values.std() / np.sqrt(len(values)))
+    return mean - _Z * error, mean + _Z * error
+
+
+def bootstrap(
+    columns: Floats, figure: Callable[[Floats], Floats], seed: int = 0
+) -> Interval | None:
+    """Return the 95 % percentile interval of a figure, queries being resampled together.
+
+    Args:
+        columns: (n, k) what is averaged; one row a query, so that all figures stay paired.
+        figure: From (resamples, k) means to (resamples,) figures; NaN where undefined.
+        seed: For the resampling.
+
+    Returns:
+        None if there are too many queries (use the delta method) or the figure is undefined in
+        more than one resample in twenty.
+    """
+    n = len(columns)
+    if n > _MOST_BOOTSTRAPPED:
+        return None
+    rng = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            rng.multinomial(n, np.full(n, 1 / n), size=100) @ columns
+            for _ in range(_RESAMPLES // 100)
+        ]
+    )
+    figures = figure(means / n)
+    if np.isnan(figures).mean() > 0.05:  # noqa: PLR2004
+        return None
+    low, high = np.nanquantile(figures, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Lift:
+    """ΔIBC: how much more quality a unit of cost buys than random mixing, less 1."""
+
+    value: float | None
+    interval: Interval | None
+    """95 %, paired bootstrap; by the delta method for very many queries."""
+
+    delta_interval: Interval | None
+    """95 %, delta method."""
+
+
+def ibc_lift(quality: Floats, cost: Floats, small: Floats, large: Floats, seed: int = 0) -> Lift:
+    """Return ΔIBC (AutoMix, section 5.1, equation 1) as a share, not in percent.
+
+    (P - P_small) / (C - C_small) over (P_large - P_small) / (C_large - C_small), less 1.
+
+    Args:
+        quality: (n,) quality of the replayed policy.
+        cost: (n,) its cost.
+        small: (n, 2) quality and cost of the first model alone.
+        large: (n, 2) quality and cost of the last model alone.
+        seed: For the bootstrap.
+
+    Returns:
+        None for all, where a denominator is not above 0.
+    """
+    columns = np.stack([quality - small[:, 0], cost - small[:, 1]], axis=1)
+    columns = np.concatenate([columns, large - small], axis=1)
+    value = float(_lift(columns.mean(axis=0)[None, :])[0])
+    if np.isnan(value):
+        return Lift(None, None, None)
+    interval = bootstrap(columns, _lift, seed)
+    delta = None
+    means = columns.mean(axis=0)
+    if (means != 0).all():
+        influence = columns / means @ np.array([1, -1, -1, 1])
+        error = abs(1 + value) * float(influence.std()) / np.sqrt(len(columns))
+        delta = (value - _Z * error, value + _Z * error)
+    return Lift(value, interval or delta, delta)
+
+
+def _lift(means: Floats) -> Floats:
+    gain, price, all_gain, all_price = means.T
+    fine = (price > 0) & (all_gain > 0) & (all_price > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lift: Floats = np.where(fine, gain / price / (all_gain / all_price) - 1, np.nan)
+    return lift
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a confidence can be read as a chance of being right."""
+
+    reliability: tuple[tuple[float, float, int], ...]
+    """Mean confidence, mean quality and number of answers, of up to ten groups."""
+
+    ece: float
+    """Mean distance of confidence and quality over the groups, in [0, 1]."""
+
+    brier: float
+    """Mean squared distance of confidence and quality, in [0, 1]."""
+
+    auroc: float | None
+    """Chance that a good answer (quality at least 0.5) has more confidence than a bad one."""
+
+    auroc_interval: Interval | None
+    """95 %, by Hanley and McNeil (1982)."""
+
+
+def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
+    """Return how a confidence and the true quality go together; None without data.
+
+    Args:
+        confidence: (n,) in [0, 1]; NaN is left out.
+        quality: (n,) in [0, 1]; NaN is left out.
+    """
+    known = ~np.isnan(confidence) & ~np.isnan(quality)
+    confidence, quality = confidence[known], quality[known]
+    if not len(confidence):
+        return None
+    order = np.argsort(confidence, kind="stable")
+    groups = [g for g in np.array_split(order, min(10, len(order))) if len(g)]
+    reliability = tuple(
+        (float(confidence[g].mean()), float(quality[g].mean()), len(g)) for g in groups
+    )
+    ece = sum(abs(c - q) * n for c, q, n in reliability) / len(order)
+    brier = float(((confidence - quality) ** 2).mean())
+    area, interval = _auroc(confidence, quality >= 0.5)  # noqa: PLR2004
+    return Calibration(reliability, float(ece), brier, area, interval)
+
+
+def _auroc(confidence: Floats, good: Mask) -> tuple[float | None, Interval | None]:
+    goods, bads = int(good.sum()), int((~good).sum())
+    if not goods or not bads:
+        return None, None
+    _, inverse, times = np.unique(confidence, return_inverse=True, return_counts=True)
+    middle = np.cumsum(times) - (times - 1) / 2
+    area = float((middle[inverse][good].sum() - goods * (goods + 1) / 2) / (goods * bads))
+    one, other = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (goods - 1) * (one - area**2) + (bads - 1) * (other - area**2)
+    error = float(np.sqrt(max(spread, 0) / (goods * bads)))
+    return area, (max(area - _Z * error, 0.0), min(area + _Z * error, 1.0))

@@ -1,0 +1,287 @@
+"""The policy as it stands in its file: validated JSON, looked up in plain Python.
+
+A *plan* is one solved rule: an opening, and for each model whose answer is checked a table from
+what the check found to what is done. A *policy* is one plan, or two of which each query gets
+one by its id, so that a mean cost is met exactly.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from langchain_automix._version import __version__
+from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.policy.log import replacing
+
+SCHEMA = "langchain-automix/policy"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Price = Annotated[float, Field(ge=0)]
+Place = Annotated[int, Field(ge=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Step(_Frozen):
+    """What is done next."""
+
+    action: Literal["answer", "verify", "escalate", "abstain"]
+
+    model: Place
+    """Index of the model that is asked or checked, or whose answer is kept."""
+
+    samples: Place | None = None
+    """Verdicts to draw next; 0 after `escalate`: keep that answer unchecked; None: as many as
+    the verifier draws by itself."""
+
+    then: Place | None = None
+    """Table that reads the check that follows; None where none follows."""
+
+
+class Row(_Frozen):
+    """What is done after one finding, and why."""
+
+    seen: tuple[Place, ...] = Field(min_length=1, max_length=3)
+    """Accepts, rejects and invalid verdicts; or the one number of the score's bin."""
+
+    step: Step
+    chance: Share = 0.0
+    """How often this finding turns up under the policy, when it comes to this table."""
+
+    quality: tuple[float, ...] = ()
+    """Expected quality of each model in play."""
+
+    values: dict[str, float] = Field(default_factory=dict)
+    """Expected utility still to come, of each option."""
+
+
+class Table(_Frozen):
+    """What is done after each finding of the check of one model's answer."""
+
+    model: Place
+    kind: Literal["verdicts", "score"]
+    counts_invalid: bool = False
+    """Whether invalid verdicts are evidence; if not, they are left out."""
+
+    edges: tuple[Share, ...] = ()
+    """Where one bin of the score ends and the next begins, ascending."""
+
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+    @cached_property
+    def by_finding(self) -> dict[tuple[int, ...], Row]:
+        """The rows by what was found, so that a decision is one look-up."""
+        return {row.seen: row for row in self.rows}
+
+    @cached_property
+    def most(self) -> int:
+        """Most verdicts that the rows know."""
+        return max(sum(row.seen) for row in self.rows)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "score":
+            wanted = {(i,) for i in range(len(self.edges) + 1)}
+            if set(self.by_finding) != wanted or list(self.edges) != sorted(set(self.edges)):
+                raise ValueError("a score table needs ascending edges and one row a bin")
+        elif any(len(row.seen) != 3 for row in self.rows):  # noqa: PLR2004
+            raise ValueError("a row of a verdict table says accepts, rejects and invalid")
+        return self
+
+    def at(self, seen: tuple[int, ...]) -> Row | None:
+        """Return the row for a finding, as a row writes it; None if there is none."""
+        return self.by_finding.get(seen)
+
+    def find(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Row | None:
+        """Return the row for what a check found; None if it found nothing to go by.
+
+        More verdicts than the table knows are scaled down to the most that it knows.
+        """
+        if self.kind == "score":
+            if score is None:
+                return None
+            return self.by_finding[bisect.bisect_right(self.edges, score),]
+        if not self.counts_invalid:
+            invalid = 0
+        total = accepts + rejects + invalid
+        if total == 0:
+            return None
+        if total > self.most:
+            accepts = round(accepts * self.most / total)
+            invalid = min(round(invalid * self.most / total), self.most - accepts)
+            rejects = self.most - accepts - invalid
+        return self.by_finding.get((accepts, rejects, invalid))
+
+
+class Plan(_Frozen):
+    """One solved rule."""
+
+    name: str
+    """What kind of rule it is, such as `always:large` or `monotone:small->large`."""
+
+    opening: Step
+    plays: tuple[Place, ...] = Field(min_length=1)
+    """Indices of the models in play, ascending."""
+
+    tables: tuple[Table, ...] = ()
+    cost_weight: Price = 0.0
+    """Cost weight that the rule is solved for."""
+
+    @model_validator(mode="after")
+    def _follows(self) -> Self:
+        steps: list[tuple[int, int | None, Step]] = [(-1, None, self.opening)]
+        for i, table in enumerate(self.tables):
+            steps += [(i, table.model, row.step) for row in table.rows]
+        for place, model, step in steps:
+            reads = step.action in ("verify", "escalate") and step.samples != 0
+            if reads != (step.then is not None):
+                raise ValueError("a step leads to a table if and only if a check follows it")
+            if step.model not in self.plays or (model is None and step.action != "escalate"):
+                raise ValueError("a plan opens with a model, and uses only those in play")
+            if step.then is None:
+                continue
+            stays = step.action == "verify" and step.then == place and step.model == model
+            if step.then >= len(self.tables) or not (stays or step.then > place):
+                raise ValueError("a step leads to its own table or to a later one")
+            if self.tables[step.then].model != step.model:
+                raise ValueError("a step leads to the table of the model that it checks")
+            if step.action == "escalate" and model is not None and step.model <= model:
+                raise ValueError("a plan escalates to later models only")
+        return self
+
+
+class Candidate(_Frozen):
+    """One family that the fit could choose, and what spoke for it."""
+
+    name: str
+    expected: float
+    """Utility that its own POMDP expects."""
+
+    cross_fitted: float | None = None
+    """Mean utility on the folds that it was not fitted to; None where it was not in the running,
+    because less is expected of it than of a simpler one."""
+
+    error: Price | None = None
+    """Standard error of its cross-fitted gain over the best trivial policy."""
+
+
+class FitStatistics(_Frozen):
+    """What a policy was fitted on, and what it was chosen from."""
+
+    queries: Place
+    """Number of logged queries; 0 means that the policy is a prior, not a fit."""
+
+    quality: tuple[float, ...] = ()
+    """Mean quality of each model."""
+
+    cost: tuple[float, ...] = ()
+    """Mean cost of an answer of each model."""
+
+    candidates: tuple[Candidate, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the reader should know, one plain sentence each."""
+
+
+class Policy(_Frozen):
+    """A decision rule with all that is needed to use, read and check it."""
+
+    schema_name: Literal["langchain-automix/policy"] = Field(
+        default="langchain-automix/policy", alias="schema"
+    )
+    version: Literal[1] = 1
+    package: str = __version__
+    """Version of this package that wrote the policy."""
+
+    models: tuple[str, ...] = Field(min_length=2)
+    currency: str | None = None
+    verifier: str | None = None
+    """Fingerprint of the verifier whose checks were logged; None if not known."""
+
+    goal: dict[str, float] = Field(default_factory=dict)
+    """What was asked for, such as `max_cost`; empty: nothing."""
+
+    cost_weight: Price
+    """How much quality one unit of cost is worth."""
+
+    plans: tuple[Plan, ...] = Field(min_length=1, max_length=2)
+    first_share: Share = 1.0
+    """Share of the queries that the first plan gets; the second gets the others."""
+
+    seed: int = 0
+    fit: FitStatistics
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if any(j >= len(self.models) for plan in self.plans for j in plan.plays):
+            raise ValueError("a plan uses a model that the policy does not name")
+        if (self.first_share < 1) and len(self.plans) == 1:
+            raise ValueError("a share below 1 needs a second plan")
+        return self
+
+    def plan_for(self, query_id: str | None) -> Plan:
+        """Return the plan that a query gets: by its id, the same at every call.
+
+        A query without an id gets the plan with the larger share.
+        """
+        if len(self.plans) == 1:
+            return self.plans[0]
+        if query_id is None:
+            return self.plans[0 if self.first_share >= 0.5 else 1]  # noqa: PLR2004
+        return self.plans[0 if uniform(query_id, self.seed) < self.first_share else 1]
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy as JSON; a reader never sees half of it.
+
+        Raises:
+            AutoMixError: The file cannot be written.
+        """
+        with replacing(Path(path)) as unfinished:
+            text = json.dumps(
+                self.model_dump(by_alias=True, exclude_defaults=False), allow_nan=False
+            )
+            unfinished.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a policy file, validated; its text is never evaluated.
+
+        Raises:
+            AutoMixError: The file cannot be read, or is not a policy file.
+        """
+        try:
+            found = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise AutoMixError(f"The policy file {path} cannot be read: {error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise AutoMixError(f"{path} is not a policy file: it is not JSON ({error}).") from error
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            raise AutoMixError(
+                f"{path} is not a policy file: it does not say {SCHEMA!r} in the field 'schema'. "
+                "A policy file is written by POMDPRouter.save."
+            )
+        return cls._validated(found, path)
+
+    @classmethod
+    def _validated(cls, found: Mapping[str, Any], path: str | Path) -> Self:
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            raise AutoMixError(f"The policy file {path}, {first_problem(error)}") from error
+
+
+def uniform(query_id: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on the id and the seed alone."""
+    digest = hashlib.sha256(f"{seed}:{query_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56

@@ -1,0 +1,154 @@
+"""Send a whole routing log through a plan at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.belief import in_bins
+from langchain_automix.policy.columns import (
+    ACCEPT,
+    INVALID,
+    NOT_DRAWN,
+    REJECT,
+    Columns,
+    Floats,
+    Ints,
+)
+from langchain_automix.policy.plan import Plan, Row, Table
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each logged query; n queries."""
+
+    model: Ints
+    """(n,): whose answer is kept; -1 where none is."""
+
+    quality: Floats
+    """(n,): quality of the kept answer; 0 where none is kept."""
+
+    cost: Floats
+    """(n,): cost of every answer and check on the way."""
+
+    samples: Ints
+    """(n,): verdicts drawn."""
+
+    asked: Ints
+    """(n,): models asked."""
+
+    expected: Floats
+    """(n,): expected quality of the kept answer by the belief; NaN if there is none."""
+
+    def utility(self, cost_weight: float, abstain_value: float | None = None) -> Floats:
+        """Return quality minus cost weight times cost, of each query."""
+        worth = np.where(self.model < 0, abstain_value or 0.0, self.quality)
+        utility: Floats = worth - cost_weight * self.cost
+        return utility
+
+
+def replay_plan(plan: Plan, columns: Columns) -> Outcomes:
+    """Send every logged query through a plan; verdicts are drawn in the order recorded.
+
+    Raises:
+        AutoMixError: The plan asks for an answer or a check that was not recorded.
+    """
+    return _Replay(plan, columns).run()
+
+
+class _Replay:
+    def __init__(self, plan: Plan, columns: Columns) -> None:
+        n = len(columns)
+        self.plan, self.columns = plan, columns
+        self.model = np.full(n, -1)
+        self.cost, self.expected = np.zeros(n), np.full(n, np.nan)
+        self.samples, self.asked = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.drawn = np.zeros(n, dtype=np.int64)  # verdicts on the latest answer
+        self.table = np.full(n, -1)
+
+    def run(self) -> Outcomes:
+        opening = self.plan.opening
+        self._take(np.arange(len(self.columns)), opening.action, opening.model, opening.samples)
+        if opening.then is not None:
+            self.table[:] = opening.then
+        for place, table in enumerate(self.plan.tables):
+            here = np.flatnonzero(self.table == place)
+            while len(here):
+                self._look_up(table, here)
+                here = here[self.table[here] == place]
+        kept = np.maximum(self.model, 0)
+        quality = self.columns.quality[np.arange(len(kept)), kept]
+        if np.isnan(quality[self.model >= 0]).any():
+            raise AutoMixError("The log does not say how a model did that the policy chooses.")
+        quality = np.where(self.model < 0, 0.0, quality)
+        return Outcomes(self.model, quality, self.cost, self.samples, self.asked, self.expected)
+
+    def _take(self, who: Ints, action: str, model: int, samples: int | None) -> None:
+        """Ask or check, and pay for it."""
+        if action == "escalate":
+            self.cost[who] += self.columns.cost[who, model]
+            self.asked[who] += 1
+            self.model[who], self.drawn[who] = model, 0
+            if np.isnan(self.cost[who]).any():
+                raise AutoMixError(
+                    f"The log does not say what {self.columns.models[model]} cost on a query, "
+                    "which the policy asks."
+                )
+        if samples == 0:
+            return
+        self.cost[who] += self.columns.fixed_cost[who, model]
+        there = (self.columns.verdicts[who, model] != NOT_DRAWN).sum(axis=1)
+        scored = ~np.isnan(self.columns.score[who, model])
+        wanted = there if samples is None else self.drawn[who] + samples
+        if (~scored & ((there < wanted) | (there == 0))).any():
+            raise AutoMixError(
+                f"The log has too few verdicts on the answers of {self.columns.models[model]}; "
+                f"the policy asks for {int(wanted.max())}."
+            )
+        number = np.where(scored, 0, wanted - self.drawn[who])
+        self.cost[who] += number * self.columns.sample_cost[who, model]
+        self.drawn[who] += number
+        self.samples[who] += number
+
+    def _look_up(self, table: Table, who: Ints) -> None:
+        found = self._findings(table, who)
+        kinds, which = np.unique(found, axis=0, return_inverse=True)
+        which = which.ravel()
+        for kind, seen in enumerate(kinds.tolist()):
+            self._apply(_row(table, seen), table, who[which == kind])
+
+    def _findings(self, table: Table, who: Ints) -> Ints:
+        if table.kind == "score":
+            edges = np.asarray(table.edges)
+            return in_bins(self.columns.score[who, table.model], edges)[:, None]
+        longest = int(self.drawn[who].max())
+        verdicts = self.columns.verdicts[who, table.model, :longest]
+        drawn = np.arange(longest) < self.drawn[who][:, None]
+        kinds = (ACCEPT, REJECT, INVALID)
+        return np.stack([((verdicts == kind) & drawn).sum(axis=1) for kind in kinds], axis=1)
+
+    def _apply(self, row: Row | None, table: Table, who: Ints) -> None:
+        later = [j for j in self.plan.plays if j > table.model]
+        if row is None:  # nothing to go by: ask the next model, as the router does
+            self.table[who] = -1
+            if later:
+                self._take(who, "escalate", later[0], 0)
+            return
+        step = row.step
+        self.table[who] = -1 if step.then is None else step.then
+        if step.action in ("escalate", "verify"):
+            self._take(who, step.action, step.model, step.samples)
+        if step.action == "abstain":
+            self.model[who] = -1
+        elif step.action == "answer":
+            self.model[who] = step.model
+        if step.then is None and step.model in self.plan.plays and row.quality:
+            self.expected[who] = row.quality[self.plan.plays.index(step.model)]
+
+
+def _row(table: Table, seen: list[int]) -> Row | None:
+    if table.kind == "score":
+        return table.at(tuple(seen))
+    return table.find(seen[0], seen[1], seen[2], None)

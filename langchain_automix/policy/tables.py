@@ -1,0 +1,186 @@
+"""From a solved POMDP to the plan that stands in the policy file."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from langchain_automix.policy.belief import Draw
+from langchain_automix.policy.columns import Ints
+from langchain_automix.policy.plan import Plan, Row, Step, Table
+from langchain_automix.policy.solver import Level, Option, Solution
+
+_DIGITS = 6
+
+
+@dataclass
+class _Writer:
+    """Writes the tables that a policy can come to, from the opening on."""
+
+    solution: Solution
+    names: tuple[str, ...]
+    tables: list[Table] = field(default_factory=list)
+    waiting: deque[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=deque)
+    known: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)
+
+    def place(self, checked: tuple[int, ...], before: tuple[int, ...]) -> int:
+        """Return the number of the table for these checked models and earlier findings."""
+        key = (checked, before)
+        if key not in self.known:
+            self.known[key] = len(self.known)
+            self.waiting.append(key)
+        return self.known[key]
+
+    def step(self, option: Option, level: Level, state: tuple[int, ...]) -> Step:
+        models = self.solution.world.models
+        if option.action == "escalate":
+            if option.draw is None:
+                return Step(action="escalate", model=models[option.model], samples=0)
+            then = self.place((*level.checked, option.model), state)
+            return _checking("escalate", models[option.model], option.draw, then)
+        if option.action == "verify" and option.draw is not None:
+            then = self.place(level.checked, state[:-1])
+            return _checking("verify", models[option.model], option.draw, then)
+        if option.action == "abstain":
+            return Step(action="abstain", model=models[level.checked[-1]])
+        qualities = level.quality[state]
+        kept = max(level.checked, key=lambda j: (qualities[j], j))
+        return Step(action="answer", model=models[kept])
+
+
+def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
+    return Step.model_validate(
+        {"action": action, "model": model, "samples": draw.samples, "then": then}
+    )
+
+
+def plan_of(solution: Solution, names: tuple[str, ...], *, label: str, cost_weight: float) -> Plan:
+    """Return the best plan of a solved POMDP, with the tables that it can come to.
+
+    Args:
+        solution: The solved POMDP.
+        names: Names of all models of the log.
+        label: What kind of rule it is.
+        cost_weight: Cost weight that it was solved for.
+    """
+    writer = _Writer(solution, names)
+    world = solution.world
+    option, _ = solution.opening
+    if option.draw is None:
+        index = world.models[option.model]
+        opening = Step(action="escalate", model=index, samples=0)
+        return Plan(name=f"always:{names[index]}", opening=opening, plays=(index,))
+    first = writer.place((option.model,), ())
+    opening = _checking("escalate", world.models[option.model], option.draw, first)
+    while writer.waiting:
+        checked, before = writer.waiting.popleft()
+        writer.tables.append(_table(writer, checked, before, option.draw))
+    return Plan(
+        name=label,
+        opening=opening,
+        plays=world.models,
+        tables=tuple(writer.tables),
+        cost_weight=cost_weight,
+    )
+
+
+def _table(
+    writer: _Writer, checked: tuple[int, ...], before: tuple[int, ...], first: Draw
+) -> Table:
+    level = writer.solution.levels[checked]
+    world = writer.solution.world
+    evidence = world.evidence[checked[-1]]
+    assert evidence is not None  # noqa: S101  (checked models can be checked)
+    best = level.chosen[before]
+    chance = _chances(level, before, best, first)
+    states = range(1, len(evidence.likelihood))
+    rows = tuple(_row(writer, level, (*before, s), int(best[s]), chance[s]) for s in states)
+    return Table(
+        model=world.models[checked[-1]],
+        kind="score" if evidence.counts is None else "verdicts",
+        counts_invalid=evidence.counts_invalid,
+        edges=tuple(evidence.edges.tolist()),
+        rows=rows,
+    )
+
+
+def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> list[float]:
+    """Return how often each state is a place of decision, walking the policy forward."""
+    mass = level.mass[before]
+    orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
+    batches = {
+        place: option.draw
+        for place, option in enumerate(level.options)
+        if option.action == "verify" and option.draw is not None
+    }
+    draws = {0: _first_draw(level, first, before)}
+    orders[0] = 1.0
+    for state in range(len(mass)):
+        draw = draws.get(state) if state == 0 else batches.get(int(best[state]))
+        if draw is None or orders[state] == 0:
+            continue
+        row = int(np.searchsorted(draw.sources, state))
+        np.add.at(orders, draw.targets[row], orders[state] * draw.ways)
+    orders[0] = 0.0
+    chances = orders * mass / max(float(mass[0]), 1e-300)
+    return [round(min(max(c, 0.0), 1.0), _DIGITS) for c in chances.tolist()]
+
+
+def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
+    if not before:
+        return first
+    bought = [
+        (float(value[(*before, 0)]), option.draw)
+        for option, value in zip(level.options, level.values, strict=True)
+        if option.action == "verify" and option.draw is not None
+    ]
+    return max(bought, key=lambda pair: pair[0])[1]
+
+
+def _row(writer: _Writer, level: Level, state: tuple[int, ...], best: int, chance: float) -> Row:
+    evidence = writer.solution.world.evidence[level.checked[-1]]
+    assert evidence is not None  # noqa: S101
+    last = state[-1]
+    seen = (last - 1,) if evidence.counts is None else tuple(evidence.counts[last].tolist())
+    option, mass = level.options[best], max(float(level.mass[state]), 1e-300)
+    if option.action == "escalate" and option.draw is not None and chance == 0 and state[:-1]:
+        option = _unchecked(level, state)
+    values: dict[str, float] = {}
+    for other, value in zip(level.options, level.values, strict=True):
+        worth = float(value[state]) / mass
+        if np.isfinite(worth):
+            label = _label(writer, other)
+            values[label] = max(values.get(label, worth), worth)
+    quality = (float(q) / mass for q in level.quality[state])
+    return Row(
+        seen=seen,
+        step=writer.step(option, level, state),
+        chance=chance,
+        quality=tuple(round(min(max(q, 0.0), 1.0), _DIGITS) for q in quality),
+        values={label: round(worth, _DIGITS) for label, worth in values.items()},
+    )
+
+
+def _unchecked(level: Level, state: tuple[int, ...]) -> Option:
+    """Return the best option without a further check: for states that the plan never sees.
+
+    Each check of a later model needs a table of its own, and a deep tree has many such states.
+    """
+    plain = [
+        (float(value[state]), -place, option)
+        for place, (option, value) in enumerate(zip(level.options, level.values, strict=True))
+        if option.draw is None
+    ]
+    return max(plain, key=lambda entry: entry[:2])[2]
+
+
+def _label(writer: _Writer, option: Option) -> str:
+    if option.action in ("answer", "abstain"):
+        return option.action
+    samples = None if option.draw is None else option.draw.samples
+    if option.action == "verify":
+        return "verify" if samples is None else f"verify:{samples}"
+    name = writer.names[writer.solution.world.models[option.model]]
+    return f"escalate:{name}" if option.draw is None else f"escalate:{name}, checked"

@@ -1,0 +1,164 @@
+"""A policy and an evaluation, in words and as tables, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
+
+if TYPE_CHECKING:
+    from langchain_automix.evaluation import Evaluation
+
+_MOST_ROWS = 20
+
+
+def explain(policy: Policy) -> str:
+    """Return a policy in words and as a table."""
+    lines = [*_origin(policy), ""]
+    for plan, share in zip(
+        policy.plans, (policy.first_share, 1 - policy.first_share), strict=False
+    ):
+        if len(policy.plans) > 1:
+            lines.append(f"For {share:.1%} of the queries, chosen by their id ({plan.name}):")
+        lines += [*_plan(policy, plan), ""]
+    if policy.fit.candidates:
+        lines += [*_choice(policy), ""]
+    lines += list(policy.fit.notes)
+    return "\n".join(lines).strip()
+
+
+def _origin(policy: Policy) -> Iterable[str]:
+    unit = f" {policy.currency}" if policy.currency else ""
+    if not policy.fit.queries:
+        yield "A prior, not fitted to any log and not calibrated to your models."
+    else:
+        yield f"Fitted to {policy.fit.queries} logged queries."
+    goal = ", ".join(f"{name} {value:g}" for name, value in policy.goal.items())
+    yield f"Goal: {goal or 'none given'}."
+    yield f"Cost weight: {policy.cost_weight:g} of quality for one unit{unit or ' of cost'}."
+    if policy.fit.quality:
+        rows = [
+            (name, f"{quality:.4f}", f"{cost:g}{unit}")
+            for name, quality, cost in zip(
+                policy.models, policy.fit.quality, policy.fit.cost, strict=True
+            )
+        ]
+        yield from table_lines(("model", "mean quality", "mean cost"), rows)
+
+
+def _plan(policy: Policy, plan: Plan) -> Iterable[str]:
+    yield f"Start: {_said(policy, plan.opening)}."
+    for number, table in enumerate(plan.tables):
+        yield f"Table {number}: after the check of {policy.models[table.model]}'s answer,"
+        rows = _rows(policy, plan, table)
+        names = [f"E[quality {policy.models[j]}]" for j in plan.plays]
+        yield from table_lines((_heading(table), "how often", *names, "do"), rows[:_MOST_ROWS])
+        if len(rows) > _MOST_ROWS:
+            yield f"  ... and {len(rows) - _MOST_ROWS} more rows, in the file."
+
+
+def _heading(table: Table) -> str:
+    if table.kind == "score":
+        return "score"
+    return "accept/reject/invalid" if table.counts_invalid else "accept/reject"
+
+
+def _rows(policy: Policy, plan: Plan, table: Table) -> list[tuple[str, ...]]:
+    """Return the rows that the policy comes to; all, where it does not know how often."""
+    known = any(row.chance for row in table.rows)
+    met = [row for row in table.rows if row.chance > 0 or not known]
+    return [
+        (
+            _seen(table, row),
+            f"{row.chance:.1%}" if known else "",
+            *(f"{q:.3f}" for q in row.quality or ("",) * 0),
+            *("",) * (len(plan.plays) - len(row.quality)),
+            _said(policy, row.step),
+        )
+        for row in met
+    ]
+
+
+def _seen(table: Table, row: Row) -> str:
+    if table.kind == "verdicts":
+        return "/".join(map(str, row.seen if table.counts_invalid else row.seen[:2]))
+    low = table.edges[row.seen[0] - 1] if row.seen[0] else 0.0
+    high = table.edges[row.seen[0]] if row.seen[0] < len(table.edges) else 1.0
+    return f"{low:.4g} to {high:.4g}"
+
+
+def _said(policy: Policy, step: Step) -> str:
+    name = policy.models[step.model] if step.model < len(policy.models) else "a later model"
+    some = "" if step.samples is None else f" with {step.samples} verdicts"
+    if step.samples == 1:
+        some = " with 1 verdict"
+    if step.action == "answer":
+        return f"keep the answer of {name}"
+    if step.action == "abstain":
+        return "give no answer"
+    if step.action == "verify":
+        return f"check {name} on{some}"
+    if step.then is None:
+        return f"ask {name}, and keep its answer unchecked"
+    return f"ask {name}, and check its answer{some} (table {step.then})"
+
+
+def _choice(policy: Policy) -> Iterable[str]:
+    yield "Chosen from (utility a query; cross-fitted where it was in the running):"
+    rows = [
+        (
+            c.name,
+            f"{c.expected:.4f}",
+            "" if c.cross_fitted is None else f"{c.cross_fitted:.4f}",
+            "" if c.error is None else f"{c.error:.4f}",
+        )
+        for c in sorted(policy.fit.candidates, key=lambda c: -c.expected)[:_MOST_ROWS]
+    ]
+    yield from table_lines(("candidate", "expected", "cross-fitted", "error of its gain"), rows)
+
+
+def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Yield the lines of a table whose first column is left- and whose others right-aligned."""
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    for row in (heads, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def evaluation_text(found: Evaluation) -> str:
+    """Return an evaluation in words and as a table."""
+    unit = f" {found.currency}" if found.currency else ""
+    low, high = found.quality_interval
+    abstained = f", {found.abstention_rate:.1%} abstained." if found.abstention_rate else "."
+    head = (
+        f"{found.queries} queries: quality {found.quality:.4f} ({low:.4f} to {high:.4f}), "
+        f"cost {found.cost:g}{unit} a query, utility {found.utility:.4f} at cost weight "
+        f"{found.cost_weight:g}."
+    )
+    counts = (
+        f"{found.escalation_rate:.1%} escalated, {found.verification_samples:.2f} verdicts drawn "
+        f"a query{abstained}"
+    )
+    lines = [head, counts]
+    if found.ibc_lift is not None and found.ibc_lift_interval is not None:
+        low, high = found.ibc_lift_interval
+        lines.append(f"ΔIBC {found.ibc_lift:+.1%} ({low:+.1%} to {high:+.1%}).")
+    else:
+        lines.append("ΔIBC is undefined here: it needs a larger model that is better and dearer.")
+    if found.frontier_efficiency is not None:
+        lines.append(f"Frontier efficiency {found.frontier_efficiency:.0%} of what checks allow.")
+    rows = [
+        (
+            name,
+            f"{b.quality:.4f}",
+            f"{b.cost:.4g}",
+            f"{b.utility_difference:+.4f}",
+            f"{b.interval[0]:+.4f} to {b.interval[1]:+.4f}",
+        )
+        for name, b in found.baselines.items()
+    ]
+    heads = ("against", "quality", "cost", "utility gained", "95 % interval")
+    lines += ["", *table_lines(heads, rows), "", *found.words]
+    return "\n".join(lines)

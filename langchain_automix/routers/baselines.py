@@ -1,0 +1,89 @@
+"""The rules that a router is compared with, as routers of their own, fitted by the same call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from typing_extensions import override
+
+from langchain_automix.policy.log import RoutingLog
+from langchain_automix.routers.base import Router, keep
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.types import Decision, RoutingState
+
+if TYPE_CHECKING:
+    from langchain_automix.policy.rules import Family
+
+
+class AlwaysRouter(POMDPRouter):
+    """The best single model, and no check; with `max_cost` a random mix of two of them."""
+
+    family: ClassVar[Family] = "always"
+
+
+class RandomMixRouter(AlwaysRouter):
+    """A random mix of single models: fit it with `max_cost` or `min_quality`."""
+
+
+class FittedThresholdRouter(POMDPRouter):
+    """Escalate to the last model where the first one's confidence is low.
+
+    AutoMix, section 4.2, "Thresholding", with the threshold that has the best utility on the log.
+    """
+
+    family: ClassVar[Family] = "threshold"
+
+
+class DoubleThresholdRouter(POMDPRouter):
+    """Escalate to the last model where the confidence lies in a window.
+
+    The released code's `DoubleThreshold`, with the window that has the best utility on the log.
+    """
+
+    family: ClassVar[Family] = "double_threshold"
+
+
+class ReleasedPOMDPRouter(POMDPRouter):
+    """The rule that the released AutoMix code calls POMDP, with one binning throughout.
+
+    Of its candidates, the one with the best utility on the log is taken; the released code
+    takes the one with the best ΔIBC on the log, whatever the cost weight.
+    """
+
+    family: ClassVar[Family] = "released"
+
+
+class OracleRouter(Router):
+    """Knows the outcome of every logged query: an upper bound, for replays only."""
+
+    best: dict[str, int]
+    """Model to ask, by query id."""
+
+    @classmethod
+    def fit(cls, log: RoutingLog, *, cost_weight: float = 0.0) -> Self:
+        """Return the oracle of a log: for each query, the model with the best utility.
+
+        Args:
+            log: The log that it will be replayed on.
+            cost_weight: How much quality one unit of the log's cost is worth.
+        """
+        best: dict[str, int] = {}
+        for query in log:
+            utilities = [
+                (answer.quality - cost_weight * answer.cost, -j)
+                for j, answer in enumerate(query.answers)
+                if answer.quality is not None and answer.cost is not None
+            ]
+            best[query.id] = -max(utilities, default=(0.0, 0))[1]
+        return cls(best=best)
+
+    @override
+    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
+        del model_count
+        index = self.best.get(query_id or "", 0)
+        why = "An oracle knows how each model does."
+        return Decision(action="escalate", model_index=index, samples=0, why=why)
+
+    @override
+    def _decide(self, state: RoutingState) -> Decision:
+        return keep(state, why="An oracle asks one model only.")

@@ -1,0 +1,1 @@
+"""The figures of the README: `make benchmark`, or `python -m tests.benchmarks`."""

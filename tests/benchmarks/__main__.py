@@ -1,0 +1,103 @@
+"""Measure, and print one table per log."""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import numpy as np
+
+from langchain_automix.policy.words import table_lines
+from tests.benchmarks import quality, released, speed
+
+SIZES = (50, 150, None)
+
+
+def main() -> int:
+    """Run all; 2 if the logs are not at hand."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10, help="draws of a training size")
+    parser.add_argument("--only", choices=("pairs", "chain", "speed"), help="one part of it")
+    wanted = parser.parse_args()
+    modules = released.load()
+    if modules is None:
+        print("automix-llm is not at hand (AUTOMIX_LLM=DIR); its rows are left out.\n")
+    if wanted.only in (None, "speed"):
+        show(("speed", "time"), list(speed.rows(modules)))
+    logs = list(quality.splits()) if wanted.only != "speed" else []
+    if not logs and wanted.only != "speed":
+        print(f"There are no logs in {quality.data_folder()}: set DATA to their folder.")
+        return 2
+    if wanted.only in (None, "pairs"):
+        pairs(logs, modules, wanted.seeds)
+    if wanted.only in (None, "chain"):
+        chains(logs)
+    return 0
+
+
+def pairs(logs: list[Any], modules: Any, seeds: int) -> None:
+    """Print a table per log: each model paired with the last, all cost weights."""
+    print("Utility minus that of the better single model in hindsight, on the test split; mean")
+    print("over pairs with the last model, cost weights and draws, with 95 % interval.\n")
+    means: dict[tuple[str, int | None], list[float]] = {}
+    for name, train, test in logs:
+        tallies = {size: _pairs_of(train, test, size, modules, seeds) for size in SIZES}
+        rows = []
+        for method in tallies[None][0].gains:
+            cells = []
+            for size in SIZES:
+                found = [tally.summary(method) for tally in tallies[size]]
+                middle = float(np.mean([mean for mean, _ in found]))
+                # The pairs share their queries, so their errors are not averaged away.
+                half = float(np.mean([half for _, half in found]))
+                means.setdefault((method, size), []).extend(mean for mean, _ in found)
+                cells.append(f"{middle:+.4f} ± {half:.4f}")
+            rows.append((method, *cells))
+        drawn = np.mean([np.mean(tally.samples) for tally in tallies[None]])
+        print(f"{name} ({drawn:.2f} verdicts a query, all training queries)")
+        show(("method", *(f"{size or 'all'} training queries" for size in SIZES)), rows)
+    methods = dict.fromkeys(method for method, _ in means)
+    rows = [(m, *(f"{np.mean(means[m, size]):+.4f}" for size in SIZES)) for m in methods]
+    print("all logs, mean over pairs")
+    show(("method", *(f"{size or 'all'} training queries" for size in SIZES)), rows)
+
+
+def _pairs_of(
+    train: Any, test: Any, size: int | None, modules: Any, seeds: int
+) -> list[quality.Tally]:
+    last = len(train.models) - 1
+    tallies = []
+    for small in range(last):
+        tally = quality.Tally()
+        chosen = [quality.only(columns, [small, last]) for columns in (train, test)]
+        for seed, part in enumerate(quality.draws(chosen[0], size, seeds)):
+            quality.measure_pair(part, chosen[1], tally, modules, seed)
+        tallies.append(tally)
+        sys.stdout.flush()
+    return tallies
+
+
+def chains(logs: list[Any]) -> None:
+    """Print what all models together gain over the best pair that the train split shows."""
+    for name, train, test in logs:
+        if len(train.models) < 3:
+            continue
+        rows = [
+            (f"{multiple:g}", f"{chain:+.4f}", f"{pair:+.4f}")
+            for multiple, chain, pair in quality.measure_chain(train, test)
+        ]
+        middle = [f"{np.mean([float(row[k]) for row in rows]):+.4f}" for k in (1, 2)]
+        print(f"{name}, all {len(train.models)} models")
+        show(("cost weight / slope", "all models", "best pair"), [*rows, ("mean", *middle)])
+
+
+def show(heads: tuple[str, ...], rows: list[Any]) -> None:
+    """Print a table and an empty line."""
+    print("\n".join(table_lines(heads, rows)), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What a fitted policy does inside the mix: abstain, and treat a query alike each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableLambda
+
+from langchain_automix import AutoMixRunnable, Decision, POMDPRouter, Verification
+from tests.worlds import world
+
+
+def mix(router: Any) -> AutoMixRunnable:
+    small, large = (FakeListChatModel(responses=[f"{name} answer"]) for name in ("small", "large"))
+    check: RunnableLambda[Any, Any] = RunnableLambda(lambda _: Verification(verdicts=(False,) * 8))
+    return AutoMixRunnable(models=[small, large], verifier=check, router=router)
+
+
+def test_an_abstention_shows_no_draft() -> None:
+    decision = Decision(action="abstain", model_index=0, why="hopeless")
+    abstain: RunnableLambda[Any, Any] = RunnableLambda(lambda _: decision)
+    message = mix(abstain).invoke("What?")
+    assert message.content == "No answer: none is likely enough to be right."
+    assert message.response_metadata["automix"]["action"] == "abstain"
+
+
+def test_a_mixed_policy_treats_a_question_alike_each_time() -> None:
+    automix = mix(POMDPRouter.fit(world(300), max_cost=3.0))
+    questions = [f"What is {i}?" for i in range(12)]
+    models = [
+        [automix.invoke(q).response_metadata["automix"]["model_index"] for q in questions]
+        for _ in range(2)
+    ]
+    assert models[0] == models[1]
