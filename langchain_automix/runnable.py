@@ -281,10 +281,12 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         checks = [visit.verification for visit in way.visits.values() if visit.verification]
         check = checks[-1] if checks else Verification()
         cost = cost_of(way.calls)
+        # The first model asked is no escalation, even where its answer is kept unchecked.
+        asked_one = decision.action == "escalate" and len(way.answers) == 1
         record = {
             "model": self.model_names[index],
             "model_index": index,
-            "action": decision.action,
+            "action": "answer" if asked_one else decision.action,
             "confidence": check.confidence,
             "verdicts": list(check.verdicts),
             "escalated": len(way.answers) > 1,

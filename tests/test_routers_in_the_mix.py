@@ -8,6 +8,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 
 from langchain_automix import AutoMixRunnable, Decision, POMDPRouter, Verification
+from langchain_automix.routers.baselines import AlwaysRouter
 from tests.worlds import world
 
 
@@ -33,3 +34,10 @@ def test_a_mixed_policy_treats_a_question_alike_each_time() -> None:
         for _ in range(2)
     ]
     assert models[0] == models[1]
+
+
+def test_one_model_alone_is_no_escalation() -> None:
+    alone = mix(AlwaysRouter.fit(world(100), cost_weight=10.0)).invoke("What?")
+    record = alone.response_metadata["automix"]
+    assert (record["model_index"], record["action"], record["escalated"]) == (0, "answer", False)
+    assert record["verdicts"] == []
