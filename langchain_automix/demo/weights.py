@@ -198,6 +198,8 @@ def _download(weights: Weights, target: Path, report: Progress, hub: str | None)
     for source, get in sources:
         try:
             get()
+        except _OtherBytesError:  # not a source that failed, but one that gave something else
+            raise
         except (AutoMixError, OSError) as error:
             _log.warning("%s did not come from %s: %s", weights.filename, source, error)
             reasons.append(f"{source}: {str(error).rstrip('.')}")
@@ -381,10 +383,14 @@ def _hashed(
     return digest.hexdigest(), done
 
 
+class _OtherBytesError(AutoMixError):
+    """A file is not the one whose hash is pinned."""
+
+
 def _check(found: tuple[str, int], path: Path, weights: Weights, advice: str) -> None:
     sha256, size = found
     if sha256 != weights.sha256:
-        raise AutoMixError(
+        raise _OtherBytesError(
             f"The file {path} is not {weights.name}: its SHA-256 is {sha256} instead of "
             f"{weights.sha256}, its size {size:,} bytes instead of {weights.size:,}; {advice}."
         )
