@@ -132,7 +132,10 @@ def evaluate(
     }
     lift = _lift(outcomes, data, seed)
     calibrations = _calibrations(data, outcomes)
-    words = _words(data, utility, baselines, calibrations, policy)
+    words: tuple[str, ...]
+    words = (f"This log of {len(data)} queries is too small to tell one router from another.",)
+    if len(data) >= _FEW:
+        words = _words(data, utility, baselines, calibrations, policy)
     quality_columns = outcomes.quality[:, None]
     return Evaluation(
         queries=len(data),
@@ -155,6 +158,10 @@ def evaluate(
         words=words,
         currency=log.currency,
     )
+
+
+_FEW = 20
+"""Queries below which no difference is more than luck."""
 
 
 def _same_models(router: Router, columns: Columns) -> None:

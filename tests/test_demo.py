@@ -41,7 +41,7 @@ def knowing(small_knows: set[int]) -> Any:
 
     def script(body: dict[str, Any]) -> list[str]:
         asked = body["messages"][-1]["content"].partition("Question: Question ")[2]
-        number = int(asked.partition("?")[0])
+        number = int(asked.partition("?")[0] or -1)  # the warm-up asks something else
         if is_check(body):
             return [ACCEPT if number in small_knows else REJECT] * body["n"]
         right = body["model"] == "large" or number in small_knows
@@ -185,7 +185,7 @@ class TestCommand:
         assert len(found["rows"]) == 8
         assert found["summary"]["questions"] == 4
         assert "8 questions, about" in text
-        assert "Did mixing pay" in text or "nothing to save" in text
+        assert "Did mixing pay" in text or "no seconds to save" in text
         assert len(RoutingLog.read(tmp_path / "log.jsonl")) == 8
 
     def test_the_time_runs_out(
@@ -204,7 +204,7 @@ class TestCommand:
         data = self.write(tmp_path / "questions.jsonl", 12)
 
         def interrupted(body: dict[str, Any]) -> Any:
-            if len(server.requests) == 28:
+            if len(server.requests) == 29:
                 os.kill(os.getpid(), signal.SIGINT)
             return script(body)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, RoutingState, Verification
+from langchain_automix.evaluation import evaluate
 from langchain_automix.policy.columns import columns_of
 from langchain_automix.policy.fit import Goal, fit_policy, indifferent_weight
 from langchain_automix.policy.replaying import replay_plan
@@ -253,3 +254,37 @@ def test_more_verdicts_than_logged_are_read() -> None:
     assert many.belief["small"] > 0.7
     assert few.belief["small"] < 0.3
     assert more.belief["small"] > 0.8
+
+
+@pytest.mark.parametrize(
+    "goals",
+    [
+        {"max_risk": 0.5, "max_cost": 2.0},
+        {"max_risk": 0.5, "min_quality": 0.5},
+        {"abstain_value": 0.5, "min_quality": 0.5},
+    ],
+)
+def test_goals_that_cannot_be_had_together(goals: dict[str, float]) -> None:
+    with pytest.raises(AutoMixError, match="cannot be had together"):
+        POMDPRouter.fit(world(60), **goals)  # type: ignore[arg-type]
+
+
+def test_one_short_check_does_not_hold_the_others_down() -> None:
+    log = list(world(300, sample_cost=0.001))
+    first = log[0].model_dump()
+    first["answers"][0]["verification"]["verdicts"] = [True]
+    shorter = RoutingLog([first, *log[1:]])
+    whole, cut = (
+        POMDPRouter.fit(found, cost_weight=0.02).policy.plans[0].opening.samples
+        for found in (RoutingLog(log), shorter)
+    )
+    assert whole == cut
+
+
+def test_a_log_with_missing_checks_is_judged_too() -> None:
+    log = [query.model_dump() for query in world(120)]
+    for record in log[::3]:
+        del record["answers"][0]["verification"]
+    some = RoutingLog(log)
+    found = evaluate(POMDPRouter.fit(some, cost_weight=0.02), some)
+    assert found.queries == 120

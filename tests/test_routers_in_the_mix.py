@@ -41,3 +41,23 @@ def test_one_model_alone_is_no_escalation() -> None:
     record = alone.response_metadata["automix"]
     assert (record["model_index"], record["action"], record["escalated"]) == (0, "answer", False)
     assert record["verdicts"] == []
+
+
+def test_checks_that_say_nothing_more_come_to_an_end() -> None:
+    """A policy that would draw on must not pay for ever when nothing valid comes."""
+    router = POMDPRouter.fit(world(400, sample_cost=0.05), cost_weight=0.05)
+    assert any(row.step.action == "verify" for row in router.policy.plans[0].tables[0].rows)
+    drawn = 0
+
+    def check(asked: Any) -> Verification:
+        nonlocal drawn
+        verdicts = (True,) + (None,) * ((asked.get("samples") or 8) - 1)
+        found = verdicts if not asked.get("drawn") else (None,) * len(verdicts)
+        drawn += len(found)
+        return Verification(verdicts=found)
+
+    small, large = (FakeListChatModel(responses=[f"{name} answer"]) for name in ("small", "large"))
+    verifier: RunnableLambda[Any, Any] = RunnableLambda(check)
+    automix = AutoMixRunnable(models=[small, large], verifier=verifier, router=router)
+    assert automix.invoke("What?").content in ("small answer", "large answer")
+    assert drawn <= 24

@@ -133,9 +133,13 @@ class DemoCommand:
     ) -> list[Question]:
         """Measure this machine on the first questions, and choose how many more fit."""
         probes = min(_PROBES, len(questions) - 1)
-        start = time.perf_counter()
         seconds: list[float] = []
         with self.console.status(f"Measuring this machine on {probes} questions"):
+            try:
+                demo.warm_up()
+            except Exception as error:
+                raise demo.pair.explain(error) from error
+            start = time.perf_counter()
             for _ in itertools.islice(demo.run(questions), probes):
                 seconds.append(time.perf_counter() - start - sum(seconds))
         passages = len({question.context for question in questions})

@@ -20,6 +20,7 @@ from langchain_automix.routers.base import ask
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.sampling import Bill
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
@@ -180,6 +181,11 @@ class Demo:
             row = self.measure(question, mix, "fit" if i < half else "report")
             self.rows.append(row)
             yield row
+
+    def warm_up(self) -> None:
+        """Have the small model read the worked checks once, which every check begins with."""
+        asked: VerifierInput = {"question": "Which?", "context": "This.", "answer": "This."}
+        self._verifier.for_model(self.pair.small.chat).invoke({**asked, "samples": 1})
 
     def measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
         """Take one question through the mix, and ask the large model too if the mix did not."""

@@ -149,7 +149,7 @@ def in_words(mixed: Sequence[Mixed]) -> list[str]:
     """Say honestly whether mixing paid at the measured cost."""
     measured = next((m for m in mixed if m.price_ratio is None), None)
     if measured is None:
-        return ["The large model took no longer than the small one: there is nothing to save."]
+        return ["On one half the large model took no longer: there are no seconds to save."]
     answer = {"yes": "Yes", "no": "No"}.get(measured.verdict, "Too close to tell")
     text = (
         f"Did mixing pay at the measured cost? {answer}: routed for seconds, AutoMix takes "

@@ -29,7 +29,8 @@ class Goal:
     Attributes:
         cost_weight: Quality that one unit of the log's cost is worth, at least 0.
         max_cost: Mean cost of a query, in the log's currency, that must not be passed.
-        min_quality: Mean quality, in [0, 1], that must be reached.
+        min_quality: Mean quality, in [0, 1], that is expected to be reached; what is expected
+            is shrunk, and may miss what the log shows by a little.
         max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
         confidence_level: How sure `max_risk` must be, in (0, 1).
         abstain_value: Utility of giving no answer; None: an answer is always given.
@@ -46,6 +47,13 @@ class Goal:
         given = [name for name in _GOALS if getattr(self, name) is not None]
         if len(given) > 1:
             raise AutoMixError(f"Give one goal, not both {given[0]} and {given[1]}.")
+        for one, other in (
+            ("max_risk", "max_cost"),
+            ("max_risk", "min_quality"),
+            ("abstain_value", "min_quality"),
+        ):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise AutoMixError(f"{one} and {other} cannot be had together; give one of them.")
         bounds = {
             "cost_weight": (0, np.inf, "a number of at least 0"),
             "max_cost": (0, np.inf, "a cost of at least 0 a query"),
@@ -95,9 +103,18 @@ def fit_policy(
             message names the range that can be reached.
     """
     goal = goal or Goal()
+    for name in ("max_risk", "abstain_value"):
+        if family != "automix" and getattr(goal, name) is not None:
+            raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
+    if seed < 0:
+        raise AutoMixError(f"seed must be at least 0; given: {seed}.")
     columns = log if isinstance(log, Columns) else columns_of(log, weights)
     learner = Learner(columns, seed=seed)
-    weight = indifferent_weight(learner.columns) if goal.cost_weight is None else goal.cost_weight
+    weight = goal.cost_weight
+    if weight is None:
+        # A budget or a floor says itself what cost is worth; only without them is an order needed.
+        bounded = goal.max_cost is not None or goal.min_quality is not None
+        weight = (_slope if bounded else indifferent_weight)(learner.columns)
     if goal.max_risk is not None:
         fit = certified(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
         chosen = _Chosen((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.belief import BATCHES
 from langchain_automix.policy.columns import NOT_DRAWN, Columns, Floats, Ints
 from langchain_automix.policy.plan import Candidate, Plan, Step
 from langchain_automix.policy.replaying import Outcomes, replay_plan
@@ -95,7 +96,10 @@ def complete(columns: Columns) -> Columns:
         checked = rows.checked(model)
         if checked.mean() >= 0.5:  # noqa: PLR2004  (a check that mostly failed is no evidence)
             rows = rows.rows(checked)
-    return rows
+            # A few checks that were cut short must not hold all others down to their length.
+            drawn = (rows.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
+            rows = rows.rows(drawn >= np.quantile(drawn, 0.1, method="lower"))
+    return rows.rows(rows.weight > 0)
 
 
 class Learner:
@@ -151,9 +155,9 @@ class Learner:
 
     @cached_property
     def most(self) -> dict[int, int]:
-        """Verdicts that may be drawn on each model's answer: what every query has."""
+        """Verdicts that may be drawn on each model's answer: what every query has, up to 32."""
         drawn = (self.columns.verdicts != NOT_DRAWN).sum(axis=2)
-        return {j: int(drawn[:, j].min()) for j in self.checkable}
+        return {j: min(int(drawn[:, j].min()), BATCHES[-1]) for j in self.checkable}
 
     @cached_property
     def _worlds(self) -> list[tuple[str, int, World, list[World]]]:

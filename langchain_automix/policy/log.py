@@ -8,6 +8,7 @@ import json
 import os
 import random
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, overload
@@ -61,7 +62,7 @@ class RoutingLog(Sequence[LoggedQuery]):
             with _open(path, "r") as lines:
                 numbered = ((i, line) for i, line in enumerate(lines, 1) if line.strip())
                 return cls._of(_stored(numbered, place=f"{path}, line"))
-        except (OSError, UnicodeDecodeError, EOFError) as error:
+        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
             raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
 
     def write(self, path: str | Path) -> None:

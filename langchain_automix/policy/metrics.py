@@ -19,7 +19,9 @@ _MOST_BOOTSTRAPPED = 20_000
 
 def mean_interval(values: Floats) -> Interval:
     """Return the 95 % interval of a mean, by its standard error."""
-    mean, error = float(values.mean()), float(values.std() / np.sqrt(len(values)))
+    n = len(values)
+    mean = float(values.mean())
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
     return mean - _Z * error, mean + _Z * error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +22,11 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.log import replacing
 
 SCHEMA = "langchain-automix/policy"
+CHECKED = ", checked"
+"""Ends the name of an option whose answer is checked in turn."""
+
+MOST_SAMPLES = 1_000
+"""More verdicts than this in one check are taken for damage to the file."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Price = Annotated[float, Field(ge=0)]
@@ -64,6 +69,21 @@ class Row(_Frozen):
     values: dict[str, float] = Field(default_factory=dict)
     """Expected utility still to come, of each option."""
 
+    def settled(self, model: int, names: Sequence[str]) -> Step:
+        """Return the best that the values offer without another check of this model's answer."""
+        options = {
+            option: value
+            for option, value in self.values.items()
+            if not option.startswith("verify") and not option.endswith(CHECKED)
+        }
+        best = max(options, key=lambda option: options[option], default="answer")
+        if best == "abstain":
+            return Step(action="abstain", model=model)
+        if best.startswith("escalate:"):
+            later = names.index(best.removeprefix("escalate:"))
+            return Step(action="escalate", model=later, samples=0)
+        return Step(action="answer", model=model)
+
 
 class Table(_Frozen):
     """What is done after each finding of the check of one model's answer."""
@@ -96,6 +116,10 @@ class Table(_Frozen):
                 raise ValueError("a score table needs ascending edges and one row a bin")
         elif any(len(row.seen) != 3 for row in self.rows):  # noqa: PLR2004
             raise ValueError("a row of a verdict table says accepts, rejects and invalid")
+        if self.kind == "score" and any(row.step.action == "verify" for row in self.rows):
+            raise ValueError("a score is not drawn twice")
+        if any(row.values and "answer" not in row.values for row in self.rows):
+            raise ValueError("the values of a row name the option to answer")
         return self
 
     def at(self, seen: tuple[int, ...]) -> Row | None:
@@ -136,6 +160,20 @@ class Plan(_Frozen):
     tables: tuple[Table, ...] = ()
     cost_weight: Price = 0.0
     """Cost weight that the rule is solved for."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if list(self.plays) != sorted(set(self.plays)):
+            raise ValueError("the models in play are named once each, in order")
+        if any(len(r.quality) not in (0, len(self.plays)) for t in self.tables for r in t.rows):
+            raise ValueError("a row gives the quality of every model in play, or of none")
+        for table in self.tables:
+            for row in table.rows:
+                if (row.step.samples or 0) > MOST_SAMPLES:
+                    raise ValueError(f"a check draws at most {MOST_SAMPLES} verdicts")
+                if row.step.action == "answer" and row.step.model > table.model:
+                    raise ValueError("the answer that is kept must have been given")
+        return self
 
     @model_validator(mode="after")
     def _follows(self) -> Self:
@@ -226,6 +264,16 @@ class Policy(_Frozen):
     def _in_range(self) -> Self:
         if any(j >= len(self.models) for plan in self.plans for j in plan.plays):
             raise ValueError("a plan uses a model that the policy does not name")
+        if any(len(m) not in (0, len(self.models)) for m in (self.fit.quality, self.fit.cost)):
+            raise ValueError("the means of the fit are of every model, or of none")
+        options = {o for p in self.plans for t in p.tables for r in t.rows for o in r.values}
+        asked = {
+            option.removeprefix("escalate:").removesuffix(CHECKED)
+            for option in options
+            if option.startswith("escalate:")
+        }
+        if asked - set(self.models):
+            raise ValueError("the values of a row name a model that the policy does not")
         if (self.first_share < 1) and len(self.plans) == 1:
             raise ValueError("a share below 1 needs a second plan")
         return self

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 # Strict, so that no text and no truth value passes for a number, nor "yes" for a verdict.
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Cost = Annotated[float, Field(strict=True, ge=0)]
+Cost = Annotated[float, Field(strict=True, ge=0, le=1e15)]
 
 
 class _Line(BaseModel):

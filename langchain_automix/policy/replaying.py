@@ -17,7 +17,7 @@ from langchain_automix.policy.columns import (
     Floats,
     Ints,
 )
-from langchain_automix.policy.plan import Plan, Row, Table
+from langchain_automix.policy.plan import Plan, Row, Step, Table
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,27 @@ class _Replay:
                 )
         if samples == 0:
             return
-        self.cost[who] += self.columns.fixed_cost[who, model]
-        there = (self.columns.verdicts[who, model] != NOT_DRAWN).sum(axis=1)
+        # Where the log has fewer verdicts, or no check at all, the policy goes by what there is.
+        there = self._recorded(who, model)
         scored = ~np.isnan(self.columns.score[who, model])
-        wanted = there if samples is None else self.drawn[who] + samples
-        if (~scored & ((there < wanted) | (there == 0))).any():
-            raise AutoMixError(
-                f"The log has too few verdicts on the answers of {self.columns.models[model]}; "
-                f"the policy asks for {int(wanted.max())}."
-            )
+        wanted = there if samples is None else np.minimum(self.drawn[who] + samples, there)
         number = np.where(scored, 0, wanted - self.drawn[who])
-        self.cost[who] += number * self.columns.sample_cost[who, model]
+        checked = scored | (number > 0)
+        self.cost[who] += np.where(checked, self.columns.fixed_cost[who, model], 0.0)
+        self.cost[who] += np.where(number > 0, number * self.columns.sample_cost[who, model], 0.0)
         self.drawn[who] += number
         self.samples[who] += number
 
+    def _recorded(self, who: Ints, model: int) -> Ints:
+        """Return how many verdicts the log has on each answer."""
+        number: Ints = (self.columns.verdicts[who, model] != NOT_DRAWN).sum(axis=1)
+        return number
+
     def _look_up(self, table: Table, who: Ints) -> None:
+        if table.kind == "score":
+            unknown = np.isnan(self.columns.score[who, table.model])
+            self._apply(None, table, who[unknown])
+            who = who[~unknown]
         found = self._findings(table, who)
         kinds, which = np.unique(found, axis=0, return_inverse=True)
         which = which.ravel()
@@ -136,7 +142,13 @@ class _Replay:
             if later:
                 self._take(who, "escalate", later[0], 0)
             return
-        step = row.step
+        if row.step.action == "verify":
+            spent = self._recorded(who, table.model) <= self.drawn[who]
+            self._go(row.settled(table.model, self.columns.models), row, who[spent])
+            who = who[~spent]
+        self._go(row.step, row, who)
+
+    def _go(self, step: Step, row: Row, who: Ints) -> None:
         self.table[who] = -1 if step.then is None else step.then
         if step.action in ("escalate", "verify"):
             self._take(who, step.action, step.model, step.samples)

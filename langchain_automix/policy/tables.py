@@ -9,7 +9,7 @@ import numpy as np
 
 from langchain_automix.policy.belief import Draw
 from langchain_automix.policy.columns import Ints
-from langchain_automix.policy.plan import Plan, Row, Step, Table
+from langchain_automix.policy.plan import CHECKED, Plan, Row, Step, Table
 from langchain_automix.policy.solver import Level, Option, Solution
 
 _DIGITS = 6
@@ -183,4 +183,4 @@ def _label(writer: _Writer, option: Option) -> str:
     if option.action == "verify":
         return "verify" if samples is None else f"verify:{samples}"
     name = writer.names[writer.solution.world.models[option.model]]
-    return f"escalate:{name}" if option.draw is None else f"escalate:{name}, checked"
+    return f"escalate:{name}" if option.draw is None else f"escalate:{name}{CHECKED}"

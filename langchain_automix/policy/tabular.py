@@ -40,9 +40,10 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
             found["metadata"] = json.loads(found["metadata"])
         except ValueError:
             found["metadata"] = {"text": found["metadata"]}
-    for answer in found.get("answers", ()):
-        check = answer.get("verification")
-        if check is not None:
+    answers = found.get("answers")
+    for answer in answers if isinstance(answers, list) else ():
+        check = answer.get("verification") if isinstance(answer, dict) else None
+        if isinstance(check, dict):
             answer["verification"] = {k: v for k, v in check.items() if v is not None}
     return found
 

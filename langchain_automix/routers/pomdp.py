@@ -57,8 +57,9 @@ class POMDPRouter(Router):
     """The solved decision rule; by default the prior, which is not calibrated."""
 
     on_unknown: Literal["escalate", "prior"] = "escalate"
-    """What to do when the check found nothing to go by (no valid verdict, an empty answer):
-    ask the next model, or decide from the mean qualities on the log."""
+    """What to do when the check found nothing that the policy can place (an empty answer; no
+    valid verdict, where the log had no invalid ones): ask the next model, or decide from the mean
+    qualities on the log."""
 
     family: ClassVar[Family] = "automix"
 
@@ -196,6 +197,13 @@ class POMDPRouter(Router):
                 return self._unknown(state, later)
             return _without_a_check(state, later)
         step = row.step
+        check = state.current.verification
+        if table is not None and check is not None and step.action == "verify":
+            # Verdicts that brought nothing to go by must not be drawn for ever.
+            drawn = len(check.verdicts)
+            if check.problem is not None or drawn + check.invalid >= 2 * table.most:
+                row = row.model_copy(update={"step": row.settled(table.model, self.policy.models)})
+                step = row.step
         return Decision(
             action=step.action,
             model_index=step.model,
