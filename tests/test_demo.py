@@ -43,7 +43,7 @@ def knowing(small_knows: set[int]) -> Any:
         asked = body["messages"][-1]["content"].partition("Question: Question ")[2]
         number = int(asked.partition("?")[0] or -1)  # the warm-up asks something else
         if is_check(body):
-            return [ACCEPT if number in small_knows else REJECT] * body["n"]
+            return [ACCEPT if number in small_knows else REJECT] * (body.get("n") or 1)
         right = body["model"] == "large" or number in small_knows
         return [f"right {number}" if right else "wrong"]
 
