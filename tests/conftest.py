@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
+    # A shell that starts the tests in the background has them, and their children, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # No test may fetch weights by accident: no index, and an empty cache.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("AUTOMIX_CACHE", str(tmp_path / "cache"))
