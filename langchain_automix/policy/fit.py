@@ -103,22 +103,18 @@ def fit_policy(
             message names the range that can be reached.
     """
     goal = goal or Goal()
-    for name in ("max_risk", "abstain_value"):
-        if family != "automix" and getattr(goal, name) is not None:
-            raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
-    if seed < 0:
-        raise AutoMixError(f"seed must be at least 0; given: {seed}.")
+    _refuse(goal, family, seed)
     columns = log if isinstance(log, Columns) else columns_of(log, weights)
     learner = Learner(columns, seed=seed)
+    # A budget or a floor says itself what cost is worth; only without them is an order needed.
+    on_frontier = goal.max_cost is not None or goal.min_quality is not None
     weight = goal.cost_weight
     if weight is None:
-        # A budget or a floor says itself what cost is worth; only without them is an order needed.
-        bounded = goal.max_cost is not None or goal.min_quality is not None
-        weight = (_slope if bounded else indifferent_weight)(learner.columns)
+        weight = (_slope if on_frontier else indifferent_weight)(learner.columns)
     if goal.max_risk is not None:
         fit = certified(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
         chosen = _Chosen((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
-    elif goal.max_cost is not None or goal.min_quality is not None:
+    elif on_frontier:
         chosen = _on_frontier(learner, weight, goal, family)
     else:
         chosen = _for_weight(learner, weight, goal.abstain_value, family)
@@ -141,6 +137,15 @@ def fit_policy(
             notes=notes,
         ),
     )
+
+
+def _refuse(goal: Goal, family: Family, seed: int) -> None:
+    """Complain about what no fit can honour."""
+    for name in ("max_risk", "abstain_value"):
+        if family != "automix" and getattr(goal, name) is not None:
+            raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
+    if seed < 0:
+        raise AutoMixError(f"seed must be at least 0; given: {seed}.")
 
 
 @dataclass(frozen=True)
