@@ -17,13 +17,14 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow, adrive, drive
+from langchain_automix._models import chat_model_of
 from langchain_automix.costs import CURRENCY, cost_of, token_prices
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.base import OPENING, Router
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification, Visit
 from langchain_automix.verifiers.base import VerifierInput, verifier_for
-from langchain_automix.verifiers.sampling import chat_model_of, model_call
+from langchain_automix.verifiers.sampling import model_call
 from langchain_automix.verifiers.self_verifier import SelfVerifier, answer_text, context_text
 
 if TYPE_CHECKING:

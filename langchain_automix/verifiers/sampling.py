@@ -18,12 +18,11 @@ from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
-from langchain_core.runnables import Runnable, RunnableWithFallbacks
-from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables import Runnable
 from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow
+from langchain_automix._models import chat_model_of, rebuilt
 from langchain_automix.types import ModelCall
 
 if TYPE_CHECKING:
@@ -58,20 +57,6 @@ _ANSWER_ONLY_KWARGS = frozenset(
 )
 
 
-def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
-    """Return the chat model under any bindings, retries and fallbacks; None for other runnables."""
-    while not isinstance(model, BaseChatModel):
-        if isinstance(model, RunnableBindingBase):
-            model = model.bound
-        elif isinstance(model, RunnableWithFallbacks):
-            model = model.runnable
-        elif isinstance(model, DynamicRunnable):
-            model = model.default
-        else:
-            return None
-    return model
-
-
 def takes_n(model: Runnable[Any, Any]) -> bool:
     """Whether one request to the model can ask for several replies."""
     chat_model = chat_model_of(model)
@@ -96,23 +81,18 @@ def for_sampling(
             another seed for each, else all would reply the same.
     """
 
-    def prepared(inner: ChatRunnable) -> ChatRunnable:
-        return for_sampling(inner, temperature=temperature, max_tokens=max_tokens, n=n, nth=nth)
+    def prepared(chat_model: BaseChatModel) -> ChatRunnable:
+        return chat_model.model_copy(update=_settings(chat_model, temperature, max_tokens, n, nth))
 
-    if isinstance(model, BaseChatModel):
-        return model.model_copy(update=_settings(model, temperature, max_tokens, n, nth))
-    if isinstance(model, RunnableBindingBase):
-        kwargs = {k: v for k, v in model.kwargs.items() if k not in _ANSWER_ONLY_KWARGS}
-        return model.model_copy(update={"bound": prepared(model.bound), "kwargs": kwargs})
-    if isinstance(model, RunnableWithFallbacks):
-        fallbacks = [prepared(fallback) for fallback in model.fallbacks]
-        return model.model_copy(
-            update={"runnable": prepared(model.runnable), "fallbacks": fallbacks}
-        )
-    if isinstance(model, DynamicRunnable):
-        return model.model_copy(update={"default": prepared(model.default)})
-    _say_used_as_it_is(type(model).__name__)
-    return model
+    def used_as_it_is(other: ChatRunnable) -> ChatRunnable:
+        _say_used_as_it_is(type(other).__name__)
+        return other
+
+    return rebuilt(model, prepared, kwargs=_for_any_call, other=used_as_it_is)
+
+
+def _for_any_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _ANSWER_ONLY_KWARGS}
 
 
 @functools.cache

@@ -15,12 +15,13 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix._flow import Flow, adrive, drive
+from langchain_automix._models import chat_model_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.fitting import shorten
 from langchain_automix.verifiers.prompts import Asked, check_messages, parse_verdict
-from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, chat_model_of, draw
+from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, draw
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (

@@ -1,0 +1,150 @@
+"""What is under a Runnable that stands for a chat model: the model, its tools, its senses.
+
+A chat model may come bound, configured, with retries or with fallbacks. Nothing else in the
+package takes such wrappers apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_automix.costs import token_prices
+
+_INPUTS = {
+    "image": "image_inputs",
+    "audio": "audio_inputs",
+    "video": "video_inputs",
+    "file": "pdf_inputs",  # the only kind of file that a profile speaks of
+}
+
+
+def unwrapped(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
+    """Return the chat model under all wrappers, and what is bound to it on the way.
+
+    With fallbacks it is the first model. None stands for a runnable that is no chat model.
+    """
+    bound: dict[str, Any] = {}
+    while not isinstance(model, BaseChatModel):
+        if isinstance(model, RunnableBindingBase):
+            bound = {**model.kwargs, **bound}  # the outer binding wins, as in a call
+            model = model.bound
+        elif isinstance(model, RunnableWithFallbacks):
+            model = model.runnable
+        elif isinstance(model, DynamicRunnable):
+            model = model.default
+        else:
+            return None, bound
+    return model, bound
+
+
+def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
+    """Return the chat model under any bindings, retries and fallbacks; None for other runnables."""
+    return unwrapped(model)[0]
+
+
+def rebuilt(
+    model: Runnable[Any, Any],
+    change: Callable[[BaseChatModel], Runnable[Any, Any]],
+    *,
+    kwargs: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    other: Callable[[Runnable[Any, Any]], Runnable[Any, Any]] | None = None,
+) -> Runnable[Any, Any]:
+    """Return the same wrappers around changed chat models; each fallback is changed, too.
+
+    Args:
+        model: The chat model, bare or bound, configurable, with retries or fallbacks.
+        change: Returns what stands in a chat model's place.
+        kwargs: Returns what is bound in place of a binding's arguments. None: the same.
+        other: Returns what stands in the place of a runnable that is no chat model.
+            None: the same.
+    """
+
+    def inner(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        return rebuilt(model, change, kwargs=kwargs, other=other)
+
+    if isinstance(model, BaseChatModel):
+        return change(model)
+    if isinstance(model, RunnableBindingBase):
+        bound = model.kwargs if kwargs is None else dict(kwargs(model.kwargs))
+        return model.model_copy(update={"bound": inner(model.bound), "kwargs": bound})
+    if isinstance(model, RunnableWithFallbacks):
+        fallbacks = [inner(fallback) for fallback in model.fallbacks]
+        return model.model_copy(update={"runnable": inner(model.runnable), "fallbacks": fallbacks})
+    if isinstance(model, DynamicRunnable):
+        return model.model_copy(update={"default": inner(model.default)})
+    return model if other is None else other(model)
+
+
+def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
+    """Return the model's name and its provider, as LangChain reports them in traces."""
+    chat_model, bound = unwrapped(model)
+    if chat_model is None:
+        return None, None
+    # Only the name can be bound; all that is bound (tools, schemas) would be slow to pass.
+    named = {"model": bound["model"]} if "model" in bound else {}
+    params = chat_model._get_ls_params(**named)  # noqa: SLF001  (only there both stand)
+    return params.get("ls_model_name"), params.get("ls_provider")
+
+
+def prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
+    """Return what a million tokens cost, in and out; None where that is not known."""
+    name, provider = identity(model)
+    return None if name is None else token_prices(name, provider)
+
+
+def bound_tools(model: Runnable[Any, Any]) -> list[dict[str, Any]]:
+    """Return the tools that are bound to a model, in OpenAI's format.
+
+    Left out are tools in a form that LangChain cannot read, and those that run at the provider.
+    """
+    found: list[dict[str, Any]] = []
+    for tool in unwrapped(model)[1].get("tools") or ():
+        try:
+            converted = convert_to_openai_tool(tool)
+        except Exception:  # noqa: BLE001, S112  (any provider's own form may come here)
+            continue
+        if converted.get("type") == "function":
+            found.append(converted)
+    return found
+
+
+def blind_to(model: Runnable[Any, Any] | None, kinds: Iterable[str]) -> list[str]:
+    """Return the kinds of input that the model cannot read, as its profile says.
+
+    Args:
+        model: The model. One without a profile is taken to read everything.
+        kinds: Some of `image`, `audio`, `video`, `file`.
+    """
+    chat_model = None if model is None else chat_model_of(model)
+    profile: Mapping[str, Any] = (chat_model and chat_model.profile) or {}
+    return [kind for kind in kinds if profile.get(_INPUTS.get(kind, kind)) is False]
+
+
+def quiet(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return the model without a `streaming=True` of its own; itself where there is none.
+
+    Such a model would stream a draft to every callback, though the draft may be rejected.
+    """
+    streams = False
+
+    def still(chat_model: BaseChatModel) -> BaseChatModel:
+        nonlocal streams
+        if not getattr(chat_model, "streaming", False):
+            return chat_model
+        streams = True
+        return chat_model.model_copy(update={"streaming": False, "disable_streaming": True})
+
+    def without_stream(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        nonlocal streams
+        streams = streams or bool(kwargs.get("stream"))
+        return {name: value for name, value in kwargs.items() if name != "stream"}
+
+    changed = rebuilt(model, still, kwargs=without_stream)
+    return changed if streams else model
