@@ -1,0 +1,127 @@
+"""Messages at both ends of a query's way: what was asked, and the kept answer in chunks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    convert_to_messages,
+)
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import PromptValue
+from langsmith import tracing_context
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError
+
+
+class Told(BaseChatModel):
+    """Tells a kept answer, piece by piece, to those who show tokens to users.
+
+    It is no request to a model, whose own run was traced and has reported its usage: LangChain
+    gives a tracer, and a usage handler of the context, to whatever is called without them.
+    """
+
+    message: AIMessage
+
+    @classmethod
+    def of(cls, message: AIMessage) -> Told:
+        """Return what tells a message, without its usage."""
+        return cls(message=message.model_copy(update={"usage_metadata": None}), cache=False)
+
+    @override
+    def invoke(self, *args: Any, **kwargs: Any) -> AIMessage:
+        with tracing_context(enabled=False):
+            return super().invoke(*args, **kwargs)
+
+    @override
+    async def ainvoke(self, *args: Any, **kwargs: Any) -> AIMessage:
+        with tracing_context(enabled=False):
+            return await super().ainvoke(*args, **kwargs)
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "automix-answer"
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.message)])
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in in_chunks(self.message):
+            yield ChatGenerationChunk(message=chunk)
+
+
+def in_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:
+    """Yield a kept answer as chunks, the record of its query in the last one.
+
+    Args:
+        message: The answer, with its record.
+        streamed: Whether all but the record was passed on before.
+    """
+    record = {"automix": message.response_metadata["automix"]}
+    if not streamed:
+        others = {k: v for k, v in message.response_metadata.items() if k not in record}
+        said = message.model_dump(exclude={"type", "response_metadata"})
+        yield AIMessageChunk(**said, response_metadata=others)
+    yield AIMessageChunk(content="", id=message.id, response_metadata=record, chunk_position="last")
+
+
+def messages_of(input: Any) -> list[BaseMessage]:
+    """Return a chat model's input as messages.
+
+    Raises:
+        AutoMixError: It is a dict, or holds no question.
+    """
+    if isinstance(input, Mapping):
+        raise AutoMixError(
+            "The input is a dict, which chat models do not take: give AutoMixRunnable the "
+            "prompt that reads it (prompt=...), or put the prompt before it in the chain."
+        )
+    if isinstance(input, PromptValue):
+        messages = input.to_messages()
+    elif isinstance(input, str):
+        messages = [HumanMessage(input)]
+    else:
+        messages = convert_to_messages(input)
+    asked = [message.content for message in messages if isinstance(message, HumanMessage)]
+    last = asked[-1] if asked else "".join(str(message.text) for message in messages)
+    if isinstance(last, str) and not last.strip():
+        raise AutoMixError("The question is empty: there is nothing to answer.")
+    return messages
+
+
+def digest(asked: Any) -> str:
+    """Return a name for a query: the same for the same question, whenever it is asked."""
+    if isinstance(asked, list):
+        asked = [(message.type, message.content) for message in asked]
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def text_of(question: Any) -> str:
+    """Return a question as text, also where it is a message."""
+    if isinstance(question, BaseMessage):
+        return str(question.text)
+    return str(question or "")
