@@ -16,6 +16,7 @@ from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_automix.costs import token_prices
+from langchain_automix.errors import AutoMixError
 
 _INPUTS = {
     "image": "image_inputs",
@@ -78,7 +79,11 @@ def rebuilt(
         fallbacks = [inner(fallback) for fallback in model.fallbacks]
         return model.model_copy(update={"runnable": inner(model.runnable), "fallbacks": fallbacks})
     if isinstance(model, DynamicRunnable):
-        return model.model_copy(update={"default": inner(model.default)})
+        changed = inner(model.default)
+        if isinstance(changed, RunnableBindingBase) and changed.bound is model.default:
+            # What is configurable is the model, not the binding around it.
+            return changed.model_copy(update={"bound": model})
+        return model.model_copy(update={"default": changed})
     return model if other is None else other(model)
 
 
@@ -93,6 +98,18 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     return params.get("ls_model_name"), params.get("ls_provider")
 
 
+def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
+    """Return name and provider as `identity` does; nothing where a fallback may have answered."""
+    found: list[BaseChatModel] = []
+
+    def counted(chat_model: BaseChatModel) -> BaseChatModel:
+        found.append(chat_model)
+        return chat_model
+
+    rebuilt(model, counted)
+    return identity(model) if len(found) == 1 else (None, None)
+
+
 def prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
     """Return what a million tokens cost, in and out; None where that is not known."""
     name, provider = identity(model)
@@ -100,18 +117,28 @@ def prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
 
 
 def bound_tools(model: Runnable[Any, Any]) -> list[dict[str, Any]]:
-    """Return the tools that are bound to a model, in OpenAI's format.
+    """Return the tools that are bound to a model, as `tools_in_openai_format` has them."""
+    return tools_in_openai_format(unwrapped(model)[1].get("tools") or ())
 
-    Left out are tools in a form that LangChain cannot read, and those that run at the provider.
+
+def tools_in_openai_format(tools: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return tools as `{"type": "function", "function": {"name": ..., ...}}`.
+
+    Of a provider's own tool (`bash`, say) only the name is known; one without a name runs at
+    the provider, is never called by a message, and is left out.
     """
     found: list[dict[str, Any]] = []
-    for tool in unwrapped(model)[1].get("tools") or ():
+    for tool in tools:
         try:
             converted = convert_to_openai_tool(tool)
-        except Exception:  # noqa: BLE001, S112  (any provider's own form may come here)
-            continue
-        if converted.get("type") == "function":
-            found.append(converted)
+        except Exception:  # noqa: BLE001  (any provider's own form may come here)
+            converted = dict(tool) if isinstance(tool, Mapping) else {}
+        # The Responses API has name and parameters beside the type, where Chat has `function`.
+        inner = converted.get(str(converted.get("type")))
+        about = inner if isinstance(inner, Mapping) else converted
+        if about.get("name"):
+            kept = {k: about[k] for k in ("name", "description", "parameters") if about.get(k)}
+            found.append({"type": "function", "function": kept})
     return found
 
 
@@ -148,3 +175,19 @@ def quiet(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
     changed = rebuilt(model, still, kwargs=without_stream)
     return changed if streams else model
+
+
+def chat_model_named(name: str) -> BaseChatModel:
+    """Return the chat model that a name such as `openai:gpt-5.4-mini` stands for.
+
+    Raises:
+        AutoMixError: `langchain`, which knows the names, is not installed.
+    """
+    try:  # a dependency of users who give names
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415
+    except ImportError as error:
+        raise AutoMixError(
+            f"A model given by name ({name!r}) needs langchain: pip install langchain, or give "
+            "the chat model itself."
+        ) from error
+    return init_chat_model(name)
