@@ -7,9 +7,10 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableSerializable, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 
+from langchain_automix._flowing import FlowRunnable
 from langchain_automix.types import Verification
 
 
@@ -26,7 +27,15 @@ class VerifierInput(TypedDict):
     """What the answer must follow from, most relevant document first."""
 
     messages: NotRequired[Sequence[BaseMessage]]
-    """The conversation that the answer replies to, where there is no question as such."""
+    """The conversation that the answer replies to, where there is no question as such; else what
+    was said before the question."""
+
+    tools: NotRequired[Sequence[dict[str, Any]]]
+    """The tools that the answering model had, in OpenAI's format."""
+
+    attachments: NotRequired[Sequence[dict[str, Any]]]
+    """Images, audio, video and files that the answering model got, as content blocks. If not
+    given, those in `messages`."""
 
     samples: NotRequired[int]
     """Number of verdicts to draw, at least 1, instead of the verifier's own number."""
@@ -35,7 +44,7 @@ class VerifierInput(TypedDict):
     """Number of verdicts on this answer that were drawn before, 0 if not given."""
 
 
-class Verifier(RunnableSerializable[VerifierInput, Verification]):
+class Verifier(FlowRunnable[VerifierInput, Verification]):
     """Base of the shipped verifiers.
 
     `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one that

@@ -8,9 +8,10 @@ learns no leaning from them.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
@@ -26,7 +27,14 @@ INSTRUCTION = (
 )
 
 NO_CONTEXT = "(none was given: judge by what is generally known)"
+BEFORE = "What was said before the question:"
 CONVERSATION = "(none was given: judge by this conversation and by what is generally known)"
+TOOLS = (
+    "The answering AI had the tools below. Its answer may be a tool call, shown as "
+    "'[calls NAME with ARGUMENTS]'. A tool call is correct if calling this tool with these "
+    "arguments is the right next step, and the arguments follow from the conversation."
+)
+ONLY_ATTACHED = "(only what is attached)"
 
 
 class Example(NamedTuple):
@@ -99,7 +107,10 @@ class Asked(NamedTuple):
     """What the answer must follow from."""
 
     conversation: str | None = None
-    """What was said around the question, where there is no context as such."""
+    """What was said around the question; beside a context, what was said before it."""
+
+    tools: str | None = None
+    """The tools that the answering model had, one a line."""
 
     def shortened(self, shorten: Callable[[str], str]) -> Asked:
         """Return the same with context and conversation shortened."""
@@ -111,21 +122,35 @@ class Asked(NamedTuple):
     @property
     def shown(self) -> str:
         """What stands as the context in the check."""
+        # The tools come first: they are the same for many questions (see `_block`).
+        tools = f"{TOOLS}\n{self.tools}\n\n" if self.tools else ""
+        if self.conversation and self.context:
+            return f"{tools}{self.context}\n\n{BEFORE}\n{self.conversation}"
         if self.conversation:
-            return f"{CONVERSATION}\n{self.conversation}"
-        return self.context or NO_CONTEXT
+            return f"{tools}{CONVERSATION}\n{self.conversation}"
+        return f"{tools}{self.context or NO_CONTEXT}"
 
 
-def check_messages(asked: Asked, answer: str) -> list[BaseMessage]:
+def check_messages(
+    asked: Asked, answer: str, attachments: Sequence[dict[str, Any]] = ()
+) -> list[BaseMessage]:
     """Return the chat messages that ask a model to check one answer."""
+    block = _block(asked.shown, asked.question, answer)
+    # Plain text where nothing is attached: some servers take no list of blocks.
+    content: Any = [{"type": "text", "text": block}, *attachments] if attachments else block
+    return [*_opening(), HumanMessage(content)]
+
+
+@functools.cache
+def _opening() -> tuple[BaseMessage, ...]:
+    """Return what every check starts with: the instruction and the examples."""
     messages: list[BaseMessage] = [SystemMessage(INSTRUCTION)]
     for example in EXAMPLES:
         messages += [
             HumanMessage(_block(example.context, example.question, example.answer)),
             AIMessage(f"{example.reasoning}\n{_verdict_line(correct=example.correct)}"),
         ]
-    messages.append(HumanMessage(_block(asked.shown, asked.question, answer)))
-    return messages
+    return tuple(messages)
 
 
 def _block(context: str, question: str, answer: str) -> str:

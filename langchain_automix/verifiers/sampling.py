@@ -11,18 +11,20 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import Runnable
 from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow
-from langchain_automix._models import chat_model_of, rebuilt
+from langchain_automix._models import chat_model_of, rebuilt, sole_identity
+from langchain_automix.costs import is_cached
 from langchain_automix.types import ModelCall
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ _ANSWER_ONLY_KWARGS = frozenset(
         "response_format",
         "seed",
         "stop",
+        "stream",
+        "stream_options",
+        "stream_usage",
         "temperature",
         "tool_choice",
         "tools",
@@ -128,7 +133,12 @@ def _settings(
 
 
 class Bill(BaseCallbackHandler):
-    """Collects what the requests beneath one call returned: every reply, and each bill once."""
+    """Collects what the requests beneath one call returned: every reply, and each bill once.
+
+    It comes before all other handlers, and leaves to them a result whose bill stands on the first
+    reply alone: LangSmith's tracer would add up the same bill on each of `n` replies, and
+    LangChain's usage handler would find no model's name on any, and so count nothing.
+    """
 
     run_inline = True
 
@@ -144,8 +154,19 @@ class Bill(BaseCallbackHandler):
             if isinstance(generation, ChatGeneration)
         ]
         self.replies = [message for message in messages if isinstance(message, AIMessage)]
-        if self.replies:
-            self.calls.append(model_call(self.replies, response.llm_output))
+        if not self.replies:
+            return
+        if "automix" in self.replies[0].response_metadata:
+            return  # a mix, whose own requests were heard one by one
+        call = model_call(self.replies, response.llm_output)
+        self.calls.append(call)
+        first, *others = self.replies
+        first.usage_metadata = call.usage
+        for name, value in (("model_name", call.model), ("model_provider", call.provider)):
+            if value is not None:
+                first.response_metadata.setdefault(name, value)
+        for other in others:
+            other.usage_metadata = None
 
 
 def model_call(
@@ -154,8 +175,12 @@ def model_call(
     """Return the bill of one request from its replies.
 
     With several replies, each either carries the usage of the whole request (OpenAI) or its
-    own; all alike is taken for the former, since k samples seldom agree to the token.
+    own; all alike is taken for the former, since k samples seldom agree to the token. The reply
+    of a mix has a record, which tells what the query came to with its drafts and checks.
     """
+    record = replies[0].response_metadata.get("automix")
+    if record is not None and not is_cached(ModelCall(usage=replies[0].usage_metadata)):
+        return _call_of(record)
     usages = [reply.usage_metadata for reply in replies if reply.usage_metadata is not None]
     whole_request = len(replies) == 1 or all(usage == usages[0] for usage in usages)
     # With several replies LangChain leaves these off the messages.
@@ -167,11 +192,23 @@ def model_call(
     )
 
 
+def named(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
+    """Return a request with the name of the model asked, where the reply reported none."""
+    if call.model is not None:
+        return call
+    name, provider = sole_identity(model)
+    return call.model_copy(update={"model": name, "provider": call.provider or provider})
+
+
+def _call_of(record: Mapping[str, Any]) -> ModelCall:
+    """Return one query of a mix as a request; without a cost, only with the names to blame."""
+    if record["cost"] is None:
+        return ModelCall(model=", ".join(record["unpriced"]))
+    return ModelCall(model=record["model"], usage=record["tokens"], cost=record["cost"])
+
+
 def _sum(usages: Sequence[UsageMetadata]) -> UsageMetadata:
-    keys: tuple[Literal["input_tokens", "output_tokens", "total_tokens"], ...]
-    keys = ("input_tokens", "output_tokens", "total_tokens")
-    total = {key: sum(usage[key] for usage in usages) for key in keys}
-    return cast("UsageMetadata", total)
+    return functools.reduce(add_usage, usages)
 
 
 def _is_refused(error: Exception) -> bool:
@@ -220,4 +257,4 @@ def draw(
         requests = [request(1, nth) for nth in range(len(bills), len(bills) + missing)]
         replies += yield [call for call, _ in requests]
         bills += [bill for _, bill in requests]
-    return replies, [call for bill in bills for call in bill.calls]
+    return replies, [named(call, model) for bill in bills for call in bill.calls]

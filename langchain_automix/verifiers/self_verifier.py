@@ -5,29 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    get_buffer_string,
+)
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_automix._flow import Flow, adrive, drive
+from langchain_automix._flow import Flow
 from langchain_automix._models import chat_model_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import Verification
+from langchain_automix.verifiers.attachments import attachments_of, cannot_read
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.fitting import shorten
-from langchain_automix.verifiers.prompts import Asked, check_messages, parse_verdict
+from langchain_automix.verifiers.free import tool_parts
+from langchain_automix.verifiers.prompts import (
+    ONLY_ATTACHED,
+    Asked,
+    check_messages,
+    parse_verdict,
+)
 from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, draw
-
-if TYPE_CHECKING:
-    from langchain_core.callbacks import (
-        AsyncCallbackManagerForChainRun,
-        CallbackManagerForChainRun,
-    )
 
 
 class SelfVerifier(Verifier):
@@ -112,32 +119,10 @@ class SelfVerifier(Verifier):
         Raises:
             AutoMixError: The question is empty, or there is no model to check with.
         """
-        return self._call_with_config(self._invoke, input, config)
+        return super().invoke(input, config)
 
     @override
-    async def ainvoke(
-        self, input: VerifierInput, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Verification:
-        """Check one answer asynchronously; see `invoke`."""
-        return await self._acall_with_config(self._ainvoke, input, config)
-
-    def _invoke(
-        self,
-        input: VerifierInput,
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-    ) -> Verification:
-        return drive(self._check(input), run_manager, config)
-
-    async def _ainvoke(
-        self,
-        input: VerifierInput,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-    ) -> Verification:
-        return await adrive(self._check(input), run_manager, config)
-
-    def _check(self, input: VerifierInput) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
         if self.model is None:
             raise AutoMixError(
                 "SelfVerifier has no model to check with: pass model=..., or use it inside an "
@@ -147,11 +132,18 @@ class SelfVerifier(Verifier):
         if not answer:
             return Verification(problem="the answer is empty")
         asked = what_was_asked(input)
+        attachments = _attachments(input)
         if not asked.question.strip():
-            return Verification(problem="the question holds no text that a check could read")
-        messages = self._messages(asked, answer)
+            if not attachments:
+                return Verification(problem="the question holds no text that a check could read")
+            asked = asked._replace(question=ONLY_ATTACHED)
+        if attachments and (problem := cannot_read(self.model, attachments)) is not None:
+            return Verification(problem=problem)
+        messages = self._messages(asked, answer, attachments)
         if messages is None:
-            return Verification(problem="the question and the answer do not fit into a check")
+            and_tools = "the question, the answer and the tools"
+            what = and_tools if asked.tools else "the question and the answer"
+            return Verification(problem=f"{what} do not fit into a check")
         replies, calls = yield from draw(
             cast("ChatRunnable", self.model),
             messages,
@@ -168,13 +160,18 @@ class SelfVerifier(Verifier):
             calls=tuple(calls),
         )
 
-    def _messages(self, asked: Asked, answer: str) -> list[BaseMessage] | None:
+    def _messages(
+        self, asked: Asked, answer: str, attachments: Sequence[dict[str, Any]]
+    ) -> list[BaseMessage] | None:
         limit = self.max_input_tokens or self._profile_limit()
         if limit is not None:
             bare = asked._replace(context=None, conversation="-" if asked.conversation else None)
+            # Only text is counted: what an image takes is each provider's own affair.
             room = limit - self.token_counter(check_messages(bare, answer))
             if room < 0:
                 return None
+            if asked.context and asked.conversation:
+                room //= 2
             asked = asked.shortened(
                 lambda text: shorten(
                     text,
@@ -182,7 +179,7 @@ class SelfVerifier(Verifier):
                     fits=lambda part: self.token_counter([HumanMessage(part)]) <= room,
                 )
             )
-        return check_messages(asked, answer)
+        return check_messages(asked, answer, attachments)
 
     def _profile_limit(self) -> int | None:
         chat_model = chat_model_of(self.model) if self.model is not None else None
@@ -203,18 +200,25 @@ def answer_text(answer: str | BaseMessage) -> str:
 def what_was_asked(input: VerifierInput) -> Asked:
     """Return the question, and what its answer must follow from.
 
-    Without a question as such, the last human message is the question. The rest of the
-    conversation is shown, but what it does not hold may still be right: a check that is
-    grounded needs its context as such.
+    Without a question as such, the last human message is the question; with one, all messages
+    are what was said before it. The conversation is shown, but what it does not hold may still
+    be right: a check that is grounded needs its context as such.
 
     Raises:
         AutoMixError: The question is given and empty.
     """
     if "question" not in input:
-        return _from_conversation(input.get("messages") or ())
-    if not input["question"].strip():
+        asked = _from_conversation(input.get("messages") or ())
+    elif not input["question"].strip():
         raise AutoMixError("The question is empty: there is nothing to check an answer to.")
-    return Asked(input["question"], context=context_text(input.get("context")))
+    else:
+        said = input.get("messages") or ()
+        asked = Asked(
+            input["question"],
+            context=context_text(input.get("context")),
+            conversation=_conversation_text(said) if said else None,
+        )
+    return asked._replace(tools=_tools_text(input.get("tools") or ()))
 
 
 def _from_conversation(messages: Sequence[BaseMessage]) -> Asked:
@@ -223,7 +227,39 @@ def _from_conversation(messages: Sequence[BaseMessage]) -> Asked:
         return Asked("")
     last = asked[-1]
     rest = [*messages[:last], *messages[last + 1 :]]
-    return Asked(str(messages[last].text), conversation=get_buffer_string(rest) if rest else None)
+    return Asked(str(messages[last].text), conversation=_conversation_text(rest) if rest else None)
+
+
+def _conversation_text(messages: Sequence[BaseMessage]) -> str:
+    """Return what was said, a paragraph each; tool calls look as they do in an answer."""
+    called: dict[str | None, str] = {}
+    lines: list[str] = []
+    for message in messages:
+        if isinstance(message, AIMessage) and message.tool_calls:
+            called |= {call["id"]: call["name"] for call in message.tool_calls}
+            lines.append(f"AI: {answer_text(message)}")
+        elif isinstance(message, ToolMessage):
+            name = message.name or called.get(message.tool_call_id) or "result"
+            failed = " (failed)" if message.status == "error" else ""
+            lines.append(f"Tool {name}{failed}: {message.text}")
+        else:
+            lines.append(get_buffer_string([message]))
+    return "\n".join(lines)
+
+
+def _attachments(input: VerifierInput) -> Sequence[dict[str, Any]]:
+    if "attachments" in input:
+        return input["attachments"]
+    return attachments_of(input.get("messages") or ())
+
+
+def _tools_text(tools: Sequence[dict[str, Any]]) -> str | None:
+    lines: list[str] = []
+    for name, description, parameters in map(tool_parts, tools):
+        about = f": {' '.join(description.split())}" if description else ""
+        takes = json.dumps(parameters, separators=(",", ":"), ensure_ascii=False, default=str)
+        lines.append(f"- {name}{about}{f' Arguments: {takes}' if parameters else ''}")
+    return "\n".join(lines) or None
 
 
 def context_text(context: str | Sequence[Document | str] | None) -> str | None:
