@@ -34,6 +34,10 @@ class ModelCall(_Record):
     """Tokens of the whole request, all its samples together; None when not reported.
     Not validated: providers add keys of their own."""
 
+    cost: str | None = None
+    """What it cost, as text with currency, where that was told: by the record of a model that
+    is a mix itself. None: it follows from the usage."""
+
 
 class Verification(_Record):
     """What a check of one answer found.
@@ -56,6 +60,10 @@ class Verification(_Record):
 
     problem: str | None = None
     """Why there is nothing to go by, for instance `the answer is empty`."""
+
+    usable: bool = True
+    """Whether the answer can be used at all. False: it does not parse or does not fit its
+    schema; certain, and no model was asked."""
 
     @property
     def accepts(self) -> int:
@@ -85,7 +93,8 @@ class Verification(_Record):
             score=self.score if later.score is None else later.score,
             replies=self.replies + later.replies,
             calls=self.calls + later.calls,
-            problem=later.problem,
+            problem=(self.problem if not self.usable else None) or later.problem,
+            usable=self.usable and later.usable,
         )
 
 
@@ -111,6 +120,12 @@ class RoutingState(_Record):
     query_id: str | None = None
     """Which query this is, for routers that give equal queries equal treatment by chance."""
 
+    cost_weight: float | None = Field(default=None, ge=0)
+    """How much quality one unit of cost is worth to this query; None: the policy's own weight."""
+
+    cost_so_far: str | None = None
+    """What the query has cost until now, as text with currency; None when unknown."""
+
     @classmethod
     def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
         """Return the state after the first model's answer was checked."""
@@ -133,6 +148,9 @@ class Decision(_Record):
     model_index: int = Field(ge=0)
     """Whose answer is kept or checked, or which model is asked; the latest, when abstaining."""
 
+    model: str | None = None
+    """Name of that model."""
+
     samples: int | None = Field(default=None, ge=0)
     """Verdicts to draw next. None: as many as the verifier draws by itself. After an
     escalation, 0: keep that model's answer without a check."""
@@ -142,6 +160,9 @@ class Decision(_Record):
 
     values: dict[str, float] = Field(default_factory=dict)
     """Expected utility (quality minus cost weight times cost still to pay) of each option."""
+
+    cost_so_far: str | None = None
+    """What the query had cost until then, as text with currency; None when unknown."""
 
     why: str = ""
     """The reason, in one plain sentence."""

@@ -278,6 +278,11 @@ class Policy(_Frozen):
             raise ValueError("a share below 1 needs a second plan")
         return self
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of the whole policy: the same for the same file."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:12]
+
     def plan_for(self, query_id: str | None) -> Plan:
         """Return the plan that a query gets: by its id, the same at every call.
 

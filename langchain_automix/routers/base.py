@@ -9,10 +9,11 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 from typing_extensions import override
 
+from langchain_automix._flow import Flowing
 from langchain_automix.types import Decision, RoutingState, Verification
 
 
-class Router(RunnableSerializable[RoutingState, Decision]):
+class Router(Flowing, RunnableSerializable[RoutingState, Decision]):
     """Base of the shipped routers.
 
     `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; one that derives
@@ -21,17 +22,36 @@ class Router(RunnableSerializable[RoutingState, Decision]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @property
+    def label(self) -> str:
+        """Short name of the rule that decides, by which traces are told apart."""
+        return type(self).__name__
+
+    def opening(
+        self,
+        model_count: int,
+        query_id: str | None = None,
+        *,
+        cost_weight: float | None = None,
+        checks: bool = True,
+    ) -> Decision:
         """Return the step before anything is known: here, ask the cheapest model and check it.
 
         Args:
             model_count: Number of models in the mix.
             query_id: The query, for routers that treat some queries otherwise than others.
+            cost_weight: How much quality one unit of cost is worth; None: the router's own.
+            checks: Whether the answer will be checked.
 
         Raises:
             AutoMixError: The router cannot decide among this number of models.
         """
-        del model_count, query_id
+        del model_count, query_id, cost_weight, checks
         return OPENING
 
     @override
@@ -45,7 +65,7 @@ class Router(RunnableSerializable[RoutingState, Decision]):
             config: The run's configuration.
             **kwargs: Not used.
         """
-        return self._call_with_config(self._decide, input, config)
+        return self._call_with_config(self.decide, input, config)
 
     @override
     async def ainvoke(
@@ -54,16 +74,39 @@ class Router(RunnableSerializable[RoutingState, Decision]):
         """Decide what to do next; there is nothing to wait for."""
 
         async def decide(state: RoutingState) -> Decision:
-            return self._decide(state)
+            return self.decide(state)
 
         return await self._acall_with_config(decide, input, config)
 
     def decide(self, state: RoutingState) -> Decision:
         """Decide what to do next, without a trace: microseconds, where `invoke` takes more."""
-        return self._decide(state)
+        check = state.current.verification
+        usable = check is None or check.usable
+        decision = self._decide(state) if usable else self._unusable(state)
+        # For whoever reads the trace of this run alone.
+        name = state.models[decision.model_index]
+        return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
 
     @abstractmethod
     def _decide(self, state: RoutingState) -> Decision: ...
+
+    def _unusable(self, state: RoutingState) -> Decision:
+        """Decide where the current answer cannot be used: no evidence could speak for it."""
+        found = findings(state.current.verification)
+        if (later := self._instead(state)) is not None:
+            return later.model_copy(
+                update={"why": f"{found}: {state.models[later.model_index]} is asked."}
+            )
+        for visit in reversed(state.visits):
+            if visit.verification is None or visit.verification.usable:
+                why = f"{found}: the earlier answer of {state.models[visit.model_index]} is kept."
+                return Decision(action="answer", model_index=visit.model_index, why=why)
+        return keep(state, why=f"{found}, and there is no larger model to ask.")
+
+    def _instead(self, state: RoutingState) -> Decision | None:
+        """Return the step to the model that is asked where an answer cannot be used."""
+        later = next_model(state)
+        return None if later is None else ask(state, later)
 
 
 OPENING = Decision(action="escalate", model_index=0, why="A query starts with the cheapest model.")
@@ -92,6 +135,8 @@ def findings(verification: Verification | None) -> str:
     """Say in words what a check found, as the start of a sentence."""
     if verification is None:
         return "The answer was not checked"
+    if not verification.usable and not verification.problem:
+        return "The answer cannot be used"
     if verification.problem:
         return verification.problem[0].upper() + verification.problem[1:]
     valid = verification.accepts + verification.rejects

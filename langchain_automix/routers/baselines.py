@@ -78,8 +78,15 @@ class OracleRouter(Router):
         return cls(best=best)
 
     @override
-    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
-        del model_count
+    def opening(
+        self,
+        model_count: int,
+        query_id: str | None = None,
+        *,
+        cost_weight: float | None = None,
+        checks: bool = True,
+    ) -> Decision:
+        del model_count, cost_weight, checks
         index = self.best.get(query_id or "", 0)
         why = "An oracle knows how each model does."
         return Decision(action="escalate", model_index=index, samples=0, why=why)

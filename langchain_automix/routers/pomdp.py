@@ -15,6 +15,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import RoutingLog
 from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
 from langchain_automix.policy.prior import prior_policy
+from langchain_automix.policy.reweigh import best_alone, reweighed
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
@@ -62,6 +63,12 @@ class POMDPRouter(Router):
     qualities on the log."""
 
     family: ClassVar[Family] = "automix"
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        # A policy serialises as the JSON of its file.
+        return {"policy": self.policy.model_dump(mode="json", by_alias=True)}
 
     @classmethod
     def fit(
@@ -126,6 +133,11 @@ class POMDPRouter(Router):
         self.policy.save(path)
 
     @property
+    @override
+    def label(self) -> str:
+        return f"{self.family}:{self.policy.fingerprint}" if self.is_calibrated else "prior"
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether the policy was fitted to a log."""
         return self.policy.fit.queries > 0
@@ -163,7 +175,14 @@ class POMDPRouter(Router):
         return plot(self.policy, log, kind=kind)
 
     @override
-    def opening(self, model_count: int, query_id: str | None = None) -> Decision:
+    def opening(
+        self,
+        model_count: int,
+        query_id: str | None = None,
+        *,
+        cost_weight: float | None = None,
+        checks: bool = True,
+    ) -> Decision:
         if not self.is_calibrated:
             return OPENING
         if model_count != len(self.policy.models):
@@ -172,8 +191,16 @@ class POMDPRouter(Router):
                 f"({', '.join(self.policy.models)}), but {model_count} are mixed here: mix the "
                 "same models, or use a ThresholdRouter for more of them."
             )
+        if cost_weight is not None and "max_risk" in self.policy.goal:
+            raise AutoMixError(
+                "The policy was fitted with max_risk, whose guarantee holds for its own cost "
+                "weight only: leave out cost_weight, or fit with cost_weight instead of max_risk."
+            )
         plan = self.policy.plan_for(query_id)
         step = plan.opening
+        if (cost_weight is not None and step.then is None) or not checks:
+            alone = best_alone(self.policy, cost_weight)
+            step = step if alone is None else Step(action="escalate", model=alone, samples=0)
         name = self.policy.models[step.model]
         why = (
             f"The policy gives this query to {name} and pays for no check."
@@ -196,6 +223,9 @@ class POMDPRouter(Router):
             if plan.tables:
                 return self._unknown(state, later)
             return _without_a_check(state, later)
+        if state.cost_weight is not None:
+            answered = {visit.model_index for visit in state.visits}
+            row = reweighed(row, self.policy, plan, answered, state.cost_weight)
         step = row.step
         check = state.current.verification
         if table is not None and check is not None and step.action == "verify":
@@ -210,6 +240,16 @@ class POMDPRouter(Router):
             samples=step.samples,
             **self._said(state, row, state.models, plan.plays),
         )
+
+    @override
+    def _instead(self, state: RoutingState) -> Decision | None:
+        if not self.is_calibrated:
+            return super()._instead(state)
+        here = state.current.model_index
+        plays = self.policy.plan_for(state.query_id).plays
+        later = next((j for j in plays if j > here), next_model(state))
+        # The plan knows no answer that cannot be used, so no table could read a check after it.
+        return None if later is None else Decision(action="escalate", model_index=later, samples=0)
 
     def _table(self, plan: Plan, visits: Sequence[Visit]) -> Table | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""
@@ -231,6 +271,8 @@ class POMDPRouter(Router):
         if later is None or row is None:
             return self._unknown(state, later)
         names = (state.models[here], state.models[later])
+        if state.cost_weight is not None:
+            row = reweighed(row, self.policy, plan, {0}, state.cost_weight)
         values = {
             "answer": row.values["answer"],
             f"escalate:{names[1]}": row.values["escalate:large"],
@@ -256,7 +298,8 @@ class POMDPRouter(Router):
         fit = self.policy.fit
         found, name = findings(state.current.verification), state.models[later]
         gain = fit.quality[there] - fit.quality[here]
-        price = self.policy.cost_weight * fit.cost[there]
+        own = self.policy.cost_weight
+        price = (own if state.cost_weight is None else state.cost_weight) * fit.cost[there]
         names = (state.models[state.current.model_index], name)
         belief = dict(zip(names, (fit.quality[here], fit.quality[there]), strict=True))
         said = f"{found}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."

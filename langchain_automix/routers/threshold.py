@@ -33,6 +33,11 @@ class ThresholdRouter(Router):
     on_unknown: Literal["escalate", "answer"] = "escalate"
     """What to do when the check found nothing to go by. Unknown is not a confidence of 0."""
 
+    @property
+    @override
+    def label(self) -> str:
+        return f"threshold:{self.threshold:g}"
+
     @override
     def _decide(self, state: RoutingState) -> Decision:
         found = findings(state.current.verification)
