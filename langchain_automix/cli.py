@@ -161,19 +161,32 @@ def ask(
     seed: Seed = 7,
     weights: Weights = None,
     port: Port = 0,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Show what was believed, its worth, and the bill.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer one question, and say how it was decided."""
     from langchain_automix.demo.command import ask_once  # noqa: PLC0415
+    from langchain_automix.explanation import explain  # noqa: PLC0415
 
     wanted = _wanted(small, large, weights, port, seed, samples, answer_tokens=512)
     found = ask_once(question, context, wanted, policy, Console(stderr=True))
-    if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
-        return
     record = found["automix"]
+    if as_json:
+        more = {"explanation": explain(record)} if explained else {}
+        typer.echo(json.dumps({**found, **more}, ensure_ascii=False))
+        return
     Console().print(found["answer"], markup=False, highlight=False)
-    Console().print(f"({record['model']}) {record['why']}", style="dim", markup=False)
+    if explained:
+        # Not wrapped: a bar would break in two.
+        Console().print(
+            f"\n{explain(record)}", style="dim", markup=False, highlight=False, soft_wrap=True
+        )
+        return
+    Console().print(
+        f"({record['model']}) {record['why']}", style="dim", markup=False, highlight=False
+    )
 
 
 def _wanted(

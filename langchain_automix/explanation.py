@@ -1,0 +1,113 @@
+"""`explain`: one decision in words, and as a small picture of text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage
+
+from langchain_automix.errors import AutoMixError
+
+_WIDTH = 24
+_LINE = 78
+_LONGEST_NAME = 36
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_NEEDED = {"action", "cost", "escalated", "model", "verdicts", "why"}
+
+
+def explain(message: AIMessage | Mapping[str, Any]) -> str:
+    """Say how a query was decided: who answered, what the check found, what each option was worth.
+
+    Args:
+        message: What a mix gave, or the record of it (`response_metadata["automix"]`), or what
+            `automix ask --json` printed.
+
+    Returns:
+        A text of some lines, with a bar for the quality that was expected of each model, and
+        one for the value of each option.
+
+    Raises:
+        AutoMixError: The message holds no record.
+
+    ??? example "Why was the large model asked?"
+
+        ```python
+        from langchain_automix import explain
+
+        print(explain(automix.invoke("Where was the Halcyon built?")))
+        ```
+    """
+    if isinstance(message, AIMessage):
+        message = message.response_metadata.get("automix") or {}
+    if isinstance(message, Mapping):
+        message = message.get("automix", message)
+    if not isinstance(message, Mapping) or not message.keys() >= _NEEDED:
+        raise AutoMixError(
+            "There is no record to explain: give the message that a mix returned, before a parser "
+            "takes its text (its record is in response_metadata['automix'])."
+        )
+    lines = [_headline(message), *_wrapped(message["why"])]
+    lines += _bars("Expected quality", message.get("belief") or {}, floor=0.0)
+    lines += _bars("Value of each option", message.get("values") or {}, floor=None)
+    return "\n".join([*lines, *_bill(message)])
+
+
+def _headline(record: Mapping[str, Any]) -> str:
+    if record["action"] == "abstain":
+        return "No answer was given."
+    how = "after an escalation" if record["escalated"] else "without an escalation"
+    return f"The answer of {record['model']} was kept, {how}."
+
+
+def _wrapped(text: str) -> list[str]:
+    if not text:
+        return []
+    indent = "  "
+    return ["", *textwrap.wrap(text, _LINE, initial_indent=indent, subsequent_indent=indent)]
+
+
+def _bars(title: str, values: Mapping[str, float], *, floor: float | None) -> list[str]:
+    """Draw numbers as bars; from `floor`, or from the least of them if that is below 0."""
+    if not values:
+        return []
+    low = min(0.0, *values.values()) if floor is None else floor
+    high = max(1.0, *values.values()) if floor is not None else max(low, *values.values())
+    longest = min(_LONGEST_NAME, max(len(name) for name in values))
+    best = max(values.values())
+    lines = ["", f"{title}  (< the highest)" if len(values) > 1 else title]
+    for name, value in values.items():
+        mark = " <" if value == best and len(values) > 1 else ""
+        bar = _bar((value - low) / (high - low) if high > low else 0.0)
+        lines.append(f"  {_short(name):<{longest}}  {value:6.3f}  {bar}{mark}".rstrip())
+    return lines
+
+
+def _short(name: str) -> str:
+    """Shorten a name in its middle: what tells models apart stands at both ends."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = (_LONGEST_NAME - 1) // 2
+    return f"{name[: _LONGEST_NAME - 1 - half]}…{name[-half:]}"
+
+
+def _bar(share: float) -> str:
+    eighths = round(max(0.0, min(1.0, share)) * _WIDTH * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + _EIGHTHS[part]).rstrip()
+
+
+def _bill(record: Mapping[str, Any]) -> list[str]:
+    said = []
+    if record["verdicts"]:
+        signs = {True: "+", False: "-", None: "?"}
+        drawn = "".join(signs[verdict] for verdict in record["verdicts"])
+        said.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
+    unpriced = ", ".join(record.get("unpriced") or ())
+    said.append(f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}")
+    for name, alone in (record.get("alone") or {}).items():
+        about = "about " if alone["estimate"] else ""
+        cost = "unknown" if alone["cost"] is None else f"{about}{alone['cost']}"
+        said.append(f"           {name} alone: {cost}")
+    return ["", *said]
