@@ -1,31 +1,38 @@
-"""`AutoMixRunnable`: one query's way through answer, verify, route."""
+"""`AutoMixRunnable`: the mix as a Runnable, wherever a chat model goes."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
-from langchain_core.prompts import BasePromptTemplate
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
+from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from langchain_automix._flow import Call, Flow, adrive, drive
-from langchain_automix._models import chat_model_of
-from langchain_automix.costs import CURRENCY, cost_of, token_prices
+from langchain_automix._drivers import adrive_stream, drive_stream
+from langchain_automix._flow import Flow, Underway
+from langchain_automix._flowing import FlowRunnable
+from langchain_automix._graph import graph_of
+from langchain_automix._messages import in_chunks
+from langchain_automix._mix import Mix, Reply
+from langchain_automix._models import (
+    bound_tools,
+    identity,
+    prices,
+    rebuilt,
+    tools_in_openai_format,
+)
+from langchain_automix._settings import MixSettings
 from langchain_automix.errors import AutoMixError
-from langchain_automix.routers.base import OPENING, Router
 from langchain_automix.routers.pomdp import POMDPRouter
-from langchain_automix.types import Decision, ModelCall, RoutingState, Verification, Visit
-from langchain_automix.verifiers.base import VerifierInput, verifier_for
-from langchain_automix.verifiers.sampling import model_call
-from langchain_automix.verifiers.self_verifier import SelfVerifier, answer_text, context_text
+from langchain_automix.routers.threshold import ThresholdRouter
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -33,18 +40,20 @@ if TYPE_CHECKING:
         CallbackManagerForChainRun,
     )
 
-# LangGraph's message stream leaves out runs with this tag: a draft may yet be rejected.
-_NOT_FOR_USERS = "nostream"
-_MAX_STEPS = 100
+Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
-class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
+class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     """A cheap model answers and is checked; a larger model is asked where that pays off.
 
     Goes where a chat model goes in a chain: `prompt | AutoMixRunnable(...) | parser`. The
     message that comes out is the kept model's own; `response_metadata["automix"]` holds the
     record of the query: `model` (name kept), `model_index`, `action`, `confidence`,
-    `verdicts`, `escalated`, `cost` (as text with currency, None when unknown) and `why`.
+    `verdicts` (both of the last check), `drawn` (the number of all verdicts), `escalated`,
+    `cost` (as text with currency, None when unknown) and `why`.
+
+    A stream never shows an answer that is rejected: a checked one comes once it is accepted,
+    one that is kept whatever it is comes token by token.
 
     ??? example "In a chain"
 
@@ -64,16 +73,6 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         ```
     """
 
-    models: list[Runnable[Any, Any]]
-    """The chat models, two or more, cheap to expensive; bound, with retries or fallbacks."""
-
-    verifier: Runnable[Any, Any] = Field(default_factory=SelfVerifier)
-    """Checks an answer: a Runnable from `VerifierInput` to `Verification`. A `SelfVerifier`
-    without a model checks with the model that answered."""
-
-    router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
-    """Decides what is done next: a Runnable from `RoutingState` to `Decision`."""
-
     prompt: Runnable[Any, Any] | None = None
     """Makes the models' input from a dict, whose question and context go to the verifier as
     such. None: the input is a model's input, and the verifier reads the conversation."""
@@ -84,19 +83,26 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
     context_key: str = "context"
     """Key of the context in that dict: a text, or documents; may be missing."""
 
-    abstention: str = "No answer: none is likely enough to be right."
-    """What is said when the router abstains."""
+    history_key: str = "history"
+    """Key of what was said before in that dict: messages, which the check sees, too; may be
+    missing."""
+
+    tools: list[Any] = Field(default_factory=list)
+    """Tools that `bind_tools` has given to all models."""
+
+    tool_settings: dict[str, Any] = Field(default_factory=dict)
+    """What else `bind_tools` was given, such as `tool_choice`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @classmethod
-    def from_models(cls, *models: Runnable[Any, Any], **fields: Any) -> Self:
+    def from_models(cls, *models: Runnable[Any, Any] | str, **fields: Any) -> Self:
         """Mix chat models, given cheap to expensive.
 
         Works before any fit, by a prior that is not calibrated, and says so once.
 
         Args:
-            *models: Two or more chat models.
+            *models: Two or more chat models, or their names.
             **fields: Any other field, such as `prompt=`, `verifier=` or `router=`.
         """
         return cls(models=list(models), **fields)
@@ -108,15 +114,19 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
                 f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
             )
         names = self.model_names
-        prices = [_prices(model) for model in self.models]
-        for i, (this, following) in enumerate(itertools.pairwise(prices)):
+        found = [prices(model) for model in self.models]
+        for i, (this, following) in enumerate(itertools.pairwise(found)):
             if this and following and this != following and _at_least(this, following):
                 raise AutoMixError(
                     f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
                     f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
-        self._opening()
+        self._mix.opening()
+        if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
+            warnings.warn(
+                "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
+            )
         if isinstance(self.router, POMDPRouter):
             self.router.warn_of_verifier(getattr(self.verifier, "fingerprint", None))
         return self
@@ -126,7 +136,7 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         """Names of the models, each once; `model-0` and so on where a model has no name."""
         names: list[str] = []
         for i, model in enumerate(self.models):
-            name = _identity(model)[0] or f"model-{i}"
+            name = identity(model)[0] or f"model-{i}"
             names.append(f"{name}-{i}" if name in names else name)
         return tuple(names)
 
@@ -135,13 +145,78 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
     def InputType(self) -> Any:
         return self.prompt.InputType if self.prompt is not None else self.models[0].InputType
 
+    @override
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return the schema of the input: with `prompt`, of the dict that it takes."""
+        if self.prompt is not None:
+            return self.prompt.get_input_schema(config)
+        return super().get_input_schema(config)
+
     @property
     @override
     def OutputType(self) -> Any:
         return AIMessage
 
+    @property
     @override
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        parts = [*self.models, self.verifier, self.router, *([self.prompt] if self.prompt else [])]
+        return get_unique_config_specs(spec for part in parts for spec in part.config_specs)
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of the mix: who answers, who checks, and where it may go from there."""
+        return graph_of(self._mix, self.get_input_schema(config), self.get_output_schema(config))
+
+    def bind_tools(
+        self, tools: Sequence[Tool], *, tool_choice: str | bool | None = None, **kwargs: Any
+    ) -> AutoMixRunnable:  # not Self, in which `with_fallbacks` would not see a Runnable
+        """Return the mix with tools: each model gets them in its own provider's format.
+
+        A tool call is an answer. It is checked first for what needs no model: does it parse,
+        is the tool known, do its arguments fit the tool's schema; then by the verifier.
+
+        Args:
+            tools: Tools, functions, pydantic classes or schemas.
+            tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
+            **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
+
+        Raises:
+            NotImplementedError: A model takes no tools.
+        """
+        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
+        bound = self.model_copy(update={"tools": list(tools), "tool_settings": settings})
+        bound._answerers()  # noqa: SLF001  (a model that takes no tools says so now)
+        return bound
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[Any, Any]:
+        """Return the mix with answers that fit a schema, each model in its provider's format.
+
+        An answer that does not fit is rejected without asking any model, and the next model is
+        asked (or the same again, by `retries_if_unusable`).
+
+        Args:
+            schema: A pydantic class, a TypedDict class, or a JSON schema.
+            include_raw: Whether the output is a dict with `raw` (the message, with its record),
+                `parsed` and `parsing_error`; else it is the parsed object, and the last
+                model's parsing error is raised.
+            **kwargs: Go to each model's own `with_structured_output`, such as `method`.
+        """
+        from langchain_automix._structured import StructuredMix  # noqa: PLC0415  (it derives)
+
+        if self.tools:
+            raise AutoMixError(
+                "A mix with tools has no structured output: a model gets tools or a schema."
+            )
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return StructuredMix(
+            **fields, output=schema, include_raw=include_raw, output_settings=kwargs
+        )
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Answer one query.
 
         Args:
@@ -155,210 +230,152 @@ class AutoMixRunnable(RunnableSerializable[Any, AIMessage]):
         Raises:
             AutoMixError: The question is empty, or the input is not of the right kind.
         """
-        return self._call_with_config(self._invoke, input, config, **kwargs)
+        return super().invoke(input, config, **kwargs)
 
     @override
-    async def ainvoke(
+    def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AIMessage:
-        """Answer one query asynchronously; see `invoke`."""
-        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+    ) -> Iterator[Any]:
+        yield from self.transform(iter([input]), config, **kwargs)
 
-    def _invoke(
-        self,
-        input: Any,
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> AIMessage:
-        return drive(self._mix(input, kwargs), run_manager, config)
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async def one() -> AsyncIterator[Any]:
+            yield input
 
-    async def _ainvoke(
-        self,
-        input: Any,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> AIMessage:
-        return await adrive(self._mix(input, kwargs), run_manager, config)
+        async for chunk in self.atransform(one(), config, **kwargs):
+            yield chunk
 
-    def _mix(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[AIMessage]:
-        """Take one query from its input to the kept answer."""
-        way = yield from self._set_out(input)
-        decision = self._opening(way.query_id)
-        for _ in range(_MAX_STEPS):
-            if decision.action in ("answer", "abstain"):
-                return self._arrive(way, decision)
-            if decision.action == "escalate":
-                yield from self._ask(way, decision.model_index, kwargs)
-                if decision.samples == 0:
-                    return self._arrive(way, decision)
-            yield from self._verify(way, decision)
-            decision = yield from self._route(way)
-        raise AutoMixError(
-            f"The router asked for more than {_MAX_STEPS} steps on one query; it must decide "
-            "to answer at some point."
+    @override
+    def transform(
+        self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        def run(
+            given: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+        ) -> Iterator[AIMessageChunk]:
+            total = None
+            for part in given:
+                total = part if total is None else _joined(total, part)
+            one = Underway(self._query(total, kwargs), run_manager, config)
+            yield from map(_not_last, drive_stream(one))
+            yield from self._last_chunks(one)
+
+        yield from self._transform_stream_with_config(input, run, config)
+
+    @override
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async def run(
+            given: AsyncIterator[Any],
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> AsyncIterator[AIMessageChunk]:
+            total = None
+            async for part in given:
+                total = part if total is None else _joined(total, part)
+            one = Underway(self._query(total, kwargs), run_manager, config)
+            async for chunk in adrive_stream(one):
+                yield _not_last(chunk)
+            for chunk in self._last_chunks(one):
+                yield chunk
+
+        async for chunk in self._atransform_stream_with_config(input, run, config):
+            yield chunk
+
+    def _last_chunks(self, one: Underway[Reply]) -> Iterator[Any]:
+        yield from in_chunks(one.result().message, streamed=one.streamed)
+
+    @override
+    def _flow(self, input: Any, **kwargs: Any) -> Flow[Any]:
+        reply = yield from self._query(input, kwargs)
+        return reply.message
+
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+        """Return the way of one query; the arguments go to the answering models."""
+        return self._mix.flow(input, kwargs)
+
+    @cached_property
+    def _mix(self) -> Mix:
+        return self._settings()
+
+    def _settings(self) -> Mix:
+        """Work out what a query goes by."""
+        names = self.model_names
+        return Mix(
+            names=names,
+            models=self.models,
+            answerers=self._answerers(),
+            verifier=self.verifier,
+            router=self.router,
+            prompt=self.prompt,
+            question_key=self.question_key,
+            context_key=self.context_key,
+            history_key=self.history_key,
+            abstention=self.abstention,
+            tools=tools_in_openai_format(self.tools) or bound_tools(self.models[0]),
+            must_call=demanded(self.tool_settings.get("tool_choice")),
+            always_escalate_tools=frozenset(self.always_escalate_tools),
+            retries_if_unusable=self.retries_if_unusable,
+            verification=self.verification,
+            forced=None if self.force_model is None else _place(self.force_model, names),
+            cost_weight=self.cost_weight,
+            prices=self.prices,
+            identities=[identity(model) for model in self.models],
         )
 
-    def _opening(self, query_id: str | None = None) -> Decision:
-        count = len(self.models)
-        return self.router.opening(count, query_id) if isinstance(self.router, Router) else OPENING
+    def _answerers(self) -> list[Runnable[Any, Any]]:
+        """Return what answers in each model's place."""
+        if not self.tools:
+            return self.models
+        return [rebuilt(model, self._with_tools, other=self._with_tools) for model in self.models]
 
-    def _set_out(self, input: Any) -> Flow[_Way]:
-        if self.prompt is None:
-            messages = _messages(input)
-            return _Way(input, {"answer": "", "messages": messages}, _digest(messages))
-        if not isinstance(input, Mapping) or self.question_key not in input:
-            has = f"the keys {sorted(input)}" if isinstance(input, Mapping) else type(input)
-            raise AutoMixError(
-                f"With `prompt`, the input is a dict with the key {self.question_key!r}, which "
-                f"the check reads (question_key= names another); this input has {has}."
-            )
-        question = _text(input[self.question_key])
-        if not question.strip():
-            raise AutoMixError(f"The question is empty (key {self.question_key!r} of the input).")
-        asked: VerifierInput = {"answer": "", "question": question}
-        if (context := input.get(self.context_key)) is not None:
-            asked["context"] = context
-            if isinstance(self.prompt, BasePromptTemplate):
-                # A template can only print documents as they are, with their metadata.
-                input = {**input, self.context_key: context_text(context)}
-        [prompted] = yield [Call(self.prompt, input)]
-        return _Way(prompted, asked, _digest((asked.get("context"), question)))
-
-    def _ask(self, way: _Way, index: int, kwargs: Mapping[str, Any]) -> Flow[None]:
-        if not 0 <= index < len(self.models) or index in way.answers:
-            raise AutoMixError(
-                f"The router escalates to model {index}, which "
-                + ("has answered already." if index in way.answers else "is not in the mix.")
-            )
-        call = Call(
-            self.models[index],
-            way.input,
-            run_name="escalate" if way.answers else "draft",
-            tags=[f"automix:{self.model_names[index]}", _NOT_FOR_USERS],
-            kwargs=kwargs,
-        )
-        [message] = yield [call]
-        if not isinstance(message, AIMessage):
-            raise AutoMixError(
-                f"Model {index} returned {type(message).__name__}, not an AIMessage: the models "
-                "of a mix are chat models; a parser goes after the mix."
-            )
-        way.answers[index] = message
-        way.visits[index] = Visit(model_index=index)
-        way.calls.append(model_call([message]))
-
-    def _verify(self, way: _Way, decision: Decision) -> Flow[None]:
-        index = decision.model_index
-        if index not in way.answers:
-            raise AutoMixError(f"The router checks model {index}, which has not answered.")
-        found = Verification(problem="the answer is empty")
-        if answer_text(way.answers[index]):
-            request: VerifierInput = {**way.asked, "answer": way.answers[index]}
-            if decision.samples is not None:
-                request["samples"] = decision.samples
-            if (earlier := way.visits[index].verification) is not None:
-                request["drawn"] = len(earlier.verdicts)
-            verifier = verifier_for(self.verifier, self.models[index])
-            [found] = yield [Call(verifier, request, tags=["automix:verify", _NOT_FOR_USERS])]
-        before = way.visits[index].verification
-        together = found if before is None else before.and_then(found)
-        way.visits[index] = Visit(model_index=index, verification=together)
-        way.calls.extend(found.calls)
-
-    def _route(self, way: _Way) -> Flow[Decision]:
-        visits = tuple(way.visits.values())
-        state = RoutingState(models=self.model_names, visits=visits, query_id=way.query_id)
-        [decision] = yield [Call(self.router, state, tags=["automix:route"])]
-        if not isinstance(decision, Decision):
-            raise AutoMixError(f"The router returned {type(decision).__name__}, not a Decision.")
-        return decision
-
-    def _arrive(self, way: _Way, decision: Decision) -> AIMessage:
-        index = decision.model_index
-        if index not in way.answers:
-            raise AutoMixError(f"The router keeps model {index}'s answer, but it gave none.")
-        checks = [visit.verification for visit in way.visits.values() if visit.verification]
-        check = checks[-1] if checks else Verification()
-        cost = cost_of(way.calls)
-        # The first model asked is no escalation, even where its answer is kept unchecked.
-        asked_one = decision.action == "escalate" and len(way.answers) == 1
-        record = {
-            "model": self.model_names[index],
-            "model_index": index,
-            "action": "answer" if asked_one else decision.action,
-            "confidence": check.confidence,
-            "verdicts": list(check.verdicts),
-            "escalated": len(way.answers) > 1,
-            "cost": None if cost is None else f"{cost:f} {CURRENCY}",
-            "why": decision.why,
-        }
-        kept = way.answers[index]
-        if decision.action == "abstain":  # no draft is shown, in no mode
-            kept = AIMessage(self.abstention)
-        metadata = {**kept.response_metadata, "automix": record}
-        return kept.model_copy(update={"response_metadata": metadata})
+    def _with_tools(self, model: Any) -> Runnable[Any, Any]:
+        if not hasattr(model, "bind_tools"):
+            raise NotImplementedError(f"{type(model).__name__} takes no tools.")
+        bound: Runnable[Any, Any] = model.bind_tools(self.tools, **self.tool_settings)
+        return bound
 
 
-@dataclass
-class _Way:
-    """How far one query has come."""
-
-    input: Any
-    asked: VerifierInput
-    query_id: str
-    answers: dict[int, AIMessage] = field(default_factory=dict)
-    visits: dict[int, Visit] = field(default_factory=dict)
-    calls: list[ModelCall] = field(default_factory=list)
+def _not_last(chunk: Any) -> Any:
+    """Return a model's chunk as one that the record still follows."""
+    if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
+        return chunk
+    # A model that is a mix itself has a record of its own; two would not add up.
+    metadata = {k: v for k, v in chunk.response_metadata.items() if k != "automix"}
+    return chunk.model_copy(update={"chunk_position": None, "response_metadata": metadata})
 
 
-def _messages(input: Any) -> list[BaseMessage]:
-    if isinstance(input, Mapping):
-        raise AutoMixError(
-            "The input is a dict, which chat models do not take: give AutoMixRunnable the "
-            "prompt that reads it (prompt=...), or put the prompt before it in the chain."
-        )
-    if isinstance(input, PromptValue):
-        messages = input.to_messages()
-    elif isinstance(input, str):
-        messages = [HumanMessage(input)]
-    else:
-        messages = convert_to_messages(input)
-    asked = [message.content for message in messages if isinstance(message, HumanMessage)]
-    last = asked[-1] if asked else "".join(str(message.text) for message in messages)
-    if isinstance(last, str) and not last.strip():
-        raise AutoMixError("The question is empty: there is nothing to answer.")
-    return messages
+def _has_record(chunk: Any) -> bool:
+    return "automix" in getattr(chunk, "response_metadata", ())
 
 
-def _digest(asked: Any) -> str:
-    """Return a name for a query: the same for the same question, whenever it is asked."""
-    if isinstance(asked, list):
-        asked = [(message.type, message.content) for message in asked]
-    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _joined(total: Any, part: Any) -> Any:
+    """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
+    try:
+        return total + part
+    except TypeError:
+        return part
 
 
-def _text(question: Any) -> str:
-    if isinstance(question, BaseMessage):
-        return str(question.text)
-    return str(question or "")
+def demanded(tool_choice: Any) -> bool | str:
+    """Return what a tool choice, in the form of any provider, demands: a call, or one by name."""
+    if isinstance(tool_choice, Mapping):
+        function = tool_choice.get("function") or tool_choice
+        return str(function.get("name") or tool_choice.get("type") or "")
+    return tool_choice or False
 
 
-def _identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
-    """Return the model's name and its provider, as LangChain reports them in traces."""
-    chat_model = chat_model_of(model)
-    if chat_model is None:
-        return None, None
-    kwargs = model.kwargs if isinstance(model, RunnableBindingBase) else {}
-    params = chat_model._get_ls_params(**kwargs)  # noqa: SLF001  (only there both stand)
-    return params.get("ls_model_name"), params.get("ls_provider")
+def _place(forced: int | str, names: Sequence[str]) -> int:
+    known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+    if isinstance(forced, str) and forced in names:
+        return names.index(forced)
+    if not isinstance(forced, int) or not 0 <= forced < len(names):
+        raise AutoMixError(f"force_model is {forced!r}, but the models of this mix are {known}.")
+    return forced
 
 
-def _prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
-    name, provider = _identity(model)
-    return None if name is None else token_prices(name, provider)
-
-
-def _at_least(prices: tuple[Any, Any], others: tuple[Any, Any]) -> bool:
-    return all(price >= other for price, other in zip(prices, others, strict=True))
+def _at_least(costs: tuple[Any, Any], others: tuple[Any, Any]) -> bool:
+    return all(cost >= other for cost, other in zip(costs, others, strict=True))
