@@ -63,6 +63,7 @@ class LlamaServer:
         context_tokens: Tokens of prompt and answer that each slot holds. llama.cpp lowers
             it to what the model was trained on.
         threads: CPU threads; None leaves it to llama.cpp.
+        chat_template: A Jinja file that makes prompts; None takes the model's own.
         ready_within: Seconds that loading may take.
 
     Raises:
@@ -78,6 +79,7 @@ class LlamaServer:
         slots: int = 9,
         context_tokens: int = 4096,
         threads: int | None = None,
+        chat_template: Path | None = None,
         ready_within: float = 120.0,
     ) -> None:
         for what, value, least, most in (
@@ -99,6 +101,7 @@ class LlamaServer:
             "slots": slots,
             "context_tokens": context_tokens,
             "threads": threads,
+            "chat_template": None if chat_template is None else str(chat_template.absolute()),
         }
         self._api_key = secrets.token_urlsafe(24)
         self._child: _Child | None = None
@@ -364,6 +367,8 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["slots"] * settings["context_tokens"]
     params.cache_ram_mib = _PROMPT_CACHE_MIB
+    if settings["chat_template"] is not None:
+        params.chat_template = Path(settings["chat_template"]).read_text("utf-8")
     if settings["threads"] is not None:
         params.cpuparams.n_threads = settings["threads"]
         params.cpuparams_batch.n_threads = settings["threads"]

@@ -24,6 +24,7 @@ SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
 ANSWER_TOKENS = 48
 _LAST_PORT = 65_535
+_TEMPLATES = dict.fromkeys((SMALL, LARGE), Path(__file__).with_name("qwen_tools.jinja"))
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,16 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
 
 
 @contextlib.contextmanager
-def open_replay(recording: Recording) -> Iterator[Pair]:
-    """Open the two recorded models: the same way over HTTP, with recorded answers and times."""
+def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[Pair]:
+    """Open the two recorded models: the same way over HTTP, with recorded answers and times.
+
+    Args:
+        recording: What they answer.
+        pace: Share of the recorded pauses between the chunks of a streamed answer that is
+            kept: 0 for none, 1 for all.
+    """
     about = recording.about
-    with Replay(recording) as server:
+    with Replay(recording, pace=pace) as server:
         small, large = (
             _local(about[name], server.base_url, "recorded", about["seed"])
             for name in ("small", "large")
@@ -130,23 +137,29 @@ def open_replay(recording: Recording) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def open_recorded(path: Path) -> Iterator[Pair]:
+def open_recorded(
+    path: Path, *, answer_tokens: int = ANSWER_TOKENS, pace: float = 0.0
+) -> Iterator[Pair]:
     """Open both local models for a notebook: from its recording, or for real.
 
     With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
     recorded anew; without it, the recorded calls are served.
 
+    The models stream, and take tools and response formats; all of that is recorded.
+
     Args:
         path: The recording.
+        answer_tokens: Longest answer; a tool call or a filled form takes more than a few words.
+        pace: Share of the recorded pauses between streamed chunks that a replay keeps.
 
     Raises:
         AutoMixError: There is no such recording, or a model cannot be had.
     """
     if not os.environ.get("AUTOMIX_LIVE"):
-        with open_replay(Recording.read(path)) as pair:
+        with open_replay(Recording.read(path), pace) as pair:
             yield pair
         return
-    wanted = Wanted(record=True)
+    wanted = Wanted(record=True, answer_tokens=answer_tokens)
     with open_pair(wanted) as pair:
         yield pair
         about = {"small": pair.small.name, "large": pair.large.name, "seed": wanted.seed}
@@ -179,6 +192,7 @@ def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer
         # One slot more than a check fills, so that the answers' prompts stay in one.
         slots=wanted.samples + 1 if is_small else 1,
         context_tokens=CONTEXT_TOKENS,
+        chat_template=_TEMPLATES.get(pinned.name) if pinned is not None else None,
     )
 
 

@@ -6,8 +6,10 @@ over HTTP as the one that was recorded.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import http.client
 import http.server
 import json
 import threading
@@ -15,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,12 @@ _SCHEMA = "langchain-automix/recording/1"
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # What makes two requests the same. Client libraries add other fields, which differ by version.
 _TELLING = ("model", "messages", "n", "temperature", "seed", "content")
+# These count only where they say something: a library may send a default or leave it out.
+_TELLING_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stream")
+_OF_ONE_CALL = ("timings", "system_fingerprint", "created", "id")
+
+_Events = Generator[dict[str, Any], None, None]
+_Reply = dict[str, Any] | _Events
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,10 @@ class Recording:
     """Settings of the recorded run, such as its seed."""
 
     calls: Mapping[str, list[dict[str, Any]]]
-    """Responses by request, in the order given, each with the `seconds` that it took."""
+    """Responses by request, in the order given, each with the `seconds` that it took.
+
+    A streamed one has `events` instead of a `response`: for each, when it came and its data.
+    """
 
     @classmethod
     def read(cls, path: Path = SHIPPED) -> Recording:
@@ -80,12 +91,28 @@ class _Loopback:
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 status, body = serve(self.path, json.loads(self.rfile.read(length)))
+                if isinstance(body, dict):
+                    self._send(status, body)
+                else:
+                    self._stream(body)
+
+            def _send(self, status: int, body: dict[str, Any]) -> None:
                 out = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(out)))
                 self.end_headers()
                 self.wfile.write(out)
+
+            def _stream(self, events: _Events) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")  # which is where the stream ends
+                self.end_headers()
+                with contextlib.closing(events), contextlib.suppress(ConnectionError):
+                    for event in events:
+                        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+                    self.wfile.write(b"data: [DONE]\n\n")
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -94,7 +121,7 @@ class _Loopback:
         self._lock = threading.Lock()
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -127,33 +154,63 @@ class Recorder(_Loopback):
         """Return what was recorded so far."""
         return Recording(about=about, calls=dict(self._calls))
 
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
         base_url, key = self._upstream[body["model"]]
         url = base_url.removesuffix("/v1") + path
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
         start = time.perf_counter()
         try:
-            with _OPENER.open(request) as reply:
+            reply = _OPENER.open(request)
+            if body.get("stream"):
+                return 200, self._passed_on(reply, request_key(path, body), start)
+            with reply:
                 response = json.load(reply)
         except urllib.error.HTTPError as error:
             return error.code, {"error": {"message": error.read().decode(errors="replace")}}
         except OSError as error:
-            return 502, {"error": {"message": f"the model's server does not answer: {error}"}}
-        seconds = round(time.perf_counter() - start, 3)
-        for key_of_server in ("timings", "system_fingerprint", "created", "id"):
-            response.pop(key_of_server, None)
-        with self._lock:
-            self._calls[request_key(path, body)].append({"seconds": seconds, "response": response})
+            return 502, _no_answer(error)
+        response = _lasting(response)
+        self._keep(request_key(path, body), start, {"response": response})
         return 200, response
+
+    def _passed_on(self, reply: http.client.HTTPResponse, key: str, start: float) -> _Events:
+        """Pass on the events of a stream as they come; a whole stream is kept."""
+        events: list[tuple[float, dict[str, Any]]] = []
+        with reply:
+            try:
+                for line in reply:
+                    data = line.strip().removeprefix(b"data:").strip()
+                    if data == line.strip():  # blank, or another field than data
+                        continue
+                    if data == b"[DONE]":
+                        self._keep(key, start, {"events": events})
+                        return
+                    event = _lasting(json.loads(data))
+                    events.append((round(time.perf_counter() - start, 3), event))
+                    yield event
+                yield _no_answer("its stream broke off")
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                yield _no_answer(error)
+
+    def _keep(self, key: str, start: float, call: dict[str, Any]) -> None:
+        seconds = round(time.perf_counter() - start, 3)
+        with self._lock:
+            self._calls[key].append({"seconds": seconds, **call})
 
 
 class Replay(_Loopback):
-    """Answers recorded requests with what was recorded; others with an error that says so."""
+    """Answers recorded requests with what was recorded; others with an error that says so.
 
-    def __init__(self, recording: Recording) -> None:
+    Args:
+        recording: What to answer.
+        pace: Share of the recorded pauses between the events of a stream that is kept.
+    """
+
+    def __init__(self, recording: Recording, *, pace: float = 0.0) -> None:
         super().__init__()
         self._recording = recording
+        self._pace = pace
         self._served: dict[str, int] = defaultdict(int)
         self._seconds = 0.0
 
@@ -161,7 +218,7 @@ class Replay(_Loopback):
         """Return the seconds that the answers served so far took when they were recorded."""
         return self._seconds
 
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
         key = request_key(path, body)
         answers = self._recording.calls.get(key)
         if not answers:
@@ -171,11 +228,30 @@ class Replay(_Loopback):
             answer = answers[min(self._served[key], len(answers) - 1)]
             self._served[key] += 1
             self._seconds += answer["seconds"]
+        if "events" in answer:
+            return 200, self._paced(answer["events"])
         return 200, answer["response"]
+
+    def _paced(self, events: Iterable[tuple[float, dict[str, Any]]]) -> _Events:
+        before = 0.0
+        for at, event in events:
+            time.sleep(self._pace * max(0.0, at - before))
+            before = at
+            yield event
+
+
+def _lasting(response: dict[str, Any]) -> dict[str, Any]:
+    """Return a response without what only that one call had."""
+    return {name: value for name, value in response.items() if name not in _OF_ONE_CALL}
+
+
+def _no_answer(reason: object) -> dict[str, Any]:
+    return {"error": {"message": f"the model's server does not answer: {reason}"}}
 
 
 def request_key(path: str, body: Mapping[str, Any]) -> str:
     """Return what a request is recorded under: a hash of the fields that shape its answer."""
     telling = {field: body[field] for field in _TELLING if body.get(field) is not None}
+    telling |= {field: body[field] for field in _TELLING_IF_SET if body.get(field)}
     text = json.dumps([path, telling], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
