@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 from langchain_automix._version import __version__
 
 if TYPE_CHECKING:
+    from langchain_automix.calibration.experiment import (
+        aevaluate_on_langsmith,
+        evaluate_on_langsmith,
+    )
+    from langchain_automix.calibration.langsmith import log_from_langsmith
+    from langchain_automix.chat_model import ChatAutoMix
     from langchain_automix.errors import AutoMixError
     from langchain_automix.evaluation import Evaluation, evaluate
+    from langchain_automix.explanation import explain
+    from langchain_automix.middleware import AutoMixMiddleware
     from langchain_automix.policy.log import RoutingLog
     from langchain_automix.routers.pomdp import (
         POMDPRouter,
@@ -18,13 +26,17 @@ if TYPE_CHECKING:
     )
     from langchain_automix.routers.threshold import ThresholdRouter
     from langchain_automix.runnable import AutoMixRunnable
+    from langchain_automix.totals import AutoMixTotals
     from langchain_automix.types import Decision, RoutingState, Verification, Visit
     from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 # Loaded when first asked for, so that `import langchain_automix` costs next to nothing.
 _HOME = {
     "AutoMixError": "errors",
+    "AutoMixMiddleware": "middleware",
     "AutoMixRunnable": "runnable",
+    "AutoMixTotals": "totals",
+    "ChatAutoMix": "chat_model",
     "Decision": "types",
     "Evaluation": "evaluation",
     "POMDPRouter": "routers.pomdp",
@@ -36,12 +48,19 @@ _HOME = {
     "Verification": "types",
     "VerifierChangedWarning": "routers.pomdp",
     "Visit": "types",
+    "aevaluate_on_langsmith": "calibration.experiment",
     "evaluate": "evaluation",
+    "evaluate_on_langsmith": "calibration.experiment",
+    "explain": "explanation",
+    "log_from_langsmith": "calibration.langsmith",
 }
 
 __all__ = [
     "AutoMixError",
+    "AutoMixMiddleware",
     "AutoMixRunnable",
+    "AutoMixTotals",
+    "ChatAutoMix",
     "Decision",
     "Evaluation",
     "POMDPRouter",
@@ -54,7 +73,11 @@ __all__ = [
     "VerifierChangedWarning",
     "Visit",
     "__version__",
+    "aevaluate_on_langsmith",
     "evaluate",
+    "evaluate_on_langsmith",
+    "explain",
+    "log_from_langsmith",
 ]
 
 
