@@ -6,13 +6,17 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from langsmith import tracing_context
 
 from langchain_automix.routers import pomdp
-from langchain_automix.verifiers import sampling
+from langchain_automix.verifiers import attachments, sampling
 from tests.openai_server import OpenAIServer
+
+if TYPE_CHECKING:
+    from tests.agents import Tools
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +29,11 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     # No test may fetch weights by accident: no index, and an empty cache.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("AUTOMIX_CACHE", str(tmp_path / "cache"))
+    # Nothing goes over TLS here, and each client would load all certificates: 0.1 s a model.
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     pomdp._say_uncalibrated.cache_clear()
     sampling._say_used_as_it_is.cache_clear()
+    attachments._say_blind.cache_clear()
     with tracing_context(enabled=False):
         yield
 
@@ -35,3 +42,10 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def server() -> Iterator[OpenAIServer]:
     with OpenAIServer() as running:
         yield running
+
+
+@pytest.fixture
+def tools() -> Tools:
+    from tests.agents import Tools  # noqa: PLC0415  (agents are slow to import)
+
+    return Tools()
