@@ -11,17 +11,26 @@ from typing import Any
 import numpy as np
 
 from langchain_automix.policy.words import table_lines
-from tests.benchmarks import quality, released, speed
+from tests.benchmarks import quality, released, speed, surface, tracing
 
 SIZES = (50, 150, None)
+PARTS = ("pairs", "chain", "speed", "surface", "tracing")
 
 
 def main() -> int:
     """Run all; 2 if the logs are not at hand."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="draws of a training size")
-    parser.add_argument("--only", choices=("pairs", "chain", "speed"), help="one part of it")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
+    parser.add_argument("--calls", type=int, default=10_000, help="for memory: calls of the mix")
     wanted = parser.parse_args()
+    if wanted.only in (None, "surface"):
+        for heads, rows in surface.tables(memory_calls=wanted.calls):
+            show(heads, rows)
+    if wanted.only in (None, "tracing"):
+        show(*tracing.table())
+    if wanted.only in ("surface", "tracing"):
+        return 0
     modules = released.load()
     if modules is None:
         print("automix-llm is not at hand (AUTOMIX_LLM=DIR); its rows are left out.\n")
