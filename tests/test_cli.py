@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from langchain_automix import POMDPRouter, __version__
+from langchain_automix import POMDPRouter, __version__, explain
 from langchain_automix.cli import main
 from tests.openai_server import OpenAIServer, answering
 
@@ -68,6 +68,19 @@ class TestAsk:
         found = json.loads(out)
         assert found["answer"] == "Helsinki"
         assert found["automix"]["escalated"]
+
+    def test_the_decision_explained(self, run: Any, server: OpenAIServer) -> None:
+        server.script = answering("Turku", "Helsinki", verdicts="r")
+        models = ("--small", "openai:small", "--large", "openai:large")
+        code, out, _ = run("ask", "Where?", "--explain", *models)
+        assert code == 0
+        assert out.startswith("Helsinki\n\nThe answer of large was kept, after an escalation.")
+        assert "Verdicts   --------" in out
+        code, as_json, _ = run("ask", "Where?", "--explain", "--json", *models)
+        assert code == 0
+        found = json.loads(as_json)
+        assert explain(found) == found["explanation"]
+        assert found["explanation"] in out
 
     def test_models_in_the_wrong_order_of_price(self, run: Any) -> None:
         pytest.importorskip("genai_prices")

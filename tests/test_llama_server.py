@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from langchain_automix.demo.llama_server import LlamaServer, count_tokens
+from langchain_automix import demo
+from langchain_automix.demo.llama_server import LlamaServer, _request, count_tokens
 from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "numbers", [{"port": 65_536}, {"slots": 0}, {"context_tokens": -1}, {"threads": 0}]
     )
-    def test_number_out_of_range(self, tiny: Path, numbers: dict[str, int]) -> None:
+    def test_number_out_of_range(self, tiny: Path, numbers: dict[str, Any]) -> None:
         with pytest.raises(AutoMixError, match=f"^{next(iter(numbers))} is "):
             LlamaServer(tiny, name="small", **numbers)
 
@@ -303,3 +304,28 @@ class TestNoServerOutlivesItsParent:
         with parent(model, 3, "start") as (process, port):
             assert process.wait(20) == 0
             assert not listens(port)
+
+
+def test_the_template_for_tools_leaves_plain_prompts_alone(tiny: Path) -> None:
+    """Shipped recordings were made with the template of the weights."""
+    template = Path(demo.__file__).with_name("qwen_tools.jinja")
+    question = {"role": "user", "content": "Hi\n"}
+    system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    function = {"name": "add", "description": "Add.", "parameters": {"type": "object"}}
+    with LlamaServer(tiny, name="m", slots=1, chat_template=template) as running:
+        url = running.base_url.removesuffix("/v1") + "/apply-template"
+
+        def prompt(**body: Any) -> str:
+            made: str = _request(url, running.api_key, body)["prompt"]
+            return made
+
+        plain = prompt(messages=[question])
+        tools = prompt(messages=[question], tools=[{"type": "function", "function": function}])
+        own = prompt(messages=[{"role": "system", "content": " S "}, question])
+    asked = "<|im_start|>user\nHi\n<|im_end|>\n<|im_start|>assistant\n"
+    assert plain == f"<|im_start|>system\n{system}<|im_end|>\n{asked}"
+    assert own == f"<|im_start|>system\n S <|im_end|>\n{asked}"
+    assert tools.startswith(f"<|im_start|>system\n{system}\n\n# Tools")
+    assert tools.endswith(asked)
+    assert "<function_call>" in tools
+    assert '"name": "add"' in tools

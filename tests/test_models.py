@@ -64,13 +64,19 @@ class TestUnderneath:
         }
         tools = [
             anthropic,
-            {"type": "web_search_20250305", "max_uses": 2},
+            {"type": "bash_20250124", "name": "bash"},
+            {"type": "function", "name": "weigh", "parameters": {"type": "object"}},
+            {"type": "custom", "custom": {"name": "free_text"}},
             {"type": "web_search_preview"},
+            42,
         ]
         for runnable in (model.bind_tools([look_up]), model.bind_tools([look_up]).with_retry()):
             [found] = bound_tools(runnable)
             assert found["function"]["name"] == "look_up"
-        assert [t["function"]["name"] for t in bound_tools(model.bind(tools=tools))] == ["measure"]
+        read = [tool["function"] for tool in bound_tools(model.bind(tools=tools))]
+        assert [function["name"] for function in read] == ["measure", "bash", "weigh", "free_text"]
+        assert read[0]["parameters"] == read[2]["parameters"] == {"type": "object"}
+        assert read[1] == {"name": "bash"}, "of a provider's own tool only the name is known"
         assert bound_tools(model) == bound_tools(RunnableLambda(lambda x: x)) == []
 
 

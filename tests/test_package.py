@@ -12,7 +12,10 @@ import langchain_automix
 
 EXPECTED = [
     "AutoMixError",
+    "AutoMixMiddleware",
     "AutoMixRunnable",
+    "AutoMixTotals",
+    "ChatAutoMix",
     "Decision",
     "Evaluation",
     "POMDPRouter",
@@ -25,7 +28,11 @@ EXPECTED = [
     "VerifierChangedWarning",
     "Visit",
     "__version__",
+    "aevaluate_on_langsmith",
     "evaluate",
+    "evaluate_on_langsmith",
+    "explain",
+    "log_from_langsmith",
 ]
 
 
@@ -56,7 +63,16 @@ def test_the_version_stands_in_one_place() -> None:
     ],
 )
 def test_importing_loads_neither_numpy_nor_a_provider(code: str) -> None:
-    unwanted = ("numpy", "matplotlib", "openai", "langchain_openai", "langchain_anthropic", "typer")
+    unwanted = (
+        "numpy",
+        "matplotlib",
+        "openai",
+        "langchain",
+        "langchain_openai",
+        "langchain_anthropic",
+        "langgraph",
+        "typer",
+    )
     check = f"import sys; {code}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

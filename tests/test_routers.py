@@ -14,6 +14,8 @@ from langchain_automix import (
     Verification,
     Visit,
 )
+from langchain_automix.routers.base import Router, findings
+from langchain_automix.routers.baselines import AlwaysRouter
 from tests.openai_server import OpenAIServer
 from tests.worlds import world
 
@@ -103,3 +105,70 @@ class TestPOMDP:
             AutoMixRunnable(models=models, router=POMDPRouter.fit(world(20)))
         with pytest.raises(AutoMixError, match="fitted to 2 models"):
             POMDPRouter.fit(world(20)).opening(3)
+
+
+def unusable(*others: Verification | None, models: int = 2) -> RoutingState:
+    """The state after these checks and an answer that cannot be used."""
+    bad = Verification(problem="the answer calls no known tool: 'foo'", usable=False)
+    visits = tuple(Visit(model_index=i, verification=v) for i, v in enumerate([*others, bad]))
+    return RoutingState(models=("small", "large", "third")[:models], visits=visits)
+
+
+class TestUnusable:
+    """An answer that cannot be used is decided the same way by every router."""
+
+    @pytest.mark.parametrize(
+        "router", [ThresholdRouter(threshold=0, on_unknown="answer"), POMDPRouter()]
+    )
+    async def test_the_next_model_is_asked(self, router: Router) -> None:
+        for decision in (
+            router.invoke(unusable()),
+            await router.ainvoke(unusable()),
+            router.decide(unusable()),
+        ):
+            assert (decision.action, decision.model_index, decision.samples) == ("escalate", 1, 0)
+            assert decision.why == "The answer calls no known tool: 'foo': large is asked."
+        assert router.invoke(unusable(models=3)).samples is None, "the next answer is checked"
+
+    def test_evidence_for_it_changes_nothing(self) -> None:
+        found = Verification(verdicts=(True,) * 8, problem="it does not parse", usable=False)
+        for router in (ThresholdRouter(), POMDPRouter.fit(world(200))):
+            assert router.invoke(RoutingState.after(found)).action == "escalate"
+
+    def test_the_latest_usable_answer_is_kept_after_the_last_model(self) -> None:
+        doubted = Verification(verdicts=(False,) * 8)
+        decision = ThresholdRouter().invoke(unusable(doubted))
+        assert (decision.action, decision.model_index) == ("answer", 0)
+        assert decision.why.endswith(": the earlier answer of small is kept.")
+        broken = Verification(problem="x", usable=False)
+        assert ThresholdRouter().invoke(unusable(None, broken, models=3)).model_index == 0
+        assert ThresholdRouter().invoke(unusable(broken, None, models=3)).model_index == 1
+
+    def test_the_last_answer_is_kept_where_none_is_usable(self) -> None:
+        decision = ThresholdRouter().invoke(unusable(Verification(problem="x", usable=False)))
+        assert (decision.action, decision.model_index) == ("answer", 1)
+        assert "no larger model" in decision.why
+
+    def test_a_fitted_plan_goes_on_to_its_next_model_without_a_check(self) -> None:
+        router = POMDPRouter.fit(world(200))
+        decision = router.invoke(unusable())
+        assert (decision.action, decision.model_index, decision.samples) == ("escalate", 1, 0)
+        always = AlwaysRouter.fit(world(200), cost_weight=10.0)
+        assert always.policy.plans[0].plays == (0,)
+        assert always.invoke(unusable()).model_index == 1, "also a model that is not in the plan"
+
+    def test_a_plan_takes_an_earlier_unusable_answer(self) -> None:
+        broken = Visit(model_index=0, verification=Verification(problem="x", usable=False))
+        for check in (None, Verification(verdicts=(True,) * 8)):
+            visits = (broken, Visit(model_index=1, verification=check))
+            decision = POMDPRouter.fit(world(200)).invoke(RoutingState(visits=visits))
+            assert (decision.action, decision.model_index) == ("answer", 1)
+
+    def test_once_unusable_always_unusable(self) -> None:
+        broken = Verification(problem="it does not parse", usable=False)
+        good = Verification(verdicts=(True,))
+        for both in (broken.and_then(good), good.and_then(broken)):
+            assert not both.usable
+            assert both.problem == "it does not parse"
+        assert good.and_then(good).usable
+        assert findings(Verification(usable=False)) == "The answer cannot be used"
