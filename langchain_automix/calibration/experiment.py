@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -14,6 +14,7 @@ from langchain_core.runnables import Runnable
 from typing_extensions import override
 
 from langchain_automix.calibration.grading import Grader, accepted_answers, exact_match
+from langchain_automix.costs import dollars_of
 from langchain_automix.verifiers.self_verifier import answer_text
 
 if TYPE_CHECKING:
@@ -72,14 +73,12 @@ def evaluate_on_langsmith(
     import langsmith  # noqa: PLC0415  (only here is it needed)
 
     client = client or langsmith.Client()
-    grading = _Grading(quality, reference, key)
-    grading.try_on(client, dataset)
+    _set_up(_Grading(quality, reference, key), client, dataset, settings)
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         records = _Records()
         return records.beside(target.invoke(inputs, {"callbacks": [records]}))
 
-    settings["evaluators"] = [grading.grade, *settings.get("evaluators", ())]
     results = langsmith.evaluate(answer, data=dataset, client=client, **settings)
     rows = list(results)
     client.flush()
@@ -100,14 +99,12 @@ async def aevaluate_on_langsmith(
     import langsmith  # noqa: PLC0415
 
     client = client or langsmith.Client()
-    grading = _Grading(quality, reference, key)
-    grading.try_on(client, dataset)
+    _set_up(_Grading(quality, reference, key), client, dataset, settings)
 
     async def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         records = _Records()
         return records.beside(await target.ainvoke(inputs, {"callbacks": [records]}))
 
-    settings["evaluators"] = [grading.grade, *settings.get("evaluators", ())]
     results = await langsmith.aevaluate(answer, data=dataset, client=client, **settings)
     rows = [row async for row in results]
     client.flush()
@@ -194,10 +191,16 @@ def _figures(record: Mapping[str, Any] | None) -> dict[str, float | None]:
     return dict(zip(_FIGURES, numbers, strict=True))
 
 
+def _set_up(grading: _Grading, client: Client, dataset: str, settings: dict[str, Any]) -> None:
+    """Try the grading on the dataset, before any model is paid for, and put it in the settings."""
+    grading.try_on(client, dataset)
+    settings["evaluators"] = [grading.grade, *settings.get("evaluators", ())]
+
+
 def _amount(cost: str | None) -> float | None:
     """Return the number in a cost such as `0.0021 USD`."""
     try:
-        return None if cost is None else float(Decimal(cost.split()[0]))
+        return None if cost is None else float(dollars_of(cost))
     except (InvalidOperation, IndexError):
         return None
 
