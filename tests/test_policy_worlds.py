@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,23 +10,10 @@ import pytest
 from langchain_automix.policy.columns import Columns
 from langchain_automix.policy.fit import Goal, fit_policy
 from langchain_automix.policy.replaying import replay_plan
+from tests.worlds import WORLDS, logistic
 
 COST_WEIGHT = 0.02
 LARGE = 10.0
-
-
-def logistic(x: Any, middle: float, steep: float) -> Any:
-    return 1 / (1 + np.exp(-steep * (x - middle)))
-
-
-# From a hidden ease in [0, 1]: chances that small and large are right, and that a verdict accepts.
-WORLDS: dict[str, Callable[[Any], tuple[Any, Any, Any]]] = {
-    "monotone": lambda u: (logistic(u, 0.5, 8), 0.9 + 0 * u, 0.1 + 0.8 * u),
-    "peaked": lambda u: (logistic(u, 0.7, 12), logistic(u, 0.35, 20) * 0.95, 0.05 + 0.9 * u),
-    "inverted": lambda u: (logistic(u, 0.5, 8), 0.9 + 0 * u, 0.9 - 0.8 * u),
-    "lenient": lambda u: (logistic(u, 0.5, 8), 0.9 + 0 * u, 0.6 + 0.38 * u),
-    "chance": lambda u: (logistic(u, 0.5, 8), 0.9 + 0 * u, 0.6 + 0 * u),
-}
 
 
 def made(name: str, n: int, seed: int) -> Columns:
