@@ -16,6 +16,18 @@ class AutoMixError(ValueError):
     """
 
 
+class OutOfReachError(AutoMixError):
+    """A goal that no policy reaches on a log.
+
+    Attributes:
+        nearest: The value of the same goal that is the nearest within reach.
+    """
+
+    def __init__(self, message: str, *, nearest: float) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 def first_problem(error: ValidationError) -> str:
     """Return the first problem of a validation, on one line: the field and what is wrong."""
     problem = error.errors(include_url=False)[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.ceilings import oracle
 from langchain_automix.policy.columns import Columns, Floats, Ints, Mask, columns_of
 from langchain_automix.policy.fit import Goal, fit_policy, indifferent_weight, policy_frontier
 from langchain_automix.policy.learning import complete
@@ -21,8 +22,9 @@ from langchain_automix.policy.metrics import (
     ibc_lift,
     mean_interval,
 )
-from langchain_automix.policy.plan import Policy, uniform
-from langchain_automix.policy.replaying import Outcomes, replay_plan
+from langchain_automix.policy.origin import is_fitted_to
+from langchain_automix.policy.plan import Policy
+from langchain_automix.policy.replaying import Outcomes, replay_plan, replay_policy
 from langchain_automix.policy.rules import Family, confidences
 from langchain_automix.replay import Replayed, auroc, replay
 from langchain_automix.routers.base import Router
@@ -118,23 +120,52 @@ def evaluate(
             hold, or no query is complete.
     """
     columns = columns_of(log)
-    _same_models(router, columns)
-    data = complete(columns)
     policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
-    weight = _weight(policy, data, cost_weight)
+    if policy is not None:
+        same_models(policy, log)
+    weight = _weight(policy, complete(columns), cost_weight)
     known = columns.complete
     outcomes = _replay(router, policy, log, columns, known)
-    data = columns.rows(known)
-    utility = outcomes.utility(weight)
+    found = judge(
+        outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
+    )
+    if policy is not None and is_fitted_to(policy, log):
+        found = replace(found, words=(*found.words, _FLATTERED))
+    return found
+
+
+def judge(
+    outcomes: Outcomes,
+    data: Columns,
+    cost_weight: float,
+    *,
+    policy: Policy | None = None,
+    currency: str | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Return the figures of what became of each query, beside the baselines.
+
+    Args:
+        outcomes: What became of each query.
+        data: The queries, all complete.
+        cost_weight: Quality that one unit of cost is worth.
+        policy: What decided; for the words, and for what no answer is worth.
+        currency: Of every cost.
+        seed: For halves and resampling.
+    """
+    abstain_value = None if policy is None else policy.goal.get("abstain_value")
+    utility = outcomes.utility(cost_weight, abstain_value)
     baselines = {
-        name: _compared(utility, quality, cost, weight)
-        for name, (quality, cost) in _baselines(data, weight, outcomes, seed).items()
+        name: _compared(utility, quality, cost, cost_weight)
+        for name, (quality, cost) in _baselines(data, cost_weight, outcomes, seed).items()
     }
+    baselines["oracle"] = _oracle(data, utility, cost_weight, abstain_value)
     lift = _lift(outcomes, data, seed)
     calibrations = _calibrations(data, outcomes)
     words: tuple[str, ...]
-    words = (f"This log of {len(data)} queries is too small to tell one router from another.",)
-    if len(data) >= _FEW:
+    number = "one query" if len(data) == 1 else f"{len(data)} queries"
+    words = (f"This log of {number} is too small to tell one router from another.",)
+    if len(data) >= FEW:
         words = _words(data, utility, baselines, calibrations, policy)
     quality_columns = outcomes.quality[:, None]
     return Evaluation(
@@ -144,7 +175,7 @@ def evaluate(
         or mean_interval(outcomes.quality),
         cost=float(outcomes.cost.mean()),
         cost_interval=mean_interval(outcomes.cost),
-        cost_weight=weight,
+        cost_weight=cost_weight,
         utility=float(utility.mean()),
         escalation_rate=float((outcomes.asked > 1).mean()),
         abstention_rate=float((outcomes.model < 0).mean()),
@@ -156,21 +187,29 @@ def evaluate(
         frontier_efficiency=_efficiency(data, outcomes, seed),
         calibration=calibrations,
         words=words,
-        currency=log.currency,
+        currency=currency,
     )
 
 
-_FEW = 20
+_FLATTERED = (
+    "The policy was fitted to this very log, which flatters it: judge it on queries that it has "
+    "not seen, or by `automix report`, which fits anew without each query."
+)
+
+FEW = 20
 """Queries below which no difference is more than luck."""
 
 
-def _same_models(router: Router, columns: Columns) -> None:
-    if not isinstance(router, POMDPRouter) or not router.is_calibrated:
-        return
-    if router.policy.models != columns.models:
+def same_models(policy: Policy, log: RoutingLog) -> None:
+    """Complain if a policy is for other models than a log's.
+
+    Raises:
+        AutoMixError: It is.
+    """
+    if policy.models != log.models:
         raise AutoMixError(
-            f"The policy is for the models {list(router.policy.models)}, the log is of "
-            f"{list(columns.models)}: evaluate a policy on a log of the same models."
+            f"The policy is for the models {list(policy.models)}, the log is of "
+            f"{list(log.models)}: evaluate a policy on a log of the same models."
         )
 
 
@@ -188,17 +227,8 @@ def _replay(
     if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
         places = np.flatnonzero(known).tolist()
         return _outcomes([replay(router, log[i : i + 1])[0] for i in places])
-    if len(policy.plans) == 1:
-        return replay_plan(policy.plans[0], columns.rows(known))
-    ids = [query.id for query, good in zip(log, known.tolist(), strict=True) if good]
-    first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids])
-    both = [replay_plan(plan, columns.rows(known)) for plan in policy.plans]
-    return Outcomes(
-        *(
-            np.where(first, getattr(both[0], name), getattr(both[1], name))
-            for name in ("model", "quality", "cost", "samples", "asked", "expected")
-        )
-    )
+    ids = [query_id for query_id, good in zip(log.store.ids, known.tolist(), strict=True) if good]
+    return replay_policy(policy, columns.rows(known), ids)
 
 
 def _outcomes(found: list[Any]) -> Outcomes:
@@ -233,10 +263,24 @@ def _baselines(
     families: tuple[Family, ...] = ("threshold", "double_threshold", "released")
     for family in families:
         found[family] = _cross_fitted(data, weight, family, seed)
-    best = (data.quality - weight * data.cost).argmax(axis=1)
-    rows = np.arange(len(data))
-    found["oracle"] = (data.quality[rows, best], data.cost[rows, best])
     return found
+
+
+def _oracle(data: Columns, utility: Floats, weight: float, abstain_value: float | None) -> Baseline:
+    """Pick each query's best model; or the cheapest and no answer, where that is worth more."""
+    rows, best = np.arange(len(data)), (data.quality - weight * data.cost).argmax(axis=1)
+    quality, cost = data.quality[rows, best], data.cost[rows, best]
+    worth = oracle(data, weight, abstain_value)
+    silent = worth > quality - weight * cost
+    quality = np.where(silent, 0.0, quality)
+    cost = np.where(silent, data.cost.min(axis=1), cost)
+    difference = utility - worth
+    return Baseline(
+        float(quality.mean()),
+        float(cost.mean()),
+        float(difference.mean()),
+        mean_interval(difference),
+    )
 
 
 def _random_mix(data: Columns, budget: float) -> tuple[Floats, Floats]:

@@ -91,12 +91,10 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
     times = np.bincount(inverse.ravel(), weight)
     best = (0.5, 0.0)
     for _ in range(4):
-        grid = [
-            (mean, size)
-            for mean in np.linspace(*spans[0], steps + 1)
-            for size in np.linspace(*spans[1], steps + 1)
-        ]
-        best = max(grid, key=lambda point: _log_marginal(point, pairs, times))
+        axes = [np.linspace(*span, steps + 1) for span in spans]
+        means, sizes = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
+        place = int(_log_marginal(means, np.exp(sizes), pairs, times).argmax())
+        best = (float(means[place]), float(sizes[place]))
         spans = tuple(  # type: ignore[assignment]
             (max(b - (s[1] - s[0]) / steps, low), min(b + (s[1] - s[0]) / steps, high))
             for b, s, (low, high) in zip(best, spans, bounds, strict=True)
@@ -105,16 +103,21 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
     return mean * size, (1 - mean) * size
 
 
-def _log_marginal(point: tuple[float, float], pairs: Ints, times: Floats) -> float:
-    mean, size = point[0], math.exp(point[1])
+def _log_marginal(means: Floats, sizes: Floats, pairs: Ints, times: Floats) -> Floats:
+    """Return the log marginal likelihood of the counts, one number a prior."""
     longest = int(pairs.sum(axis=1).max(initial=0))
-    one, other, both = (_log_rising(x, longest) for x in (mean * size, (1 - mean) * size, size))
-    return float(times @ (one[pairs[:, 0]] + other[pairs[:, 1]] - both[pairs.sum(axis=1)]))
+    one, other, both = (
+        _log_rising(x, longest) for x in (means * sizes, (1 - means) * sizes, sizes)
+    )
+    found: Floats = one[:, pairs[:, 0]] + other[:, pairs[:, 1]] - both[:, pairs.sum(axis=1)]
+    return found @ times
 
 
-def _log_rising(start: float, longest: int) -> Floats:
-    """Return log(start (start + 1) ... (start + t - 1)) for t = 0 ... longest."""
-    return np.concatenate([[0.0], np.cumsum(np.log(start + np.arange(longest)))])
+def _log_rising(starts: Floats | float, longest: int) -> Floats:
+    """Return log(start (start + 1) ... (start + t - 1)) for t = 0 ... longest, in the last axis."""
+    first = np.asarray(starts)[..., None]
+    sums = np.cumsum(np.log(first + np.arange(longest)), axis=-1)
+    return np.concatenate([np.zeros_like(first), sums], axis=-1)
 
 
 def predictive_likelihood(

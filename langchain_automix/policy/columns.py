@@ -62,6 +62,16 @@ class Columns:
             **{name: getattr(self, name)[index] for name in _PER_QUERY},
         )
 
+    def only(self, models: Sequence[int]) -> Columns:
+        """Return these models only, by their indices, ascending."""
+        chosen = list(models)
+        per_model = [name for name in _PER_QUERY if name != "weight"]
+        return replace(
+            self,
+            models=tuple(self.models[j] for j in chosen),
+            **{name: getattr(self, name)[:, chosen] for name in per_model},
+        )
+
     @property
     def complete(self) -> Mask:
         """(n,): whether the quality and the cost of every model are known."""

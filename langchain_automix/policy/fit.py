@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.columns import Columns, columns_of
 from langchain_automix.policy.learning import Fitted, Learner, always, choose
 from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.origin import log_digest
 from langchain_automix.policy.plan import Candidate, FitStatistics, Plan, Policy
 from langchain_automix.policy.risk import certified
 from langchain_automix.policy.rules import Family, Fit, fit_rule
@@ -94,13 +95,13 @@ def fit_policy(
             dearest model at random neither gains nor loses, which is what the paper's ΔIBC
             measures against (AutoMix, section 5.1, equation 1).
         family: `automix` for the POMDP with its choice among families, or a baseline.
-        verifier: Fingerprint of the verifier that checked.
+        verifier: Fingerprint of the verifier that checked. None: what the log says of it.
         weights: Prior weight of each logged query, for instance from a pre-router.
         seed: For folds and for mixing; the same seed gives the same policy.
 
     Raises:
-        AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
-            message names the range that can be reached.
+        AutoMixError: The log holds nothing to learn from, or the goal is out of reach
+            (`OutOfReachError`); the message names the range that can be reached.
     """
     goal = goal or Goal()
     _refuse(goal, family, seed)
@@ -123,7 +124,7 @@ def fit_policy(
     return Policy(
         models=data.models,
         currency=None if isinstance(log, Columns) else log.currency,
-        verifier=verifier,
+        verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
         goal=goal.asked(),
         cost_weight=chosen.cost_weight,
         plans=chosen.plans,
@@ -134,6 +135,7 @@ def fit_policy(
             quality=tuple(data.mean(data.quality).tolist()),
             cost=tuple(data.mean(data.cost).tolist()),
             candidates=chosen.candidates,
+            log=None if isinstance(log, Columns) else log_digest(log),
             notes=notes,
         ),
     )
@@ -210,18 +212,20 @@ def _on_frontier(learner: Learner, weight: float, goal: Goal, family: Family) ->
     low, high = hull[0], hull[-1]
     if goal.max_cost is not None:
         if goal.max_cost < low.cost:
-            raise AutoMixError(
+            raise OutOfReachError(
                 f"max_cost={goal.max_cost:g} is out of reach: on this log a policy costs from "
-                f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name})."
+                f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name}).",
+                nearest=low.cost,
             )
         axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
     else:
         wanted = goal.min_quality or 0.0
         if wanted > high.quality:
-            raise AutoMixError(
+            raise OutOfReachError(
                 f"min_quality={wanted:g} is out of reach: on this log a policy reaches a quality "
                 f"from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
-                f"({high.plan.name})."
+                f"({high.plan.name}).",
+                nearest=high.quality,
             )
         axis, target = [p.quality for p in hull], max(wanted, low.quality)
     place = int(np.searchsorted(axis, target))
@@ -286,9 +290,10 @@ def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
             "were compared."
         )
     if len(data) < _FEW:
+        number = "one complete query" if len(data) == 1 else f"{len(data)} complete queries"
         notes.append(
-            f"The log has {len(data)} complete queries; below about {_FEW} the choice rests on "
-            "prior assumptions more than on the data."
+            f"The log has {number}; below about {_FEW} the choice rests on prior assumptions more "
+            "than on the data."
         )
     if float(np.ptp(data.quality)) == 0:
         notes.append("All answers have the same quality: the cheapest model is as good as any.")

@@ -23,7 +23,14 @@ from langchain_automix.policy.records import (
 )
 from langchain_automix.policy.store import Store
 
-__all__ = ["LoggedAnswer", "LoggedQuery", "LoggedVerification", "RoutingLog", "replacing"]
+__all__ = [
+    "LoggedAnswer",
+    "LoggedQuery",
+    "LoggedVerification",
+    "RoutingLog",
+    "replacing",
+    "write_records",
+]
 
 
 class RoutingLog(Sequence[LoggedQuery]):
@@ -67,17 +74,7 @@ class RoutingLog(Sequence[LoggedQuery]):
 
     def write(self, path: str | Path) -> None:
         """Write the log, in the format of the file's name; a reader never sees half of it."""
-        path = Path(path)
-        with replacing(path) as unfinished:
-            if path.suffix == ".parquet":
-                from langchain_automix.policy.tabular import write_parquet  # noqa: PLC0415
-
-                write_parquet(unfinished, self.records())
-                return
-            with _open(unfinished, "w", named=path) as out:
-                for record in self.records():
-                    out.write(json.dumps(record, allow_nan=False))
-                    out.write("\n")
+        write_records(Path(path), self.records())
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each query as a mapping, as a line of a file holds it."""
@@ -183,9 +180,34 @@ class RoutingLog(Sequence[LoggedQuery]):
         return self._store.currency
 
     @property
+    def verifier(self) -> str | None:
+        """Fingerprint of the verifier that checked, as the metadata of all queries has it.
+
+        None where a query has none, or another one.
+        """
+        metadata = self._store.metadata
+        found = {(metadata.get(place) or {}).get("verifier") for place in range(len(self))}
+        only = found.pop() if len(found) == 1 else None
+        return only if isinstance(only, str) else None
+
+    @property
     def store(self) -> Store:
         """The columns that hold the log; not to be changed."""
         return self._store
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write queries as they come, in the format of the file's name; all of them, or nothing."""
+    with replacing(path) as unfinished:
+        if path.suffix == ".parquet":
+            from langchain_automix.policy.tabular import write_parquet  # noqa: PLC0415  (an extra)
+
+            write_parquet(unfinished, records)
+            return
+        with _open(unfinished, "w", named=path) as out:
+            for record in records:
+                out.write(json.dumps(record, allow_nan=False))
+                out.write("\n")
 
 
 @contextlib.contextmanager
@@ -199,11 +221,10 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = Path(name)
     try:
         yield unfinished
-        try:
-            unfinished.chmod(0o666 & ~_umask())
-            unfinished.replace(path)
-        except OSError as error:
-            raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
+        unfinished.chmod(0o666 & ~_umask())
+        unfinished.replace(path)
+    except OSError as error:
+        raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -25,6 +25,17 @@ def mean_interval(values: Floats) -> Interval:
     return mean - _Z * error, mean + _Z * error
 
 
+def wilson_interval(mean: float, n: int) -> Interval:
+    """Return the 95 % interval of a share of n (Wilson, 1927); never outside [0, 1].
+
+    For means of numbers in [0, 1] that are not all 0 or 1 it is too wide, never too narrow.
+    """
+    shrink = 1 + _Z**2 / n
+    middle = (mean + _Z**2 / (2 * n)) / shrink
+    half = _Z / shrink * float(np.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def bootstrap(
     columns: Floats, figure: Callable[[Floats], Floats], seed: int = 0
 ) -> Interval | None:

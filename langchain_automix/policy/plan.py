@@ -226,6 +226,9 @@ class FitStatistics(_Frozen):
     """Mean cost of an answer of each model."""
 
     candidates: tuple[Candidate, ...] = ()
+    log: str | None = None
+    """Digest of the log; see `langchain_automix.policy.origin`. None where it is not known."""
+
     notes: tuple[str, ...] = ()
     """What the reader should know, one plain sentence each."""
 

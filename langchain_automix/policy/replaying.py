@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -16,8 +17,26 @@ from langchain_automix.policy.columns import (
     Columns,
     Floats,
     Ints,
+    Mask,
 )
-from langchain_automix.policy.plan import Plan, Row, Step, Table
+from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table, uniform
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What was asked and checked on the way of each logged query; n queries, m models."""
+
+    asked: Mask
+    """(n, m): whether the model was asked."""
+
+    checked: Mask
+    """(n, m): whether its answer was checked."""
+
+    drawn: Ints
+    """(n, m): verdicts drawn on its answer."""
+
+    check_cost: Floats
+    """(n, m): cost of the checks of its answer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,9 @@ class Outcomes:
     expected: Floats
     """(n,): expected quality of the kept answer by the belief; NaN if there is none."""
 
+    paths: Paths | None = None
+    """How each query came there; None where only its end is known."""
+
     def utility(self, cost_weight: float, abstain_value: float | None = None) -> Floats:
         """Return quality minus cost weight times cost, of each query."""
         worth = np.where(self.model < 0, abstain_value or 0.0, self.quality)
@@ -58,6 +80,49 @@ def replay_plan(plan: Plan, columns: Columns) -> Outcomes:
     return _Replay(plan, columns).run()
 
 
+def replay_policy(policy: Policy, columns: Columns, ids: Sequence[str]) -> Outcomes:
+    """Send every logged query through the plan that it gets by its id.
+
+    Args:
+        policy: One plan, or two.
+        columns: The queries.
+        ids: Their ids.
+
+    Raises:
+        AutoMixError: The policy asks for an answer or a check that was not recorded.
+    """
+    if len(policy.plans) == 1:
+        return replay_plan(policy.plans[0], columns)
+    first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids], dtype=bool)
+    places = [np.flatnonzero(first), np.flatnonzero(~first)]
+    return joined(
+        [
+            (where, replay_plan(plan, columns.rows(where)))
+            for plan, where in zip(policy.plans, places, strict=True)
+        ]
+    )
+
+
+def joined(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
+    """Return the outcomes of parts of a log as those of the whole.
+
+    Args:
+        parts: Places of the queries in the whole, each exactly once, and their outcomes.
+    """
+    order = np.argsort(np.concatenate([places for places, _ in parts]))
+
+    def whole(of: Sequence[object], name: str) -> Floats:
+        return np.concatenate([getattr(part, name) for part in of])[order]
+
+    found = [outcomes for _, outcomes in parts]
+    names = [field.name for field in fields(Outcomes) if field.name != "paths"]
+    ways = [outcomes.paths for outcomes in found]
+    paths = None
+    if all(way is not None for way in ways):
+        paths = Paths(*(whole(ways, field.name) for field in fields(Paths)))
+    return Outcomes(**{name: whole(found, name) for name in names}, paths=paths)
+
+
 class _Replay:
     def __init__(self, plan: Plan, columns: Columns) -> None:
         n = len(columns)
@@ -67,6 +132,13 @@ class _Replay:
         self.samples, self.asked = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.drawn = np.zeros(n, dtype=np.int64)  # verdicts on the latest answer
         self.table = np.full(n, -1)
+        shape = columns.quality.shape
+        self.paths = Paths(
+            np.zeros(shape, dtype=bool),
+            np.zeros(shape, dtype=bool),
+            np.zeros(shape, dtype=np.int64),
+            np.zeros(shape),
+        )
 
     def run(self) -> Outcomes:
         opening = self.plan.opening
@@ -83,13 +155,16 @@ class _Replay:
         if np.isnan(quality[self.model >= 0]).any():
             raise AutoMixError("The log does not say how a model did that the policy chooses.")
         quality = np.where(self.model < 0, 0.0, quality)
-        return Outcomes(self.model, quality, self.cost, self.samples, self.asked, self.expected)
+        return Outcomes(
+            self.model, quality, self.cost, self.samples, self.asked, self.expected, self.paths
+        )
 
     def _take(self, who: Ints, action: str, model: int, samples: int | None) -> None:
         """Ask or check, and pay for it."""
         if action == "escalate":
             self.cost[who] += self.columns.cost[who, model]
             self.asked[who] += 1
+            self.paths.asked[who, model] = True
             self.model[who], self.drawn[who] = model, 0
             if np.isnan(self.cost[who]).any():
                 raise AutoMixError(
@@ -104,10 +179,14 @@ class _Replay:
         wanted = there if samples is None else np.minimum(self.drawn[who] + samples, there)
         number = np.where(scored, 0, wanted - self.drawn[who])
         checked = scored | (number > 0)
-        self.cost[who] += np.where(checked, self.columns.fixed_cost[who, model], 0.0)
-        self.cost[who] += np.where(number > 0, number * self.columns.sample_cost[who, model], 0.0)
+        price = np.where(checked, self.columns.fixed_cost[who, model], 0.0)
+        price += np.where(number > 0, number * self.columns.sample_cost[who, model], 0.0)
+        self.cost[who] += price
         self.drawn[who] += number
         self.samples[who] += number
+        self.paths.checked[who, model] |= checked
+        self.paths.drawn[who, model] += number
+        self.paths.check_cost[who, model] += price
 
     def _recorded(self, who: Ints, model: int) -> Ints:
         """Return how many verdicts the log has on each answer."""

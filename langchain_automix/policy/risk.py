@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.columns import Columns
 from langchain_automix.policy.learning import Learner, choose
 from langchain_automix.policy.plan import Plan
@@ -80,9 +80,10 @@ def certified(
         passed = Certified(plan, weight, (note,))
     if passed is None:
         hint = "" if abstain_value is not None else " Allowing to abstain (abstain_value) helps."
-        raise AutoMixError(
+        raise OutOfReachError(
             f"max_risk={max_risk:g} cannot be certified: with confidence {confidence_level:g} the "
-            f"least risk that this log supports is {least:.4f}.{hint}"
+            f"least risk that this log supports is {least:.4f}.{hint}",
+            nearest=least,
         )
     return passed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -95,8 +96,13 @@ def _table(
     assert evidence is not None  # noqa: S101  (checked models can be checked)
     best = level.chosen[before]
     chance = _chances(level, before, best, first)
-    states = range(1, len(evidence.likelihood))
-    rows = tuple(_row(writer, level, (*before, s), int(best[s]), chance[s]) for s in states)
+    drafts = _drafts(writer, level, before)
+    places = best.tolist()
+    rows = tuple(
+        _row(writer, level, (*before, s), places[s], chance[s], draft)
+        for s, draft in enumerate(drafts)
+        if s
+    )
     return Table(
         model=world.models[checked[-1]],
         kind="score" if evidence.counts is None else "verdicts",
@@ -139,27 +145,58 @@ def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
     return max(bought, key=lambda pair: pair[0])[1]
 
 
-def _row(writer: _Writer, level: Level, state: tuple[int, ...], best: int, chance: float) -> Row:
+@dataclass(frozen=True)
+class _Draft:
+    """What stands in a row beside the step."""
+
+    seen: tuple[int, ...]
+    quality: tuple[float, ...]
+    values: dict[str, float]
+
+
+def _drafts(writer: _Writer, level: Level, before: tuple[int, ...]) -> list[_Draft]:
+    """Return the drafts of all rows of a table.
+
+    Arrays become lists once: a fit tries hundreds of tables, and most of its time went into
+    taking their numbers out one by one.
+    """
     evidence = writer.solution.world.evidence[level.checked[-1]]
     assert evidence is not None  # noqa: S101
-    last = state[-1]
-    seen = (last - 1,) if evidence.counts is None else tuple(evidence.counts[last].tolist())
-    option, mass = level.options[best], max(float(level.mass[state]), 1e-300)
+    number = len(evidence.likelihood)
+    seen = [[s - 1] for s in range(number)] if evidence.counts is None else evidence.counts.tolist()
+    labels = [_label(writer, option) for option in level.options]
+    masses = np.maximum(level.mass[before], 1e-300)
+    qualities = np.clip(level.quality[before] / masses[:, None], 0.0, 1.0).tolist()
+    worths = [(value[before] / masses).tolist() for value in level.values]
+    found = []
+    for s in range(number):
+        values: dict[str, float] = {}
+        for label, worth in zip(labels, worths, strict=True):
+            if math.isfinite(worth[s]):
+                values[label] = max(values.get(label, worth[s]), worth[s])
+        quality = tuple(round(q, _DIGITS) for q in qualities[s])
+        rounded = {label: round(worth, _DIGITS) for label, worth in values.items()}
+        found.append(_Draft(tuple(seen[s]), quality, rounded))
+    return found
+
+
+def _row(
+    writer: _Writer,
+    level: Level,
+    state: tuple[int, ...],
+    best: int,
+    chance: float,
+    draft: _Draft,
+) -> Row:
+    option = level.options[best]
     if option.action == "escalate" and option.draw is not None and chance == 0 and state[:-1]:
         option = _unchecked(level, state)
-    values: dict[str, float] = {}
-    for other, value in zip(level.options, level.values, strict=True):
-        worth = float(value[state]) / mass
-        if np.isfinite(worth):
-            label = _label(writer, other)
-            values[label] = max(values.get(label, worth), worth)
-    quality = (float(q) / mass for q in level.quality[state])
     return Row(
-        seen=seen,
+        seen=draft.seen,
         step=writer.step(option, level, state),
         chance=chance,
-        quality=tuple(round(min(max(q, 0.0), 1.0), _DIGITS) for q in quality),
-        values={label: round(worth, _DIGITS) for label, worth in values.items()},
+        quality=draft.quality,
+        values=draft.values,
     )
 
 

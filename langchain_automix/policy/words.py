@@ -146,7 +146,10 @@ def evaluation_text(found: Evaluation) -> str:
         low, high = found.ibc_lift_interval
         lines.append(f"ΔIBC {found.ibc_lift:+.1%} ({low:+.1%} to {high:+.1%}).")
     else:
-        lines.append("ΔIBC is undefined here: it needs a larger model that is better and dearer.")
+        lines.append(
+            "ΔIBC is undefined here: it needs a router that pays more than the first model alone, "
+            "and a last model that is better and dearer."
+        )
     if found.frontier_efficiency is not None:
         lines.append(f"Frontier efficiency {found.frontier_efficiency:.0%} of what checks allow.")
     rows = [

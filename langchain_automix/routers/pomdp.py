@@ -100,7 +100,8 @@ class POMDPRouter(Router):
             confidence_level: How sure `max_risk` must be, in (0, 1).
             abstain_value: Utility of giving no answer; None: an answer is always given.
             weights: Prior weight of each logged query, for instance from a pre-router.
-            verifier: `SelfVerifier.fingerprint` of the verifier that made the log.
+            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the
+                log's own, where all its queries say the same in their `metadata`.
             seed: For the folds, and for which query gets which of two policies.
 
         Raises:

@@ -1,0 +1,58 @@
+"""Which log a policy was fitted to: judged on the same one, it flatters itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+
+from langchain_automix.policy.columns import NOT_DRAWN, columns_of
+from langchain_automix.policy.learning import complete
+from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.plan import Policy
+
+
+def log_digest(log: RoutingLog) -> str:
+    """Return a hash of what a policy learns from a log.
+
+    It is of the models and of the complete queries: their ids, qualities, costs and checks. The
+    order of the queries, their texts and the format of the file do not change it.
+    """
+    columns = columns_of(log)
+    places = np.flatnonzero(columns.complete)
+    ids = log.store.ids
+    order = np.array(sorted(places.tolist(), key=lambda place: ids[place]), dtype=np.int64)
+    rows = columns.rows(order)
+    # Queries that are left out must not change it by being checked for longer.
+    longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
+    digest = hashlib.sha256()
+    for text in (*log.models, "", *(ids[place] for place in order.tolist())):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    for numbers in (rows.quality, rows.cost, rows.score, rows.fixed_cost, rows.sample_cost):
+        # One writing for an unknown number, and for zero.
+        digest.update((np.nan_to_num(numbers, nan=-1.0) + 0.0).astype("<f8").tobytes())
+    digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def is_fitted_to(policy: Policy, log: RoutingLog) -> bool:
+    """Return whether a policy was fitted to this very log.
+
+    A file that does not say so (written by an older version, or fitted to arrays) is taken to be
+    if it saw the same number of queries with the same mean qualities and costs.
+    """
+    if not policy.fit.queries or policy.models != log.models:
+        return False
+    if policy.fit.log is not None:
+        return policy.fit.log == log_digest(log)
+
+    columns = columns_of(log)
+    if not columns.complete.any() or not policy.fit.quality:
+        return False
+    data = complete(columns)
+    ours = [*policy.fit.quality, *policy.fit.cost]
+    means = [*data.mean(data.quality).tolist(), *data.mean(data.cost).tolist()]
+    return len(data) == policy.fit.queries and all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-15) for a, b in zip(ours, means, strict=True)
+    )
