@@ -14,9 +14,13 @@ from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import SecretStr
 
 from langchain_automix.costs import token_prices
 from langchain_automix.errors import AutoMixError
+
+_SECRET_LENGTH = 8
+"""Of a key, at least; what is shorter (`test`, `none`) is a word, and no secret."""
 
 _INPUTS = {
     "image": "image_inputs",
@@ -43,6 +47,25 @@ def unwrapped(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str
         else:
             return None, bound
     return model, bound
+
+
+def around(model: Runnable[Any, Any]) -> tuple[list[Runnable[Any, Any]], dict[str, Any]]:
+    """Return a model's fallbacks, and what is `configurable` of it and configured."""
+    fallbacks: list[Runnable[Any, Any]] = []
+    configured: dict[str, Any] = {}
+    while not isinstance(model, BaseChatModel):
+        if isinstance(model, RunnableBindingBase):
+            configured = {**model.config.get("configurable", {}), **configured}
+            model = model.bound
+        elif isinstance(model, RunnableWithFallbacks):
+            fallbacks += model.fallbacks
+            model = model.runnable
+        elif isinstance(model, DynamicRunnable):
+            configured = {**(model.config or {}).get("configurable", {}), **configured}
+            model = model.default
+        else:
+            break
+    return fallbacks, configured
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
@@ -108,6 +131,19 @@ def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
 
     rebuilt(model, counted)
     return identity(model) if len(found) == 1 else (None, None)
+
+
+def secrets_of(model: Runnable[Any, Any]) -> set[str]:
+    """Return the keys of a model and of its fallbacks, which no text for people may hold."""
+    found: set[str] = set()
+
+    def noted(chat_model: BaseChatModel) -> BaseChatModel:
+        values = (getattr(chat_model, name, None) for name in type(chat_model).model_fields)
+        found.update(v.get_secret_value() for v in values if isinstance(v, SecretStr))
+        return chat_model
+
+    rebuilt(model, noted)
+    return {secret for secret in found if len(secret) >= _SECRET_LENGTH}
 
 
 def prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:

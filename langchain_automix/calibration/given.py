@@ -1,0 +1,108 @@
+"""What a user gives to `calibrate`, looked at before anything is asked and paid for."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+from langchain_automix.calibration.setup import Unit
+from langchain_automix.errors import AutoMixError
+from langchain_automix.runnable import AutoMixRunnable
+
+_CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "on_change": ("raise", "rerun"),
+    "unlabelled": ("agreement", "grade"),
+    "unit": (None, *get_args(Unit)),
+}
+
+
+def mix_of(models: Any, **given: Any) -> AutoMixRunnable:
+    """Return the mix to calibrate: one of these models, or the user's own with other fields.
+
+    Args:
+        models: Models, cheap to expensive, or a mix of them.
+        **given: Fields of the mix; None leaves one as it is.
+    """
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(models, AutoMixRunnable):
+        return AutoMixRunnable(models=models, **wanted)
+    if wanted:
+        AutoMixRunnable(models=models.models, **wanted)  # a copy would take anything
+    return models.model_copy(update=wanted)
+
+
+def refuse_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of `calibrate` that are none.
+
+    Raises:
+        AutoMixError: One of them is wrong.
+    """
+    for name, known in _CHOICES.items():
+        if settings[name] not in known:
+            raise AutoMixError(f"{name} is {settings[name]!r}; give one of {known}.")
+    limit, concurrency = settings["max_spend"], settings["concurrency"]
+    if limit is not None and not 0 < limit < math.inf:
+        raise AutoMixError(f"max_spend must be above 0, not {limit!r}; None is no limit.")
+    if concurrency is not None and concurrency < 1:
+        raise AutoMixError(f"concurrency must be 1 or more, not {concurrency!r}.")
+    goal = settings["goal"] or {}
+    if goal and not settings["adaptive"]:
+        raise AutoMixError(f"goal={goal} is for adaptive=True, which is not given.")
+    if not goal:
+        return
+    from langchain_automix.policy.fit import Goal  # noqa: PLC0415  (numpy)
+
+    known = tuple(field.name for field in fields(Goal))
+    if unknown := sorted(goal.keys() - set(known)):
+        raise AutoMixError(f"goal: there is no {unknown[0]!r}; there are {', '.join(known)}.")
+
+
+def refuse_out(out: Path, journal: Path) -> None:
+    """Refuse a log that could not be written in the end, or would be written over something else.
+
+    Args:
+        out: Where the log goes.
+        journal: The journal of the calibration that writes there.
+
+    Raises:
+        AutoMixError: So it is.
+    """
+    if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise AutoMixError(
+            f"The log {out} needs pyarrow: pip install 'langchain-automix[parquet]' brings it."
+        )
+    if out.is_dir():
+        raise AutoMixError(f"The log {out} cannot be written: it is a folder.")
+    if out.exists() and not journal.exists():
+        raise AutoMixError(
+            f"{out} exists, and no calibration has begun it: move it away, or give another out."
+        )
+
+
+def changed_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that are not as before, each as then and now; none without any before."""
+    if not before:
+        return {}
+    changed = {
+        name: (before.get(name), now.get(name))
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    }
+    then, names = ([n for n in asks if n.startswith("model ")] for asks in (before, now))
+    if then != names and sorted(then) == sorted(names):
+        changed["order of the models"] = (then, names)
+    return changed
+
+
+def says_changed(changed: Mapping[str, Any], out: Path) -> str:
+    """Say what has changed since the run that began a log, and what may be done about it."""
+    what = ", ".join(f"the {name}" for name in changed)
+    return (
+        f"Since the run that began {out}, this has changed: {what}. The calls that it shapes would "
+        "be made, and paid for, again: allow that (on_change='rerun', --rerun-changed), or write "
+        "another log."
+    )

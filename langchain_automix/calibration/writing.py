@@ -1,0 +1,144 @@
+"""From a journal to a routing log: the rows in the order of the examples, labels corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_automix.calibration.examples import Example
+from langchain_automix.calibration.figures import Failure, ModelFigures, ModelTally
+from langchain_automix.policy.log import write_records
+
+Row = dict[str, Any]
+_SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a log came to."""
+
+    queries: int = 0
+    complete: int = 0
+    """Queries that a policy can be fitted to: every model answered, and was graded."""
+
+    labelled: int = 0
+    """Queries whose qualities are by references."""
+
+    corrected: int = 0
+    """Queries whose qualities are by agreement with the largest model's answer, corrected by what
+    the labelled ones show."""
+
+    failed: int = 0
+    """Queries in which a call failed for good; each has it in its `metadata.failed`."""
+
+    failures: tuple[Failure, ...] = ()
+    """The first of these."""
+
+    models: tuple[ModelFigures, ...] = ()
+    """What the models' answers come to, cheap to expensive."""
+
+
+@dataclass
+class _Count:
+    """Counts the rows as they are written."""
+
+    queries: int = 0
+    complete: int = 0
+    labelled: int = 0
+    corrected: int = 0
+    failed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    models: list[ModelTally] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        metadata, answers = row["metadata"], row["answers"]
+        by_agreement = metadata["labels"] == "corrected" and not metadata.get("labelled")
+        self.queries += 1
+        self.complete += _is_complete(row)
+        self.corrected += by_agreement
+        self.labelled += metadata["labels"] != "agreement" and not by_agreement
+        if (errors := metadata.get("failed")) is not None:
+            self.failed += 1
+            if len(self.failures) < _SHOWN_FAILURES:
+                self.failures.append(Failure(row["id"], errors))
+        self.models = self.models or [ModelTally(answer["model"]) for answer in answers]
+        for tally, answer in zip(self.models, answers, strict=True):
+            tally.add(answer)
+
+    def written(self) -> Written:
+        return Written(
+            queries=self.queries,
+            complete=self.complete,
+            labelled=self.labelled,
+            corrected=self.corrected,
+            failed=self.failed,
+            failures=tuple(self.failures),
+            models=tuple(tally.figures() for tally in self.models),
+        )
+
+
+def write_log(
+    path: Path,
+    examples: Iterable[Example],
+    row_of: Callable[[Example], Row | None],
+    *,
+    correct: bool,
+) -> Written:
+    """Write the log of all examples that have a row; a reader never sees half of it.
+
+    Args:
+        path: Where it goes.
+        examples: The examples, in the order of the log.
+        row_of: Returns an example's row, None if it has none.
+        correct: Whether to correct what agreement says by what the labelled examples show.
+    """
+
+    def rows() -> Iterator[Row]:
+        return filter(None, map(row_of, examples))
+
+    corrections = _corrections(rows()) if correct else None
+    count = _Count()
+
+    def counting() -> Iterator[Row]:
+        for row in rows():
+            if corrections is not None:
+                _correct(row, next(corrections))
+            count.add(row)
+            yield row
+
+    write_records(path, counting())
+    return count.written()
+
+
+def _is_complete(row: Row) -> bool:
+    answers = row["answers"]
+    return all(a["quality"] is not None and a["cost"] is not None for a in answers) and all(
+        "verification" in a for a in answers[:-1]
+    )
+
+
+def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
+    """Yield the corrected qualities of each row, in order."""
+    import numpy as np  # noqa: PLC0415  (seconds, for those who calibrate with labels)
+
+    from langchain_automix.calibration.agreement import corrected  # noqa: PLC0415
+
+    agreement, quality = [], []
+    for row in rows:
+        labelled = row["metadata"]["labels"] == "references"
+        agreement.append(row["metadata"]["agreement"])
+        unknown = [None] * len(row["answers"])
+        quality.append([a["quality"] for a in row["answers"]] if labelled else unknown)
+    found = corrected(np.array(agreement, dtype=float), np.array(quality, dtype=float))
+    return iter([[None if q != q else q for q in row] for row in found.tolist()])  # noqa: PLR0124
+
+
+def _correct(row: Row, qualities: list[float | None]) -> None:
+    if row["metadata"]["labels"] == "references":
+        row["metadata"]["labelled"] = True
+    else:
+        for answer, quality in zip(row["answers"], qualities, strict=True):
+            answer["quality"] = quality
+    row["metadata"]["labels"] = "corrected"
