@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
@@ -71,6 +71,8 @@ class Upstream:
                         self.wfile.flush()
                     if not outer.breaks_off:
                         self.wfile.write(b"data: [DONE]\n\n")
+                elif self.path == "/tokenize":
+                    self.wfile.write(json.dumps({"tokens": body["content"].split()}).encode())
                 else:
                     self.wfile.write(json.dumps(outer.whole(body)).encode())
 
@@ -88,8 +90,14 @@ class Upstream:
         if "tools" in body:
             function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
             message["tool_calls"] = [{"id": "c1", "type": "function", "function": function}]
+        whole = {"id": "x", "object": "chat.completion", "model": "m"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]}
+        if "n" not in body:
+            return {**whole, "choices": [choice]}
+        # As llama.cpp does it: the tokens of the first reply alone, its end among them.
+        usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+        cut = {"index": 1, "message": {**message, "content": "a b c"}, "finish_reason": "length"}
+        return {**whole, "choices": [choice, cut], "usage": usage}
 
 
 @pytest.fixture
@@ -233,3 +241,24 @@ class TestKeys:
         key = request_key("/v1/chat/completions", bare)
         assert key == request_key("/v1/chat/completions", {**bare, **silent})
         assert key == "37b105924007628dba38d552"
+
+
+class TestSeveralRepliesOfOneRequest:
+    def test_the_bill_is_for_all_of_them(
+        self, upstream: Upstream, recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """One word and its end, and three words that the limit cut: five tokens, not two."""
+        bill = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+        assert self._bill(recorder) == bill
+        recording = kept(recorder, tmp_path / "run.json.gz")
+        assert len(recording.calls) == 1, "what was asked to count is no call of the model"
+        with Replay(recording) as replay:
+            assert self._bill(replay) == bill
+
+    @staticmethod
+    def _bill(server: Recorder | Replay) -> Any:
+        asks_two = model(server).model_copy(update={"n": 2})
+        result = asks_two.generate([[HumanMessage("?")]])
+        assert [reply.text for reply in result.generations[0]] == ["plain", "a b c"]
+        assert result.llm_output is not None
+        return result.llm_output["token_usage"]

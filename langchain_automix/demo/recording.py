@@ -17,11 +17,12 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_automix.demo.llama_server import count_tokens
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import replacing
 
@@ -141,6 +142,9 @@ class _Loopback:
 class Recorder(_Loopback):
     """Passes requests on to the server of the model that they name, and keeps the answers.
 
+    Of a request with several replies, llama.cpp's usage counts the tokens of one; passed on and
+    kept is what all of them took, counted by its own tokenizer.
+
     Args:
         upstream: Base URL and key of each model's server, by model name.
     """
@@ -171,6 +175,12 @@ class Recorder(_Loopback):
         except OSError as error:
             return 502, _no_answer(error)
         response = _lasting(response)
+        if len(response.get("choices", ())) > 1:
+            # A server without a tokenizer to ask is no llama.cpp: its word counts.
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                response["usage"] = _usage_of_all(
+                    response, lambda text: count_tokens(base_url, key, body["model"], text)
+                )
         self._keep(request_key(path, body), start, {"response": response})
         return 200, response
 
@@ -243,6 +253,20 @@ class Replay(_Loopback):
 def _lasting(response: dict[str, Any]) -> dict[str, Any]:
     """Return a response without what only that one call had."""
     return {name: value for name, value in response.items() if name not in _OF_ONE_CALL}
+
+
+def _usage_of_all(response: Mapping[str, Any], count: Callable[[str], int]) -> dict[str, Any]:
+    """Return the usage of a response with the tokens of all its replies.
+
+    The token that ends a reply is counted as llama.cpp does it: where one ended by itself.
+    """
+    written = sum(
+        count(choice["message"]["content"] or "") + (choice["finish_reason"] == "stop")
+        for choice in response["choices"]
+    )
+    usage: dict[str, Any] = response["usage"]
+    total = usage["prompt_tokens"] + written
+    return {**usage, "completion_tokens": written, "total_tokens": total}
 
 
 def _no_answer(reason: object) -> dict[str, Any]:
