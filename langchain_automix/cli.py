@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from pydantic import ValidationError
 
@@ -18,12 +18,19 @@ except ImportError as error:
         "and 'langchain-automix[local]' the local models as well."
     ) from error
 
+from langchain_automix import cli_calibrate, cli_policy, cli_report
 from langchain_automix._version import __version__
-from langchain_automix.cli_policy import register
+from langchain_automix.cli_options import (
+    AsJson,
+    Large,
+    Port,
+    Samples,
+    Seed,
+    Small,
+    Weights,
+    wanted_models,
+)
 from langchain_automix.errors import AutoMixError, first_problem
-
-if TYPE_CHECKING:
-    from langchain_automix.demo.models import Wanted
 
 app = typer.Typer(
     name="automix",
@@ -33,40 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-register(app)
-
-Small = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="The small model: a local name, a .gguf file, or provider:model.",
-        show_default="qwen2.5-coder-0.5b, on this machine",
-    ),
-]
-Large = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="The large model, likewise.",
-        show_default="qwen2.5-coder-1.5b, on this machine",
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Folder that holds the .gguf files, instead of fetching."),
-]
-Port = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=65_535,
-        help="Port of the small model's server; the large one takes the next.",
-        show_default="free ones",
-    ),
-]
-Samples = Annotated[int, typer.Option(min=1, help="Verdicts drawn for one answer.")]
-Seed = Annotated[int, typer.Option(help="Seed of the models and of the order of questions.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+cli_calibrate.register(app)
+cli_policy.register(app)
+cli_report.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -127,7 +103,9 @@ def demo(
         _only_for_live_runs(context)
     command = DemoCommand(
         DemoOptions(
-            wanted=_wanted(small, large, weights, port, seed, samples, record=record is not None),
+            wanted=wanted_models(
+                small, large, weights, port, seed, samples, record=record is not None
+            ),
             data=data or SHIPPED,
             questions=questions,
             minutes=minutes,
@@ -170,7 +148,7 @@ def ask(
     from langchain_automix.demo.command import ask_once  # noqa: PLC0415
     from langchain_automix.explanation import explain  # noqa: PLC0415
 
-    wanted = _wanted(small, large, weights, port, seed, samples, answer_tokens=512)
+    wanted = wanted_models(small, large, weights, port, seed, samples, answer_tokens=512)
     found = ask_once(question, context, wanted, policy, Console(stderr=True))
     record = found["automix"]
     if as_json:
@@ -186,28 +164,6 @@ def ask(
         return
     Console().print(
         f"({record['model']}) {record['why']}", style="dim", markup=False, highlight=False
-    )
-
-
-def _wanted(
-    small: str | None,
-    large: str | None,
-    weights: Path | None,
-    port: int,
-    seed: int,
-    samples: int,
-    **more: Any,
-) -> Wanted:
-    from langchain_automix.demo.models import LARGE, SMALL, Wanted  # noqa: PLC0415
-
-    return Wanted(
-        small=small or SMALL,
-        large=large or LARGE,
-        weights=weights,
-        port=port,
-        seed=seed,
-        samples=samples,
-        **more,
     )
 
 

@@ -105,7 +105,7 @@ class TestBadInput:
 
     def test_one_model_only(self, run: Any) -> None:
         message = self.fails(run, "demo", "--small", "openai:a", "--large", "openai:a")
-        assert "two different models" in message
+        assert "needs different models" in message
 
     @pytest.mark.parametrize("value", ["0", "-3", "x"])
     def test_less_than_one_sample(self, run: Any, value: str) -> None:

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_automix.demo import view
-from langchain_automix.demo.models import CONTEXT_TOKENS, Pair, Wanted, open_pair, open_replay
+from langchain_automix.demo.models import (
+    Model,
+    Pair,
+    Wanted,
+    input_limit,
+    open_models,
+    open_pair,
+    open_replay,
+    token_counter,
+    verifier_for,
+)
 from langchain_automix.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.demo.recording import Recording
 from langchain_automix.demo.run import PROMPT, Demo, Row, fit_half, routing_log
@@ -23,7 +32,6 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.verifiers.fitting import shorten
-from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +39,6 @@ if TYPE_CHECKING:
 _PROBES = 2
 _FEWEST = 8
 _KEPT_BACK = 0.92
-# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
-_MARGIN = 64
 
 
 @dataclass(frozen=True)
@@ -199,14 +205,27 @@ class DemoCommand:
 def opened(wanted: Wanted, console: Console) -> Iterator[Pair]:
     """Open both models, with a progress bar while weights are fetched and verified."""
     with contextlib.ExitStack() as stack:
-        with view.downloads(console) as bars:
-            bar = bars.add_task("starting", total=None)
-
-            def progress(what: str, done: int, total: int) -> None:
-                bars.update(bar, description=what, completed=done, total=total)
-
+        with _fetching(console) as progress:
             pair = stack.enter_context(open_pair(wanted, progress))
         yield pair
+
+
+@contextlib.contextmanager
+def opened_models(wanted: Wanted, console: Console) -> Iterator[list[Model]]:
+    """Open two models or more, as `opened` does."""
+    with contextlib.ExitStack() as stack:
+        with _fetching(console) as progress:
+            models = stack.enter_context(open_models(wanted, progress))
+        yield models
+
+
+@contextlib.contextmanager
+def _fetching(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    with view.downloads(console) as bars:
+        bar = bars.add_task("starting", total=None)
+        yield lambda what, done, total: bars.update(
+            bar, description=what, completed=done, total=total
+        )
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -255,19 +274,17 @@ def ask_once(
     router = POMDPRouter() if policy is None else POMDPRouter.load(policy)
     text = None if context is None else _read(context)
     with opened(wanted, console) as pair:
-        counter = _counter(pair)
-        room = CONTEXT_TOKENS - wanted.answer_tokens - _MARGIN
+        models = (pair.small, pair.large)
         mix = AutoMixRunnable(
-            models=[pair.small.chat, pair.large.chat],
-            verifier=SelfVerifier(
-                samples=wanted.samples, max_input_tokens=room, token_counter=counter
-            ),
+            models=[model.chat for model in models],
+            verifier=verifier_for(models, wanted),
             router=router,
             prompt=None if text is None else PROMPT,
         )
         if text is None:
             given: Any = question
         else:
+            room, counter = input_limit(models, wanted), token_counter(models)
             context_that_fits = _shortened(text, question, room, counter, console)
             given = {"question": question, "context": context_that_fits}
         try:
@@ -277,28 +294,22 @@ def ask_once(
     return {"answer": str(message.text), "automix": message.response_metadata["automix"]}
 
 
-def _counter(pair: Pair) -> Callable[[list[BaseMessage]], int]:
-    """Return what counts the tokens of messages: exactly, where the small model's server can."""
-    count = pair.small.count_tokens
-    if count is None:
-        return count_tokens_approximately
-    # A few tokens more a message for the marks of the chat template.
-    return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
-
-
 def _shortened(
     text: str,
     question: str,
-    room: int,
+    room: int | None,
     counter: Callable[[list[BaseMessage]], int],
     console: Console,
 ) -> str:
+    if room is None:
+        return text
+
     def fits(part: str) -> bool:
         return counter(PROMPT.format_messages(question=question, context=part)) <= room
 
     short = shorten(text, relevant_to=question, fits=fits)
     if short != text:
-        console.print(f"The context was shortened to fit {CONTEXT_TOKENS} tokens.", style="dim")
+        console.print(f"The context was shortened to fit {room} tokens.", style="dim")
     return short
 
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import SecretStr
 
 from langchain_automix.demo.llama_server import LlamaServer, count_tokens
 from langchain_automix.demo.recording import Recorder, Recording, Replay
 from langchain_automix.demo.weights import KNOWN, Progress, fetch
 from langchain_automix.errors import AutoMixError
+from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
+RETRIES = 6
+"""How often a hosted model is asked again in a long run: enough to wait out a limit of requests a
+minute, as its own client does it."""
+
 ANSWER_TOKENS = 48
+# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
+_MARGIN = 64
 _LAST_PORT = 65_535
 _TEMPLATES = dict.fromkeys((SMALL, LARGE), Path(__file__).with_name("qwen_tools.jinja"))
 
@@ -68,6 +77,9 @@ class Wanted:
 
     small: str = SMALL
     large: str = LARGE
+    middle: tuple[str, ...] = ()
+    """Models between the two, cheap to expensive."""
+
     weights: Path | None = None
     port: int = 0
     seed: int = 7
@@ -76,6 +88,13 @@ class Wanted:
     """Longest answer of a local model."""
 
     record: bool = False
+    max_retries: int | None = None
+    """How often a hosted model is asked again after an error; None: as its class has it."""
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """All models, cheap to expensive."""
+        return (self.small, *self.middle, self.large)
 
 
 @contextlib.contextmanager
@@ -88,34 +107,81 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
     Raises:
         AutoMixError: A model cannot be had; says why and what to do.
     """
-    specs = (wanted.small, wanted.large)
-    if wanted.small == wanted.large:
-        raise AutoMixError(f"A mix needs two different models; both are {wanted.small!r}.")
-    if wanted.port >= _LAST_PORT:
-        raise AutoMixError(f"--port {wanted.port} leaves no port for the second server.")
-    # What fails at once comes before the download.
-    hosted = {spec: _hosted(spec, wanted.seed) for spec in specs if not _is_local(spec)}
     with contextlib.ExitStack() as stack:
-        servers = {
-            spec: stack.enter_context(_server(spec, wanted, progress))
-            for spec in specs
-            if spec not in hosted
-        }
-        recorder = _recorder(servers, stack) if wanted.record else None
-        small, large = (
-            hosted[spec]
-            if spec in hosted
-            else _local(
-                servers[spec].name,
-                recorder.base_url if recorder else servers[spec].base_url,
-                servers[spec].api_key,
-                wanted.seed,
-                check=servers[spec].check,
-                answer_tokens=wanted.answer_tokens,
-            )
-            for spec in specs
-        )
+        (small, large), recorder = _open(wanted, stack, progress)
         yield Pair(small, large, recorder=recorder)
+
+
+@contextlib.contextmanager
+def open_models(wanted: Wanted, progress: Progress | None = None) -> Iterator[list[Model]]:
+    """Open the models, two or more, cheap to expensive; as `open_pair` does.
+
+    Raises:
+        AutoMixError: A model cannot be had; says why and what to do.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _open(wanted, stack, progress)[0]
+
+
+def _open(
+    wanted: Wanted, stack: contextlib.ExitStack, progress: Progress | None
+) -> tuple[list[Model], Recorder | None]:
+    specs = wanted.specs
+    if twice := [spec for spec in specs if specs.count(spec) > 1]:
+        raise AutoMixError(f"A mix needs different models; {twice[0]!r} stands twice.")
+    if wanted.port + len(specs) - 1 > _LAST_PORT:
+        raise AutoMixError(f"--port {wanted.port} leaves no port for the other servers.")
+    # What fails at once comes before the download.
+    hosted = {spec: open_hosted(spec, wanted) for spec in specs if not is_local(spec)}
+    servers = {
+        spec: stack.enter_context(_server(spec, wanted, progress))
+        for spec in specs
+        if spec not in hosted
+    }
+    recorder = _recorder(servers, stack) if wanted.record else None
+    models = [
+        hosted[spec]
+        if spec in hosted
+        else _local(
+            servers[spec].name,
+            recorder.base_url if recorder else servers[spec].base_url,
+            servers[spec].api_key,
+            wanted.seed,
+            check=servers[spec].check,
+            answer_tokens=wanted.answer_tokens,
+        )
+        for spec in specs
+    ]
+    return models, recorder
+
+
+def input_limit(models: Sequence[Model], wanted: Wanted) -> int | None:
+    """Return how many tokens may go into every one of some models; None where all are hosted."""
+    if all(model.count_tokens is None for model in models):
+        return None
+    return CONTEXT_TOKENS - wanted.answer_tokens - _MARGIN
+
+
+def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]:
+    """Return what counts the tokens of messages: exactly, where a model's server can."""
+    count = next(filter(None, (model.count_tokens for model in models)), None)
+    if count is None:
+        return count_tokens_approximately
+    # A few tokens more a message for the marks of the chat template.
+    return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
+
+
+def verifier_for(models: Sequence[Model], wanted: Wanted) -> SelfVerifier:
+    """Return the check of opened models, the same for all that is done with them.
+
+    So a policy meets the very checks that it was fitted to.
+    """
+    checked = models[:-1]  # the last answer has no larger model to turn to
+    return SelfVerifier(
+        samples=wanted.samples,
+        max_input_tokens=input_limit(checked, wanted),
+        token_counter=token_counter(checked),
+    )
 
 
 @contextlib.contextmanager
@@ -167,7 +233,12 @@ def open_recorded(
             pair.recorder.recording(about).write(path)
 
 
-def _is_local(spec: str) -> bool:
+def is_local(spec: str) -> bool:
+    """Whether a model runs on this machine: it has a name in `KNOWN`, or is a `.gguf` file.
+
+    Raises:
+        AutoMixError: It is no model at all.
+    """
     if spec in KNOWN or spec.endswith(".gguf"):
         return True
     if ":" in spec:
@@ -179,7 +250,8 @@ def _is_local(spec: str) -> bool:
 
 
 def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer:
-    is_small = spec == wanted.small
+    place = wanted.specs.index(spec)
+    checks = place < len(wanted.specs) - 1
     path = Path(spec).expanduser()
     pinned = KNOWN.get(spec) or next((w for w in KNOWN.values() if w.filename == path.name), None)
     if pinned is not None:
@@ -188,9 +260,9 @@ def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer
     return LlamaServer(
         path,
         name=spec if spec in KNOWN else path.stem,
-        port=wanted.port and wanted.port + (not is_small),
+        port=wanted.port and wanted.port + place,
         # One slot more than a check fills, so that the answers' prompts stay in one.
-        slots=wanted.samples + 1 if is_small else 1,
+        slots=wanted.samples + 1 if checks else 1,
         context_tokens=CONTEXT_TOKENS,
         chat_template=_TEMPLATES.get(pinned.name) if pinned is not None else None,
     )
@@ -237,19 +309,27 @@ def _bypass_proxies() -> None:
             os.environ[name] = ",".join(filter(None, [*hosts, "127.0.0.1"]))
 
 
-def _hosted(spec: str, seed: int) -> Model:
+def open_hosted(spec: str, wanted: Wanted) -> Model:
+    """Open a `provider:model` of LangChain's `init_chat_model`.
+
+    Raises:
+        AutoMixError: It cannot be had; says why and what to do.
+    """
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise _missing("langchain", "cli") from error
     try:
         chat = init_chat_model(spec, temperature=0)
+        if wanted.max_retries is not None and "max_retries" in type(chat).model_fields:
+            # Opened anew, for a model hands this to its client when it is made.
+            chat = init_chat_model(spec, temperature=0, max_retries=wanted.max_retries)
     except (ImportError, ValueError) as error:
         raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
     except Exception as error:  # providers raise kinds of their own, such as for a missing key
         raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
     if "seed" in type(chat).model_fields:
-        chat = chat.model_copy(update={"seed": seed})
+        chat = chat.model_copy(update={"seed": wanted.seed})
     return Model(spec, chat)
 
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
-from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 from typing_extensions import override
 
 from langchain_automix.calibration.grading import exact_match
+from langchain_automix.calibration.setup import ANSWER_FROM_CONTEXT
 from langchain_automix.demo.models import CONTEXT_TOKENS, Model, Pair
 from langchain_automix.demo.questions import Question
 from langchain_automix.policy.log import RoutingLog
@@ -29,17 +29,7 @@ VERDICT_TOKENS = 80
 # What providers charge for a token written against one read; most stand between 4 and 8.
 OUTPUT_PRICE = 5
 
-PROMPT = ChatPromptTemplate.from_messages(
-    [
-        (
-            "system",
-            "Answer the question from the context with the shortest phrase that answers it, and "
-            "nothing else. If the context does not hold the answer, answer: unanswerable",
-        ),
-        # The context first: the questions on one passage then share the longest prompt prefix.
-        ("human", "Context: {context}\n\nQuestion: {question}"),
-    ]
-)
+PROMPT = ANSWER_FROM_CONTEXT
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,327 @@
+"""`automix calibrate`, from its options to what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.runnables import Runnable
+
+from langchain_automix.calibration import view
+from langchain_automix.calibration.amounts import plural
+from langchain_automix.calibration.course import Progress
+from langchain_automix.calibration.estimate import Estimate
+from langchain_automix.calibration.examples import Examples, examples_from
+from langchain_automix.calibration.grading import GRADERS
+from langchain_automix.calibration.run import Calibrated, run_calibration
+from langchain_automix.calibration.setup import Unit
+from langchain_automix.calibration.watching import Watch, event
+from langchain_automix.demo.command import opened_models
+from langchain_automix.demo.inputs import check_log, grader_named, journal_of, prices_in, prompt_in
+from langchain_automix.demo.models import Model, Wanted, is_local, open_hosted, verifier_for
+from langchain_automix.errors import AutoMixError
+from langchain_automix.runnable import AutoMixRunnable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Options of `automix calibrate`."""
+
+    wanted: Wanted
+    examples: str
+    out: Path
+    quality: str = "exact_match"
+    without_references: Literal["agreement", "grade"] = "agreement"
+    prompt: Path | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    max_spend: float | None = None
+    unit: Unit | None = None
+    prices: Path | None = None
+    concurrency: int | None = None
+    dry_run: bool = False
+    yes: bool = False
+    rerun_changed: bool = False
+    adaptive: bool = False
+    goal: Mapping[str, float] = field(default_factory=dict)
+    as_json: bool = False
+
+
+class _NotWanted(Exception):  # noqa: N818  (it is no error)
+    """The estimate was all that was wanted."""
+
+
+class CalibrateCommand:
+    """One run of `automix calibrate`.
+
+    Args:
+        options: What was asked for.
+        console: Where people read.
+    """
+
+    def __init__(self, options: CalibrateOptions, console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.watch = Watch(console, options.max_spend, as_json=options.as_json)
+        self.interrupted = False
+        self._models: Sequence[Model] = ()
+        self._failed = 0
+        self._approved = False
+
+    def run(self) -> int:
+        """Run the calibration, show it, and return the exit code.
+
+        Raises:
+            AutoMixError: Something that was given cannot be used, or no model works.
+        """
+        options = self.options
+        self._check_options()
+        examples = examples_from(options.examples, names=options.names, limit=options.limit)
+        prompt = self._prompt(examples)
+        self._check_grader(examples)
+        prices = None if options.prices is None else prices_in(options.prices)
+        unit = self._unit()
+        with contextlib.ExitStack() as stack, self._interruptible(stack):
+            try:
+                self._models = stack.enter_context(opened_models(options.wanted, self.console))
+                mix = AutoMixRunnable(
+                    models=[model.chat for model in self._models],
+                    verifier=verifier_for(self._models, options.wanted),
+                    prompt=prompt,
+                    prices=prices,
+                )
+                found = self._calibrated(examples, mix, unit)
+            except _NotWanted:
+                return 0 if options.dry_run else 1
+            except KeyboardInterrupt:
+                return self._nothing_more("Interrupted.")
+            except AutoMixError as error:
+                if not self.interrupted:
+                    raise
+                return self._nothing_more(str(error))
+        return self._finished(found)
+
+    def _check_options(self) -> None:
+        options = self.options
+        check_log(options.out, options.examples)
+        if options.max_spend is not None and not 0 < options.max_spend < float("inf"):
+            raise AutoMixError(f"--max-spend must be above 0, not {options.max_spend!r}.")
+        if options.goal and not options.adaptive:
+            name = next(iter(options.goal)).replace("_", "-")
+            raise AutoMixError(
+                f"--{name} is a goal for --adaptive, which is not given; `automix fit` takes it."
+            )
+        if len(options.goal) > 1:
+            both = " and ".join(f"--{name.replace('_', '-')}" for name in options.goal)
+            raise AutoMixError(f"Give one goal, not {both}.")
+
+    def _prompt(self, examples: Examples) -> Runnable[Any, Any] | None:
+        if self.options.prompt is None:
+            return None
+        prompt, notes = prompt_in(self.options.prompt, examples)
+        for note in notes:
+            view.say(self.console, note)
+        return prompt
+
+    def _check_grader(self, examples: Examples) -> None:
+        options = self.options
+        without = len(examples) - examples.referenced
+        if options.without_references == "grade" and without and options.quality in GRADERS:
+            raise AutoMixError(
+                f"--quality {options.quality} cannot grade without accepted answers, and "
+                f"{plural(without, 'example')} of {examples.source} have none: give "
+                "--quality judge:PROVIDER:MODEL, or leave out --without-references grade."
+            )
+
+    def _unit(self) -> Unit:
+        local = [spec for spec in self.options.wanted.specs if is_local(spec)]
+        if self.options.unit is not None:
+            return self.options.unit
+        if not local:
+            return "dollars"
+        view.say(
+            self.console,
+            f"Costs are counted in seconds, for {' and '.join(local)} on this machine "
+            f"{'has' if len(local) == 1 else 'have'} no price (--unit dollars takes --prices).",
+        )
+        return "seconds"
+
+    def _judge(self, spec: str) -> Runnable[Any, Any]:
+        specs = self.options.wanted.specs
+        if spec in specs:  # is open already, and may be a local one
+            return self._models[specs.index(spec)].chat
+        if is_local(spec):
+            raise AutoMixError(
+                f"The judge {spec!r} is not open: give a provider:model, or one of the models that "
+                "are calibrated."
+            )
+        return open_hosted(spec, self.options.wanted).chat
+
+    def _calibrated(self, examples: Examples, mix: AutoMixRunnable, unit: Unit) -> Calibrated:
+        options, journal = self.options, journal_of(self.options.out)
+        is_new = not journal.exists()
+        with self.watch:
+            try:
+                return run_calibration(
+                    examples,
+                    mix,
+                    quality=grader_named(options.quality, self._judge),
+                    out=options.out,
+                    unit=unit,
+                    unlabelled=options.without_references,
+                    concurrency=options.concurrency,
+                    max_spend=options.max_spend,
+                    adaptive=options.adaptive,
+                    goal=dict(options.goal) or None,
+                    on_change="rerun",  # `_approve` asks
+                    approve=self._approve,
+                    on_progress=self._heard,
+                    seed=options.wanted.seed,
+                )
+            except BaseException:
+                if is_new and not self._approved:
+                    journal.unlink(missing_ok=True)  # nothing was asked, so nothing is left behind
+                raise
+
+    def _approve(self, expected: Estimate) -> bool:
+        """Show what is going to be asked for, and have it allowed."""
+        options = self.options
+        if options.as_json:
+            event("estimate", **expected.to_dict())
+        else:
+            view.estimate(self.console, expected, without_references=options.without_references)
+        self._check_limit(expected)
+        if expected.changed and expected.calls:
+            self._allow_changes(expected)
+        if options.dry_run:
+            raise _NotWanted
+        if expected.calls and not options.yes:
+            self._ask("Go on?", "Nothing is asked without your yes, and this is no terminal", "yes")
+        self._approved = True
+        self.watch.begin(expected.examples, expected.finished)
+        return True
+
+    def _check_limit(self, expected: Estimate) -> None:
+        limit = self.options.max_spend
+        unknown = [s for s in expected.stages if s.calls and s.cost is None]
+        if limit is not None and unknown and expected.currency == "USD":
+            raise AutoMixError(
+                f"--max-spend {limit:g} cannot be kept, for what {unknown[0].stage} "
+                f"{unknown[0].model} costs is not known: give its price with --prices."
+            )
+
+    def _allow_changes(self, expected: Estimate) -> None:
+        said = view.changes(expected)
+        if not self.options.as_json:
+            view.say(
+                self.console,
+                f"{said} What that shapes is asked, and paid for, again; the figures above have "
+                "it in them.",
+            )
+        if not self.options.rerun_changed and not self.options.dry_run:
+            self._ask(
+                "Make them again?",
+                f"{said} The calls that it shapes would be made, and paid for, again",
+                "rerun-changed",
+            )
+
+    def _ask(self, question: str, otherwise: str, option: str) -> None:
+        """Ask a person; where there is none, name the option that answers."""
+        if not sys.stdin.isatty():
+            raise AutoMixError(f"{otherwise}: give --{option}, or --dry-run for the estimate only.")
+        try:
+            said = self.console.input(f"{question} \\[y/N] ")
+        except EOFError:
+            said = ""
+        if said.strip().lower() not in ("y", "yes"):
+            view.say(self.console, "Nothing was asked.")
+            raise _NotWanted
+
+    def _heard(self, progress: Progress) -> None:
+        """Show how far it is; end it where a server of ours is no more."""
+        self.watch(progress)
+        if progress.failed > self._failed:
+            self._failed = progress.failed
+            for model in self._models:
+                try:
+                    model.check()
+                except AutoMixError as error:
+                    raise AutoMixError(
+                        f"{error} What was finished before is kept: the same command goes on."
+                    ) from error
+
+    def _finished(self, found: Calibrated) -> int:
+        """Show what came of it; return the exit code.
+
+        Raises:
+            AutoMixError: Nothing worked, or nothing does any more.
+        """
+        options, written = self.options, found.written
+        fit = f"automix fit {quote(str(found.out))} --out policy.json"
+        if options.as_json:
+            event("done", **view.as_dict(found), next=fit if written.complete else None)
+        elif written.failed < written.queries:
+            view.summary(self.console, found, options.max_spend)
+            view.say(self.console, f"Log: {found.out} (every call: {journal_of(found.out).name})")
+            view.say(
+                self.console,
+                f"Next: [bold]{fit}[/]"
+                if written.complete
+                else "No policy can be fitted to it: of no example is every quality known.",
+            )
+        if found.progress.stopped == "nothing works" or written.failed == written.queries:
+            raise AutoMixError(
+                f"Nothing works: {found.last_error or 'each example failed'} "
+                f"({written.failed} of {found.progress.examples} examples failed). The same "
+                "command tries them again, and repeats no finished call."
+            )
+        return _INTERRUPTED if found.progress.stopped == "interrupted" else 0
+
+    def _nothing_more(self, text: str) -> int:
+        """Say how an interrupted run without a log ended."""
+        kept = " The same command goes on from here." if self._approved else " Nothing was asked."
+        self.watch.stop()
+        print(f"automix: {text}{kept}", file=sys.stderr)  # noqa: T201
+        return _INTERRUPTED
+
+    @contextlib.contextmanager
+    def _interruptible(self, opened: contextlib.ExitStack) -> Iterator[None]:
+        """Have the first Ctrl-C end it cleanly, with a word at once, and the second one at once."""
+
+        def at_once(*_: object) -> None:
+            self.watch.stop()
+            opened.close()
+            self.watch.say("Given up. What was finished is kept; the same command goes on.")
+            # Not by an exception: threads with a call under way would be waited for. Each finished
+            # call is in the journal.
+            os._exit(_INTERRUPTED)
+
+        def cleanly(*_: object) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, at_once)
+            if self._approved:
+                self.watch.say(
+                    "Stopping: calls under way end first, and are kept. Ctrl-C again gives them up."
+                )
+            raise KeyboardInterrupt
+
+        if signal.getsignal(signal.SIGINT) != signal.default_int_handler:
+            yield  # somebody else's business, or to be ignored
+            return
+        signal.signal(signal.SIGINT, cleanly)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
