@@ -37,7 +37,9 @@ def fit(
     abstain_value: Annotated[
         float | None, typer.Option(help="Utility of giving no answer; without it, never.")
     ] = None,
-    verifier: Annotated[str | None, typer.Option(help="Fingerprint of the verifier.")] = None,
+    verifier: Annotated[
+        str | None, typer.Option(help="Fingerprint of the verifier.", show_default="the log's own")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same policy.")] = 0,
     as_json: AsJson = False,
 ) -> None:

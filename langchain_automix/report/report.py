@@ -1,0 +1,132 @@
+"""`Report`: what a policy does on a routing log, to look at, to print and to pass on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.report.contents import Contents, LoggedDecision
+
+_NOTEBOOK_DECISIONS = 200
+"""Decisions that a notebook's cell carries: it keeps them in its file, at every save."""
+
+_NOTEBOOK_HEIGHT = 900
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a policy saves on a routing log, how sure that is, and every decision behind it.
+
+    `write` makes one page of HTML that needs nothing else: no network, no server. In a notebook
+    the report shows itself. The page holds the texts of the log, so whoever gets it can read
+    them.
+
+    Example:
+        >>> Report.of(router, log).write("report.html")  # doctest: +SKIP
+    """
+
+    contents: Contents = field(repr=False)
+    """All figures and texts of the report."""
+
+    @classmethod
+    def of(
+        cls, router: Any, log: Any, *, cost_weight: float | None = None, seed: int = 0
+    ) -> Report:
+        """Measure a policy on a log.
+
+        Args:
+            router: A fitted `POMDPRouter`, its `policy`, or the path of a policy file.
+            log: A `RoutingLog`, or the path of one.
+            cost_weight: Quality that one unit of cost is worth, at least 0. None: the policy's.
+            seed: For halves and resampling; the same seed gives the same report.
+
+        Raises:
+            AutoMixError: The router has no fitted policy, the policy is for other models than
+                the log, or a file cannot be read.
+        """
+        from langchain_automix.policy.log import RoutingLog  # noqa: PLC0415  (only needed here)
+        from langchain_automix.report.measuring import contents_of  # noqa: PLC0415  (loads numpy)
+
+        policy = _policy_of(router)
+        logged = RoutingLog.read(log) if isinstance(log, str | Path) else log
+        return cls(contents_of(policy, logged, cost_weight=cost_weight, seed=seed))
+
+    def to_html(self) -> str:
+        """Return the report as one page of HTML, which asks no server for anything."""
+        from langchain_automix.report.html import page_of  # noqa: PLC0415  (reads its assets)
+
+        return page_of(self.contents)
+
+    def to_markdown(self) -> str:
+        """Return the report's figures as Markdown, such as for a pull request."""
+        from langchain_automix.report.markdown import markdown_of  # noqa: PLC0415  (only here)
+
+        return markdown_of(self.contents)
+
+    def write(self, path: str | Path) -> None:
+        """Write the report to a file; a reader never sees half of it.
+
+        Args:
+            path: Markdown where it ends in `.md`, else HTML.
+
+        Raises:
+            AutoMixError: The file cannot be written.
+        """
+        from langchain_automix.policy.log import replacing  # noqa: PLC0415  (not for the page)
+
+        path = Path(path)
+        body = self.to_markdown() if path.suffix == ".md" else self.to_html()
+        with replacing(path) as unfinished:
+            unfinished.write_text(body, encoding="utf-8", errors="replace", newline="\n")
+
+    def figures(self) -> dict[str, Any]:
+        """Return all figures, ready for JSON: `contents` without the decisions."""
+        plain = replace(self.contents, decisions=()).to_dict()
+        del plain["decisions"]
+        return plain
+
+    def __str__(self) -> str:
+        lines = [self.contents.verdict]
+        lines += [f"{n.label}: {n.value}. {n.detail}" for n in self.contents.numbers]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Report({self.contents.queries} queries: {self.contents.verdict})"
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame of its own, with some of the decisions."""
+        some = _some(self.contents.decisions, _NOTEBOOK_DECISIONS)
+        page = Report(replace(self.contents, decisions=some)).to_html()
+        # Its scripts run, but cannot reach the notebook: no allow-same-origin.
+        return (
+            f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="AutoMix policy report"'
+            f' width="100%" height="{_NOTEBOOK_HEIGHT}" style="border: 0"></iframe>'
+        )
+
+
+def _policy_of(router: Any) -> Any:
+    """Return the fitted policy of a router, of a file, or the policy itself."""
+    from langchain_automix.policy.plan import Policy  # noqa: PLC0415  (loads what a fit needs)
+    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+
+    if isinstance(router, Policy):
+        return router
+    if isinstance(router, str | Path):
+        return Policy.load(router)
+    if isinstance(router, POMDPRouter) and router.is_calibrated:
+        return router.policy
+    raise AutoMixError(
+        f"A report needs a fitted policy, and {type(router).__name__} has none: fit a POMDPRouter "
+        "to a routing log, or give the path of a policy file."
+    )
+
+
+def _some(decisions: Sequence[LoggedDecision], most: int) -> tuple[LoggedDecision, ...]:
+    """Return so many decisions in the order of the log; those that went wrong come first."""
+    wrong = [i for i, each in enumerate(decisions) if {*each.kinds} - {"saved"}]
+    right = [i for i, each in enumerate(decisions) if not {*each.kinds} - {"saved"}]
+    return tuple(decisions[i] for i in sorted((wrong + right)[:most]))
