@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         evaluate_on_langsmith,
     )
     from langchain_automix.calibration.langsmith import log_from_langsmith
+    from langchain_automix.calibration.run import acalibrate, calibrate
     from langchain_automix.chat_model import ChatAutoMix
     from langchain_automix.errors import AutoMixError
     from langchain_automix.evaluation import Evaluation, evaluate
     from langchain_automix.explanation import explain
     from langchain_automix.middleware import AutoMixMiddleware
     from langchain_automix.policy.log import RoutingLog
+    from langchain_automix.report.report import Report
     from langchain_automix.routers.pomdp import (
         POMDPRouter,
         UncalibratedWarning,
@@ -40,6 +42,7 @@ _HOME = {
     "Decision": "types",
     "Evaluation": "evaluation",
     "POMDPRouter": "routers.pomdp",
+    "Report": "report.report",
     "RoutingLog": "policy.log",
     "RoutingState": "types",
     "SelfVerifier": "verifiers.self_verifier",
@@ -48,7 +51,9 @@ _HOME = {
     "Verification": "types",
     "VerifierChangedWarning": "routers.pomdp",
     "Visit": "types",
+    "acalibrate": "calibration.run",
     "aevaluate_on_langsmith": "calibration.experiment",
+    "calibrate": "calibration.run",
     "evaluate": "evaluation",
     "evaluate_on_langsmith": "calibration.experiment",
     "explain": "explanation",
@@ -64,6 +69,7 @@ __all__ = [
     "Decision",
     "Evaluation",
     "POMDPRouter",
+    "Report",
     "RoutingLog",
     "RoutingState",
     "SelfVerifier",
@@ -73,7 +79,9 @@ __all__ = [
     "VerifierChangedWarning",
     "Visit",
     "__version__",
+    "acalibrate",
     "aevaluate_on_langsmith",
+    "calibrate",
     "evaluate",
     "evaluate_on_langsmith",
     "explain",
