@@ -10,11 +10,33 @@ from typing import Any
 
 import numpy as np
 
+from langchain_automix.policy.stopping import TOLERANCE
 from langchain_automix.policy.words import table_lines
-from tests.benchmarks import quality, released, speed, surface, tracing
+from tests.benchmarks import (
+    calibrating,
+    labels,
+    quality,
+    released,
+    report,
+    speed,
+    stopping,
+    surface,
+    tracing,
+)
 
 SIZES = (50, 150, None)
-PARTS = ("pairs", "chain", "speed", "surface", "tracing")
+PARTS = (
+    "pairs",
+    "chain",
+    "labels",
+    "stopping",
+    "speed",
+    "surface",
+    "tracing",
+    "calibrate",
+    "report",
+)
+WITHOUT_LOGS = PARTS[-4:]
 
 
 def main() -> int:
@@ -23,14 +45,23 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="draws of a training size")
     parser.add_argument("--only", choices=PARTS, help="one part of it")
     parser.add_argument("--calls", type=int, default=10_000, help="for memory: calls of the mix")
+    parser.add_argument("--examples", type=int, default=5_000, help="for memory: to calibrate on")
     wanted = parser.parse_args()
     if wanted.only in (None, "surface"):
         for heads, rows in surface.tables(memory_calls=wanted.calls):
             show(heads, rows)
     if wanted.only in (None, "tracing"):
         show(*tracing.table())
-    if wanted.only in ("surface", "tracing"):
-        return 0
+    if wanted.only in (None, "report"):
+        show(*report.table())
+    if wanted.only in (None, "calibrate"):
+        show(*calibrating.throughput())
+        show(*calibrating.memory(wanted.examples))
+    return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
+
+
+def of_policies(wanted: argparse.Namespace) -> int:
+    """Print what needs a policy or the logs; 2 if they are not at hand."""
     modules = released.load()
     if modules is None:
         print("automix-llm is not at hand (AUTOMIX_LLM=DIR); its rows are left out.\n")
@@ -40,11 +71,20 @@ def main() -> int:
     if not logs and wanted.only != "speed":
         print(f"There are no logs in {quality.data_folder()}: set DATA to their folder.")
         return 2
+    of_logs(logs, modules, wanted)
+    return 0
+
+
+def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
+    """Print what is measured on the logs."""
     if wanted.only in (None, "pairs"):
         pairs(logs, modules, wanted.seeds)
     if wanted.only in (None, "chain"):
         chains(logs)
-    return 0
+    if wanted.only in (None, "labels"):
+        without_labels(wanted.seeds)
+    if wanted.only in (None, "stopping"):
+        stops(wanted.seeds)
 
 
 def pairs(logs: list[Any], modules: Any, seeds: int) -> None:
@@ -101,6 +141,28 @@ def chains(logs: list[Any]) -> None:
         middle = [f"{np.mean([float(row[k]) for row in rows]):+.4f}" for k in (1, 2)]
         print(f"{name}, all {len(train.models)} models")
         show(("cost weight / slope", "all models", "best pair"), [*rows, ("mean", *middle)])
+
+
+def without_labels(seeds: int) -> None:
+    """Print what fitting without references loses, per log and over all."""
+    print("True utility on held-out queries minus that of the policy fitted with all labels, with")
+    print("95 % interval over queries; mean over draws of the labels and two cost weights.\n")
+    found = []
+    for name, halves in (*labels.with_texts(seeds), *labels.without_texts(seeds)):
+        heads, rows, tally = labels.table(halves)
+        found.append(tally)
+        print(name)
+        show(heads, rows)
+    print("all of these, mean; of what two wrong answers may do, the mean too")
+    show(("fitted to", "difference to all labels"), labels.means(found))
+
+
+def stops(seeds: int) -> None:
+    """Print how many examples the sequential test saves, and what that costs."""
+    print(f"Stopping at a tolerance of {TOLERANCE:g} of utility, with an error rate of 5 %;")
+    print(f"streams of {stopping.EXAMPLES} examples, where no number is given.\n")
+    show(("world", *stopping.HEADS), list(stopping.world_rows(seeds)))
+    show(("log", *stopping.HEADS), list(stopping.log_rows(seeds)))
 
 
 def show(heads: tuple[str, ...], rows: list[Any]) -> None:
