@@ -23,7 +23,7 @@ demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" 
 	$(BIN)/automix demo $(ARGS)
 
 test: lint ## tests, lint and types
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/ready-dev ## ruff and mypy
 	$(BIN)/ruff check
