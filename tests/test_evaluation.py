@@ -154,6 +154,21 @@ def test_calibration() -> None:
     assert calibration(np.array([np.nan]), np.array([1.0])) is None
 
 
+def test_answers_of_equal_confidence_are_in_one_group() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.integers(0, 5, 300) / 4
+    quality = (rng.random(300) < confidence) * 1.0
+    order = rng.permutation(300)
+    found = calibration(confidence, quality)
+    assert found is not None
+    assert [stated for stated, _, _ in found.reliability] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    for stated, actual, number in found.reliability:
+        inside = quality[confidence == stated]
+        assert actual == pytest.approx(inside.mean())
+        assert number == len(inside)
+    assert calibration(confidence[order], quality[order]) == found
+
+
 def test_auroc_against_its_definition() -> None:
     draw = random.Random(2)
     scores = [draw.choice([0.1, 0.2, 0.3]) for _ in range(60)]

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from langchain_automix.policy.columns import Columns, Floats, Ints
+from langchain_automix.policy.columns import Columns
+from langchain_automix.policy.metrics import groups_of
 from langchain_automix.policy.plan import Plan, Policy, Table
 from langchain_automix.policy.rules import confidences
 
@@ -44,20 +45,12 @@ def benefit_groups(columns: Columns, small: int, large: int) -> tuple[Group, ...
     benefit = columns.quality[:, large] - columns.quality[:, small]
     known = np.flatnonzero(~np.isnan(confidence))
     found = []
-    for group in _groups(confidence[known]):
+    for group in groups_of(confidence[known], _MOST_GROUPS):
         inside = benefit[known[group]]
         error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
         middle = float(confidence[known[group]].mean())
         found.append(Group(middle, float(inside.mean()), error, len(inside)))
     return tuple(found)
-
-
-def _groups(confidence: Floats) -> list[Ints]:
-    values, which = np.unique(confidence, return_inverse=True)
-    if len(values) <= _MOST_GROUPS:
-        return [np.flatnonzero(which == place) for place in range(len(values))]
-    order = np.argsort(confidence, kind="stable")
-    return list(np.array_split(order, _MOST_GROUPS))
 
 
 def checking_plan(policy: Policy) -> tuple[Plan, Table] | None:

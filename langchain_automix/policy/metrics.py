@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.policy.columns import Floats, Mask
+from langchain_automix.policy.columns import Floats, Ints, Mask
 
 Interval = tuple[float, float]
 
@@ -148,15 +148,26 @@ def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
     confidence, quality = confidence[known], quality[known]
     if not len(confidence):
         return None
-    order = np.argsort(confidence, kind="stable")
-    groups = [g for g in np.array_split(order, min(10, len(order))) if len(g)]
     reliability = tuple(
-        (float(confidence[g].mean()), float(quality[g].mean()), len(g)) for g in groups
+        (float(confidence[g].mean()), float(quality[g].mean()), len(g))
+        for g in groups_of(confidence, 10)
     )
-    ece = sum(abs(c - q) * n for c, q, n in reliability) / len(order)
+    ece = sum(abs(c - q) * n for c, q, n in reliability) / len(confidence)
     brier = float(((confidence - quality) ** 2).mean())
     area, interval = _auroc(confidence, quality >= 0.5)  # noqa: PLR2004
     return Calibration(reliability, float(ece), brier, area, interval)
+
+
+def groups_of(values: Floats, most: int) -> list[Ints]:
+    """Return places of about equal values, by rising value: no more than `most` groups.
+
+    One group a value where there are few values, so that equals are not told apart; else groups of
+    equal size.
+    """
+    distinct, which = np.unique(values, return_inverse=True)
+    if len(distinct) <= most:
+        return [np.flatnonzero(which == place) for place in range(len(distinct))]
+    return list(np.array_split(np.argsort(values, kind="stable"), most))
 
 
 def _auroc(confidence: Floats, good: Mask) -> tuple[float | None, Interval | None]:
