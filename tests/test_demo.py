@@ -247,7 +247,9 @@ class TestRecording:
         ):
             list(Demo(pair).run(questions(4)))
 
-    @pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}"), gzip.compress(b"[1")])
+    @pytest.mark.parametrize(
+        "content", [b"", b"{}", gzip.compress(b"{}", mtime=0), gzip.compress(b"[1", mtime=0)]
+    )
     def test_not_a_recording(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "run.json.gz").write_bytes(content)
         with pytest.raises(AutoMixError, match=r"run.json.gz is not a recording"):

@@ -266,7 +266,11 @@ class TestFiles:
             ("e.jsonl", b'"\xff"', "cannot be read"),
             ("e.jsonl", b"\n\n", "holds no example"),
             ("e.jsonl.gz", b"no gzip", "cannot be read"),
-            ("e.jsonl.gz", gzip.compress(b'{"question": "a"}\n' * 99)[:-12], "cannot be read"),
+            (
+                "e.jsonl.gz",
+                gzip.compress(b'{"question": "a"}\n' * 99, mtime=0)[:-12],
+                "cannot be read",
+            ),
             ("e.csv", b"question,question\na,b", "the column 'question' stands twice"),
             ("e.csv", b"question\na\nb,c", "line 3 has 2 cells, but the first line names 1"),
             ("e.csv", b'question\n"a', "line 2 is not CSV"),
