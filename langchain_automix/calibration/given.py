@@ -13,6 +13,7 @@ from langchain_automix.calibration.setup import Unit
 from langchain_automix.errors import AutoMixError
 from langchain_automix.runnable import AutoMixRunnable
 
+_LOGS = (".jsonl", ".jsonl.gz", ".parquet")
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "on_change": ("raise", "rerun"),
     "unlabelled": ("agreement", "grade"),
@@ -61,25 +62,30 @@ def refuse_settings(settings: Mapping[str, Any]) -> None:
         raise AutoMixError(f"goal: there is no {unknown[0]!r}; there are {', '.join(known)}.")
 
 
-def refuse_out(out: Path, journal: Path) -> None:
-    """Refuse a log that could not be written in the end, or would be written over something else.
+def journal_of(out: Path) -> Path:
+    """Return the journal beside a log."""
+    return out.with_name(out.name + ".journal")
 
-    Args:
-        out: Where the log goes.
-        journal: The journal of the calibration that writes there.
+
+def refuse_out(out: Path) -> None:
+    """Refuse a log that could not be written in the end, or would be written over something else.
 
     Raises:
         AutoMixError: So it is.
     """
+    if out.is_dir():
+        raise AutoMixError(f"The log {out} cannot be written: it is a folder.")
+    if not out.name.endswith(_LOGS):
+        raise AutoMixError(f"The log {out} has another format: give {', '.join(_LOGS)}.")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise AutoMixError(
             f"The log {out} needs pyarrow: pip install 'langchain-automix[parquet]' brings it."
         )
-    if out.is_dir():
-        raise AutoMixError(f"The log {out} cannot be written: it is a folder.")
-    if out.exists() and not journal.exists():
+    if not out.absolute().parent.is_dir():
+        raise AutoMixError(f"The log {out} cannot be written: there is no such folder.")
+    if out.exists() and not journal_of(out).exists():
         raise AutoMixError(
-            f"{out} exists, and no calibration has begun it: move it away, or give another out."
+            f"{out} exists, and no calibration has begun it: move it away, or give another --out."
         )
 
 

@@ -22,6 +22,7 @@ from langchain_automix.calibration.examining import Examination
 from langchain_automix.calibration.examples import Example, Examples, examples_from
 from langchain_automix.calibration.given import (
     changed_since,
+    journal_of,
     mix_of,
     refuse_out,
     refuse_settings,
@@ -331,9 +332,8 @@ def _session(
 ) -> Iterator[_Session]:
     """Set everything up, have it approved, and keep the journal open meanwhile."""
     out = Path(out)
-    journal_path = out.with_name(out.name + ".journal")
     refuse_settings({"unit": unit, "unlabelled": unlabelled, "on_change": on_change, **options})
-    refuse_out(out, journal_path)
+    refuse_out(out)
     mix = mix_of(models, **{name: options[name] for name in ("prompt", "verifier", "prices")})
     found = examples_from(examples, names=names)
     setup = Setup(
@@ -344,7 +344,7 @@ def _session(
         compares=unlabelled == "agreement" and 0 < found.referenced < len(found),
     )
     tallies = Tallies(setup)
-    with Journal(journal_path, tallies.hear) as journal:
+    with Journal(journal_of(out), tallies.hear) as journal:
         changed = changed_since(journal.settings, setup.asks)
         if changed and on_change == "raise":
             raise AutoMixError(says_changed(changed, out))

@@ -19,12 +19,13 @@ from langchain_automix.calibration.amounts import plural
 from langchain_automix.calibration.course import Progress
 from langchain_automix.calibration.estimate import Estimate
 from langchain_automix.calibration.examples import Examples, examples_from
+from langchain_automix.calibration.given import journal_of, refuse_out
 from langchain_automix.calibration.grading import GRADERS
 from langchain_automix.calibration.run import Calibrated, run_calibration
 from langchain_automix.calibration.setup import Unit
 from langchain_automix.calibration.watching import Watch, event
 from langchain_automix.demo.command import opened_models
-from langchain_automix.demo.inputs import check_log, grader_named, journal_of, prices_in, prompt_in
+from langchain_automix.demo.inputs import grader_named, prices_in, prompt_in
 from langchain_automix.demo.models import Model, Wanted, is_local, open_hosted, verifier_for
 from langchain_automix.errors import AutoMixError
 from langchain_automix.runnable import AutoMixRunnable
@@ -115,7 +116,11 @@ class CalibrateCommand:
 
     def _check_options(self) -> None:
         options = self.options
-        check_log(options.out, options.examples)
+        if options.out.exists() and options.out.absolute() == Path(options.examples).absolute():
+            raise AutoMixError(
+                f"--out {options.out} would be written over the examples: give another."
+            )
+        refuse_out(options.out)  # before a model is opened
         if options.max_spend is not None and not 0 < options.max_spend < float("inf"):
             raise AutoMixError(f"--max-spend must be above 0, not {options.max_spend!r}.")
         if options.goal and not options.adaptive:

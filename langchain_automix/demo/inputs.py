@@ -22,7 +22,6 @@ from langchain_automix.costs import checked_prices
 from langchain_automix.errors import AutoMixError
 
 _FIELDS = ("question", "context", "history")
-_LOGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def prompt_in(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], list[str]]:
@@ -142,33 +141,6 @@ def _function(path: Path, name: str) -> Any:
     if not callable(found):
         raise AutoMixError(f"There is no function {name!r} in {path}.")
     return found
-
-
-def check_log(path: Path, examples: str) -> None:
-    """Refuse a log that could not be written, or would be written over something else.
-
-    Raises:
-        AutoMixError: So it is.
-    """
-    if not path.name.endswith(_LOGS):
-        raise AutoMixError(f"--out {path} has another format: give {', '.join(_LOGS)}.")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise AutoMixError(
-            f"--out {path} needs pyarrow: pip install 'langchain-automix[parquet]' brings it."
-        )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise AutoMixError(f"{path} cannot be written: it is, or lies in, no such folder.")
-    if path.exists() and path.absolute() == Path(examples).absolute():
-        raise AutoMixError(f"--out {path} would be written over the examples: give another.")
-    if path.exists() and not journal_of(path).exists():
-        raise AutoMixError(
-            f"{path} exists, and no calibration has begun it: move it away, or give another --out."
-        )
-
-
-def journal_of(log: Path) -> Path:
-    """Return the journal beside a log."""
-    return log.with_name(log.name + ".journal")
 
 
 def _text(path: Path, what: str) -> str:
