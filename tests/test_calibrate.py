@@ -620,3 +620,20 @@ def test_a_limit_needs_the_price_of_a_judge_too(server: OpenAIServer, tmp_path: 
             concurrency=1,
         )
     assert len([b for b in server.requests if b["model"] == "other"]) == 1
+
+
+def test_a_last_line_that_was_cut_short_is_told(server: OpenAIServer, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"prices": PRICES, "out": tmp_path / "log.jsonl"}
+    calibrate(questions(2), models(server), **given)
+    journal = tmp_path / "log.jsonl.journal"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    seen: list[Estimate] = []
+
+    def approve(found: Estimate) -> bool:
+        seen.append(found)
+        return True
+
+    calibrate(questions(2), models(server), approve=approve, **given)
+    calibrate(questions(2), models(server), approve=approve, **given)
+    assert "log.jsonl.journal was cut short" in seen[0].notes[0]
+    assert seen[1].notes == ()

@@ -185,9 +185,18 @@ def estimate(
         ),
         currency=CURRENCIES[setup.unit],
         spent=tallies.spent,
-        notes=tuple(_untold(setup)),
+        notes=(*_cut_short(journal), *_untold(setup)),
         **about,
     )
+
+
+def _cut_short(journal: Journal) -> Iterable[str]:
+    """Say of a journal that was not written to its end what that costs."""
+    if journal.torn:
+        yield (
+            f"The last line of {journal.path} was cut short, by a power failure perhaps: if it "
+            "held a call, that is made again."
+        )
 
 
 def _untold(setup: Setup) -> Iterator[str]:

@@ -47,7 +47,6 @@ class Journal:
     def __init__(self, path: Path, heard: Callable[[Entry], None] = lambda _: None) -> None:
         self.path = path
         self._heard = heard
-        self.is_new = not path.exists()
         self.torn = 0
         """Bytes of a last line that was cut short; the call that it held is made again."""
 
@@ -79,6 +78,7 @@ class Journal:
         try:
             _lock_alone(self._file, path)
             self._end = self._read()
+            self.is_new = self._end == 0
             if self.is_new:
                 self._append(_FIRST)
             self._reserve()
@@ -226,7 +226,6 @@ class Journal:
         if (size := self._reader.tell()) > place:
             self.torn = size - place
             self._file.truncate(place)
-        self.is_new = place == 0
         return place
 
     def _note(self, entry: Entry, place: int) -> None:
