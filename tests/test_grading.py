@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError
+from langchain_automix._texts import normalise
 from langchain_automix.calibration.grading import (
     GRADERS,
     accepted_answers,
@@ -20,7 +21,6 @@ from langchain_automix.calibration.grading import (
     exact_match,
     json_equal,
     multiple_choice,
-    normalise,
     numeric,
     token_f1,
 )

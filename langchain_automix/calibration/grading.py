@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from langchain_automix._texts import json_value, normalise, same_json
 from langchain_automix.calibration.fields import Naming, references_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
@@ -50,19 +48,6 @@ class Grade(BaseModel):
 
     calls: tuple[ModelCall, ...] = ()
     """Requests that the grade cost."""
-
-
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalise(text: str) -> str:
-    """Return a text in lower case without punctuation, articles and extra spaces (SQuAD).
-
-    What would leave nothing is not done: the answer `A` is no article, `+` no punctuation.
-    """
-    text = " ".join(text.casefold().split())
-    bare = " ".join(text.translate(_PUNCTUATION).split())
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare or text
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
@@ -122,9 +107,9 @@ def json_equal(answer: str, references: Sequence[str]) -> float | None:
     read, too. An answer that is no JSON gets 0.0; without an accepted one that is, it is
     unknown.
     """
-    wanted = [found for found in map(_json_value, references) if found is not None]
-    said = _json_value(answer)
-    return _best(float(said is not None and _same(said, value)) for value in wanted)
+    wanted = [found for found in map(json_value, references) if found is not None]
+    said = json_value(answer)
+    return _best(float(said is not None and same_json(said, value)) for value in wanted)
 
 
 GRADERS: Mapping[str, Grader] = {
@@ -268,40 +253,3 @@ def chosen_letter(text: str) -> str | None:
         if found:
             return found.pop() if len(found) == 1 else None
     return None
-
-
-_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
-
-
-def _json_value(text: str) -> tuple[Any] | None:
-    """Return the JSON value that a text holds, in a tuple of one; None if it holds none."""
-    fenced = _FENCED.findall(text)
-    for candidate in (text, *fenced[-1:]):
-        try:
-            # Numbers in a tuple, which JSON has not: True would equal 1.
-            return (
-                json.loads(
-                    candidate,
-                    parse_int=_number,
-                    parse_float=_number,
-                    parse_constant=_refuse,
-                ),
-            )
-        except (ValueError, RecursionError, InvalidOperation):
-            continue
-    return None
-
-
-def _number(text: str) -> tuple[Decimal]:
-    return (Decimal(text),)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-def _same(one: tuple[Any], other: tuple[Any]) -> bool:
-    try:
-        return one == other
-    except RecursionError:
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self, cast
@@ -17,7 +16,8 @@ from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow
 from langchain_automix._flowing import FlowRunnable
-from langchain_automix._models import identity
+from langchain_automix._models import embeddings_name, identity
+from langchain_automix._texts import best_cosine, quoted
 from langchain_automix.calibration.grading import Grade, GraderInput
 from langchain_automix.types import ModelCall
 from langchain_automix.verifiers.sampling import Bill, ChatRunnable, for_sampling, named
@@ -152,15 +152,15 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
         question, answer, context = input["question"], input["answer"], input.get("context")
         if input["references"]:
             system = _COMPARE.format(quoted=_QUOTED, rubric=self.rubric)
-            both = [_quoted(answer), _accepted(input["references"])]
+            both = [quoted(answer), _accepted(input["references"])]
             return [
-                _chat(system, {"Question": _quoted(question), "Answer 1": one, "Answer 2": other})
+                _chat(system, {"Question": quoted(question), "Answer 1": one, "Answer 2": other})
                 for one, other in (both, both[::-1])
             ]
         by_context = ", by the context that it must follow from" if context else ""
         system = _RATE.format(by_context=by_context, quoted=_QUOTED, rubric=self.rubric)
-        parts = {"Context": _quoted(context)} if context else {}
-        return [_chat(system, {**parts, "Question": _quoted(question), "Answer": _quoted(answer)})]
+        parts = {"Context": quoted(context)} if context else {}
+        return [_chat(system, {**parts, "Question": quoted(question), "Answer": quoted(answer)})]
 
 
 class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
@@ -191,7 +191,14 @@ class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
     @property
     def fingerprint(self) -> str:
         """Short hash of what shapes the grades: the embeddings' model and the two ends."""
-        return _hash([type(self.embeddings).__qualname__, self._model_name(), self.low, self.high])
+        return _hash(
+            [
+                type(self.embeddings).__qualname__,
+                embeddings_name(self.embeddings),
+                self.low,
+                self.high,
+            ]
+        )
 
     @override
     def _flow(self, input: GraderInput, **kwargs: Any) -> Flow[Grade]:
@@ -204,47 +211,25 @@ class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
             self._similarity, self._asimilarity
         )
         [found] = yield [Call(similarity, texts, run_name="embed")]
-        calls = (ModelCall(model=self._model_name() or type(self.embeddings).__name__),)
+        calls = (
+            ModelCall(model=embeddings_name(self.embeddings) or type(self.embeddings).__name__),
+        )
         if found is None:
             return Grade(quality=None, why="an embedding has no direction", calls=calls)
         quality = min(1.0, max(0.0, (found - self.low) / (self.high - self.low)))
         return Grade(quality=quality, why=f"cosine similarity {found:.3f}", calls=calls)
 
     def _similarity(self, texts: list[str]) -> float | None:
-        return _best_cosine(self.embeddings.embed_documents(texts))
+        return best_cosine(self.embeddings.embed_documents(texts))
 
     async def _asimilarity(self, texts: list[str]) -> float | None:
-        return _best_cosine(await self.embeddings.aembed_documents(texts))
-
-    def _model_name(self) -> str | None:
-        named = (getattr(self.embeddings, field, None) for field in ("model", "model_name"))
-        return next((name for name in named if isinstance(name, str)), None)
-
-
-def _best_cosine(vectors: Sequence[Sequence[float]]) -> float | None:
-    """Return the best cosine similarity of the first vector to another; None if undefined."""
-    first, *others = vectors
-    found = [cosine for other in others if (cosine := _cosine(first, other)) is not None]
-    return max(found, default=None)
-
-
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
-    lengths = math.hypot(*one) * math.hypot(*other)
-    if not lengths or not math.isfinite(lengths):
-        return None
-    product = math.fsum(x * y for x, y in zip(one, other, strict=True))
-    return float(min(1.0, max(-1.0, product / lengths)))
-
-
-def _quoted(text: str) -> str:
-    """Return a text with a mark before each line, so that none passes for a line of the prompt."""
-    return "\n".join(f"> {line}" for line in text.strip().splitlines())
+        return best_cosine(await self.embeddings.aembed_documents(texts))
 
 
 def _accepted(references: Sequence[str]) -> str:
     if len(references) == 1:
-        return _quoted(references[0])
-    return "\n".join([_ANY_OF, *(f"- {_quoted(reference)}" for reference in references)])
+        return quoted(references[0])
+    return "\n".join([_ANY_OF, *(f"- {quoted(reference)}" for reference in references)])
 
 
 def _chat(system: str, parts: dict[str, str]) -> list[BaseMessage]:

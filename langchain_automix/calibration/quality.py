@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable
 
+from langchain_automix import _names
 from langchain_automix._flow import Call, Flow
 from langchain_automix._flowing import FlowRunnable
 from langchain_automix._models import chat_model_of
@@ -24,9 +23,6 @@ from langchain_automix.calibration.evaluators import (
 from langchain_automix.calibration.grading import GRADERS, Grade, Grader, GraderInput
 from langchain_automix.errors import AutoMixError
 from langchain_automix.verifiers.sampling import Bill
-
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""An address in memory, as it stands in the `repr` of an object; another one in each process."""
 
 _OUR_NAMES = ("answer", "references", "question", "context")
 _HOW = (
@@ -149,60 +145,7 @@ def name_of(grader: Any) -> str:
     """
     while isinstance(grader, ByName | LangSmithGrader | AsyncGrader):
         grader = grader.function
-    if isinstance(grader, functools.partial):
-        settings = [*grader.args, *sorted(grader.keywords.items())]
-        return f"{name_of(grader.func)}({_hash(settings)})"
-    if inspect.ismethod(grader):
-        return f"{name_of(grader.__self__)}.{_name_of_function(grader.__func__)}"
-    if inspect.isroutine(grader) or isinstance(grader, type):
-        return _name_of_function(grader)
-    return _name_of_object(grader)
-
-
-def _name_of_function(function: Any) -> str:
-    name = f"{function.__module__}.{function.__qualname__}"
-    code = getattr(function, "__code__", None)
-    if code is None or str(function.__module__).partition(".")[0] == __package__.partition(".")[0]:
-        return name
-    # A function that was edited keeps its name; lambdas, and what one function makes with other
-    # settings, all have one.
-    inside = [_content(cell) for cell in function.__closure__ or ()]
-    return f"{name}({_hash([code, inside, function.__defaults__, function.__kwdefaults__])})"
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is not yet set
-        return None
-
-
-def _name_of_object(grader: Any) -> str:
-    fingerprint = getattr(grader, "fingerprint", None)
-    if isinstance(fingerprint, str):
-        return f"{type(grader).__name__}({fingerprint})"
-    inner = getattr(grader, "func", None) or getattr(grader, "afunc", None)
-    if callable(inner):  # a RunnableLambda, or LangSmith's wrapper around a function
-        return f"{type(grader).__name__}({name_of(inspect.unwrap(inner))})"
-    return f"{name_of(type(grader))}({_hash([grader])})"
-
-
-def _hash(settings: list[Any]) -> str:
-    shown = ADDRESS.sub("", _shown(settings))
-    return hashlib.sha256(shown.encode(errors="backslashreplace")).hexdigest()[:16]
-
-
-def _shown(value: Any) -> str:
-    """Return the `repr` of a value, the same in every process: the order of a set is not."""
-    if inspect.iscode(value):
-        return _shown([value.co_code, value.co_names, value.co_consts])
-    if type(value) in (set, frozenset):
-        return f"{{{', '.join(sorted(map(_shown, value)))}}}"
-    if type(value) in (list, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    if type(value) is dict:
-        return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in value.items())}}}"
-    return repr(value)
+    return _names.name_of(grader)
 
 
 def _checked(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
