@@ -12,12 +12,16 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
-from langchain_automix import AutoMixError, SelfVerifier, Verification
+from langchain_automix import AutoMixError, SelfVerifier, TokenProbabilityVerifier, Verification
+from langchain_automix.verifiers.asking import Asked
 from langchain_automix.verifiers.fitting import shorten
-from langchain_automix.verifiers.prompts import EXAMPLES, Asked, check_messages, parse_verdict
+from langchain_automix.verifiers.prompts import check_messages, parse_verdict
+from langchain_automix.verifiers.wording import ENGLISH
+from tests.mixes import mix, record_of
 from tests.openai_server import ACCEPT, REJECT, OpenAIServer, answering
 
 ASKED: Any = {
@@ -146,6 +150,16 @@ class TestSampling:
         assert not body.get("stream")
         assert body["user"] == "u"
 
+    def test_a_configurable_check_in_a_mix(self, server: OpenAIServer) -> None:
+        server.script = answering("small", verdicts="a")
+        field = ConfigurableField(id="k")
+        check = SelfVerifier(samples=2).configurable_fields(samples=field)
+        automix = mix(server, verifier=check)
+        cases: Any = ((None, 2), ({"configurable": {"k": 3}}, 3))
+        for config, number in cases:
+            kept = automix.invoke("Where?", config)
+            assert record_of(kept)["verdicts"] == [True] * number
+
     def test_a_model_with_configurable_fields(self, server: OpenAIServer) -> None:
         model = server.model("small", temperature=0, seed=3).configurable_fields(
             temperature=ConfigurableField(id="temperature")
@@ -189,7 +203,7 @@ class TestInput:
         assert "Question: Where was the Halcyon built?" in last
         assert "AI Generated Answer: Turku" in last
         assert [message["role"] for message in server.requests[0]["messages"]] == (
-            ["system"] + ["user", "assistant"] * len(EXAMPLES) + ["user"]
+            ["system"] + ["user", "assistant"] * len(ENGLISH.examples) + ["user"]
         )
 
     def test_without_a_question_the_conversation_is_read(self, server: OpenAIServer) -> None:
@@ -297,9 +311,11 @@ class TestVerdicts:
         assert parse_verdict(said) in (correct, None)
 
     def test_the_examples_are_balanced_and_parse(self) -> None:
-        assert sum(example.correct for example in EXAMPLES) * 2 == len(EXAMPLES) >= 4
+        assert (
+            sum(example.correct for example in ENGLISH.examples) * 2 == len(ENGLISH.examples) >= 4
+        )
         shown = [m.text for m in check_messages(Asked("q", "c"), "a") if isinstance(m, AIMessage)]
-        assert [parse_verdict(text) for text in shown] == [e.correct for e in EXAMPLES]
+        assert [parse_verdict(text) for text in shown] == [e.correct for e in ENGLISH.examples]
 
     def test_verifications_add_up(self) -> None:
         both = Verification(verdicts=(True, None)).and_then(Verification(verdicts=(False,)))
@@ -308,6 +324,12 @@ class TestVerdicts:
     def test_the_fingerprint_tells_checks_apart(self) -> None:
         assert SelfVerifier().fingerprint == SelfVerifier(samples=3).fingerprint
         assert SelfVerifier().fingerprint != SelfVerifier(temperature=0.5).fingerprint
+
+    @pytest.mark.parametrize("kind", [SelfVerifier, TokenProbabilityVerifier])
+    def test_the_fingerprint_tells_who_checks(self, server: OpenAIServer, kind: Any) -> None:
+        by = [kind(model=server.model(name)).fingerprint for name in ("small", "large")]
+        assert len({kind().fingerprint, *by}) == 3
+        assert by[1] == kind(model=server.model("large").with_retry()).fingerprint
 
 
 class TestShorten:
@@ -324,3 +346,13 @@ class TestShorten:
         text = "Red one. Nothing here. Blue two. Nothing there. Red blue three."
         short = shorten(text, relevant_to="red blue", fits=lambda part: len(part) <= 50)
         assert short == "Red one. [...] Blue two. [...] Red blue three."
+
+
+class TestSerialisation:
+    @pytest.mark.parametrize("language", ["en", "de"])
+    def test_the_words_of_a_check_come_back(self, language: str) -> None:
+        verifier = SelfVerifier(wording=language)
+        how: Any = {"allowed_objects": [SelfVerifier], "valid_namespaces": ["langchain_automix"]}
+        again = loads(dumps(verifier), **how)
+        assert again.wording == verifier.wording
+        assert again.fingerprint == verifier.fingerprint

@@ -10,8 +10,9 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
 from langchain_automix import AutoMixRunnable, SelfVerifier, ThresholdRouter, Verification
 from langchain_automix._models import tools_in_openai_format
+from langchain_automix.verifiers.asking import Asked
 from langchain_automix.verifiers.attachments import attachments_of, kind_of
-from langchain_automix.verifiers.prompts import Asked, check_messages
+from langchain_automix.verifiers.prompts import check_messages
 from tests.openai_server import OpenAIServer
 
 ASKED: Any = {

@@ -1,188 +1,154 @@
-"""The words of the few-shot self-check, and the strict reading of its verdicts.
-
-The form is the paper's (AutoMix, section 4.1 and listing 1): a context, a question and an
-answer, judged by entailment from the context; a sentence of reasoning, then the verdict. The
-examples are our own. They are balanced, three accepts and three rejects, so that the model
-learns no leaning from them.
-"""
+"""The messages of a check, and the strict reading of its verdicts."""
 
 from __future__ import annotations
 
 import functools
+import json
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_automix.types import Verdict
+from langchain_automix.verifiers.asking import Asked
+from langchain_automix.verifiers.quoting import Quoting, as_json, plain
+from langchain_automix.verifiers.wording import ENGLISH, Reply, Wording, folded
 
-INSTRUCTION = (
-    "You check answers that an AI generated. Judge only by the context: an answer is correct "
-    "if the context entails that it answers the question, completely and without adding "
-    "anything false. If the context does not hold the answer, then only an answer which says "
-    "so is correct. Write one short sentence of reasoning. Then write the verdict on a line "
-    "of its own, exactly as 'Verification Decision: Correct' or "
-    "'Verification Decision: Incorrect'."
-)
-
-NO_CONTEXT = "(none was given: judge by what is generally known)"
-BEFORE = "What was said before the question:"
-CONVERSATION = "(none was given: judge by this conversation and by what is generally known)"
-TOOLS = (
-    "The answering AI had the tools below. Its answer may be a tool call, shown as "
-    "'[calls NAME with ARGUMENTS]'. A tool call is correct if calling this tool with these "
-    "arguments is the right next step, and the arguments follow from the conversation."
-)
-ONLY_ATTACHED = "(only what is attached)"
-
-
-class Example(NamedTuple):
-    """One worked check."""
-
-    context: str
-    question: str
-    answer: str
-    reasoning: str
-    correct: bool
-
-
-EXAMPLES = (
-    Example(
-        context="The ferry Halcyon was built in Turku in 1931. She carried passengers to "
-        "Mariehamn until 1958, when the steamer Vesta took over the route.",
-        question="Which ship replaced the Halcyon?",
-        answer="the Vesta",
-        reasoning="The context says that the steamer Vesta took over the route in 1958.",
-        correct=True,
-    ),
-    Example(
-        context="Ada Lindqvist planted the orchard in 1902 and her son Emil added the walled "
-        "garden in 1927. The glasshouse was a gift of the botanist Jonas Berg.",
-        question="Who added the walled garden?",
-        answer="Jonas Berg",
-        reasoning="The context says that Emil added the walled garden; Jonas Berg gave the "
-        "glasshouse.",
-        correct=False,
-    ),
-    Example(
-        context="Basalt columns form when thick lava cools slowly from the surface downward. "
-        "Most columns have six sides.",
-        question="When was the first basalt column described?",
-        answer="The context does not say.",
-        reasoning="The context holds no date of a description, and the answer says so.",
-        correct=True,
-    ),
-    Example(
-        context="The choir rehearses on Mondays and Thursdays. On Thursdays the orchestra joins.",
-        question="On which days does the choir rehearse?",
-        answer="Mondays",
-        reasoning="The context names Mondays and Thursdays, so the answer is only partly right.",
-        correct=False,
-    ),
-    Example(
-        context="The museum opened in 1974 in a former salt warehouse. Ten years later it moved "
-        "to the old railway station, where it still is.",
-        question="In what year did the museum move?",
-        answer="1984",
-        reasoning="The museum opened in 1974 and moved ten years later, which is 1984.",
-        correct=True,
-    ),
-    Example(
-        context="Saffron comes from the stigmas of a crocus. It takes some 150 flowers to make "
-        "one gram of the dried spice.",
-        question="Which country grows the most saffron?",
-        answer="Iran",
-        reasoning="The context names no country, so it does not entail the answer.",
-        correct=False,
-    ),
-)
-
-
-class Asked(NamedTuple):
-    """What an answer is checked against."""
-
-    question: str
-    context: str | None = None
-    """What the answer must follow from."""
-
-    conversation: str | None = None
-    """What was said around the question; beside a context, what was said before it."""
-
-    tools: str | None = None
-    """The tools that the answering model had, one a line."""
-
-    def shortened(self, shorten: Callable[[str], str]) -> Asked:
-        """Return the same with context and conversation shortened."""
-        return self._replace(
-            context=self.context and shorten(self.context),
-            conversation=self.conversation and shorten(self.conversation),
-        )
-
-    @property
-    def shown(self) -> str:
-        """What stands as the context in the check."""
-        # The tools come first: they are the same for many questions (see `_block`).
-        tools = f"{TOOLS}\n{self.tools}\n\n" if self.tools else ""
-        if self.conversation and self.context:
-            return f"{tools}{self.context}\n\n{BEFORE}\n{self.conversation}"
-        if self.conversation:
-            return f"{tools}{CONVERSATION}\n{self.conversation}"
-        return f"{tools}{self.context or NO_CONTEXT}"
+Layout = Literal["few_shot", "zero_shot", "conversation"]
+"""Where a check's parts stand. `few_shot`: instruction and examples first, as in the paper: these
+are the same for all questions. `zero_shot`: the instruction alone first. `conversation`: the
+answering call's own messages first, then the answer, then the instruction: a prompt cache then
+serves all that the answering call has paid for, which with a long context is most of the check."""
 
 
 def check_messages(
-    asked: Asked, answer: str, attachments: Sequence[dict[str, Any]] = ()
+    asked: Asked,
+    answer: str,
+    attachments: Sequence[dict[str, Any]] = (),
+    *,
+    layout: Layout = "few_shot",
+    reply: Reply = "reasoning",
+    wording: Wording = ENGLISH,
+    quoting: Quoting = "plain",
 ) -> list[BaseMessage]:
-    """Return the chat messages that ask a model to check one answer."""
-    block = _block(asked.shown, asked.question, answer)
+    """Return the chat messages that ask a model to check one answer, without its conversation."""
+    quote = functools.partial(plain, wording=wording) if quoting == "plain" else as_json
+    block = wording.block(
+        asked.shown_as(wording, quote),
+        quote(asked.question),
+        quote(answer),
+        quoted=quoting == "json",
+    )
     # Plain text where nothing is attached: some servers take no list of blocks.
     content: Any = [{"type": "text", "text": block}, *attachments] if attachments else block
-    return [*_opening(), HumanMessage(content)]
+    return [*_opening(layout == "few_shot", reply, wording, quoting), HumanMessage(content)]
 
 
-@functools.cache
-def _opening() -> tuple[BaseMessage, ...]:
+def follow_up_messages(
+    request: Sequence[BaseMessage],
+    asked: Asked,
+    answer: str,
+    *,
+    reply: Reply = "reasoning",
+    wording: Wording = ENGLISH,
+) -> list[BaseMessage]:
+    """Return the chat messages that check an answer where it stands: after its own request."""
+    tools = f"{wording.tools}\n{plain(asked.tools, wording)}\n\n" if asked.tools else ""
+    instruction = f"{tools}{wording.follow_up} {wording.reply[reply]}"
+    return [*request, AIMessage(plain(answer, wording)), HumanMessage(instruction)]
+
+
+@functools.lru_cache(maxsize=32)
+def _opening(
+    few_shot: bool, reply: Reply, wording: Wording, quoting: Quoting
+) -> tuple[BaseMessage, ...]:
     """Return what every check starts with: the instruction and the examples."""
-    messages: list[BaseMessage] = [SystemMessage(INSTRUCTION)]
-    for example in EXAMPLES:
-        messages += [
-            HumanMessage(_block(example.context, example.question, example.answer)),
-            AIMessage(f"{example.reasoning}\n{_verdict_line(correct=example.correct)}"),
-        ]
+    quote = as_json if quoting == "json" else str
+    messages: list[BaseMessage] = [
+        SystemMessage(f"{wording.instruction} {wording.reply[reply]}"),
+    ]
+    for example in wording.examples if few_shot else ():
+        block = wording.block(
+            quote(example.context),
+            quote(example.question),
+            quote(example.answer),
+            quoted=quoting == "json",
+        )
+        messages += [HumanMessage(block), AIMessage(wording.shown(example, reply))]
     return tuple(messages)
 
 
-def _block(context: str, question: str, answer: str) -> str:
-    # The context comes first: questions on the same passage then share the longest prefix,
-    # which providers and local servers serve from their prompt caches.
-    return (
-        f"Context: {context}\n\nQuestion: {question}\n\nAI Generated Answer: {answer}\n\n"
-        "Is the AI Generated Answer correct?"
-    )
-
-
-def _verdict_line(*, correct: bool) -> str:
-    return f"Verification Decision: {'Correct' if correct else 'Incorrect'}"
-
-
-# Only a whole line counts: "not correct", "correct or incorrect" and quoted text do not.
-_VERDICT_LINE = re.compile(
-    r"[\W_]*verification decision\W*(?:the ai[ -]generated answer is\W*)?"
-    r"(?P<verdict>correct|incorrect)[\W_]*",
-    re.IGNORECASE,
-)
-
-
-def parse_verdict(reply: str) -> Verdict:
+def parse_verdict(reply: str, wording: Wording = ENGLISH) -> Verdict:
     """Read the verdict of a check: True accept, False reject, None invalid.
 
-    The last line that is not blank must be the verdict and nothing else. A reply whose
-    verdict lines contradict each other is invalid.
+    The last line that is not blank must be the verdict and nothing else, in the wording's own
+    words: "not correct", "correct or incorrect", quoted text, letters of another alphabet and
+    characters that are not seen do not count. A reply whose verdict lines contradict each
+    other is invalid.
     """
-    lines = [line for line in reply.splitlines() if line.strip()]
-    verdicts = [match for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
-    if not verdicts or _VERDICT_LINE.fullmatch(lines[-1]) is None:
+    pattern = _verdict_line(wording)
+    lines = [line for line in folded(reply).splitlines() if line.strip()]
+    verdicts = [match for line in lines if (match := pattern.fullmatch(line))]
+    if not verdicts or pattern.fullmatch(lines[-1]) is None:
         return None
-    said = {match["verdict"].lower() for match in verdicts}
-    return said == {"correct"} if len(said) == 1 else None
+    accepts = {match["accept"] is not None for match in verdicts}
+    return accepts.pop() if len(accepts) == 1 else None
+
+
+def verdict_schema(*, reasoning: bool) -> dict[str, Any]:
+    """Return the JSON schema of a structured check's reply."""
+    # In this order a model writes them: the verdict follows from the reasoning.
+    fields: dict[str, Any] = {"reasoning": {"type": "string"}} if reasoning else {}
+    fields["correct"] = {"type": "boolean"}
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def parse_structured(reply: str, wording: Wording = ENGLISH, *, reasoning: bool = True) -> Verdict:
+    """Read the verdict of a structured check: True accept, False reject, None invalid.
+
+    The reply must be one JSON object of the fields that were asked for, each once and of its type.
+    A reasoning that holds another verdict than `correct` contradicts it, and is invalid.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("a field is given twice")
+        return dict(pairs)
+
+    try:
+        said = json.loads(reply, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        return None
+    fields = set(verdict_schema(reasoning=reasoning)["properties"])
+    if not isinstance(said, dict) or set(said) != fields or not isinstance(said["correct"], bool):
+        return None
+    why = said.get("reasoning", "")
+    if not isinstance(why, str):
+        return None
+    return parse_verdict(f"{why}\n{wording.verdict_line(correct=said['correct'])}", wording)
+
+
+# Spaces, also the narrow and wide ones of French and Chinese, and Markdown's marks of stress.
+_COLON = "[:\uff1a]"
+_AROUND = "[ \\t\u00a0\u202f\u3000*_]*"
+
+
+@functools.lru_cache(maxsize=32)
+def _verdict_line(wording: Wording) -> re.Pattern[str]:
+    """Return what a whole verdict line looks like, once it is folded."""
+
+    def words(text: str) -> str:
+        return r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
+
+    filler = rf"(?:{words(wording.filler)}{_AROUND}{_COLON}?{_AROUND})?" if wording.filler else ""
+    verdict = rf"(?:(?P<accept>{words(wording.accept)})|(?P<reject>{words(wording.reject)}))"
+    return re.compile(
+        rf"#*{_AROUND}{words(wording.label)}{_AROUND}{_COLON}{_AROUND}{filler}{verdict}{_AROUND}"
+        rf"[.。]?{_AROUND}"
+    )

@@ -1,0 +1,83 @@
+"""Untrusted text in a check: shown so that it cannot pass for a part of the check itself.
+
+A draft, a document or a message may hold what looks like a part of the check: the marks of a chat
+template, which many servers read as such even in the middle of a text, the lines that only a
+check writes, or its verdict. None of it is taken away: the model sees it, in a form that is plainly
+text.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal
+
+from langchain_automix._texts import MARK, without_marks
+from langchain_automix.verifiers.wording import Wording
+
+Quoting = Literal["plain", "json"]
+"""How context, question and answer stand in a check. `plain`: as they are, but for the marks of
+chat templates and the lines that only a check writes. `json`: as JSON strings, which no text can
+close from inside, with a reminder behind them that they are data."""
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def plain(text: str, wording: Wording) -> str:
+    """Return a text as it is, unless it holds marks of a chat template or lines of a check.
+
+    A mark gets a space behind its first character, which breaks it; a line that only a check
+    writes is quoted with `> `, so that a reply which repeats it holds no verdict.
+    """
+    text = without_marks(text)
+    lines_of_a_check = _lines_of_a_check(wording)
+    if lines_of_a_check.search(_loose(text)) is None:
+        return text
+    return "".join(
+        f"> {line}" if lines_of_a_check.search(_loose(line)) else line
+        for line in text.splitlines(keepends=True)
+    )
+
+
+def as_json(text: str) -> str:
+    r"""Return a text as a JSON string on one line, which `json.loads` turns back.
+
+    What is not seen (zero-width characters, marks of direction, line ends) stands as `\uXXXX`,
+    and so does the first character of a chat template's mark.
+    """
+    shown = json.dumps(text, ensure_ascii=False)
+    shown = MARK.sub(lambda mark: _escaped(mark[0]), shown)
+    return "".join(_escaped(c) if unicodedata.category(c) in _INVISIBLE else c for c in shown)
+
+
+def can_be_taken_for_a_check(texts: Iterable[str], wording: Wording) -> bool:
+    """Whether some text holds marks of a chat template or lines that only a check writes."""
+    return any(plain(text, wording) != text for text in texts)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(rf"\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+@functools.lru_cache(maxsize=32)
+def _lines_of_a_check(wording: Wording) -> re.Pattern[str]:
+    label, accept, reject, answer, ask = (
+        re.escape(_loose(text).strip())
+        for text in (wording.label, wording.accept, wording.reject, wording.answer, wording.ask)
+    )
+    # Anywhere in the line, and with anything between: a model tidies what it repeats.
+    verdict = rf"{label}[^\n]*(?:{accept}|{reject})"
+    return re.compile(rf"{verdict}|^[^\w\n]*{answer}\s?:|^[^\w\n]*{ask}", re.MULTILINE)
+
+
+def _loose(text: str) -> str:
+    """Return a text with all made alike that a reader takes for the same."""
+    text = "\n".join(text.splitlines())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return re.sub(r"(?:[^\S\n]|[-_])+", " ", text.casefold())
