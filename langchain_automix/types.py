@@ -16,6 +16,10 @@ Verdict = bool | None
 
 Action = Literal["answer", "verify", "escalate", "abstain"]
 
+EMPTY_ANSWER = "the answer is empty"
+NO_TEXT = "the answer holds no text that a check could read"
+"""The problem of an answer that no check could read."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -61,9 +65,18 @@ class Verification(_Record):
     problem: str | None = None
     """Why there is nothing to go by, for instance `the answer is empty`."""
 
+    undrawn: str | None = None
+    """How many verdicts could not be drawn, and why; they are not among `verdicts`. None: all
+    were drawn."""
+
     usable: bool = True
     """Whether the answer can be used at all. False: it does not parse or does not fit its
     schema; certain, and no model was asked."""
+
+    checks: dict[str, Verification] = Field(default_factory=dict)
+    """What further checks of the same answer found, by name, where several are combined: what
+    stands above is then the first check's. A check that was not made is not here. Their requests
+    are in `calls`, too."""
 
     @property
     def accepts(self) -> int:
@@ -88,13 +101,21 @@ class Verification(_Record):
 
     def and_then(self, later: Verification) -> Verification:
         """Return this verification with the findings of a later check of the same answer added."""
+        # A further check says nothing of the first one, and leaves its problem as it was.
+        of_first = bool(later.verdicts) or later.score is not None or not later.checks
         return Verification(
             verdicts=self.verdicts + later.verdicts,
             score=self.score if later.score is None else later.score,
             replies=self.replies + later.replies,
             calls=self.calls + later.calls,
-            problem=(self.problem if not self.usable else None) or later.problem,
+            problem=(None if self.usable and of_first else self.problem) or later.problem,
+            undrawn="; ".join(filter(None, (self.undrawn, later.undrawn))) or None,
             usable=self.usable and later.usable,
+            checks=self.checks
+            | {
+                name: self.checks[name].and_then(check) if name in self.checks else check
+                for name, check in later.checks.items()
+            },
         )
 
 
@@ -126,11 +147,22 @@ class RoutingState(_Record):
     cost_so_far: str | None = None
     """What the query has cost until now, as text with currency; None when unknown."""
 
+    time_left: float | None = Field(default=None, ge=0)
+    """Seconds that are left to answer the query; None: it has no deadline."""
+
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Expected seconds of each option, as far as they are known: `verify`, and `escalate:` with
+    the name of each model that can still be asked."""
+
     @classmethod
     def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
         """Return the state after the first model's answer was checked."""
         visits = (Visit(model_index=0, verification=verification),)
         return cls(visits=visits) if models is None else cls(models=models, visits=visits)
+
+    def fits(self, option: str) -> bool:
+        """Whether an option is expected to end in time; one of which nothing is known is."""
+        return self.time_left is None or self.time_left > self.seconds.get(option, 0.0)
 
     @property
     def current(self) -> Visit:
@@ -154,6 +186,10 @@ class Decision(_Record):
     samples: int | None = Field(default=None, ge=0)
     """Verdicts to draw next. None: as many as the verifier draws by itself. After an
     escalation, 0: keep that model's answer without a check."""
+
+    check: str | None = None
+    """Name of the check to make next, where several are combined; None: the first, or only,
+    one."""
 
     belief: dict[str, float] = Field(default_factory=dict)
     """Expected quality of each model's answer, in [0, 1], given the evidence."""

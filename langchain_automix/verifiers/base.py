@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NotRequired, Self, TypedDict
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_automix._flowing import FlowRunnable
+from langchain_automix._names import name_of
 from langchain_automix.types import Verification
 
 
@@ -37,6 +39,16 @@ class VerifierInput(TypedDict):
     """Images, audio, video and files that the answering model got, as content blocks. If not
     given, those in `messages`."""
 
+    request: NotRequired[Sequence[BaseMessage]]
+    """The messages that the answering model got, as sent: what a check continues, so that a prompt
+    cache serves them, or asks again."""
+
+    earlier: NotRequired[Sequence[BaseMessage]]
+    """Answers that other models of the mix gave to the same query before this one."""
+
+    check: NotRequired[str | None]
+    """Which of several combined checks to make; None: the first. Not given: all of them."""
+
     samples: NotRequired[int]
     """Number of verdicts to draw, at least 1, instead of the verifier's own number."""
 
@@ -56,15 +68,62 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
         del model
         return self
 
+    def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
+        """Return the verifier told what gives the answers: a model with its tools or its format.
+
+        Here, the same one: most checks read an answer, and do not ask for it again.
+        """
+        del answerer
+        return self
+
+    def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        """Return the model set to answer with what the check reads, such as log-probabilities.
+
+        Here, the same model: most checks read the text alone.
+        """
+        return model
+
 
 def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the verifier to use for answers of a model, also where it is bound or retried."""
+    return _within(verifier, lambda inner: inner.for_model(model))
+
+
+def told_of(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return the verifier told what gives the answers, also where it is bound or retried."""
+    return _within(verifier, lambda inner: inner.for_answerer(answerer))
+
+
+def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
+    """Return what stands for a verifier in a policy file: its fingerprint, else its name."""
+    return str(getattr(verifier, "fingerprint", None) or name_of(verifier))
+
+
+def _within(
+    verifier: Runnable[Any, Any], change: Callable[[Verifier], Verifier]
+) -> Runnable[Any, Any]:
     if isinstance(verifier, Verifier):
-        return verifier.for_model(model)
+        return change(verifier)
     if isinstance(verifier, RunnableBindingBase):
-        return verifier.model_copy(update={"bound": verifier_for(verifier.bound, model)})
+        return verifier.model_copy(update={"bound": _within(verifier.bound, change)})
+    if isinstance(verifier, DynamicRunnable):
+        return verifier.model_copy(update={"default": _within(verifier.default, change)})
     if isinstance(verifier, RunnableWithFallbacks):
-        fallbacks = [verifier_for(fallback, model) for fallback in verifier.fallbacks]
-        first = verifier_for(verifier.runnable, model)
+        fallbacks = [_within(fallback, change) for fallback in verifier.fallbacks]
+        first = _within(verifier.runnable, change)
         return verifier.model_copy(update={"runnable": first, "fallbacks": fallbacks})
     return verifier
+
+
+def answering(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a model set to answer with what a verifier reads, also where that is bound."""
+    if isinstance(verifier, Verifier):
+        return verifier.for_answering(model)
+    if isinstance(verifier, RunnableBindingBase):
+        return answering(verifier.bound, model)
+    if isinstance(verifier, DynamicRunnable):
+        return answering(verifier.default, model)
+    if isinstance(verifier, RunnableWithFallbacks):
+        for each in (verifier.runnable, *verifier.fallbacks):
+            model = answering(each, model)
+    return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -11,6 +11,15 @@ from pydantic import ValidationError
 _ANY_TOOL = ("any", "required")
 _NO_DEMAND = ("", "auto", "none")
 _LONGEST = 200
+_OWN_NAME = "..."
+"""Stands for a name that the value brings along, which would quote it."""
+
+# Of these pydantic's words, or a validator's, may quote the value.
+_IN_OTHER_WORDS = {
+    "assertion_error": "a validator refuses it",
+    "union_tag_invalid": "its tag is none of those known",
+    "value_error": "a validator refuses it",
+}
 
 
 def tool_call_problem(
@@ -70,38 +79,69 @@ def schema_problem(value: Any, schema: Mapping[str, Any] | None) -> str | None:
     A schema that is not valid itself, or that refers to one elsewhere, says nothing: schemas
     are never fetched.
     """
-    if not schema:
+    try:
+        return schema_misfit(value, schema) if schema else None
+    except Exception:  # noqa: BLE001  (a schema from anywhere: no reference, no such pattern)
         return None
+
+
+def schema_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return where and how a value does not fit a JSON schema, without quoting the value.
+
+    Raises:
+        Exception: Of many kinds: the schema is not valid itself, or refers to one elsewhere.
+    """
     # Not at the top: a mix without tools does not need it.
     from jsonschema.exceptions import best_match  # noqa: PLC0415
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
 
     kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(dict(schema))
-        # The default registry would fetch what a `$ref` names; this one knows nothing.
-        error = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
-    except Exception:  # noqa: BLE001  (a schema from anywhere: no reference, no such pattern)
-        return None
+    kind.check_schema(dict(schema))
+    # The default registry would fetch what a `$ref` names; this one knows nothing.
+    error = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
     if error is None:
         return None
     rule = f"{error.validator}: {error.validator_value}"
     said = error.message if error.validator == "required" else f"not as its schema says ({rule})"
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-    field = ".".join(str(part) for part in error.absolute_path)
+    field = ".".join(_named_in(error.absolute_path, schema))
     return f"{field}: {said}" if field else said
 
 
-def parsing_problem(error: Exception) -> str:
-    """Say what is wrong with an answer without quoting it: it may be rejected."""
+def _named_in(path: Iterable[str | int], schema: Any) -> Iterator[str]:
+    """Yield the parts of a path; a name that the schema does not give is the value's own."""
+    given = set(_names_of_properties(schema))
+    for part in path:
+        yield str(part) if isinstance(part, int) or part in given else _OWN_NAME
+
+
+def _names_of_properties(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(properties := schema.get("properties"), Mapping):
+            yield from properties
+        for part in schema.values():
+            yield from _names_of_properties(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _names_of_properties(part)
+
+
+def parsing_problem(error: Exception, schema: Any = None) -> str:
+    """Say what is wrong with an answer without quoting it: it may be rejected.
+
+    Args:
+        error: What reading it came to.
+        schema: The JSON schema, or schemas, that name its fields. None: no field is named.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValidationError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return "it cannot be parsed"
     found = (
-        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
+        f"{'.'.join(_named_in(each['loc'], schema))}: "
+        f"{_IN_OTHER_WORDS.get(each['type'], each['msg'])}"
         for each in cause.errors(include_input=False, include_url=False, include_context=False)
     )
     return "; ".join(found)[:_LONGEST]

@@ -1,0 +1,176 @@
+"""Agreement as a sign of truth: with answers asked for again, or with those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable
+from pydantic import Field
+from typing_extensions import override
+
+from langchain_automix._flow import Flow
+from langchain_automix._models import bound_tools, identity, rebuilt, within
+from langchain_automix._names import short_hash
+from langchain_automix.errors import AutoMixError
+from langchain_automix.types import Verification
+from langchain_automix.verifiers.asking import answer_text, context_text, what_was_asked
+from langchain_automix.verifiers.base import VerifierInput
+from langchain_automix.verifiers.comparing import ComparingVerifier
+from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, draw
+
+
+class AgreementVerifier(ComparingVerifier):
+    """Ask the same again several times, and see how many replies agree with the answer.
+
+    A model that knows says the same thing again; one that guesses says another (self-consistency:
+    Wang et al., arXiv 2203.11171; for cascades: Yue et al., arXiv 2310.03094). Each sample is a
+    verdict: True agrees, False does not, an empty reply is None.
+
+    What is sent is the request that was answered (`request`), with its system message, tools,
+    format and length, only sampled at this `temperature`. Without one, as in a call of this check
+    alone, it is the conversation in `messages`, then the context and the question.
+
+    ??? example "Agreement with a second cheap model"
+
+        ```python
+        from langchain_automix import AgreementVerifier, AutoMixRunnable
+
+        verifier = AgreementVerifier(model=another_small_one, samples=2)
+        automix = AutoMixRunnable.from_models(small, large, verifier=verifier)
+        ```
+    """
+
+    model: Runnable[Any, Any] | None = None
+    """Chat model that is asked again. None: `AutoMixRunnable` puts in the one that answered, with
+    its tools or its format. Another one gets the query's tools, where it has none bound; a format
+    is for you to bind."""
+
+    samples: int = Field(default=8, ge=1)
+    """Replies drawn for one answer."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature of the replies. At 0 they would all be alike."""
+
+    sampling: Sampling = "auto"
+    """How the samples are drawn. `n`: in one request, which pays for the prompt once.
+    `parallel`: one request each. `auto`: `n` where the model has it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of who is asked again, how, and how replies are compared."""
+        who = None if self.model is None else identity(self.model)
+        return short_hash([type(self).__name__, who, self.temperature, *self._compares_by])
+
+    @override
+    def for_model(self, model: Runnable[Any, Any]) -> Self:
+        """Return this verifier, asking the given model again unless it has one of its own."""
+        return self if self.model is not None else self.model_copy(update={"model": model})
+
+    @override
+    def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
+        """Return this verifier, asking again what answers, unless it has a model of its own."""
+        return self.for_model(rebuilt(answerer, lambda model: model, other=_asked_within))
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+        if self.model is None:
+            raise AutoMixError(
+                "AgreementVerifier has no model to ask again: pass model=..., or use it inside an "
+                "AutoMixRunnable, which puts in the model that answered."
+            )
+        if not answer_text(input["answer"]):
+            return Verification(problem="the answer is empty")
+        request = _request(input)
+        if not request:
+            return Verification(problem="there is no request that could be made again")
+        drawn = yield from draw(
+            _with_tools(self.model, input.get("tools") or ()),
+            request,
+            samples=input.get("samples") or self.samples,
+            drawn=input.get("drawn", 0),
+            sampling=self.sampling,
+            temperature=self.temperature,
+            max_tokens=None,
+            answers=True,
+        )
+        question = _question(input)
+        verdicts, others = yield from self._agreements(input["answer"], drawn.replies, question)
+        return Verification(
+            verdicts=tuple(verdicts),
+            replies=tuple(answer_text(reply) for reply in drawn.replies),
+            calls=(*drawn.calls, *others),
+            undrawn=drawn.undrawn,
+        )
+
+
+class EarlierAgreementVerifier(ComparingVerifier):
+    """See how many of the models that answered before agree with this answer.
+
+    It makes no request, unless texts are compared by one. The score is the share of the earlier
+    answers that agree; unknown where there is none, as after the first model, or where none can
+    be compared. It is a sign for the answers of later models: combine it with a check of the
+    first one's.
+
+    ??? example "Beside a check that every answer gets"
+
+        ```python
+        from langchain_automix import CombinedVerifier, EarlierAgreementVerifier, SelfVerifier
+
+        verifier = CombinedVerifier(
+            checks={"self": SelfVerifier(samples=4), "earlier": EarlierAgreementVerifier()}
+        )
+        ```
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of how answers are compared."""
+        return short_hash([type(self).__name__, *self._compares_by])
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+        if not answer_text(input["answer"]):
+            return Verification(problem="the answer is empty")
+        earlier = input.get("earlier") or ()
+        verdicts, calls = yield from self._agreements(input["answer"], earlier, _question(input))
+        known = [verdict for verdict in verdicts if verdict is not None]
+        if not known:
+            said = "no earlier answer can be compared" if earlier else "there is no earlier answer"
+            return Verification(problem=said, calls=tuple(calls))
+        return Verification(score=sum(known) / len(known), calls=tuple(calls))
+
+
+def _request(input: VerifierInput) -> list[BaseMessage]:
+    if given := input.get("request"):
+        return list(given)
+    said = list(input.get("messages") or ())
+    if "question" not in input:
+        return said
+    question, context = input["question"], context_text(input.get("context"))
+    return [*said, HumanMessage(f"{context}\n\n{question}" if context else question)]
+
+
+def _question(input: VerifierInput) -> str:
+    """Return what was asked, for a judge of two answers to it."""
+    return what_was_asked(input).question
+
+
+def _asked_within(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return the chat model, with its format, that a structured model asks; else what is given."""
+    found = [answerer]
+
+    def noted(asked: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        found.append(asked)
+        return asked
+
+    within(answerer, noted)
+    return found[-1]
+
+
+def _with_tools(model: Runnable[Any, Any], tools: Sequence[dict[str, Any]]) -> ChatRunnable:
+    if not tools or bound_tools(model):
+        return cast("ChatRunnable", model)
+    bound = rebuilt(model, lambda chat_model: chat_model.bind_tools(tools))
+    return cast("ChatRunnable", bound)

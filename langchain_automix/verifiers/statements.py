@@ -1,0 +1,125 @@
+"""What an answer states, sentence by sentence, and how much of it a passage has words for."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+_LIST_MARK = re.compile(
+    r"(?:^[ \t]*(?:[-*\u2022\u2013]|\d{1,3}[.)])|(?<=[.!?:] )\d{1,3}[.)])[ \t]+", re.MULTILINE
+)
+_END = re.compile(r"(?<=[.!?\u0964\u061f])[\"'\u201d\u2019)\]]*\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+_NUMBER = r"\d+(?:[.,]\d+)*"
+_GROUPED = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
+# Thai, Lao, Burmese, Khmer, Kana and Han, which write no spaces between words.
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+# An answer of one of these alone states nothing that words could be found for.
+_SAYS_ONLY = {
+    *("yes", "no", "ja", "nein", "oui", "non", "si", "sí", "sim", "não", "nee", "nej"),
+    *("tak", "nie", "da", "ne", "ano", "да", "нет"),
+}
+_STEM = 5
+_SHORT = 3
+_EXACT_WEIGHT = 3
+
+
+class Word(NamedTuple):
+    """One word of a statement."""
+
+    text: str
+    """In lower case; a number without marks between its thousands."""
+
+    weight: int
+    """What it counts: 3 where it must be found exactly (a number, a name), 1, or 0."""
+
+
+class Passage:
+    """The words of a text that a statement may be found in."""
+
+    def __init__(self, text: str) -> None:
+        words = [word for word, _ in _words(text)]
+        self._words = frozenset(words)
+        self._stems = frozenset(word[:_STEM] for word in words if len(word) >= _STEM)
+
+    def has(self, word: Word) -> bool:
+        """Whether the word is there; of an ordinary one the first five letters will do."""
+        if word.text in self._words:
+            return True
+        inflected = word.weight < _EXACT_WEIGHT and len(word.text) >= _STEM
+        return inflected and word.text[:_STEM] in self._stems
+
+    def share_of(self, words: Sequence[Word]) -> float:
+        """Return the weighted share, in [0, 1], of a statement's words that are there."""
+        return sum(word.weight for word in words if self.has(word)) / sum(
+            word.weight for word in words
+        )
+
+
+def statements(text: str, most: int) -> list[str]:
+    """Return the sentences of a text that state something.
+
+    Args:
+        text: The text, in any language.
+        most: Largest number to return; with more of them neighbours are taken together.
+    """
+    parts = (part.strip() for part in _END.split(_LIST_MARK.sub("", text)))
+    found = [part for part in parts if content_words(part)]
+    number = min(most, len(found))
+    edges = [len(found) * i // number for i in range(number + 1)] if number else [0]
+    return [" ".join(found[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def content_words(sentence: str) -> list[Word]:
+    """Return the words of a sentence that count; none where it is but a yes or a no.
+
+    A number counts 3, and a name: a word with a capital that does not begin the sentence, or
+    one that is all capitals. Short words without a capital do not count in alphabets that have
+    capitals; in the others, and in scripts without spaces (by pairs of letters), all words do.
+    """
+    words: list[Word] = []
+    for i, (word, written) in enumerate(_words(sentence)):
+        is_name = written[0].isupper() and (i > 0 or (len(written) > 1 and written.isupper()))
+        if written[0].isdigit() or is_name:
+            words.append(Word(word, _EXACT_WEIGHT))
+        elif len(word) > _SHORT or written[0].isupper() or not _has_case(written):
+            words.append(Word(word, 1))
+    return [] if all(word.text in _SAYS_ONLY for word in words) else words
+
+
+def _words(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the words of a text, as they are compared and as they are written."""
+    for found in _pattern().finditer(unicodedata.normalize("NFKC", text)):
+        written = found[0]
+        if written[0].isdigit():
+            yield _plain_number(written), written
+        elif _IS_UNSPACED.match(written):
+            yield from ((pair, pair) for pair in _pairs(written))
+        else:
+            yield written.casefold(), written
+
+
+@functools.cache
+def _pattern() -> re.Pattern[str]:
+    # Vowel signs belong to the word, though `\w` does not know them.
+    signs = (chr(i) for i in range(0x300, 0x10000) if unicodedata.category(chr(i)) in ("Mn", "Mc"))
+    joined = "".join(sign for sign in signs if not _IS_UNSPACED.match(sign))
+    letters = rf"[^\W\d_{_UNSPACED}]"
+    return re.compile(rf"{_NUMBER}|[{_UNSPACED}]+|{letters}+(?:[{joined}]+{letters}*)*")
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+
+
+def _plain_number(written: str) -> str:
+    digits = "".join(str(unicodedata.digit(char)) if char.isdigit() else char for char in written)
+    return re.sub("[.,]", "", digits) if _GROUPED.fullmatch(digits) else digits.replace(",", ".")
+
+
+def _has_case(word: str) -> bool:
+    return word.lower() != word.upper()

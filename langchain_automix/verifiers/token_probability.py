@@ -1,0 +1,133 @@
+"""`TokenProbabilityVerifier`: how probable is it that the checking model says Yes?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+from langchain_core.messages import AIMessage
+from pydantic import Field
+from typing_extensions import override
+
+from langchain_automix._flow import Flow
+from langchain_automix._models import chat_model_of
+from langchain_automix.types import Verification
+from langchain_automix.verifiers.base import VerifierInput
+from langchain_automix.verifiers.prompted import PromptedVerifier
+from langchain_automix.verifiers.sampling import ChatRunnable, draw
+from langchain_automix.verifiers.shaping import uses_responses_api, with_tools
+from langchain_automix.verifiers.wording import Reply, Wording, folded
+from langchain_automix.verifiers.written import is_known, written_tokens
+
+_MOST_TOKENS = 3
+"""Longest reply, in tokens: some models write a line break before their one word."""
+
+_MARKS = str.maketrans("\u2581\u0120\u010a", "  \n")
+"""How some servers print the space, or the line break, that a token begins with."""
+
+_LEAST_MASS = 0.1
+"""Probability that Yes and No must have together for their ratio to say anything."""
+
+
+class TokenProbabilityVerifier(PromptedVerifier):
+    """Ask a model for one word, Yes or No, and read how probable each was.
+
+    P(True) of Kadavath et al. (arXiv 2207.05221, section 3): one token is written, so with
+    `layout="conversation"` and a prompt cache a check costs little more than reading the answer.
+    The score is P(Yes) / (P(Yes) + P(No)); it is no calibrated probability. With `model=` a larger
+    model judges the smaller one's answer, for the price of reading it.
+
+    It needs a model that serves log-probabilities; where none come, the check is unknown. A server
+    that tells the written token's alone is read, too: what that leaves over counts for the other
+    word. Over OpenAI's Responses API, LangChain hands none on: set `use_responses_api=False`.
+
+    ??? example "Let the large model judge the small model's answer"
+
+        ```python
+        from langchain_automix import AutoMixRunnable, ThresholdRouter, TokenProbabilityVerifier
+
+        verifier = TokenProbabilityVerifier(model=large)
+        router = ThresholdRouter(threshold=0.8)  # until a policy is fitted
+        automix = AutoMixRunnable.from_models(small, large, verifier=verifier, router=router)
+        ```
+    """
+
+    top_logprobs: int = Field(default=5, ge=2, le=20)
+    """Alternatives of the token that are asked for; many servers give no more than 5."""
+
+    _reply: ClassVar[Reply] = "word"
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the prompt and of a model of its own, to which a policy is fitted."""
+        return self._fingerprint(self._reply)
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+        check = self._check_of(input)
+        if isinstance(check, Verification):
+            return check
+        chat_model = chat_model_of(cast("ChatRunnable", self.model))
+        if chat_model is not None and "logprobs" not in type(chat_model).model_fields:
+            kind = type(chat_model).__name__
+            return Verification(problem=f"{kind} serves no log-probabilities to read a check from")
+        if chat_model is not None and uses_responses_api(chat_model):
+            return Verification(
+                problem="over OpenAI's Responses API, LangChain hands on no log-probabilities to "
+                "read a check from: set use_responses_api=False on the checking model"
+            )
+        [reply], calls, _ = yield from draw(
+            cast("ChatRunnable", self.model),
+            check.messages,
+            samples=1,
+            sampling="parallel",
+            temperature=0.0,
+            max_tokens=_MOST_TOKENS,
+            further={"logprobs": True, "top_logprobs": self.top_logprobs},
+            shape=with_tools(check.tools) if check.tools else None,
+        )
+        found = _score(reply, self.wording)
+        known = {"score": found} if isinstance(found, float) else {"problem": found}
+        return Verification.model_validate(
+            {**known, "replies": (str(reply.text),), "calls": tuple(calls)}
+        )
+
+
+def _score(reply: AIMessage, wording: Wording) -> float | str:
+    """Return the score of a one-word reply, or why it has none."""
+    alternatives = _first_word(reply.response_metadata.get("logprobs"))
+    if not alternatives:
+        return "the checking model served no log-probabilities"
+    yes = _mass(alternatives, wording.yes, wording.no)
+    no = _mass(alternatives, wording.no, wording.yes)
+    if not yes + no >= _LEAST_MASS:
+        return f"the checking model said neither {wording.yes} nor {wording.no}"
+    if len(alternatives) == 1:
+        return yes or 1 - no
+    return yes / (yes + no)
+
+
+def _first_word(logprobs: Any) -> list[dict[str, Any]]:
+    """Return the tokens that could have stood where the first word does, with their logprobs."""
+    for written in written_tokens(logprobs):
+        # An empty list of alternatives says nothing; then the written token speaks alone.
+        alone = [(written.token, written.logprob)]
+        found = [each for each in written.others if is_known(each[1])] or alone
+        if str(written.token).translate(_MARKS).strip() and is_known(found[0][1]):
+            return [{"token": str(t).translate(_MARKS), "logprob": p} for t, p in found]
+    return []
+
+
+def _mass(alternatives: Iterable[Mapping[str, Any]], word: str, other: str) -> float:
+    """Return the probability of the tokens that are, or begin, one word and not the other.
+
+    Letters of another alphabet begin neither word, nor do a quotation mark or a negation.
+    """
+    word, other, total = folded(word), folded(other), 0.0
+    for alternative in alternatives:
+        token = folded(str(alternative["token"])).strip(" \t\n")
+        begins = token and word.startswith(token) and not other.startswith(token)
+        if begins and not math.isnan(alternative["logprob"]):
+            total += math.exp(min(alternative["logprob"], 0.0))
+    return min(total, 1.0)

@@ -1,0 +1,53 @@
+"""The tokens that a model wrote, with their log-probabilities, as servers tell them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Written(NamedTuple):
+    """One token, as a server sent it: nothing of it is checked yet."""
+
+    token: Any
+    logprob: Any
+    raw: Any
+    """Its bytes, where the server tells them."""
+
+    others: list[tuple[Any, Any]]
+    """Tokens that might have stood in its place, and their log-probabilities."""
+
+
+def written_tokens(logprobs: Any) -> Iterator[Written]:
+    """Yield the tokens of `response_metadata["logprobs"]`, of any server's form.
+
+    Chats have a list of entries, or `content` with one; completions have lists side by side. The
+    alternatives are entries, or a mapping of texts. What is of no form is left out.
+    """
+    if isinstance(logprobs, Mapping) and "token_logprobs" in logprobs:
+        texts, own = _list(logprobs.get("tokens")), _list(logprobs["token_logprobs"])
+        tops = _list(logprobs.get("top_logprobs")) or [None] * len(own)
+        for text, logprob, top in zip(texts, own, tops, strict=False):
+            yield Written(text, logprob, None, _pairs(top))
+        return
+    for entry in _list(logprobs.get("content") if isinstance(logprobs, Mapping) else logprobs):
+        if isinstance(entry, Mapping):
+            others = _pairs(entry.get("top_logprobs"))
+            yield Written(entry.get("token"), entry.get("logprob"), entry.get("bytes"), others)
+
+
+def is_known(logprob: Any) -> bool:
+    """Whether a server sent a number for a log-probability."""
+    return isinstance(logprob, int | float) and not math.isnan(logprob)
+
+
+def _pairs(top: Any) -> list[tuple[Any, Any]]:
+    if isinstance(top, Mapping):
+        return list(top.items())
+    entries = (entry for entry in _list(top) if isinstance(entry, Mapping))
+    return [(entry.get("token"), entry.get("logprob")) for entry in entries]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
