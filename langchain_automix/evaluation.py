@@ -82,7 +82,8 @@ class Evaluation:
     (cross-fitted); None where they make none possible."""
 
     calibration: dict[str, Calibration]
-    """Of the raw confidence in the first model's answers, and of the belief in kept ones."""
+    """Of the raw confidence in the answers of all models but the last, by each check of them, and
+    of the belief in kept ones."""
 
     words: tuple[str, ...]
     """What the figures say, one plain sentence each."""
@@ -129,9 +130,10 @@ def evaluate(
     found = judge(
         outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
     )
+    words = (*found.words, *columns.notes)
     if policy is not None and is_fitted_to(policy, log):
-        found = replace(found, words=(*found.words, _FLATTERED))
-    return found
+        words += (_FLATTERED,)
+    return replace(found, words=words)
 
 
 def judge(
@@ -340,8 +342,12 @@ def _efficiency(data: Columns, outcomes: Outcomes, seed: int) -> float | None:
 def _calibrations(data: Columns, outcomes: Outcomes) -> dict[str, Calibration]:
     found = {}
     for j, name in enumerate(data.models[:-1]):
-        if data.checked(j).any():
-            found[f"confidence:{name}"] = calibration(confidences(data, j), data.quality[:, j])
+        for check in (None, *data.checks):
+            alone = data.alone(check)
+            if alone.checked(j).any():
+                called = name if check is None else f"{name} by {check}"
+                confidence = confidences(alone, j)
+                found[f"confidence:{called}"] = calibration(confidence, data.quality[:, j])
     found["belief"] = calibration(outcomes.expected, outcomes.quality)
     return {name: value for name, value in found.items() if value is not None}
 

@@ -57,7 +57,7 @@ def _replay(router: Router, query: LoggedQuery) -> Replayed:
             if decision.samples == 0:
                 break
         drawn, paid = _check(query, answer, visits[index].verification, decision)
-        cost, samples = cost + paid, samples + len(drawn.verdicts)
+        cost, samples = cost + paid, samples + _number(drawn)
         before = visits[index].verification
         together = drawn if before is None else before.and_then(drawn)
         visits[index] = Visit(model_index=index, verification=together)
@@ -73,14 +73,19 @@ def _replay(router: Router, query: LoggedQuery) -> Replayed:
 def _check(
     query: LoggedQuery, answer: LoggedAnswer, before: Verification | None, decision: Decision
 ) -> tuple[Verification, float]:
-    check = answer.verification
+    name = decision.check
+    check = answer.verification if name is None else answer.checks.get(name)
+    if check is None and name is not None:
+        return _of(name, Verification(problem=f"the log has no check {name!r} of this answer")), 0.0
     if check is None:
         raise AutoMixError(
             f"The log has no check of {answer.model}'s answer to query {query.id!r}, which the "
             "router asks for."
         )
     if check.verdicts is None:
-        return Verification(score=check.score), check.total_cost
+        return _of(name, Verification(score=check.score)), check.total_cost
+    if before is not None and name is not None:
+        before = before.checks.get(name)
     start = len(before.verdicts) if before else 0
     end = len(check.verdicts) if decision.samples is None else start + decision.samples
     drawn = check.verdicts[start:end]
@@ -89,7 +94,19 @@ def _check(
             f"The log has {len(check.verdicts)} verdicts on {answer.model}'s answer to query "
             f"{query.id!r}; the router asks for {end}."
         )
-    return Verification(verdicts=drawn), check.fixed_cost + len(drawn) * check.sample_cost
+    return _of(name, Verification(verdicts=drawn)), check.fixed_cost + len(
+        drawn
+    ) * check.sample_cost
+
+
+def _number(found: Verification) -> int:
+    """Return how many verdicts were drawn, by all checks."""
+    return len(found.verdicts) + sum(len(check.verdicts) for check in found.checks.values())
+
+
+def _of(name: str | None, found: Verification) -> Verification:
+    """Return what a check found, as that of the check of this name."""
+    return found if name is None else Verification(checks={name: found})
 
 
 def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> float:

@@ -50,6 +50,9 @@ class Draw:
     ways: Floats
     """(o,): orders of verdicts that give the outcome."""
 
+    check: str | None = None
+    """Which of several checks it is, by name; None: the first."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -199,7 +202,13 @@ def longer_likelihood(
 
 
 def verdict_evidence(
-    logged: Ints, weight: Floats, *, most: int, prices: tuple[float, float], batches: Sequence[int]
+    logged: Ints,
+    weight: Floats,
+    *,
+    most: int,
+    prices: tuple[float, float],
+    batches: Sequence[int],
+    few: bool = False,
 ) -> Evidence:
     """Return the evidence of sampled checks.
 
@@ -209,11 +218,12 @@ def verdict_evidence(
         most: Verdicts that a policy may draw on one answer.
         prices: Fixed cost of a check, and cost of a verdict.
         batches: Numbers of verdicts that may be drawn at once.
+        few: Whether to keep the states few: no invalid verdicts, and none beyond `most`.
     """
-    counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES
+    counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES and not few
     if not counts_invalid:
         logged = logged * np.array([1, 1, 0])
-    longest = most if counts_invalid else max(most, RUN_TIME_MOST)
+    longest = most if counts_invalid or few else max(most, RUN_TIME_MOST)
     counts = _lattice(longest, counts_invalid)
     like = _like(counts, logged, weight, counts_invalid)
     own = logged.sum(axis=1)

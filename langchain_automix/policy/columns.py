@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import RoutingLog
-from langchain_automix.policy.store import Store
+from langchain_automix.policy.store import SCORE, Checks
 
 # The names say the dtype to the reader; numpy's own functions lose it for the type checker.
 Floats = NDArray[Any]
@@ -20,7 +20,22 @@ Mask = NDArray[Any]
 
 ACCEPT, REJECT, INVALID, NOT_DRAWN = 1, 0, -1, -2
 
-_PER_QUERY = ("quality", "cost", "verdicts", "score", "fixed_cost", "sample_cost", "weight")
+_OF_A_CHECK = ("verdicts", "score", "fixed_cost", "sample_cost")
+_PER_MODEL = ("quality", "cost", *_OF_A_CHECK)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one further check found on the answers of each query, in arrays as in `Columns`."""
+
+    verdicts: NDArray[np.int8]
+    score: Floats
+    fixed_cost: Floats
+    sample_cost: Floats
+
+    def at(self, *index: Any) -> Checked:
+        """Return a part: of the queries, or of the queries and the models."""
+        return Checked(*(getattr(self, name)[index] for name in _OF_A_CHECK))
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,12 @@ class Columns:
     weight: Floats
     """(n,): how much each query counts; 1 unless a prior weighs them."""
 
+    checks: Mapping[str, Checked] = field(default_factory=dict)
+    """Further checks by name; what stands above is the first one's."""
+
+    notes: tuple[str, ...] = ()
+    """What is not known of the log and had to be taken for something, one sentence each."""
+
     def __len__(self) -> int:
         return len(self.quality)
 
@@ -59,18 +80,33 @@ class Columns:
         """Return these queries only."""
         return replace(
             self,
-            **{name: getattr(self, name)[index] for name in _PER_QUERY},
+            **{name: getattr(self, name)[index] for name in (*_PER_MODEL, "weight")},
+            checks={name: check.at(index) for name, check in self.checks.items()},
         )
 
     def only(self, models: Sequence[int]) -> Columns:
         """Return these models only, by their indices, ascending."""
         chosen = list(models)
-        per_model = [name for name in _PER_QUERY if name != "weight"]
         return replace(
             self,
             models=tuple(self.models[j] for j in chosen),
-            **{name: getattr(self, name)[:, chosen] for name in per_model},
+            **{name: getattr(self, name)[:, chosen] for name in _PER_MODEL},
+            checks={name: check.at(slice(None), chosen) for name, check in self.checks.items()},
         )
+
+    def alone(self, check: str | None) -> Columns:
+        """Return one check only, as the first; None: the first itself."""
+        if check is None:
+            return replace(self, checks={}) if self.checks else self
+        found = {name: getattr(self.checks[check], name) for name in _OF_A_CHECK}
+        return replace(self, **found, checks={})
+
+    def checks_of(self, model: int) -> tuple[str | None, ...]:
+        """Return the checks that were made of all answers of a model; None is the first."""
+        if not len(self):
+            return ()
+        names = (None, *self.checks)
+        return tuple(name for name in names if bool(self.alone(name).checked(model).all()))
 
     @property
     def complete(self) -> Mask:
@@ -121,32 +157,82 @@ def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Colum
         AutoMixError: The weights are not one number of at least 0 for each query.
     """
     store = log.store
-    n, m = len(log), len(log.models)
-    numbers = {
-        name: np.frombuffer(getattr(store, name), dtype=np.float64).reshape(n, m)
-        if n
-        else np.empty((n, m))
-        for name in ("quality", "cost", "score", "fixed_cost", "sample_cost")
-    }
-    # An unknown price of a check with a score counts as nothing.
-    fixed = np.nan_to_num(numbers.pop("fixed_cost"))
+    shape = (len(log), len(log.models))
+    notes: list[str] = []
+    checks = {}
+    for name, further in (("", store), *store.further.items()):
+        checks[name] = _checked(further, shape)
+        notes += _without_price(further, checks[name], log.models, name)
+    first = checks.pop("")
     return Columns(
         log.models,
-        verdicts=_verdicts(store, n, m),
-        weight=_weights(weights, n),
-        fixed_cost=fixed,
-        **numbers,
+        quality=_numbers(store.quality, shape),
+        cost=_numbers(store.cost, shape),
+        weight=_weights(weights, len(log)),
+        **{name: getattr(first, name) for name in _OF_A_CHECK},
+        checks=checks,
+        notes=tuple(notes),
     )
 
 
-def _verdicts(store: Store, n: int, m: int) -> NDArray[np.int8]:
+def _numbers(column: Any, shape: tuple[int, int]) -> Floats:
+    if not shape[0]:
+        return np.empty(shape)
+    return np.frombuffer(column, dtype=np.float64).reshape(shape)
+
+
+def _checked(check: Checks, shape: tuple[int, int]) -> Checked:
+    score, fixed, sample = (
+        _numbers(column, shape) for column in (check.score, check.fixed_cost, check.sample_cost)
+    )
+    return Checked(_verdicts(check, *shape), score, _priced(check, fixed), sample)
+
+
+def _priced(check: Checks, fixed: Floats) -> Floats:
+    """Take an unknown price for the mean of the known ones of that model's checks, or for 0.
+
+    `Columns.notes` says so, and so does what is fitted or judged on them.
+    """
+    scored = (_kinds(check) == SCORE).reshape(fixed.shape)
+    unknown = np.isnan(fixed)
+    if not unknown.any():
+        return fixed
+    known = scored & ~unknown
+    sums = np.where(known, fixed, 0.0).sum(axis=0)
+    means = sums / np.maximum(known.sum(axis=0), 1)
+    return np.where(unknown, means, fixed)
+
+
+def _kinds(check: Checks) -> Ints:
+    return np.frombuffer(bytes(check.kind), dtype=np.uint8)
+
+
+def _without_price(
+    check: Checks, found: Checked, models: tuple[str, ...], name: str
+) -> Iterator[str]:
+    """Say which prices are not known, and what they are taken for."""
+    shape = found.score.shape
+    scored = (_kinds(check) == SCORE).reshape(shape)
+    unknown = scored & np.isnan(_numbers(check.fixed_cost, shape))
+    called = f"the check {name!r}" if name else "the check"
+    for j, model in enumerate(models):
+        number, all_of = int(unknown[:, j].sum()), int(scored[:, j].sum())
+        if number:
+            taken = "the others' mean is taken" if number < all_of else "it counts as free"
+            yield (
+                f"The log does not say what {called} of {model}'s answers cost on {number} of "
+                f"{all_of} queries; {taken}."
+            )
+
+
+def _verdicts(check: Checks, n: int, m: int) -> NDArray[np.int8]:
     """Lay the verdicts of all answers side by side."""
-    ends = np.array(store.ends, dtype=np.int64)
+    ends = np.array(check.ends, dtype=np.int64)
     lengths = np.diff(ends, prepend=0)
     table = np.full((n * m, int(lengths.max(initial=0))), NOT_DRAWN, dtype=np.int8)
     codes = np.array([REJECT, ACCEPT, INVALID], dtype=np.int8)
     drawn = np.arange(table.shape[1]) < lengths[:, None]
-    table[drawn] = codes[np.frombuffer(bytes(store.verdicts), dtype=np.uint8)]
+    table[drawn] = codes[np.frombuffer(bytes(check.verdicts), dtype=np.uint8)]
     return table.reshape(n, m, -1) if n else table.reshape(0, m, 0)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.columns import Columns, Floats, Ints
 from langchain_automix.policy.fit import Goal, fit_policy
-from langchain_automix.policy.learning import FOLDS, Learner, choose
+from langchain_automix.policy.learning import FOLDS, Fitted, Learner, choose
 from langchain_automix.policy.plan import Plan, Policy
 from langchain_automix.policy.replaying import Outcomes, joined, replay_plan, replay_policy
 from langchain_automix.policy.rules import Family
@@ -42,8 +42,8 @@ class CrossFit:
     Args:
         data: Complete queries, at least two.
         ids: Their ids.
-        cost_weight: At which it is judged, once for each fold, whether more than two models
-            pay; their trees take the most time by far.
+        cost_weight: At which it is judged, once for each fold, whether more than two models, or
+            several checks, pay; their trees take the most time by far.
         seed: For the folds.
     """
 
@@ -71,17 +71,18 @@ class CrossFit:
         """Return the plan that each fold's fit chooses at a cost weight."""
         if cost_weight not in self._plans:
             self._plans[cost_weight] = [
-                _plan(fold.learner, cost_weight, 3 if chain else 2)
+                _fitted(fold.learner, cost_weight, 3 if chain else 2).plan
                 for fold, chain in zip(self.folds, self._chains, strict=True)
             ]
         return self._plans[cost_weight]
 
     @cached_property
     def _chains(self) -> list[bool]:
-        """Whether each fold's fit chooses a policy of more than two models."""
-        if len(self.data.models) == 2:  # noqa: PLR2004
+        """Whether each fold's fit chooses a policy of more than two models, or several checks."""
+        if len(self.data.models) == 2 and not any(fold.learner.several for fold in self.folds):  # noqa: PLR2004
             return [False for _ in self.folds]
-        return [len(_plan(fold.learner, self.cost_weight).plays) > 2 for fold in self.folds]  # noqa: PLR2004
+        found = [_fitted(fold.learner, self.cost_weight) for fold in self.folds]
+        return [fitted.complexity == 3 for fitted in found]  # noqa: PLR2004
 
     def at(self, cost_weight: float) -> Outcomes:
         """Return the outcome of each query under the plan fitted without its fold."""
@@ -130,7 +131,7 @@ class CrossFit:
         utility = np.empty(len(self.data))
         for fold in self.folds:
             learner = Learner(change(fold.train), seed=self.seed, chain=any(self._chains))
-            plan = _plan(learner, cost_weight)
+            plan = _fitted(learner, cost_weight).plan
             outcomes = replay_plan(plan, change(fold.held_out))
             utility[fold.places] = outcomes.utility(cost_weight)
         return utility
@@ -151,14 +152,14 @@ class CrossFit:
             for half in halves:
                 rows = fold.train.rows(half)
                 learner = Learner(rows, seed=self.seed, chain=any(self._chains))
-                plan = _plan(learner, cost_weight)
+                plan = _fitted(learner, cost_weight).plan
                 outcomes = replay_plan(plan, fold.held_out)
                 utility[fold.places] += outcomes.utility(cost_weight) / len(halves)
         return utility
 
 
-def _plan(learner: Learner, cost_weight: float, most_complex: int = 3) -> Plan:
-    return choose(learner.candidates(cost_weight, most_complex=most_complex))[0].plan
+def _fitted(learner: Learner, cost_weight: float, most_complex: int = 3) -> Fitted:
+    return choose(learner.candidates(cost_weight, most_complex=most_complex))[0]
 
 
 def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:

@@ -10,6 +10,7 @@ import numpy as np
 from langchain_automix.policy.columns import Columns
 from langchain_automix.policy.metrics import groups_of
 from langchain_automix.policy.plan import Plan, Policy, Table
+from langchain_automix.policy.reading import Finding
 from langchain_automix.policy.rules import confidences
 
 _MOST_GROUPS = 12
@@ -58,29 +59,47 @@ def checking_plan(policy: Policy) -> tuple[Plan, Table] | None:
     return next(((plan, plan.tables[0]) for plan in policy.plans if plan.tables), None)
 
 
-def believed_benefit(table: Table, here: int) -> tuple[tuple[float, float], ...]:
-    """Return (confidence, expected benefit) of the fullest findings of a table, ascending.
+def believed_benefit(
+    table: Table, here: int, check: str | None = None
+) -> tuple[tuple[float, float], ...]:
+    """Return (confidence, expected benefit) of the fullest findings of one check, ascending.
 
     Args:
         table: What is done after each finding.
         here: Place of its model among the models in play.
+        check: Which of several checks, the others having found nothing; None: the first.
 
     Returns:
-        Empty for a rule that holds no belief.
+        Empty for a rule that holds no belief, and for a table that does not read that check.
     """
     if any(not row.quality for row in table.rows):
         return ()
-    if table.kind == "score":
-        middles = [(low + high) / 2 for low, high in pairwise((0.0, *table.edges, 1.0))]
-        return tuple(
-            sorted(
-                (middles[row.seen[0]], row.quality[-1] - row.quality[here]) for row in table.rows
-            )
-        )
-    return tuple(
-        sorted(
-            (row.seen[0] / table.most, row.quality[-1] - row.quality[here])
-            for row in table.rows
-            if sum(row.seen) == table.most and not row.seen[2]
-        )
-    )
+    found = [
+        (confidence, row.quality[-1] - row.quality[here])
+        for row in table.rows
+        if (confidence := _confidence(table, row.seen, check)) is not None
+    ]
+    return tuple(sorted(found))
+
+
+def _confidence(table: Table, seen: Finding, check: str | None) -> float | None:
+    """Return the confidence that stands for what one check found at its fullest."""
+    edges, most, is_score = table.edges, 0, table.kind == "score"
+    if table.checks:
+        place = next((i for i, r in enumerate(table.checks) if r.name == check), None)
+        parts = table.parts(seen)
+        if place is None or any(any(part) for i, part in enumerate(parts) if i != place):
+            return None
+        reading, seen = table.checks[place], parts[place]
+        edges, most, is_score = reading.edges, reading.most, reading.kind == "score"
+        if not any(seen):
+            return None
+        seen = (seen[0] - 1,) if is_score else seen
+    elif check is not None:
+        return None
+    elif not is_score:
+        most = table.most
+    if is_score:
+        low, high = tuple(pairwise((0.0, *edges, 1.0)))[seen[0]]
+        return (low + high) / 2
+    return seen[0] / most if sum(seen) == most and not seen[2] else None

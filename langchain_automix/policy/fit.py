@@ -121,7 +121,9 @@ def fit_policy(
         chosen = _for_weight(learner, weight, goal.abstain_value, family)
     data = learner.columns
     notes = (*chosen.notes, *_remarks(learner, goal, weight))
+    several = any(table.checks for plan in chosen.plans for table in plan.tables)
     return Policy(
+        version=2 if several else 1,
         models=data.models,
         currency=None if isinstance(log, Columns) else log.currency,
         verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
@@ -246,7 +248,8 @@ def _points(
         for j, (c, q) in enumerate(zip(data.mean(data.cost), data.mean(data.quality), strict=True))
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
-    # Whether more than two models pay is judged once: their trees take the most time by far.
+    # Whether more than two models, or several checks, pay is judged once: their trees take the
+    # most time by far.
     middle, _ = _candidates(learner, base, abstain_value, family)
     most_complex = 3 if isinstance(middle, Fitted) and middle.complexity == 3 else 2  # noqa: PLR2004
     for rung in _LADDER:
@@ -278,7 +281,7 @@ def _is_below(left: _Point, middle: _Point, right: _Point) -> bool:
 
 def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
     """Say what the reader of the policy should know about the log."""
-    data, notes = learner.columns, []
+    data, notes = learner.columns, list(learner.notes)
     if all(getattr(goal, name) is None for name in _GOALS):
         notes.append(
             f"No goal was given, so quality is weighed at {weight:g} a unit of cost: there, mixing "

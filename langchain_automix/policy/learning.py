@@ -1,13 +1,13 @@
 """Fit every family that a policy may come from, and judge each by cross-fitting.
 
 The families: one model and no check (trivial), a pair of models whose benefit falls with the
-confidence (monotone), a pair whose benefit may have any smooth shape (free), and all models
-with all checks (chain).
+confidence (monotone), a pair whose benefit may have any smooth shape (free), a pair with several
+checks of the first one's answer together (joint), and all models with all checks (chain).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -16,11 +16,18 @@ import numpy as np
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.belief import BATCHES
 from langchain_automix.policy.columns import NOT_DRAWN, Columns, Floats, Ints
+from langchain_automix.policy.joint import (
+    Checks,
+    Grains,
+    grains_of,
+    joint_world,
+    pair_worlds_by,
+)
 from langchain_automix.policy.plan import Candidate, Plan, Step
 from langchain_automix.policy.replaying import Outcomes, replay_plan
-from langchain_automix.policy.solver import World, solve
+from langchain_automix.policy.solver import Solution, World, solve
 from langchain_automix.policy.tables import plan_of
-from langchain_automix.policy.worlds import Shape, chain_world, pair_worlds
+from langchain_automix.policy.worlds import Shape, chain_world
 
 FOLDS = 5
 _FEWEST = 5
@@ -38,15 +45,22 @@ class Fitted:
     """One candidate, fitted."""
 
     name: str
-    plan: Plan
+    make_plan: Callable[[], Plan]
+    """Writes its plan; most candidates are not chosen, and theirs is not needed."""
+
     complexity: int
-    """0 trivial, 1 monotone, 2 free, 3 chain."""
+    """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
 
     expected: float
     """Mean utility that its own POMDP expects."""
 
     hold_out: Callable[[], Floats]
     """Replays each fold with the plan that was fitted without it; only done when needed."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that is best by its own POMDP."""
+        return self.make_plan()
 
     @cached_property
     def held_out(self) -> Floats:
@@ -92,14 +106,24 @@ def complete(columns: Columns) -> Columns:
             "is nothing to fit."
         )
     rows = columns.rows(known)
-    for model in range(len(columns.models) - 1):
-        checked = rows.checked(model)
-        if checked.mean() >= 0.5:  # noqa: PLR2004  (a check that mostly failed is no evidence)
-            rows = rows.rows(checked)
-            # A few checks that were cut short must not hold all others down to their length.
-            drawn = (rows.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
-            rows = rows.rows(drawn >= np.quantile(drawn, 0.1, method="lower"))
+    last = len(columns.models) - 1
+    for model in range(last + 1):
+        # The last model's answers need no check: a first one that some lack costs no query.
+        names = [None, *columns.checks] if model < last else list(columns.checks)
+        for name in names:
+            rows = _checked_throughout(rows, model, name)
     return rows.rows(rows.weight > 0)
+
+
+def _checked_throughout(rows: Columns, model: int, name: str | None) -> Columns:
+    """Return the queries on which a check was made, unless it mostly was not."""
+    check = rows.alone(name)
+    checked = check.checked(model)
+    if not len(rows) or checked.mean() < 0.5:  # noqa: PLR2004  (it is no evidence)
+        return rows
+    # A few checks that were cut short must not hold all others down to their length.
+    drawn = (check.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
+    return rows.rows(checked & (drawn >= np.quantile(drawn[checked], 0.1, method="lower")))
 
 
 class Learner:
@@ -121,15 +145,23 @@ class Learner:
         chain: bool = True,
     ) -> None:
         self.columns = complete(columns)
+        self.left_out = int((columns.complete & (columns.weight > 0)).sum()) - len(self.columns)
+        """Complete queries that lack a check which most have, or have it cut short."""
         self.seed, self.shapes, self.chain = seed, shapes, chain
-        last = len(self.columns.models) - 1
-        self.checkable = [
-            j for j in range(last) if len(self.columns) and bool(self.columns.checked(j).all())
-        ]
-        for j in self.checkable:
-            self.columns.is_score(j)  # complains about a mixture
+        models = range(len(self.columns.models))
+        found = {j: self.columns.checks_of(j) for j in models}
         if len(self.columns) < _FEWEST:
-            self.checkable = []
+            found = {}
+        self.checks: dict[int, Checks] = {j: names for j, names in found.items() if names}
+        """For each model whose answers were all checked, by what."""
+        for j, names in self.checks.items():
+            for name in names:
+                self.columns.alone(name).is_score(j)  # complains about a mixture
+
+    @property
+    def checkable(self) -> list[int]:
+        """Models, but the last, whose answers were checked."""
+        return [j for j in self.checks if j < len(self.columns.models) - 1]
 
     @cached_property
     def sample(self) -> Ints:
@@ -154,30 +186,105 @@ class Learner:
         ]
 
     @cached_property
-    def most(self) -> dict[int, int]:
-        """Verdicts that may be drawn on each model's answer: what every query has, up to 32."""
-        drawn = (self.columns.verdicts != NOT_DRAWN).sum(axis=2)
-        return {j: min(int(drawn[:, j].min()), BATCHES[-1]) for j in self.checkable}
+    def most(self) -> dict[tuple[int, str | None], int]:
+        """Verdicts that may be drawn on each model's answer: what every query has, up to 32.
+
+        By model and check, for sampled checks only.
+        """
+        found = {}
+        for j, names in self.checks.items():
+            for name in names:
+                check = self.columns.alone(name)
+                if not check.is_score(j):
+                    drawn = (check.verdicts[:, j] != NOT_DRAWN).sum(axis=1)
+                    found[j, name] = min(int(drawn.min()), BATCHES[-1])
+        return found
+
+    @property
+    def several(self) -> bool:
+        """Whether some answers have several checks, or the last model's have any."""
+        last = len(self.columns.models) - 1
+        return any(len(names) > 1 for names in self.checks.values()) or last in self.checks
 
     @cached_property
     def _worlds(self) -> list[tuple[str, int, World, list[World]]]:
         """Each family's name and complexity, its POMDP, and those without each fold."""
-        families = []
-        for small in self.checkable:
-            for large in range(small + 1, len(self.columns.models)):
-                args = (small, large, self.shapes, self.most[small])
-                full = pair_worlds(self.columns, *args)
-                folds = [pair_worlds(train, *args) for train, _ in self.folds]
-                names = f"{self.columns.models[small]}->{self.columns.models[large]}"
-                for shape in self.shapes:
-                    complexity = 1 if shape == "monotone" else 2
-                    worlds = [fold[shape] for fold in folds]
-                    families.append((f"{shape}:{names}", complexity, full[shape], worlds))
-        if self.chain and len(self.checkable) > 1:
-            most = min(self.most.values())
-            worlds = [chain_world(train, most, self.seed) for train, _ in self.folds]
-            families.append(("chain", 3, chain_world(self.columns, most, self.seed), worlds))
+        families = [family for pair in self._pairs for family in self._of_one_check(*pair)]
+        if not self.chain:
+            return families
+        for small, large in self._pairs:
+            if len(self.checks[small]) > 1:
+                pair = partial(self._joint, models=(small, large), checked=(small,))
+                families.append(self._family(f"joint:{self._called(small, large)}", pair))
+        if len(self.checks) > 1:
+            make: Callable[[Columns], World] = self._chain
+            if self.several or any(names != (None,) for names in self.checks.values()):
+                models = tuple(range(len(self.columns.models)))
+                make = partial(self._joint, models=models, checked=tuple(self.checks))
+            families.append(self._family("chain", make))
         return families
+
+    @property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """A model whose answers are checked, and a later one."""
+        number = len(self.columns.models)
+        return [(j, k) for j in self.checkable for k in range(j + 1, number)]
+
+    def _called(self, small: int, large: int) -> str:
+        return f"{self.columns.models[small]}->{self.columns.models[large]}"
+
+    def _of_one_check(
+        self, small: int, large: int
+    ) -> Iterator[tuple[str, int, World, list[World]]]:
+        for name in self.checks[small]:
+            args = (small, large, self.shapes, self.most.get((small, name), 0), name)
+            full = pair_worlds_by(self.columns, *args)
+            folds = [pair_worlds_by(train, *args) for train, _ in self.folds]
+            by = "" if name is None else f" by {name}"
+            for shape in self.shapes:
+                worlds = [fold[shape] for fold in folds]
+                called = f"{shape}:{self._called(small, large)}{by}"
+                yield called, 1 if shape == "monotone" else 2, full[shape], worlds
+
+    def _family(
+        self, name: str, make: Callable[[Columns], World]
+    ) -> tuple[str, int, World, list[World]]:
+        return name, 3, make(self.columns), [make(train) for train, _ in self.folds]
+
+    def _chain(self, columns: Columns) -> World:
+        most = min(self.most.values(), default=0)
+        return chain_world(columns, most, self.seed)
+
+    def _joint(self, columns: Columns, models: tuple[int, ...], checked: tuple[int, ...]) -> World:
+        return joint_world(columns, models, self._grains[checked], self.seed)
+
+    @cached_property
+    def _grains(self) -> dict[tuple[int, ...], dict[int, Grains]]:
+        """How finely checks are read, by the models whose answers are checked: one, or all."""
+        which = {*((j,) for j in self.checks), tuple(self.checks)}
+        return {some: grains_of(self.columns, {j: self.checks[j] for j in some}) for some in which}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the policy should know of how several checks are read."""
+        known = self.columns.notes
+        if self.left_out and self.columns.checks:
+            known += (
+                f"{self.left_out} of {len(self.columns) + self.left_out} complete queries lack a "
+                "check that most have, or have fewer verdicts than most: they were left out.",
+            )
+        if not any(len(names) > 1 for names in self.checks.values()):
+            return known
+        read = self._grains[tuple(self.checks)]
+        finest = max(self.checks, key=lambda j: len(self.checks[j]))
+        verdicts = max(grain.verdicts for grain in read[finest].values())
+        bins = max(grain.bins for grain in read[finest].values())
+        return (
+            *known,
+            "Where several checks are read together, quality is taken for linear in the ranks of "
+            "what they find and in products of two ranks; invalid verdicts are left out, and a "
+            f"policy reads at most {verdicts} verdicts and {bins} bins of a score each.",
+        )
 
     def candidates(
         self, cost_weight: float, abstain_value: float | None = None, *, most_complex: int = 3
@@ -187,9 +294,11 @@ class Learner:
         for name, complexity, world, worlds in self._worlds:
             if complexity > most_complex:
                 continue
-            plan, expected = self._solve(world, name, cost_weight, abstain_value)
+            solution = solve(world, cost_weight, abstain_value=abstain_value)
+            make_plan = partial(self._plan, solution, name, cost_weight)
             hold_out = partial(self._hold_out, name, worlds, cost_weight, abstain_value)
-            found.append(Fitted(name, plan, complexity, expected, hold_out))
+            expected = solution.opening[1]
+            found.append(Fitted(name, make_plan, complexity, expected, hold_out))
         return found
 
     def _hold_out(
@@ -197,7 +306,8 @@ class Learner:
     ) -> Floats:
         held_out = np.empty(len(self.sample))
         for world, (_, out) in zip(worlds, self.folds, strict=True):
-            plan, _ = self._solve(world, name, cost_weight, abstain_value)
+            solution = solve(world, cost_weight, abstain_value=abstain_value)
+            plan = self._plan(solution, name, cost_weight, whole=False)
             outcomes = replay_plan(plan, self.columns.rows(self.sample[out]))
             held_out[out] = outcomes.utility(cost_weight, abstain_value)
         return self._share * held_out
@@ -207,18 +317,17 @@ class Learner:
         plan = always(self.columns.models, model)
         return Fitted(
             plan.name,
-            plan,
+            lambda: plan,
             0,
             float(self.columns.mean(utility)),
             lambda: self._share * utility[self.sample],
         )
 
-    def _solve(
-        self, world: World, name: str, cost_weight: float, abstain_value: float | None
-    ) -> tuple[Plan, float]:
-        solution = solve(world, cost_weight, abstain_value=abstain_value)
-        plan = plan_of(solution, self.columns.models, label=name, cost_weight=cost_weight)
-        return plan, solution.opening[1]
+    def _plan(
+        self, solution: Solution, name: str, cost_weight: float, *, whole: bool = True
+    ) -> Plan:
+        names = self.columns.models
+        return plan_of(solution, names, label=name, cost_weight=cost_weight, whole=whole)
 
     def replay(self, plan: Plan) -> Outcomes:
         """Send the log that was fitted to through a plan."""

@@ -15,8 +15,10 @@ from typing import IO, Any, Self, overload
 
 from pydantic import ValidationError
 
+from langchain_automix._lines import lines_of
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.records import (
+    FIRST_CHECK,
     LoggedAnswer,
     LoggedQuery,
     LoggedVerification,
@@ -67,14 +69,13 @@ class RoutingLog(Sequence[LoggedQuery]):
             return cls._of(_stored(enumerate(read_parquet(path), 1), place=f"{path}, row"))
         try:
             with _open(path, "r") as lines:
-                numbered = ((i, line) for i, line in enumerate(lines, 1) if line.strip())
-                return cls._of(_stored(numbered, place=f"{path}, line"))
+                return cls._of(_stored(lines_of(lines, path), place=f"{path}, line"))
         except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
             raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
 
     def write(self, path: str | Path) -> None:
         """Write the log, in the format of the file's name; a reader never sees half of it."""
-        write_records(Path(path), self.records())
+        write_records(Path(path), self.records(), checks=bool(self._store.further))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each query as a mapping, as a line of a file holds it."""
@@ -103,22 +104,27 @@ class RoutingLog(Sequence[LoggedQuery]):
         *,
         models: Sequence[str] | None = None,
         where: Callable[[LoggedQuery], bool] | None = None,
+        check: str | None = None,
     ) -> RoutingLog:
         """Return a part of the log.
 
         Args:
             models: Names of the models to keep, cheap to expensive. None: all.
             where: Says of a query whether to keep it. None: all.
+            check: The check to keep alone, one of `checks`; it is the `verification` of the new
+                log. None: all.
 
         Raises:
-            AutoMixError: The log has no such model.
+            AutoMixError: The log has no such model, or no such check.
         """
         unknown = [name for name in models or () if name not in self.models]
         if unknown:
             raise AutoMixError(f"The log has no model {unknown[0]!r}; it has {list(self.models)}.")
+        if check is not None and check not in (FIRST_CHECK, *self.checks):
+            raise AutoMixError(f"The log has no check {check!r}; it has {list(self.checks)}.")
         kept = [self.models.index(name) for name in self.models if models is None or name in models]
         places = (i for i in range(len(self)) if where is None or where(self[i]))
-        return RoutingLog._of(self._store.part(places, kept))
+        return RoutingLog._of(self._store.part(places, kept, check))
 
     def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[RoutingLog, RoutingLog]:
         """Return two logs, of random queries: about `share` of them, and the others.
@@ -180,15 +186,26 @@ class RoutingLog(Sequence[LoggedQuery]):
         return self._store.currency
 
     @property
+    def checks(self) -> tuple[str, ...]:
+        """Names of its checks: `first` for what `verification` holds, then the further ones."""
+        first = (FIRST_CHECK,) if any(self._store.kind) else ()
+        return (*first, *self._store.further)
+
+    @property
     def verifier(self) -> str | None:
         """Fingerprint of the verifier that checked, as the metadata of all queries has it.
 
         None where a query has none, or another one.
         """
+        return self.said_by_all("verifier")
+
+    def said_by_all(self, field: str) -> str | None:
+        """Return the text that the metadata of all queries has in a field; None if they differ."""
         metadata = self._store.metadata
-        found = {(metadata.get(place) or {}).get("verifier") for place in range(len(self))}
-        only = found.pop() if len(found) == 1 else None
-        return only if isinstance(only, str) else None
+        found = [(metadata.get(place) or {}).get(field) for place in range(len(self))]
+        only = found[0] if found else None
+        # Not a set: what strangers wrote here may be a list.
+        return only if isinstance(only, str) and all(each == only for each in found) else None
 
     @property
     def store(self) -> Store:
@@ -196,13 +213,22 @@ class RoutingLog(Sequence[LoggedQuery]):
         return self._store
 
 
-def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write queries as they come, in the format of the file's name; all of them, or nothing."""
+def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool = False) -> None:
+    """Write queries as they come, in the format of the file's name; all of them, or nothing.
+
+    Args:
+        path: The file.
+        records: The queries.
+        checks: Whether some have further checks; a Parquet file must know it beforehand.
+
+    Raises:
+        AutoMixError: The file cannot be written, or a further check comes unannounced.
+    """
     with replacing(path) as unfinished:
         if path.suffix == ".parquet":
             from langchain_automix.policy.tabular import write_parquet  # noqa: PLC0415  (an extra)
 
-            write_parquet(unfinished, records)
+            write_parquet(unfinished, records, checks=checks)
             return
         with _open(unfinished, "w", named=path) as out:
             for record in records:
@@ -261,6 +287,8 @@ def _stored(records: Iterable[tuple[int, Any]], place: str) -> Store:
             raise AutoMixError(f"{where}, field currency: a log has one currency throughout.")
         seen.add(query.id)
         store.add(query)
+    for further in store.further.values():
+        further.fill(len(store.quality))
     return store
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_automix.policy.columns import Floats, Ints, Mask
+from langchain_automix.policy.smoothing import isotonic
 
 Interval = tuple[float, float]
 
 _Z = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
 _RESAMPLES = 1_000
+_FOLDS = 5
 _MOST_BOOTSTRAPPED = 20_000
 """With more queries the normal interval is as good, and takes no time."""
 
@@ -64,6 +66,53 @@ def bootstrap(
     if np.isnan(figures).mean() > 0.05:  # noqa: PLR2004
         return None
     low, high = np.nanquantile(figures, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def auroc(confidence: Floats, good: Mask) -> float | None:
+    """Return the chance that a good answer has more confidence than a bad one, ties counting half.
+
+    Args:
+        confidence: (n,) any numbers; NaN is left out.
+        good: (n,) which answers are good.
+
+    Returns:
+        None without a good answer, or without a bad one.
+    """
+    known = ~np.isnan(confidence)
+    return _auroc(confidence[known], good[known])[0]
+
+
+def auroc_interval(confidence: Floats, good: Mask, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of `auroc`, by the bootstrap; the arguments are the same.
+
+    The same queries are drawn for the same number of queries and seed, so that the areas of several
+    checks of one log stay paired. With very many queries it is by Hanley and McNeil (1982).
+
+    Returns:
+        None where the area is undefined in more than one resample in twenty.
+    """
+    known = ~np.isnan(confidence)
+    if not known.any():
+        return None
+    if len(confidence) > _MOST_BOOTSTRAPPED:
+        return _auroc(confidence[known], good[known])[1]
+    order = np.flatnonzero(known)[np.argsort(confidence[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(confidence[order], prepend=-np.inf))
+    areas = []
+    rng, n = np.random.default_rng(seed), len(confidence)
+    for _ in range(_RESAMPLES // 100):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=100)[:, order]
+        goods = np.add.reduceat(times * good[order], starts, axis=1)
+        bads = np.add.reduceat(times * ~good[order], starts, axis=1)
+        wins = (goods * (bads.cumsum(axis=1) - bads / 2)).sum(axis=1)
+        pairs = goods.sum(axis=1) * bads.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            areas.append(wins / np.where(pairs, pairs, np.nan))
+    found = np.concatenate(areas)
+    if np.isnan(found).mean() > 0.05:  # noqa: PLR2004
+        return None
+    low, high = np.nanquantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -181,3 +230,35 @@ def _auroc(confidence: Floats, good: Mask) -> tuple[float | None, Interval | Non
     spread = area * (1 - area) + (goods - 1) * (one - area**2) + (bads - 1) * (other - area**2)
     error = float(np.sqrt(max(spread, 0) / (goods * bads)))
     return area, (max(area - _Z * error, 0.0), min(area + _Z * error, 1.0))
+
+
+def calibrated_brier(
+    confidence: Floats, quality: Floats, seed: int = 0
+) -> tuple[float, float] | tuple[None, None]:
+    """Return the Brier score of a confidence after a monotone calibration, in five folds.
+
+    Args:
+        confidence: (n,) any numbers; NaN is left out.
+        quality: (n,) in [0, 1].
+        seed: For the folds.
+
+    Returns:
+        Mean squared distance of the quality and a curve (isotonic regression) that was fitted to
+        other queries; and of the quality and the mean of those, which knows no check. None for
+        both with fewer than two known confidences.
+    """
+    known = ~np.isnan(confidence)
+    confidence, quality = confidence[known], quality[known]
+    n = len(quality)
+    if n < 2:  # noqa: PLR2004
+        return None, None
+    fold = np.random.default_rng([seed, n]).permutation(n) % min(_FOLDS, n)
+    curve, plain = np.empty(n), np.empty(n)
+    for number in range(int(fold.max()) + 1):
+        out = fold == number
+        values, which = np.unique(confidence[~out], return_inverse=True)
+        times = np.bincount(which)
+        means = isotonic(np.bincount(which, quality[~out]) / times, times)
+        curve[out] = np.interp(confidence[out], values, means)
+        plain[out] = quality[~out].mean()
+    return float(((curve - quality) ** 2).mean()), float(((plain - quality) ** 2).mean())

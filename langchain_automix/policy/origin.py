@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from langchain_automix.policy.columns import NOT_DRAWN, columns_of
+from langchain_automix.policy.columns import NOT_DRAWN, Columns, Floats, columns_of
 from langchain_automix.policy.learning import complete
 from langchain_automix.policy.log import RoutingLog
 from langchain_automix.policy.plan import Policy
@@ -24,16 +24,24 @@ def log_digest(log: RoutingLog) -> str:
     ids = log.store.ids
     order = np.array(sorted(places.tolist(), key=lambda place: ids[place]), dtype=np.int64)
     rows = columns.rows(order)
-    # Queries that are left out must not change it by being checked for longer.
-    longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
     digest = hashlib.sha256()
     for text in (*log.models, "", *(ids[place] for place in order.tolist())):
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    for numbers in (rows.quality, rows.cost, rows.score, rows.fixed_cost, rows.sample_cost):
-        # One writing for an unknown number, and for zero.
-        digest.update((np.nan_to_num(numbers, nan=-1.0) + 0.0).astype("<f8").tobytes())
-    digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
+    _take_in(digest, (rows.quality, rows.cost), rows)
+    for name in sorted(rows.checks):
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
+        _take_in(digest, (), rows.alone(name))
     return digest.hexdigest()[:32]
+
+
+def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: Columns) -> None:
+    """Add numbers, and what the first check found."""
+    for each in (*numbers, rows.score, rows.fixed_cost, rows.sample_cost):
+        # One writing for an unknown number, and for zero.
+        digest.update((np.nan_to_num(each, nan=-1.0) + 0.0).astype("<f8").tobytes())
+    # Queries that are left out must not change it by being checked for longer.
+    longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
+    digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
 
 
 def is_fitted_to(policy: Policy, log: RoutingLog) -> bool:

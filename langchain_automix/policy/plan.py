@@ -7,147 +7,42 @@ one by its id, so that a mean cost is met exactly.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import IO, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.log import replacing
+from langchain_automix.policy.reading import Frozen, Place, Price, Share
+from langchain_automix.policy.steps import CHECKED, Row, Step, Table
+
+__all__ = [
+    "CHECKED",
+    "Candidate",
+    "FitStatistics",
+    "Plan",
+    "Policy",
+    "Row",
+    "Step",
+    "Table",
+    "uniform",
+]
 
 SCHEMA = "langchain-automix/policy"
-CHECKED = ", checked"
-"""Ends the name of an option whose answer is checked in turn."""
-
 MOST_SAMPLES = 1_000
 """More verdicts than this in one check are taken for damage to the file."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Price = Annotated[float, Field(ge=0)]
-Place = Annotated[int, Field(ge=0)]
+_LARGEST = 2**27
+"""Bytes: a larger file is no policy; those of five models come to some megabytes."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Step(_Frozen):
-    """What is done next."""
-
-    action: Literal["answer", "verify", "escalate", "abstain"]
-
-    model: Place
-    """Index of the model that is asked or checked, or whose answer is kept."""
-
-    samples: Place | None = None
-    """Verdicts to draw next; 0 after `escalate`: keep that answer unchecked; None: as many as
-    the verifier draws by itself."""
-
-    then: Place | None = None
-    """Table that reads the check that follows; None where none follows."""
-
-
-class Row(_Frozen):
-    """What is done after one finding, and why."""
-
-    seen: tuple[Place, ...] = Field(min_length=1, max_length=3)
-    """Accepts, rejects and invalid verdicts; or the one number of the score's bin."""
-
-    step: Step
-    chance: Share = 0.0
-    """How often this finding turns up under the policy, when it comes to this table."""
-
-    quality: tuple[float, ...] = ()
-    """Expected quality of each model in play."""
-
-    values: dict[str, float] = Field(default_factory=dict)
-    """Expected utility still to come, of each option."""
-
-    def settled(self, model: int, names: Sequence[str]) -> Step:
-        """Return the best that the values offer without another check of this model's answer."""
-        options = {
-            option: value
-            for option, value in self.values.items()
-            if not option.startswith("verify") and not option.endswith(CHECKED)
-        }
-        best = max(options, key=lambda option: options[option], default="answer")
-        if best == "abstain":
-            return Step(action="abstain", model=model)
-        if best.startswith("escalate:"):
-            later = names.index(best.removeprefix("escalate:"))
-            return Step(action="escalate", model=later, samples=0)
-        return Step(action="answer", model=model)
-
-
-class Table(_Frozen):
-    """What is done after each finding of the check of one model's answer."""
-
-    model: Place
-    kind: Literal["verdicts", "score"]
-    counts_invalid: bool = False
-    """Whether invalid verdicts are evidence; if not, they are left out."""
-
-    edges: tuple[Share, ...] = ()
-    """Where one bin of the score ends and the next begins, ascending."""
-
-    rows: tuple[Row, ...] = Field(min_length=1)
-
-    @cached_property
-    def by_finding(self) -> dict[tuple[int, ...], Row]:
-        """The rows by what was found, so that a decision is one look-up."""
-        return {row.seen: row for row in self.rows}
-
-    @cached_property
-    def most(self) -> int:
-        """Most verdicts that the rows know."""
-        return max(sum(row.seen) for row in self.rows)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.kind == "score":
-            wanted = {(i,) for i in range(len(self.edges) + 1)}
-            if set(self.by_finding) != wanted or list(self.edges) != sorted(set(self.edges)):
-                raise ValueError("a score table needs ascending edges and one row a bin")
-        elif any(len(row.seen) != 3 for row in self.rows):  # noqa: PLR2004
-            raise ValueError("a row of a verdict table says accepts, rejects and invalid")
-        if self.kind == "score" and any(row.step.action == "verify" for row in self.rows):
-            raise ValueError("a score is not drawn twice")
-        if any(row.values and "answer" not in row.values for row in self.rows):
-            raise ValueError("the values of a row name the option to answer")
-        return self
-
-    def at(self, seen: tuple[int, ...]) -> Row | None:
-        """Return the row for a finding, as a row writes it; None if there is none."""
-        return self.by_finding.get(seen)
-
-    def find(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Row | None:
-        """Return the row for what a check found; None if it found nothing to go by.
-
-        More verdicts than the table knows are scaled down to the most that it knows.
-        """
-        if self.kind == "score":
-            if score is None:
-                return None
-            return self.by_finding[bisect.bisect_right(self.edges, score),]
-        if not self.counts_invalid:
-            invalid = 0
-        total = accepts + rejects + invalid
-        if total == 0:
-            return None
-        if total > self.most:
-            accepts = round(accepts * self.most / total)
-            invalid = min(round(invalid * self.most / total), self.most - accepts)
-            rejects = self.most - accepts - invalid
-        return self.by_finding.get((accepts, rejects, invalid))
-
-
-class Plan(_Frozen):
+class Plan(Frozen):
     """One solved rule."""
 
     name: str
@@ -193,12 +88,17 @@ class Plan(_Frozen):
                 raise ValueError("a step leads to its own table or to a later one")
             if self.tables[step.then].model != step.model:
                 raise ValueError("a step leads to the table of the model that it checks")
+            following = self.tables[step.then]
+            if step.check not in {r.name for r in following.checks} | (
+                set() if following.checks else {None}
+            ):
+                raise ValueError("a step leads to a table that reads the check that it makes")
             if step.action == "escalate" and model is not None and step.model <= model:
                 raise ValueError("a plan escalates to later models only")
         return self
 
 
-class Candidate(_Frozen):
+class Candidate(Frozen):
     """One family that the fit could choose, and what spoke for it."""
 
     name: str
@@ -213,7 +113,7 @@ class Candidate(_Frozen):
     """Standard error of its cross-fitted gain over the best trivial policy."""
 
 
-class FitStatistics(_Frozen):
+class FitStatistics(Frozen):
     """What a policy was fitted on, and what it was chosen from."""
 
     queries: Place
@@ -233,13 +133,16 @@ class FitStatistics(_Frozen):
     """What the reader should know, one plain sentence each."""
 
 
-class Policy(_Frozen):
+class Policy(Frozen):
     """A decision rule with all that is needed to use, read and check it."""
 
     schema_name: Literal["langchain-automix/policy"] = Field(
         default="langchain-automix/policy", alias="schema"
     )
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
+    """2 if it reads several checks of an answer; versions of this package from before then know
+    1 only."""
+
     package: str = __version__
     """Version of this package that wrote the policy."""
 
@@ -265,6 +168,8 @@ class Policy(_Frozen):
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
+        if (self.version == 2) != any(t.checks for p in self.plans for t in p.tables):  # noqa: PLR2004
+            raise ValueError("a policy has version 2 if and only if it reads several checks")
         if any(j >= len(self.models) for plan in self.plans for j in plan.plays):
             raise ValueError("a plan uses a model that the policy does not name")
         if any(len(m) not in (0, len(self.models)) for m in (self.fit.quality, self.fit.cost)):
@@ -317,7 +222,8 @@ class Policy(_Frozen):
             AutoMixError: The file cannot be read, or is not a policy file.
         """
         try:
-            found = json.loads(Path(path).read_bytes())
+            with Path(path).open("rb") as file:
+                found = json.loads(_all_of(file), object_pairs_hook=_object)
         except OSError as error:
             raise AutoMixError(f"The policy file {path} cannot be read: {error}.") from error
         except (ValueError, RecursionError) as error:
@@ -335,6 +241,21 @@ class Policy(_Frozen):
             return cls.model_validate(found)
         except ValidationError as error:
             raise AutoMixError(f"The policy file {path}, {first_problem(error)}") from error
+
+
+def _all_of(file: IO[bytes]) -> bytes:
+    text = file.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise ValueError("it is too large")
+    return text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        # Readers differ in which of two they take, so what is reviewed may not be what decides.
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def uniform(query_id: str, seed: int) -> float:

@@ -76,13 +76,15 @@ def _benefit(policy: Policy, columns: Columns | None, axes: Axes) -> None:
         raise AutoMixError("This policy checks no answer, so there is no benefit curve to plot.")
     plan, table = found
     large = plan.plays[-1]
-    curve = believed_benefit(table, plan.plays.index(table.model))
+    names = [reading.name for reading in table.checks]
+    check = names[0] if names and None not in names else None
+    curve = believed_benefit(table, plan.plays.index(table.model), check)
     if not curve:
         raise AutoMixError("This rule holds no belief, so there is no benefit curve to plot.")
     draw_benefit(
         axes,
         (policy.models[table.model], policy.models[large]),
-        () if columns is None else benefit_groups(columns, table.model, large),
+        () if columns is None else benefit_groups(columns.alone(check), table.model, large),
         curve,
         policy.cost_weight * (policy.fit.cost[large] if policy.fit.cost else 0.0),
     )

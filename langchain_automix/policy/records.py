@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
 # Strict, so that no text and no truth value passes for a number, nor "yes" for a verdict.
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Cost = Annotated[float, Field(strict=True, ge=0, le=1e15)]
+
+FIRST_CHECK = "first"
+"""What the first of several checks is called where it is named; no further check is called so."""
+
+
+def check_name(name: str) -> str:
+    """Return the name of a further check.
+
+    Raises:
+        ValueError: A policy could not tell it from other things: `verify:4` draws 4 verdicts.
+    """
+    if not name or name == FIRST_CHECK or name.isdigit() or ":" in name or "," in name:
+        raise ValueError(
+            f"a check is called neither {FIRST_CHECK!r} nor by a number, and has no colon or "
+            f"comma in its name: {name!r}"
+        )
+    return name
+
+
+CheckName = Annotated[str, AfterValidator(check_name)]
 
 
 class _Line(BaseModel):
@@ -77,7 +106,11 @@ class LoggedAnswer(_Line):
     """Cost of the answer; None if the model was not run."""
 
     verification: LoggedVerification | None = None
-    """Check of the answer; None if it was not checked."""
+    """Check of the answer, the first where there are several; None if it was not checked."""
+
+    checks: Mapping[CheckName, LoggedVerification] = Field(default_factory=dict)
+    """Further checks of the answer, by name; one that was not made, or found nothing, is not
+    here."""
 
 
 class LoggedQuery(_Line):
@@ -87,3 +120,17 @@ class LoggedQuery(_Line):
     answers: tuple[LoggedAnswer, ...] = Field(min_length=1)
     currency: str | None = None
     metadata: Mapping[str, Any] | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_written(cls, metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        waiting: list[Any] = list((metadata or {}).values())
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{value} is no number of JSON")
+            if isinstance(value, Mapping):
+                waiting.extend(value.values())
+            elif isinstance(value, list | tuple):
+                waiting.extend(value)
+        return metadata

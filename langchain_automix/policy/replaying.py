@@ -20,6 +20,7 @@ from langchain_automix.policy.columns import (
     Mask,
 )
 from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table, uniform
+from langchain_automix.policy.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,17 @@ class _Replay:
         self.model = np.full(n, -1)
         self.cost, self.expected = np.zeros(n), np.full(n, np.nan)
         self.samples, self.asked = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.drawn = np.zeros(n, dtype=np.int64)  # verdicts on the latest answer
+        self.drawn: dict[str | None, Ints]  # verdicts on the latest answer, by check
+        self.drawn = {name: np.zeros(n, dtype=np.int64) for name in (None, *columns.checks)}
+        self.made: dict[str | None, Mask]  # whether it was tried on the latest answer, by check
+        self.made = {name: np.zeros(n, dtype=bool) for name in (None, *columns.checks)}
+        self.alone = {name: columns.alone(name) for name in (None, *columns.checks)}
+        for reading in (reading for table in plan.tables for reading in table.checks):
+            if reading.name not in self.alone:
+                raise AutoMixError(
+                    f"The log has no check {reading.name!r}, which the policy asks for; it has "
+                    f"{sorted(columns.checks)} beside the first."
+                )
         self.table = np.full(n, -1)
         shape = columns.quality.shape
         self.paths = Paths(
@@ -142,13 +153,13 @@ class _Replay:
 
     def run(self) -> Outcomes:
         opening = self.plan.opening
-        self._take(np.arange(len(self.columns)), opening.action, opening.model, opening.samples)
+        self._take(np.arange(len(self.columns)), opening)
         if opening.then is not None:
             self.table[:] = opening.then
         for place, table in enumerate(self.plan.tables):
             here = np.flatnonzero(self.table == place)
             while len(here):
-                self._look_up(table, here)
+                self._look_up(table, place, here)
                 here = here[self.table[here] == place]
         kept = np.maximum(self.model, 0)
         quality = self.columns.quality[np.arange(len(kept)), kept]
@@ -159,41 +170,49 @@ class _Replay:
             self.model, quality, self.cost, self.samples, self.asked, self.expected, self.paths
         )
 
-    def _take(self, who: Ints, action: str, model: int, samples: int | None) -> None:
+    def _take(self, who: Ints, step: Step) -> None:
         """Ask or check, and pay for it."""
-        if action == "escalate":
+        model = step.model
+        if step.action == "escalate":
             self.cost[who] += self.columns.cost[who, model]
             self.asked[who] += 1
             self.paths.asked[who, model] = True
-            self.model[who], self.drawn[who] = model, 0
+            self.model[who] = model
+            for name in self.alone:
+                self.drawn[name][who], self.made[name][who] = 0, False
             if np.isnan(self.cost[who]).any():
                 raise AutoMixError(
                     f"The log does not say what {self.columns.models[model]} cost on a query, "
                     "which the policy asks."
                 )
-        if samples == 0:
+        if step.samples == 0:
             return
         # Where the log has fewer verdicts, or no check at all, the policy goes by what there is.
-        there = self._recorded(who, model)
-        scored = ~np.isnan(self.columns.score[who, model])
-        wanted = there if samples is None else np.minimum(self.drawn[who] + samples, there)
-        number = np.where(scored, 0, wanted - self.drawn[who])
+        found, drawn = self.alone[step.check], self.drawn[step.check]
+        there = self._recorded(who, model, step.check)
+        scored = ~np.isnan(found.score[who, model])
+        wanted = there if step.samples is None else np.minimum(drawn[who] + step.samples, there)
+        number = np.where(scored, 0, wanted - drawn[who])
         checked = scored | (number > 0)
-        price = np.where(checked, self.columns.fixed_cost[who, model], 0.0)
-        price += np.where(number > 0, number * self.columns.sample_cost[who, model], 0.0)
+        price = np.where(checked, found.fixed_cost[who, model], 0.0)
+        price += np.where(number > 0, number * found.sample_cost[who, model], 0.0)
         self.cost[who] += price
-        self.drawn[who] += number
+        drawn[who] += number
+        self.made[step.check][who] = True
         self.samples[who] += number
         self.paths.checked[who, model] |= checked
         self.paths.drawn[who, model] += number
         self.paths.check_cost[who, model] += price
 
-    def _recorded(self, who: Ints, model: int) -> Ints:
+    def _recorded(self, who: Ints, model: int, check: str | None) -> Ints:
         """Return how many verdicts the log has on each answer."""
-        number: Ints = (self.columns.verdicts[who, model] != NOT_DRAWN).sum(axis=1)
+        number: Ints = (self.alone[check].verdicts[who, model] != NOT_DRAWN).sum(axis=1)
         return number
 
-    def _look_up(self, table: Table, who: Ints) -> None:
+    def _look_up(self, table: Table, place: int, who: Ints) -> None:
+        if table.checks:
+            self._look_up_several(table, place, who)
+            return
         if table.kind == "score":
             unknown = np.isnan(self.columns.score[who, table.model])
             self._apply(None, table, who[unknown])
@@ -208,21 +227,74 @@ class _Replay:
         if table.kind == "score":
             edges = np.asarray(table.edges)
             return in_bins(self.columns.score[who, table.model], edges)[:, None]
-        longest = int(self.drawn[who].max())
-        verdicts = self.columns.verdicts[who, table.model, :longest]
-        drawn = np.arange(longest) < self.drawn[who][:, None]
+        return self._counts(who, table.model, None)
+
+    def _counts(self, who: Ints, model: int, check: str | None) -> Ints:
+        """Return the accepts, rejects and invalid ones among the verdicts drawn; (who, 3)."""
+        drawn = self.drawn[check][who]
+        longest = int(drawn.max(initial=0))
+        verdicts = self.alone[check].verdicts[who, model, :longest]
+        there = np.arange(longest) < drawn[:, None]
         kinds = (ACCEPT, REJECT, INVALID)
-        return np.stack([((verdicts == kind) & drawn).sum(axis=1) for kind in kinds], axis=1)
+        return np.stack([((verdicts == kind) & there).sum(axis=1) for kind in kinds], axis=1)
+
+    def _look_up_several(self, table: Table, place: int, who: Ints) -> None:
+        """Group the queries by what each check found and whether it can find any more."""
+        parts = [self._read(reading, table.model, who) for reading in table.checks]
+        kinds, which = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
+        which = which.ravel()
+        width = parts[0].shape[1]
+        for kind, numbers in enumerate(kinds.tolist()):
+            here = who[which == kind]
+            each = [numbers[i : i + width] for i in range(0, len(numbers), width)]
+            found = [
+                tuple(part[: len(r.nothing)]) for r, part in zip(table.checks, each, strict=True)
+            ]
+            spent = [r.name for r, part in zip(table.checks, each, strict=True) if part[-1]]
+            if not any(map(any, found)) and len(spent) == len(table.checks):
+                self._apply(None, table, here)
+                continue
+            row = table.reached(found)
+            step = row.instead(table.model, self.columns.models, spent)
+            # Only a step to another check is made up here, and such a check has this very table.
+            self._go(
+                step.model_copy(update={"then": place}) if step.action == "verify" else step,
+                row,
+                here,
+            )
+
+    def _read(self, reading: Reading, model: int, who: Ints) -> Ints:
+        """Return what one of several checks found, padded to 3 numbers, and whether it is spent.
+
+        A score is spent once it was tried, verdicts once the log has no more of them, or none
+        that says anything.
+        """
+        made = self.made[reading.name][who]
+        found = np.zeros((len(who), 4), dtype=np.int64)
+        if reading.kind == "score":
+            score = self.alone[reading.name].score[who, model]
+            known = made & ~np.isnan(score)
+            bins = in_bins(np.nan_to_num(score), np.asarray(reading.edges)) + 1
+            found[:, 0], found[:, 3] = np.where(known, bins, 0), made
+            return found
+        counts = self._counts(who, model, reading.name)
+        rows, which = np.unique(counts, axis=0, return_inverse=True)
+        placed = np.array([reading.place(a, r, i, None) for a, r, i in rows.tolist()])
+        found[:, :3] = placed[which.ravel()]
+        nothing = ~found[:, :3].any(axis=1)
+        ended = self._recorded(who, model, reading.name) <= self.drawn[reading.name][who]
+        found[:, 3] = made & (nothing | ended)
+        return found
 
     def _apply(self, row: Row | None, table: Table, who: Ints) -> None:
         later = [j for j in self.plan.plays if j > table.model]
         if row is None:  # nothing to go by: ask the next model, as the router does
             self.table[who] = -1
             if later:
-                self._take(who, "escalate", later[0], 0)
+                self._take(who, Step(action="escalate", model=later[0], samples=0))
             return
         if row.step.action == "verify":
-            spent = self._recorded(who, table.model) <= self.drawn[who]
+            spent = self._recorded(who, table.model, None) <= self.drawn[None][who]
             self._go(row.settled(table.model, self.columns.models), row, who[spent])
             who = who[~spent]
         self._go(row.step, row, who)
@@ -230,7 +302,7 @@ class _Replay:
     def _go(self, step: Step, row: Row, who: Ints) -> None:
         self.table[who] = -1 if step.then is None else step.then
         if step.action in ("escalate", "verify"):
-            self._take(who, step.action, step.model, step.samples)
+            self._take(who, step)
         if step.action == "abstain":
             self.model[who] = -1
         elif step.action == "answer":

@@ -23,6 +23,24 @@ def best_alone(policy: Policy, cost_weight: float | None = None) -> int | None:
     return max(range(len(worth)), key=lambda j: worth[j])
 
 
+def pressed(policy: Policy, cost_weight: float | None, pressure: float) -> float | None:
+    """Return the cost weight under a pressure to save; None if no costs are known.
+
+    The gain in quality that the nearest larger model must bring rises in a straight line from
+    what it costs by the usual weight to 1, which is more than any answer gains.
+
+    Args:
+        policy: The policy, for its own weight and its models' costs.
+        cost_weight: The weight set instead of the policy's own; None: its own.
+        pressure: In [0, 1]; at 0 the weight is the usual one.
+    """
+    later = [cost for cost in policy.fit.cost[1:] if cost > 0]
+    if not later:
+        return None
+    usual = policy.cost_weight if cost_weight is None else cost_weight
+    return usual + pressure * max(0.0, 1 / min(later) - usual)
+
+
 def reweighed(
     row: Row, policy: Policy, plan: Plan, answered: Collection[int], cost_weight: float
 ) -> Row:

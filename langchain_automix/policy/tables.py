@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from langchain_automix.policy.belief import Draw
 from langchain_automix.policy.columns import Ints
+from langchain_automix.policy.combined import Combined
 from langchain_automix.policy.plan import CHECKED, Plan, Row, Step, Table
+from langchain_automix.policy.reading import verify_option
 from langchain_automix.policy.solver import Level, Option, Solution
 
 _DIGITS = 6
@@ -22,6 +26,7 @@ class _Writer:
 
     solution: Solution
     names: tuple[str, ...]
+    whole: bool = True
     tables: list[Table] = field(default_factory=list)
     waiting: deque[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=deque)
     known: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)
@@ -53,11 +58,24 @@ class _Writer:
 
 def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
     return Step.model_validate(
-        {"action": action, "model": model, "samples": draw.samples, "then": then}
+        {
+            "action": action,
+            "model": model,
+            "samples": draw.samples,
+            "then": then,
+            "check": draw.check,
+        }
     )
 
 
-def plan_of(solution: Solution, names: tuple[str, ...], *, label: str, cost_weight: float) -> Plan:
+def plan_of(
+    solution: Solution,
+    names: tuple[str, ...],
+    *,
+    label: str,
+    cost_weight: float,
+    whole: bool = True,
+) -> Plan:
     """Return the best plan of a solved POMDP, with the tables that it can come to.
 
     Args:
@@ -65,8 +83,10 @@ def plan_of(solution: Solution, names: tuple[str, ...], *, label: str, cost_weig
         names: Names of all models of the log.
         label: What kind of rule it is.
         cost_weight: Cost weight that it was solved for.
+        whole: Whether the first table says what to do after all that several checks can find, and
+            not only after what the policy comes to: for users, whose checks may be cut short.
     """
-    writer = _Writer(solution, names)
+    writer = _Writer(solution, names, whole)
     world = solution.world
     option, _ = solution.opening
     if option.draw is None:
@@ -96,20 +116,64 @@ def _table(
     assert evidence is not None  # noqa: S101  (checked models can be checked)
     best = level.chosen[before]
     chance = _chances(level, before, best, first)
-    drafts = _drafts(writer, level, before)
     places = best.tolist()
+    wanted: Sequence[int] = range(1, len(places))
+    if isinstance(evidence, Combined):
+        wanted = _states(writer, level, before, evidence, first)
+        shape: dict[str, Any] = {"kind": "several", "checks": evidence.readings}
+    else:
+        shape = {
+            "kind": "score" if evidence.counts is None else "verdicts",
+            "counts_invalid": evidence.counts_invalid,
+            "edges": tuple(evidence.edges.tolist()),
+        }
     rows = tuple(
         _row(writer, level, (*before, s), places[s], chance[s], draft)
-        for s, draft in enumerate(drafts)
-        if s
+        for s, draft in zip(wanted, _drafts(writer, level, before, wanted), strict=True)
     )
-    return Table(
-        model=world.models[checked[-1]],
-        kind="score" if evidence.counts is None else "verdicts",
-        counts_invalid=evidence.counts_invalid,
-        edges=tuple(evidence.edges.tolist()),
-        rows=rows,
-    )
+    return Table(model=world.models[checked[-1]], rows=rows, **shape)
+
+
+def _states(
+    writer: _Writer,
+    level: Level,
+    before: tuple[int, ...],
+    evidence: Combined,
+    first: Draw,
+) -> Sequence[int]:
+    """Return the states of several checks that get a row.
+
+    All of them in the table of the first answer that is checked, if the plan is written whole.
+    Others say only what the policy can come to, whatever checks find nothing on the way.
+    """
+    if not before and writer.whole:
+        return range(len(evidence.likelihood))
+    values = np.stack([value[before] for value in level.values])
+    best, draws = level.chosen[before], [option.draw for option in level.options]
+    own = [option.action == "verify" for option in level.options]
+
+    def bought(state: int, failed: frozenset[str | None]) -> Draw | None:
+        if not failed:
+            place = int(best[state])
+        else:
+            left = [not (o and d and d.check in failed) for o, d in zip(own, draws, strict=True)]
+            place = int(np.where(left, values[:, state], -np.inf).argmax())
+        return draws[place] if own[place] else None
+
+    start = (0, frozenset[str | None]())
+    waiting: list[tuple[tuple[int, frozenset[str | None]], Draw | None]]
+    waiting = [(start, _first_draw(level, first, before))]
+    known = {start}
+    while waiting:
+        (state, failed), draw = waiting.pop()
+        if draw is None:
+            continue
+        after = draw.targets[int(np.searchsorted(draw.sources, state))].tolist()
+        for place in [(s, failed) for s in after] + [(state, failed | {draw.check})]:
+            if place not in known:
+                known.add(place)
+                waiting.append((place, bought(*place)))
+    return sorted({state for state, _ in known})
 
 
 def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> list[float]:
@@ -154,27 +218,35 @@ class _Draft:
     values: dict[str, float]
 
 
-def _drafts(writer: _Writer, level: Level, before: tuple[int, ...]) -> list[_Draft]:
-    """Return the drafts of all rows of a table.
+def _drafts(
+    writer: _Writer, level: Level, before: tuple[int, ...], states: Sequence[int]
+) -> list[_Draft]:
+    """Return the drafts of some rows of a table.
 
     Arrays become lists once: a fit tries hundreds of tables, and most of its time went into
     taking their numbers out one by one.
     """
     evidence = writer.solution.world.evidence[level.checked[-1]]
     assert evidence is not None  # noqa: S101
-    number = len(evidence.likelihood)
-    seen = [[s - 1] for s in range(number)] if evidence.counts is None else evidence.counts.tolist()
+    seen: Sequence[Sequence[int]]
+    if isinstance(evidence, Combined):
+        seen = evidence.findings
+    elif evidence.counts is None:
+        seen = [[s - 1] for s in range(len(evidence.likelihood))]
+    else:
+        seen = evidence.counts.tolist()
     labels = [_label(writer, option) for option in level.options]
-    masses = np.maximum(level.mass[before], 1e-300)
-    qualities = np.clip(level.quality[before] / masses[:, None], 0.0, 1.0).tolist()
-    worths = [(value[before] / masses).tolist() for value in level.values]
+    rows = np.array(states)
+    masses = np.maximum(level.mass[before][rows], 1e-300)
+    qualities = np.clip(level.quality[before][rows] / masses[:, None], 0.0, 1.0).tolist()
+    worths = [(value[before][rows] / masses).tolist() for value in level.values]
     found = []
-    for s in range(number):
+    for i, s in enumerate(states):
         values: dict[str, float] = {}
         for label, worth in zip(labels, worths, strict=True):
-            if math.isfinite(worth[s]):
-                values[label] = max(values.get(label, worth[s]), worth[s])
-        quality = tuple(round(q, _DIGITS) for q in qualities[s])
+            if math.isfinite(worth[i]):
+                values[label] = max(values.get(label, worth[i]), worth[i])
+        quality = tuple(round(q, _DIGITS) for q in qualities[i])
         rounded = {label: round(worth, _DIGITS) for label, worth in values.items()}
         found.append(_Draft(tuple(seen[s]), quality, rounded))
     return found
@@ -189,7 +261,9 @@ def _row(
     draft: _Draft,
 ) -> Row:
     option = level.options[best]
-    if option.action == "escalate" and option.draw is not None and chance == 0 and state[:-1]:
+    several = isinstance(writer.solution.world.evidence[level.checked[-1]], Combined)
+    many = several or bool(state[:-1])
+    if option.action == "escalate" and option.draw is not None and chance == 0 and many:
         option = _unchecked(level, state)
     return Row(
         seen=draft.seen,
@@ -216,8 +290,7 @@ def _unchecked(level: Level, state: tuple[int, ...]) -> Option:
 def _label(writer: _Writer, option: Option) -> str:
     if option.action in ("answer", "abstain"):
         return option.action
-    samples = None if option.draw is None else option.draw.samples
-    if option.action == "verify":
-        return "verify" if samples is None else f"verify:{samples}"
+    if option.action == "verify" and option.draw is not None:
+        return verify_option(option.draw.check, option.draw.samples)
     name = writer.names[writer.solution.world.models[option.model]]
     return f"escalate:{name}" if option.draw is None else f"escalate:{name}{CHECKED}"

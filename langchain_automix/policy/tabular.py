@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,20 +44,41 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     for answer in answers if isinstance(answers, list) else ():
         check = answer.get("verification") if isinstance(answer, dict) else None
         if isinstance(check, dict):
-            answer["verification"] = {k: v for k, v in check.items() if v is not None}
+            answer["verification"] = _known_only(check)
+        further = answer.pop("checks", None) if isinstance(answer, dict) else None
+        if further:  # pairs of a name and a check, as Arrow gives a map
+            answer["checks"] = {name: _known_only(found) for name, found in further}
     return found
 
 
-def write_parquet(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write records to a Parquet file, some thousands of them at a time."""
+def _known_only(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in check.items() if value is not None}
+
+
+def write_parquet(path: Path, records: Iterable[dict[str, Any]], *, checks: bool = False) -> None:
+    """Write records to a Parquet file, some thousands of them at a time.
+
+    Args:
+        path: The file.
+        records: The queries.
+        checks: Whether some have further checks.
+
+    Raises:
+        AutoMixError: pyarrow is not installed, or a further check comes unannounced.
+    """
     arrow, parquet = _arrow()
-    schema = _schema(arrow)
+    schema = _schema(arrow, checks=checks)
     waiting = iter(records)
     with parquet.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(waiting, _CHUNK)):
             for record in chunk:
                 if "metadata" in record:
                     record["metadata"] = json.dumps(record["metadata"])
+                if not checks and any(answer.get("checks") for answer in record["answers"]):
+                    raise AutoMixError(
+                        f"The query {record['id']!r} has further checks, of which the Parquet file "
+                        "was not told: write the log as .jsonl."
+                    )
             writer.write_table(arrow.Table.from_pylist(chunk, schema=schema))
 
 
@@ -74,7 +95,7 @@ def _extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def _schema(arrow: Any) -> Any:
+def _schema(arrow: Any, *, checks: bool) -> Any:
     number, text = arrow.float64(), arrow.string()
     check = arrow.struct(
         [
@@ -85,9 +106,10 @@ def _schema(arrow: Any) -> Any:
             ("cost", number),
         ]
     )
-    answer = arrow.struct(
-        [("model", text), ("quality", number), ("cost", number), ("verification", check)]
-    )
+    fields = [("model", text), ("quality", number), ("cost", number), ("verification", check)]
+    if checks:
+        fields.append(("checks", arrow.map_(text, check)))
+    answer = arrow.struct(fields)
     return arrow.schema(
         [("id", text), ("answers", arrow.list_(answer)), ("currency", text), ("metadata", text)]
     )
@@ -101,6 +123,7 @@ def to_pandas(store: Store) -> Any:
     for place in range(len(store) * width):
         answer = store.answer(place)
         check = answer.pop("verification") or {}
+        further = {"checks": answer.pop("checks", None)} if store.further else {}
         price = check.get("cost", check.get("fixed_cost"))
         rows.append(
             {
@@ -110,6 +133,7 @@ def to_pandas(store: Store) -> Any:
                 "score": check.get("score"),
                 "check_cost": price,
                 "sample_cost": check.get("sample_cost"),
+                **further,
             }
         )
     return pandas.DataFrame(rows)
@@ -138,6 +162,8 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
         }
     elif known.get("score") is not None:
         answer["verification"] = {"score": known["score"], "cost": price}
+    if known.get("checks"):
+        answer["checks"] = known["checks"]
     return answer
 
 

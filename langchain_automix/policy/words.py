@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
+from langchain_automix.policy.reading import Finding, Reading
 
 if TYPE_CHECKING:
     from langchain_automix.evaluation import Evaluation
@@ -59,9 +60,15 @@ def _plan(policy: Policy, plan: Plan) -> Iterable[str]:
 
 
 def _heading(table: Table) -> str:
-    if table.kind == "score":
+    if not table.checks:
+        return _kind(table)
+    return ", ".join(_kind(r) if r.name is None else f"{r.name} ({_kind(r)})" for r in table.checks)
+
+
+def _kind(read: Table | Reading) -> str:
+    if read.kind == "score":
         return "score"
-    return "accept/reject/invalid" if table.counts_invalid else "accept/reject"
+    return "accept/reject/invalid" if read.counts_invalid else "accept/reject"
 
 
 def _rows(policy: Policy, plan: Plan, table: Table) -> list[tuple[str, ...]]:
@@ -81,10 +88,20 @@ def _rows(policy: Policy, plan: Plan, table: Table) -> list[tuple[str, ...]]:
 
 
 def _seen(table: Table, row: Row) -> str:
-    if table.kind == "verdicts":
-        return "/".join(map(str, row.seen if table.counts_invalid else row.seen[:2]))
-    low = table.edges[row.seen[0] - 1] if row.seen[0] else 0.0
-    high = table.edges[row.seen[0]] if row.seen[0] < len(table.edges) else 1.0
+    if not table.checks:
+        return _finding(table, row.seen)
+    said = []
+    for reading, seen in zip(table.checks, table.parts(row.seen), strict=True):
+        own = (seen[0] - 1,) if reading.kind == "score" else seen
+        said.append(_finding(reading, own) if any(seen) else "-")
+    return ", ".join(said)
+
+
+def _finding(read: Table | Reading, seen: Finding) -> str:
+    if read.kind != "score":
+        return "/".join(map(str, seen if read.counts_invalid else seen[:2]))
+    low = read.edges[seen[0] - 1] if seen[0] else 0.0
+    high = read.edges[seen[0]] if seen[0] < len(read.edges) else 1.0
     return f"{low:.4g} to {high:.4g}"
 
 
@@ -93,6 +110,8 @@ def _said(policy: Policy, step: Step) -> str:
     some = "" if step.samples is None else f" with {step.samples} verdicts"
     if step.samples == 1:
         some = " with 1 verdict"
+    if step.check is not None:
+        some = f" by {step.check}{some}"
     if step.action == "answer":
         return f"keep the answer of {name}"
     if step.action == "abstain":

@@ -107,11 +107,13 @@ def _accept_rate(counts: Ints) -> Floats:
 
 
 def _verdict_evidence(
-    columns: Columns, model: int, counts: Ints, weight: Floats, most: int
+    columns: Columns, model: int, counts: Ints, weight: Floats, most: int, *, few: bool = False
 ) -> Evidence:
     fixed = float(columns.mean(columns.fixed_cost[:, model]))
     each = float(columns.mean(columns.sample_cost[:, model]))
-    return verdict_evidence(counts, weight, most=most, prices=(fixed, each), batches=BATCHES)
+    return verdict_evidence(
+        counts, weight, most=most, prices=(fixed, each), batches=BATCHES, few=few
+    )
 
 
 @dataclass(frozen=True)
@@ -179,14 +181,14 @@ def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
     """
     last = len(columns.models) - 1
     checkable = [j for j in range(last) if bool(columns.checked(j).all())]
-    place = np.stack([_place(columns, j) for j in checkable], axis=1)
-    fitted = _linear_quality(columns, place - 0.5, checkable)
+    place = np.stack([place_of(columns, j) for j in checkable], axis=1)
+    fitted = linear_quality(columns, place - 0.5, checkable)
     few = np.arange(len(columns))
     if len(few) > CHAIN_PARTICLES:
         few = np.sort(np.random.default_rng(seed).permutation(len(few))[:CHAIN_PARTICLES])
     evidence: list[Evidence | None] = [None] * (last + 1)
     for column, j in enumerate(checkable):
-        evidence[j] = _particle_evidence(columns, j, few, place[:, column], most)
+        evidence[j] = particle_evidence(columns, j, few, place[:, column], most)
     weight = columns.weight[few]
     return World(
         tuple(range(last + 1)),
@@ -197,37 +199,64 @@ def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
     )
 
 
-def _place(columns: Columns, model: int) -> Floats:
+def place_of(columns: Columns, model: int) -> Floats:
+    """Return the rank of what the first check found on each query, in (0, 1)."""
     if columns.is_score(model):
         return ranks(columns.score[:, model], columns.weight)
     return ranks(_accept_rate(columns.counts(model)), columns.weight)
 
 
-def _particle_evidence(
-    columns: Columns, model: int, few: Ints, place: Floats, most: int
+def particle_evidence(
+    columns: Columns,
+    model: int,
+    few: Ints,
+    place: Floats,
+    most: int,
+    *,
+    bins: int = CHAIN_BINS,
+    few_states: bool = False,
 ) -> Evidence:
+    """Return what the first check of a model's answers tells about some logged queries.
+
+    Args:
+        columns: The log.
+        model: Whose answers.
+        few: (particles,): places of the queries that are particles.
+        place: (n,): rank of what the check found on each query.
+        most: Verdicts that may be drawn; not used for scores.
+        bins: Bins of a score.
+        few_states: Whether to leave out invalid verdicts, and longer checks than `most`.
+    """
     if not columns.is_score(model):
         counts = columns.counts(model)[few]
-        return _verdict_evidence(columns, model, counts, columns.weight[few], most)
+        weight = columns.weight[few]
+        return _verdict_evidence(columns, model, counts, weight, most, few=few_states)
     score = columns.score[:, model]
-    edges = bin_edges(score, min(CHAIN_BINS, max(2, len(score) // _FEWEST_IN_BIN)))
+    edges = bin_edges(score, min(bins, max(2, len(score) // _FEWEST_IN_BIN)))
     bandwidth = out_of_fold_bandwidth(place, columns.quality, columns.weight)
     kernel = rank_kernel(place, in_bins(score, edges), len(edges) + 1, bandwidth)
     price = float(columns.mean(columns.fixed_cost[:, model]))
     return score_evidence(kernel[:, few], edges, price)
 
 
-def _linear_quality(columns: Columns, features: Floats, checkable: list[int]) -> Floats:
+def linear_quality(columns: Columns, features: Floats, owners: list[int]) -> Floats:
     """Regress the quality of each model on all confidences, shrunk by empirical Bayes.
 
     Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
     sections 3.3 and 3.5), averaged over the prior's spread by marginal likelihood. A model's
-    own confidence is expected to rise with its quality; nothing is expected of the others'.
+    own confidence is expected to rise with its quality, and where it has several, all of them
+    together; nothing is expected of the others'.
+
+    Args:
+        columns: The log.
+        features: (n, features): ranks of what the checks found, or what follows from them, with
+            a mean of 0.
+        owners: Whose confidence each feature is; -1: nobody's.
     """
     fitted = np.empty_like(columns.quality)
     root = np.sqrt(columns.weight)[:, None]
     for j in range(columns.quality.shape[1]):
-        prior = np.array([PRIOR_SLOPE if k == j else 0.0 for k in checkable])
+        prior = np.array([PRIOR_SLOPE / owners.count(j) if k == j else 0.0 for k in owners])
         target = columns.quality[:, j]
         mean = columns.mean(target)
         noise = max(float(columns.mean((target - mean) ** 2)), _LEAST_NOISE)

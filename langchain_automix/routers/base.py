@@ -103,6 +103,33 @@ class Router(Flowing, RunnableSerializable[RoutingState, Decision]):
                 return Decision(action="answer", model_index=visit.model_index, why=why)
         return keep(state, why=f"{found}, and there is no larger model to ask.")
 
+    def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
+        """Decide where the check of the current answer failed: ask the next model, or keep it.
+
+        Args:
+            state: What is known; the current answer can be used.
+            by_means: Whether to decide from the models' mean qualities, where they are known.
+        """
+        del by_means
+        return next_or_keep(state, self._instead(state))
+
+    @property
+    def reads_several(self) -> bool:
+        """Whether it may ask for another check of an answer where one failed."""
+        return False
+
+    def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
+        """Return which model the check to come will probably call for, and how probably.
+
+        Args:
+            state: What is known before the current answer is checked.
+
+        Returns:
+            The model's index and a probability in [0, 1]; None where that is not known.
+        """
+        del state
+        return None
+
     def _instead(self, state: RoutingState) -> Decision | None:
         """Return the step to the model that is asked where an answer cannot be used."""
         later = next_model(state)
@@ -126,23 +153,51 @@ def ask(state: RoutingState, model_index: int, **details: Any) -> Decision:
     )
 
 
+def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision:
+    """Decide for the next model, or as given; where there is none, for the answer as it is."""
+    found, following = findings(state.current.verification), next_model(state)
+    if later is None and following is not None:
+        later = ask(state, following)
+    if later is None:
+        return keep(state, why=f"{found}, and there is no larger model to ask.")
+    why = f"{found}: {state.models[later.model_index]} is asked."
+    return later.model_copy(update={"why": why})
+
+
 def keep(state: RoutingState, **details: Any) -> Decision:
     """Decide for the current model's answer."""
     return Decision(action="answer", model_index=state.current.model_index, **details)
 
 
 def findings(verification: Verification | None) -> str:
-    """Say in words what a check found, as the start of a sentence."""
+    """Say in words what a check found, or several did, as the start of a sentence."""
     if verification is None:
         return "The answer was not checked"
     if not verification.usable and not verification.problem:
         return "The answer cannot be used"
-    if verification.problem:
-        return verification.problem[0].upper() + verification.problem[1:]
-    valid = verification.accepts + verification.rejects
+    further = [f"{name!r}: {_found(check)}" for name, check in verification.checks.items()]
+    if verification.checks and not _is_made(verification):
+        return _sentence("; ".join(further))
+    return _sentence("; ".join([_found(verification), *further]))
+
+
+def _is_made(check: Verification) -> bool:
+    """Whether the first of several checks was made."""
+    return bool(check.verdicts or check.problem or check.score is not None)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _found(check: Verification) -> str:
+    if check.problem:
+        return check.problem
+    valid = check.accepts + check.rejects
     if valid:
-        invalid = f" ({verification.invalid} more were invalid)" if verification.invalid else ""
-        return f"{verification.accepts} of {valid} verdicts accept the answer{invalid}"
-    if verification.score is not None:
-        return f"The check scored the answer {verification.score:.2f}"
-    return f"None of the {verification.invalid} verdicts is valid"
+        invalid = f" ({check.invalid} more were invalid)" if check.invalid else ""
+        undrawn = f" ({check.undrawn})" if check.undrawn else ""
+        return f"{check.accepts} of {valid} verdicts accept the answer{invalid}{undrawn}"
+    if check.score is not None:
+        return f"the check scored the answer {check.score:.2f}"
+    return f"none of the {check.invalid} verdicts is valid"

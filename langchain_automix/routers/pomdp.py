@@ -17,7 +17,10 @@ from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
 from langchain_automix.policy.prior import prior_policy
 from langchain_automix.policy.reweigh import best_alone, reweighed
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
-from langchain_automix.types import Decision, RoutingState, Verification, Visit
+from langchain_automix.routers.finding import row_for
+from langchain_automix.routers.in_time import escalating, row_in_time
+from langchain_automix.routers.reasons import reason
+from langchain_automix.types import Decision, RoutingState, Visit
 
 if TYPE_CHECKING:
     from langchain_automix.policy.rules import Family
@@ -55,7 +58,8 @@ class POMDPRouter(Router):
     """
 
     policy: Policy = Field(default_factory=prior_policy)
-    """The solved decision rule; by default the prior, which is not calibrated."""
+    """The solved decision rule; by default the prior, which is not calibrated, and reads
+    verdicts only: after a check with a score it asks the next model."""
 
     on_unknown: Literal["escalate", "prior"] = "escalate"
     """What to do when the check found nothing that the policy can place (an empty answer; no
@@ -208,7 +212,13 @@ class POMDPRouter(Router):
             if step.then is None
             else f"A query starts with {name}, whose answer is checked."
         )
-        return Decision(action="escalate", model_index=step.model, samples=step.samples, why=why)
+        return Decision(
+            action="escalate",
+            model_index=step.model,
+            samples=step.samples,
+            check=step.check,
+            why=why,
+        )
 
     @override
     def _decide(self, state: RoutingState) -> Decision:
@@ -217,8 +227,9 @@ class POMDPRouter(Router):
             return self._by_prior(state)
         plan = self.policy.plan_for(state.query_id)
         table = self._table(plan, state.visits)
-        row = None if table is None else _find(table, state.current.verification)
-        if row is None:
+        check, names = state.current.verification, self.policy.models
+        row = None if table is None else row_for(table, check, names)
+        if table is None or row is None:
             here = state.current.model_index
             later = next((j for j in plan.plays if j > here), None)
             if plan.tables:
@@ -227,19 +238,22 @@ class POMDPRouter(Router):
         if state.cost_weight is not None:
             answered = {visit.model_index for visit in state.visits}
             row = reweighed(row, self.policy, plan, answered, state.cost_weight)
+        row = row_in_time(row, table, state, names)
         step = row.step
         check = state.current.verification
-        if table is not None and check is not None and step.action == "verify":
+        if table is not None and check is not None and step.action == "verify" and not table.checks:
             # Verdicts that brought nothing to go by must not be drawn for ever.
             drawn = len(check.verdicts)
             if check.problem is not None or drawn + check.invalid >= 2 * table.most:
-                row = row.model_copy(update={"step": row.settled(table.model, self.policy.models)})
-                step = row.step
+                step = row.settled(table.model, self.policy.models)
+                left = {o: v for o, v in row.values.items() if not o.startswith("verify")}
+                row = row.model_copy(update={"step": step, "values": left})
         return Decision(
             action=step.action,
             model_index=step.model,
             samples=step.samples,
-            **self._said(state, row, state.models, plan.plays),
+            check=step.check,
+            **self._said(state, row, state.models, plan),
         )
 
     @override
@@ -252,6 +266,27 @@ class POMDPRouter(Router):
         # The plan knows no answer that cannot be used, so no table could read a check after it.
         return None if later is None else Decision(action="escalate", model_index=later, samples=0)
 
+    @override
+    def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
+        if not by_means:
+            return super().without_evidence(state)
+        if not self.is_calibrated:
+            return self._unknown(state, next_model(state), by_means=True)
+        here, plays = state.current.model_index, self.policy.plan_for(state.query_id).plays
+        return self._unknown(state, next((j for j in plays if j > here), None), by_means=True)
+
+    @property
+    @override
+    def reads_several(self) -> bool:
+        return any(table.checks for plan in self.policy.plans for table in plan.tables)
+
+    @override
+    def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
+        if not self.is_calibrated:
+            return None
+        table = self._table(self.policy.plan_for(state.query_id), state.visits)
+        return None if table is None else escalating(table)
+
     def _table(self, plan: Plan, visits: Sequence[Visit]) -> Table | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""
         step: Step | None = plan.opening
@@ -260,7 +295,7 @@ class POMDPRouter(Router):
             if step is None or step.then is None or step.model != visit.model_index:
                 return None
             table = plan.tables[step.then]
-            row = _find(table, visit.verification)
+            row = row_for(table, visit.verification, self.policy.models)
             step = None if row is None else row.step
         return table
 
@@ -268,7 +303,7 @@ class POMDPRouter(Router):
         """Decide between this model and the next as between the prior's two models."""
         plan = self.policy.plans[0]
         here, later = state.current.model_index, next_model(state)
-        row = _find(plan.tables[0], state.current.verification)
+        row = row_for(plan.tables[0], state.current.verification, self.policy.models)
         if later is None or row is None:
             return self._unknown(state, later)
         names = (state.models[here], state.models[later])
@@ -280,17 +315,22 @@ class POMDPRouter(Router):
         }
         row = row.model_copy(update={"values": values})
         step = keep(state) if row.step.action == "answer" else ask(state, later)
-        return step.model_copy(update=self._said(state, row, names, plan.plays))
+        return step.model_copy(update=self._said(state, row, names, plan))
 
-    def _unknown(self, state: RoutingState, later: int | None) -> Decision:
+    def _unknown(
+        self, state: RoutingState, later: int | None, *, by_means: bool = False
+    ) -> Decision:
         """Decide where the check found nothing to go by, or the plan pays for no check."""
         found = findings(state.current.verification)
         if later is None:
             return keep(state, why=f"{found}, and there is no larger model to ask.")
-        if self.on_unknown == "prior":
+        if by_means or self.on_unknown == "prior":
             here = state.current.model_index if self.is_calibrated else 0
             return self._by_means(state, later, here, later if self.is_calibrated else 1)
-        why = f"{found}: unknown, so {state.models[later]} is asked to be safe."
+        check = state.current.verification
+        known = check is not None and check.score is not None
+        said = "no evidence that this policy reads" if known else "unknown"
+        why = f"{found}: {said}, so {state.models[later]} is asked to be safe."
         if not self.is_calibrated:
             return ask(state, later, why=why)
         return Decision(action="escalate", model_index=later, samples=0, why=why)
@@ -311,15 +351,18 @@ class POMDPRouter(Router):
         return keep(state, why=said, belief=belief)
 
     def _said(
-        self, state: RoutingState, row: Row, names: tuple[str, ...], plays: tuple[int, ...]
+        self, state: RoutingState, row: Row, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
         """Return what a decision says beside what is done."""
+        plays, cost = plan.plays, self.policy.fit.cost
+        weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
+        price = weight * cost[plays[-1]] if cost else 0.0
         caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
         found = findings(state.current.verification)
         return {
             "belief": {names[j]: q for j, q in zip(plays, row.quality, strict=False)},
             "values": row.values,
-            "why": f"{found}: {_reason(row, names, plays)}{caveat}.",
+            "why": f"{found}: {reason(row, names, plays, price)}{caveat}.",
         }
 
 
@@ -330,53 +373,6 @@ def _without_a_check(state: RoutingState, later: int | None) -> Decision:
         return keep(state, why=why.format(state.models[state.current.model_index]))
     why = why.format(state.models[later])
     return Decision(action="escalate", model_index=later, samples=0, why=why)
-
-
-def _find(table: Table, check: Verification | None) -> Row | None:
-    if check is None:
-        return None
-    accepts = rejects = invalid = 0
-    for verdict in check.verdicts:
-        if verdict is None:
-            invalid += 1
-        elif verdict:
-            accepts += 1
-        else:
-            rejects += 1
-    return table.find(accepts, rejects, invalid, check.score)
-
-
-def _reason(row: Row, names: tuple[str, ...], plays: tuple[int, ...]) -> str:
-    """Say why a row does what it does, in half a sentence."""
-    step, worth = row.step, row.values
-    name = names[step.model]
-    if not worth:
-        return f"by the rule, the answer of {name} is {_DONE[step.action]}"
-    kept = worth["answer"]
-    other = max((v for option, v in worth.items() if option != "answer"), default=kept)
-    if step.action == "verify":
-        number = "more verdicts" if step.samples is None else f"{step.samples} more"
-        return (
-            f"{number} may change the decision, which is worth {other:.2f} with their price paid, "
-            f"against {kept:.2f} for the answer as it is"
-        )
-    if step.action == "abstain":
-        return f"no answer is worth giving; the best would be worth {kept:.2f}"
-    if len(plays) == 2:  # noqa: PLR2004
-        large = names[plays[1]]
-        gain = row.quality[1] - row.quality[0]
-        price = row.quality[1] - worth.get(f"escalate:{large}", other)
-        verb = "more" if step.action == "escalate" else "not more"
-        return (
-            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "
-            f"{price:.2f}"
-        )
-    if step.action == "answer":
-        return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"
-    return f"asking {name} is worth {other:.2f} with its price paid, the answer so far {kept:.2f}"
-
-
-_DONE = {"answer": "kept", "escalate": "asked for", "verify": "checked on", "abstain": "not given"}
 
 
 @functools.cache
