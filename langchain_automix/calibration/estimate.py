@@ -43,6 +43,10 @@ _SPREAD = 0.25
 and of the mean cost of calls to come, seen from earlier ones."""
 
 
+Kind = tuple[str, str, str | None]
+"""The stage of a call, the model, and which of several checks."""
+
+
 @dataclass(frozen=True)
 class StageEstimate:
     """The calls of one kind to one model. Ranges are (low, high)."""
@@ -51,6 +55,11 @@ class StageEstimate:
     """`answer`, `check` or `grade`."""
 
     model: str
+    """Whose answers."""
+
+    check: str | None
+    """Which of several checks; None for the only one, and for other stages."""
+
     calls: int
     tokens_in: tuple[int, int]
     tokens_out: tuple[int, int]
@@ -131,21 +140,20 @@ class Tallies:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.spent = 0.0
-        self.by_kind: dict[tuple[str, str], Tally] = defaultdict(Tally)
+        self.by_kind: dict[Kind, Tally] = defaultdict(Tally)
 
     def hear(self, entry: Entry) -> None:
         """Count one finished call of an earlier run."""
-        stage, model = kind_of(entry["call"])
         calls = [ModelCall.model_validate(call) for call in entry["calls"]]
         cost = self.setup.cost(calls, entry["seconds"])
         self.spent += cost or 0.0
-        self.by_kind[stage, model].add(entry, cost)
+        self.by_kind[kind_of(entry["call"], entry)].add(entry, cost)
 
 
-def kind_of(key: str) -> tuple[str, str]:
-    """Return the stage and the model of a call, from its key in the journal."""
+def kind_of(key: str, entry: Entry) -> Kind:
+    """Return the kind of a call, from its key in the journal and what is kept of it."""
     stage, rest = key.split(" ", 1)
-    return stage, rest.rsplit(" ", 2)[0]
+    return stage, rest.rsplit(" ", 2)[0], entry.get("check")
 
 
 def estimate(
@@ -169,8 +177,8 @@ def estimate(
         unlabelled += not example.references
         if examination.finished(example) is None:
             parts[journal.knows(asked_about(example))].take(example)
-    short: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    long: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    short: dict[Kind, Tally] = defaultdict(Tally)
+    long: dict[Kind, Tally] = defaultdict(Tally)
     for part in parts.values():
         for found, rehearsal in ((short, part.short), (long, part.long)):
             for kind, tally in rehearsal.made.items():
@@ -201,7 +209,10 @@ def _cut_short(journal: Journal) -> Iterable[str]:
 
 def _untold(setup: Setup) -> Iterator[str]:
     """Say of whom it cannot be known what they are going to ask for."""
-    for stage, what in (("check", setup.mix.verifier), ("grader", setup.grader)):
+    checks = [
+        (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
+    ]
+    for stage, what in (*checks, ("grader", setup.grader)):
         if isinstance(what, Runnable) and not isinstance(what, FlowRunnable):
             yield (
                 f"What the {stage} ({type(what).__name__}) asks of models is not in the estimate; "
@@ -232,14 +243,16 @@ class _Part:
         return max(1.0, self.examples / _LOOKED_AT)
 
 
-def _order(setup: Setup, kind: tuple[str, str]) -> tuple[int, int]:
-    stage, model = kind
-    return setup.names.index(model), get_args(Stage).index(stage)
+def _order(setup: Setup, kind: Kind) -> tuple[int, int, int]:
+    stage, model, check = kind
+    names = [each.name for each in setup.checks]
+    place = names.index(check) if check in names else 0
+    return setup.names.index(model), get_args(Stage).index(stage), place
 
 
 def _stage(
     setup: Setup,
-    kind: tuple[str, str],
+    kind: Kind,
     low: Tally,
     high: Tally,
     earlier: Tally | None,
@@ -254,6 +267,7 @@ def _stage(
     return StageEstimate(
         stage=kind[0],
         model=kind[1],
+        check=kind[2],
         calls=calls,
         tokens_in=(round(low.tokens_in), round(high.tokens_in)),
         tokens_out=(round(low.tokens_out), round(high.tokens_out)),
@@ -269,7 +283,7 @@ class _Rehearsal:
     """Takes examples their way with replies that no model gave, and counts what is asked."""
 
     def __init__(self, setup: Setup, journal: Journal, *, is_long: bool) -> None:
-        self.made: dict[tuple[str, str], Tally] = defaultdict(Tally)
+        self.made: dict[Kind, Tally] = defaultdict(Tally)
         self.is_long = is_long
         self._numbers = itertools.count()
         # A function of the user's own is not called before all is approved.
@@ -297,7 +311,7 @@ class _Rehearsal:
     def add(self, example: str, key: str, entry: Entry) -> None:
         del example
         calls = [ModelCall.model_validate(call) for call in entry["calls"]]
-        self.made[kind_of(key)].add(entry, self.setup.cost(calls, 0.0))
+        self.made[kind_of(key, entry)].add(entry, self.setup.cost(calls, 0.0))
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
         pass
@@ -320,7 +334,7 @@ class _Rehearsal:
         limit = next(filter(None, (getattr(chat_model, name, None) for name in _LIMITS)), _LONG)
         # No two alike, for what is alike need not be compared.
         text = f"Answer {next(self._numbers)}"
-        output = number * (min(limit, _LONG) if self.is_long else _SHORT)
+        output = number * min(limit, _LONG if self.is_long else _SHORT)
         # Counted by characters; a model's own count may be this far off.
         counted = count_tokens_approximately(messages_of(call.input))
         read = round(counted * (1 + _SPREAD if self.is_long else 1 - _SPREAD))

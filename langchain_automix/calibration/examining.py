@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,66 +19,36 @@ from typing_extensions import override
 
 from langchain_automix._flow import Call, Flow, Note
 from langchain_automix._flowing import FlowRunnable
+from langchain_automix._messages import messages_of
 from langchain_automix.calibration.course import Course, Stage
 from langchain_automix.calibration.examples import Example
 from langchain_automix.calibration.grading import Grade, GraderInput
 from langchain_automix.calibration.journal import Entry
 from langchain_automix.calibration.keeping import asked_about, dumped, plain, recalled
+from langchain_automix.calibration.parts import (
+    Checked,
+    Part,
+    UnderWay,
+    no_cost,
+    row_of,
+    unknown_by,
+)
 from langchain_automix.calibration.quality import grade_flow, name_of
-from langchain_automix.calibration.setup import CURRENCIES, Setup, fingerprint, short_hash
+from langchain_automix.calibration.setup import Check, Setup, fingerprint, short_hash
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.sampling import Bill, model_call, named
-from langchain_automix.verifiers.self_verifier import answer_text
 
 T = TypeVar("T")
-
-_OWN_METADATA = frozenset({"agreement", "failed", "grades", "labelled"})
-"""What stands in a row's metadata only where there is something to say; a user's own field of that
-name would be taken for it."""
 
 
 class CallFailed(Exception):  # noqa: N818  (it failed; that is recorded, and no error of ours)
     """A call that its model's own retries could not save."""
 
-    def __init__(self, stage: Stage, model: str, cause: Exception, said: str) -> None:
+    def __init__(self, stage: str, model: str, cause: Exception, said: str) -> None:
         super().__init__(f"{stage} of {model}: {said}")
         self.cause = cause
-
-
-@dataclass
-class _Part:
-    """One model's part in an example."""
-
-    model: str
-    message: AIMessage | None = None
-    cost: float | None = None
-    check: Verification | None = None
-    check_cost: dict[str, float] = field(default_factory=dict)
-    quality: float | None = None
-    agreement: float | None = None
-    why: str = ""
-    failed: str | None = None
-
-    @property
-    def text(self) -> str:
-        return "" if self.message is None else answer_text(self.message)
-
-
-@dataclass
-class _Example:
-    """An example under way: what is known of it, and what was paid on the way."""
-
-    example: Example
-    kept: dict[str, Entry]
-    """Finished calls by key: those of earlier runs, and this one's as they end."""
-
-    calls: list[ModelCall] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def since(self, calls: int, seconds: float) -> tuple[list[ModelCall], float]:
-        return self.calls[calls:], self.seconds - seconds
 
 
 class Examination(FlowRunnable[Example, dict[str, Any]]):
@@ -113,24 +83,27 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Flow[dict[str, Any]]:
-        way = _Example(input, self.journal.calls_of(asked_about(input)))
+        way = UnderWay(input, self.journal.calls_of(asked_about(input)))
         prompt, given, asked = self.setup.asked(input)
         if prompt is not None:
             [given] = yield [Call(prompt, given)]
-        parts = [_Part(name) for name in self.setup.names]
+        parts = [Part(name) for name in self.setup.names]
         for place, part in enumerate(parts):
             try:
                 yield from self._answer(way, part, place, given)
-                if place < len(parts) - 1:
-                    yield from self._check(way, part, place, asked)
             except CallFailed as failure:
                 part.failed = str(failure)
+                continue
+            if place < len(parts) - 1:
+                for check in self.setup.checks:
+                    flow = _checking(check.checkers[place], asked, given, parts[: place + 1])
+                    yield from self._check(way, part, check, flow)
         yield from self._grade(way, parts)
-        row = self._row(input, parts)
+        row = row_of(self.setup, input, parts)
         self.journal.add_row(input.id, self.digest(input), {"query": row})
         return row
 
-    def _answer(self, way: _Example, part: _Part, place: int, given: Any) -> Flow[None]:
+    def _answer(self, way: UnderWay, part: Part, place: int, given: Any) -> Flow[None]:
         setup, before = self.setup, (len(way.calls), way.seconds)
         call = Call(setup.answerers[place], given, run_name="draft", tags=[f"automix:{part.model}"])
         shaped = [setup.fingerprints[place], plain(given)]
@@ -143,24 +116,35 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         part.message = message
         part.cost = self._cost(part.model, *way.since(*before))
 
-    def _check(self, way: _Example, part: _Part, place: int, asked: VerifierInput) -> Flow[None]:
-        samples = self.setup.samples
+    def _check(self, way: UnderWay, part: Part, check: Check, flow: Flow[Any]) -> Flow[None]:
+        """Make one check of an answer; where it fails, the others are made all the same."""
         if not part.text:
             # As in the mix: nothing is asked about an empty answer, which is unknown.
-            part.check, part.check_cost = _unknown(samples), _free()
+            if (nothing := unknown_by(check)) is not None:
+                part.checks[check.name] = Checked(nothing, no_cost())
             return
         before = (len(way.calls), way.seconds)
-        checker = self.setup.checkers[place]
-        request: VerifierInput = {**asked, "answer": part.message or ""}
-        flow = _checking(checker, request)
-        found = yield from self._through(way, "check", part.model, flow, self.setup.verifier)
+        try:
+            found = yield from self._through(
+                way, "check", part.model, flow, check.fingerprint, check.name
+            )
+        except CallFailed as failure:
+            part.failed = part.failed or str(failure)
+            return
         if not isinstance(found, Verification):
             raise AutoMixError(f"The check returned {type(found).__name__}, not a Verification.")
+        if found.undrawn is not None:
+            # What was drawn counts, but the same run again draws the rest.
+            said = f"{_stage_named('check', check.name)} of {part.model}: {found.undrawn}"
+            part.failed = part.failed or said
         calls, seconds = way.since(*before)
+        # What is no chat model is heard by no bill; the check tells of it.
+        calls = max(calls, list(found.calls), key=len)
         known = found.verdicts or found.score is not None
-        part.check = found if known else _unknown(samples)
-        if part.check is not None:
-            part.check_cost = self._check_cost(part.model, part.check, calls, seconds)
+        kept = found if known else unknown_by(check)
+        if kept is not None:
+            cost = self._check_cost(part.model, kept, calls, seconds)
+            part.checks[check.name] = Checked(kept, cost)
 
     def _check_cost(
         self, model: str, check: Verification, calls: list[ModelCall], seconds: float
@@ -192,7 +176,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             )
         return cost
 
-    def _grade(self, way: _Example, parts: Sequence[_Part]) -> Flow[None]:
+    def _grade(self, way: UnderWay, parts: Sequence[Part]) -> Flow[None]:
         """Grade all answers: against the references, or against the largest model's answer."""
         example, setup = way.example, self.setup
         largest = parts[-1]
@@ -214,7 +198,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             except CallFailed as failure:
                 part.failed = part.failed or str(failure)
 
-    def _graded(self, way: _Example, part: _Part, references: Sequence[str]) -> Flow[Grade]:
+    def _graded(self, way: UnderWay, part: Part, references: Sequence[str]) -> Flow[Grade]:
         example, grader = way.example, self.setup.grader
         given = GraderInput(
             answer=part.text,
@@ -226,9 +210,19 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         return (yield from self._through(way, "grade", part.model, flow, name_of(grader)))
 
     def _through(
-        self, way: _Example, stage: Stage, model: str, flow: Flow[T], shape: str
+        self,
+        way: UnderWay,
+        stage: Stage,
+        model: str,
+        flow: Flow[T],
+        shape: str,
+        check: str | None = None,
     ) -> Flow[T]:
-        """Take an inner flow on its way; each of its calls is kept as it ends."""
+        """Take an inner flow on its way; each of its calls is kept as it ends.
+
+        Calls are known again by the `shape` of what makes them, and not by its name, so that a
+        check may be named anew, and others set beside it.
+        """
         step, nth, cause = partial(next, flow), 0, None
         while True:
             try:
@@ -240,12 +234,21 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
                 if stage == "grade" and error is not cause:
                     # A grader that is wrong somewhere is wrong everywhere.
                     raise _cannot_grade(way.example, error) from error
-                raise CallFailed(stage, model, error, self.setup.said(error)) from error
+                raise CallFailed(
+                    _stage_named(stage, check), model, error, self.setup.said(error)
+                ) from error
             results: list[Any] = []
             try:
                 for call in () if isinstance(level, Note) else level:
                     shaped = [shape, fingerprint(call.runnable), plain(call.input)]
-                    results.append((yield from self._made(way, stage, model, nth, call, shaped)))
+                    made = self._made(way, stage, model, nth, call, shaped, check)
+                    try:
+                        results.append((yield from made))
+                    except CallFailed as failure:
+                        if not call.hands_back:
+                            raise
+                        cause = failure.cause
+                        results.append(cause)
                     nth += 1
             except CallFailed as failure:
                 nth += 1
@@ -255,14 +258,21 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
                 step = partial(flow.send, results)
 
     def _made(
-        self, way: _Example, stage: Stage, model: str, nth: int, call: Call, shaped: Any
+        self,
+        way: UnderWay,
+        stage: Stage,
+        model: str,
+        nth: int,
+        call: Call,
+        shaped: Any,
+        check: str | None = None,
     ) -> Flow[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
         key = f"{stage} {model} {nth} {short_hash(shaped)}"
         bills = [handler for handler in call.callbacks if isinstance(handler, Bill)]
         entry = way.kept.get(key)
         if entry is None:
-            entry = yield from self._newly(way, stage, model, key, call, bills)
+            entry = yield from self._newly(way, stage, model, key, call, bills, check)
             output = entry.pop("kept")
             way.kept[key] = entry  # an answer may be compared twice with the same text
         else:
@@ -272,18 +282,25 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         return output
 
     def _newly(
-        self, way: _Example, stage: Stage, model: str, key: str, call: Call, bills: list[Bill]
+        self,
+        way: UnderWay,
+        stage: Stage,
+        model: str,
+        key: str,
+        call: Call,
+        bills: list[Bill],
+        check: str | None,
     ) -> Flow[Entry]:
         self.course.before()
         started = time.perf_counter()
         example, about = asked_about(way.example), {"id": way.example.id}
         try:
-            [output] = yield [call]
+            [output] = yield [replace(call, hands_back=False)]
         except Exception as error:
             said = self.setup.said(error)
             self.course.failed(stage, said)
             self.journal.add(example, key, {**about, "error": said[:2_000]})
-            raise CallFailed(stage, model, error, said) from error
+            raise CallFailed(_stage_named(stage, check), model, error, said) from error
         seconds = time.perf_counter() - started
         calls = [each for bill in bills for each in bill.calls]
         if isinstance(output, AIMessage) and not bills:
@@ -293,6 +310,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         calls = [named(each, call.runnable) for each in calls]
         entry: Entry = {
             **about,
+            **({} if check is None else {"check": check}),
             "seconds": round(seconds, 6),
             "calls": [each.model_dump(mode="json", exclude_none=True) for each in calls],
             "output": dumped(output),
@@ -306,49 +324,9 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         self.course.after(cost)
         return {**entry, "kept": output}
 
-    def _row(self, example: Example, parts: Sequence[_Part]) -> dict[str, Any]:
-        """Return the example as a line of a routing log."""
-        labels = "references" if example.references else self.setup.unlabelled
-        answers: list[dict[str, Any]] = []
-        for part in parts:
-            quality = part.agreement if labels == "agreement" else part.quality
-            answer: dict[str, Any] = {"model": part.model, "quality": quality, "cost": part.cost}
-            if part.check is not None:
-                found = part.check
-                says = {"verdicts": found.verdicts} if found.verdicts else {"score": found.score}
-                answer["verification"] = {**says, **part.check_cost}
-            answers.append(answer)
-        metadata: dict[str, Any] = {
-            **{k: v for k, v in example.metadata.items() if k not in _OWN_METADATA},
-            "question": example.question,
-            "context": example.context,
-            "references": list(example.references),
-            "answers": [None if part.message is None else part.text for part in parts],
-            "replies": [list(part.check.replies) if part.check else [] for part in parts],
-            "labels": labels,
-            "verifier": self.setup.verifier,
-        }
-        if self.setup.compares:
-            metadata["agreement"] = [part.agreement for part in parts]
-        if any(part.why for part in parts):
-            metadata["grades"] = [part.why for part in parts]
-        if failed := {part.model: part.failed for part in parts if part.failed}:
-            metadata["failed"] = failed
-        return {
-            "id": example.id,
-            "currency": CURRENCIES[self.setup.unit],
-            "answers": answers,
-            "metadata": {k: v for k, v in metadata.items() if v is not None},
-        }
 
-
-def _unknown(samples: int | None) -> Verification | None:
-    """Return a check that found nothing; a log has a word for that among verdicts only."""
-    return None if samples is None else Verification(verdicts=(None,) * samples)
-
-
-def _free() -> dict[str, float]:
-    return {"fixed_cost": 0.0, "sample_cost": 0.0}
+def _stage_named(stage: Stage, check: str | None) -> str:
+    return stage if check is None else f"{stage} {check!r}"
 
 
 def _without_output(call: ModelCall) -> ModelCall:
@@ -369,8 +347,17 @@ def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
     )
 
 
-def _checking(checker: Runnable[Any, Any], request: VerifierInput) -> Flow[Any]:
-    """Check an answer; each request of a check of ours is a call of the flow."""
+def _checking(
+    checker: Runnable[Any, Any], asked: VerifierInput, given: Any, parts: Sequence[Part]
+) -> Flow[Any]:
+    """Check the last of some answers; each request of a check of ours is a call of the flow."""
+    *before, part = parts
+    request: VerifierInput = {
+        **asked,
+        "answer": part.message or "",
+        "request": messages_of(given),
+        "earlier": [each.message for each in before if each.message is not None],
+    }
     if isinstance(checker, FlowRunnable):
         return (yield from checker._flow(request))  # noqa: SLF001  (of the same package)
     [found] = yield [Call(checker, request, run_name="check", callbacks=[Bill()])]

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from langchain_automix.calibration.grading import Grader, accepted_answers, exact_match
 from langchain_automix.costs import dollars_of
-from langchain_automix.verifiers.self_verifier import answer_text
+from langchain_automix.verifiers.asking import answer_text
 
 if TYPE_CHECKING:
     from langsmith import Client

@@ -15,7 +15,7 @@ from langchain_core.messages import (
 )
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.verifiers.self_verifier import context_text
+from langchain_automix.verifiers.asking import context_text
 
 FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),

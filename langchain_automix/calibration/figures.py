@@ -30,11 +30,11 @@ class ModelFigures:
 
     checks: int
     check_cost: float | None
-    """Mean cost of a check; None if there was none."""
+    """Mean cost of a check, of all together where there are several; None if there was none."""
 
     auroc: float | None
     """Chance that a good answer (a quality of at least 0.5) has a higher confidence than another
-    one, ties counting half; None without good ones, or without others."""
+    one, ties counting half, by the first check; None without good ones, or without others."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ class ModelTally:
         self.cost.add(answer["cost"])
         if check is None:
             return
-        self.check_cost.add(_cost(check))
+        further = answer.get("checks") or {}
+        costs = [_cost(each) for each in (check, *further.values())]
+        known = [cost for cost in costs if cost is not None]
+        self.check_cost.add(sum(known) if len(known) == len(costs) else None)
         confidence = _confidence(check)
         if quality is not None and confidence is not None:
             (self.good if quality >= _GOOD else self.bad)[round(confidence, _DIGITS)] += 1

@@ -9,9 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from langchain_core.runnables import RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+
 from langchain_automix.calibration.setup import Unit
 from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.records import check_name
 from langchain_automix.runnable import AutoMixRunnable
+from langchain_automix.verifiers.combined import CombinedVerifier
 
 _LOGS = (".jsonl", ".jsonl.gz", ".parquet")
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
@@ -29,11 +34,36 @@ def mix_of(models: Any, **given: Any) -> AutoMixRunnable:
         **given: Fields of the mix; None leaves one as it is.
     """
     wanted = {name: value for name, value in given.items() if value is not None}
+    _refuse_checks(wanted.get("verifier", getattr(models, "verifier", None)))
     if not isinstance(models, AutoMixRunnable):
         return AutoMixRunnable(models=models, **wanted)
     if wanted:
         AutoMixRunnable(models=models.models, **wanted)  # a copy would take anything
     return models.model_copy(update=wanted)
+
+
+def _refuse_checks(verifier: Any) -> None:
+    """Refuse several checks that could not be kept one by one.
+
+    Raises:
+        AutoMixError: They are retried or replaced as one, or a log has no place for one's name.
+    """
+    inner = verifier
+    while isinstance(inner, (RunnableBindingBase, RunnableWithFallbacks)):
+        inner = inner.bound if isinstance(inner, RunnableBindingBase) else inner.runnable
+    if not isinstance(inner, CombinedVerifier):
+        return
+    if inner is not verifier:
+        raise AutoMixError(
+            "The checks of a CombinedVerifier are made, priced and kept one by one: give it bare, "
+            "and put retries and fallbacks around the checks in it."
+        )
+    _, *further = inner.checks
+    for name in further:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise AutoMixError(f"The check {name!r} cannot be logged: {error}.") from error
 
 
 def refuse_settings(settings: Mapping[str, Any]) -> None:
@@ -93,15 +123,44 @@ def changed_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     """Return the settings that are not as before, each as then and now; none without any before."""
     if not before:
         return {}
-    changed = {
+    changed = _changed_checks(before, now)
+    others = sorted({*before, *now} - {"checks", *_checks_in(before)[1], *_checks_in(now)[1]})
+    changed |= {
         name: (before.get(name), now.get(name))
-        for name in sorted({*before, *now})
+        for name in others
         if before.get(name) != now.get(name)
     }
     then, names = ([n for n in asks if n.startswith("model ")] for asks in (before, now))
     if then != names and sorted(then) == sorted(names):
         changed["order of the models"] = (then, names)
     return changed
+
+
+def _checks_in(asks: Mapping[str, Any]) -> tuple[dict[str | None, Any], set[str]]:
+    """Return what shapes each check, by name, and the settings that say so."""
+    if "checks" in asks:
+        return dict(asks["checks"]), {"checks"}
+    names = {name for name in asks if name == "verdicts" or name.split(" ")[0] == "check"}
+    return {None: {name: asks[name] for name in names}}, names
+
+
+def _changed_checks(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checks that are not as before; one that is new or gone has not changed.
+
+    Its calls are new, or wait in the journal; those of the others stand as they are.
+    """
+    (then, _), (new, _) = _checks_in(before), _checks_in(now)
+    if (None in then) == (None in new):
+        both = [name for name in then if name in new and then[name] != new[name]]
+        if both != [None]:
+            return {f"check {name}": (then[name], new[name]) for name in both}
+        return {
+            name: (then[None].get(name), new[None].get(name))
+            for name in sorted({*then[None], *new[None]})
+            if then[None].get(name) != new[None].get(name)
+        }
+    alone, several = (then[None], new) if None in then else (new[None], then)
+    return {} if alone in several.values() else {"check": (then, new)}
 
 
 def says_changed(changed: Mapping[str, Any], out: Path) -> str:

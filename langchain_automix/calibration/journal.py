@@ -219,7 +219,13 @@ class Journal:
             if entry is None or (number == 1 and entry != _FIRST):
                 bad = bad or number
                 continue
-            self._note(entry, place)
+            try:
+                self._note(entry, place)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise AutoMixError(
+                    f"Line {number} of the journal {self.path} is none that a calibration writes: "
+                    "give another --out."
+                ) from error
             place += len(line)
         if bad == 1 and not _HEADER.startswith(line):
             raise AutoMixError(f"{self.path} is not the journal of a calibration: nothing is done.")
@@ -237,7 +243,7 @@ class Journal:
         elif "row" in entry:
             self._rows[entry["example"]] = (place, entry["row"])
         elif "session" in entry:
-            self.settings, self.ended = entry["session"], False
+            self.settings, self.ended = dict(entry["session"]), False
         elif "ended" in entry:
             self.ended = True
 
@@ -260,7 +266,7 @@ def _checked(line: bytes) -> Entry | None:
         return None
     try:
         entry = json.loads(body + b"}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

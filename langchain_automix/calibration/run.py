@@ -83,7 +83,9 @@ def calibrate(
         prompt: Makes the models' input from `question`, `context` and `history`. None: the
             question itself, or, of an example with a context, a plain instruction to answer from
             it.
-        verifier: Checks the answers. None: a `SelfVerifier`.
+        verifier: Checks the answers. None: a `SelfVerifier`. Each check of a `CombinedVerifier` is
+            made, priced and kept by itself: `compare_verifiers` tells from the log which is worth
+            its price, and another check may be added later for the price of that check.
         prices: As `AutoMixRunnable` takes them.
         unit: What costs are counted in: `dollars` or `seconds`. None: dollars, or, with a warning,
             seconds where no model has a known price.
@@ -280,7 +282,13 @@ class _Session:
                 f"No example was finished ({course.stopped or 'all failed'}), so there is no log."
                 f"{why} What was paid for is kept in {self.journal.path}."
             )
-        written = write_log(self.out, self.examples, self._row, correct=self.setup.compares)
+        written = write_log(
+            self.out,
+            self.examples,
+            self._row,
+            correct=self.setup.compares,
+            checks=len(self.setup.checks) > 1,
+        )
         with contextlib.suppress(AutoMixError):  # everything is there but this note
             self.journal.end(course.stopped or "finished")
         return Calibrated(self.out, course.progress(), written, course.last_error)

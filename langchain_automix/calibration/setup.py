@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -25,13 +25,21 @@ from langchain_automix._models import (
     sole_identity,
     unwrapped,
 )
+from langchain_automix._names import ADDRESS
 from langchain_automix.calibration.examples import Example
-from langchain_automix.calibration.quality import ADDRESS, name_of
+from langchain_automix.calibration.quality import name_of
 from langchain_automix.costs import cost_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.types import ModelCall
-from langchain_automix.verifiers.base import VerifierInput, verifier_for
+from langchain_automix.verifiers.base import (
+    VerifierInput,
+    answering,
+    fingerprint_of,
+    told_of,
+    verifier_for,
+)
+from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.sampling import for_sampling
 
 Unit = Literal["dollars", "seconds"]
@@ -67,6 +75,40 @@ _CONNECTION = frozenset(
 
 
 @dataclass(frozen=True)
+class Check:
+    """One of the checks that a calibration makes of every answer but the last."""
+
+    name: str | None
+    """What it is called among several; None where it is the only one."""
+
+    verifier: Runnable[Any, Any]
+    checkers: tuple[Runnable[Any, Any], ...]
+    """The check of each model's answers."""
+
+    @property
+    def samples(self) -> int | None:
+        """Verdicts that it draws, where it tells."""
+        return getattr(self.verifier, "samples", None)
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for its prompt and how it samples, as a policy file holds it."""
+        return fingerprint_of(self.verifier)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What shapes its calls, by name."""
+        usual = {"sampling": "auto", "max_input_tokens": None}
+        values = {name: getattr(self.verifier, name, usual[name]) for name in usual}
+        return {
+            "check": self.fingerprint,
+            "verdicts": self.samples,
+            **_asked_model("check", self.verifier),
+            **{f"check {n}": value for n, value in values.items() if value != usual[n]},
+        }
+
+
+@dataclass(frozen=True)
 class Setup:
     """All that decides what an example costs and comes to."""
 
@@ -93,31 +135,40 @@ class Setup:
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
         """The models as they answer: in one piece, and never from a cache, which would be free."""
-        return tuple(rebuilt(quiet(model), _uncached) for model in self._given)
-
-    @property
-    def _given(self) -> Sequence[Runnable[Any, Any]]:
-        return self.mix._mix.answerers  # noqa: SLF001  (with the tools of the mix)
+        return tuple(map(_in_one_piece, self._given))
 
     @cached_property
-    def checkers(self) -> tuple[Runnable[Any, Any], ...]:
-        """The check of each model's answers."""
-        return tuple(verifier_for(self.mix.verifier, model) for model in self.mix.models)
+    def _given(self) -> tuple[Runnable[Any, Any], ...]:
+        return tuple(answering(self.mix.verifier, model) for model in self.mix._mix.answerers)  # noqa: SLF001  (with the tools of the mix)
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks of an answer, each of which is made and kept by itself; the first leads."""
+        verifier = self.mix.verifier
+        named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
+        if isinstance(verifier, CombinedVerifier):
+            named = [*verifier.checks.items()]
+        # What one check reads of an answer is no business of another that asks for it again.
+        answerers = map(_in_one_piece, self.mix._mix.answerers)  # noqa: SLF001
+        pairs = list(zip(answerers, self.mix.models, strict=True))
+        return tuple(
+            Check(
+                name,
+                each,
+                tuple(verifier_for(told_of(each, answerer), model) for answerer, model in pairs),
+            )
+            for name, each in named
+        )
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
         """Of each model: a short hash of what shapes its answers."""
         return tuple(fingerprint(model) for model in self._given)
 
-    @property
-    def samples(self) -> int | None:
-        """Verdicts that a check draws, where it tells."""
-        return getattr(self.mix.verifier, "samples", None)
-
     @cached_property
     def verifier(self) -> str:
         """Fingerprint of the check, as a policy file holds it."""
-        return str(getattr(self.mix.verifier, "fingerprint", None) or name_of(self.mix.verifier))
+        return fingerprint_of(self.mix.verifier)
 
     @cached_property
     def asks(self) -> dict[str, Any]:
@@ -125,20 +176,15 @@ class Setup:
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
         asked: dict[str, Any] = {}
         if isinstance(self.grader, Runnable):
-            asked["grader"] = name_of(self.grader)
-        for name, what in (("check", self.mix.verifier), ("grader", self.grader)):
-            if isinstance(model := getattr(what, "model", None), Runnable):
-                # How it samples is in the name of what asks it.
-                sampled = for_sampling(model, temperature=0.0, max_tokens=1)
-                asked[f"{name} model"] = fingerprint(sampled)
-        for name, usual in (("sampling", "auto"), ("max_input_tokens", None)):
-            if (value := getattr(self.mix.verifier, name, usual)) != usual:
-                asked[f"check {name}"] = value
+            asked = {"grader": name_of(self.grader), **_asked_model("grader", self.grader)}
+        first = self.checks[0]
+        if first.name is None:
+            asked |= first.shape
+        else:
+            asked["checks"] = {check.name: check.shape for check in self.checks}
         return {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
             "prompt": short_hash(_as_json(prompt)),
-            "check": self.verifier,
-            "verdicts": self.samples,
             **asked,
         }
 
@@ -148,11 +194,15 @@ class Setup:
         prices = self.mix.prices
         counted = prices if isinstance(prices, Mapping) else name_of(prices)
         grades = [name_of(self.grader), self.unlabelled, self.compares]
-        return short_hash([self.asks, self.names, grades, self.unit, counted])
+        made = [self.asks, self.names, grades, self.unit, counted]
+        if (order := [check.name for check in self.checks]) != [None]:
+            made.append(order)
+        return short_hash(made)
 
     @cached_property
     def _secrets(self) -> frozenset[str]:
-        own = (getattr(what, "model", None) for what in (self.mix.verifier, self.grader))
+        asking = [*(check.verifier for check in self.checks), self.grader]
+        own = (getattr(what, "model", None) for what in asking)
         asked = [*self.mix.models, *(model for model in own if isinstance(model, Runnable))]
         return frozenset(secret for model in asked for secret in secrets_of(model))
 
@@ -266,6 +316,15 @@ def short_hash(what: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _asked_model(name: str, what: Any) -> dict[str, str]:
+    """Return what stands for a check's or a grader's own model, where it has one."""
+    model = getattr(what, "model", None)
+    if not isinstance(model, Runnable):
+        return {}
+    # How it samples is in the name of what asks it.
+    return {f"{name} model": fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
+
+
 def _filled(prompt: BasePromptTemplate[Any], given: dict[str, Any], example: Example) -> Any:
     try:
         return prompt.format_prompt(**given)
@@ -302,6 +361,10 @@ def _unreached(value: Any) -> Any:
         if parts.hostname in ("127.0.0.1", "localhost", "::1"):
             return f"{parts.scheme}://{parts.hostname}{parts.path}"
     return value
+
+
+def _in_one_piece(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    return rebuilt(quiet(answerer), _uncached)
 
 
 def _uncached(chat_model: Any) -> Runnable[Any, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from langchain_automix._lines import lines_of
 from langchain_automix.calibration.fields import Naming, is_absent
 from langchain_automix.errors import AutoMixError
 
@@ -95,9 +96,7 @@ class FileSource:
             )
 
     def _lines(self, file: IO[str]) -> Rows:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
+        for number, line in lines_of(file, self.path):
             where = f"{self.path}, line {number}"
             yield where, _parsed(line, where)
 

@@ -15,8 +15,8 @@ from langchain_core.messages import AIMessage
 from pydantic import ValidationError
 
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification
+from langchain_automix.verifiers.asking import answer_text
 from langchain_automix.verifiers.sampling import model_call
-from langchain_automix.verifiers.self_verifier import answer_text
 
 if TYPE_CHECKING:
     from langsmith.schemas import Run

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
+from langchain_automix._terminal import shown
 from langchain_automix.calibration.amounts import amount, between, count, duration, plural
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def estimate(console: Console, expected: Estimate, *, without_references: str) -
             f"{amount(expected.spent, expected.currency)} spent before.",
         )
     for note in expected.notes:
-        say(console, escape(note))
+        say(console, shown(note))
     if not expected.calls:
         say(console, "No call is left to make.")
         return
@@ -57,10 +57,13 @@ def _stages(expected: Estimate) -> Table:
     table = _table(("calls to make", "left"), ("calls", "right"), ("tokens in", "right"))
     table.add_column("tokens out", justify="right", header_style="dim")
     table.add_column("cost", justify="right", header_style="dim")
+    checked = {stage.model for stage in expected.stages if stage.check}
     for stage in expected.stages:
         if stage.calls:
+            # Of one model's answers the checks' names alone fit the line.
+            name = stage.check if stage.check and len(checked) == 1 else named(stage)
             table.add_row(
-                f"  {stage.stage} {escape(stage.model)}",
+                f"  {shown(name)}",
                 f"{stage.calls:,}",
                 between(*map(count, stage.tokens_in)),
                 between(*map(count, stage.tokens_out)),
@@ -88,12 +91,14 @@ def _cost_in_words(expected: Estimate) -> str:
         return f"That is likely to cost {known}: how much the models write decides."
     if expected.currency != "USD":
         return "How long it takes can be said only after some calls: the bar shows it."
-    unknown = ", ".join(map(_named, filter(lambda s: s.calls and s.cost is None, expected.stages)))
-    return f"What it costs is not known, for there is no price for: {escape(unknown)}."
+    unknown = ", ".join(map(named, filter(lambda s: s.calls and s.cost is None, expected.stages)))
+    return f"What it costs is not known, for there is no price for: {shown(unknown)}."
 
 
-def _named(stage: StageEstimate) -> str:
-    return f"{stage.stage} {stage.model}"
+def named(stage: StageEstimate) -> str:
+    """Return the kind of some calls, as people read it."""
+    which = f"{stage.stage} {stage.check} of" if stage.check else stage.stage
+    return f"{which} {stage.model}"
 
 
 def changes(expected: Estimate) -> str:
@@ -130,7 +135,7 @@ def summary(console: Console, found: Calibrated, limit: float | None) -> None:
     """Print what came of it: how far it got, the figures, what failed."""
     progress, written = found.progress, found.written
     console.print()
-    first, *others = map(escape, ending(found, limit))
+    first, *others = map(shown, ending(found, limit))
     say(console, f"[bold]{first}[/]")
     for line in others:
         say(console, line)
@@ -145,7 +150,7 @@ def summary(console: Console, found: Calibrated, limit: float | None) -> None:
         )
     console.print()
     for line in (*labels(written), *_failures(written)):
-        say(console, escape(line))
+        say(console, shown(line))
 
 
 def ending(found: Calibrated, limit: float | None) -> list[str]:
@@ -182,7 +187,7 @@ def _figures(written: Written, currency: str) -> Table:
         table.add_column(name, justify="right", header_style="dim")
     for model in written.models:
         table.add_row(
-            f"  {escape(model.model)}",
+            f"  {shown(model.model)}",
             f"{model.answers:,}",
             _known(model.quality),
             "unknown" if model.cost is None else amount(model.cost, currency),

@@ -85,6 +85,7 @@ def write_log(
     row_of: Callable[[Example], Row | None],
     *,
     correct: bool,
+    checks: bool = False,
 ) -> Written:
     """Write the log of all examples that have a row; a reader never sees half of it.
 
@@ -93,6 +94,7 @@ def write_log(
         examples: The examples, in the order of the log.
         row_of: Returns an example's row, None if it has none.
         correct: Whether to correct what agreement says by what the labelled examples show.
+        checks: Whether the rows have further checks.
     """
 
     def rows() -> Iterator[Row]:
@@ -108,7 +110,7 @@ def write_log(
             count.add(row)
             yield row
 
-    write_records(path, counting())
+    write_records(path, counting(), checks=checks)
     return count.written()
 
 
