@@ -18,7 +18,8 @@ except ImportError as error:
         "and 'langchain-automix[local]' the local models as well."
     ) from error
 
-from langchain_automix import cli_calibrate, cli_policy, cli_report
+from langchain_automix import cli_calibrate, cli_compare, cli_policy, cli_report
+from langchain_automix._terminal import printable
 from langchain_automix._version import __version__
 from langchain_automix.cli_options import (
     AsJson,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 
 cli_calibrate.register(app)
+cli_compare.register(app)
 cli_policy.register(app)
 cli_report.register(app)
 
@@ -155,15 +157,22 @@ def ask(
         more = {"explanation": explain(record)} if explained else {}
         typer.echo(json.dumps({**found, **more}, ensure_ascii=False))
         return
-    Console().print(found["answer"], markup=False, highlight=False)
+    Console().print(printable(found["answer"]), markup=False, highlight=False)
     if explained:
         # Not wrapped: a bar would break in two.
         Console().print(
-            f"\n{explain(record)}", style="dim", markup=False, highlight=False, soft_wrap=True
+            printable(f"\n{explain(record)}"),
+            style="dim",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return
     Console().print(
-        f"({record['model']}) {record['why']}", style="dim", markup=False, highlight=False
+        printable(f"({record['model']}) {record['why']}"),
+        style="dim",
+        markup=False,
+        highlight=False,
     )
 
 
@@ -196,5 +205,5 @@ def main() -> None:
         message = str(error)
     except ValidationError as error:
         message = first_problem(error)
-    print(f"automix: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"automix: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)

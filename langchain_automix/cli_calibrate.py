@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from langchain_automix.cli_options import (
+    AnswerTokens,
+    Concurrency,
+    ContextName,
+    DryRun,
     Large,
+    Limit,
+    MaxSpend,
+    Middle,
     Port,
+    PricesFile,
+    PromptFile,
+    Quality,
+    QuestionName,
+    ReferencesName,
+    RerunChanged,
     Samples,
     Seed,
     Small,
+    UnitOfCost,
     Weights,
+    WithoutReferences,
+    Yes,
     wanted_models,
 )
 
-_MODELS, _EXAMPLES, _MONEY, _GOAL = "Models", "Examples and grades", "Money and time", "Goal"
+if TYPE_CHECKING:
+    from langchain_automix.demo.calibrating import CalibrateOptions
+
+_GOAL = "Goal"
+_AS_GIVEN = (
+    "examples",
+    "out",
+    "quality",
+    "without_references",
+    "prompt",
+    "limit",
+    "max_spend",
+    "unit",
+    "prices",
+    "concurrency",
+    "dry_run",
+    "yes",
+    "rerun_changed",
+    "as_json",
+)
+"""Options of a calibration that stand as they are given."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,107 +73,27 @@ def calibrate(
         typer.Option(metavar="LOG", help="The routing log: .jsonl, .jsonl.gz or .parquet."),
     ],
     small: Small = None,
-    middle: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODEL", help="A model between the two; may be given again."),
-    ] = None,
+    middle: Middle = None,
     large: Large = None,
     weights: Weights = None,
     port: Port = 0,
-    answer_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer of a local model.")
-    ] = 512,
+    answer_tokens: AnswerTokens = 512,
     samples: Samples = 8,
     seed: Seed = 7,
-    quality: Annotated[
-        str,
-        typer.Option(
-            metavar="GRADER",
-            help="How answers are graded: exact_match, f1, numeric, multiple_choice, contains, "
-            "json_equal, judge:PROVIDER:MODEL, or FILE.py:FUNCTION.",
-            rich_help_panel=_EXAMPLES,
-        ),
-    ] = "exact_match",
-    without_references: Annotated[
-        Literal["agreement", "grade"],
-        typer.Option(
-            help="Where there is no accepted answer: agreement with the largest model's, or a "
-            "grade by --quality all the same.",
-            rich_help_panel=_EXAMPLES,
-        ),
-    ] = "agreement",
-    prompt: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="What the models get: a text with {question}, {context}, {history} in it.",
-            show_default="the question, after its context",
-            rich_help_panel=_EXAMPLES,
-        ),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Your name for the question.", rich_help_panel=_EXAMPLES),
-    ] = None,
-    context: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="For the context.", rich_help_panel=_EXAMPLES),
-    ] = None,
-    references: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="For the accepted answers.", rich_help_panel=_EXAMPLES),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take only the first so many.", rich_help_panel=_EXAMPLES),
-    ] = None,
-    max_spend: Annotated[
-        float | None,
-        typer.Option(
-            metavar="AMOUNT",
-            help="Stop at this, all runs for this log together.",
-            rich_help_panel=_MONEY,
-        ),
-    ] = None,
-    unit: Annotated[
-        Literal["dollars", "seconds"] | None,
-        typer.Option(
-            help="What costs are counted in.",
-            show_default="dollars, or seconds with a local model",
-            rich_help_panel=_MONEY,
-        ),
-    ] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help='Dollars for a million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
-            rich_help_panel=_MONEY,
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Calls at a time.",
-            show_default="16, or 1 for seconds",
-            rich_help_panel=_MONEY,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only the estimate.", rich_help_panel=_MONEY)
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask before spending.", rich_help_panel=_MONEY)
-    ] = False,
-    rerun_changed: Annotated[
-        bool,
-        typer.Option(
-            "--rerun-changed",
-            help="Make calls again that a changed prompt, model or setting shapes.",
-            rich_help_panel=_MONEY,
-        ),
-    ] = False,
+    quality: Quality = "exact_match",
+    without_references: WithoutReferences = "agreement",
+    prompt: PromptFile = None,
+    question: QuestionName = None,
+    context: ContextName = None,
+    references: ReferencesName = None,
+    limit: Limit = None,
+    max_spend: MaxSpend = None,
+    unit: UnitOfCost = None,
+    prices: PricesFile = None,
+    concurrency: Concurrency = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    rerun_changed: RerunChanged = False,
     adaptive: Annotated[
         bool,
         typer.Option(
@@ -163,43 +120,33 @@ def calibrate(
 
     Every finished call is kept: after a stop or a kill, the same command goes on from there.
     """
-    from langchain_automix.demo.calibrating import CalibrateCommand, CalibrateOptions  # noqa: PLC0415
-    from langchain_automix.demo.models import RETRIES  # noqa: PLC0415  (both slow, for --help)
+    from langchain_automix.demo.calibrating import CalibrateCommand  # noqa: PLC0415  (for --help)
 
     goal = {"cost_weight": cost_weight, "max_cost": max_cost, "min_quality": min_quality}
-    names = {"question": question, "context": context, "references": references}
-    command = CalibrateCommand(
-        CalibrateOptions(
-            wanted=wanted_models(
-                small,
-                large,
-                weights,
-                port,
-                seed,
-                samples,
-                middle=tuple(middle or ()),
-                answer_tokens=answer_tokens,
-                max_retries=RETRIES,
-            ),
-            examples=examples,
-            out=out,
-            quality=quality,
-            without_references=without_references,
-            prompt=prompt,
-            names={field: name for field, name in names.items() if name is not None},
-            limit=limit,
-            max_spend=max_spend,
-            unit=unit,
-            prices=prices,
-            concurrency=concurrency,
-            dry_run=dry_run,
-            yes=yes,
-            rerun_changed=rerun_changed,
-            adaptive=adaptive,
-            goal={name: value for name, value in goal.items() if value is not None},
-            as_json=as_json,
-        ),
-        Console(stderr=as_json),
-    )
+    goal = {name: value for name, value in goal.items() if value is not None}
+    options = options_in(locals(), adaptive=adaptive, goal=goal)
+    command = CalibrateCommand(options, Console(stderr=as_json))
     if code := command.run():
         raise typer.Exit(code)
+
+
+def options_in(given: Mapping[str, Any], **more: Any) -> CalibrateOptions:
+    """Return what a verb that runs a calibration was given.
+
+    Args:
+        given: Its arguments, by name.
+        **more: Options of its own.
+    """
+    from langchain_automix.demo.calibrating import CalibrateOptions  # noqa: PLC0415
+    from langchain_automix.demo.models import RETRIES  # noqa: PLC0415  (both slow, for --help)
+
+    names = {name: given[name] for name in ("question", "context", "references")}
+    wanted = wanted_models(
+        *(given[name] for name in ("small", "large", "weights", "port", "seed", "samples")),
+        middle=tuple(given["middle"] or ()),
+        answer_tokens=given["answer_tokens"],
+        max_retries=RETRIES,
+    )
+    as_given = {name: given[name] for name in _AS_GIVEN}
+    names = {field: name for field, name in names.items() if name is not None}
+    return CalibrateOptions(wanted=wanted, names=names, **as_given, **more)

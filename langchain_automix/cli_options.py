@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +42,105 @@ Port = Annotated[
 Samples = Annotated[int, typer.Option(min=1, help="Verdicts drawn for one answer.")]
 Seed = Annotated[int, typer.Option(help="Seed of the models and of the order of questions.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+EXAMPLES_PANEL, MONEY_PANEL = "Examples and grades", "Money and time"
+
+Middle = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL", help="A model between the two; may be given again."),
+]
+AnswerTokens = Annotated[int, typer.Option(min=1, help="Longest answer of a local model.")]
+Quality = Annotated[
+    str,
+    typer.Option(
+        metavar="GRADER",
+        help="How answers are graded: exact_match, f1, numeric, multiple_choice, contains, "
+        "json_equal, judge:PROVIDER:MODEL, or FILE.py:FUNCTION.",
+        rich_help_panel=EXAMPLES_PANEL,
+    ),
+]
+WithoutReferences = Annotated[
+    Literal["agreement", "grade"],
+    typer.Option(
+        help="Where there is no accepted answer: agreement with the largest model's, or a "
+        "grade by --quality all the same.",
+        rich_help_panel=EXAMPLES_PANEL,
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What the models get: a text with {question}, {context}, {history} in it.",
+        show_default="the question, after its context",
+        rich_help_panel=EXAMPLES_PANEL,
+    ),
+]
+QuestionName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Your name for the question.", rich_help_panel=EXAMPLES_PANEL
+    ),
+]
+ContextName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="For the context.", rich_help_panel=EXAMPLES_PANEL),
+]
+ReferencesName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="For the accepted answers.", rich_help_panel=EXAMPLES_PANEL),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Take only the first so many.", rich_help_panel=EXAMPLES_PANEL),
+]
+MaxSpend = Annotated[
+    float | None,
+    typer.Option(
+        metavar="AMOUNT",
+        help="Stop at this, all runs for this log together.",
+        rich_help_panel=MONEY_PANEL,
+    ),
+]
+UnitOfCost = Annotated[
+    Literal["dollars", "seconds"] | None,
+    typer.Option(
+        help="What costs are counted in.",
+        show_default="dollars, or seconds with a local model",
+        rich_help_panel=MONEY_PANEL,
+    ),
+]
+PricesFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help='Dollars for a million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
+        rich_help_panel=MONEY_PANEL,
+    ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Calls at a time.",
+        show_default="16, or 1 for seconds",
+        rich_help_panel=MONEY_PANEL,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only the estimate.", rich_help_panel=MONEY_PANEL)
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Do not ask before spending.", rich_help_panel=MONEY_PANEL)
+]
+RerunChanged = Annotated[
+    bool,
+    typer.Option(
+        "--rerun-changed",
+        help="Make calls again that a changed prompt, model or setting shapes.",
+        rich_help_panel=MONEY_PANEL,
+    ),
+]
 
 
 def wanted_models(

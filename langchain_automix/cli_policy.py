@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from langchain_automix._terminal import printable
 from langchain_automix.errors import AutoMixError
 
 LogFile = Annotated[Path, typer.Argument(help="Routing log: .jsonl, .jsonl.gz or .parquet.")]
@@ -60,7 +61,7 @@ def fit(
     )
     router.save(out)
     if not as_json:
-        typer.echo(f"{router.explain()}\n\nWritten to {out}.")
+        typer.echo(printable(f"{router.explain()}\n\nWritten to {out}."))
         return
     policy = router.policy
     typer.echo(
@@ -95,7 +96,7 @@ def evaluate(
     if cost_weight is not None and not 0 <= cost_weight < float("inf"):
         raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
     found = judge(POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight)
-    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else str(found))
+    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else printable(str(found)))
 
 
 def show(policy: PolicyFile, as_json: AsJson = False) -> None:
@@ -106,4 +107,4 @@ def show(policy: PolicyFile, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(router.policy.model_dump(by_alias=True), allow_nan=False))
     else:
-        typer.echo(router.explain())
+        typer.echo(printable(router.explain()))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from langchain_automix._terminal import printable
 from langchain_automix.errors import AutoMixError
 
 PolicyFile = Annotated[Path, typer.Argument(help="Policy file, as `automix fit` writes it.")]
@@ -47,4 +48,4 @@ def report(
         typer.echo(json.dumps(made.figures(), allow_nan=False))
         return
     also = f" and {markdown}" if markdown else ""
-    typer.echo(f"{made}\n\nWritten to {out}{also}.")
+    typer.echo(printable(f"{made}\n\nWritten to {out}{also}."))

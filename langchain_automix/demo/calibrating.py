@@ -99,7 +99,7 @@ class CalibrateCommand:
                 self._models = stack.enter_context(opened_models(options.wanted, self.console))
                 mix = AutoMixRunnable(
                     models=[model.chat for model in self._models],
-                    verifier=verifier_for(self._models, options.wanted),
+                    verifier=self._verifier(),
                     prompt=prompt,
                     prices=prices,
                 )
@@ -131,6 +131,10 @@ class CalibrateCommand:
         if len(options.goal) > 1:
             both = " and ".join(f"--{name.replace('_', '-')}" for name in options.goal)
             raise AutoMixError(f"Give one goal, not {both}.")
+
+    def _verifier(self) -> Runnable[Any, Any]:
+        """Return the check of the opened models."""
+        return verifier_for(self._models, self.options.wanted)
 
     def _prompt(self, examples: Examples) -> Runnable[Any, Any] | None:
         if self.options.prompt is None:
@@ -223,8 +227,8 @@ class CalibrateCommand:
         unknown = [s for s in expected.stages if s.calls and s.cost is None]
         if limit is not None and unknown and expected.currency == "USD":
             raise AutoMixError(
-                f"--max-spend {limit:g} cannot be kept, for what {unknown[0].stage} "
-                f"{unknown[0].model} costs is not known: give its price with --prices."
+                f"--max-spend {limit:g} cannot be kept, for what {view.named(unknown[0])} "
+                "costs is not known: give its price with --prices."
             )
 
     def _allow_changes(self, expected: Estimate) -> None:
@@ -273,6 +277,18 @@ class CalibrateCommand:
         Raises:
             AutoMixError: Nothing worked, or nothing does any more.
         """
+        self._show(found)
+        if found.progress.stopped == "nothing works" or found.written.failed == (
+            found.written.queries
+        ):
+            raise AutoMixError(
+                f"Nothing works: {found.last_error or 'each example failed'} "
+                f"({found.written.failed} of {found.progress.examples} examples failed). The same "
+                "command tries them again, and repeats no finished call."
+            )
+        return _INTERRUPTED if found.progress.stopped == "interrupted" else 0
+
+    def _show(self, found: Calibrated) -> None:
         options, written = self.options, found.written
         fit = f"automix fit {quote(str(found.out))} --out policy.json"
         if options.as_json:
@@ -286,13 +302,6 @@ class CalibrateCommand:
                 if written.complete
                 else "No policy can be fitted to it: of no example is every quality known.",
             )
-        if found.progress.stopped == "nothing works" or written.failed == written.queries:
-            raise AutoMixError(
-                f"Nothing works: {found.last_error or 'each example failed'} "
-                f"({written.failed} of {found.progress.examples} examples failed). The same "
-                "command tries them again, and repeats no finished call."
-            )
-        return _INTERRUPTED if found.progress.stopped == "interrupted" else 0
 
     def _nothing_more(self, text: str) -> int:
         """Say how an interrupted run without a log ended."""

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from langchain_automix.demo.llama_server import LlamaServer, count_tokens
 from langchain_automix.demo.recording import Recorder, Recording, Replay
 from langchain_automix.demo.weights import KNOWN, Progress, fetch
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, QueryFailedError
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 if TYPE_CHECKING:
@@ -61,14 +61,15 @@ class Pair:
 
     def explain(self, error: Exception) -> AutoMixError:
         """Return the one clear error for a failed call: a dead server first of all."""
-        if isinstance(error, AutoMixError):
+        if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
             return error
         for model in (self.small, self.large):
             try:
                 model.check()
             except AutoMixError as found:
                 return found
-        return AutoMixError(f"A model call failed: {type(error).__name__}: {error}")
+        kind = "" if isinstance(error, QueryFailedError) else f"{type(error).__name__}: "
+        return AutoMixError(f"A model call failed: {kind}{error}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class Wanted:
     """Longest answer of a local model."""
 
     record: bool = False
+    large_checks: bool = False
+    """Whether the large model draws verdicts, too, on a smaller one's answers."""
+
     max_retries: int | None = None
     """How often a hosted model is asked again after an error; None: as its class has it."""
 
@@ -251,7 +255,7 @@ def is_local(spec: str) -> bool:
 
 def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer:
     place = wanted.specs.index(spec)
-    checks = place < len(wanted.specs) - 1
+    checks = place < len(wanted.specs) - 1 or wanted.large_checks
     path = Path(spec).expanduser()
     pinned = KNOWN.get(spec) or next((w for w in KNOWN.values() if w.filename == path.name), None)
     if pinned is not None:

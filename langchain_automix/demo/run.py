@@ -15,6 +15,7 @@ from langchain_automix.calibration.grading import exact_match
 from langchain_automix.calibration.setup import ANSWER_FROM_CONTEXT
 from langchain_automix.demo.models import CONTEXT_TOKENS, Model, Pair
 from langchain_automix.demo.questions import Question
+from langchain_automix.errors import QueryFailedError
 from langchain_automix.policy.log import RoutingLog
 from langchain_automix.routers.base import ask
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
@@ -98,7 +99,7 @@ class Meter(BaseCallbackHandler):
     @override
     def on_llm_end(self, response: Any, **kwargs: Any) -> None:
         name = self._end(**kwargs)
-        self._bill.on_llm_end(response)
+        self._bill.on_llm_end(response, **kwargs)
         self.replies[name] = self._bill.replies[0]
 
     @override
@@ -187,6 +188,9 @@ class Demo:
     def _measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
         meter = Meter(self.pair)
         kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
+        # The mix goes on where a call fails; what is measured here needs every one.
+        for failed in kept.response_metadata["automix"]["failed"]:
+            raise QueryFailedError(f"{failed['error']} of {failed['model']} ({failed['stage']})")
         if "escalate" not in meter.replies:
             chain = PROMPT | self.pair.large.chat.with_config(run_name="escalate")
             chain.invoke(question.model_dump(), {"callbacks": [meter]})

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import set_cell_size
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from langchain_automix._terminal import printable, shown
 from langchain_automix.demo.run import OUTPUT_PRICE
 
 if TYPE_CHECKING:
@@ -94,12 +94,13 @@ def row(console: Console, found: Row) -> None:
 
 def _cell(text: str, column: int) -> str:
     width = _COLUMNS[column][1]
-    return escape(text if len(text) == width else set_cell_size(text, width))
+    text = printable(text)
+    return shown(text if len(text) == width else set_cell_size(text, width))
 
 
 def _marked(text: str, correct: bool, column: int) -> str:
     mark = "[green]✓[/]" if correct else "[red]✗[/]"
-    return f"{mark} {escape(set_cell_size(text or '(nothing)', _COLUMNS[column][1] - 2))}"
+    return f"{mark} {shown(set_cell_size(printable(text) or '(nothing)', _COLUMNS[column][1] - 2))}"
 
 
 def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
@@ -119,7 +120,7 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
         else f"a large model at {found.price_ratio:g} times the small one's price"
     )
     lines = [
-        f"Small is {names[0]}, large is {names[1]}; tokens are read plus written.",
+        f"Small is {shown(names[0])}, large is {shown(names[1])}; tokens are read plus written.",
         f"The router was fitted to {found.fitted_on} other questions, for {price}; it asked the "
         f"large model on {found.escalation_rate:.0%} of these."
         if routed
