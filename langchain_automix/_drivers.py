@@ -9,8 +9,11 @@ import operator
 import threading
 from collections.abc import (
     AsyncIterator,
+    Callable,
+    Coroutine,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from concurrent.futures import FIRST_EXCEPTION, wait
@@ -22,14 +25,17 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_executor_for_config
 
+from langchain_automix._deadline import OVER, WAITING, awithin, in_time, started, within
+from langchain_automix._faults import says_something
 from langchain_automix._flow import Call, Flowing, Underway
+from langchain_automix.errors import AutoMixError, DeadlineError
 
 T = TypeVar("T")
 
 
 def drive(one: Underway[T]) -> T:
     """Carry out a flow's calls as children of its run."""
-    with contextlib.closing(one.flow):
+    with contextlib.closing(one):
         while not one.done:
             one.resume(_make(one))
         return one.result()
@@ -37,7 +43,7 @@ def drive(one: Underway[T]) -> T:
 
 async def adrive(one: Underway[T]) -> T:
     """Carry out a flow's calls as children of its run, asynchronously."""
-    with contextlib.closing(one.flow):
+    with contextlib.closing(one):
         while not one.done:
             await one.aresume(await _amake(one))
         return one.result()
@@ -45,44 +51,67 @@ async def adrive(one: Underway[T]) -> T:
 
 def drive_stream(one: Underway[Any]) -> Iterator[Any]:
     """Carry out a flow's calls, and yield the chunks of the one that streams."""
-    with contextlib.closing(one.flow):
+    with contextlib.closing(one):
         while not one.done:
             call = one.calls[0]
-            if not call.streams:
+            if call.showing is None:
                 one.resume(_make(one))
                 continue
             parts: list[Any] = []
             try:
-                for chunk in call.runnable.stream(call.input, one.config_of(call), **call.kwargs):
+                chunks = call.runnable.stream(call.input, one.config_of(call), **call.kwargs)
+                for chunk in in_time(call, chunks):
                     parts.append(chunk)
-                    yield chunk
+                    yield from _to_show(call, parts)
             except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
                 one.resume(error)
             else:
-                one.streamed = True
+                one.streamed = call.showing.told
                 one.resume([_joined(parts)])
 
 
 async def adrive_stream(one: Underway[Any]) -> AsyncIterator[Any]:
     """Carry out a flow's calls, and yield the chunks of the one that streams, asynchronously."""
-    with contextlib.closing(one.flow):
+    with contextlib.closing(one):
         while not one.done:
             call = one.calls[0]
-            if not call.streams:
+            if call.showing is None:
                 await one.aresume(await _amake(one))
                 continue
             parts: list[Any] = []
             chunks: Any = call.runnable.astream(call.input, one.config_of(call), **call.kwargs)
             try:
                 async with contextlib.aclosing(chunks):
-                    async for chunk in chunks:
+                    while (chunk := await _next(call, chunks)) is not OVER:
                         parts.append(chunk)
-                        yield chunk
+                        for shown in _to_show(call, parts):
+                            yield shown
             except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
                 await one.aresume(error)
             else:
-                one.streamed = True
+                one.streamed = call.showing.told
                 await one.aresume([_joined(parts)])
+
+
+async def _next(call: Call, chunks: AsyncIterator[Any]) -> Any:
+    """Return the next chunk, or `OVER`; a stream that shows nothing in time is given up."""
+    told = call.showing is not None and call.showing.told
+    async with awithin(None if told else call.clock):
+        return await anext(chunks, OVER)
+
+
+def _to_show(call: Call, parts: Sequence[Any]) -> Sequence[Any]:
+    """Return what may be shown now that the last part is there.
+
+    What shows nothing is kept back until something is shown: until then, another model may yet
+    answer in this one's place.
+    """
+    if call.showing is None or call.showing.told:
+        return parts[-1:]
+    if not says_something(parts[-1]):
+        return ()
+    call.showing.told = True
+    return parts
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -175,12 +204,12 @@ def _closing_all(many: Sequence[Underway[Any]]) -> Iterator[None]:
         for one in many:
             # A flow that a thread is still in ends by itself.
             with contextlib.suppress(ValueError):
-                one.flow.close()
+                one.close()
 
 
 def _leaves(failed: BaseExceptionGroup[Any]) -> Iterable[Any]:
     for error in failed.exceptions:
-        if isinstance(error, BaseExceptionGroup):
+        if isinstance(error, BaseExceptionGroup) and not isinstance(error, AutoMixError):
             yield from _leaves(error)
         else:
             yield error
@@ -211,30 +240,83 @@ def _passes(call: Call) -> bool:
 
 def _make(one: Underway[Any]) -> list[Any] | Exception:
     """Make the calls that a flow waits for; return their results, or the first error."""
+    calls = one.calls
+    came: dict[int, Any] = {}
 
-    def make(call: Call) -> Any:
-        config = one.config_of(call)
-        gate = _GATE.get()
-        if gate is None or _passes(call):
-            return call.runnable.invoke(call.input, config, **call.kwargs)
+    def make(i: int) -> Any:
+        try:
+            came[i] = made(calls[i])
+        except Exception as error:
+            if not calls[i].hands_back:
+                raise
+            came[i] = error
+        return came[i]
+
+    def made(call: Call) -> Any:
+        config, gate = one.config_of(call), _GATE.get()
+        gate = None if _passes(call) else gate
+        inner = _GATE.get() if gate is None else threading.Semaphore(1)
         # What it calls in turn shares its one place.
-        with gate, _set(_GATE, threading.Semaphore(1)):
+        with _place(gate), _set(_GATE, inner):
             return call.runnable.invoke(call.input, config, **call.kwargs)
+
+    def together() -> list[Any]:
+        if len(calls) == 1:
+            return [make(0)]
+        if WAITING.get() is not None:
+            return _side_by_side(make, len(calls), one.config.get("max_concurrency"))
+        with get_executor_for_config(one.config) as executor:
+            return list(executor.map(make, range(len(calls))))
 
     try:
-        if len(one.calls) == 1:
-            return [make(one.calls[0])]
-        with get_executor_for_config(one.config) as executor:
-            return list(executor.map(make, one.calls))
+        return together() if one.clock is None else within(one.clock, together, one.showing)
     except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+        return _of_those_that_came(calls, dict(came), error)
+
+
+def _place(gate: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
+    """Return what holds a call's place, for as long as it is waited for."""
+    waiting = WAITING.get()
+    return waiting.place(gate) if waiting is not None else gate or contextlib.nullcontext()
+
+
+def _side_by_side(make: Callable[[int], T], count: int, limit: int | None) -> list[T]:
+    places = threading.Semaphore(limit or count)
+
+    def in_turn(i: int) -> T:
+        with places:
+            return make(i)
+
+    done = [started(functools.partial(in_turn, i)) for i in range(count)]
+    wait(done)
+    return [each.result() for each in done]
+
+
+def _of_those_that_came(
+    calls: Sequence[Call], came: Mapping[int, Any], error: Exception
+) -> list[Any] | Exception:
+    """Return the results that were there when the time was up, if that is how it is wanted."""
+    if not isinstance(error, DeadlineError) or not all(call.hands_back for call in calls):
         return error
+    return [came.get(i, error) for i in range(len(calls))]
 
 
 async def _amake(one: Underway[Any]) -> list[Any] | Exception:
     """Make the calls that a flow waits for; return their results, or the first error."""
-    limit = asyncio.Semaphore(one.config.get("max_concurrency") or len(one.calls))
+    calls = one.calls
+    limit = asyncio.Semaphore(one.config.get("max_concurrency") or len(calls))
+    came: dict[int, Any] = {}
 
-    async def make(call: Call) -> Any:
+    async def make(i: int) -> Any:
+        try:
+            came[i] = await made(calls[i])
+        except Exception as error:
+            if not calls[i].hands_back:
+                raise
+            came[i] = error
+        return came[i]
+
+    async def made(call: Call) -> Any:
         config = one.config_of(call)
         gate = _ASYNC_GATE.get()
         if gate is None or _passes(call):
@@ -245,13 +327,20 @@ async def _amake(one: Underway[Any]) -> list[Any] | Exception:
                 return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
     try:
-        if len(one.calls) == 1:
-            return [await make(one.calls[0])]
+        async with awithin(one.clock, one.showing):
+            if len(calls) == 1:
+                return [await make(0)]
+            return await _together([make(i) for i in range(len(calls))])
+    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+        return _of_those_that_came(calls, came, error)
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any] | Exception:
+    """Await calls side by side; return their results, or the first error."""
+    try:
         # A task group, unlike `gather`, leaves no call running when one of them fails.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(make(call)) for call in one.calls]
-        return [task.result() for task in tasks]
+            tasks = [group.create_task(call) for call in calls]
     except ExceptionGroup as failed:
         return next(iter(_leaves(failed)))  # type: ignore[no-any-return]
-    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-        return error
+    return [task.result() for task in tasks]

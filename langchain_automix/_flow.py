@@ -7,6 +7,7 @@ It never calls a model itself, so the same lines serve `invoke`, `ainvoke`, `bat
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -19,6 +20,9 @@ from langchain_core.tracers._streaming import (
     _StreamingCallbackHandler,
     _V2StreamingCallbackHandler,
 )
+
+from langchain_automix._faults import Showing
+from langchain_automix._pace import Clock
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -50,12 +54,27 @@ class Call:
     callbacks: Sequence[BaseCallbackHandler] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     audience: Audience = "everyone"
-    streams: bool = False
-    """Whether its output is what the user gets, so that `stream` may pass its chunks on."""
+    showing: Showing | None = None
+    """Where its output is what the user gets, so that `stream` may pass its chunks on: knows
+    whether any of it was shown."""
+
+    clock: Clock | None = None
+    """The query's time, where it has an end: it runs while the call is under way, and a call that
+    is not done by then is given up (`DeadlineError`), unless some of it was shown."""
+
+    hands_back: bool = False
+    """Whether its error is handed back in the place of its result: the results of the calls
+    beside it are not lost, and none of these is cancelled. Where all calls do, that holds for the
+    end of their time, too."""
 
     follows: bool = False
     """Whether it takes no time to speak of, and so is made, in a batch, as soon as it is known
     instead of with the next level: no model would be at work while all queries make it."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether its output is what the user gets."""
+        return self.showing is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,18 @@ class Note:
 Flow = Generator[Sequence[Call] | Note, list[Any], T]
 """Yields calls that may run side by side; is sent their results, in order; returns a T. A note
 that it yields is told, and has no result."""
+
+
+class BrokenOff(BaseException):
+    """What a flow gets, where it waits, that is ended before it is done: it may note so, no more.
+
+    A generator's own `close` goes down to the innermost one, and lets none of them yield a note.
+    """
+
+    def __init__(self, *, under_way: bool) -> None:
+        super().__init__()
+        self.under_way = under_way
+        """Whether the calls that it waits for have begun."""
 
 
 class Flowing:
@@ -101,6 +132,7 @@ class Underway(Generic[T]):
         self.done = False
         self.error: Exception | None = None
         self.streamed = False
+        self._under_way = False
         self._result: Any = None
         self._untold: list[Note] = []
         self._readers = any(is_reader(handler) for handler in run_manager.handlers)
@@ -125,12 +157,30 @@ class Underway(Generic[T]):
             raise self.error
         return self._result  # type: ignore[no-any-return]
 
+    def close(self) -> None:
+        """End the flow where it is, and tell what it notes of that.
+
+        Those who listen asynchronously are not told: who ends it, awaits nothing more.
+        """
+        if self.done:
+            return
+        with contextlib.suppress(BrokenOff, StopIteration):
+            wanted = self.flow.throw(BrokenOff(under_way=self._under_way))
+            while isinstance(wanted, Note):
+                tell(wanted, self.run_manager)
+                wanted = self.flow.send([])
+        self.flow.close()
+
     def config_of(self, call: Call) -> RunnableConfig:
         """Return the configuration that makes a call a child of this flow's run."""
+        self._under_way = True
         manager = self.run_manager.get_child()
         for handler in call.callbacks:  # first of all, since they may mend what others are told
             manager.handlers.insert(0, handler)
             manager.inheritable_handlers.insert(0, handler)
+        if self._readers and call.showing is not None:  # it is told before the readers
+            manager.handlers.insert(0, call.showing)
+            manager.inheritable_handlers.insert(0, call.showing)
         if self._readers and call.audience != "everyone":
             wanted = call.audience == "readers"
             for kind in ("handlers", "inheritable_handlers"):
@@ -144,11 +194,22 @@ class Underway(Generic[T]):
         return child
 
     @property
+    def clock(self) -> Clock | None:
+        """The time that the calls have together; None: all of it."""
+        return next((call.clock for call in self.calls if call.clock is not None), None)
+
+    @property
+    def showing(self) -> Showing | None:
+        """What knows whether users see the one call that it waits for; None: they do not."""
+        return self.calls[0].showing if len(self.calls) == 1 and self._readers else None
+
+    @property
     def is_between_levels(self) -> bool:
         """Whether it waits for calls that are not a level of their own."""
         return bool(self.calls) and all(call.follows for call in self.calls)
 
     def _go_on(self, step: Callable[[], Sequence[Call] | Note]) -> None:
+        self._under_way = False
         try:
             wanted = step()
             while True:

@@ -76,7 +76,9 @@ class FlowRunnable(Flowing, RunnableSerializable[Input, Output]):
             ]
             return drive_all(many, stop_at_error=not return_exceptions)
 
-        return self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        return _no_interrupts(
+            self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        )
 
     @override
     async def abatch(
@@ -98,6 +100,17 @@ class FlowRunnable(Flowing, RunnableSerializable[Input, Output]):
             ]
             return await adrive_all(many, stop_at_error=not return_exceptions)
 
-        return await self._abatch_with_config(
-            run, inputs, config, return_exceptions=return_exceptions
+        return _no_interrupts(
+            await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
         )
+
+
+def _no_interrupts(outcomes: list[Output]) -> list[Output]:
+    """Raise what ends a batch and is no query's outcome: an interrupt, a cancellation.
+
+    With `return_exceptions`, LangChain returns it once for each query, and so swallows it.
+    """
+    for outcome in outcomes[:1]:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+            raise outcome
+    return outcomes

@@ -125,3 +125,24 @@ def text_of(question: Any) -> str:
     if isinstance(question, BaseMessage):
         return str(question.text)
     return str(question or "")
+
+
+def not_last(chunk: Any) -> Any:
+    """Return a model's chunk as one that the record still follows."""
+    if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
+        return chunk
+    # A model that is a mix itself has a record of its own; two would not add up.
+    metadata = {k: v for k, v in chunk.response_metadata.items() if k != "automix"}
+    return chunk.model_copy(update={"chunk_position": None, "response_metadata": metadata})
+
+
+def _has_record(chunk: Any) -> bool:
+    return "automix" in getattr(chunk, "response_metadata", ())
+
+
+def joined(total: Any, part: Any) -> Any:
+    """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
+    try:
+        return total + part
+    except TypeError:
+        return part

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableWithFallbacks,
+)
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -211,6 +218,31 @@ def quiet(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
     changed = rebuilt(model, still, kwargs=without_stream)
     return changed if streams else model
+
+
+def embeddings_name(embeddings: Embeddings) -> str | None:
+    """Return the name of the model behind embeddings; None where they do not tell."""
+    named = (getattr(embeddings, field, None) for field in ("model", "model_name"))
+    return next((name for name in named if isinstance(name, str)), None)
+
+
+def within(
+    answerer: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]
+) -> Runnable[Any, Any] | None:
+    """Return a structured model (`with_structured_output(..., include_raw=True)`) that asks anew.
+
+    Args:
+        answerer: The structured model.
+        change: Returns what it asks by, in place of the bound chat model that it asks by now.
+
+    Returns:
+        None where it is no such model, or cannot be told how to ask.
+    """
+    if isinstance(answerer, RunnableSequence) and isinstance(answerer.first, RunnableParallel):
+        asked = answerer.first.steps__.get("raw")
+        if isinstance(asked, RunnableBinding):
+            return RunnableSequence(RunnableParallel(raw=change(asked)), *answerer.steps[1:])
+    return None
 
 
 def chat_model_named(name: str) -> BaseChatModel:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from langchain_automix._faults import may_be_billed
 from langchain_automix._flow import Note
 from langchain_automix.costs import PriceSource, cost_of, is_cached, money, spent
 from langchain_automix.types import Decision, ModelCall, Verification, Visit
 
+_LOGGER = logging.getLogger(__name__)
+Identity = tuple[str | None, str | None]
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
 
 
@@ -26,6 +30,10 @@ class Ledger:
     answered: dict[int, list[ModelCall]] = field(default_factory=dict)
     """Requests for an answer, by model."""
 
+    failed: list[dict[str, str | None]] = field(default_factory=list)
+    """What failed: `model`, `stage` and `error`, the error's type. Never its text, which may quote
+    a prompt."""
+
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each stage: `draft`, `verify`, `route`, `escalate`."""
 
@@ -39,6 +47,37 @@ class Ledger:
         self.calls.append(call)
         self.answered.setdefault(index, []).append(call)
 
+    def failed_to_answer(
+        self, index: int, name: str, stage: str, error: Exception, identity: Identity
+    ) -> None:
+        """Add a request for an answer that failed; what it may have cost is unknown."""
+        self._fails(name, stage, error)
+        if may_be_billed(error):
+            self.broken_off(index, name, identity)
+
+    def broken_off(self, index: int, name: str, identity: Identity) -> None:
+        """Add a request for an answer of which nothing more is heard: what it cost is unknown."""
+        model, provider = identity
+        self.asked(index, ModelCall(model=model or name, provider=provider))
+
+    def failed_to_check(
+        self, name: str, errors: Sequence[tuple[str | None, BaseException]]
+    ) -> None:
+        """Add a check that failed, wholly or in part, by the models that it asked."""
+        for model, error in {
+            (model, type(error)): (model, error) for model, error in errors
+        }.values():
+            self._fails(model or name, "verify", error)
+
+    def failed_to_route(self, error: Exception) -> None:
+        """Add a router that failed."""
+        self._fails(None, "route", error)
+
+    def _fails(self, model: str | None, stage: str, error: BaseException) -> None:
+        kind = type(error).__name__
+        self.failed.append({"model": model, "stage": stage, "error": kind})
+        _LOGGER.warning("%s failed (%s): %s", model or "the router", stage, kind)
+
     def took(self, stage: str, seconds: float) -> None:
         """Add the time of one step."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
@@ -48,7 +87,9 @@ def record_of(
     ledger: Ledger,
     decision: Decision,
     names: Sequence[str],
-    identities: Sequence[tuple[str | None, str | None]],
+    identities: Sequence[Identity],
+    degraded: str | None = None,
+    hedged: str | None = None,
 ) -> dict[str, Any]:
     """Return the record of a query whose way has ended, JSON-ready.
 
@@ -57,6 +98,8 @@ def record_of(
         decision: The last one.
         names: The models' names in the mix.
         identities: Names and providers by which the models are priced.
+        degraded: Why the answer is less than it would be, had nothing gone wrong.
+        hedged: Name of a model that was asked before it was known whether it would be needed.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = checks[-1] if checks else Verification()
@@ -65,7 +108,7 @@ def record_of(
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
     # The first model asked is no escalation, even where its answer is kept unchecked.
-    asked_one = decision.action == "escalate" and len(ledger.answered) == 1
+    asked_one = decision.action == "escalate" and len(ledger.visits) == 1
     return {
         "model": names[decision.model_index],
         "model_index": decision.model_index,
@@ -73,7 +116,7 @@ def record_of(
         "confidence": check.confidence,
         "verdicts": list(check.verdicts),
         "drawn": sum(len(each.verdicts) for each in checks),
-        "escalated": len(ledger.answered) > 1,
+        "escalated": len(ledger.visits) > 1,
         "cost": money(bill.total),
         "unpriced": list(bill.unpriced),
         "tokens": _tokens(ledger.calls),
@@ -86,18 +129,36 @@ def record_of(
         "belief": decision.belief,
         "values": decision.values,
         "why": decision.why,
+        "degraded": degraded,
+        "hedged": hedged,
+        "failed": list(ledger.failed),
     }
 
 
 def unfinished(ledger: Ledger) -> dict[str, Any]:
-    """Return what is told of a query that failed: what it had cost until then."""
+    """Return what is told of a query that failed or was broken off: what it had cost by then."""
     bill = spent(ledger.calls, ledger.prices)
     return {
         "unfinished": True,
         "cost": money(bill.total),
         "unpriced": list(bill.unpriced),
         "tokens": _tokens(ledger.calls),
+        "failed": list(ledger.failed),
     }
+
+
+def bill_of(
+    ledger: Ledger, identities: Sequence[tuple[str | None, str | None]]
+) -> tuple[Decimal | None, Decimal | None]:
+    """Return what a query came to, and what it might have, had every model been asked; in dollars.
+
+    None where that is unknown. What the models that were not asked would have cost is estimated.
+    """
+    cost = cost_of(ledger.calls, ledger.prices)
+    if cost is None:
+        return None, None
+    others = [would for would, is_estimate in _alone(ledger, identities) if is_estimate]
+    return cost, cost + sum((would for would in others if would is not None), Decimal(0))
 
 
 def note_of(record: Mapping[str, Any], policy: str) -> Note:
@@ -110,6 +171,7 @@ def note_of(record: Mapping[str, Any], policy: str) -> Note:
         "automix_policy": policy,
         "automix_cost": record["cost"],
         "automix_saved": record["saved"],
+        "automix_degraded": True if record["degraded"] else None,
     }
     tags = ["automix-escalated"] if record["escalated"] else []
     known = {name: value for name, value in flat.items() if value is not None}
@@ -127,9 +189,7 @@ def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
     return {kind: sum(usage[kind] for usage in usages) for kind in _TOKENS}
 
 
-def _alone(
-    ledger: Ledger, identities: Sequence[tuple[str | None, str | None]]
-) -> list[tuple[Decimal | None, bool]]:
+def _alone(ledger: Ledger, identities: Sequence[Identity]) -> list[tuple[Decimal | None, bool]]:
     """Return what each model would have cost alone, and whether that is an estimate.
 
     A model that was asked cost what it did, all its attempts together. Any other one is taken to

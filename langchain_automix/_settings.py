@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from typing_extensions import override
 
-from langchain_automix._models import chat_model_named
-from langchain_automix.costs import checked_prices
+from langchain_automix._models import chat_model_named, chat_model_of, identity
+from langchain_automix._pace import Pace
+from langchain_automix._setup import OnEscalationError, OnVerificationError
+from langchain_automix.breaker import CircuitBreaker
+from langchain_automix.costs import checked_prices, is_priced
+from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.spend import SpendLimit, limits_of
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
@@ -39,6 +44,28 @@ class MixSettings(BaseModel):
     """Times that a model is asked again when its answer cannot be used (a tool call or a
     structured output that does not fit its schema), before the next model is."""
 
+    on_escalation_error: OnEscalationError = "raise"
+    """What to do when a larger model fails after an answer was not kept, and no model after it
+    answers. `raise`: raise its error, since an answer that was not kept is never shown unasked.
+    `answer`: give the best earlier answer; the record's `degraded` says so."""
+
+    on_verification_error: OnVerificationError = "escalate"
+    """What to do when a check fails as a whole. `escalate`: ask the next model, or keep the last
+    one's answer. `keep`: keep the answer unchecked. `prior`: decide from the mean qualities on the
+    log that the policy was fitted to; as `escalate` with routers that know none. `raise`."""
+
+    max_latency: float | None = Field(default=None, gt=0)
+    """Seconds that one query may take. What is not expected to end in time, by what this mix's
+    calls have taken so far, is left out: a check first, then a larger model. A call under way
+    when the time is up is not waited for: the best answer that is there is given, and the record's
+    `degraded` says so; with none, a `DeadlineError` is raised. An answer that is being shown goes
+    on to its end. None: no limit."""
+
+    hedge: float | None = Field(default=None, ge=0, le=1)
+    """Least probability, by the fitted policy, that a check will call for the next model, at which
+    that model is asked side by side with the check: quicker, and paid for also where it turns out
+    not to be needed (the record's `hedged` names it). None, or a router without a policy: never."""
+
     cost_weight: float | None = Field(default=None, ge=0)
     """How much quality one unit of cost is worth, instead of the policy's own weight: what is
     checked stays as fitted, what is kept is decided anew. None: as fitted."""
@@ -59,6 +86,17 @@ class MixSettings(BaseModel):
     None where it does not know. What they do not know, and everything when this is None, comes
     from `genai-prices` (the extra `prices`). What nothing knows is unknown, never 0."""
 
+    spend_limit: SpendLimit | list[SpendLimit] | None = None
+    """What the queries may cost together, in a time, with a tag, of a tenant: see `SpendLimit`.
+    Several hold side by side. The price of every model must be known."""
+
+    circuit_breaker: CircuitBreaker | None = None
+    """Passes over a model that keeps failing, until it answers again: see `CircuitBreaker`. None:
+    every model is asked, however often it has failed."""
+
+    _pace: Pace = PrivateAttr(default_factory=Pace)
+    # Shared by mixes of the same models: what one has learned holds for all.
+
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @field_validator("prices", mode="before")
@@ -66,12 +104,39 @@ class MixSettings(BaseModel):
     def _priced(cls, prices: Any) -> Any:
         return checked_prices(prices)
 
+    @field_validator("spend_limit")
+    @classmethod
+    def _told_apart(cls, given: Any) -> Any:
+        limits_of(given)
+        return given
+
     @field_validator("models", mode="before")
     @classmethod
     def _named(cls, models: Any) -> Any:
         if not isinstance(models, Sequence):
             return models
         return [chat_model_named(model) if isinstance(model, str) else model for model in models]
+
+    def _check_limits(self, names: Sequence[str]) -> None:
+        """Refuse what a spend limit could not count.
+
+        Raises:
+            AutoMixError: A model has no known price, or is a mix with the same limit.
+        """
+        limits = limits_of(self.spend_limit)
+        for name, model in zip(names, self.models, strict=True) if limits else ():
+            inner = chat_model_of(model) or model
+            if not isinstance(inner, MixSettings):
+                if not is_priced(*identity(model), self.prices):
+                    raise AutoMixError(
+                        f"A spend limit needs the price of every model, and that of {name} is not "
+                        "known: give it in prices=, or install langchain-automix[prices]."
+                    )
+            elif any(a.is_one_with(b) for a in limits for b in limits_of(inner.spend_limit)):
+                raise AutoMixError(
+                    f"{name} is a mix with the same spend limit, which would count every query "
+                    "twice: set it on the outer mix only."
+                )
 
     # What was worked out from the fields goes when a field changes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NoReturn
@@ -11,9 +11,6 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import (
     Runnable,
-    RunnableBinding,
-    RunnableParallel,
-    RunnableSequence,
     RunnableWithFallbacks,
 )
 from langchain_core.runnables.configurable import DynamicRunnable
@@ -23,8 +20,9 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from langchain_automix._flow import Flow, Underway
-from langchain_automix._mix import Mix, Reply, read_message
-from langchain_automix._models import quiet, rebuilt, unwrapped
+from langchain_automix._mix import Mix
+from langchain_automix._models import quiet, rebuilt, unwrapped, within
+from langchain_automix._setup import Reply, read_message
 from langchain_automix.errors import AutoMixError
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.verifiers.free import parsing_problem, schema_problem, tool_parts
@@ -91,7 +89,7 @@ class StructuredMix(AutoMixRunnable):
             return model.model_copy(update={"runnable": first, "fallbacks": fallbacks})
         if isinstance(model, DynamicRunnable):
             # What is configurable is the model, not the sequence around it.
-            found = _asking(
+            found = within(
                 self._with_output(model.default, kwargs),
                 lambda asked: asked.model_copy(update={"bound": model}),
             )
@@ -111,7 +109,8 @@ class StructuredMix(AutoMixRunnable):
         raw = read_message(output["raw"], index).message
         problem = None
         if (error := output["parsing_error"]) is not None:
-            problem = f"the answer does not fit {self._name} ({parsing_problem(error)})"
+            fields = tool_parts(convert_to_openai_tool(self.output))[2]
+            problem = f"the answer does not fit {self._name} ({parsing_problem(error, fields)})"
         elif output["parsed"] is None:
             problem = f"the answer holds no {self._name}"
         elif (misfit := schema_problem(output["parsed"], self._json_schema)) is not None:
@@ -154,21 +153,10 @@ def _bound_within(found: Runnable[Any, Any], bound: dict[str, Any]) -> Runnable[
 
     LangChain itself loses them: it hands them to the sequence, which takes none.
     """
-    within = _asking(found, lambda asked: asked.bind(**bound))
-    if within is None:
+    asking = within(found, lambda asked: asked.bind(**bound))
+    if asking is None:
         raise AutoMixError(
             f"The arguments {sorted(bound)} bound to a model would be lost in its structured "
             "output: set them on the model itself."
         )
-    return within
-
-
-def _asking(
-    found: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]
-) -> Runnable[Any, Any] | None:
-    """Return a structured model that asks by something else; None where it cannot be told how."""
-    if isinstance(found, RunnableSequence) and isinstance(found.first, RunnableParallel):
-        asked = found.first.steps__.get("raw")
-        if isinstance(asked, RunnableBinding):
-            return RunnableSequence(RunnableParallel(raw=change(asked)), *found.steps[1:])
-    return None
+    return asking

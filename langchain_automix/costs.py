@@ -128,6 +128,12 @@ def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | 
     return None if price_in is None or price_out is None else (price_in, price_out)
 
 
+def is_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> bool:
+    """Return whether a request to a model that reports its tokens has a known cost."""
+    usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
+    return cost_of([ModelCall(model=model, provider=provider, usage=usage)], prices) is not None
+
+
 def is_cached(call: ModelCall) -> bool:
     """Whether the answer came from LangChain's cache: no request was made, and it was free."""
     told: Mapping[str, Any] = call.usage or {}  # such a usage may hold nothing but the mark

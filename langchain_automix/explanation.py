@@ -49,6 +49,8 @@ def explain(message: AIMessage | Mapping[str, Any]) -> str:
             "takes its text (its record is in response_metadata['automix'])."
         )
     lines = [_headline(message), *_wrapped(message["why"])]
+    degraded = message.get("degraded") or ""
+    lines += _wrapped("" if degraded in message["why"] else degraded)
     lines += _bars("Expected quality", message.get("belief") or {}, floor=0.0)
     lines += _bars("Value of each option", message.get("values") or {}, floor=None)
     return "\n".join([*lines, *_bill(message)])

@@ -16,9 +16,10 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix._flow import Flow
-from langchain_automix._mix import Mix, Reply, read_message
+from langchain_automix._mix import Mix
 from langchain_automix._models import tools_in_openai_format
 from langchain_automix._settings import MixSettings
+from langchain_automix._setup import Reply, read_message
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.base import Router, keep, next_model
 from langchain_automix.runnable import AutoMixRunnable, demanded
@@ -105,8 +106,9 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
                 is not checked; but an answer that cannot be used (the free checks,
                 `always_escalate_tools`) still leads on, beyond the limit. None: no limit.
             **settings: What every form of the mix has: `verifier`, `router`, `abstention`,
-                `always_escalate_tools`, `retries_if_unusable`, `cost_weight`, `force_model`
-                and `verification`.
+                `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
+                `on_verification_error`, `max_latency`, `hedge`, `cost_weight`, `force_model`,
+                `verification`, `prices`, `spend_limit` and `circuit_breaker`.
 
         Raises:
             AutoMixError: A setting is unknown, or a model is no chat model.
@@ -241,7 +243,9 @@ class _AgentMix(AutoMixRunnable):
 
     def _read(self, output: Any, index: int) -> Reply:
         if isinstance(output, StructuredOutputError):
-            found = parsing_problem(getattr(output, "source", output))
+            wanted = _strategy(self.request.response_format)
+            schemas = [spec.json_schema for spec in _tool_strategy(wanted).schema_specs]
+            found = parsing_problem(getattr(output, "source", output), schemas)
             return Reply(output.ai_message, output, f"the answer does not fit ({found})")
         response = _model_response(output)
         message = read_message(_message_of(response), index).message
@@ -329,8 +333,11 @@ def _answer_tools(wanted: Any) -> list[dict[str, Any]]:
 def _specs(wanted: Any) -> Sequence[Any]:
     if wanted is None or isinstance(wanted, ProviderStrategy):
         return []
-    strategy = wanted if isinstance(wanted, ToolStrategy) else ToolStrategy(wanted.schema)
-    return strategy.schema_specs
+    return _tool_strategy(wanted).schema_specs
+
+
+def _tool_strategy(wanted: Any) -> ToolStrategy[Any]:
+    return wanted if isinstance(wanted, ToolStrategy) else ToolStrategy(wanted.schema)
 
 
 def _model_response(output: Response) -> ModelResponse[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -20,8 +21,8 @@ from langchain_automix._drivers import adrive_stream, drive_stream
 from langchain_automix._flow import Flow, Underway
 from langchain_automix._flowing import FlowRunnable
 from langchain_automix._graph import graph_of
-from langchain_automix._messages import in_chunks
-from langchain_automix._mix import Mix, Reply
+from langchain_automix._messages import in_chunks, joined, not_last
+from langchain_automix._mix import Mix
 from langchain_automix._models import (
     bound_tools,
     identity,
@@ -29,10 +30,14 @@ from langchain_automix._models import (
     rebuilt,
     tools_in_openai_format,
 )
+from langchain_automix._pace import pace_of
 from langchain_automix._settings import MixSettings
+from langchain_automix._setup import Reply
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
+from langchain_automix.spend import limits_of
+from langchain_automix.verifiers.base import fingerprint_of
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -122,13 +127,15 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                     f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
+        self._check_limits(names)
+        self._pace = pace_of(self.models, self.verifier)
         self._mix.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warnings.warn(
                 "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
             )
         if isinstance(self.router, POMDPRouter):
-            self.router.warn_of_verifier(getattr(self.verifier, "fingerprint", None))
+            self.router.warn_of_verifier(fingerprint_of(self.verifier))
         return self
 
     @property
@@ -245,8 +252,10 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         async def one() -> AsyncIterator[Any]:
             yield input
 
-        async for chunk in self.atransform(one(), config, **kwargs):
-            yield chunk
+        made: Any = self.atransform(one(), config, **kwargs)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def transform(
@@ -257,9 +266,9 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         ) -> Iterator[AIMessageChunk]:
             total = None
             for part in given:
-                total = part if total is None else _joined(total, part)
+                total = part if total is None else joined(total, part)
             one = Underway(self._query(total, kwargs), run_manager, config)
-            yield from map(_not_last, drive_stream(one))
+            yield from map(not_last, drive_stream(one))
             yield from self._last_chunks(one)
 
         yield from self._transform_stream_with_config(input, run, config)
@@ -275,15 +284,20 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         ) -> AsyncIterator[AIMessageChunk]:
             total = None
             async for part in given:
-                total = part if total is None else _joined(total, part)
+                total = part if total is None else joined(total, part)
             one = Underway(self._query(total, kwargs), run_manager, config)
-            async for chunk in adrive_stream(one):
-                yield _not_last(chunk)
+            driven: Any = adrive_stream(one)
+            async with contextlib.aclosing(driven) as chunks:
+                async for chunk in chunks:
+                    yield not_last(chunk)
             for chunk in self._last_chunks(one):
                 yield chunk
 
-        async for chunk in self._atransform_stream_with_config(input, run, config):
-            yield chunk
+        # A stream that is left is closed at once: the model's connection, too.
+        made: Any = self._atransform_stream_with_config(input, run, config)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _last_chunks(self, one: Underway[Reply]) -> Iterator[Any]:
         yield from in_chunks(one.result().message, streamed=one.streamed)
@@ -319,9 +333,16 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             must_call=demanded(self.tool_settings.get("tool_choice")),
             always_escalate_tools=frozenset(self.always_escalate_tools),
             retries_if_unusable=self.retries_if_unusable,
+            on_escalation_error=self.on_escalation_error,
+            on_verification_error=self.on_verification_error,
             verification=self.verification,
+            max_latency=self.max_latency,
+            hedge=self.hedge,
+            pace=self._pace,
             forced=None if self.force_model is None else _place(self.force_model, names),
             cost_weight=self.cost_weight,
+            spend_limits=limits_of(self.spend_limit),
+            breaker=self.circuit_breaker,
             prices=self.prices,
             identities=[identity(model) for model in self.models],
         )
@@ -337,27 +358,6 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             raise NotImplementedError(f"{type(model).__name__} takes no tools.")
         bound: Runnable[Any, Any] = model.bind_tools(self.tools, **self.tool_settings)
         return bound
-
-
-def _not_last(chunk: Any) -> Any:
-    """Return a model's chunk as one that the record still follows."""
-    if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
-        return chunk
-    # A model that is a mix itself has a record of its own; two would not add up.
-    metadata = {k: v for k, v in chunk.response_metadata.items() if k != "automix"}
-    return chunk.model_copy(update={"chunk_position": None, "response_metadata": metadata})
-
-
-def _has_record(chunk: Any) -> bool:
-    return "automix" in getattr(chunk, "response_metadata", ())
-
-
-def _joined(total: Any, part: Any) -> Any:
-    """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
-    try:
-        return total + part
-    except TypeError:
-        return part
 
 
 def demanded(tool_choice: Any) -> bool | str:

@@ -40,7 +40,8 @@ class AutoMixTotals(BaseCallbackHandler):
         """Queries answered."""
 
         self.unfinished = 0
-        """Queries that failed; what they had cost until then is in the cost and the tokens."""
+        """Queries that failed or were broken off (cancelled, a stream that was left); what they had
+        cost until then is in the cost and the tokens."""
 
         self.escalations = 0
         """Queries for which more than one model answered."""

@@ -29,6 +29,7 @@ from langchain_automix import (
     SelfVerifier,
     ThresholdRouter,
 )
+from langchain_automix.errors import ModelsFailedError
 from langchain_automix.routers.base import Router, ask, keep, next_model
 from tests.mixes import pay, weather
 from tests.openai_server import OpenAIServer
@@ -82,6 +83,11 @@ class Case:
     cached: int
     retries: int
     with_prompt: bool
+    down: str
+    """Models that answer nothing but errors."""
+
+    on_verification_error: str
+    on_escalation_error: str
 
 
 def cases() -> st.SearchStrategy[Case]:
@@ -101,6 +107,9 @@ def cases() -> st.SearchStrategy[Case]:
         cached=of((0, 0, 3, 40)),
         retries=of((0, 0, 1)),
         with_prompt=st.booleans(),
+        down=of(("none", "none", "none", "none", "small", "large", "small large")),
+        on_verification_error=of(("escalate", "keep", "prior", "raise", "raise")),
+        on_escalation_error=of(("raise", "answer")),
     ).map(_possible)
 
 
@@ -228,6 +237,8 @@ class Books:
             verifier=verifier,
             router=routers[case.router],
             verification=case.verifier != "no",
+            on_verification_error=case.on_verification_error,
+            on_escalation_error=case.on_escalation_error,
             retries_if_unusable=case.retries,
             prices=PRICES,
             prompt=ChatPromptTemplate.from_template("{context} {question}")
@@ -256,7 +267,7 @@ class Books:
         }
         try:
             found = ways[case.way]()
-        except APIError as error:
+        except (APIError, ModelsFailedError) as error:
             found = error
         return list(found) if "batch" in case.way else [found]
 
@@ -278,6 +289,8 @@ class _Desk:
     def answer(self, body: Body, mark: str) -> Outcome:
         if self.case.knows_n == "ignored":
             body = {**body, "n": 1}
+        if not is_check(body) and body["model"] in self.case.down.split():
+            return 500
         return self._check(body, mark) if is_check(body) else [self._draft(body)]
 
     def _check(self, body: Body, mark: str) -> list[Any] | int:

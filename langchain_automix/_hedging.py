@@ -1,0 +1,59 @@
+"""Ask the next model side by side with a check that will probably call for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_automix._asking import call_of
+from langchain_automix._faults import is_fault
+from langchain_automix._flow import Call
+from langchain_automix._setup import Setup, Way
+from langchain_automix.routers.base import Router
+from langchain_automix.types import Decision, RoutingState
+from langchain_automix.verifiers.sampling import model_call, named
+
+
+def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
+    """Return the model to ask beside the first check of an answer; None: it is not worth it."""
+    first = way.current.verification is None and way.current.model_index == decision.model_index
+    if mix.hedge is None or not first or not isinstance(mix.router, Router):
+        return None
+    if way.allowance.note or way.allowance.cheapest is not None:
+        return None  # what may not be needed is not bought while money is short
+    state = RoutingState(
+        models=mix.names,
+        visits=tuple(way.ledger.visits.values()),
+        query_id=way.query_id,
+    )
+    found = mix.router.chance_of_escalation(state)
+    if found is None or found[1] < mix.hedge or found[0] in way.ledger.visits:
+        return None
+    index = found[0]
+    if mix.breaker is not None and mix.breaker.state(mix.circuits[index]) != "closed":
+        return None
+    step = Decision(action="escalate", model_index=index)
+    return index, call_of(mix, way, step, hands_back=True)
+
+
+def take(mix: Setup, way: Way, index: int, output: Any) -> None:
+    """Keep what a model gave in advance, until it is needed; it is paid for in any case.
+
+    Raises:
+        AutoMixError: It is no message.
+    """
+    way.hedged_model = mix.names[index]
+    circuit = mix.circuits[index]
+    if isinstance(output, Exception):
+        if not is_fault(output):
+            raise output
+        if mix.breaker is not None:
+            mix.breaker.failed(circuit, output)
+        identity = mix.identities[index]
+        way.ledger.failed_to_answer(index, mix.names[index], "escalate", output, identity)
+        way.hedged[index] = output
+        return
+    reply = mix.read(output, index)
+    way.ledger.asked(index, named(model_call([reply.message]), mix.models[index]))
+    way.hedged[index] = reply
+    if mix.breaker is not None:
+        mix.breaker.succeeded(circuit)
