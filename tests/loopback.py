@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
+from tests.prompt_cache import PromptCache
 from tests.scripts import Body, Cut, Error, Reply, Script, answering, is_check, text_of
 
 Pause = float | Callable[[Body], float]
@@ -59,6 +60,9 @@ class LoopbackServer(ABC):
         self.knows_n = True
         self.cached = 0
         """Most tokens of a prompt that are billed as read from a cache."""
+
+        self.prompt_cache: PromptCache | None = None
+        """Instead of a fixed number: a cache that works as a provider's does."""
 
         self.delay: Pause = 0.0
         self.token_delay: Pause = 0.0
@@ -134,6 +138,8 @@ class LoopbackServer(ABC):
     ) -> Callable[[], None]:
         """Do everything but the last write."""
         asked = self._asked(body)
+        # A cache holds what was read by then, and not what is being read at the same time.
+        found = None if self.prompt_cache is None else self.prompt_cache.begin(asked)
         _wait(self.delay, asked)
         with self._lock:
             outcome = self.script(asked if self.knows_n else {**asked, "n": 1})
@@ -146,7 +152,9 @@ class LoopbackServer(ABC):
             cut = outcome if isinstance(outcome, Cut) else None
             replies = [outcome.reply] if isinstance(outcome, Cut) else list(outcome)
             messages = [_message(reply) for reply in replies]
-            usage = _usage(asked, messages, self.cached)
+            usage = _usage(asked, messages, self.cached, found)
+            if self.prompt_cache:
+                self.prompt_cache.finish(asked)
             self.billed.append({"model": body["model"], **usage})
         if body.get("stream"):
             return self._play(handler, asked, self._stream(body, messages, usage), cut)
@@ -169,6 +177,8 @@ class LoopbackServer(ABC):
             if i:
                 _wait(self.token_delay, asked)
             _chunk(handler, piece)
+        if cut and cut.politely:
+            return partial(_chunk, handler, b"", end=True)
         if cut:
             return lambda: setattr(handler, "close_connection", True)
         return partial(_chunk, handler, stream.closing, end=True)
@@ -202,9 +212,13 @@ def _message(reply: Reply) -> dict[str, Any]:
     return {"role": "assistant", "content": None, **given}
 
 
-def _usage(asked: Body, messages: list[dict[str, Any]], cached: int) -> dict[str, Any]:
+def _usage(
+    asked: Body, messages: list[dict[str, Any]], cached: int, found: tuple[int, int] | None
+) -> dict[str, Any]:
     """A word is a token, and a tool call is its name and its arguments."""
     prompt = sum(len(str(message.get("content") or "").split()) for message in asked["messages"])
+    if found:
+        prompt, cached = found
     written = 0
     for message in messages:
         written += len(text_of(message["content"]).split())
@@ -215,6 +229,6 @@ def _usage(asked: Body, messages: list[dict[str, Any]], cached: int) -> dict[str
         "completion_tokens": written,
         "total_tokens": prompt + written,
     }
-    if cached:
+    if cached or found:
         usage["prompt_tokens_details"] = {"cached_tokens": min(cached, prompt)}
     return usage

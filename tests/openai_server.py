@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import math
 from typing import Any
 
 from langchain_openai import ChatOpenAI
@@ -12,6 +13,10 @@ from tests.loopback import LoopbackServer, Stream, event, fragments, send, token
 from tests.scripts import ACCEPT, REJECT, Body, Error, Script, answering, is_check
 
 __all__ = ["ACCEPT", "REJECT", "OpenAIServer", "Script", "answering", "is_check"]
+
+
+_BESIDE = ("finish_reason", "logprobs")
+"""What a scripted message may hold that stands beside it in the response."""
 
 
 class OpenAIServer(LoopbackServer):
@@ -35,8 +40,9 @@ class OpenAIServer(LoopbackServer):
         choices = [
             {
                 "index": i,
-                "message": {key: message[key] for key in message if key != "finish_reason"},
+                "message": {key: message[key] for key in message if key not in _BESIDE},
                 "finish_reason": _finish(message),
+                "logprobs": _logprobs(body, message),
             }
             for i, message in enumerate(messages)
         ]
@@ -53,6 +59,9 @@ class OpenAIServer(LoopbackServer):
         for i, message in enumerate(messages):
             opening += delta(i, {"role": "assistant", "content": ""})
             pieces += [delta(i, deltas) for deltas in _deltas(message)]
+            if (told := _logprobs(body, message)) is not None:
+                end = {"index": i, "delta": {}, "finish_reason": None, "logprobs": told}
+                pieces.append(chunk(end))
             closing += delta(i, {}, _finish(message))
         if (body.get("stream_options") or {}).get("include_usage"):
             closing += chunk(usage=usage)
@@ -66,6 +75,31 @@ def _head(body: Body, kind: str) -> dict[str, Any]:
 def _finish(message: dict[str, Any]) -> str:
     usual = "tool_calls" if message.get("tool_calls") else "stop"
     return str(message.get("finish_reason", usual))
+
+
+def _logprobs(body: Body, message: dict[str, Any]) -> dict[str, Any] | None:
+    """As the message says (`logprobs`: OpenAI's entries, or another server's whole object).
+
+    By default each word is a token by itself, at 0.9.
+    """
+    if not body.get("logprobs"):
+        return None
+    if isinstance(message.get("logprobs"), dict):
+        return dict(message["logprobs"])
+    words = [token(word, 0.9) for word in tokens(message["content"] or "")]
+    return {"content": message.get("logprobs", words), "refusal": None}
+
+
+def token(text: str, probability: float, **others: float) -> dict[str, Any]:
+    """An entry of OpenAI's log-probabilities: a token, and others that might have stood there."""
+
+    def entry(text: str, probability: float) -> dict[str, Any]:
+        logprob = math.log(probability) if probability else -9999.0
+        return {"token": text, "bytes": list(text.encode()), "logprob": logprob}
+
+    found = {text: probability, **others}
+    top = [entry(*each) for each in sorted(found.items(), key=lambda each: -each[1])]
+    return {**entry(text, probability), "top_logprobs": top}
 
 
 def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -35,6 +35,8 @@ class Cut:
 
     reply: Reply
     after: int = 1
+    politely: bool = False
+    """Whether the stream just ends, as one that is whole does."""
 
 
 Outcome = Sequence[Reply] | int | Error | Cut
@@ -67,7 +69,9 @@ def text_of(content: Any) -> str:
 
 
 def is_check(body: Body) -> bool:
-    return "You check answers" in text_of(body["messages"][0].get("content"))
+    """Whether a check's instruction comes first, or last after the conversation."""
+    first, last = (text_of(body["messages"][i].get("content")) for i in (0, -1))
+    return "You check answers" in first or "Now check the last answer" in last
 
 
 def judging(verdicts: str = "a") -> Callable[[Body], list[str]]:

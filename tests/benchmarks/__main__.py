@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ import numpy as np
 from langchain_automix.policy.stopping import TOLERANCE
 from langchain_automix.policy.words import table_lines
 from tests.benchmarks import (
+    attacks,
+    caching,
     calibrating,
     labels,
     quality,
     released,
     report,
+    soaking,
     speed,
     stopping,
     surface,
@@ -33,10 +37,13 @@ PARTS = (
     "speed",
     "surface",
     "tracing",
+    "caching",
     "calibrate",
     "report",
+    "attacks",
+    "soak",
 )
-WITHOUT_LOGS = PARTS[-4:]
+WITHOUT_LOGS = PARTS[-7:]
 
 
 def main() -> int:
@@ -46,18 +53,37 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="one part of it")
     parser.add_argument("--calls", type=int, default=10_000, help="for memory: calls of the mix")
     parser.add_argument("--examples", type=int, default=5_000, help="for memory: to calibrate on")
+    parser.add_argument("--models", nargs="+", default=attacks.MODELS, help="for attacks")
+    parser.add_argument("--cases", type=int, help="for attacks: number of cases; default: all")
+    parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
+    parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
     wanted = parser.parse_args()
+    by_name_only(wanted)
     if wanted.only in (None, "surface"):
         for heads, rows in surface.tables(memory_calls=wanted.calls):
             show(heads, rows)
     if wanted.only in (None, "tracing"):
         show(*tracing.table())
+    if wanted.only in (None, "caching"):
+        for heads, rows in caching.tables():
+            show(heads, rows)
     if wanted.only in (None, "report"):
         show(*report.table())
     if wanted.only in (None, "calibrate"):
         show(*calibrating.throughput())
         show(*calibrating.memory(wanted.examples))
     return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
+
+
+def by_name_only(wanted: argparse.Namespace) -> None:
+    """Print what takes an hour or more, if it is asked for."""
+    if wanted.only == "attacks":
+        for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases):
+            show(attacks.HEADS, found)
+    if wanted.only == "soak":
+        soak = soaking.soaked(wanted.queries)
+        show(("soak", "figures"), list(soaking.figures(soak)))
+        show(soaking.HEADS, list(soaking.held(soak)))
 
 
 def of_policies(wanted: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ from langchain_core.runnables import (
 )
 from typing_extensions import override
 
-from langchain_automix.verifiers.prompts import Asked, check_messages, parse_verdict
+from langchain_automix.verifiers.asking import Asked
+from langchain_automix.verifiers.prompts import check_messages, parse_verdict
 from tests.benchmarks.answering import reply
 
 

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from langchain_automix import SelfVerifier, calibrate
 from langchain_automix.calibration.course import Progress
 from langchain_automix.calibration.run import run_calibration
-from langchain_automix.verifiers.prompts import Asked, check_messages
+from langchain_automix.verifiers.asking import Asked
+from langchain_automix.verifiers.prompts import check_messages
 from tests.benchmarks.answering import running
 from tests.benchmarks.by_hand import Instant
 

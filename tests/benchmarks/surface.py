@@ -21,7 +21,8 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_automix import AutoMixRunnable, POMDPRouter, SelfVerifier, ThresholdRouter
-from langchain_automix.verifiers.prompts import Asked, check_messages
+from langchain_automix.verifiers.asking import Asked
+from langchain_automix.verifiers.prompts import check_messages
 from tests.benchmarks.answering import HARD, counted, running
 from tests.benchmarks.by_hand import Instant, chain, function
 from tests.openai_server import REJECT, OpenAIServer, answering
