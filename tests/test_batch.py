@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.exceptions import ModelAPIError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -106,7 +107,7 @@ class TestFailing:
         config: Any = {"callbacks": [witness]}
         outputs = await batch_of(how, mix(server), given, config, return_exceptions=True)
         assert [outputs[0].content, outputs[3].content] == ["small: one", "large: hard four"]
-        assert isinstance(outputs[1], openai.InternalServerError)
+        assert isinstance(outputs[1], ModelAPIError)
         assert isinstance(outputs[2], AutoMixError)
         assert not witness.open
         assert witness.failed.count("AutoMixRunnable") == 2
@@ -117,17 +118,17 @@ class TestFailing:
         given = [{"question": text} for text in ("one", "bad two", "three")]
         outputs = await batch_of(how, chain, given, return_exceptions=True)
         assert [outputs[0], outputs[2]] == ["small: one", "small: three"]
-        assert isinstance(outputs[1], openai.InternalServerError)
+        assert isinstance(outputs[1], ModelAPIError)
 
     async def test_the_first_failure_ends_the_batch(self, server: OpenAIServer, how: str) -> None:
         server.script = by_question()
         server.delay = 0.03
         witness = Witness()
         given = ["bad", *questions(9)]
-        with pytest.raises(openai.InternalServerError):
+        with pytest.raises(ModelAPIError):
             await batch_of(how, mix(server), given, {"max_concurrency": 2, "callbacks": [witness]})
         asked = len(server.requests)
-        assert asked <= 4
+        assert asked <= 10 + 4, "the drafts, and what was under way when the second model failed"
         await asyncio.sleep(0.1)
         assert len(server.requests) == asked
         roots = {run for run, parent in witness.parents.items() if parent is None}
@@ -136,7 +137,7 @@ class TestFailing:
     async def test_retries_outside_repeat_only_what_failed(
         self, server: OpenAIServer, how: str
     ) -> None:
-        good, failures = by_question(), iter([500])
+        good, failures = by_question(), iter([500, 500])
 
         def script(body: Any) -> Any:
             once = "flaky" in body["messages"][-1]["content"] and not is_check(body)
@@ -146,7 +147,7 @@ class TestFailing:
         asked = mix(server).with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
         outputs = await batch_of(how, asked, ["one", "flaky two"])
         assert [output.content for output in outputs] == ["small: one", "small: flaky two"]
-        assert len(server.requests) == 5
+        assert len(server.requests) == 6
 
     async def test_fallbacks_outside(self, server: OpenAIServer, how: str) -> None:
         good = by_question()

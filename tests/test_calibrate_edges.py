@@ -74,7 +74,7 @@ def test_a_model_that_only_checks_or_grades_is_noticed_to_change(
     asked = len(server.requests)
     with pytest.raises(AutoMixError, match=r"changed: the grader model\."):
         run("small", "high")
-    with pytest.raises(AutoMixError, match=r"changed: the check model\."):
+    with pytest.raises(AutoMixError, match=r"changed: the check, the check model\."):
         run("large", "low")
     assert len(server.requests) == asked
     run("large", "low", on_change="rerun")

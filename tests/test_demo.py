@@ -103,6 +103,14 @@ class TestRun:
         with pytest.raises(AutoMixError, match=r"A model call failed: .*scripted"):
             list(Demo(pair).run(questions(4)))
 
+    def test_one_that_the_mix_would_go_on_from_is_an_error_too(
+        self, server: OpenAIServer, pair: Pair
+    ) -> None:
+        script = server.script
+        server.script = lambda body: 500 if body["model"] == "small" else script(body)
+        with pytest.raises(AutoMixError, match=r"A model call failed: \w+ of small \(draft\)"):
+            list(Demo(pair).run(questions(4)))
+
     @pytest.mark.skipif(os.name != "posix", reason="sends signals")
     def test_a_server_that_dies_in_between_is_named(self, tmp_path: Path) -> None:
         pytest.importorskip("xllamacpp", reason="needs the extra `local`")

@@ -11,6 +11,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.documents import Document
+from langchain_core.exceptions import ModelAPIError
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
@@ -169,9 +170,9 @@ class TestRetriesAndFallbacks:
             stop_after_attempt=3, wait_exponential_jitter=False
         )
         asked = AutoMixRunnable.from_models(small, server.model("large"), router=ThresholdRouter())
-        with pytest.raises(Exception, match="scripted"):
+        with pytest.raises(ModelAPIError, match="scripted"):
             asked.invoke("Where?")
-        assert len(server.requests) == 3
+        assert [body["model"] for body in server.requests] == ["small"] * 3 + ["large"]
 
     def test_retries_of_a_check(self, server: OpenAIServer) -> None:
         good, failures = answering("small says"), iter([500])

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import pytest
 from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from langchain_automix._models import tools_in_openai_format
-from langchain_automix.verifiers.free import schema_problem, tool_call_problem
+from langchain_automix.verifiers.free import parsing_problem, schema_problem, tool_call_problem
 
 
 def book(berth: int, side: Literal["port", "starboard"] = "port") -> str:
@@ -116,6 +117,39 @@ class TestSchemas:
         assert (
             schema_problem(value, schema) == "ships.1.berth: not as its schema says (type: integer)"
         )
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"additionalProperties": {"type": "integer"}},
+            {"patternProperties": {"^T": {"type": "integer"}}},
+            {"propertyNames": {"maxLength": 3}},
+            {"additionalProperties": False, "properties": {"a": {}}},
+        ],
+    )
+    def test_a_name_of_the_values_own_is_not_quoted(self, schema: Any) -> None:
+        said = schema_problem({"Turku": "x"}, schema)
+        assert said is not None
+        assert "Turku" not in said
+
+    def test_what_pydantic_finds_is_told_without_quoting(self) -> None:
+        class Ship(BaseModel):
+            model_config = ConfigDict(extra="forbid")
+            name: str = ""
+            sizes: dict[str, int] = {}
+
+            @field_validator("name")
+            @classmethod
+            def _known(cls, name: str) -> str:
+                raise ValueError(f"no ship is called {name}")
+
+        wrong = {"name": "Halcyon", "sizes": {"Turku": "x"}, "port": 1}
+        for part, told in (("name", "name: "), ("sizes", "sizes.")):
+            with pytest.raises(ValidationError) as caught:
+                Ship.model_validate({part: wrong[part], "Oulu": 1})
+            said = parsing_problem(caught.value, Ship.model_json_schema())
+            assert told in said
+            assert not any(word in said for word in ("Halcyon", "Turku", "Oulu"))
 
     def test_definitions_inside_are_followed(self) -> None:
         schema = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}

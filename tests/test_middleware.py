@@ -199,7 +199,7 @@ class TestOthers:
     def test_a_fallback_outside_asks_the_mix_again(
         self, server: OpenAIServer, tools: Tools
     ) -> None:
-        faults = iter([500])
+        faults = iter([500, 500])
 
         def script(body: Body) -> Any:
             return next(faults, None) or ["An answer."]
@@ -207,7 +207,7 @@ class TestOthers:
         server.script = script
         mixed = agent(server, tools, ModelFallbackMiddleware(server.model("x")), verification=False)
         assert mixed.invoke(ASKED)["messages"][-1].content == "An answer."
-        assert asked(server) == ["small", "small"]
+        assert asked(server) == ["small", "large", "small"]
 
     def test_a_human_in_the_loop(self, server: OpenAIServer, tools: Tools) -> None:
         server.script = steps(

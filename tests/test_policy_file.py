@@ -6,14 +6,25 @@ import json
 import random
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableLambda
 
-from langchain_automix import AutoMixError, POMDPRouter, RoutingState, Verification
+from langchain_automix import (
+    AutoMixError,
+    AutoMixRunnable,
+    POMDPRouter,
+    RoutingState,
+    SelfVerifier,
+    Verification,
+)
+from langchain_automix._names import name_of
 from langchain_automix.routers.pomdp import VerifierChangedWarning
 from tests.worlds import world
 
@@ -125,3 +136,18 @@ def test_the_package_and_a_decision_need_no_numpy(text: str, tmp_path: Path) -> 
         "p.plan_for('x'); assert 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_check_of_a_users_own_warns_too() -> None:
+    def own(given: Any) -> Verification:
+        return Verification(score=1.0)
+
+    models = [FakeListChatModel(responses=["x"]) for _ in range(2)]
+    fitted = POMDPRouter.fit(world(60), verifier=SelfVerifier().fingerprint)
+    with pytest.warns(VerifierChangedWarning):
+        AutoMixRunnable(models=models, verifier=RunnableLambda(own), router=fitted)
+    check = RunnableLambda(own)
+    known = POMDPRouter.fit(world(60), verifier=name_of(check))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoMixRunnable(models=models, verifier=check, router=known)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
+import openai
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
@@ -226,7 +226,7 @@ class TestParts:
         message = mix(server).invoke("Where?")
         assert message.content == "large says"
         assert not server.checks
-        assert record_of(message)["why"].startswith("The answer is empty: unknown")
+        assert record_of(message)["why"] == "The answer is empty: large is asked."
 
     def test_the_uncalibrated_prior_says_so_once(self, server: OpenAIServer) -> None:
         asked = mix(server, router=POMDPRouter())
@@ -324,9 +324,9 @@ class TestRefused:
         [
             ("keep it", "returned str, not a Decision"),
             (Decision(action="escalate", model_index=7), "model 7, which is not in the mix"),
-            (Decision(action="escalate", model_index=0), "model 0, which has answered already"),
+            (Decision(action="escalate", model_index=0), "model 0, which has been asked already"),
             (Decision(action="answer", model_index=1), "keeps model 1's answer, but it gave none"),
-            (Decision(action="verify", model_index=1), "checks model 1, which has not answered"),
+            (Decision(action="verify", model_index=1), "checks model 1, which gave no answer"),
             (Decision(action="verify", model_index=0), "more than 100 steps"),
         ],
     )
@@ -334,8 +334,12 @@ class TestRefused:
         self, server: OpenAIServer, decision: Any, message: str
     ) -> None:
         verifier: Any = RunnableLambda(lambda _: Verification(score=0.5))
-        with pytest.raises(AutoMixError, match=message):
-            mix(server, router=RunnableLambda(lambda _: decision), verifier=verifier).invoke("Q?")
+        server.script = answering("small says", "large says")
+        found = mix(server, router=RunnableLambda(lambda _: decision), verifier=verifier).invoke(
+            "Q"
+        )
+        assert found.content == "large says", "no answer is lost"
+        assert message in record_of(found)["degraded"]
 
     def test_a_model_that_is_no_chat_model(self, server: OpenAIServer) -> None:
         models: list[Any] = [server.model("small") | StrOutputParser(), server.model("large")]
@@ -343,20 +347,9 @@ class TestRefused:
             AutoMixRunnable(models=models).invoke("Where?")
 
     @pytest.mark.parametrize("how", ["invoke", "ainvoke"])
-    async def test_a_failing_model_is_the_models_own_error(
+    async def test_a_failing_check_is_the_models_own_error_where_it_is_wanted(
         self, server: OpenAIServer, how: str
     ) -> None:
         server.script = lambda body: 500 if is_check(body) else ["fine"]
-        with pytest.raises(Exception, match="scripted"):
-            await by(how, mix(server), "Where?")
-
-    async def test_one_failed_check_leaves_no_other_running(self, server: OpenAIServer) -> None:
-        server.delay = 0.05
-        fails = iter([500])
-        good = answering("small says")
-        server.script = lambda body: (next(fails, None) if is_check(body) else None) or good(body)
-        verifier = SelfVerifier(sampling="parallel")
-        with pytest.raises(Exception, match="scripted"):
-            await mix(server, verifier=verifier).ainvoke("Where?", {"max_concurrency": 2})
-        await asyncio.sleep(0.3)
-        assert len(server.checks) <= 3
+        with pytest.raises(openai.InternalServerError, match="scripted"):
+            await by(how, mix(server, on_verification_error="raise"), "Where?")
