@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A third of the time a test waits: for a server, a process, a deadline.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
 .PHONY: help demo test lint format benchmark clean
 help: ## what there is
@@ -23,7 +25,7 @@ demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" 
 	$(BIN)/automix demo $(ARGS)
 
 test: lint ## tests, lint and types
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/ready-dev ## ruff and mypy
 	$(BIN)/ruff check
