@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from langsmith import tracing_context
 
 from langchain_automix.routers import pomdp
@@ -17,6 +18,10 @@ from tests.openai_server import OpenAIServer
 
 if TYPE_CHECKING:
     from tests.agents import Tools
+
+# Half of the usual number: the whole suite has 15 minutes on two slow cores.
+settings.register_profile("suite", max_examples=50)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
