@@ -12,6 +12,7 @@ from langchain_core.outputs import LLMResult
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError, DeadlineError, QueryFailedError
+from langchain_automix.types import EMPTY_ANSWER
 
 _FILTERED = frozenset({"content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST"})
 _STOPPED = frozenset({"content_filtered", "guardrail_intervened"})
@@ -96,7 +97,7 @@ def no_answer(message: AIMessage) -> str | None:
     if message.tool_calls or message.invalid_tool_calls or str(message.text).strip():
         return None
     made = any(block.get("type") not in _THOUGHTS for block in blocks)  # an image, say
-    return None if made or message.additional_kwargs.get("audio") else "the answer is empty"
+    return None if made or message.additional_kwargs.get("audio") else EMPTY_ANSWER
 
 
 def is_cut_short(message: Any) -> bool:

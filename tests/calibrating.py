@@ -56,6 +56,12 @@ def write(path: Path, number: int, **more: Any) -> None:
 
 @pytest.fixture(name="run")
 def run_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return command_line(monkeypatch, capsys)
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs `automix` with some arguments: its exit code, its output and its errors."""
+
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["automix", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:

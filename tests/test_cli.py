@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from langchain_automix import POMDPRouter, __version__, explain
-from langchain_automix.cli import main
+from tests.calibrating import command_line
 from tests.openai_server import OpenAIServer, answering
 
 WEIGHTS = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
@@ -20,16 +19,7 @@ WEIGHTS = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["automix", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return code if isinstance(code, int) else 0 if code is None else 1, out, err
-
-    return call
+    return command_line(monkeypatch, capsys)
 
 
 def test_version_and_help(run: Any) -> None:

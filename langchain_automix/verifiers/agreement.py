@@ -14,7 +14,7 @@ from langchain_automix._flow import Flow
 from langchain_automix._models import bound_tools, identity, rebuilt, within
 from langchain_automix._names import short_hash
 from langchain_automix.errors import AutoMixError
-from langchain_automix.types import Verification
+from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.asking import answer_text, context_text, what_was_asked
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.comparing import ComparingVerifier
@@ -81,7 +81,7 @@ class AgreementVerifier(ComparingVerifier):
                 "AutoMixRunnable, which puts in the model that answered."
             )
         if not answer_text(input["answer"]):
-            return Verification(problem="the answer is empty")
+            return Verification(problem=EMPTY_ANSWER)
         request = _request(input)
         if not request:
             return Verification(problem="there is no request that could be made again")
@@ -132,7 +132,7 @@ class EarlierAgreementVerifier(ComparingVerifier):
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
         if not answer_text(input["answer"]):
-            return Verification(problem="the answer is empty")
+            return Verification(problem=EMPTY_ANSWER)
         earlier = input.get("earlier") or ()
         verdicts, calls = yield from self._agreements(input["answer"], earlier, _question(input))
         known = [verdict for verdict in verdicts if verdict is not None]

@@ -17,7 +17,7 @@ from langchain_core.messages import (
 )
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.types import Verification
+from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.attachments import attachments_of
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.free import tool_parts
@@ -75,7 +75,7 @@ def words_of(answer: str | BaseMessage) -> str | Verification:
     if isinstance(answer, AIMessage) and answer.tool_calls:
         return Verification(problem="the answer calls a tool: it has no text to be checked")
     text = str(answer.text if isinstance(answer, BaseMessage) else answer).strip()
-    return text or Verification(problem="the answer is empty")
+    return text or Verification(problem=EMPTY_ANSWER)
 
 
 def what_was_asked(input: VerifierInput) -> Asked:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from langchain_automix._flow import Call, Flow
 from langchain_automix._names import short_hash
 from langchain_automix.errors import AutoMixError
-from langchain_automix.types import ModelCall, Verification
+from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.verifiers.asking import answer_text, attachments_to, what_was_asked
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 
@@ -74,7 +74,7 @@ class DecisionVerifier(Verifier):
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
         answer = answer_text(input["answer"])
         if not answer:
-            return Verification(problem="the answer is empty")
+            return Verification(problem=EMPTY_ANSWER)
         asked = what_was_asked(input)
         state: dict[str, Any] = {**asked._asdict(), "attachments": list(attachments_to(input))}
         state = {name: value for name, value in state.items() if value} | {"answer": answer}

@@ -18,7 +18,7 @@ from typing_extensions import override
 from langchain_automix._flow import Flow
 from langchain_automix._models import rebuilt, within
 from langchain_automix._names import short_hash
-from langchain_automix.types import Verification
+from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.shaping import uses_responses_api
 from langchain_automix.verifiers.written import Written, is_known, written_tokens
@@ -107,7 +107,7 @@ class LogProbabilityVerifier(Verifier):
             return "the answer calls a tool: it has no text whose tokens could be read"
         said = str(answer.text).strip()
         if not said:
-            return "the answer is empty"
+            return EMPTY_ANSWER
         tokens = _of_the_text(list(_tokens(answer.response_metadata.get("logprobs"))), said)
         if not tokens:
             return f"the answer has no log-probabilities: {_TOLD_BY}"

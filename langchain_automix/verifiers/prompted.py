@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
@@ -16,7 +17,7 @@ from typing_extensions import override
 
 from langchain_automix._models import chat_model_of, identity
 from langchain_automix.errors import AutoMixError
-from langchain_automix.types import Verification
+from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.asking import (
     Asked,
     answer_text,
@@ -78,8 +79,6 @@ class PromptedVerifier(Verifier):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    _reply: ClassVar[Reply] = "reasoning"
-
     @property
     @override
     def lc_attributes(self) -> dict[str, Any]:
@@ -91,8 +90,8 @@ class PromptedVerifier(Verifier):
         return self if self.model is not None else self.model_copy(update={"model": model})
 
     @property
-    def _asks_for(self) -> Reply:
-        return self._reply
+    @abstractmethod
+    def _asks_for(self) -> Reply: ...
 
     def _fingerprint(self, *settings: Any) -> str:
         """Return a short hash of the prompt, of a model of its own, and of further settings."""
@@ -115,7 +114,7 @@ class PromptedVerifier(Verifier):
             )
         answer = answer_text(input["answer"])
         if not answer:
-            return Verification(problem="the answer is empty")
+            return Verification(problem=EMPTY_ANSWER)
         asked = what_was_asked(input)
         attachments = attachments_to(input)
         if not asked.question.strip():

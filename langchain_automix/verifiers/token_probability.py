@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage
 from pydantic import Field
@@ -56,12 +56,15 @@ class TokenProbabilityVerifier(PromptedVerifier):
     top_logprobs: int = Field(default=5, ge=2, le=20)
     """Alternatives of the token that are asked for; many servers give no more than 5."""
 
-    _reply: ClassVar[Reply] = "word"
-
     @property
     def fingerprint(self) -> str:
         """Short hash of the prompt and of a model of its own, to which a policy is fitted."""
-        return self._fingerprint(self._reply)
+        return self._fingerprint(self._asks_for)
+
+    @property
+    @override
+    def _asks_for(self) -> Reply:
+        return "word"
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
