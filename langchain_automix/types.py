@@ -165,6 +165,11 @@ class RoutingState(_Record):
         return self.time_left is None or self.time_left > self.seconds.get(option, 0.0)
 
     @property
+    def answered(self) -> frozenset[int]:
+        """Places of the models that have answered."""
+        return frozenset(visit.model_index for visit in self.visits)
+
+    @property
     def current(self) -> Visit:
         """The latest answer; raises IndexError when there is none."""
         return self.visits[-1]

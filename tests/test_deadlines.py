@@ -16,7 +16,7 @@ from langchain_automix._pace import Clock, Pace
 from langchain_automix._record import Ledger
 from langchain_automix._setup import Reply, Way
 from langchain_automix.errors import AutoMixError, DeadlineError
-from langchain_automix.policy.plan import Row, Step, Table
+from langchain_automix.policy.plan import Plan, Row, Step
 from langchain_automix.routers.in_time import row_in_time
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 from tests.faults import ACCEPT, PRICES, WAYS, ask
@@ -187,9 +187,7 @@ class TestWhatDoesNotFitIsLeftOut:
         assert all(record_of(message)["degraded"] is None for message in messages)
 
 
-TABLE = Table(
-    model=0, kind="score", edges=(), rows=(Row(seen=(0,), step=Step(action="answer", model=0)),)
-)
+PLAN = Plan(name="chain", opening=Step(action="escalate", model=0, samples=0), plays=(0, 1, 2))
 NAMES = ("a", "b", "c")
 
 
@@ -207,9 +205,9 @@ def test_of_what_fits_the_most_valuable(seconds: dict[str, float], best: tuple[s
     row = Row(seen=(0,), step=Step(action="escalate", model=2, samples=0), values=values)
     state = RoutingState.after(Verification(score=0.1), ("small", "large", "third"))
     state = state.model_copy(update={"time_left": 1.0, "seconds": seconds})
-    found = row_in_time(row, TABLE, state, NAMES)
+    found = row_in_time(row, PLAN, state, NAMES)
     assert (found.step.action, found.step.model) == best
-    assert row_in_time(row, TABLE, state.model_copy(update={"time_left": None}), NAMES) is row
+    assert row_in_time(row, PLAN, state.model_copy(update={"time_left": None}), NAMES) is row
 
 
 def test_the_pace() -> None:

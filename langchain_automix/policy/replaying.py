@@ -255,7 +255,8 @@ class _Replay:
                 self._apply(None, table, here)
                 continue
             row = table.reached(found)
-            step = row.instead(table.model, self.columns.models, spent)
+            answered = self._answered(here)
+            step = row.instead(answered, self.plan.plays, self.columns.models, spent)
             # Only a step to another check is made up here, and such a check has this very table.
             self._go(
                 step.model_copy(update={"then": place}) if step.action == "verify" else step,
@@ -295,9 +296,16 @@ class _Replay:
             return
         if row.step.action == "verify":
             spent = self._recorded(who, table.model, None) <= self.drawn[None][who]
-            self._go(row.settled(table.model, self.columns.models), row, who[spent])
+            if spent.any():
+                step = row.settled(self._answered(who), self.plan.plays, self.columns.models)
+                self._go(step, row, who[spent])
             who = who[~spent]
         self._go(row.step, row, who)
+
+    def _answered(self, who: Ints) -> list[int]:
+        """Return the models that answered: of queries at one table, the same ones."""
+        answered: list[int] = np.flatnonzero(self.paths.asked[who[0]]).tolist()
+        return answered
 
     def _go(self, step: Step, row: Row, who: Ints) -> None:
         self.table[who] = -1 if step.then is None else step.then

@@ -61,7 +61,7 @@ def reweighed(
     given = [j for j in plan.plays if j in answered]
     if not given:
         return row
-    kept = max(given, key=lambda j: quality[j])
+    kept = row.kept(given, plan.plays)
     steps = {"answer": Step(action="answer", model=kept)}
     values = {"answer": row.values.get("answer", quality[kept])}
     for j in plan.plays:

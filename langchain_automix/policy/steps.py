@@ -71,39 +71,72 @@ class Row(Frozen):
     values: dict[str, float] = Field(default_factory=dict)
     """Expected utility still to come, of each option."""
 
-    def settled(self, model: int, names: Sequence[str]) -> Step:
-        """Return the best that the values offer without another check of this model's answer."""
-        return self._best(model, names, [o for o in self.values if not o.startswith("verify")])
-
-    def instead(self, model: int, names: Sequence[str], spent: Collection[str | None]) -> Step:
-        """Return what is done if some checks of this model's answer cannot be made any more.
+    def kept(self, answered: Collection[int], plays: Sequence[int]) -> int:
+        """Return the model whose answer is the best so far: what the value of `answer` is of.
 
         Args:
-            model: Whose answer the row is about.
+            answered: Models that have answered, at least one.
+            plays: The plan's models in play.
+        """
+        quality = dict(zip(plays, self.quality, strict=False))
+        return max(answered, key=lambda model: (quality.get(model, -1.0), model))
+
+    def settled(
+        self, answered: Collection[int], plays: Sequence[int], names: Sequence[str]
+    ) -> Step:
+        """Return the best that the values offer without another check of the latest answer.
+
+        Args:
+            answered: Models that have answered.
+            plays: The plan's models in play.
+            names: Of all models.
+        """
+        left = [option for option in self.values if not option.startswith("verify")]
+        return self._best(answered, plays, names, left)
+
+    def instead(
+        self,
+        answered: Collection[int],
+        plays: Sequence[int],
+        names: Sequence[str],
+        spent: Collection[str | None],
+    ) -> Step:
+        """Return what is done if some checks of the latest answer cannot be made any more.
+
+        Args:
+            answered: Models that have answered.
+            plays: The plan's models in play.
             names: Of all models.
             spent: The checks, by name; None is the first.
         """
         if self.step.action != "verify" or self.step.check not in spent:
             return self.step
-        return self._best(
-            model,
-            names,
-            [o for o in self.values if not o.startswith("verify") or check_of(o)[0] not in spent],
-        )
+        left = [
+            option
+            for option in self.values
+            if not option.startswith("verify") or check_of(option)[0] not in spent
+        ]
+        return self._best(answered, plays, names, left)
 
-    def _best(self, model: int, names: Sequence[str], options: Sequence[str]) -> Step:
+    def _best(
+        self,
+        answered: Collection[int],
+        plays: Sequence[int],
+        names: Sequence[str],
+        options: Sequence[str],
+    ) -> Step:
         # Where a later answer's check leads is not known here, but for the row's own step.
         plain = [option for option in options if not option.endswith(CHECKED)]
         best = max(plain, key=lambda option: self.values[option], default="answer")
         if best == "abstain":
-            return Step(action="abstain", model=model)
+            return Step(action="abstain", model=max(answered))
         if best.startswith("escalate:"):
             later = names.index(best.removeprefix("escalate:"))
             return Step(action="escalate", model=later, samples=0)
         if best.startswith("verify"):
             check, samples = check_of(best)
             return self.step.model_copy(update={"check": check, "samples": samples})
-        return Step(action="answer", model=model)
+        return Step(action="answer", model=self.kept(answered, plays))
 
 
 class Table(Frozen):

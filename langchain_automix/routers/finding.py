@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from langchain_automix.policy.plan import Row, Table
+from langchain_automix.policy.plan import Plan, Row, Table
 from langchain_automix.policy.reading import Finding, Reading, check_of
 from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, Verification
 
 
-def row_for(table: Table, check: Verification | None, names: Sequence[str]) -> Row | None:
+def row_for(
+    plan: Plan,
+    table: Table,
+    check: Verification | None,
+    answered: Collection[int],
+    names: Sequence[str],
+) -> Row | None:
     """Return the row for what was found; None where there is nothing to go by.
 
     A further check that failed is never asked for again: the row then says the best that is left.
 
     Args:
+        plan: The plan that the table is of.
         table: What is done after each finding.
         check: What was found; None: the answer was not checked.
+        answered: Models that have answered.
         names: Of all models of the policy.
     """
     if check is None:
@@ -35,7 +43,7 @@ def row_for(table: Table, check: Verification | None, names: Sequence[str]) -> R
     ):
         return None
     row = table.reached(found)
-    step = row.instead(table.model, names, spent)
+    step = row.instead(answered, plan.plays, names, spent)
     if step is row.step:
         return row
     left = {o: v for o, v in row.values.items() if not _is_of(o, spent)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from langchain_automix.policy.plan import CHECKED, Row, Table
+from langchain_automix.policy.plan import CHECKED, Plan, Row, Table
 from langchain_automix.types import RoutingState
 
 
-def row_in_time(row: Row, table: Table, state: RoutingState, names: tuple[str, ...]) -> Row:
+def row_in_time(row: Row, plan: Plan, state: RoutingState, names: tuple[str, ...]) -> Row:
     """Return the row, with another step where its own would take longer than the time left.
 
     Of what is left the option with the highest value is taken: what is left out is what loses
@@ -14,7 +14,7 @@ def row_in_time(row: Row, table: Table, state: RoutingState, names: tuple[str, .
 
     Args:
         row: What the policy does after a finding.
-        table: The table that the row stands in.
+        plan: The plan that the row is from.
         state: What is known, with the time left and what each option takes.
         names: The policy's names of the models, in the order of the state's.
     """
@@ -28,7 +28,8 @@ def row_in_time(row: Row, table: Table, state: RoutingState, names: tuple[str, .
         return row
     values = {option: v for option, v in row.values.items() if _fits(option, state, names)}
     left = row.model_copy(update={"values": values})
-    return left.model_copy(update={"step": left.settled(table.model, names)})
+    step = left.settled(state.answered, plan.plays, names)
+    return left.model_copy(update={"step": step})
 
 
 def _fits(option: str, state: RoutingState, names: tuple[str, ...]) -> bool:

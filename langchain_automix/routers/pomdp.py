@@ -20,7 +20,7 @@ from langchain_automix.routers.base import OPENING, Router, ask, findings, keep,
 from langchain_automix.routers.finding import row_for
 from langchain_automix.routers.in_time import escalating, row_in_time
 from langchain_automix.routers.reasons import reason
-from langchain_automix.types import Decision, RoutingState, Visit
+from langchain_automix.types import Decision, RoutingState
 
 if TYPE_CHECKING:
     from langchain_automix.policy.rules import Family
@@ -226,9 +226,9 @@ class POMDPRouter(Router):
             _say_uncalibrated()
             return self._by_prior(state)
         plan = self.policy.plan_for(state.query_id)
-        table = self._table(plan, state.visits)
+        table = self._table(plan, state)
         check, names = state.current.verification, self.policy.models
-        row = None if table is None else row_for(table, check, names)
+        row = None if table is None else row_for(plan, table, check, state.answered, names)
         if table is None or row is None:
             here = state.current.model_index
             later = next((j for j in plan.plays if j > here), None)
@@ -236,16 +236,14 @@ class POMDPRouter(Router):
                 return self._unknown(state, later)
             return _without_a_check(state, later)
         if state.cost_weight is not None:
-            answered = {visit.model_index for visit in state.visits}
-            row = reweighed(row, self.policy, plan, answered, state.cost_weight)
-        row = row_in_time(row, table, state, names)
+            row = reweighed(row, self.policy, plan, state.answered, state.cost_weight)
+        row = row_in_time(row, plan, state, names)
         step = row.step
-        check = state.current.verification
-        if table is not None and check is not None and step.action == "verify" and not table.checks:
+        if check is not None and step.action == "verify" and not table.checks:
             # Verdicts that brought nothing to go by must not be drawn for ever.
             drawn = len(check.verdicts)
             if check.problem is not None or drawn + check.invalid >= 2 * table.most:
-                step = row.settled(table.model, self.policy.models)
+                step = row.settled(state.answered, plan.plays, names)
                 left = {o: v for o, v in row.values.items() if not o.startswith("verify")}
                 row = row.model_copy(update={"step": step, "values": left})
         return Decision(
@@ -284,18 +282,18 @@ class POMDPRouter(Router):
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
         if not self.is_calibrated:
             return None
-        table = self._table(self.policy.plan_for(state.query_id), state.visits)
+        table = self._table(self.policy.plan_for(state.query_id), state)
         return None if table is None else escalating(table)
 
-    def _table(self, plan: Plan, visits: Sequence[Visit]) -> Table | None:
+    def _table(self, plan: Plan, state: RoutingState) -> Table | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""
         step: Step | None = plan.opening
         table = None
-        for visit in visits:
+        for visit in state.visits:
             if step is None or step.then is None or step.model != visit.model_index:
                 return None
             table = plan.tables[step.then]
-            row = row_for(table, visit.verification, self.policy.models)
+            row = row_for(plan, table, visit.verification, state.answered, self.policy.models)
             step = None if row is None else row.step
         return table
 
@@ -303,7 +301,8 @@ class POMDPRouter(Router):
         """Decide between this model and the next as between the prior's two models."""
         plan = self.policy.plans[0]
         here, later = state.current.model_index, next_model(state)
-        row = row_for(plan.tables[0], state.current.verification, self.policy.models)
+        check = state.current.verification
+        row = row_for(plan, plan.tables[0], check, {0}, self.policy.models)
         if later is None or row is None:
             return self._unknown(state, later)
         names = (state.models[here], state.models[later])
