@@ -8,6 +8,7 @@ from itertools import groupby
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import LoggedAnswer, LoggedQuery, RoutingLog
+from langchain_automix.policy.records import FIRST_CHECK
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
@@ -40,10 +41,11 @@ def replay(router: Router, log: RoutingLog) -> list[Replayed]:
     Raises:
         AutoMixError: The router asks for an answer or a check that was not recorded.
     """
-    return [_replay(router, query) for query in log]
+    is_checked = FIRST_CHECK in log.checks
+    return [_replay(router, query, is_checked=is_checked) for query in log]
 
 
-def _replay(router: Router, query: LoggedQuery) -> Replayed:
+def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> Replayed:
     models = tuple(answer.model for answer in query.answers)
     visits: dict[int, Visit] = {}
     cost, samples = 0.0, 0
@@ -56,6 +58,11 @@ def _replay(router: Router, query: LoggedQuery) -> Replayed:
             visits[index] = Visit(model_index=index)
             if decision.samples == 0:
                 break
+        if decision.check is None and not is_checked:
+            raise AutoMixError(
+                f"The log has no checks, and the router asks for one of {answer.model}'s answer to "
+                f"query {query.id!r}."
+            )
         drawn, paid = _check(query, answer, visits[index].verification, decision)
         cost, samples = cost + paid, samples + _number(drawn)
         before = visits[index].verification
@@ -75,15 +82,12 @@ def _check(
 ) -> tuple[Verification, float]:
     name = decision.check
     check = answer.verification if name is None else answer.checks.get(name)
-    if check is None and name is not None:
-        return _of(name, Verification(problem=f"the log has no check {name!r} of this answer")), 0.0
     if check is None:
-        raise AutoMixError(
-            f"The log has no check of {answer.model}'s answer to query {query.id!r}, which the "
-            "router asks for."
-        )
+        which = "" if name is None else f" {name!r}"
+        return _of(name, Verification(problem=f"the log has no check{which} of this answer")), 0.0
     if check.verdicts is None:
-        return _of(name, Verification(score=check.score)), check.total_cost
+        problem = "the check found nothing" if check.score is None else None
+        return _of(name, Verification(score=check.score, problem=problem)), check.total_cost
     if before is not None and name is not None:
         before = before.checks.get(name)
     start = len(before.verdicts) if before else 0

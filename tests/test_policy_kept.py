@@ -24,7 +24,7 @@ def plan(quality: tuple[float, float, float], *, several: bool) -> Plan:
     more = "verify:judge:2" if several else "verify:2"
     row = Row(seen=(0, 2, 0), step=again, quality=quality, values=values | {more: 0.97})
     shape: dict[str, Any] = {"kind": "verdicts"}
-    rows = (row,)
+    rows: tuple[Row, ...] = (row,)
     if several:
         readings = (Reading(name="judge", kind="verdicts", most=4),)
         shape = {"kind": "several", "checks": readings}

@@ -20,6 +20,7 @@ def mixed() -> RoutingLog:
         query(3, 0.5, 1.0, [False]),
     ]
     records[0]["metadata"] = {"question": "é?"}
+    records[1]["answers"][1]["verification"] = {"score": None, "cost": 0.5}
     records[2]["answers"][1] = {"model": "large", "quality": None, "cost": None}
     return RoutingLog({**record, "currency": "EUR"} for record in records)
 

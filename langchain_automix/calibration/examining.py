@@ -141,10 +141,9 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         # What is no chat model is heard by no bill; the check tells of it.
         calls = max(calls, list(found.calls), key=len)
         known = found.verdicts or found.score is not None
-        kept = found if known else unknown_by(check)
-        if kept is not None:
-            cost = self._check_cost(part.model, kept, calls, seconds)
-            part.checks[check.name] = Checked(kept, cost)
+        kept = found if known else unknown_by(check) or Verification()
+        cost = self._check_cost(part.model, kept, calls, seconds)
+        part.checks[check.name] = Checked(kept, cost)
 
     def _check_cost(
         self, model: str, check: Verification, calls: list[ModelCall], seconds: float

@@ -79,13 +79,11 @@ class ModelTally:
         quality, check = answer["quality"], answer.get("verification")
         self.quality.add(quality)
         self.cost.add(answer["cost"])
-        if check is None:
-            return
-        further = answer.get("checks") or {}
-        costs = [_cost(each) for each in (check, *further.values())]
+        made = [*([] if check is None else [check]), *(answer.get("checks") or {}).values()]
+        costs = [_cost(each) for each in made]
         known = [cost for cost in costs if cost is not None]
-        self.check_cost.add(sum(known) if len(known) == len(costs) else None)
-        confidence = _confidence(check)
+        self.check_cost.add(sum(known) if made and len(known) == len(costs) else None)
+        confidence = None if check is None else _confidence(check)
         if quality is not None and confidence is not None:
             (self.good if quality >= _GOOD else self.bad)[round(confidence, _DIGITS)] += 1
 

@@ -41,8 +41,7 @@ class Part:
     message: AIMessage | None = None
     cost: float | None = None
     checks: dict[str | None, Checked] = field(default_factory=dict)
-    """What each check found, by name; one that failed, or found nothing that a log has a word for,
-    is not here."""
+    """What each check found, by name; one that was not made, or failed, is not here."""
 
     quality: float | None = None
     agreement: float | None = None
@@ -117,7 +116,7 @@ def _replies(part: Part, check: str | None) -> list[str]:
 
 
 def unknown_by(check: Check) -> Verification | None:
-    """Return what a check found nothing by; a log has a word for that among verdicts only."""
+    """Return the invalid verdicts that say that a check found nothing; None of one that scores."""
     samples = check.samples
     return None if samples is None else Verification(verdicts=(None,) * samples)
 

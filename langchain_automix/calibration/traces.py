@@ -217,15 +217,17 @@ def record_in(output: Any) -> dict[str, Any] | None:
 
 
 def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] | None:
-    """Return a check as a log has it; None where it found nothing to go by.
+    """Return a check as a log has it; None where none was made.
 
     Raises:
         Skipped: Its cost is unknown, which a log has no word for.
     """
-    if check is None or (not check.verdicts and check.score is None):
+    if check is None or not (check.verdicts or check.score is not None or check.calls):
         return None
     total = cost_of(check.calls)
     if not check.verdicts:
+        if check.score is None and total is None:
+            return None
         return {"score": check.score, "cost": None if total is None else float(total)}
     # What is paid a request, whatever the number of its verdicts: the prompt.
     prompts = cost_of([_prompt_only(call) for call in check.calls])

@@ -268,7 +268,7 @@ class Learner:
     def notes(self) -> tuple[str, ...]:
         """What the reader of the policy should know of how several checks are read."""
         known = self.columns.notes
-        if self.left_out and self.columns.checks:
+        if self.left_out:
             known += (
                 f"{self.left_out} of {len(self.columns) + self.left_out} complete queries lack a "
                 "check that most have, or have fewer verdicts than most: they were left out.",

@@ -52,7 +52,7 @@ class LoggedVerification(_Line):
     """Verdicts in the order drawn; None is an invalid one."""
 
     score: Share | None = None
-    """Confidence of a continuous check."""
+    """Confidence of a continuous check; None beside a `cost`: it was made and found nothing."""
 
     fixed_cost: Cost = 0.0
     """Cost of a sampled check, whatever the number of its verdicts."""
@@ -65,8 +65,10 @@ class LoggedVerification(_Line):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.verdicts is None) == (self.score is None):
+        if self.verdicts is not None and self.score is not None:
             raise ValueError("give either verdicts or a score")
+        if self.verdicts is None and self.score is None and self.cost is None:
+            raise ValueError("give either verdicts or a score, or what a check without them cost")
         return self
 
     @property
@@ -109,8 +111,7 @@ class LoggedAnswer(_Line):
     """Check of the answer, the first where there are several; None if it was not checked."""
 
     checks: Mapping[CheckName, LoggedVerification] = Field(default_factory=dict)
-    """Further checks of the answer, by name; one that was not made, or found nothing, is not
-    here."""
+    """Further checks of the answer, by name; one that was not made is not here."""
 
 
 class LoggedQuery(_Line):

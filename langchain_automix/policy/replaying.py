@@ -193,8 +193,10 @@ class _Replay:
         scored = ~np.isnan(found.score[who, model])
         wanted = there if step.samples is None else np.minimum(drawn[who] + step.samples, there)
         number = np.where(scored, 0, wanted - drawn[who])
-        checked = scored | (number > 0)
-        price = np.where(checked, found.fixed_cost[who, model], 0.0)
+        # One that found nothing, and so has no verdicts, is paid for like any other.
+        fixed = np.where((number > 0) | (there == 0), found.fixed_cost[who, model], 0.0)
+        checked = scored | (number > 0) | (fixed > 0)
+        price = fixed
         price += np.where(number > 0, number * found.sample_cost[who, model], 0.0)
         self.cost[who] += price
         drawn[who] += number

@@ -40,7 +40,7 @@ class Checks:
             numbers = (_NAN, 0.0, 0.0)
         elif check.verdicts is None:
             self.kind.append(SCORE)
-            numbers = (check.score, _number(check.cost), 0.0)
+            numbers = (_number(check.score), _number(check.cost), 0.0)
         else:
             self.kind.append(VERDICTS)
             self.verdicts.extend(_CODES[verdict] for verdict in check.verdicts)
@@ -56,7 +56,7 @@ class Checks:
         if place >= len(self.kind) or self.kind[place] == NO_CHECK:
             return None
         if self.kind[place] == SCORE:
-            return {"score": self.score[place], "cost": _null(self.fixed_cost[place])}
+            return {"score": _null(self.score[place]), "cost": _null(self.fixed_cost[place])}
         start = self.ends[place - 1] if place else 0
         codes = self.verdicts[start : self.ends[place]]
         return {

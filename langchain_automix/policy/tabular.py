@@ -160,8 +160,8 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
             "fixed_cost": price or 0.0,
             "sample_cost": known.get("sample_cost") or 0.0,
         }
-    elif known.get("score") is not None:
-        answer["verification"] = {"score": known["score"], "cost": price}
+    elif known.get("score") is not None or price is not None:
+        answer["verification"] = {"score": known.get("score"), "cost": price}
     if known.get("checks"):
         answer["checks"] = known["checks"]
     return answer
