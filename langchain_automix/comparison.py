@@ -264,7 +264,7 @@ class _Comparing:
         yield from self.data.notes
         named = (self.log.store.metadata.get(0) or {}).get("check_replies")
         for name in named if isinstance(named, dict) else ():
-            if name not in self.checks:
+            if name not in self.checks or not self.data.alone(name).checked(self.place).any():
                 yield f"{name!r} found nothing on any answer."
 
     def together(self) -> ComparedCheck:

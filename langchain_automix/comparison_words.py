@@ -33,9 +33,10 @@ def title(found: Comparison) -> str:
     """Return one sentence on what was compared."""
     unit = found.currency or "unit of cost"
     return (
-        f"Checks of {found.model}'s answers to {found.queries} queries; right: "
-        f"{found.quality:.1%}. Utility without any check: {found.without:.4f}, at cost weight "
-        f"{found.cost_weight:g} (quality that one {unit} is worth)."
+        f"Checks of {found.model}'s answers to {found.queries} queries; quality: "
+        f"{found.quality:.3f}, right: {found.right / found.queries:.1%}. Utility without any "
+        f"check: {found.without:.4f}, at cost weight {found.cost_weight:g} (quality that one "
+        f"{unit} is worth)."
     )
 
 

@@ -54,6 +54,7 @@ def test_it_is_paid_for(log: RoutingLog, fitted: POMDPRouter) -> None:
     assert outcomes.paths.checked[:, 0].all()
     row = compare_verifiers(log, cost_weight=15).rows[0]
     assert row.use == 1.0
+    assert row.unknown is not None
     assert row.unknown > 0.3
     assert "lack a check" in " ".join(fitted.policy.fit.notes)
 
@@ -62,7 +63,7 @@ def test_it_is_paid_for(log: RoutingLog, fitted: POMDPRouter) -> None:
 def test_a_router_takes_it_for_unknown(log: RoutingLog, fitted: POMDPRouter, kind: str) -> None:
     router: Router = ThresholdRouter(threshold=0.5)
     if kind != "threshold":
-        router = POMDPRouter(policy=fitted.policy, on_unknown=kind)  # type: ignore[arg-type]
+        router = POMDPRouter(policy=fitted.policy, on_unknown=kind)
     found = evaluate(router, log)
     assert found.cost > 0.001 + PRICE
 

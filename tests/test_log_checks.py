@@ -29,6 +29,22 @@ def mixed() -> RoutingLog:
     return RoutingLog([first, query(2, 0.5, 1.0, [True]), third])
 
 
+def test_one_check_alone_goes_by_its_own_name() -> None:
+    records = list(mixed().records())
+    for record in records:
+        said = {"first": [["ok"], []], "logprob": [["-1"], []]}
+        record["metadata"] = {"check": "few-shot", "verifier": "all", "replies": said["first"]}
+        record["metadata"]["check_replies"] = {"logprob": said["logprob"]}
+    log = RoutingLog(records)
+    alone = log.select(check="logprob")
+    assert (alone.said_by_all("check"), alone.verifier) == ("logprob", None)
+    assert alone[0].metadata == {"check": "logprob", "replies": [["-1"], []]}
+    first = log.select(check="first")
+    assert first[0].metadata == {"check": "few-shot", "replies": [["ok"], []]}
+    assert mixed().select(check="logprob").said_by_all("check") == "logprob"
+    assert mixed().select(check="first")[0].metadata is None
+
+
 class TestFormats:
     @pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz", "log.parquet"])
     def test_every_format_keeps_them(self, tmp_path: Path, name: str) -> None:

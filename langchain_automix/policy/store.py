@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,8 +150,11 @@ class Store(Checks):
             part.further = {name: Checks() for name in self.further}
         width = len(self.models)
         for place in places:
-            if place in self.metadata:
-                part.metadata[len(part.ids)] = self.metadata[place]
+            said = self.metadata.get(place)
+            if check is not None and self.further:
+                said = _of_one(said, check)
+            if said is not None:
+                part.metadata[len(part.ids)] = said
             part.ids.append(self.ids[place])
             for j in chosen:
                 at = place * width + j
@@ -162,6 +165,20 @@ class Store(Checks):
                     further.copy_check(self.further[name], at)
         part.further = {name: found for name, found in part.further.items() if any(found.kind)}
         return part
+
+
+def _of_one(metadata: Any, check: str) -> Any:
+    """Return a query's metadata where one of several checks is kept: what is said of that one."""
+    said = dict(metadata or {})
+    further = said.pop("check_replies", None)
+    said.pop("verifier", None)  # the fingerprint of all of them together
+    if check != FIRST_CHECK:
+        said["check"] = check
+        replies = further.get(check) if isinstance(further, Mapping) else None
+        said.pop("replies", None)
+        if replies is not None:
+            said["replies"] = replies
+    return said or metadata
 
 
 def _number(value: float | None) -> float:
