@@ -82,6 +82,14 @@ def calibrate(
     seed: Seed = 7,
     quality: Quality = "exact_match",
     without_references: WithoutReferences = "agreement",
+    check: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What checks the answers, as in `automix compare-verifiers`; an unknown name "
+            "lists all.",
+        ),
+    ] = "agreement",
     prompt: PromptFile = None,
     question: QuestionName = None,
     context: ContextName = None,
@@ -124,7 +132,7 @@ def calibrate(
 
     goal = {"cost_weight": cost_weight, "max_cost": max_cost, "min_quality": min_quality}
     goal = {name: value for name, value in goal.items() if value is not None}
-    options = options_in(locals(), adaptive=adaptive, goal=goal)
+    options = options_in(locals(), adaptive=adaptive, goal=goal, check=check)
     command = CalibrateCommand(options, Console(stderr=as_json))
     if code := command.run():
         raise typer.Exit(code)

@@ -75,11 +75,12 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 @pytest.fixture(name="calibrated")
 def calibrated_fixture(run: Run, folder: Path) -> Run:
-    """Calibrate on both models, with prices."""
+    """Calibrate on both models, with prices; what checks is the check that the script answers."""
 
     def call(*arguments: object, examples: str = "examples.jsonl") -> tuple[int, str, str]:
         priced = () if "--unit" in arguments else ("--prices", "prices.json")
-        return run("calibrate", examples, "--out", "log.jsonl", *MODELS, *priced, *arguments)
+        given = ("--out", "log.jsonl", *MODELS, *priced, "--check", "few-shot", *arguments)
+        return run("calibrate", examples, *given)
 
     return call
 

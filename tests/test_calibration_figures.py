@@ -14,8 +14,10 @@ from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, SelfVerifie
 from langchain_automix.calibration.amounts import amount, between, count, duration
 from langchain_automix.calibration.examples import examples_from
 from langchain_automix.calibration.figures import ModelTally
-from langchain_automix.demo.models import Model, Wanted, input_limit, verifier_for
+from langchain_automix.demo.checks import KNOWN_CHECKS, check_fitted, check_named
+from langchain_automix.demo.models import Model, Wanted, input_limit
 from langchain_automix.replay import auroc
+from langchain_automix.verifiers.base import fingerprint_of
 from tests.worlds import world
 
 verdicts = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=8)
@@ -115,11 +117,27 @@ def test_a_local_check_fits_into_its_model() -> None:
     chat = ChatOpenAI(model="x", api_key=SecretStr("test"))
     local = Model("local", chat, count_tokens=lambda text: len(text.split()))
     hosted, wanted = Model("hosted", chat), Wanted(answer_tokens=500, samples=3)
-    check = verifier_for([local, hosted], wanted)
+    check = check_named("few-shot", [local, hosted], wanted)
+    assert isinstance(check, SelfVerifier)
     assert check.max_input_tokens == 4096 - 500 - 64
     assert check.samples == 3
-    assert verifier_for([hosted, local], wanted).max_input_tokens is None, "it is not the checker"
+    other = check_named("few-shot", [hosted, local], wanted)
+    assert isinstance(other, SelfVerifier)
+    assert other.max_input_tokens is None, "it is not the checker"
     assert input_limit([hosted, local], wanted) == 4096 - 500 - 64
     assert input_limit([hosted, hosted], wanted) is None
-    assert check.fingerprint == verifier_for([hosted, local], wanted).fingerprint
-    assert check.fingerprint == SelfVerifier().fingerprint
+    assert check.fingerprint == other.fingerprint == SelfVerifier().fingerprint
+    by_large = check_named("few-shot by large", [hosted, local], wanted)
+    assert isinstance(by_large, SelfVerifier)
+    assert by_large.max_input_tokens == 4096 - 500 - 64
+
+
+@pytest.mark.parametrize("name", KNOWN_CHECKS)
+def test_a_policy_meets_the_check_that_it_was_fitted_to(name: str) -> None:
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415
+
+    models = [Model(n, ChatOpenAI(model=n, api_key=SecretStr("test"))) for n in ("a", "b")]
+    check = check_named(name, models, Wanted(samples=3))
+    assert check_fitted(fingerprint_of(check), models, Wanted(samples=3)) == check
+    assert isinstance(check_fitted("another", models, Wanted()), SelfVerifier)
+    assert isinstance(check_fitted(None, models, Wanted()), SelfVerifier)

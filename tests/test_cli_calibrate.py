@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from langchain_automix import POMDPRouter, RoutingLog, SelfVerifier
+from langchain_automix import AgreementVerifier, POMDPRouter, RoutingLog, SelfVerifier
 from tests.calibrating import (  # noqa: F401
     MODELS,
     PRICES,
@@ -204,6 +204,31 @@ class TestWhatItSays:
             assert policy.verifier == SelfVerifier().fingerprint
             asked = run("ask", "Where was ship 2 built?", "--policy", "policy.json", *MODELS)
         assert asked[0] == 0, "the check of `ask` is the one that was logged"
+
+    def test_the_usual_check_is_agreement(
+        self, run: Run, folder: Path, server: OpenAIServer
+    ) -> None:
+        given = ("--prices", "prices.json", "--samples", "3")
+        assert (
+            run("calibrate", "examples.jsonl", "--out", "a.jsonl", *MODELS, *given, "--yes")[0] == 0
+        )
+        assert not server.checks
+        check = RoutingLog.read("a.jsonl")[0].answers[0].verification
+        assert check is not None
+        assert check.verdicts == (True,) * 3
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert run("fit", "a.jsonl", "--out", "policy.json", "--cost-weight", 10)[0] == 0
+            assert (
+                POMDPRouter.load("policy.json").policy.verifier == AgreementVerifier().fingerprint
+            )
+            assert run("ask", "Where was ship 2 built?", "--policy", "policy.json", *MODELS)[0] == 0
+
+    def test_a_check_that_is_not_there(self, run: Run, folder: Path) -> None:
+        given = ("examples.jsonl", "--out", "a.jsonl", *MODELS, "--check", "shot")
+        code, _, err = run("calibrate", *given)
+        assert code == 2
+        assert "There is no check 'shot'; there are: few-shot, few-shot t=0.5" in flat(err)
 
     def test_json_lines(self, calibrated: Run) -> None:
         code, out, err = calibrated("--yes", "--json")

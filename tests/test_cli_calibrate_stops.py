@@ -35,6 +35,7 @@ class TestStops:
         write(folder / "examples.jsonl", 60, answer="Turku")
         server.delay = 0.05
         command = [*PROCESS, "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS]
+        command += ["--check", "few-shot"]
         with subprocess.Popen(
             [*command, "--prices", "prices.json", "--yes", "--concurrency", "4"],
             stdin=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,9 +24,10 @@ from langchain_automix.calibration.grading import GRADERS
 from langchain_automix.calibration.run import Calibrated, run_calibration
 from langchain_automix.calibration.setup import Unit
 from langchain_automix.calibration.watching import Watch, event
+from langchain_automix.demo.checks import check_named, large_checks, names_of
 from langchain_automix.demo.command import opened_models
 from langchain_automix.demo.inputs import grader_named, prices_in, prompt_in
-from langchain_automix.demo.models import Model, Wanted, is_local, open_hosted, verifier_for
+from langchain_automix.demo.models import Model, Wanted, is_local, open_hosted
 from langchain_automix.errors import AutoMixError
 from langchain_automix.runnable import AutoMixRunnable
 
@@ -43,6 +44,9 @@ class CalibrateOptions:
     wanted: Wanted
     examples: str
     out: Path
+    check: str = "agreement"
+    """Which check is logged; a comparison of several has names of its own."""
+
     quality: str = "exact_match"
     without_references: Literal["agreement", "grade"] = "agreement"
     prompt: Path | None = None
@@ -70,6 +74,9 @@ class CalibrateCommand:
     Args:
         options: What was asked for.
         console: Where people read.
+
+    Raises:
+        AutoMixError: There is no such check.
     """
 
     def __init__(self, options: CalibrateOptions, console: Console) -> None:
@@ -77,6 +84,7 @@ class CalibrateCommand:
         self.console = console
         self.watch = Watch(console, options.max_spend, as_json=options.as_json)
         self.interrupted = False
+        self._checks = names_of([options.check])
         self._models: Sequence[Model] = ()
         self._failed = 0
         self._approved = False
@@ -96,7 +104,8 @@ class CalibrateCommand:
         unit = self._unit()
         with contextlib.ExitStack() as stack, self._interruptible(stack):
             try:
-                self._models = stack.enter_context(opened_models(options.wanted, self.console))
+                wanted = replace(options.wanted, large_checks=large_checks(self._checks))
+                self._models = stack.enter_context(opened_models(wanted, self.console))
                 mix = AutoMixRunnable(
                     models=[model.chat for model in self._models],
                     verifier=self._verifier(),
@@ -134,7 +143,7 @@ class CalibrateCommand:
 
     def _verifier(self) -> Runnable[Any, Any]:
         """Return the check of the opened models."""
-        return verifier_for(self._models, self.options.wanted)
+        return check_named(self.options.check, self._models, self.options.wanted)
 
     def _prompt(self, examples: Examples) -> Runnable[Any, Any] | None:
         if self.options.prompt is None:

@@ -1,4 +1,4 @@
-"""The checks that `automix compare-verifiers` makes, by name."""
+"""The checks that the command line makes, by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from langchain_automix.demo.models import Model, Wanted, input_limit, token_counter
 from langchain_automix.errors import AutoMixError
 from langchain_automix.verifiers.agreement import AgreementVerifier
-from langchain_automix.verifiers.base import Verifier
+from langchain_automix.verifiers.base import Verifier, fingerprint_of
 from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
@@ -92,6 +92,34 @@ def large_checks(names: Sequence[str]) -> bool:
     )
 
 
+def check_named(name: str, models: Sequence[Model], wanted: Wanted) -> Verifier:
+    """Return one check of opened models, the same for all that is done with them.
+
+    Args:
+        name: Of `KNOWN_CHECKS`.
+        models: Cheap to expensive.
+        wanted: How they were opened.
+
+    Raises:
+        AutoMixError: There is no such check.
+    """
+    [known] = names_of([name])
+    return _maker(models, wanted)(KNOWN_CHECKS[known])
+
+
+def check_fitted(fingerprint: str | None, models: Sequence[Model], wanted: Wanted) -> Verifier:
+    """Return the check that a policy was fitted to; the few-shot one where it is none of these.
+
+    Args:
+        fingerprint: Of the policy's verifier.
+        models: Cheap to expensive.
+        wanted: How they were opened.
+    """
+    made = map(_maker(models, wanted), KNOWN_CHECKS.values())
+    first, *others = made
+    return next((each for each in others if fingerprint_of(each) == fingerprint), first)
+
+
 def combined(names: Sequence[str], models: Sequence[Model], wanted: Wanted) -> CombinedVerifier:
     """Return the checks of opened models, the first one leading.
 
@@ -100,16 +128,27 @@ def combined(names: Sequence[str], models: Sequence[Model], wanted: Wanted) -> C
         models: Cheap to expensive.
         wanted: How they were opened.
     """
-    limit, counter = input_limit(models, wanted), token_counter(models)
-    prompted: dict[str, Any] = {"max_input_tokens": limit, "token_counter": counter}
-    shared: dict[Callable[..., Verifier], dict[str, Any]] = {
-        SelfVerifier: {**prompted, "samples": wanted.samples},
-        TokenProbabilityVerifier: prompted,
-        AgreementVerifier: {"samples": wanted.samples},
-    }
+    make = _maker(models, wanted)
+    return CombinedVerifier(checks={name: make(KNOWN_CHECKS[name]) for name in names})
+
+
+def _maker(models: Sequence[Model], wanted: Wanted) -> Callable[[KnownCheck], Verifier]:
+    """Return what makes checks of opened models."""
 
     def made(check: KnownCheck) -> Verifier:
+        # The last answer has no larger model to turn to, so that model reads a check only if it
+        # is asked for one.
+        readers = models if check.by_large else models[:-1]
+        prompted = {
+            "max_input_tokens": input_limit(readers, wanted),
+            "token_counter": token_counter(readers),
+        }
+        shared: dict[Callable[..., Verifier], dict[str, Any]] = {
+            SelfVerifier: {**prompted, "samples": wanted.samples},
+            TokenProbabilityVerifier: prompted,
+            AgreementVerifier: {"samples": wanted.samples},
+        }
         by = {"model": models[-1].chat} if check.by_large else {}
         return check.make(**shared.get(check.make, {}), **check.settings, **by)
 
-    return CombinedVerifier(checks={name: made(KNOWN_CHECKS[name]) for name in names})
+    return made

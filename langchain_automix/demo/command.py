@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 
 from langchain_automix.demo import view
+from langchain_automix.demo.checks import check_fitted
 from langchain_automix.demo.models import (
     Model,
     Pair,
@@ -22,7 +23,6 @@ from langchain_automix.demo.models import (
     open_pair,
     open_replay,
     token_counter,
-    verifier_for,
 )
 from langchain_automix.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.demo.recording import Recording
@@ -277,7 +277,7 @@ def ask_once(
         models = (pair.small, pair.large)
         mix = AutoMixRunnable(
             models=[model.chat for model in models],
-            verifier=verifier_for(models, wanted),
+            verifier=check_fitted(router.policy.verifier, models, wanted),
             router=router,
             prompt=None if text is None else PROMPT,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from langchain_automix.compared import Comparison
 from langchain_automix.comparison import compare_verifiers
 from langchain_automix.comparison_words import EXPLANATION, cells, heads, title
 from langchain_automix.demo.calibrating import CalibrateCommand, CalibrateOptions
-from langchain_automix.demo.checks import combined, large_checks, names_of
+from langchain_automix.demo.checks import combined, names_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import RoutingLog
 
@@ -63,9 +63,8 @@ class CompareCommand(CalibrateCommand):
         comparing: CompareOptions,
         console: Console,
     ) -> None:
+        super().__init__(options, console)
         self._checks = names_of(checks)
-        wanted = replace(options.wanted, large_checks=large_checks(self._checks))
-        super().__init__(replace(options, wanted=wanted), console)
         self._comparing = comparing
 
     @override

@@ -18,7 +18,6 @@ from langchain_automix.demo.llama_server import LlamaServer, count_tokens
 from langchain_automix.demo.recording import Recorder, Recording, Replay
 from langchain_automix.demo.weights import KNOWN, Progress, fetch
 from langchain_automix.errors import AutoMixError, QueryFailedError
-from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -173,19 +172,6 @@ def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]
         return count_tokens_approximately
     # A few tokens more a message for the marks of the chat template.
     return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
-
-
-def verifier_for(models: Sequence[Model], wanted: Wanted) -> SelfVerifier:
-    """Return the check of opened models, the same for all that is done with them.
-
-    So a policy meets the very checks that it was fitted to.
-    """
-    checked = models[:-1]  # the last answer has no larger model to turn to
-    return SelfVerifier(
-        samples=wanted.samples,
-        max_input_tokens=input_limit(checked, wanted),
-        token_counter=token_counter(checked),
-    )
 
 
 @contextlib.contextmanager
