@@ -99,15 +99,22 @@ class Spending:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
 
-    def through(self, flow: Flow[T], cost: Cost) -> Flow[T]:
-        """Take the query its way, and settle however that ends."""
+    def through(self, flow: Flow[T], cost: Cost, paid: Callable[[], bool]) -> Flow[T]:
+        """Take the query its way, and settle however that ends.
+
+        Args:
+            flow: Its way.
+            cost: Says what it has come to.
+            paid: Says whether nothing more is paid for.
+        """
         try:
             reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
-        except BaseException:  # it is broken off: no call can be made any more
-            self._leave(cost)
+        except BaseException as broken:  # it is broken off: no call can be made any more
+            between = isinstance(broken, BrokenOff) and not broken.under_way
+            self._leave(cost, is_known=between or paid())
             raise
         yield from self._settle(cost)
         return reply
@@ -199,13 +206,13 @@ class Spending:
             self._put_off(settlement)
             raise
 
-    def _leave(self, cost: Cost) -> None:
-        """Settle a query that was broken off, perhaps in the middle of a call."""
+    def _leave(self, cost: Cost, *, is_known: bool) -> None:
+        """Settle a query that was broken off; its cost is known if no paid call was under way."""
         if self.places:
             known, may = cost()
             # What a call that was under way has cost is not known: that much, or more.
             is_more = known is not None and nanos(known) >= self.most > 0
-            self._put_off(self._settlement(known if is_more else None, may))
+            self._put_off(self._settlement(known if is_known or is_more else None, may))
 
     def _put_off(self, settlement: Callable[[RunnableConfig | None], None]) -> None:
         stores = [limit.books for limit, _ in self.places]
