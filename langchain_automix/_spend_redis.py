@@ -70,12 +70,17 @@ if step == 'reserve' then
   end
 elseif step == 'settle' then
   local cost, may = tonumber(ARGV[10]), tonumber(ARGV[11])
-  if not cost then cost = most > 0 and most or limit end
-  redis.call('HDEL', KEYS[1], 'h:' .. query)
-  redis.call('HINCRBY', KEYS[1], 's:' .. text(slot), text(cost))
-  local before = tonumber(redis.call('HGET', KEYS[1], 'm:' .. text(slot)) or '0')
-  if may > before then redis.call('HSET', KEYS[1], 'm:' .. text(slot), text(may)) end
-  if may > 0 then redis.call('HINCRBY', KEYS[1], 'n:' .. text(slot), 1) end
+  local dearest = math.max(most, may)
+  if not cost and dearest == 0 and ARGV[12] == '1' then
+    redis.call('HSET', KEYS[1], 'h:' .. query, text(slot) .. ' ' .. text(now))
+  else
+    if not cost then cost = dearest > 0 and dearest or limit end
+    redis.call('HDEL', KEYS[1], 'h:' .. query)
+    redis.call('HINCRBY', KEYS[1], 's:' .. text(slot), text(cost))
+    local before = tonumber(redis.call('HGET', KEYS[1], 'm:' .. text(slot)) or '0')
+    if may > before then redis.call('HSET', KEYS[1], 'm:' .. text(slot), text(may)) end
+    if may > 0 then redis.call('HINCRBY', KEYS[1], 'n:' .. text(slot), 1) end
+  end
 elseif step == 'release' then
   redis.call('HDEL', KEYS[1], 'h:' .. query)
 end
@@ -102,8 +107,18 @@ class RedisStore(SpendStore):
         return self._do("reserve", bucket, query, terms)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
-        self._do("settle", bucket, query, terms, "" if cost is None else cost, may)
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
+        amounts = ("" if cost is None else cost, may, int(lost))
+        self._do("settle", bucket, query, terms, *amounts)
 
     @override
     def release(self, bucket: str, query: str, terms: Terms) -> None:

@@ -65,10 +65,20 @@ class ProcessStore(SpendStore):
             return Seen(answer, standing)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
         with self._lock:
             now = now_ms()
-            self._shelf.book(bucket, terms, now).settle(query, cost, may, terms, now)
+            book = self._shelf.book(bucket, terms, now)
+            book.settle(query, cost, may, terms, now, lost=lost)
 
     @override
     def release(self, bucket: str, query: str, terms: Terms) -> None:
@@ -121,14 +131,23 @@ class GraphStore(SpendStore):
             return Seen(answer, standing)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
         with self._lock:
             now, most = now_ms(), 0
             if cost is None:
                 most = self._whole(bucket, terms, now).standing(terms, now).most
 
             def settle(book: Book) -> None:
-                book.settle(query, cost, may, terms, now, most=most)
+                book.settle(query, cost, may, terms, now, lost=lost, most=most)
 
             self._change(bucket, terms, now, settle)
 

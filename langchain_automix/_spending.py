@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
 from langchain_automix._flow import BrokenOff, Call, Flow, Flowing
+from langchain_automix._record import CameTo
 from langchain_automix._spend_book import Answer, Seen, nanos
 from langchain_automix.errors import SpendLimitReachedError
 from langchain_automix.policy.plan import uniform
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from langchain_automix._setup import Setup
 
 T = TypeVar("T")
-Cost = Callable[[], tuple[Decimal | None, Decimal | None]]
-"""Says what a query has come to, and what it might have: dollars, None where that is unknown."""
+Cost = Callable[[], CameTo]
+"""Says what a query has come to."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 _SEED = 6  # so that a policy's own chance and this one are not the same
@@ -74,9 +76,6 @@ class Spending:
 
     reached: SpendLimit | None = None
     """The limit that leaves the cheapest model only."""
-
-    most: int = 0
-    """Nano-dollars that a query may come to."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -182,7 +181,6 @@ class Spending:
                 ) from error
             return "spent"
         share = seen.standing.spent / limit.terms.limit
-        self.most = max(self.most, seen.standing.most)
         self.pressure = max(self.pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
         if seen.answer == "spent" and limit.when_spent == "raise":
             raise SpendLimitReachedError(
@@ -196,23 +194,29 @@ class Spending:
     def _settle(self, cost: Cost) -> Flow[None]:
         if not self.places:
             return
-        known, may = cost()
-        for limit, _ in self.places if known is None else ():
-            _say_unknown(limit)
-        settlement = self._settlement(known, may)
+        came = cost()
+        settlement = self._settlement(came)
         try:
             yield [self._call(settlement)]
         except (BrokenOff, GeneratorExit):
             self._put_off(settlement)
             raise
+        self._say_unknown(came)
 
     def _leave(self, cost: Cost, *, is_known: bool) -> None:
         """Settle a query that was broken off; its cost is known if no paid call was under way."""
-        if self.places:
-            known, may = cost()
-            # What a call that was under way has cost is not known: that much, or more.
-            is_more = known is not None and nanos(known) >= self.most > 0
-            self._put_off(self._settlement(known if is_known or is_more else None, may))
+        if not self.places:
+            return
+        came = cost()
+        if came.cost is not None and not is_known:  # that much, or more
+            came = came._replace(cost=None, is_lost=True)
+        self._put_off(self._settlement(came))
+        with contextlib.suppress(SpendWarning):  # as an error, in the place of what broke it off
+            self._say_unknown(came)
+
+    def _say_unknown(self, came: CameTo) -> None:
+        for limit, _ in self.places if came.cost is None else ():
+            _say_unknown(limit, is_lost=came.is_lost)
 
     def _put_off(self, settlement: Callable[[RunnableConfig | None], None]) -> None:
         stores = [limit.books for limit, _ in self.places]
@@ -220,21 +224,21 @@ class Spending:
         waiting = next((books for books in stores if books.is_remote), stores[0])
         waiting.put_off(partial(settlement, None))
 
-    def _settlement(
-        self, cost: Decimal | None, may: Decimal | None
-    ) -> Callable[[RunnableConfig | None], None]:
+    def _settlement(self, came: CameTo) -> Callable[[RunnableConfig | None], None]:
         left = list(self.places)
+        cost = None if came.cost is None else nanos(came.cost)
+        may = nanos(came.may or Decimal(0))
 
         def settle(_: RunnableConfig | None) -> None:
             with self.lock:  # it may be put off while a thread is at it
                 while left:
                     limit, bucket = left[0]
-                    amounts = (None if cost is None else nanos(cost), nanos(may or Decimal(0)))
+                    given = (bucket, self.query, cost, may, limit.terms)
+                    one = partial(limit.books.settle, *given, lost=came.is_lost)
                     try:
-                        limit.books.settle(bucket, self.query, *amounts, limit.terms)
+                        one()
                     except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
                         _say_unreachable(limit, error)
-                        one = partial(limit.books.settle, bucket, self.query, *amounts, limit.terms)
                         limit.books.put_off(one)
                     left.pop(0)
 
@@ -248,9 +252,13 @@ def _without_waiting(limit: SpendLimit, seen: Seen) -> Answer:
     return seen.answer
 
 
-def _say_unknown(limit: SpendLimit) -> None:
+def _say_unknown(limit: SpendLimit, *, is_lost: bool) -> None:
     limit.books.warn_once(
-        f"What a query cost is unknown, so the spend limit of {limit.said()} counts it as the "
+        "A query was broken off, or a request of it failed or timed out unseen: what it cost is "
+        f"unknown, and the spend limit of {limit.said()} counts it as the dearest one, as soon as "
+        "one is known."
+        if is_lost
+        else f"What a query cost is unknown, so the spend limit of {limit.said()} counts it as the "
         "dearest one, and as long as no cost is known as the whole limit: see `unpriced` in its "
         "record; a model without a price needs prices=, one that reports no tokens must be made "
         "to (such as by stream_usage=True).",

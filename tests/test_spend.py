@@ -26,6 +26,8 @@ from langchain_automix import (
     SpendWarning,
     UncalibratedWarning,
 )
+from langchain_automix.costs import dollars_of
+from langchain_automix.errors import DeadlineError
 from langchain_automix.policy.prior import prior_policy
 from langchain_automix.policy.reweigh import pressed
 from langchain_automix.types import Decision
@@ -109,6 +111,32 @@ class TestWhatIsCounted:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert used(limit) == before + Decimal(most) / 10**9
+
+    @pytest.mark.parametrize("how", ["cancelled", "timed out"])
+    async def test_the_first_query_of_which_nothing_more_is_heard(
+        self, server: OpenAIServer, how: str
+    ) -> None:
+        """It counts as a dearest one as soon as one is known, and not as the whole limit."""
+        server.script = by_question()
+        server.delay = lambda body: 1.0 if "slow" in str(body["messages"]) else 0.0
+        limit = SpendLimit(100)
+        latency = {} if how == "cancelled" else {"max_latency": 0.3, "force_model": 0}
+        automix = limited(server, limit, **latency)
+        with pytest.warns(SpendWarning, match="as soon as one is known"):
+            if how == "cancelled":
+                task = asyncio.create_task(automix.ainvoke("slow"))
+                await asyncio.sleep(0.3)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                with pytest.raises(DeadlineError):
+                    await automix.ainvoke("slow")
+        assert used(limit) == 0
+        record = record_of(await limited(server, limit).ainvoke("quick"))
+        assert record["degraded"] is None
+        most = Decimal(limit.books.standing("all", limit.terms).most) / 10**9
+        assert used(limit) == dollars_of(record["cost"]) + most > most > 0
 
     def test_an_unknown_cost_is_the_dearest(self, server: OpenAIServer) -> None:
         def price(call: Any) -> float | None:

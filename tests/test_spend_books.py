@@ -19,8 +19,9 @@ from langchain_automix._spend_store import SpendStore
 from langchain_automix._spend_stores import GraphStore, ProcessStore
 from tests.redis_server import needs_redis, redis_server
 
-Step = tuple[str, int, int | None, int, int]
-"""What is done, with which query, at what cost, at most what, after how many milliseconds."""
+Step = tuple[str, int, int | None, int, bool, int]
+"""What is done, with which query, at what cost, at most what, whether it was lost, after how many
+milliseconds."""
 
 
 def steps() -> st.SearchStrategy[list[Step]]:
@@ -31,6 +32,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
             st.integers(0, 5),
             costs,
             st.integers(0, 500),
+            st.booleans(),
             st.sampled_from([0, 1, 7, 40, 300, 5000]),
         ),
         max_size=40,
@@ -123,6 +125,16 @@ class TestTheRule:
             book.settle("q", None, 0, rule, 0)
             assert book.spent == {0: counted}
 
+    def test_a_lost_cost_waits_for_a_dearest_query(self) -> None:
+        rule, book = Terms(1000, 10, 50), Book()
+        book.hold("q", rule, 0)
+        book.settle("q", None, 0, rule, 20, lost=True)
+        assert book.standing(rule, 20) == Standing(0, 0, 0, 0)
+        book.settle("other", 30, 40, rule, 30)
+        assert book.standing(rule, 30) == Standing(70, 0, 40, 440)
+        book.settle("next", None, 60, rule, 30, lost=True)  # that much is known of it
+        assert book.standing(rule, 30).spent == 30 + 60 + 60
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -164,11 +176,11 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -
     client = Redis.from_url(redis_url, decode_responses=True)
     client.flushall()
     store, book, now = RedisStore(client, "n"), Book(), 10**12
-    for step, number, cost, may, later in many:
+    for step, number, cost, may, lost, later in many:
         now += later
         book.forget(rule, now)
         standing, query = book.standing(rule, now), f"q{number}"
-        more = ("" if cost is None else cost, may) if step == "settle" else ()
+        more = ("" if cost is None else cost, may, int(lost)) if step == "settle" else ()
         seen = store._do(step, "all", query, rule, *more, now=now)
         assert seen.standing == standing
         if step == "reserve":
@@ -176,7 +188,7 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -
             if seen.answer == "granted":
                 book.hold(query, rule, now)
         elif step == "settle":
-            book.settle(query, cost, may, rule, now)
+            book.settle(query, cost, may, rule, now, lost=lost)
         else:
             book.held.pop(query, None)
         assert store._do("look", "all", "", rule, now=now).standing == book.standing(rule, now)
@@ -193,7 +205,7 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
     rule, book, now = Terms(2000, 10, 100), Book(), 10**12
     shared = InMemoryStore()
     both = (GraphStore(shared, "a.b"), GraphStore(shared, "a.b"))
-    for (step, number, cost, may, later), second in zip(many, which, strict=False):
+    for (step, number, cost, may, lost, later), second in zip(many, which, strict=False):
         now += later
         monkeypatch.setattr(_spend_stores, "now_ms", lambda now=now: now)
         query = f"q{number}-{second}"
@@ -206,8 +218,8 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
             if seen.answer == "granted":
                 book.hold(query, rule, now)
         elif step == "settle":
-            both[second].settle("all", query, cost, may, rule)
-            book.settle(query, cost, may, rule, now)
+            both[second].settle("all", query, cost, may, rule, lost=lost)
+            book.settle(query, cost, may, rule, now, lost=lost)
         else:
             both[second].release("all", query, rule)
             book.held.pop(query, None)
