@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from langchain_automix._faults import LostCall, may_be_billed
 from langchain_automix._flow import Note
-from langchain_automix.costs import PriceSource, cost_of, is_cached, money, spent
+from langchain_automix.costs import PriceSource, Spent, cost_of, is_cached, money, spent
+from langchain_automix.errors import AutoMixError
 from langchain_automix.types import Decision, ModelCall, Verification, Visit
 
 _LOGGER = logging.getLogger(__name__)
@@ -137,7 +138,10 @@ def record_of(
 
 def unfinished(ledger: Ledger) -> dict[str, Any]:
     """Return what is told of a query that failed or was broken off: what it had cost by then."""
-    bill = spent(ledger.calls, ledger.prices)
+    try:
+        bill = spent(ledger.calls, ledger.prices)
+    except AutoMixError:  # a price is none; it must not take the place of what ended the query
+        bill = Spent(None)
     return {
         "unfinished": True,
         "cost": money(bill.total),

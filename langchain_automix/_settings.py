@@ -83,8 +83,9 @@ class MixSettings(BaseModel):
     """What tokens cost: a table, by model name, of the dollars for a million tokens (`input`,
     `output`; where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
     `output_audio`, `reasoning`), or a function from one request (a `ModelCall`) to its dollars,
-    None where it does not know. What they do not know, and everything when this is None, comes
-    from `genai-prices` (the extra `prices`). What nothing knows is unknown, never 0."""
+    None where it does not know; where it fails, it does not (`PriceWarning`). What they do not
+    know, and everything when this is None, comes from `genai-prices` (the extra `prices`). What
+    nothing knows is unknown, never 0."""
 
     spend_limit: SpendLimit | list[SpendLimit] | None = None
     """What the queries may cost together, in a time, with a tag, of a tenant: see `SpendLimit`.

@@ -194,7 +194,7 @@ class Spending:
     def _settle(self, cost: Cost) -> Flow[None]:
         if not self.places:
             return
-        came = cost()
+        came = _came_to(cost)
         settlement = self._settlement(came)
         try:
             yield [self._call(settlement)]
@@ -207,7 +207,7 @@ class Spending:
         """Settle a query that was broken off; its cost is known if no paid call was under way."""
         if not self.places:
             return
-        came = cost()
+        came = _came_to(cost)
         if came.cost is not None and not is_known:  # that much, or more
             came = came._replace(cost=None, is_lost=True)
         self._put_off(self._settlement(came))
@@ -243,6 +243,13 @@ class Spending:
                     left.pop(0)
 
         return settle
+
+
+def _came_to(cost: Cost) -> CameTo:
+    try:
+        return cost()
+    except Exception:  # noqa: BLE001  (prices that are none, which the query's record tells of)
+        return CameTo(None, None)  # a place is given away whatever happens
 
 
 def _without_waiting(limit: SpendLimit, seen: Seen) -> Answer:

@@ -26,8 +26,8 @@ from langchain_automix import (
     SpendWarning,
     UncalibratedWarning,
 )
-from langchain_automix.costs import dollars_of
-from langchain_automix.errors import DeadlineError
+from langchain_automix.costs import PriceWarning, dollars_of
+from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.policy.prior import prior_policy
 from langchain_automix.policy.reweigh import pressed
 from langchain_automix.types import Decision
@@ -152,6 +152,26 @@ class TestWhatIsCounted:
             automix.batch(["b", "c"], {"max_concurrency": 1})
         assert len([each for each in told if each.category is SpendWarning]) == 1
         assert used(limit) == before + 2 * Decimal(most) / 10**9
+
+    def test_prices_that_fail_lose_neither_the_answer_nor_the_place(
+        self, server: OpenAIServer
+    ) -> None:
+        def price(call: Any) -> float:
+            if call.usage["total_tokens"] == 2:
+                return 0.01
+            if wrong is not None:
+                return wrong
+            raise KeyError(call.model)
+
+        wrong: float | None = None
+        limit = SpendLimit(100)
+        automix = mix(server, spend_limit=limit, prices=price)
+        with pytest.warns(PriceWarning, match="KeyError"):
+            assert record_of(automix.invoke("a"))["cost"] is None
+        wrong = -1.0
+        with pytest.raises(AutoMixError, match="no amount of dollars"):
+            automix.invoke("b")
+        assert limit.books.standing("all", limit.terms).live == 0
 
     def test_a_cost_that_was_never_known_is_the_whole_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100, when_spent="raise")
