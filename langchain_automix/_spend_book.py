@@ -187,7 +187,8 @@ class Book:
         if cost is None:
             cost = max(self.standing(terms, now).most, most, may)
             if lost and not cost:
-                self.held[query] = Hold(slot, now)
+                self.held.pop(query, None)
+                self.held[f"{query}-lost"] = Hold(slot, now)  # which no release takes away
                 return
             cost = cost or terms.limit
         self.held.pop(query, None)

@@ -58,6 +58,7 @@ class ProcessStore(SpendStore):
         with self._lock:
             now = now_ms()
             book = self._shelf.book(bucket, terms, now)
+            book.held.pop(query, None)  # nobody waits for himself
             standing = book.standing(terms, now)
             answer = standing.verdict(terms.limit)
             if answer == "granted":

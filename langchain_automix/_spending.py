@@ -173,6 +173,8 @@ class Spending:
             limit.books.catch_up()
             seen = limit.books.reserve(bucket, self.query, limit.terms)
         except Exception as error:
+            # It may have been given a place, and the word of it lost.
+            limit.books.put_off(partial(limit.books.release, bucket, self.query, limit.terms))
             _say_unreachable(limit, error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(

@@ -396,11 +396,15 @@ class _Broken(InMemoryStore):
     """A store whose server is away for a while."""
 
     away = False
+    unheard = False
+    """Does one thing more, and is away before it can say so."""
 
     def batch(self, ops: Any) -> Any:
-        if self.away:
+        found = None if self.away else super().batch(ops)
+        if self.away or self.unheard:
+            self.unheard = False
             raise ConnectionError("the server is away")
-        return super().batch(ops)
+        return found
 
 
 class TestAStoreThatIsAway:
@@ -419,6 +423,21 @@ class TestAStoreThatIsAway:
                 else:
                     record = record_of(automix.invoke("a"))
                     assert (record["model_index"], record["drawn"]) == (0, 0)
+
+    def test_a_place_that_was_given_unheard_is_given_back(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        limit = SpendLimit(1, store=store, when_spent="raise")
+        other = SpendLimit(1, store=store)  # of another process
+        store.unheard = True
+        with (
+            pytest.warns(SpendWarning, match="cannot be reached"),
+            pytest.raises(SpendLimitReachedError),
+        ):
+            limited(server, limit).invoke("a")
+        assert other.books.standing("all", other.terms).live == 1
+        limit.books.catch_up()
+        assert other.books.standing("all", other.terms).live == 0
 
     def test_what_could_not_be_told_is_told_later(
         self, server: OpenAIServer, store: _Broken
