@@ -77,6 +77,9 @@ class Spending:
     reached: SpendLimit | None = None
     """The limit that leaves the cheapest model only."""
 
+    left: bool = False
+    """Whether it was broken off while it asked for its places."""
+
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self) -> Flow[None]:
@@ -89,7 +92,8 @@ class Spending:
         while self.limits:
             try:
                 [entered] = yield [self._call(self._ask, pause)]
-            except (BrokenOff, GeneratorExit):  # in a thread it may yet be given a place
+            except (BrokenOff, GeneratorExit):
+                self.left = True  # what a thread is yet given, it gives back itself
                 for limit, bucket in self.places:
                     books = limit.books
                     books.put_off(partial(books.release, bucket, self.query, limit.terms))
@@ -151,6 +155,8 @@ class Spending:
         """Ask every limit for a place; return whether the query may start."""
         buckets = ((limit, limit.bucket(config)) for limit in self.limits)
         self.places = [(limit, bucket) for limit, bucket in buckets if bucket is not None]
+        # A new name each time: what was put off of the last time must not take this one's place.
+        self.query = uuid4().hex
         self.pressure, self.reached, held, waits = 0.0, None, [], False
         try:
             for limit, bucket in self.places:
@@ -161,12 +167,20 @@ class Spending:
                     self.reached = self.reached or limit
                 else:
                     waits = True
-            if not waits:
+            if may_start := not waits and not self.left:
                 held.clear()
-            return not waits
+            return may_start
         finally:
             for limit, bucket in held:
-                limit.books.release(bucket, self.query, limit.terms)
+                self._give_back(limit, bucket)
+
+    def _give_back(self, limit: SpendLimit, bucket: str) -> None:
+        release = partial(limit.books.release, bucket, self.query, limit.terms)
+        try:
+            release()
+        except Exception as error:  # noqa: BLE001  (it is given back later)
+            limit.books.put_off(release)
+            _say_unreachable(limit, error)
 
     def _ask_one(self, limit: SpendLimit, bucket: str) -> Answer:
         try:

@@ -26,6 +26,8 @@ from langchain_automix import (
     SpendWarning,
     UncalibratedWarning,
 )
+from langchain_automix._spend_book import Seen, Standing
+from langchain_automix._spend_stores import ProcessStore
 from langchain_automix.costs import PriceWarning, dollars_of
 from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.policy.prior import prior_policy
@@ -364,6 +366,32 @@ class TestWaiting:
         assert limit.books.standing("all", limit.terms).live == 1
         assert server.requests == []
 
+    async def test_who_gives_up_before_the_place_is_given_leaves_none(
+        self, server: OpenAIServer
+    ) -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        class Late(ProcessStore):
+            is_remote = True
+
+            def reserve(self, *given: Any) -> Any:
+                asked.set()
+                go_on.wait(20)
+                return super().reserve(*given)
+
+        limit = SpendLimit(1)
+        limit.__dict__["_books"] = Late()
+        automix = limited(server, limit)
+        task = asyncio.create_task(automix.ainvoke("a"))
+        await asyncio.to_thread(asked.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        limit.books.catch_up()
+        go_on.set()
+        await asyncio.wait_for(automix.ainvoke("b"), 15)  # which would wait for it
+        assert limit.books.standing("all", limit.terms).live == 0
+
     def test_threads_and_an_event_loop_of_one_process(self, server: OpenAIServer) -> None:
         server.script = rejecting(kept="so " * 20)
         limit = SpendLimit("0.30 USD", when_spent="raise")
@@ -438,6 +466,24 @@ class TestAStoreThatIsAway:
         assert other.books.standing("all", other.terms).live == 1
         limit.books.catch_up()
         assert other.books.standing("all", other.terms).live == 0
+
+    def test_a_place_that_cannot_be_given_back_now_is_later(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        """One limit grants a place, another has none, and then the first one is away."""
+
+        class Turning(ProcessStore):
+            def reserve(self, *given: Any) -> Any:
+                store.away = not store.away
+                return Seen("busy", Standing(0, 1, 0, 0)) if store.away else super().reserve(*given)
+
+        limits = [SpendLimit(1, store=store), SpendLimit(1, name="other")]
+        limits[1].__dict__["_books"] = Turning()
+        with pytest.warns(SpendWarning, match="cannot be reached"):
+            record = record_of(limited(server, limits).invoke("a"))
+        assert record["degraded"] is not None
+        limits[0].books.catch_up()
+        assert limits[0].books.standing("all", limits[0].terms).live == 0
 
     def test_what_could_not_be_told_is_told_later(
         self, server: OpenAIServer, store: _Broken
