@@ -188,7 +188,9 @@ class GraphStore(SpendStore):
         namespace, offset = self._namespace(bucket), 0
         while True:
             items = self._store.search(namespace, limit=_PAGE, offset=offset)
-            books += [Book.of(item.value) for item in items if item.key != self._key]
+            # Some stores find also what only begins alike: for `acme` the books of `acme2`.
+            own = (item for item in items if tuple(item.namespace) == namespace)
+            books += [Book.of(item.value) for item in own if item.key != self._key]
             if len(items) < _PAGE:
                 break
             offset += _PAGE

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langgraph.store.base import SearchItem
 from langgraph.store.memory import InMemoryStore
 
 from langchain_automix import _spend_stores
@@ -301,6 +302,25 @@ class TestEveryStore:
             assert stores[0].reserve("all", query, rule).answer == "granted"
             assert stores[1].reserve("all", "c", rule).answer == "busy"
             stores[0].release("all", query, rule)
+
+
+def test_a_store_that_finds_by_the_begin_of_a_text_mixes_no_tenants() -> None:
+    """As LangGraph's stores in SQL did up to 3.1.0: by `prefix LIKE 'automix.spend._n._of:a%'`."""
+
+    class ByText(InMemoryStore):
+        def search(self, namespace_prefix: tuple[str, ...], /, **how: Any) -> list[SearchItem]:
+            begin, limit, offset = ".".join(namespace_prefix), how["limit"], how["offset"]
+            items = super().search(namespace_prefix[:2], limit=1000)
+            found = [item for item in items if ".".join(item.namespace).startswith(begin)]
+            return found[offset : offset + limit]
+
+    shared, rule = ByText(), Terms(1000, 0, 10**6)
+    stores = [GraphStore(shared, "n") for _ in range(130)]
+    for store in stores:
+        store.settle("of:acme2", "q", 3, 3, rule)
+    stores[0].settle("of:acme", "q", 5, 5, rule)
+    assert stores[1].standing("of:acme", rule).spent == 5
+    assert stores[1].standing("of:acme2", rule).spent == 390
 
 
 def test_the_books_of_tenants_long_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
