@@ -17,6 +17,7 @@ from langchain_automix.costs import checked_prices, is_priced
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.spend import SpendLimit, limits_of
+from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
@@ -125,7 +126,14 @@ class MixSettings(BaseModel):
             AutoMixError: A model has no known price, or is a mix with the same limit.
         """
         limits = limits_of(self.spend_limit)
-        for name, model in zip(names, self.models, strict=True) if limits else ():
+        checking = models_of(self.verifier) if self.verification else []
+        # What is no chat model tells its name with each answer only, such as a decision model.
+        named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
+        asked = [
+            *zip(names, self.models, strict=True),
+            *((f"{name or 'the model'}, which checks,", model) for name, model in named),
+        ]
+        for name, model in asked if limits else ():
             inner = chat_model_of(model) or model
             if not isinstance(inner, MixSettings):
                 if not is_priced(*identity(model), self.prices):

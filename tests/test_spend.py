@@ -19,8 +19,10 @@ from langchain_automix import (
     AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
+    CombinedVerifier,
     POMDPRouter,
     RoutingState,
+    SelfVerifier,
     SpendLimit,
     SpendLimitReachedError,
     SpendWarning,
@@ -509,6 +511,17 @@ class TestWhatIsRefused:
                 spend_limit=SpendLimit(1),
                 prices=PRICES,
             )
+
+    def test_a_checking_model_without_a_price(self, server: OpenAIServer) -> None:
+        checking: Any = SelfVerifier(model=server.model("judge"))
+        combined = CombinedVerifier(checks={"a": SelfVerifier(), "b": checking.with_retry()})
+        for verifier in (checking, checking.with_retry(), combined):
+            with pytest.raises(ValidationError, match="that of judge, which checks, is not known"):
+                mix(server, spend_limit=SpendLimit(1), prices=PRICES, verifier=verifier)
+            known: Any = PRICES | {"judge": PRICES["small"]}
+            mix(server, spend_limit=SpendLimit(1), prices=known, verifier=verifier)
+            fields: Any = {"prices": PRICES, "verifier": verifier, "verification": False}
+            mix(server, spend_limit=SpendLimit(1), **fields)
 
     def test_a_mix_in_a_mix_with_the_same_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(1)
