@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.store.memory import InMemoryStore
 from pydantic import ValidationError
@@ -101,6 +102,19 @@ class TestWhatIsCounted:
         next(chunks)
         chunks.close()
         assert used(limit) == billed(server, "large") / 2 + Decimal(standing.most) / 10**9
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    @pytest.mark.parametrize("method", ["astream", "_astream"])
+    async def test_a_chat_model_that_is_left(self, server: OpenAIServer, method: str) -> None:
+        """Once its stream is closed, its place is given away, and not some time later."""
+        server.script = by_question()
+        limit = SpendLimit(100)
+        models: Any = [server.model("small"), server.model("large")]
+        chat = ChatAutoMix(models=models, spend_limit=limit, prices=PRICES, force_model=0)
+        chunks: Any = getattr(chat, method)([HumanMessage("a")])
+        await anext(chunks)
+        with pytest.warns(SpendWarning):
+            await chunks.aclose()
         assert limit.books.standing("all", limit.terms).live == 0
 
     async def test_a_query_that_is_cancelled(self, server: OpenAIServer) -> None:
