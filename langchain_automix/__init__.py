@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langchain_automix.chat_model import ChatAutoMix
     from langchain_automix.compared import Comparison
     from langchain_automix.comparison import compare_verifiers
+    from langchain_automix.costs import PriceWarning
     from langchain_automix.errors import (
         AutoMixError,
         CutShortError,
@@ -72,6 +73,7 @@ _HOME = {
     "ModelsFailedError": "errors",
     "POMDPRouter": "routers.pomdp",
     "PatternVerifier": "verifiers.plain",
+    "PriceWarning": "costs",
     "Report": "report.report",
     "RoutingLog": "policy.log",
     "RoutingState": "types",
@@ -119,6 +121,7 @@ __all__ = [
     "ModelsFailedError",
     "POMDPRouter",
     "PatternVerifier",
+    "PriceWarning",
     "Report",
     "RoutingLog",
     "RoutingState",

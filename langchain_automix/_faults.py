@@ -12,7 +12,7 @@ from langchain_core.outputs import LLMResult
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError, DeadlineError, QueryFailedError
-from langchain_automix.types import EMPTY_ANSWER
+from langchain_automix.types import EMPTY_ANSWER, ModelCall
 
 _FILTERED = frozenset({"content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST"})
 _STOPPED = frozenset({"content_filtered", "guardrail_intervened"})
@@ -135,6 +135,13 @@ def may_be_billed(error: BaseException) -> bool:
         if type(each).__name__ in _NEVER_SENT:
             return False
     return True
+
+
+class LostCall(ModelCall):
+    """A request of which nothing more is heard, and which may be billed: what it cost is unknown.
+
+    That says nothing of the model's price, or of whether it reports its tokens.
+    """
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

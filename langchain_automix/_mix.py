@@ -54,14 +54,16 @@ class Mix(Setup):
         way.allowance = spending.allowance(self, way.query_id)
         way.degraded = way.allowance.cheapest
         cost = partial(bill_of, way.ledger, self.identities)
-        return (yield from spending.through(self._told(way, kwargs), cost))
+        flow = self._told(way, kwargs)
+        return (yield from spending.through(flow, cost, lambda: way.recorded))
 
     def _told(self, way: Way, kwargs: Mapping[str, Any]) -> Flow[Reply]:
         try:
             return (yield from self._on_its_way(way, kwargs))
         except (Exception, BrokenOff):
             # What was paid for until then is told, though there is no answer to tell it with.
-            yield Note(metadata={}, event=unfinished(way.ledger))
+            if not way.recorded:
+                yield Note(metadata={}, event=unfinished(way.ledger))
             raise
 
     def _on_its_way(self, way: Way, kwargs: Mapping[str, Any]) -> Flow[Reply]:
@@ -240,6 +242,7 @@ class Mix(Setup):
         heard = {**record, "seconds": way.ledger.seconds}
         count = partial(measure, heard, label)
         yield replace(note_of(record, label), event=heard, count=count)
+        way.recorded = True
         metadata = {**kept.message.response_metadata, "automix": record}
         message = kept.message.model_copy(update={"response_metadata": metadata})
         if decision.action == "abstain" or way.shown != index:

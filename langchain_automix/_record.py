@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from langchain_automix._faults import may_be_billed
+from langchain_automix._faults import LostCall, may_be_billed
 from langchain_automix._flow import Note
-from langchain_automix.costs import PriceSource, cost_of, is_cached, money, spent
+from langchain_automix.costs import PriceSource, Spent, cost_of, is_cached, money, spent
+from langchain_automix.errors import AutoMixError
 from langchain_automix.types import Decision, ModelCall, Verification, Visit
 
 _LOGGER = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Ledger:
     def broken_off(self, index: int, name: str, identity: Identity) -> None:
         """Add a request for an answer of which nothing more is heard: what it cost is unknown."""
         model, provider = identity
-        self.asked(index, ModelCall(model=model or name, provider=provider))
+        self.asked(index, LostCall(model=model or name, provider=provider))
 
     def failed_to_check(
         self, name: str, errors: Sequence[tuple[str | None, BaseException]]
@@ -137,7 +138,10 @@ def record_of(
 
 def unfinished(ledger: Ledger) -> dict[str, Any]:
     """Return what is told of a query that failed or was broken off: what it had cost by then."""
-    bill = spent(ledger.calls, ledger.prices)
+    try:
+        bill = spent(ledger.calls, ledger.prices)
+    except AutoMixError:  # a price is none; it must not take the place of what ended the query
+        bill = Spent(None)
     return {
         "unfinished": True,
         "cost": money(bill.total),
@@ -147,18 +151,44 @@ def unfinished(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def bill_of(
-    ledger: Ledger, identities: Sequence[tuple[str | None, str | None]]
-) -> tuple[Decimal | None, Decimal | None]:
-    """Return what a query came to, and what it might have, had every model been asked; in dollars.
+class CameTo(NamedTuple):
+    """What a query came to, in dollars."""
 
-    None where that is unknown. What the models that were not asked would have cost is estimated.
+    cost: Decimal | None
+    """None: unknown."""
+
+    may: Decimal | None
+    """What it might have come to, had every model been asked. None: unknown."""
+
+    is_lost: bool = False
+    """Whether the cost is unknown of requests alone of which nothing more is heard; it is then
+    what was heard of that makes up `may`."""
+
+
+def bill_of(ledger: Ledger, identities: Sequence[Identity]) -> CameTo:
+    """Return what a query came to.
+
+    What the models would have cost that were not asked, or not heard, is estimated.
     """
-    cost = cost_of(ledger.calls, ledger.prices)
+    heard = _heard(ledger)
+    cost = cost_of(heard.calls, heard.prices)
     if cost is None:
-        return None, None
-    others = [would for would, is_estimate in _alone(ledger, identities) if is_estimate]
-    return cost, cost + sum((would for would in others if would is not None), Decimal(0))
+        return CameTo(None, None)
+    others = [would for would, is_estimate in _alone(heard, identities) if is_estimate]
+    may = cost + sum((would for would in others if would is not None), Decimal(0))
+    is_lost = len(heard.calls) < len(ledger.calls)
+    return CameTo(None if is_lost else cost, may, is_lost)
+
+
+def _heard(ledger: Ledger) -> Ledger:
+    """Return a ledger without the requests of which nothing more is heard."""
+
+    def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
+        return [call for call in calls if not isinstance(call, LostCall)]
+
+    asked = {index: heard(calls) for index, calls in ledger.answered.items()}
+    answered = {index: calls for index, calls in asked.items() if calls}
+    return replace(ledger, calls=heard(ledger.calls), answered=answered)
 
 
 def note_of(record: Mapping[str, Any], policy: str) -> Note:

@@ -17,6 +17,7 @@ from langchain_automix.costs import checked_prices, is_priced
 from langchain_automix.errors import AutoMixError
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.spend import SpendLimit, limits_of
+from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
@@ -83,8 +84,9 @@ class MixSettings(BaseModel):
     """What tokens cost: a table, by model name, of the dollars for a million tokens (`input`,
     `output`; where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
     `output_audio`, `reasoning`), or a function from one request (a `ModelCall`) to its dollars,
-    None where it does not know. What they do not know, and everything when this is None, comes
-    from `genai-prices` (the extra `prices`). What nothing knows is unknown, never 0."""
+    None where it does not know; where it fails, it does not (`PriceWarning`). What they do not
+    know, and everything when this is None, comes from `genai-prices` (the extra `prices`). What
+    nothing knows is unknown, never 0."""
 
     spend_limit: SpendLimit | list[SpendLimit] | None = None
     """What the queries may cost together, in a time, with a tag, of a tenant: see `SpendLimit`.
@@ -124,7 +126,14 @@ class MixSettings(BaseModel):
             AutoMixError: A model has no known price, or is a mix with the same limit.
         """
         limits = limits_of(self.spend_limit)
-        for name, model in zip(names, self.models, strict=True) if limits else ():
+        checking = models_of(self.verifier) if self.verification else []
+        # What is no chat model tells its name with each answer only, such as a decision model.
+        named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
+        asked = [
+            *zip(names, self.models, strict=True),
+            *((f"{name or 'the model'}, which checks,", model) for name, model in named),
+        ]
+        for name, model in asked if limits else ():
             inner = chat_model_of(model) or model
             if not isinstance(inner, MixSettings):
                 if not is_priced(*identity(model), self.prices):

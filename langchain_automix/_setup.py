@@ -171,6 +171,9 @@ class Way:
     shown: int | None = None
     """Model whose answer was told to everyone while it came."""
 
+    recorded: bool = False
+    """Whether its record was told: it has come to its end, and nothing more is paid for."""
+
     @property
     def current(self) -> Visit:
         """The model asked last."""

@@ -159,23 +159,38 @@ class Book:
         self.held[query] = Hold(terms.slot(now), now + terms.lease)
 
     def settle(
-        self, query: str, cost: int | None, may: int, terms: Terms, now: int, *, most: int = 0
+        self,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        now: int,
+        *,
+        lost: bool = False,
+        most: int = 0,
     ) -> None:
         """Count what a query came to, and give its place away.
 
         Args:
             query: The query.
-            cost: Nano-dollars; None: unknown, which counts as the dearest query, and where no
-                price is known at all as the whole limit: unknown is never 0.
+            cost: Nano-dollars; None: unknown, which counts as the dearest query, this one with
+                it, and where none is known as the whole limit: unknown is never 0.
             may: Nano-dollars that it might have come to, had every model been asked; the next
                 one may. 0: it says nothing of the next one.
             terms: The limit.
             now: The time in milliseconds.
+            lost: Whether nothing more was heard of what it asked for. Where no dearest query is
+                known, it then leaves its place behind, which counts as soon as one is.
             most: The dearest query that other books know of.
         """
         slot = terms.slot(now)
         if cost is None:
-            cost = max(self.standing(terms, now).most, most) or terms.limit
+            cost = max(self.standing(terms, now).most, most, may)
+            if lost and not cost:
+                self.held.pop(query, None)
+                self.held[f"{query}-lost"] = Hold(slot, now)  # which no release takes away
+                return
+            cost = cost or terms.limit
         self.held.pop(query, None)
         self.spent[slot] = self.spent.get(slot, 0) + cost
         if may:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 _SECONDS = 5
 
-# The rule of `Standing.verdict`, and `Book.settle`, in one atomic step. Its numbers are doubles,
+_REMEMBERED = 600_000
+"""Milliseconds for which it is known that a query has settled. A step is repeated where its reply
+was lost: by redis-py at once, by the process itself before its next query."""
+
+# The rule of `Standing.verdict`, and `Book.settle`, in one atomic step, which does no more when it
+# is repeated. Its numbers are doubles,
 # whole ones up to 2^53; `%.0f` because Lua would write large ones as 1e+15.
 _SCRIPT = """
 local step, query, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -36,7 +41,9 @@ local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local name, value = all[i], all[i + 1]
   local kind, about = string.sub(name, 1, 1), string.sub(name, 3)
-  if kind == 'h' then
+  if kind == 'h' and about == query and step == 'reserve' then
+    redis.call('HDEL', KEYS[1], name) -- it was granted before, and nobody heard it
+  elseif kind == 'h' then
     local since, till = string.match(value, '^(%d+) (%d+)$')
     if tonumber(till) > now then
       live = live + 1
@@ -68,14 +75,19 @@ if step == 'reserve' then
   if answer == 'granted' then
     redis.call('HSET', KEYS[1], 'h:' .. query, text(slot) .. ' ' .. text(now + lease))
   end
-elseif step == 'settle' then
-  local cost, may = tonumber(ARGV[10]), tonumber(ARGV[11])
-  if not cost then cost = most > 0 and most or limit end
+elseif step == 'settle' and redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[10]) then
+  local cost, may = tonumber(ARGV[11]), tonumber(ARGV[12])
+  local dearest = math.max(most, may)
   redis.call('HDEL', KEYS[1], 'h:' .. query)
-  redis.call('HINCRBY', KEYS[1], 's:' .. text(slot), text(cost))
-  local before = tonumber(redis.call('HGET', KEYS[1], 'm:' .. text(slot)) or '0')
-  if may > before then redis.call('HSET', KEYS[1], 'm:' .. text(slot), text(may)) end
-  if may > 0 then redis.call('HINCRBY', KEYS[1], 'n:' .. text(slot), 1) end
+  if not cost and dearest == 0 and ARGV[13] == '1' then
+    redis.call('HSET', KEYS[1], 'h:' .. query .. '-lost', text(slot) .. ' ' .. text(now))
+  else
+    if not cost then cost = dearest > 0 and dearest or limit end
+    redis.call('HINCRBY', KEYS[1], 's:' .. text(slot), text(cost))
+    local before = tonumber(redis.call('HGET', KEYS[1], 'm:' .. text(slot)) or '0')
+    if may > before then redis.call('HSET', KEYS[1], 'm:' .. text(slot), text(may)) end
+    if may > 0 then redis.call('HINCRBY', KEYS[1], 'n:' .. text(slot), 1) end
+  end
 elseif step == 'release' then
   redis.call('HDEL', KEYS[1], 'h:' .. query)
 end
@@ -102,8 +114,18 @@ class RedisStore(SpendStore):
         return self._do("reserve", bucket, query, terms)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
-        self._do("settle", bucket, query, terms, "" if cost is None else cost, may)
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
+        amounts = ("" if cost is None else cost, may, int(lost))
+        self._do("settle", bucket, query, terms, *amounts)
 
     @override
     def release(self, bucket: str, query: str, terms: Terms) -> None:
@@ -117,9 +139,11 @@ class RedisStore(SpendStore):
         self, step: str, bucket: str, query: str, terms: Terms, *more: Any, now: int | None = None
     ) -> Seen:
         time = "" if now is None else now
-        limits = (terms.limit, terms.width, terms.lease, terms.told, SLOTS, DOUBT)
-        key = f"automix:spend:{quote(self._name, safe='')}:{quote(bucket, safe='')}"
-        found: Any = self._script(keys=[key], args=[step, query, time, *limits, *more])
+        limits = (terms.limit, terms.width, terms.lease, terms.told, SLOTS, DOUBT, _REMEMBERED)
+        # The braces keep both keys on one server of a cluster.
+        key = f"automix:spend:{{{quote(self._name, safe='')}:{quote(bucket, safe='')}}}"
+        keys = [key, f"{key}:settled:{query}"]
+        found: Any = self._script(keys=keys, args=[step, query, time, *limits, *more])
         answer: Any = found[0].decode() if isinstance(found[0], bytes) else found[0]
         return Seen(answer, Standing(*map(int, found[1:])))
 

@@ -61,7 +61,16 @@ class SpendStore(ABC):
         """Ask for a query's place."""
 
     @abstractmethod
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
         """Count what a query came to, and give its place away; see `Book.settle`."""
 
     @abstractmethod

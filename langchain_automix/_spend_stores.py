@@ -58,6 +58,7 @@ class ProcessStore(SpendStore):
         with self._lock:
             now = now_ms()
             book = self._shelf.book(bucket, terms, now)
+            book.held.pop(query, None)  # nobody waits for himself
             standing = book.standing(terms, now)
             answer = standing.verdict(terms.limit)
             if answer == "granted":
@@ -65,10 +66,20 @@ class ProcessStore(SpendStore):
             return Seen(answer, standing)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
         with self._lock:
             now = now_ms()
-            self._shelf.book(bucket, terms, now).settle(query, cost, may, terms, now)
+            book = self._shelf.book(bucket, terms, now)
+            book.settle(query, cost, may, terms, now, lost=lost)
 
     @override
     def release(self, bucket: str, query: str, terms: Terms) -> None:
@@ -121,14 +132,23 @@ class GraphStore(SpendStore):
             return Seen(answer, standing)
 
     @override
-    def settle(self, bucket: str, query: str, cost: int | None, may: int, terms: Terms) -> None:
+    def settle(
+        self,
+        bucket: str,
+        query: str,
+        cost: int | None,
+        may: int,
+        terms: Terms,
+        *,
+        lost: bool = False,
+    ) -> None:
         with self._lock:
             now, most = now_ms(), 0
             if cost is None:
                 most = self._whole(bucket, terms, now).standing(terms, now).most
 
             def settle(book: Book) -> None:
-                book.settle(query, cost, may, terms, now, most=most)
+                book.settle(query, cost, may, terms, now, lost=lost, most=most)
 
             self._change(bucket, terms, now, settle)
 
@@ -168,7 +188,9 @@ class GraphStore(SpendStore):
         namespace, offset = self._namespace(bucket), 0
         while True:
             items = self._store.search(namespace, limit=_PAGE, offset=offset)
-            books += [Book.of(item.value) for item in items if item.key != self._key]
+            # Some stores find also what only begins alike: for `acme` the books of `acme2`.
+            own = (item for item in items if tuple(item.namespace) == namespace)
+            books += [Book.of(item.value) for item in own if item.key != self._key]
             if len(items) < _PAGE:
                 break
             offset += _PAGE

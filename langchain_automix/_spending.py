@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
 from langchain_automix._flow import BrokenOff, Call, Flow, Flowing
+from langchain_automix._record import CameTo
 from langchain_automix._spend_book import Answer, Seen, nanos
 from langchain_automix.errors import SpendLimitReachedError
 from langchain_automix.policy.plan import uniform
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from langchain_automix._setup import Setup
 
 T = TypeVar("T")
-Cost = Callable[[], tuple[Decimal | None, Decimal | None]]
-"""Says what a query has come to, and what it might have: dollars, None where that is unknown."""
+Cost = Callable[[], CameTo]
+"""Says what a query has come to."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 _SEED = 6  # so that a policy's own chance and this one are not the same
@@ -75,8 +77,8 @@ class Spending:
     reached: SpendLimit | None = None
     """The limit that leaves the cheapest model only."""
 
-    most: int = 0
-    """Nano-dollars that a query may come to."""
+    left: bool = False
+    """Whether it was broken off while it asked for its places."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,7 +92,8 @@ class Spending:
         while self.limits:
             try:
                 [entered] = yield [self._call(self._ask, pause)]
-            except (BrokenOff, GeneratorExit):  # in a thread it may yet be given a place
+            except (BrokenOff, GeneratorExit):
+                self.left = True  # what a thread is yet given, it gives back itself
                 for limit, bucket in self.places:
                     books = limit.books
                     books.put_off(partial(books.release, bucket, self.query, limit.terms))
@@ -99,15 +102,22 @@ class Spending:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
 
-    def through(self, flow: Flow[T], cost: Cost) -> Flow[T]:
-        """Take the query its way, and settle however that ends."""
+    def through(self, flow: Flow[T], cost: Cost, paid: Callable[[], bool]) -> Flow[T]:
+        """Take the query its way, and settle however that ends.
+
+        Args:
+            flow: Its way.
+            cost: Says what it has come to.
+            paid: Says whether nothing more is paid for.
+        """
         try:
             reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
-        except BaseException:  # it is broken off: no call can be made any more
-            self._leave(cost)
+        except BaseException as broken:  # it is broken off: no call can be made any more
+            between = isinstance(broken, BrokenOff) and not broken.under_way
+            self._leave(cost, is_known=between or paid())
             raise
         yield from self._settle(cost)
         return reply
@@ -145,6 +155,8 @@ class Spending:
         """Ask every limit for a place; return whether the query may start."""
         buckets = ((limit, limit.bucket(config)) for limit in self.limits)
         self.places = [(limit, bucket) for limit, bucket in buckets if bucket is not None]
+        # A new name each time: what was put off of the last time must not take this one's place.
+        self.query = uuid4().hex
         self.pressure, self.reached, held, waits = 0.0, None, [], False
         try:
             for limit, bucket in self.places:
@@ -155,18 +167,28 @@ class Spending:
                     self.reached = self.reached or limit
                 else:
                     waits = True
-            if not waits:
+            if may_start := not waits and not self.left:
                 held.clear()
-            return not waits
+            return may_start
         finally:
             for limit, bucket in held:
-                limit.books.release(bucket, self.query, limit.terms)
+                self._give_back(limit, bucket)
+
+    def _give_back(self, limit: SpendLimit, bucket: str) -> None:
+        release = partial(limit.books.release, bucket, self.query, limit.terms)
+        try:
+            release()
+        except Exception as error:  # noqa: BLE001  (it is given back later)
+            limit.books.put_off(release)
+            _say_unreachable(limit, error)
 
     def _ask_one(self, limit: SpendLimit, bucket: str) -> Answer:
         try:
             limit.books.catch_up()
             seen = limit.books.reserve(bucket, self.query, limit.terms)
         except Exception as error:
+            # It may have been given a place, and the word of it lost.
+            limit.books.put_off(partial(limit.books.release, bucket, self.query, limit.terms))
             _say_unreachable(limit, error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(
@@ -175,7 +197,6 @@ class Spending:
                 ) from error
             return "spent"
         share = seen.standing.spent / limit.terms.limit
-        self.most = max(self.most, seen.standing.most)
         self.pressure = max(self.pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
         if seen.answer == "spent" and limit.when_spent == "raise":
             raise SpendLimitReachedError(
@@ -189,23 +210,29 @@ class Spending:
     def _settle(self, cost: Cost) -> Flow[None]:
         if not self.places:
             return
-        known, may = cost()
-        for limit, _ in self.places if known is None else ():
-            _say_unknown(limit)
-        settlement = self._settlement(known, may)
+        came = _came_to(cost)
+        settlement = self._settlement(came)
         try:
             yield [self._call(settlement)]
         except (BrokenOff, GeneratorExit):
             self._put_off(settlement)
             raise
+        self._say_unknown(came)
 
-    def _leave(self, cost: Cost) -> None:
-        """Settle a query that was broken off, perhaps in the middle of a call."""
-        if self.places:
-            known, may = cost()
-            # What a call that was under way has cost is not known: that much, or more.
-            is_more = known is not None and nanos(known) >= self.most > 0
-            self._put_off(self._settlement(known if is_more else None, may))
+    def _leave(self, cost: Cost, *, is_known: bool) -> None:
+        """Settle a query that was broken off; its cost is known if no paid call was under way."""
+        if not self.places:
+            return
+        came = _came_to(cost)
+        if came.cost is not None and not is_known:  # that much, or more
+            came = came._replace(cost=None, is_lost=True)
+        self._put_off(self._settlement(came))
+        with contextlib.suppress(SpendWarning):  # as an error, in the place of what broke it off
+            self._say_unknown(came)
+
+    def _say_unknown(self, came: CameTo) -> None:
+        for limit, _ in self.places if came.cost is None else ():
+            _say_unknown(limit, is_lost=came.is_lost)
 
     def _put_off(self, settlement: Callable[[RunnableConfig | None], None]) -> None:
         stores = [limit.books for limit, _ in self.places]
@@ -213,25 +240,32 @@ class Spending:
         waiting = next((books for books in stores if books.is_remote), stores[0])
         waiting.put_off(partial(settlement, None))
 
-    def _settlement(
-        self, cost: Decimal | None, may: Decimal | None
-    ) -> Callable[[RunnableConfig | None], None]:
+    def _settlement(self, came: CameTo) -> Callable[[RunnableConfig | None], None]:
         left = list(self.places)
+        cost = None if came.cost is None else nanos(came.cost)
+        may = nanos(came.may or Decimal(0))
 
         def settle(_: RunnableConfig | None) -> None:
             with self.lock:  # it may be put off while a thread is at it
                 while left:
                     limit, bucket = left[0]
-                    amounts = (None if cost is None else nanos(cost), nanos(may or Decimal(0)))
+                    given = (bucket, self.query, cost, may, limit.terms)
+                    one = partial(limit.books.settle, *given, lost=came.is_lost)
                     try:
-                        limit.books.settle(bucket, self.query, *amounts, limit.terms)
+                        one()
                     except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
                         _say_unreachable(limit, error)
-                        one = partial(limit.books.settle, bucket, self.query, *amounts, limit.terms)
                         limit.books.put_off(one)
                     left.pop(0)
 
         return settle
+
+
+def _came_to(cost: Cost) -> CameTo:
+    try:
+        return cost()
+    except Exception:  # noqa: BLE001  (prices that are none, which the query's record tells of)
+        return CameTo(None, None)  # a place is given away whatever happens
 
 
 def _without_waiting(limit: SpendLimit, seen: Seen) -> Answer:
@@ -241,9 +275,13 @@ def _without_waiting(limit: SpendLimit, seen: Seen) -> Answer:
     return seen.answer
 
 
-def _say_unknown(limit: SpendLimit) -> None:
+def _say_unknown(limit: SpendLimit, *, is_lost: bool) -> None:
     limit.books.warn_once(
-        f"What a query cost is unknown, so the spend limit of {limit.said()} counts it as the "
+        "A query was broken off, or a request of it failed or timed out unseen: what it cost is "
+        f"unknown, and the spend limit of {limit.said()} counts it as the dearest one, as soon as "
+        "one is known."
+        if is_lost
+        else f"What a query cost is unknown, so the spend limit of {limit.said()} counts it as the "
         "dearest one, and as long as no cost is known as the whole limit: see `unpriced` in its "
         "record; a model without a price needs prices=, one that reports no tokens must be made "
         "to (such as by stream_usage=True).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -232,8 +233,10 @@ class ChatAutoMix(BaseChatModel, MixSettings):
                 yield chunk
             return
         mix, settings = self._mixed(stop, kwargs)
-        async for chunk in mix.astream(input, self._configured(config), **settings):
-            yield chunk
+        made: Any = mix.astream(input, self._configured(config), **settings)
+        async with contextlib.aclosing(made) as chunks:  # a stream that is left is closed at once
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def batch(
@@ -313,8 +316,10 @@ class ChatAutoMix(BaseChatModel, MixSettings):
     ) -> AsyncIterator[ChatGenerationChunk]:
         mix, settings = self._mixed(stop, kwargs)
         below = _below(run_manager, AsyncCallbackManager)
-        async for chunk in mix.astream(messages, below, **settings):
-            yield ChatGenerationChunk(message=_unbilled(chunk))
+        made: Any = mix.astream(messages, below, **settings)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield ChatGenerationChunk(message=_unbilled(chunk))
 
     def _mixed(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from langchain_core.messages.ai import UsageMetadata
 
@@ -26,7 +28,7 @@ PriceSource = (
 """Prices of a user's own. A table: by model name, the dollars for a million tokens: `input` and
 `output`, and where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
 `output_audio` and `reasoning`. Or a function from one request to its dollars; None where it
-does not know, which leaves it to `genai-prices`."""
+does not know, which leaves it to `genai-prices`; where it fails, it does not know."""
 
 # Kinds of tokens, by LangChain's names, and the prices that hold for them: the first one given.
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -46,6 +48,14 @@ PRICE_KEYS = frozenset(
 _TIERS = ("flex", "priority")
 # A provider reports the version that it ran: gpt-5.4-mini-2026-03-17 is priced as gpt-5.4-mini.
 _VERSION = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
+
+
+class PriceWarning(UserWarning):
+    """A function of a user's own that tells prices failed: what a request cost may be unknown."""
+
+
+_FAILED: WeakSet[Any] = WeakSet()
+"""The functions whose failing was warned of."""
 
 
 class Spent(NamedTuple):
@@ -148,11 +158,36 @@ def _call_cost(call: ModelCall, prices: PriceSource | None) -> Decimal | None:
     if call.usage is None:
         return None
     if callable(prices):
-        if (found := prices(call)) is not None:
-            return _dollars(found, call.model)
+        if (found := _by_function(call, prices)) is not None:
+            return found
     elif prices and (entry := _entry(call.model, prices)) is not None:
         return _by_table(call.usage, entry, call.model)
     return _by_list(call)
+
+
+def _by_function(call: ModelCall, prices: Callable[[ModelCall], Any]) -> Decimal | None:
+    """Price a request by a function; where that fails, it does not know: the answer is paid for."""
+    try:
+        found = prices(call)
+    except Exception as error:  # noqa: BLE001  (a user's own)
+        _warn_of(call, prices, error)
+        return None
+    return None if found is None else _dollars(found, call.model)
+
+
+def _warn_of(call: ModelCall, prices: Any, error: Exception) -> None:
+    try:
+        if prices in _FAILED:
+            return
+        _FAILED.add(prices)
+    except TypeError:  # some callables can be in no such set
+        pass
+    warnings.warn(
+        f"prices= failed for {call.model!r} ({type(error).__name__}: {error}), and counts as not "
+        "knowing what a request cost, here and wherever it fails again: let it return None.",
+        PriceWarning,
+        stacklevel=2,
+    )
 
 
 def _entry(model: str | None, prices: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -12,9 +12,15 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_automix import AutoMixRunnable, AutoMixTotals, SelfVerifier, ThresholdRouter
+from langchain_automix import (
+    AutoMixRunnable,
+    AutoMixTotals,
+    SelfVerifier,
+    SpendLimit,
+    ThresholdRouter,
+)
 from langchain_automix.errors import ModelsFailedError
-from tests.mixes import mix, rejecting
+from tests.mixes import by_question, mix, rejecting
 from tests.openai_server import OpenAIServer, is_check
 from tests.scripts import Body, Outcome
 from tests.test_batch import batch_of
@@ -92,6 +98,22 @@ async def test_a_stream_that_is_left_tells_that_its_cost_is_unknown(server: Open
             await asyncly.aclose()  # type: ignore[attr-defined]
         assert (totals.queries, totals.unfinished, totals.cost) == (0, 1, None), how
         assert totals.unpriced == {"large": 1}
+
+
+async def test_who_leaves_while_the_kept_answer_is_told_has_had_it(server: OpenAIServer) -> None:
+    """Its record was told already: it is counted once, and as what it cost."""
+    server.script = by_question()
+    totals, limit = AutoMixTotals(), SpendLimit(100)
+    mixed = mix(server, prices=PRICES, verifier=SelfVerifier(samples=1), spend_limit=limit)
+    config: Any = {"callbacks": [totals]}
+    events = mixed.astream_events("Who built it?", config, version="v2")
+    async for event in events:
+        if event["event"] == "on_chat_model_stream":
+            break
+    await events.aclose()  # type: ignore[attr-defined]
+    assert (totals.queries, totals.unfinished) == (1, 0)
+    assert totals.cost == limit.used()
+    assert limit.books.standing("all", limit.terms).live == 0
 
 
 async def test_what_is_broken_off_between_two_calls_has_a_known_cost(server: OpenAIServer) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import ValidationError
 
-from langchain_automix.costs import PRICE_KEYS, cost_of, dollars_of, money, spent
+from langchain_automix.costs import PRICE_KEYS, PriceWarning, cost_of, dollars_of, money, spent
 from langchain_automix.types import ModelCall
 from tests.mixes import mix
 from tests.openai_server import OpenAIServer
@@ -138,6 +138,17 @@ class TestByAFunction:
             raise AssertionError(asked)
 
         assert spent([ModelCall(model="m")], never) == (None, ("m",))
+
+    def test_one_that_fails_does_not_know(self) -> None:
+        def prices(asked: ModelCall) -> float:
+            return {"small": 0.1}[str(asked.model)]
+
+        with pytest.warns(
+            PriceWarning, match="prices= failed for 'mine' .KeyError: 'mine'"
+        ) as told:
+            for _ in range(2):
+                assert spent([call("small", 5), call("mine", 5)], prices) == (None, ("mine",))
+        assert len(told) == 1
 
     @pytest.mark.parametrize("price", [-1, float("nan"), "much", object()])
     def test_a_price_that_is_none(self, price: Any) -> None:

@@ -31,6 +31,7 @@ EXPECTED = [
     "ModelsFailedError",
     "POMDPRouter",
     "PatternVerifier",
+    "PriceWarning",
     "Report",
     "RoutingLog",
     "RoutingState",

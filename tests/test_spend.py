@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.store.memory import InMemoryStore
 from pydantic import ValidationError
@@ -19,13 +20,19 @@ from langchain_automix import (
     AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
+    CombinedVerifier,
     POMDPRouter,
     RoutingState,
+    SelfVerifier,
     SpendLimit,
     SpendLimitReachedError,
     SpendWarning,
     UncalibratedWarning,
 )
+from langchain_automix._spend_book import Seen, Standing
+from langchain_automix._spend_stores import ProcessStore
+from langchain_automix.costs import PriceWarning, dollars_of
+from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.policy.prior import prior_policy
 from langchain_automix.policy.reweigh import pressed
 from langchain_automix.types import Decision
@@ -97,6 +104,19 @@ class TestWhatIsCounted:
         assert used(limit) == billed(server, "large") / 2 + Decimal(standing.most) / 10**9
         assert limit.books.standing("all", limit.terms).live == 0
 
+    @pytest.mark.parametrize("method", ["astream", "_astream"])
+    async def test_a_chat_model_that_is_left(self, server: OpenAIServer, method: str) -> None:
+        """Once its stream is closed, its place is given away, and not some time later."""
+        server.script = by_question()
+        limit = SpendLimit(100)
+        models: Any = [server.model("small"), server.model("large")]
+        chat = ChatAutoMix(models=models, spend_limit=limit, prices=PRICES, force_model=0)
+        chunks: Any = getattr(chat, method)([HumanMessage("a")])
+        await anext(chunks)
+        with pytest.warns(SpendWarning):
+            await chunks.aclose()
+        assert limit.books.standing("all", limit.terms).live == 0
+
     async def test_a_query_that_is_cancelled(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100)
         automix = limited(server, limit)
@@ -109,6 +129,32 @@ class TestWhatIsCounted:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert used(limit) == before + Decimal(most) / 10**9
+
+    @pytest.mark.parametrize("how", ["cancelled", "timed out"])
+    async def test_the_first_query_of_which_nothing_more_is_heard(
+        self, server: OpenAIServer, how: str
+    ) -> None:
+        """It counts as a dearest one as soon as one is known, and not as the whole limit."""
+        server.script = by_question()
+        server.delay = lambda body: 1.0 if "slow" in str(body["messages"]) else 0.0
+        limit = SpendLimit(100)
+        latency = {} if how == "cancelled" else {"max_latency": 0.3, "force_model": 0}
+        automix = limited(server, limit, **latency)
+        with pytest.warns(SpendWarning, match="as soon as one is known"):
+            if how == "cancelled":
+                task = asyncio.create_task(automix.ainvoke("slow"))
+                await asyncio.sleep(0.3)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                with pytest.raises(DeadlineError):
+                    await automix.ainvoke("slow")
+        assert used(limit) == 0
+        record = record_of(await limited(server, limit).ainvoke("quick"))
+        assert record["degraded"] is None
+        most = Decimal(limit.books.standing("all", limit.terms).most) / 10**9
+        assert used(limit) == dollars_of(record["cost"]) + most > most > 0
 
     def test_an_unknown_cost_is_the_dearest(self, server: OpenAIServer) -> None:
         def price(call: Any) -> float | None:
@@ -124,6 +170,26 @@ class TestWhatIsCounted:
             automix.batch(["b", "c"], {"max_concurrency": 1})
         assert len([each for each in told if each.category is SpendWarning]) == 1
         assert used(limit) == before + 2 * Decimal(most) / 10**9
+
+    def test_prices_that_fail_lose_neither_the_answer_nor_the_place(
+        self, server: OpenAIServer
+    ) -> None:
+        def price(call: Any) -> float:
+            if call.usage["total_tokens"] == 2:
+                return 0.01
+            if wrong is not None:
+                return wrong
+            raise KeyError(call.model)
+
+        wrong: float | None = None
+        limit = SpendLimit(100)
+        automix = mix(server, spend_limit=limit, prices=price)
+        with pytest.warns(PriceWarning, match="KeyError"):
+            assert record_of(automix.invoke("a"))["cost"] is None
+        wrong = -1.0
+        with pytest.raises(AutoMixError, match="no amount of dollars"):
+            automix.invoke("b")
+        assert limit.books.standing("all", limit.terms).live == 0
 
     def test_a_cost_that_was_never_known_is_the_whole_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100, when_spent="raise")
@@ -316,6 +382,32 @@ class TestWaiting:
         assert limit.books.standing("all", limit.terms).live == 1
         assert server.requests == []
 
+    async def test_who_gives_up_before_the_place_is_given_leaves_none(
+        self, server: OpenAIServer
+    ) -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        class Late(ProcessStore):
+            is_remote = True
+
+            def reserve(self, *given: Any) -> Any:
+                asked.set()
+                go_on.wait(20)
+                return super().reserve(*given)
+
+        limit = SpendLimit(1)
+        limit.__dict__["_books"] = Late()
+        automix = limited(server, limit)
+        task = asyncio.create_task(automix.ainvoke("a"))
+        await asyncio.to_thread(asked.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        limit.books.catch_up()
+        go_on.set()
+        await asyncio.wait_for(automix.ainvoke("b"), 15)  # which would wait for it
+        assert limit.books.standing("all", limit.terms).live == 0
+
     def test_threads_and_an_event_loop_of_one_process(self, server: OpenAIServer) -> None:
         server.script = rejecting(kept="so " * 20)
         limit = SpendLimit("0.30 USD", when_spent="raise")
@@ -348,11 +440,15 @@ class _Broken(InMemoryStore):
     """A store whose server is away for a while."""
 
     away = False
+    unheard = False
+    """Does one thing more, and is away before it can say so."""
 
     def batch(self, ops: Any) -> Any:
-        if self.away:
+        found = None if self.away else super().batch(ops)
+        if self.away or self.unheard:
+            self.unheard = False
             raise ConnectionError("the server is away")
-        return super().batch(ops)
+        return found
 
 
 class TestAStoreThatIsAway:
@@ -371,6 +467,39 @@ class TestAStoreThatIsAway:
                 else:
                     record = record_of(automix.invoke("a"))
                     assert (record["model_index"], record["drawn"]) == (0, 0)
+
+    def test_a_place_that_was_given_unheard_is_given_back(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        limit = SpendLimit(1, store=store, when_spent="raise")
+        other = SpendLimit(1, store=store)  # of another process
+        store.unheard = True
+        with (
+            pytest.warns(SpendWarning, match="cannot be reached"),
+            pytest.raises(SpendLimitReachedError),
+        ):
+            limited(server, limit).invoke("a")
+        assert other.books.standing("all", other.terms).live == 1
+        limit.books.catch_up()
+        assert other.books.standing("all", other.terms).live == 0
+
+    def test_a_place_that_cannot_be_given_back_now_is_later(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        """One limit grants a place, another has none, and then the first one is away."""
+
+        class Turning(ProcessStore):
+            def reserve(self, *given: Any) -> Any:
+                store.away = not store.away
+                return Seen("busy", Standing(0, 1, 0, 0)) if store.away else super().reserve(*given)
+
+        limits = [SpendLimit(1, store=store), SpendLimit(1, name="other")]
+        limits[1].__dict__["_books"] = Turning()
+        with pytest.warns(SpendWarning, match="cannot be reached"):
+            record = record_of(limited(server, limits).invoke("a"))
+        assert record["degraded"] is not None
+        limits[0].books.catch_up()
+        assert limits[0].books.standing("all", limits[0].terms).live == 0
 
     def test_what_could_not_be_told_is_told_later(
         self, server: OpenAIServer, store: _Broken
@@ -396,6 +525,17 @@ class TestWhatIsRefused:
                 spend_limit=SpendLimit(1),
                 prices=PRICES,
             )
+
+    def test_a_checking_model_without_a_price(self, server: OpenAIServer) -> None:
+        checking: Any = SelfVerifier(model=server.model("judge"))
+        combined = CombinedVerifier(checks={"a": SelfVerifier(), "b": checking.with_retry()})
+        for verifier in (checking, checking.with_retry(), combined):
+            with pytest.raises(ValidationError, match="that of judge, which checks, is not known"):
+                mix(server, spend_limit=SpendLimit(1), prices=PRICES, verifier=verifier)
+            known: Any = PRICES | {"judge": PRICES["small"]}
+            mix(server, spend_limit=SpendLimit(1), prices=known, verifier=verifier)
+            fields: Any = {"prices": PRICES, "verifier": verifier, "verification": False}
+            mix(server, spend_limit=SpendLimit(1), **fields)
 
     def test_a_mix_in_a_mix_with_the_same_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(1)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langgraph.store.base import SearchItem
 from langgraph.store.memory import InMemoryStore
 
 from langchain_automix import _spend_stores
@@ -19,8 +20,9 @@ from langchain_automix._spend_store import SpendStore
 from langchain_automix._spend_stores import GraphStore, ProcessStore
 from tests.redis_server import needs_redis, redis_server
 
-Step = tuple[str, int, int | None, int, int]
-"""What is done, with which query, at what cost, at most what, after how many milliseconds."""
+Step = tuple[str, int, int | None, int, bool, int]
+"""What is done, with which query, at what cost, at most what, whether it was lost, after how many
+milliseconds."""
 
 
 def steps() -> st.SearchStrategy[list[Step]]:
@@ -31,6 +33,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
             st.integers(0, 5),
             costs,
             st.integers(0, 500),
+            st.booleans(),
             st.sampled_from([0, 1, 7, 40, 300, 5000]),
         ),
         max_size=40,
@@ -123,6 +126,17 @@ class TestTheRule:
             book.settle("q", None, 0, rule, 0)
             assert book.spent == {0: counted}
 
+    def test_a_lost_cost_waits_for_a_dearest_query(self) -> None:
+        rule, book = Terms(1000, 10, 50), Book()
+        book.hold("q", rule, 0)
+        book.settle("q", None, 0, rule, 20, lost=True)
+        book.held.pop("q", None)  # a release that was put off
+        assert book.standing(rule, 20) == Standing(0, 0, 0, 0)
+        book.settle("other", 30, 40, rule, 30)
+        assert book.standing(rule, 30) == Standing(70, 0, 40, 440)
+        book.settle("next", None, 60, rule, 30, lost=True)  # that much is known of it
+        assert book.standing(rule, 30).spent == 30 + 60 + 60
+
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -164,11 +178,15 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -
     client = Redis.from_url(redis_url, decode_responses=True)
     client.flushall()
     store, book, now = RedisStore(client, "n"), Book(), 10**12
-    for step, number, cost, may, later in many:
+    settled = 0
+    for step, number, cost, may, lost, later in many:
         now += later
         book.forget(rule, now)
-        standing, query = book.standing(rule, now), f"q{number}"
-        more = ("" if cost is None else cost, may) if step == "settle" else ()
+        query = f"q{number}-{settled}"  # one query settles once
+        if step == "reserve":  # and does not wait for itself
+            book.held.pop(query, None)
+        standing = book.standing(rule, now)
+        more = ("" if cost is None else cost, may, int(lost)) if step == "settle" else ()
         seen = store._do(step, "all", query, rule, *more, now=now)
         assert seen.standing == standing
         if step == "reserve":
@@ -176,7 +194,9 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -
             if seen.answer == "granted":
                 book.hold(query, rule, now)
         elif step == "settle":
-            book.settle(query, cost, may, rule, now)
+            book.settle(query, cost, may, rule, now, lost=lost)
+            store._do(step, "all", query, rule, *more, now=now)  # its reply was lost
+            settled += 1
         else:
             book.held.pop(query, None)
         assert store._do("look", "all", "", rule, now=now).standing == book.standing(rule, now)
@@ -193,7 +213,7 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
     rule, book, now = Terms(2000, 10, 100), Book(), 10**12
     shared = InMemoryStore()
     both = (GraphStore(shared, "a.b"), GraphStore(shared, "a.b"))
-    for (step, number, cost, may, later), second in zip(many, which, strict=False):
+    for (step, number, cost, may, lost, later), second in zip(many, which, strict=False):
         now += later
         monkeypatch.setattr(_spend_stores, "now_ms", lambda now=now: now)
         query = f"q{number}-{second}"
@@ -206,8 +226,8 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
             if seen.answer == "granted":
                 book.hold(query, rule, now)
         elif step == "settle":
-            both[second].settle("all", query, cost, may, rule)
-            book.settle(query, cost, may, rule, now)
+            both[second].settle("all", query, cost, may, rule, lost=lost)
+            book.settle(query, cost, may, rule, now, lost=lost)
         else:
             both[second].release("all", query, rule)
             book.held.pop(query, None)
@@ -253,6 +273,20 @@ class TestEveryStore:
         assert answers.count("granted") <= 1
         assert answers.count("granted") + answers.count("busy") == 8
 
+    def test_what_is_done_again_is_done_once(self, stores: tuple[SpendStore, SpendStore]) -> None:
+        """A step whose reply was lost is repeated, by redis-py or by whoever settles later."""
+        rule = Terms(1000, 0, 10**6)
+        for _ in range(2):
+            assert stores[0].reserve("all", "q", rule).answer == "granted"
+        assert stores[1].reserve("all", "other", rule).answer == "busy"
+        for _ in range(2):
+            stores[0].release("all", "q", rule)
+        assert stores[1].reserve("all", "other", rule).answer == "granted"
+        stores[1].settle("all", "other", 3, 5, rule)
+        if isinstance(stores[1], RedisStore):  # the others' steps are not done where they fail
+            stores[1].settle("all", "other", 3, 5, rule)
+        assert stores[0].standing("all", rule) == Standing(3, 0, 5, 55)
+
     def test_buckets_do_not_share(self, stores: tuple[SpendStore, SpendStore]) -> None:
         rule = Terms(1000, 1000, 10**6)
         for bucket, cost in (("of:a.b", 3), ("of:a", 5), ("of:", 7), ("of:\N{SNOWMAN} :/", 9)):
@@ -268,6 +302,25 @@ class TestEveryStore:
             assert stores[0].reserve("all", query, rule).answer == "granted"
             assert stores[1].reserve("all", "c", rule).answer == "busy"
             stores[0].release("all", query, rule)
+
+
+def test_a_store_that_finds_by_the_begin_of_a_text_mixes_no_tenants() -> None:
+    """As LangGraph's stores in SQL did up to 3.1.0: by `prefix LIKE 'automix.spend._n._of:a%'`."""
+
+    class ByText(InMemoryStore):
+        def search(self, namespace_prefix: tuple[str, ...], /, **how: Any) -> list[SearchItem]:
+            begin, limit, offset = ".".join(namespace_prefix), how["limit"], how["offset"]
+            items = super().search(namespace_prefix[:2], limit=1000)
+            found = [item for item in items if ".".join(item.namespace).startswith(begin)]
+            return found[offset : offset + limit]
+
+    shared, rule = ByText(), Terms(1000, 0, 10**6)
+    stores = [GraphStore(shared, "n") for _ in range(130)]
+    for store in stores:
+        store.settle("of:acme2", "q", 3, 3, rule)
+    stores[0].settle("of:acme", "q", 5, 5, rule)
+    assert stores[1].standing("of:acme", rule).spent == 5
+    assert stores[1].standing("of:acme2", rule).spent == 390
 
 
 def test_the_books_of_tenants_long_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,26 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
         """
         return model
 
+    def own_models(self) -> list[Runnable[Any, Any]]:
+        """Return the models that the check asks in the place of the one that answered.
+
+        Here, the `model` of the check, where it has one.
+        """
+        model = getattr(self, "model", None)
+        return [model] if isinstance(model, Runnable) else []
+
+
+def models_of(verifier: Runnable[Any, Any]) -> list[Runnable[Any, Any]]:
+    """Return the models that a verifier has of its own, also where it is bound or retried."""
+    found: list[Runnable[Any, Any]] = []
+
+    def noted(inner: Verifier) -> Verifier:
+        found.extend(inner.own_models())
+        return inner
+
+    _within(verifier, noted)
+    return found
+
 
 def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the verifier to use for answers of a model, also where it is bound or retried."""

@@ -19,6 +19,7 @@ from langchain_automix.verifiers.base import (
     VerifierInput,
     answering,
     fingerprint_of,
+    models_of,
     told_of,
     verifier_for,
 )
@@ -87,6 +88,11 @@ class CombinedVerifier(Verifier):
         for check in self.checks.values():
             model = answering(check, model)
         return model
+
+    @override
+    def own_models(self) -> list[Runnable[Any, Any]]:
+        """Return the models that any of the checks has of its own."""
+        return [model for check in self.checks.values() for model in models_of(check)]
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:

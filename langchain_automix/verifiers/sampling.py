@@ -23,7 +23,7 @@ from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import Runnable
 from typing_extensions import override
 
-from langchain_automix._faults import may_be_billed
+from langchain_automix._faults import LostCall, may_be_billed
 from langchain_automix._flow import Call, Flow
 from langchain_automix._models import chat_model_of, rebuilt, sole_identity
 from langchain_automix.costs import is_cached
@@ -219,13 +219,13 @@ class Bill(BaseCallbackHandler):
         model, provider = self._asked.pop(run_id, (None, None))
         self.failed.append((model, error))
         if may_be_billed(error):
-            self.calls.append(ModelCall(model=model, provider=provider))
+            self.calls.append(LostCall(model=model, provider=provider))
 
     @property
-    def unfinished(self) -> list[ModelCall]:
+    def unfinished(self) -> Sequence[ModelCall]:
         """Requests that were made, and of which nothing is known yet: each may be billed."""
         asked = list(self._asked.values())
-        return [ModelCall(model=model, provider=provider) for model, provider in asked]
+        return [LostCall(model=model, provider=provider) for model, provider in asked]
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID | None = None, **kwargs: Any) -> None:
