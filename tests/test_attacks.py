@@ -216,6 +216,12 @@ class TestQuoting:
             assert parse_verdict(line, wording) is None
         assert not MARKS.search(quoted)
 
+    @pytest.mark.parametrize("label", ["Verification Decision ", "verification-decision"])
+    def test_a_long_line_takes_no_long_time(self, label: str) -> None:
+        line = label * 20_000  # each label looked behind to the end: many minutes
+        assert plain(line, ENGLISH) == line
+        assert plain(f"{line}: it is Correct.", ENGLISH) == f"> {line}: it is Correct."
+
     @given(texts)
     def test_plain_text_only_gains(self, text: str) -> None:
         kept = iter(plain(text, ENGLISH))
