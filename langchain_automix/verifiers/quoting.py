@@ -84,14 +84,22 @@ def _words_of_a_check(wording: Wording) -> _Words:
         _loose(text).strip()
         for text in (wording.label, wording.accept, wording.reject, wording.answer, wording.ask)
     )
+    ask = re.sub(r"^\W+", "", ask) or ask  # a Spanish one begins with a mark, which may be left out
     begins = rf"[^\w\n]*(?:{re.escape(answer)}\s?:|{re.escape(ask)})"
     return _Words(label, (accept, reject), re.compile(begins))
 
 
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032\xb4", "'"))
+_LOOSE = frozenset({"Cf", "Mn"})
+
+
 def _loose(text: str) -> str:
-    """Return a text with all made alike that a reader takes for the same."""
+    """Return a text with all made alike that a reader takes for the same.
+
+    That is the case, accents, the shapes of letters and of apostrophes, and what parts words.
+    """
     text = "\n".join(text.splitlines())
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    return re.sub(r"(?:[^\S\n]|[-_])+", " ", text.casefold())
+        text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
+        text = "".join(c for c in text if unicodedata.category(c) not in _LOOSE)
+    return re.sub(r"(?:[^\S\n]|[-_\u2010-\u2015])+", " ", text.casefold())
