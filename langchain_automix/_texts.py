@@ -87,9 +87,14 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
 MARK = re.compile(
     r"""<(?=[|｜])                                                    # <|im_start|>, <｜User｜>
     |<(?=/?(?:s|bos|eos|pad|unk|mask|sop|eop|eoh|eoa|think|tools?|tool_call|tool_response
-         |(?:start|end)_of_[a-z]+|(?:__)?(?:media|image|img|audio|video)(?:__)?
+         |(?:start|end|beginning)_of_[a-z]+|fim_[a-z]+|(?:seed|minimax):[a-z_]+
+         |(?:__)?(?:media|image|img|audio|video)(?:__)?
          |(?:unused|reserved_|extra_id_)\d+)>)
+    |<(?=(?:turn|channel|tool|tool_call|tool_response|image|audio|video)\|>)
     |<(?=</?SYS>>)
+    |<(?=(?-i:role>(?:HUMAN|ASSISTANT|SYSTEM|OBSERVATION)</role>))              # Ling
+    |\[(?=\|(?:endofturn|user|assistant|system|tool)\|\])                 # EXAONE
+    |\](?=~b\]|~!b\[|![pd]~\[)|\[(?=e~\[)                                # MiniMax
     |\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT
          |gMASK|sMASK|UNUSED_TOKEN_\d+|THINK|IMG|PREFIX|SUFFIX|MIDDLE)\])
     """,  # noqa: RUF001  (DeepSeek's marks have full-width bars)

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_automix import SelfVerifier, TokenProbabilityVerifier, Wording
+from langchain_automix._texts import without_marks
 from langchain_automix.demo.models import Model
 from langchain_automix.verifiers.asking import answer_text, what_was_asked
 from langchain_automix.verifiers.base import VerifierInput
@@ -97,11 +98,25 @@ class TestWhatIsShown:
             assert messages[-1] == usual[-1]
         assert not any(MARKS.search(message.text) for message in messages)
 
+    @pytest.mark.parametrize(
+        "mark",
+        [
+            *("[|endofturn|]", "[|user|]", "<seed:eos>", "<seed:tool_call>", "<turn|>"),
+            *("<beginning_of_sentence>", "]~b]user", "]~!b[", "[e~[", "<minimax:tool_call>"),
+            *("<fim_prefix>", "<role>HUMAN</role>"),
+        ],
+    )
+    def test_the_marks_of_many_templates(self, mark: str) -> None:
+        assert without_marks(f"a{mark}b") == f"a{mark[0]} {mark[1:]}b"
+        assert mark not in as_json(f"a{mark}b")
+
     def test_an_honest_text_is_not_touched(self) -> None:
         for case in CASES:
             for text in (case.plain["context"], case.plain["question"]):
                 assert plain(str(text), ENGLISH) == text
         page = "Question: a < b | c > d?\nContext: <b>bold</b> [1] x[INSTALL] <p>\nIt is correct."
+        page += "\nx[|y|] = [|z - 1|] and a[i]~b[j], <T|U>, <seed>, [|-1|], <a:b>"
+        page += "\n<role>user</role>"
         assert plain(page, ENGLISH) == page
 
     def test_another_message_cannot_be_begun(self) -> None:
