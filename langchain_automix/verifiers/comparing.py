@@ -207,9 +207,14 @@ def _same(one: str, other: str) -> bool:
     return isinstance(values[0][0], dict | list) and same_json(values[0], values[1])
 
 
+_NUMBER = re.compile(
+    r"(?:(?<!\w)[-\u2212])?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE
+)
+
+
 def _numbers(text: str) -> list[str]:
     without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    return re.findall(r"(?:(?<!\w)[-\u2212])?\d+(?:\.\d+)?", without_groups)
+    return [number.replace("+", "").casefold() for number in _NUMBER.findall(without_groups)]
 
 
 def _called(answer: str | BaseMessage) -> Counter[str]:
