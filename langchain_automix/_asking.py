@@ -139,13 +139,11 @@ def _problem(mix: Setup, way: Way, call: Call, index: int, reply: Reply) -> str 
     """Say why an answer cannot be used, as far as that can be told without a model."""
     if mix.forced is not None:
         return None
-    nothing = no_answer(reply.message)
-    if call.showing is not None:
-        if nothing and call.showing.told:
-            way.degraded = f"{nothing[0].upper()}{nothing[1:]}, after a part was shown."
-            return None
-        return nothing
-    return reply.problem or nothing or _tool_problem(mix, index, reply)
+    problem = reply.problem or no_answer(reply.message) or _tool_problem(mix, index, reply)
+    if problem and call.showing is not None and call.showing.told:
+        way.degraded = f"{problem[0].upper()}{problem[1:]}, after a part was shown."
+        return None
+    return problem
 
 
 def _tool_problem(mix: Setup, index: int, reply: Reply) -> str | None:
