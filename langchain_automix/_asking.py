@@ -85,7 +85,13 @@ def _asked(
     if hedged is not None:  # which the breaker knows of already
         return _known(hedged)
     circuit = mix.circuits[index] if mix.breaker is not None else None
-    return guarded(mix.breaker, circuit, mix.names[index], _reply(mix, way, call, index))
+    flow = _reply(mix, way, call, index)
+    return guarded(mix.breaker, circuit, mix.names[index], flow, hurried=is_hurried(way))
+
+
+def is_hurried(way: Way) -> bool:
+    """Whether so little of a query's time is left that a model which is well may need more."""
+    return way.clock is not None and way.clock.left < way.clock.limit / 2
 
 
 def _known(hedged: Reply | Exception) -> Flow[Reply]:

@@ -8,6 +8,7 @@ from langchain_automix._asking import call_of
 from langchain_automix._faults import is_fault
 from langchain_automix._flow import Call
 from langchain_automix._setup import Setup, Way
+from langchain_automix.breaker import note_failure
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.verifiers.sampling import model_call, named
@@ -35,8 +36,15 @@ def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
     return index, call_of(mix, way, step, hands_back=True)
 
 
-def take(mix: Setup, way: Way, index: int, output: Any) -> None:
+def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> None:
     """Keep what a model gave in advance, until it is needed; it is paid for in any case.
+
+    Args:
+        mix: The mix.
+        way: How far the query has come.
+        index: The model.
+        output: What it gave, or its error.
+        hurried: Whether it had so little time that a deadline says nothing of it.
 
     Raises:
         AutoMixError: It is no message.
@@ -47,7 +55,7 @@ def take(mix: Setup, way: Way, index: int, output: Any) -> None:
         if not is_fault(output):
             raise output
         if mix.breaker is not None:
-            mix.breaker.failed(circuit, output)
+            note_failure(mix.breaker, circuit, output, hurried=hurried)
         identity = mix.identities[index]
         way.ledger.failed_to_answer(index, mix.names[index], "escalate", output, identity)
         way.hedged[index] = output
