@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from langchain_automix._faults import Showing, is_cut_short, is_fault, no_answer
 from langchain_automix._flow import BrokenOff, Call, Flow
@@ -109,10 +110,23 @@ def _reply(mix: Setup, way: Way, call: Call, index: int) -> Flow[Reply]:
         if broken.under_way:
             way.ledger.broken_off(index, mix.names[index], mix.identities[index])
         raise
-    except Exception as error:
-        if (reply := mix.read_error(error)) is None:
-            raise
-        return reply
+    except Exception as error:  # noqa: BLE001  (raised again where it is one)
+        return read(mix, index, error)
+    return read(mix, index, output)
+
+
+def read(mix: Setup, index: int, output: Any) -> Reply:
+    """Read what a model gave, or the error that its call came to.
+
+    Raises:
+        Exception: The error, unless it is how a client takes an answer that does not fit.
+        CutShortError: The answer's stream ended before it did.
+        AutoMixError: It is no message.
+    """
+    if isinstance(output, Exception):
+        if (unfit := mix.read_error(output)) is None:
+            raise output
+        return unfit
     reply = mix.read(output, index)
     if is_cut_short(reply.message):
         raise CutShortError(

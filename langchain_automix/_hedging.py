@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_automix._asking import call_of
+from langchain_automix._asking import call_of, read
 from langchain_automix._faults import is_fault
 from langchain_automix._flow import Call
 from langchain_automix._setup import Setup, Way
@@ -51,16 +51,17 @@ def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> Non
     """
     way.hedged_model = mix.names[index]
     circuit = mix.circuits[index]
-    if isinstance(output, Exception):
-        if not is_fault(output):
-            raise output
+    try:
+        reply = read(mix, index, output)
+    except Exception as error:
+        if not is_fault(error):
+            raise
         if mix.breaker is not None:
-            note_failure(mix.breaker, circuit, output, hurried=hurried)
+            note_failure(mix.breaker, circuit, error, hurried=hurried)
         identity = mix.identities[index]
-        way.ledger.failed_to_answer(index, mix.names[index], "escalate", output, identity)
-        way.hedged[index] = output
+        way.ledger.failed_to_answer(index, mix.names[index], "escalate", error, identity)
+        way.hedged[index] = error
         return
-    reply = mix.read(output, index)
     way.ledger.asked(index, named(model_call([reply.message]), mix.models[index]))
     way.hedged[index] = reply
     if mix.breaker is not None:
