@@ -127,7 +127,7 @@ class TestAnswers:
     def test_one_that_was_shown_is_given(self, server: OpenAIServer) -> None:
         server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
         chunks = mix(server).bind_tools([weather]).stream("Do.")
-        message = sum(chunks, AIMessageChunk(""))
+        message = sum(chunks, AIMessageChunk(content=""))
         assert [call["name"] for call in message.tool_calls] == ["whether"]
         assert "after a part was shown" in record_of(message)["degraded"]
 
