@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from langchain_automix._faults import Showing, is_cut_short, is_fault, no_answer
 from langchain_automix._flow import BrokenOff, Call, Flow
@@ -85,7 +86,13 @@ def _asked(
     if hedged is not None:  # which the breaker knows of already
         return _known(hedged)
     circuit = mix.circuits[index] if mix.breaker is not None else None
-    return guarded(mix.breaker, circuit, mix.names[index], _reply(mix, way, call, index))
+    flow = _reply(mix, way, call, index)
+    return guarded(mix.breaker, circuit, mix.names[index], flow, hurried=is_hurried(way))
+
+
+def is_hurried(way: Way) -> bool:
+    """Whether so little of a query's time is left that a model which is well may need more."""
+    return way.clock is not None and way.clock.left < way.clock.limit / 2
 
 
 def _known(hedged: Reply | Exception) -> Flow[Reply]:
@@ -103,10 +110,23 @@ def _reply(mix: Setup, way: Way, call: Call, index: int) -> Flow[Reply]:
         if broken.under_way:
             way.ledger.broken_off(index, mix.names[index], mix.identities[index])
         raise
-    except Exception as error:
-        if (reply := mix.read_error(error)) is None:
-            raise
-        return reply
+    except Exception as error:  # noqa: BLE001  (raised again where it is one)
+        return read(mix, index, error)
+    return read(mix, index, output)
+
+
+def read(mix: Setup, index: int, output: Any) -> Reply:
+    """Read what a model gave, or the error that its call came to.
+
+    Raises:
+        Exception: The error, unless it is how a client takes an answer that does not fit.
+        CutShortError: The answer's stream ended before it did.
+        AutoMixError: It is no message.
+    """
+    if isinstance(output, Exception):
+        if (unfit := mix.read_error(output)) is None:
+            raise output
+        return unfit
     reply = mix.read(output, index)
     if is_cut_short(reply.message):
         raise CutShortError(
@@ -139,13 +159,11 @@ def _problem(mix: Setup, way: Way, call: Call, index: int, reply: Reply) -> str 
     """Say why an answer cannot be used, as far as that can be told without a model."""
     if mix.forced is not None:
         return None
-    nothing = no_answer(reply.message)
-    if call.showing is not None:
-        if nothing and call.showing.told:
-            way.degraded = f"{nothing[0].upper()}{nothing[1:]}, after a part was shown."
-            return None
-        return nothing
-    return reply.problem or nothing or _tool_problem(mix, index, reply)
+    problem = reply.problem or no_answer(reply.message) or _tool_problem(mix, index, reply)
+    if problem and call.showing is not None and call.showing.told:
+        way.degraded = f"{problem[0].upper()}{problem[1:]}, after a part was shown."
+        return None
+    return problem
 
 
 def _tool_problem(mix: Setup, index: int, reply: Reply) -> str | None:

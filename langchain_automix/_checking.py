@@ -8,7 +8,7 @@ from typing import Any
 
 from langsmith import LS_MESSAGE_VIEW_EXCLUDE
 
-from langchain_automix._asking import NOT_FOR_USERS
+from langchain_automix._asking import NOT_FOR_USERS, is_hurried
 from langchain_automix._faults import is_fault
 from langchain_automix._flow import BrokenOff, Call, Flow
 from langchain_automix._hedging import hedge, take
@@ -90,13 +90,14 @@ def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Flow[Any]:
         [output] = yield [call]
         return output
     index, ahead = beside
+    hurried = is_hurried(way)
     try:
         output, given = yield [replace(call, hands_back=True), ahead]
     except BrokenOff as broken:
         if broken.under_way:
             way.ledger.broken_off(index, mix.names[index], mix.identities[index])
         raise
-    take(mix, way, index, given)
+    take(mix, way, index, given, hurried=hurried)
     if isinstance(output, Exception):
         raise output
     return output

@@ -163,7 +163,9 @@ def in_time(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
         return
     shelf: SimpleQueue[Any] = SimpleQueue()
     left = threading.Event()
+    waiting = Waiting(WAITING.get())
     context = copy_context()
+    context.run(WAITING.set, waiting)
     threading.Thread(
         target=context.run, args=(_shelve, chunks, shelf, left), name="automix", daemon=True
     ).start()
@@ -178,6 +180,7 @@ def in_time(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
             yield chunk
     finally:
         left.set()
+        waiting.give_up()
 
 
 class _Failed(NamedTuple):

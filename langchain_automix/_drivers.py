@@ -59,7 +59,8 @@ def drive_stream(one: Underway[Any]) -> Iterator[Any]:
                 continue
             parts: list[Any] = []
             try:
-                chunks = call.runnable.stream(call.input, one.config_of(call), **call.kwargs)
+                with _place(None):  # nobody may wait for it any more
+                    chunks = call.runnable.stream(call.input, one.config_of(call), **call.kwargs)
                 for chunk in in_time(call, chunks):
                     parts.append(chunk)
                     yield from _to_show(call, parts)

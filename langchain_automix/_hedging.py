@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_automix._asking import call_of
+from langchain_automix._asking import call_of, read
 from langchain_automix._faults import is_fault
 from langchain_automix._flow import Call
 from langchain_automix._setup import Setup, Way
+from langchain_automix.breaker import note_failure
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.verifiers.sampling import model_call, named
@@ -35,24 +36,32 @@ def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
     return index, call_of(mix, way, step, hands_back=True)
 
 
-def take(mix: Setup, way: Way, index: int, output: Any) -> None:
+def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> None:
     """Keep what a model gave in advance, until it is needed; it is paid for in any case.
+
+    Args:
+        mix: The mix.
+        way: How far the query has come.
+        index: The model.
+        output: What it gave, or its error.
+        hurried: Whether it had so little time that a deadline says nothing of it.
 
     Raises:
         AutoMixError: It is no message.
     """
     way.hedged_model = mix.names[index]
     circuit = mix.circuits[index]
-    if isinstance(output, Exception):
-        if not is_fault(output):
-            raise output
+    try:
+        reply = read(mix, index, output)
+    except Exception as error:
+        if not is_fault(error):
+            raise
         if mix.breaker is not None:
-            mix.breaker.failed(circuit, output)
+            note_failure(mix.breaker, circuit, error, hurried=hurried)
         identity = mix.identities[index]
-        way.ledger.failed_to_answer(index, mix.names[index], "escalate", output, identity)
-        way.hedged[index] = output
+        way.ledger.failed_to_answer(index, mix.names[index], "escalate", error, identity)
+        way.hedged[index] = error
         return
-    reply = mix.read(output, index)
     way.ledger.asked(index, named(model_call([reply.message]), mix.models[index]))
     way.hedged[index] = reply
     if mix.breaker is not None:

@@ -222,10 +222,16 @@ class Mix(Setup):
             return f"The router escalates to model {index}, which is not in the mix"
         if decision.action == "verify" and index not in way.usable:
             return f"The router checks model {index}, which gave no answer that can be checked"
+        return self._kept_in_vain(way, index) if decision.action == "answer" else None
+
+    def _kept_in_vain(self, way: Way, index: int) -> str | None:
+        """Say why an answer cannot be kept; of the one that came last, `settled` decides."""
         # What failed may be kept where there is nothing else: its error is then raised.
         may_keep = index in way.errors and index == len(self.models) - 1
-        if decision.action == "answer" and index not in way.replies and not may_keep:
+        if index not in way.replies and not may_keep:
             return f"The router keeps model {index}'s answer, but it gave none"
+        if index not in (*way.usable, way.current.model_index) and way.usable and not may_keep:
+            return f"The router keeps model {index}'s answer, which cannot be used"
         return None
 
     def _arrive(self, way: Way, decision: Decision) -> Flow[Reply]:

@@ -6,11 +6,14 @@ import json
 import math
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PER_MILLE = "\u2030\u2031"  # without them it would be another number
+_RAISED = ("<super>", "<sub>", "<fraction>")
 
 
 def normalise(text: str) -> str:
@@ -18,9 +21,26 @@ def normalise(text: str) -> str:
 
     What would leave nothing is not done: the answer `A` is no article, `+` no punctuation.
     """
-    text = " ".join(text.casefold().split())
-    bare = " ".join(text.translate(_PUNCTUATION).split())
+    text = " ".join(alike(text).casefold().split())
+    bare = text.translate(_PUNCTUATION)
+    if not bare.isascii():
+        bare = "".join(c for c in bare if unicodedata.category(c)[0] != "P" or c in _PER_MILLE)
+    bare = " ".join(bare.split())
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare or text
+
+
+def alike(text: str) -> str:
+    """Return a text in the usual shape of its characters (NFKC), and with `-` for a minus.
+
+    What is raised, and a fraction, stays as it is: ten squared is not 102.
+    """
+    if text.isascii():
+        return text
+    shaped = (
+        c if unicodedata.decomposition(c).startswith(_RAISED) else unicodedata.normalize("NFKC", c)
+        for c in text.replace("\u2212", "-")
+    )
+    return unicodedata.normalize("NFC", "".join(shaped))
 
 
 _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
@@ -87,9 +107,14 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
 MARK = re.compile(
     r"""<(?=[|｜])                                                    # <|im_start|>, <｜User｜>
     |<(?=/?(?:s|bos|eos|pad|unk|mask|sop|eop|eoh|eoa|think|tools?|tool_call|tool_response
-         |(?:start|end)_of_[a-z]+|(?:__)?(?:media|image|img|audio|video)(?:__)?
+         |(?:start|end|beginning)_of_[a-z]+|fim_[a-z]+|(?:seed|minimax):[a-z_]+
+         |(?:__)?(?:media|image|img|audio|video)(?:__)?
          |(?:unused|reserved_|extra_id_)\d+)>)
+    |<(?=(?:turn|channel|tool|tool_call|tool_response|image|audio|video)\|>)
     |<(?=</?SYS>>)
+    |<(?=(?-i:role>(?:HUMAN|ASSISTANT|SYSTEM|OBSERVATION)</role>))              # Ling
+    |\[(?=\|(?:endofturn|user|assistant|system|tool)\|\])                 # EXAONE
+    |\](?=~b\]|~!b\[|![pd]~\[)|\[(?=e~\[)                                # MiniMax
     |\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT
          |gMASK|sMASK|UNUSED_TOKEN_\d+|THINK|IMG|PREFIX|SUFFIX|MIDDLE)\])
     """,  # noqa: RUF001  (DeepSeek's marks have full-width bars)

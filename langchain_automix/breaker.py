@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
@@ -14,7 +14,14 @@ from langchain_core.runnables import Runnable
 from langchain_automix._faults import is_fault
 from langchain_automix._flow import Flow
 from langchain_automix._models import chat_model_of, identity
-from langchain_automix.errors import AutoMixError, CircuitOpenError, CutShortError
+from langchain_automix.errors import (
+    AutoMixError,
+    CircuitOpenError,
+    DeadlineError,
+    ModelsFailedError,
+    QueryFailedError,
+    SpendLimitReachedError,
+)
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half-open"]
@@ -42,8 +49,13 @@ class CircuitBreaker:
 
     After `failures` failures in a row a model's circuit is open, and the mix goes on as if the
     model had failed, without asking it. After `cool_down` seconds one query tries it: an answer
-    closes the circuit, a failure opens it for as long again. What is a request's own fault (a
-    context too long, an input refused) says nothing of the model's health, and is not counted.
+    closes the circuit, a failure opens it for as long again.
+
+    A failure is whatever says something of the model's health: no connection, a time-out, a status
+    such as 429 or 500, a body that is no answer (also an error that a gateway reports with status
+    200), a stream that is cut, a query's time that is up (`max_latency`), unless less than half of
+    it was left for the call, and of a model that is a mix itself, that it got no answer. What is a
+    request's own fault (a context too long, an input refused), or a spend limit's, is not counted.
 
     The state is in this object, by model and server: mixes that are given the same one share it,
     and so do all threads and event loops. It needs no thread and no timer.
@@ -157,8 +169,22 @@ class CircuitBreaker:
         return "half-open" if is_over else "open"
 
 
-def guarded(breaker: CircuitBreaker | None, model: Hashable, name: str, flow: Flow[T]) -> Flow[T]:
+def guarded(
+    breaker: CircuitBreaker | None,
+    model: Hashable,
+    name: str,
+    flow: Flow[T],
+    *,
+    hurried: bool = False,
+) -> Flow[T]:
     """Ask a model by a flow, unless its circuit is open, and note how that ended.
+
+    Args:
+        breaker: Knows the circuits.
+        model: The key of its circuit.
+        name: The model's name.
+        flow: Asks it.
+        hurried: Whether it has so little time that a deadline says nothing of it.
 
     Raises:
         CircuitOpenError: It is open.
@@ -173,13 +199,23 @@ def guarded(breaker: CircuitBreaker | None, model: Hashable, name: str, flow: Fl
     try:
         reply = yield from flow
     except Exception as error:
-        breaker.failed(model, error)
+        note_failure(breaker, model, error, hurried=hurried)
         raise
     except BaseException:
         breaker.gave_up(model)
         raise
     breaker.succeeded(model)
     return reply
+
+
+def note_failure(
+    breaker: CircuitBreaker, model: Hashable, error: Exception, *, hurried: bool
+) -> None:
+    """Count a failure, unless it is that of a deadline which came too soon for the model."""
+    if hurried and isinstance(error, DeadlineError):
+        breaker.gave_up(model)
+    else:
+        breaker.failed(model, error)
 
 
 def key_of(model: Runnable[Any, Any] | Hashable) -> Hashable:
@@ -204,8 +240,26 @@ def is_of_the_model(error: BaseException) -> bool:
         return status in _OF_THE_MODEL
     # Without a status: the connection, a time that ran out, or a body that is no JSON; what is
     # wrong with an input before anything is sent is a ValueError or a TypeError.
-    if isinstance(error, json.JSONDecodeError | CutShortError):
+    if isinstance(error, ModelsFailedError):
+        return any(map(is_of_the_model, error.exceptions))
+    if isinstance(error, QueryFailedError):
+        return not isinstance(error, SpendLimitReachedError)
+    if isinstance(error, json.JSONDecodeError) or _is_no_answer(error):
         return True
     if not is_fault(error):  # an interrupt of a graph, say
         return False
     return not isinstance(error, ValueError | TypeError)
+
+
+def _is_no_answer(error: BaseException) -> bool:
+    """Whether it is what `langchain-openai` raises of a response that holds no answer."""
+    if isinstance(error, TypeError):
+        return "null value for 'choices'" in str(error)
+    told = error.args[0] if isinstance(error, ValueError) and error.args else None
+    if not isinstance(told, Mapping):  # the response's field `error`
+        return False
+    code = told.get("code")
+    if isinstance(code, int) and code in _CLIENT_ERRORS:
+        return code in _OF_THE_MODEL
+    words = f"{code} {told.get('type')}"
+    return not any(word in words for word in ("invalid", "context_length"))

@@ -18,6 +18,12 @@ from pydantic import SecretStr
 
 from langchain_automix import AutoMixError, CircuitBreaker
 from langchain_automix.breaker import is_of_the_model, key_of
+from langchain_automix.errors import (
+    CircuitOpenError,
+    DeadlineError,
+    ModelsFailedError,
+    SpendLimitReachedError,
+)
 
 FAILURES, COOL_DOWN = 3, 10.0
 
@@ -146,6 +152,20 @@ def _of_httpx(status: int) -> httpx.HTTPStatusError:
         (json.JSONDecodeError("Expecting value", "<html>", 0), True),
         (ValueError("the input"), False),
         (TypeError("the input"), False),
+        # What langchain-openai makes of a gateway's 200 that holds no answer.
+        (ValueError({"message": "Provider returned error", "code": 502}), True),
+        (ValueError({"message": "overloaded", "code": None}), True),
+        (ValueError({"message": "too long", "code": 400}), False),
+        (ValueError({"message": "", "code": "context_length_exceeded"}), False),
+        (ValueError({"message": "", "type": "invalid_request_error"}), False),
+        (TypeError("Received response with null value for 'choices'."), True),
+        # What a model that is a mix itself raises.
+        (DeadlineError("late"), True),
+        (CircuitOpenError("open"), True),
+        (ModelsFailedError("", [_status(400), _status(500)]), True),
+        (ModelsFailedError("", [_status(400), _status(422)]), False),
+        (SpendLimitReachedError("spent"), False),
+        (AutoMixError("the input"), False),
     ],
 )
 def test_what_says_something_of_a_model(error: Exception, counts: bool) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
-from langchain_automix import ChatAutoMix, CircuitBreaker, SpendLimit, ThresholdRouter
-from langchain_automix.errors import CircuitOpenError, ModelsFailedError
+from langchain_automix import ChatAutoMix, CircuitBreaker, POMDPRouter, SpendLimit, ThresholdRouter
+from langchain_automix.errors import CircuitOpenError, DeadlineError, ModelsFailedError
 from tests.mixes import mix, record_of
-from tests.openai_server import OpenAIServer, answering
-from tests.scripts import Body
+from tests.openai_server import OpenAIServer, answering, is_check
+from tests.scripts import Body, Error
 from tests.spending import PRICES
+from tests.worlds import world
+
+ROUTER = POMDPRouter.fit(world(300))
 
 
 class _Clock:
@@ -84,6 +88,35 @@ def test_the_fault_of_a_request_is_not_the_models(server: OpenAIServer) -> None:
     for _ in range(3):
         assert record_of(automix.invoke("a"))["model"] == "large"
     assert _asked(server) == ["small", "large"] * 3
+
+
+def test_an_upstream_error_in_an_answer_with_status_200(server: OpenAIServer) -> None:
+    breaker = CircuitBreaker(2)
+    automix = mix(server, circuit_breaker=breaker)
+    failed = Error(200, '{"error": {"message": "Provider returned error", "code": 502}}')
+    well = _failing()
+    server.script = lambda body: failed if body["model"] == "small" else well(body)
+    for _ in range(3):
+        assert record_of(automix.invoke("a"))["model"] == "large"
+    assert _asked(server) == ["small", "large", "small", "large", "large"]
+
+
+@pytest.mark.parametrize("hedge", [None, 0.0])
+@pytest.mark.parametrize(("model", "state"), [("small", "open"), ("large", "closed")])
+def test_a_deadline_counts_where_there_was_time(
+    server: OpenAIServer, model: str, state: str, hedge: float | None
+) -> None:
+    """The large model comes after a check that took most of the time: it may be well."""
+    breaker = CircuitBreaker(1)
+    fields: dict[str, Any] = {"router": ROUTER, "hedge": hedge, "max_latency": 0.6}
+    automix = mix(server, circuit_breaker=breaker, on_escalation_error="answer", **fields)
+    server.script = answering("a small answer", "a large answer", verdicts="r")
+    slow = {model: 1.5} if model == "small" else {"small": 0.4, "large": 1.5}
+    server.delay = lambda body: 0.0 if is_check(body) else slow.get(body["model"], 0.0)
+    with contextlib.suppress(DeadlineError):
+        automix.invoke("a")
+    assert model in _asked(server)
+    assert breaker.state(automix.models[model == "large"]) == state
 
 
 def test_mixes_share_it(server: OpenAIServer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from langchain_automix import AutoMixMiddleware, ChatAutoMix, ThresholdRouter
+from langchain_automix import AutoMixMiddleware, AutoMixRunnable, ChatAutoMix, ThresholdRouter
 from langchain_automix._in_time import NO_TIME, leave_out_check, no_time_and_no_evidence
 from langchain_automix._pace import Clock, Pace
 from langchain_automix._record import Ledger
@@ -88,6 +88,20 @@ class TestACallUnderWay:
         assert isinstance(it.value, AutoMixError)
         assert isinstance(it.value, TimeoutError)
         assert "large" not in asked(server)
+
+    @pytest.mark.parametrize("way", ["invoke", "stream", "astream"])
+    async def test_a_mix_within_begins_no_further_call(
+        self, server: OpenAIServer, way: str
+    ) -> None:
+        slow(server, small=1.4)
+        inner = ChatAutoMix(models=[server.model("small"), server.model("last")])
+        first = server.model("large")
+        outer = AutoMixRunnable.from_models(
+            first, inner, router=ThresholdRouter(threshold=0.5), max_latency=0.8
+        )
+        assert (await ask(way, outer)).content == "By the large."
+        await asyncio.sleep(1.0)
+        assert asked(server) == ["large", "check", "small"]
 
     @every_way
     async def test_what_is_shown_goes_on(self, server: OpenAIServer, way: str) -> None:

@@ -6,12 +6,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from langchain_automix import CircuitBreaker, POMDPRouter, SpendLimit, ThresholdRouter
 from tests.faults import ACCEPT, FAULTS, PRICES, REJECT, WAYS, Desk, ask
 from tests.mixes import mix, record_of
 from tests.openai_server import OpenAIServer
 from tests.worlds import world
+
+
+class _Ship(BaseModel):
+    year: int
+
 
 every_way = pytest.mark.parametrize("way", WAYS)
 ROUTER = POMDPRouter.fit(world(300))
@@ -62,6 +68,21 @@ async def test_it_fails(server: OpenAIServer, way: str) -> None:
     assert message.content == "By the small."
     assert len(record_of(message)["failed"]) == 1
     assert desk.asked().count("large") == 1, "a call that failed is not made again"
+
+
+@pytest.mark.parametrize("hedge", [None, 0.0])
+def test_it_does_not_fit(server: OpenAIServer, hedge: float | None) -> None:
+    """OpenAI's client itself raises what does not fit; asked for ahead or not, that is no fault."""
+    Desk(server, check=REJECT, small='{"year": 1931}', large='{"year": "no"}')
+    breaker = CircuitBreaker(1)
+    mixed = hedged(server, hedge=hedge, circuit_breaker=breaker)
+    output = mixed.with_structured_output(_Ship, include_raw=True).invoke("When?")
+    assert output["parsed"] is None
+    assert isinstance(output["parsing_error"], ValidationError)
+    record = record_of(output["raw"])
+    assert (record["hedged"], record["failed"]) == (None if hedge is None else "large", [])
+    assert "large cannot be used" in record["degraded"]
+    assert breaker.state(mixed.models[1]) == "closed"
 
 
 def test_a_model_whose_circuit_is_open_is_not_asked(server: OpenAIServer) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 
-from langchain_automix import AutoMixRunnable, Decision, POMDPRouter, Verification
+from langchain_automix import AutoMixRunnable, Decision, POMDPRouter, RoutingState, Verification
 from langchain_automix.routers.baselines import AlwaysRouter
+from tests.mixes import mix as mixed
+from tests.mixes import pay
+from tests.openai_server import OpenAIServer, answering
+from tests.scripts import call
 from tests.worlds import world
 
 
@@ -34,6 +39,23 @@ def test_a_mixed_policy_treats_a_question_alike_each_time() -> None:
         for _ in range(2)
     ]
     assert models[0] == models[1]
+
+
+@pytest.mark.parametrize("name", ["pay", "no_tool"])
+def test_an_answer_that_cannot_be_used_is_not_kept_for_another_one(
+    server: OpenAIServer, name: str
+) -> None:
+    def back(state: RoutingState) -> Decision:
+        asked = state.current.model_index
+        action: Any = "answer" if asked else "escalate"
+        return Decision(action=action, model_index=0 if asked else 1, why="by a rule")
+
+    server.script = answering(call(name, amount=3), "Nothing is to be paid.")  # type: ignore[arg-type]
+    asked = mixed(server, router=RunnableLambda(back), always_escalate_tools=["pay"])
+    message = asked.bind_tools([pay]).invoke("Pay?")
+    assert message.content == "Nothing is to be paid."
+    degraded = message.response_metadata["automix"]["degraded"]
+    assert "keeps model 0's answer, which cannot be used" in degraded
 
 
 def test_one_model_alone_is_no_escalation() -> None:

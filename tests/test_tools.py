@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -113,6 +113,23 @@ class TestAnswers:
         message = mix(server).bind_tools([weather]).invoke("Do.")
         assert message.invalid_tool_calls[0]["name"] == "weather"
         assert [body["model"] for body in server.requests] == ["small", "large"]
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    async def test_an_earlier_one_that_fits_comes_first(
+        self, server: OpenAIServer, retries: int
+    ) -> None:
+        server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
+        made = mix(server, retries_if_unusable=retries).bind_tools([weather])
+        for message in (made.invoke("Do."), await made.ainvoke("Do.")):
+            assert message.tool_calls[0]["args"] == {"city": "Turku"}
+            assert "large cannot be used" in record_of(message)["degraded"]
+
+    def test_one_that_was_shown_is_given(self, server: OpenAIServer) -> None:
+        server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
+        chunks = mix(server).bind_tools([weather]).stream("Do.")
+        message = sum(chunks, AIMessageChunk(content=""))
+        assert [call["name"] for call in message.tool_calls] == ["whether"]
+        assert "after a part was shown" in record_of(message)["degraded"]
 
     def test_always_escalated_tools(self, server: OpenAIServer) -> None:
         server.script = answers(call("pay", amount=3), call("pay", amount=4))

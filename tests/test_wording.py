@@ -128,6 +128,12 @@ class TestStrictVerdicts:
             ("de", "Urteil der Prufung: Richtig", None),
             ("fr", "Décision de la vérification\u00a0: Correcte", True),
             ("fr", "Décision de la vérification : pas correcte", None),
+            (
+                "fr",
+                "Décision de la vérification : la réponse générée par l\u2019IA est correcte",
+                True,
+            ),
+            ("fr", "Décision de la vérification : la réponse générée par lIA est correcte", None),
             ("fr", "Décision de la vérification : Incorrecte", False),
             ("es", "Decisio\u0301n de la verificación: Correcta", True),
             ("es", "Decisión de la verificación: No correcta", None),

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from langchain_automix._flow import Call, Flow
 from langchain_automix._models import embeddings_name, identity
 from langchain_automix._names import name_of
-from langchain_automix._texts import cosine, json_value, normalise, quoted, same_json
+from langchain_automix._texts import alike, cosine, json_value, normalise, quoted, same_json
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall, Verdict
 from langchain_automix.verifiers.asking import answer_text
@@ -207,9 +207,12 @@ def _same(one: str, other: str) -> bool:
     return isinstance(values[0][0], dict | list) and same_json(values[0], values[1])
 
 
+_NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+
+
 def _numbers(text: str) -> list[str]:
-    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    return re.findall(r"(?:(?<!\w)[-\u2212])?\d+(?:\.\d+)?", without_groups)
+    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", alike(text))
+    return [number.replace("+", "").casefold() for number in _NUMBER.findall(without_groups)]
 
 
 def _called(answer: str | BaseMessage) -> Counter[str]:

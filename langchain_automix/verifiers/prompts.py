@@ -144,7 +144,8 @@ def _verdict_line(wording: Wording) -> re.Pattern[str]:
     """Return what a whole verdict line looks like, once it is folded."""
 
     def words(text: str) -> str:
-        return r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
+        found = r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
+        return re.sub("['\u2019]", "['\u2019]", found)  # models write either
 
     filler = rf"(?:{words(wording.filler)}{_AROUND}{_COLON}?{_AROUND})?" if wording.filler else ""
     verdict = rf"(?:(?P<accept>{words(wording.accept)})|(?P<reject>{words(wording.reject)}))"

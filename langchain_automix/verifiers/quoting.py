@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from langchain_automix._texts import MARK, without_marks
 from langchain_automix.verifiers.wording import Wording
@@ -33,12 +33,11 @@ def plain(text: str, wording: Wording) -> str:
     writes is quoted with `> `, so that a reply which repeats it holds no verdict.
     """
     text = without_marks(text)
-    lines_of_a_check = _lines_of_a_check(wording)
-    if lines_of_a_check.search(_loose(text)) is None:
-        return text
+    lines, words = text.splitlines(keepends=True), _words_of_a_check(wording)
+    loose = _loose(text).split("\n")
     return "".join(
-        f"> {line}" if lines_of_a_check.search(_loose(line)) else line
-        for line in text.splitlines(keepends=True)
+        f"> {line}" if words.are_in(as_read) else line
+        for line, as_read in zip(lines, loose, strict=False)
     )
 
 
@@ -63,21 +62,44 @@ def _escaped(character: str) -> str:
     return "".join(rf"\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
+class _Words(NamedTuple):
+    """What makes a line one that only a check writes."""
+
+    label: str
+    verdicts: tuple[str, ...]
+    begins: re.Pattern[str]
+
+    def are_in(self, line: str) -> bool:
+        # Anywhere in the line, and with anything between: a model tidies what it repeats. What is
+        # behind any label is behind the first: one look is enough, however many there are.
+        at = line.find(self.label)
+        behind = line[at + len(self.label) :] if at >= 0 else ""
+        is_verdict = at >= 0 and any(word in behind for word in self.verdicts)
+        return is_verdict or self.begins.match(line) is not None
+
+
 @functools.lru_cache(maxsize=32)
-def _lines_of_a_check(wording: Wording) -> re.Pattern[str]:
+def _words_of_a_check(wording: Wording) -> _Words:
     label, accept, reject, answer, ask = (
-        re.escape(_loose(text).strip())
+        _loose(text).strip()
         for text in (wording.label, wording.accept, wording.reject, wording.answer, wording.ask)
     )
-    # Anywhere in the line, and with anything between: a model tidies what it repeats.
-    verdict = rf"{label}[^\n]*(?:{accept}|{reject})"
-    return re.compile(rf"{verdict}|^[^\w\n]*{answer}\s?:|^[^\w\n]*{ask}", re.MULTILINE)
+    ask = re.sub(r"^\W+", "", ask) or ask  # a Spanish one begins with a mark, which may be left out
+    begins = rf"[^\w\n]*(?:{re.escape(answer)}\s?:|{re.escape(ask)})"
+    return _Words(label, (accept, reject), re.compile(begins))
+
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032\xb4", "'"))
+_LOOSE = frozenset({"Cf", "Mn"})
 
 
 def _loose(text: str) -> str:
-    """Return a text with all made alike that a reader takes for the same."""
+    """Return a text with all made alike that a reader takes for the same.
+
+    That is the case, accents, the shapes of letters and of apostrophes, and what parts words.
+    """
     text = "\n".join(text.splitlines())
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    return re.sub(r"(?:[^\S\n]|[-_])+", " ", text.casefold())
+        text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
+        text = "".join(c for c in text if unicodedata.category(c) not in _LOOSE)
+    return re.sub(r"(?:[^\S\n]|[-_\u2010-\u2015])+", " ", text.casefold())
