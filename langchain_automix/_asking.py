@@ -116,7 +116,7 @@ def _reply(mix: Setup, way: Way, call: Call, index: int) -> Flow[Reply]:
 
 
 def read(mix: Setup, index: int, output: Any) -> Reply:
-    """Read what a model gave, or the error that its call came to.
+    """Read what a model gave, or the error that its call came to, or that stands for an answer.
 
     Raises:
         Exception: The error, unless it is how a client takes an answer that does not fit.

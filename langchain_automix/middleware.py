@@ -229,6 +229,7 @@ class _AgentMix(AutoMixRunnable):
             tools=[*tools_in_openai_format(self.request.tools), *_answer_tools(wanted)],
             must_call=demanded(choice),
             read=self._read,
+            read_error=self._read_error,
             may_be_unusable=wanted is not None,
         )
 
@@ -241,12 +242,15 @@ class _AgentMix(AutoMixRunnable):
             for model in self.models
         ]
 
+    def _read_error(self, error: Exception) -> Reply | None:
+        if not isinstance(error, StructuredOutputError):
+            return None
+        wanted = _strategy(self.request.response_format)
+        schemas = [spec.json_schema for spec in _tool_strategy(wanted).schema_specs]
+        found = parsing_problem(getattr(error, "source", error), schemas)
+        return Reply(error.ai_message, error, f"the answer does not fit ({found})")
+
     def _read(self, output: Any, index: int) -> Reply:
-        if isinstance(output, StructuredOutputError):
-            wanted = _strategy(self.request.response_format)
-            schemas = [spec.json_schema for spec in _tool_strategy(wanted).schema_specs]
-            found = parsing_problem(getattr(output, "source", output), schemas)
-            return Reply(output.ai_message, output, f"the answer does not fit ({found})")
         response = _model_response(output)
         message = read_message(_message_of(response), index).message
         return Reply(message, output, self._misfit(response, message))

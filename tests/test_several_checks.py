@@ -188,14 +188,20 @@ class TestUnknown:
             assert (check.verdicts, check.total_cost) == ((None,) * 4, 0)
             assert not query.answers[0].checks
 
-    def test_a_check_that_finds_nothing_has_no_place(self, server: OpenAIServer, out: Path) -> None:
+    def test_a_check_that_finds_nothing_has_its_price(
+        self, server: OpenAIServer, out: Path
+    ) -> None:
         server.script = lambda body: (
             [{"role": "assistant", "content": "?", "logprobs": [token("?", 1.0)]}]
             if body.get("top_logprobs")
             else told(body)
         )
         log = run(server, out, 2)
-        assert log.checks == ("first",)
+        assert log.checks == ("first", "word by large")
+        for query in log:
+            check = query.answers[0].checks["word by large"]
+            assert check.confidence is None
+            assert check.total_cost > 0
 
     def test_one_that_fails_leaves_the_others(self, server: OpenAIServer, out: Path) -> None:
         server.script = lambda body: 400 if is_check(body) and body.get("n") else told(body)
