@@ -83,7 +83,7 @@ class Desk:
 def mixed(server: OpenAIServer, *names: str, **fields: Any) -> AutoMixRunnable:
     """A mix of models that wait for a moment only."""
     models = [
-        server.model(name, timeout=0.25, stream_usage=True) for name in names or ("small", "large")
+        server.model(name, timeout=0.6, stream_usage=True) for name in names or ("small", "large")
     ]
     fields = {"router": ThresholdRouter(), "prices": PRICES, **fields}
     return AutoMixRunnable.from_models(*models, **fields)

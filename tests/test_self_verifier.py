@@ -71,7 +71,7 @@ class TestSampling:
 
     @pytest.mark.parametrize("how", ["sync", "async"])
     async def test_in_parallel_by_choice_under_a_cap(self, server: OpenAIServer, how: str) -> None:
-        server.delay = 0.03
+        server.delay = 0.15
         verifier = SelfVerifier(model=server.model("small"), samples=6, sampling="parallel")
         config: Any = {"max_concurrency": 2}
         if how == "async":
