@@ -55,6 +55,9 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=5_000, help="for memory: to calibrate on")
     parser.add_argument("--models", nargs="+", default=attacks.MODELS, help="for attacks")
     parser.add_argument("--cases", type=int, help="for attacks: number of cases; default: all")
+    parser.add_argument(
+        "--ways", nargs="+", choices=attacks.WAYS, default=tuple(attacks.WAYS), help="for attacks"
+    )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
     wanted = parser.parse_args()
@@ -78,7 +81,7 @@ def main() -> int:
 def by_name_only(wanted: argparse.Namespace) -> None:
     """Print what takes an hour or more, if it is asked for."""
     if wanted.only == "attacks":
-        for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases):
+        for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases, wanted.ways):
             show(attacks.HEADS, found)
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries)

@@ -116,7 +116,10 @@ class Found(NamedTuple):
 
 
 def rows(
-    names: Sequence[str], results: Path, cases: int | None = None
+    names: Sequence[str],
+    results: Path,
+    cases: int | None = None,
+    ways: Sequence[str] = tuple(WAYS),
 ) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield, model by model, the table of all its checks."""
     asker = Asker(results)
@@ -125,7 +128,7 @@ def rows(
     chosen = CASES[:: max(1, len(CASES) // cases)][:cases] if cases else CASES
     with open_models(wanted) as models:
         for model in models:
-            yield model.name, [_row(asker, model, way, chosen) for way in WAYS]
+            yield model.name, [_row(asker, model, way, chosen) for way in ways]
 
 
 def _row(asker: Asker, model: Model, way: str, cases: Sequence[Case]) -> tuple[str, ...]:
