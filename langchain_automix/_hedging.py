@@ -10,7 +10,7 @@ from langchain_automix._flow import Call
 from langchain_automix._setup import Setup, Way
 from langchain_automix.breaker import note_failure
 from langchain_automix.routers.base import Router
-from langchain_automix.types import Decision, RoutingState
+from langchain_automix.types import Decision
 from langchain_automix.verifiers.sampling import model_call, named
 
 
@@ -21,12 +21,7 @@ def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
         return None
     if way.allowance.note or way.allowance.cheapest is not None:
         return None  # what may not be needed is not bought while money is short
-    state = RoutingState(
-        models=mix.names,
-        visits=tuple(way.ledger.visits.values()),
-        query_id=way.query_id,
-    )
-    found = mix.router.chance_of_escalation(state)
+    found = mix.router.chance_of_escalation(way.state(mix.names))
     if found is None or found[1] < mix.hedge or found[0] in way.ledger.visits:
         return None
     index = found[0]

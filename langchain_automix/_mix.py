@@ -154,13 +154,7 @@ class Mix(Setup):
         return decision.samples == 0 and not leads_on
 
     def _route(self, way: Way, last: Decision) -> Flow[Decision]:
-        state = RoutingState(
-            models=self.names,
-            visits=tuple(way.ledger.visits.values()),
-            query_id=way.query_id,
-            cost_weight=way.allowance.cost_weight,
-            cost_so_far=way.ledger.cost_so_far,
-        )
+        state = way.state(self.names)
         if is_over(self, way, state, last):
             return given(self, way, keep(state))
         state = options(self, way, state)

@@ -18,7 +18,7 @@ from langchain_automix.breaker import CircuitBreaker, key_of
 from langchain_automix.costs import PriceSource
 from langchain_automix.errors import AutoMixError
 from langchain_automix.spend import SpendLimit
-from langchain_automix.types import Visit
+from langchain_automix.types import RoutingState, Visit
 from langchain_automix.verifiers.base import VerifierInput, told_of, verifier_for
 from langchain_automix.verifiers.base import answering as set_to_answer
 
@@ -185,6 +185,16 @@ class Way:
         visits = self.ledger.visits
         checks = {index: visits[index].verification for index in self.replies}
         return [index for index, check in checks.items() if check is None or check.usable]
+
+    def state(self, names: tuple[str, ...]) -> RoutingState:
+        """Return what the router is told, but for the time: see `_in_time.options`."""
+        return RoutingState(
+            models=names,
+            visits=tuple(self.ledger.visits.values()),
+            query_id=self.query_id,
+            cost_weight=self.allowance.cost_weight,
+            cost_so_far=self.ledger.cost_so_far,
+        )
 
     def best(self, names: Sequence[str]) -> int:
         """Return which usable answer the router expected most of; the latest, if it said none."""

@@ -1,7 +1,7 @@
 """The books of a spend limit: what was spent and is reserved, in integers, with a sliding window.
 
 One rule says whether a query may start (`Standing.verdict`). The Redis script in
-`_spend_stores.py` is the same rule in Lua; a test holds the two against each other.
+`_spend_redis.py` is the same rule in Lua; a test holds the two against each other.
 """
 
 from __future__ import annotations

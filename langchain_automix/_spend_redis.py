@@ -21,8 +21,8 @@ _REMEMBERED = 600_000
 was lost: by redis-py at once, by the process itself before its next query."""
 
 # The rule of `Standing.verdict`, and `Book.settle`, in one atomic step, which does no more when it
-# is repeated. Its numbers are doubles,
-# whole ones up to 2^53; `%.0f` because Lua would write large ones as 1e+15.
+# is repeated. Its numbers are doubles, whole ones up to 2^53; `%.0f` because Lua would write large
+# ones as 1e+15.
 _SCRIPT = """
 local step, query, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, width, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

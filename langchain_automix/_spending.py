@@ -95,8 +95,7 @@ class Spending:
             except (BrokenOff, GeneratorExit):
                 self.left = True  # what a thread is yet given, it gives back itself
                 for limit, bucket in self.places:
-                    books = limit.books
-                    books.put_off(partial(books.release, bucket, self.query, limit.terms))
+                    limit.books.put_off(self._release(limit, bucket))
                 raise
             if entered:
                 return
@@ -174,8 +173,11 @@ class Spending:
             for limit, bucket in held:
                 self._give_back(limit, bucket)
 
+    def _release(self, limit: SpendLimit, bucket: str) -> Callable[[], None]:
+        return partial(limit.books.release, bucket, self.query, limit.terms)
+
     def _give_back(self, limit: SpendLimit, bucket: str) -> None:
-        release = partial(limit.books.release, bucket, self.query, limit.terms)
+        release = self._release(limit, bucket)
         try:
             release()
         except Exception as error:  # noqa: BLE001  (it is given back later)
@@ -188,7 +190,7 @@ class Spending:
             seen = limit.books.reserve(bucket, self.query, limit.terms)
         except Exception as error:
             # It may have been given a place, and the word of it lost.
-            limit.books.put_off(partial(limit.books.release, bucket, self.query, limit.terms))
+            limit.books.put_off(self._release(limit, bucket))
             _say_unreachable(limit, error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from langchain_automix.cli_options import (
+    USUAL_CHECK,
     AnswerTokens,
     Concurrency,
     ContextName,
@@ -89,7 +90,7 @@ def calibrate(
             help="What checks the answers, as in `automix compare-verifiers`; an unknown name "
             "lists all.",
         ),
-    ] = "agreement",
+    ] = USUAL_CHECK,
     prompt: PromptFile = None,
     question: QuestionName = None,
     context: ContextName = None,
@@ -132,7 +133,7 @@ def calibrate(
 
     goal = {"cost_weight": cost_weight, "max_cost": max_cost, "min_quality": min_quality}
     goal = {name: value for name, value in goal.items() if value is not None}
-    options = options_in(locals(), adaptive=adaptive, goal=goal, check=check)
+    options = options_in(locals(), adaptive=adaptive, goal=goal, checks=[check])
     command = CalibrateCommand(options, Console(stderr=as_json))
     if code := command.run():
         raise typer.Exit(code)

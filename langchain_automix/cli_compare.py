@@ -141,8 +141,8 @@ def compare_verifiers(
         _refuse_options_of_a_run(run)
         show(console, RoutingLog.read(examples), comparing)
         return
-    options = options_in(locals())
-    if code := CompareCommand(options, check or (), comparing, console).run():
+    options = options_in(locals(), checks=check or ())
+    if code := CompareCommand(options, comparing, console).run():
         raise typer.Exit(code)
 
 

@@ -39,6 +39,9 @@ Port = Annotated[
         show_default="free ones",
     ),
 ]
+USUAL_CHECK = "agreement"
+"""What `automix calibrate` checks with; the README says why."""
+
 Samples = Annotated[int, typer.Option(min=1, help="Verdicts drawn for one answer.")]
 Seed = Annotated[int, typer.Option(help="Seed of the models and of the order of questions.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -24,6 +24,7 @@ from langchain_automix.calibration.grading import GRADERS
 from langchain_automix.calibration.run import Calibrated, run_calibration
 from langchain_automix.calibration.setup import Unit
 from langchain_automix.calibration.watching import Watch, event
+from langchain_automix.cli_options import USUAL_CHECK
 from langchain_automix.demo.checks import check_named, large_checks, names_of
 from langchain_automix.demo.command import opened_models
 from langchain_automix.demo.inputs import grader_named, prices_in, prompt_in
@@ -44,8 +45,8 @@ class CalibrateOptions:
     wanted: Wanted
     examples: str
     out: Path
-    check: str = "agreement"
-    """Which check is logged; a comparison of several has names of its own."""
+    checks: Sequence[str] = (USUAL_CHECK,)
+    """Names of the checks: one to be logged; for a comparison several, or none for the usual."""
 
     quality: str = "exact_match"
     without_references: Literal["agreement", "grade"] = "agreement"
@@ -84,7 +85,7 @@ class CalibrateCommand:
         self.console = console
         self.watch = Watch(console, options.max_spend, as_json=options.as_json)
         self.interrupted = False
-        self._checks = names_of([options.check])
+        self._checks = names_of(options.checks)
         self._models: Sequence[Model] = ()
         self._failed = 0
         self._approved = False
@@ -143,7 +144,8 @@ class CalibrateCommand:
 
     def _verifier(self) -> Runnable[Any, Any]:
         """Return the check of the opened models."""
-        return check_named(self.options.check, self._models, self.options.wanted)
+        [check] = self._checks
+        return check_named(check, self._models, self.options.wanted)
 
     def _prompt(self, examples: Examples) -> Runnable[Any, Any] | None:
         if self.options.prompt is None:

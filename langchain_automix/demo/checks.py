@@ -99,12 +99,8 @@ def check_named(name: str, models: Sequence[Model], wanted: Wanted) -> Verifier:
         name: Of `KNOWN_CHECKS`.
         models: Cheap to expensive.
         wanted: How they were opened.
-
-    Raises:
-        AutoMixError: There is no such check.
     """
-    [known] = names_of([name])
-    return _maker(models, wanted)(KNOWN_CHECKS[known])
+    return _maker(models, wanted)(KNOWN_CHECKS[name])
 
 
 def check_fitted(fingerprint: str | None, models: Sequence[Model], wanted: Wanted) -> Verifier:

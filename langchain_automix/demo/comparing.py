@@ -20,7 +20,7 @@ from langchain_automix.compared import Comparison
 from langchain_automix.comparison import compare_verifiers
 from langchain_automix.comparison_words import EXPLANATION, cells, heads, title
 from langchain_automix.demo.calibrating import CalibrateCommand, CalibrateOptions
-from langchain_automix.demo.checks import combined, names_of
+from langchain_automix.demo.checks import combined
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.log import RoutingLog
 
@@ -48,7 +48,6 @@ class CompareCommand(CalibrateCommand):
 
     Args:
         options: Of the calibration.
-        checks: Names of the checks; empty for the usual ones.
         comparing: How they are compared.
         console: Where people read.
 
@@ -59,12 +58,10 @@ class CompareCommand(CalibrateCommand):
     def __init__(
         self,
         options: CalibrateOptions,
-        checks: Sequence[str],
         comparing: CompareOptions,
         console: Console,
     ) -> None:
         super().__init__(options, console)
-        self._checks = names_of(checks)
         self._comparing = comparing
 
     @override

@@ -196,8 +196,7 @@ class _Replay:
         # One that found nothing, and so has no verdicts, is paid for like any other.
         fixed = np.where((number > 0) | (there == 0), found.fixed_cost[who, model], 0.0)
         checked = scored | (number > 0) | (fixed > 0)
-        price = fixed
-        price += np.where(number > 0, number * found.sample_cost[who, model], 0.0)
+        price = fixed + np.where(number > 0, number * found.sample_cost[who, model], 0.0)
         self.cost[who] += price
         drawn[who] += number
         self.made[step.check][who] = True
