@@ -100,6 +100,19 @@ _HOME = {
     "log_from_langsmith": "calibration.langsmith",
 }
 
+# Serialisable classes that are no public names: `load` looks for what was saved in the package.
+_SAVED_HOME = {
+    "AlwaysRouter": "routers.baselines",
+    "DoubleThresholdRouter": "routers.baselines",
+    "EmbeddingSimilarity": "calibration.judges",
+    "FittedThresholdRouter": "routers.baselines",
+    "LLMJudge": "calibration.judges",
+    "OracleRouter": "routers.baselines",
+    "RandomMixRouter": "routers.baselines",
+    "ReleasedPOMDPRouter": "routers.baselines",
+    "StructuredMix": "_structured",
+}
+
 __all__ = [
     "AgreementVerifier",
     "AutoMixError",
@@ -151,9 +164,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    home = _HOME.get(name) or _SAVED_HOME.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from langchain_automix._drivers import adrive, adrive_all, drive, drive_all
 from langchain_automix._flow import Flow, Flowing, Underway
+from langchain_automix.serialization import PackageSerializable
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -21,17 +22,12 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
-class FlowRunnable(Flowing, RunnableSerializable[Input, Output]):
+class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Output]):
     """A Runnable whose work is one flow, driven alike by every way to call it.
 
     In a batch all queries take their steps level by level, and `max_concurrency` limits the
     model calls of the whole batch, those of a check included.
     """
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
 
     @abstractmethod
     def _flow(self, input: Input, **kwargs: Any) -> Flow[Output]: ...

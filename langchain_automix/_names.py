@@ -8,6 +8,8 @@ import inspect
 import re
 from typing import Any
 
+from langchain_automix.identifiers import PACKAGE, stable_path
+
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """An address in memory, as it stands in the `repr` of an object; another one in each process."""
 
@@ -25,9 +27,9 @@ def name_of(what: Any) -> str:
 
 
 def _name_of_function(function: Any) -> str:
-    name = f"{function.__module__}.{function.__qualname__}"
+    name = stable_path(f"{function.__module__}.{function.__qualname__}")
     code = getattr(function, "__code__", None)
-    if code is None or str(function.__module__).partition(".")[0] == __package__.partition(".")[0]:
+    if code is None or str(function.__module__).partition(".")[0] == PACKAGE:
         return name
     # A function that was edited keeps its name; lambdas, and what one function makes with other
     # settings, all have one.

@@ -22,6 +22,7 @@ from langchain_automix.errors import (
     QueryFailedError,
     SpendLimitReachedError,
 )
+from langchain_automix.identifiers import stable_name
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half-open"]
@@ -44,6 +45,7 @@ class _Circuit:
     """When the trial call that is under way began; None: there is none."""
 
 
+@stable_name("langchain_automix.breaker.CircuitBreaker")
 class CircuitBreaker:
     """Passes over a model that has failed several times in a row, until it answers again.
 

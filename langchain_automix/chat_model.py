@@ -25,6 +25,7 @@ from langchain_automix._models import chat_model_of
 from langchain_automix._settings import MixSettings
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
+from langchain_automix.identifiers import stable_name
 from langchain_automix.runnable import AutoMixRunnable, Tool
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
 
 
+@stable_name("langchain_automix.chat_model.ChatAutoMix")
 class ChatAutoMix(BaseChatModel, MixSettings):
     """A chat model that is a mix: a cheap model answers and is checked, a larger one where it pays.
 

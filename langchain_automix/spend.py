@@ -20,6 +20,7 @@ from langchain_automix._spend_store import SpendStore
 from langchain_automix._spend_stores import store_of
 from langchain_automix.costs import CURRENCY, money
 from langchain_automix.errors import AutoMixError
+from langchain_automix.identifiers import stable_name
 
 _MOST = 1_000_000
 """Dollars: a thousandth of what Redis can add up exactly in nano-dollars would do, too."""
@@ -32,6 +33,7 @@ class SpendWarning(UserWarning):
     """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
 
 
+@stable_name("langchain_automix.spend.SpendLimit")
 class SpendLimit(BaseModel):
     """What the queries of a mix may cost, together.
 

@@ -30,6 +30,7 @@ from langchain_automix.calibration.examples import Example
 from langchain_automix.calibration.quality import name_of
 from langchain_automix.costs import cost_of
 from langchain_automix.errors import AutoMixError
+from langchain_automix.identifiers import stable_id
 from langchain_automix.runnable import AutoMixRunnable
 from langchain_automix.types import ModelCall
 from langchain_automix.verifiers.base import (
@@ -343,12 +344,14 @@ def _as_json(value: Any) -> Any:
 
 
 def _placeless(found: Any) -> Any:
-    """Leave out of what could not be dumped its address in memory, another in each process."""
+    """Leave out of a dump where things are: addresses in memory, modules of this package."""
     if isinstance(found, list):
         return [_placeless(each) for each in found]
     if not isinstance(found, dict):
         return found
     kept = {name: _placeless(each) for name, each in found.items()}
+    if found.get("type") in ("constructor", "not_implemented") and found.get("lc") == 1:
+        kept["id"] = stable_id(found["id"])
     if found.get("type") == "not_implemented" and isinstance(found.get("repr"), str):
         kept["repr"] = ADDRESS.sub("", found["repr"])
     return kept

@@ -10,10 +10,11 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix._flow import Flowing
+from langchain_automix.serialization import PackageSerializable
 from langchain_automix.types import Decision, RoutingState, Verification
 
 
-class Router(Flowing, RunnableSerializable[RoutingState, Decision]):
+class Router(Flowing, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
     """Base of the shipped routers.
 
     `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; one that derives
@@ -21,11 +22,6 @@ class Router(Flowing, RunnableSerializable[RoutingState, Decision]):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
 
     @property
     def label(self) -> str:
