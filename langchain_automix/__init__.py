@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_automix._version import __version__
 
 if TYPE_CHECKING:
-    from langchain_automix.breaker import CircuitBreaker
-    from langchain_automix.calibration.experiment import (
+    from langchain_automix.calibration.calibrate import acalibrate, calibrate
+    from langchain_automix.calibration.langsmith.experiment import (
         aevaluate_on_langsmith,
         evaluate_on_langsmith,
     )
-    from langchain_automix.calibration.langsmith import log_from_langsmith
-    from langchain_automix.calibration.run import acalibrate, calibrate
-    from langchain_automix.chat_model import ChatAutoMix
-    from langchain_automix.compared import Comparison
-    from langchain_automix.comparison import compare_verifiers
-    from langchain_automix.costs import PriceWarning
+    from langchain_automix.calibration.langsmith.log import log_from_langsmith
     from langchain_automix.errors import (
         AutoMixError,
         CutShortError,
@@ -26,10 +21,19 @@ if TYPE_CHECKING:
         ModelsFailedError,
         SpendLimitReachedError,
     )
-    from langchain_automix.evaluation import Evaluation, evaluate
-    from langchain_automix.explanation import explain
-    from langchain_automix.middleware import AutoMixMiddleware
-    from langchain_automix.policy.log import RoutingLog
+    from langchain_automix.evaluation.compare_verifiers import compare_verifiers
+    from langchain_automix.evaluation.comparison import Comparison
+    from langchain_automix.evaluation.evaluate import evaluate
+    from langchain_automix.evaluation.result import Evaluation
+    from langchain_automix.mix.chat_model import ChatAutoMix
+    from langchain_automix.mix.explain import explain
+    from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
+    from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
+    from langchain_automix.mix.middleware import AutoMixMiddleware
+    from langchain_automix.mix.runnable import AutoMixRunnable
+    from langchain_automix.mix.totals import AutoMixTotals
+    from langchain_automix.models.prices import PriceWarning
+    from langchain_automix.policy.data.log import RoutingLog
     from langchain_automix.report.report import Report
     from langchain_automix.routers.pomdp import (
         POMDPRouter,
@@ -37,51 +41,48 @@ if TYPE_CHECKING:
         VerifierChangedWarning,
     )
     from langchain_automix.routers.threshold import ThresholdRouter
-    from langchain_automix.runnable import AutoMixRunnable
-    from langchain_automix.spend import SpendLimit, SpendWarning
-    from langchain_automix.totals import AutoMixTotals
     from langchain_automix.types import Decision, RoutingState, Verification, Visit
     from langchain_automix.verifiers.agreement import AgreementVerifier, EarlierAgreementVerifier
     from langchain_automix.verifiers.combined import CombinedVerifier
-    from langchain_automix.verifiers.decision import DecisionVerifier
+    from langchain_automix.verifiers.decision_model import DecisionVerifier
     from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
-    from langchain_automix.verifiers.plain import FunctionVerifier, PatternVerifier, SchemaVerifier
+    from langchain_automix.verifiers.prompting.wording import Wording
+    from langchain_automix.verifiers.rules import FunctionVerifier, PatternVerifier, SchemaVerifier
     from langchain_automix.verifiers.self_verifier import SelfVerifier
     from langchain_automix.verifiers.support import SupportVerifier
     from langchain_automix.verifiers.token_probability import TokenProbabilityVerifier
-    from langchain_automix.verifiers.wording import Wording
 
 # Loaded when first asked for, so that `import langchain_automix` costs next to nothing.
 _HOME = {
     "AgreementVerifier": "verifiers.agreement",
     "AutoMixError": "errors",
-    "AutoMixMiddleware": "middleware",
-    "AutoMixRunnable": "runnable",
-    "AutoMixTotals": "totals",
-    "ChatAutoMix": "chat_model",
-    "CircuitBreaker": "breaker",
+    "AutoMixMiddleware": "mix.middleware",
+    "AutoMixRunnable": "mix.runnable",
+    "AutoMixTotals": "mix.totals",
+    "ChatAutoMix": "mix.chat_model",
+    "CircuitBreaker": "mix.limits.circuit_breaker",
     "CombinedVerifier": "verifiers.combined",
-    "Comparison": "compared",
+    "Comparison": "evaluation.comparison",
     "CutShortError": "errors",
     "DeadlineError": "errors",
     "Decision": "types",
-    "DecisionVerifier": "verifiers.decision",
+    "DecisionVerifier": "verifiers.decision_model",
     "EarlierAgreementVerifier": "verifiers.agreement",
-    "Evaluation": "evaluation",
-    "FunctionVerifier": "verifiers.plain",
+    "Evaluation": "evaluation.result",
+    "FunctionVerifier": "verifiers.rules",
     "LogProbabilityVerifier": "verifiers.log_probability",
     "ModelsFailedError": "errors",
     "POMDPRouter": "routers.pomdp",
-    "PatternVerifier": "verifiers.plain",
-    "PriceWarning": "costs",
+    "PatternVerifier": "verifiers.rules",
+    "PriceWarning": "models.prices",
     "Report": "report.report",
-    "RoutingLog": "policy.log",
+    "RoutingLog": "policy.data.log",
     "RoutingState": "types",
-    "SchemaVerifier": "verifiers.plain",
+    "SchemaVerifier": "verifiers.rules",
     "SelfVerifier": "verifiers.self_verifier",
-    "SpendLimit": "spend",
+    "SpendLimit": "mix.limits.spend_limit",
     "SpendLimitReachedError": "errors",
-    "SpendWarning": "spend",
+    "SpendWarning": "mix.limits.spend_limit",
     "SupportVerifier": "verifiers.support",
     "ThresholdRouter": "routers.threshold",
     "TokenProbabilityVerifier": "verifiers.token_probability",
@@ -89,28 +90,28 @@ _HOME = {
     "Verification": "types",
     "VerifierChangedWarning": "routers.pomdp",
     "Visit": "types",
-    "Wording": "verifiers.wording",
-    "acalibrate": "calibration.run",
-    "aevaluate_on_langsmith": "calibration.experiment",
-    "calibrate": "calibration.run",
-    "compare_verifiers": "comparison",
-    "evaluate": "evaluation",
-    "evaluate_on_langsmith": "calibration.experiment",
-    "explain": "explanation",
-    "log_from_langsmith": "calibration.langsmith",
+    "Wording": "verifiers.prompting.wording",
+    "acalibrate": "calibration.calibrate",
+    "aevaluate_on_langsmith": "calibration.langsmith.experiment",
+    "calibrate": "calibration.calibrate",
+    "compare_verifiers": "evaluation.compare_verifiers",
+    "evaluate": "evaluation.evaluate",
+    "evaluate_on_langsmith": "calibration.langsmith.experiment",
+    "explain": "mix.explain",
+    "log_from_langsmith": "calibration.langsmith.log",
 }
 
 # Serialisable classes that are no public names: `load` looks for what was saved in the package.
 _SAVED_HOME = {
     "AlwaysRouter": "routers.baselines",
     "DoubleThresholdRouter": "routers.baselines",
-    "EmbeddingSimilarity": "calibration.judges",
+    "EmbeddingSimilarity": "calibration.graders.judges",
     "FittedThresholdRouter": "routers.baselines",
-    "LLMJudge": "calibration.judges",
+    "LLMJudge": "calibration.graders.judges",
     "OracleRouter": "routers.baselines",
     "RandomMixRouter": "routers.baselines",
     "ReleasedPOMDPRouter": "routers.baselines",
-    "StructuredMix": "_structured",
+    "StructuredMix": "mix.structured",
 }
 
 __all__ = [

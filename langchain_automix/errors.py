@@ -11,6 +11,7 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+
 _LONGEST = 200
 
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import settings
 from langsmith import tracing_context
 
+from langchain_automix.models import attachments, sampling
 from langchain_automix.routers import pomdp
-from langchain_automix.verifiers import attachments, sampling
-from tests.openai_server import OpenAIServer
+from tests.support.servers.openai_server import OpenAIServer
 
 if TYPE_CHECKING:
-    from tests.agents import Tools
+    from tests.support.builders.agents import Tools
 
 # Half of the usual number: the whole suite has 15 minutes on two slow cores.
 settings.register_profile("suite", max_examples=50)
@@ -51,6 +51,6 @@ def server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture
 def tools() -> Tools:
-    from tests.agents import Tools  # noqa: PLC0415  (agents are slow to import)
+    from tests.support.builders.agents import Tools  # noqa: PLC0415  (agents are slow to import)
 
     return Tools()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from langchain_automix._markdown import escaped, table
 from langchain_automix.report.contents import Contents, Interval, Point
-from langchain_automix.report.figures import counted, signed
+from langchain_automix.utils.formatting import counted, signed
+from langchain_automix.utils.tables import escaped, table
 
 
 def markdown_of(contents: Contents) -> str:

@@ -48,8 +48,8 @@ class Report:
             AutoMixError: The router has no fitted policy, the policy is for other models than
                 the log, or a file cannot be read.
         """
-        from langchain_automix.policy.log import RoutingLog  # noqa: PLC0415  (only needed here)
-        from langchain_automix.report.measuring import contents_of  # noqa: PLC0415  (loads numpy)
+        from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415  (only needed here)
+        from langchain_automix.report.measure import contents_of  # noqa: PLC0415  (loads numpy)
 
         policy = _policy_of(router)
         logged = RoutingLog.read(log) if isinstance(log, str | Path) else log
@@ -57,7 +57,7 @@ class Report:
 
     def to_html(self) -> str:
         """Return the report as one page of HTML, which asks no server for anything."""
-        from langchain_automix.report.html import page_of  # noqa: PLC0415  (reads its assets)
+        from langchain_automix.report.html.page import page_of  # noqa: PLC0415  (reads its assets)
 
         return page_of(self.contents)
 
@@ -76,7 +76,7 @@ class Report:
         Raises:
             AutoMixError: The file cannot be written.
         """
-        from langchain_automix.policy.log import replacing  # noqa: PLC0415  (not for the page)
+        from langchain_automix.utils.files import replacing  # noqa: PLC0415  (not for the page)
 
         path = Path(path)
         body = self.to_markdown() if path.suffix == ".md" else self.to_html()
@@ -110,7 +110,7 @@ class Report:
 
 def _policy_of(router: Any) -> Any:
     """Return the fitted policy of a router, of a file, or the policy itself."""
-    from langchain_automix.policy.plan import Policy  # noqa: PLC0415  (loads what a fit needs)
+    from langchain_automix.policy.decision.policy import Policy  # noqa: PLC0415  (loads what a fit needs)
     from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
 
     if isinstance(router, Policy):

@@ -9,8 +9,8 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_automix._flow import Flowing
-from langchain_automix.serialization import PackageSerializable
+from langchain_automix.flow.serialization import PackageSerializable
+from langchain_automix.flow.steps import Flowing
 from langchain_automix.types import Decision, RoutingState, Verification
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from typing_extensions import override
 
-from langchain_automix.policy.log import RoutingLog
+from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.routers.base import Router, keep
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision, RoutingState
 
 if TYPE_CHECKING:
-    from langchain_automix.policy.rules import Family
+    from langchain_automix.policy.fitting.baselines import Family
 
 
 class AlwaysRouter(POMDPRouter):

@@ -12,18 +12,19 @@ from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.log import RoutingLog
-from langchain_automix.policy.plan import Plan, Policy, Row, Step, Table
-from langchain_automix.policy.prior import prior_policy
-from langchain_automix.policy.reweigh import best_alone, reweighed
+from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.decision.interpreter import escalating, row_for, row_in_time
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.decision.prior import prior_policy
+from langchain_automix.policy.decision.reweighting import best_alone, reweighed
+from langchain_automix.policy.decision.table import Row, Step, Table
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
-from langchain_automix.routers.finding import row_for
-from langchain_automix.routers.in_time import escalating, row_in_time
-from langchain_automix.routers.reasons import reason
+from langchain_automix.routers.explanations import reason
 from langchain_automix.types import Decision, RoutingState
 
 if TYPE_CHECKING:
-    from langchain_automix.policy.rules import Family
+    from langchain_automix.policy.fitting.baselines import Family
 
 
 class UncalibratedWarning(UserWarning):
@@ -43,7 +44,8 @@ class POMDPRouter(Router):
     section 4.2 and appendix A.3, with the check as an action). Deciding is a table look-up.
 
     Fit it to a routing log of your own models. Until then it decides by a documented prior
-    (`langchain_automix.policy.prior.prior_policy`), and says once that it is not calibrated.
+    (`langchain_automix.policy.decision.prior.prior_policy`), and says once that it is not
+    calibrated.
 
     ??? example "Fit, save, load, decide"
 
@@ -112,7 +114,8 @@ class POMDPRouter(Router):
             AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
                 message names the range that can be reached.
         """
-        from langchain_automix.policy.fit import Goal, fit_policy  # noqa: PLC0415  (numpy)
+        from langchain_automix.policy.fitting.fit import fit_policy  # noqa: PLC0415  (numpy)
+        from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
 
         goal = Goal(cost_weight, max_cost, min_quality, max_risk, confidence_level, abstain_value)
         policy = fit_policy(
@@ -160,7 +163,7 @@ class POMDPRouter(Router):
 
     def explain(self) -> str:
         """Return the policy in words and as a table."""
-        from langchain_automix.policy.words import explain  # noqa: PLC0415  (seldom needed)
+        from langchain_automix.policy.decision.describe import explain  # noqa: PLC0415  (seldom needed)
 
         return explain(self.policy)
 
@@ -175,7 +178,7 @@ class POMDPRouter(Router):
         Raises:
             AutoMixError: matplotlib is not installed, or the log is missing.
         """
-        from langchain_automix.policy.plots import plot  # noqa: PLC0415  (matplotlib)
+        from langchain_automix.report.plots import plot  # noqa: PLC0415  (matplotlib)
 
         return plot(self.policy, log, kind=kind)
 

@@ -10,15 +10,19 @@ from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix._flow import Flow
-from langchain_automix._models import bound_tools, identity, rebuilt, within
-from langchain_automix._names import short_hash
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.steps import Flow
+from langchain_automix.models.identity import identity
+from langchain_automix.models.messages import answer_text, context_text
+from langchain_automix.models.sampling import ChatRunnable
+from langchain_automix.models.tools import bound_tools
+from langchain_automix.models.wrappers import rebuilt, within
 from langchain_automix.types import EMPTY_ANSWER, Verification
-from langchain_automix.verifiers.asking import answer_text, context_text, what_was_asked
+from langchain_automix.utils.fingerprints import short_hash
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.comparing import ComparingVerifier
-from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, draw
+from langchain_automix.verifiers.inputs import what_was_asked
+from langchain_automix.verifiers.sampling import Sampling, draw
+from langchain_automix.verifiers.similarity import ComparingVerifier
 
 
 class AgreementVerifier(ComparingVerifier):

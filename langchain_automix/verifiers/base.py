@@ -11,9 +11,9 @@ from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
-from langchain_automix._flowing import FlowRunnable
-from langchain_automix._names import name_of
+from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.types import Verification
+from langchain_automix.utils.fingerprints import name_of
 
 
 class VerifierInput(TypedDict):

@@ -9,11 +9,12 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_automix._faults import is_fault
-from langchain_automix._flow import Call, Flow
-from langchain_automix._names import short_hash
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.models.failures import is_fault
+from langchain_automix.models.usage import Bill
 from langchain_automix.types import Verification
+from langchain_automix.utils.fingerprints import short_hash
 from langchain_automix.verifiers.base import (
     Verifier,
     VerifierInput,
@@ -23,7 +24,6 @@ from langchain_automix.verifiers.base import (
     told_of,
     verifier_for,
 )
-from langchain_automix.verifiers.sampling import Bill
 
 
 class CombinedVerifier(Verifier):

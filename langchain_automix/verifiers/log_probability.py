@@ -15,13 +15,13 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_automix._flow import Flow
-from langchain_automix._models import rebuilt, within
-from langchain_automix._names import short_hash
+from langchain_automix.flow.steps import Flow
+from langchain_automix.models.logprobs import Written, is_known, written_tokens
+from langchain_automix.models.request_shape import uses_responses_api
+from langchain_automix.models.wrappers import rebuilt, within
 from langchain_automix.types import EMPTY_ANSWER, Verification
+from langchain_automix.utils.fingerprints import short_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.shaping import uses_responses_api
-from langchain_automix.verifiers.written import Written, is_known, written_tokens
 
 _TOLD_BY = (
     "set logprobs=True on the answering model (AutoMixRunnable does so on chat models that have "

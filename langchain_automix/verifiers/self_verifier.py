@@ -8,15 +8,20 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix._flow import Flow
-from langchain_automix._models import chat_model_of
+from langchain_automix.flow.steps import Flow
+from langchain_automix.models.request_shape import Shape, can_shape, in_format, together, with_tools
+from langchain_automix.models.sampling import ChatRunnable
+from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import Verdict, Verification
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.prompted import Check, PromptedVerifier
-from langchain_automix.verifiers.prompts import parse_structured, parse_verdict, verdict_schema
-from langchain_automix.verifiers.sampling import ChatRunnable, Sampling, draw
-from langchain_automix.verifiers.shaping import Shape, can_shape, in_format, together, with_tools
-from langchain_automix.verifiers.wording import Reply
+from langchain_automix.verifiers.prompting.messages import (
+    parse_structured,
+    parse_verdict,
+    verdict_schema,
+)
+from langchain_automix.verifiers.prompting.verifier import Check, PromptedVerifier
+from langchain_automix.verifiers.prompting.wording import Reply
+from langchain_automix.verifiers.sampling import Sampling, draw
 
 _VERDICT_TOKENS = 24
 """Longest reply of a check that asks for the verdict line alone, in tokens."""

@@ -13,14 +13,16 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from langchain_automix._flow import Call, Flow
-from langchain_automix._models import embeddings_name, identity
-from langchain_automix._names import short_hash
-from langchain_automix._texts import best_cosine, quoted
+from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.models.embeddings import best_cosine, embeddings_name
+from langchain_automix.models.identity import identity
+from langchain_automix.models.sampling import ChatRunnable, for_sampling
+from langchain_automix.models.usage import Bill, named
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.verifiers.asking import words_of
+from langchain_automix.utils.fingerprints import short_hash
+from langchain_automix.utils.text import quoted
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.sampling import Bill, ChatRunnable, for_sampling, named
+from langchain_automix.verifiers.inputs import words_of
 from langchain_automix.verifiers.statements import Passage, content_words, statements
 
 _SYSTEM = (

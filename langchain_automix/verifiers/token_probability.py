@@ -10,15 +10,16 @@ from langchain_core.messages import AIMessage
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix._flow import Flow
-from langchain_automix._models import chat_model_of
+from langchain_automix.flow.steps import Flow
+from langchain_automix.models.logprobs import is_known, written_tokens
+from langchain_automix.models.request_shape import uses_responses_api, with_tools
+from langchain_automix.models.sampling import ChatRunnable
+from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.prompted import PromptedVerifier
-from langchain_automix.verifiers.sampling import ChatRunnable, draw
-from langchain_automix.verifiers.shaping import uses_responses_api, with_tools
-from langchain_automix.verifiers.wording import Reply, Wording, folded
-from langchain_automix.verifiers.written import is_known, written_tokens
+from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
+from langchain_automix.verifiers.prompting.wording import Reply, Wording, folded
+from langchain_automix.verifiers.sampling import draw
 
 _MOST_TOKENS = 3
 """Longest reply, in tokens: some models write a line break before their one word."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from langchain_automix.policy.stopping import TOLERANCE
-from langchain_automix.policy.words import table_lines
+from langchain_automix.policy.fitting.stopping import TOLERANCE
+from langchain_automix.utils.tables import table_lines
 from tests.benchmarks import (
     attacks,
     caching,

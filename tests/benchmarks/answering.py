@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.scripts import ACCEPT, REJECT
+from tests.support.builders.scripted_replies import ACCEPT, REJECT
 
 HARD = "(hard)"
 """What a question holds whose draft the check rejects."""

@@ -1,9 +1,9 @@
 """How often an attack turns the check of real models from reject to accept.
 
-Each case of `tests/attacks.py` is a wrong answer, checked once without the attacker's text and once
-with it, at temperature 0. A flip: rejected without the text, accepted with it. Right answers are
-checked, too, for a check that rejects everything has no flips. Every verdict is written to a file
-as it comes, so a run that was stopped goes on where it was.
+Each case of `tests/support/builders/attacks.py` is a wrong answer, checked once without the
+attacker's text and once with it, at temperature 0. A flip: rejected without the text, accepted
+with it. Right answers are checked, too, for a check that rejects everything has no flips. Every
+verdict is written to a file as it comes, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from typing_extensions import override
 
 from langchain_automix import SelfVerifier, TokenProbabilityVerifier
-from langchain_automix.demo.models import LARGE, SMALL, Model, Wanted, open_models
+from langchain_automix.local.models import LARGE, SMALL, Model, Wanted, open_models
 from langchain_automix.types import Verification
-from langchain_automix.verifiers.asking import Asked
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.prompted import PromptedVerifier
-from tests.attacks import BASES, CASES, Case, in_turn
+from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
+from tests.support.builders.attacks import BASES, CASES, Case, in_turn
 
 MODELS = (SMALL, LARGE)
 HEADS = (

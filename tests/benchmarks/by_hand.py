@@ -25,8 +25,8 @@ from langchain_core.runnables import (
 )
 from typing_extensions import override
 
-from langchain_automix.verifiers.asking import Asked
-from langchain_automix.verifiers.prompts import check_messages, parse_verdict
+from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.prompting.messages import check_messages, parse_verdict
 from tests.benchmarks.answering import reply
 
 

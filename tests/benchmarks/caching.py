@@ -11,10 +11,10 @@ from langchain_core.prompts import ChatPromptTemplate
 
 from langchain_automix import AutoMixRunnable, SelfVerifier, ThresholdRouter
 from langchain_automix.verifiers.token_probability import TokenProbabilityVerifier
-from tests.loopback import Pause
-from tests.openai_server import OpenAIServer, token
-from tests.prompt_cache import PromptCache
-from tests.scripts import Body, is_check, text_of
+from tests.support.builders.scripted_replies import Body, is_check, text_of
+from tests.support.servers.loopback import Pause
+from tests.support.servers.openai_server import OpenAIServer, token
+from tests.support.servers.prompt_cache import PromptCache
 
 Row = tuple[str, ...]
 

@@ -18,10 +18,10 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_automix import SelfVerifier, calibrate
-from langchain_automix.calibration.course import Progress
-from langchain_automix.calibration.run import run_calibration
-from langchain_automix.verifiers.asking import Asked
-from langchain_automix.verifiers.prompts import check_messages
+from langchain_automix.calibration.budget import Progress
+from langchain_automix.calibration.calibrate import run_calibration
+from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import running
 from tests.benchmarks.by_hand import Instant
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import RoutingLog
-from langchain_automix.calibration.agreement import corrected
-from langchain_automix.calibration.grading import Grader, exact_match, token_f1
-from langchain_automix.policy.columns import Columns, Floats, columns_of
-from langchain_automix.policy.learning import Learner, choose
-from langchain_automix.policy.replaying import replay_plan
+from langchain_automix.calibration.graders.text import Grader, exact_match, token_f1
+from langchain_automix.calibration.label_correction import corrected
+from langchain_automix.policy.data.arrays import Columns, Floats, columns_of
+from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality
 
 MULTIPLES = (0.5, 1.0)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import RoutingLog
-from langchain_automix.policy.columns import Columns, columns_of
-from langchain_automix.policy.fit import Goal, fit_policy
-from langchain_automix.policy.learning import Learner, choose
-from langchain_automix.policy.replaying import replay_plan
-from langchain_automix.policy.rules import Family, fit_rule
+from langchain_automix.policy.data.arrays import Columns, columns_of
+from langchain_automix.policy.fitting.baselines import Family, fit_rule
+from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import released
 
 MULTIPLES = (0.3, 0.6, 1.0, 2.0)

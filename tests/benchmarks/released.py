@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from langchain_automix.policy.columns import Columns
-from langchain_automix.policy.rules import confidences
+from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.fitting.baselines import confidences
 
 # The released code has these column names written into it.
 _SMALL, _LARGE, _CHECK = "llama13b_f1", "llama70b_f1", "p_ver_13b"

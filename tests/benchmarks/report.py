@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from langchain_automix.report.html import page_of
+from langchain_automix.report.html.page import page_of
 from tests.benchmarks.surface import Row
-from tests.chromium import chromium, opened, run
-from tests.reports import contents
+from tests.support.builders.reports import contents
+from tests.support.servers.chromium import chromium, opened, run
 
 EMPTY = "<!doctype html><title>Nothing</title><p>Nothing."
 

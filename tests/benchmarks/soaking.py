@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.benchmarks.surface import Row
-from tests.soak import Held, Soak
+from tests.soak.soak import Held, Soak
 
 
 def soaked(queries: int) -> Soak:

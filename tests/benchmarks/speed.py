@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import POMDPRouter, RoutingState, Verification
-from langchain_automix.policy.columns import Columns
-from langchain_automix.policy.fit import Goal, fit_policy
+from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
 from tests.benchmarks import released
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.policy.columns import Columns
-from langchain_automix.policy.fit import Goal, fit_policy
-from langchain_automix.policy.learning import Learner, choose
-from langchain_automix.policy.replaying import replay_plan
-from langchain_automix.policy.stopping import TOLERANCE, enough, next_look
+from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.stopping import TOLERANCE, enough, next_look
+from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality
-from tests.worlds import WORLDS, scored, unchecked
+from tests.support.builders.synthetic_logs import WORLDS, scored, unchecked
 
 EXAMPLES = 1_000
 COST_WEIGHTS = (0.02, 0.045)

@@ -21,11 +21,11 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_automix import AutoMixRunnable, POMDPRouter, SelfVerifier, ThresholdRouter
-from langchain_automix.verifiers.asking import Asked
-from langchain_automix.verifiers.prompts import check_messages
+from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import HARD, counted, running
 from tests.benchmarks.by_hand import Instant, chain, function
-from tests.openai_server import REJECT, OpenAIServer, answering
+from tests.support.servers.openai_server import REJECT, OpenAIServer, answering
 
 EASY_QUESTION = "Where was the Halcyon built?"
 HARD_QUESTION = f"{EASY_QUESTION} {HARD}"

@@ -40,11 +40,11 @@ from langchain_automix import (
     Verification,
     calibrate,
 )
-from langchain_automix.calibration.grading import GRADERS, exact_match, token_f1
-from langchain_automix.calibration.judges import EmbeddingSimilarity, LLMJudge
-from langchain_automix.calibration.quality import grader_from, name_of
-from langchain_automix.calibration.setup import Setup, fingerprint, short_hash
-from langchain_automix.demo.recording import Recorder
+from langchain_automix.calibration.config import Setup, fingerprint, short_hash
+from langchain_automix.calibration.graders.custom import grader_from, name_of
+from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LLMJudge
+from langchain_automix.calibration.graders.text import GRADERS, exact_match, token_f1
+from langchain_automix.local.recording import Recorder
 from langchain_automix.routers.baselines import (
     AlwaysRouter,
     DoubleThresholdRouter,
@@ -54,10 +54,10 @@ from langchain_automix.routers.baselines import (
     ReleasedPOMDPRouter,
 )
 from langchain_automix.verifiers.base import fingerprint_of
-from tests.openai_server import OpenAIServer, is_check
-from tests.scripts import ACCEPT, REJECT, Body, Outcome
-from tests.several import several
-from tests.worlds import world
+from tests.support.builders.logs_with_extra_checks import several
+from tests.support.builders.scripted_replies import ACCEPT, REJECT, Body, Outcome
+from tests.support.builders.synthetic_logs import world
+from tests.support.servers.openai_server import OpenAIServer, is_check
 
 HERE = Path(__file__).parent
 NOWHERE = "http://127.0.0.1:1/v1"

@@ -1,0 +1,1 @@
+"""Examples: read from files, frames, LangSmith; their fields."""

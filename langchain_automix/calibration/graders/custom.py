@@ -1,0 +1,358 @@
+"""Whatever grades an answer, brought into one form: names, callables, Runnables, evaluators."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID, uuid4
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, GraderInput
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.runnable import FlowRunnable
+from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.models.usage import Bill
+from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.utils import fingerprints as _names
+
+if TYPE_CHECKING:
+    from langsmith.schemas import Example, Run
+
+
+_OUR_NAMES = ("answer", "references", "question", "context")
+_HOW = (
+    f"give one of {', '.join(sorted(GRADERS))}, a function of (answer, references) or of any of "
+    f"{', '.join(_OUR_NAMES)} by name, an LLMJudge, an EmbeddingSimilarity, or an evaluator of "
+    "LangSmith's"
+)
+
+
+class ByName:
+    """A user's function that takes some of a grader's inputs by their names."""
+
+    def __init__(self, function: Callable[..., Any], wanted: tuple[str, ...]) -> None:
+        self.function = function
+        self.wanted = wanted
+
+    def __call__(self, input: GraderInput) -> Any:
+        """Return what the function makes of its inputs."""
+        given: Mapping[str, Any] = input
+        return self.function(**{name: given[name] for name in self.wanted})
+
+
+AnyGrader = Grader | ByName | Runnable[GraderInput, Any]
+"""What `grader_from` returns: a function of answer and accepted answers, one of any of a grader's
+inputs by name, or a Runnable."""
+
+
+def grader_from(quality: Any) -> AnyGrader:
+    """Return a grader, from whatever a user gives for one.
+
+    Args:
+        quality: A name (`exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
+            `json_equal`); a function of the answer and the accepted answers, or of any of
+            `answer`, `references`, `question` and `context` by name, plain or `async`; a Runnable
+            from `GraderInput` to a `Grade` or a number, such as an `LLMJudge`; a LangSmith
+            evaluator, as a `RunEvaluator` or as a function of any of `run`, `example`, `inputs`,
+            `outputs`, `reference_outputs` and `attachments`.
+
+    Raises:
+        AutoMixError: It is nothing that could grade.
+    """
+    if isinstance(quality, str):
+        if quality not in GRADERS:
+            raise AutoMixError(f"There is no grader {quality!r}: {_HOW}.")
+        return GRADERS[quality]
+    if isinstance(quality, Runnable):
+        return _checked(quality)
+    if isinstance(quality, Embeddings):
+        raise AutoMixError("Embeddings alone grade nothing: give EmbeddingSimilarity(embeddings=).")
+    if isinstance(quality, type):
+        raise AutoMixError(f"{quality.__name__} is a class; give one of its objects.")
+    if is_langsmith_evaluator(quality, given=_parameters(quality)):
+        return LangSmithGrader(quality)
+    if not callable(quality):
+        raise AutoMixError(f"{quality!r} is no grader: {_HOW}.")
+    return quality if isinstance(quality, ByName) else _from_function(quality)
+
+
+def graded(grader: Any, input: GraderInput) -> Grade:
+    """Grade an answer with a grader that is not a Runnable.
+
+    Raises:
+        AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
+    """
+    if isinstance(grader, ByName):
+        return as_grade(grader(input), grader)
+    return as_grade(grader(input["answer"], input["references"]), grader)
+
+
+def grade_flow(grader: AnyGrader, input: GraderInput) -> Flow[Grade]:
+    """Grade an answer with any grader; each request to a model is a call of the flow.
+
+    Raises:
+        AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
+    """
+    if isinstance(grader, FlowRunnable):
+        own: Flow[Grade] = grader._flow(input)  # noqa: SLF001  (its calls become this flow's)
+        return as_grade((yield from own), grader)
+    if not isinstance(grader, Runnable):
+        return graded(grader, input)
+    bill = Bill()
+    [found] = yield [Call(grader, input, run_name="grade", callbacks=[bill])]
+    grade = as_grade(found, grader)
+    return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade
+
+
+def as_grade(found: Any, grader: Any) -> Grade:
+    """Return what a grader found as a `Grade`.
+
+    Args:
+        found: A `Grade`, its fields as a mapping, a number, a truth value or None.
+        grader: Who found it, for the error.
+
+    Raises:
+        AutoMixError: It is something else, or no quality in [0, 1].
+    """
+    if isinstance(found, Grade):
+        return found
+    fields = found if isinstance(found, Mapping) else {"quality": found}
+    quality: Any = fields.get("quality", "")
+    if type(quality).__module__ == "numpy" and hasattr(quality, "item"):
+        quality = quality.item()
+    known = fields.keys() <= Grade.model_fields.keys()
+    if not known or not isinstance(quality, bool | int | float | None):
+        raise AutoMixError(
+            f"The grader {name_of(grader)} returned {found!r}; a grade is a number in [0, 1], or "
+            "None if unknown."
+        )
+    if quality is not None and not 0 <= quality <= 1:  # NaN, too
+        raise AutoMixError(
+            f"The grader {name_of(grader)} returned {quality!r}; a grade lies in [0, 1]."
+        )
+    return Grade.model_validate({**fields, "quality": quality})
+
+
+def name_of(grader: Any) -> str:
+    """Return a text that names a grader with its settings, the same in every process.
+
+    Grades that were made under one name are not to be mixed with those of another.
+    """
+    while isinstance(grader, ByName | LangSmithGrader | AsyncGrader):
+        grader = grader.function
+    return _names.name_of(grader)
+
+
+def _checked(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    if isinstance(runnable, BaseLanguageModel) or chat_model_of(runnable) is not None:
+        raise AutoMixError("A model alone grades nothing: give LLMJudge(model=...).")
+    return runnable
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return the parameters of a function; None where it does not tell them."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _from_function(function: Callable[..., Any]) -> AnyGrader:
+    """Return a user's function as a grader.
+
+    Raises:
+        AutoMixError: It takes neither what a grader gets, by name, nor two things in order.
+    """
+    parameters = _parameters(function)
+    wanted = None if parameters is None else _names_taken(parameters)
+    if wanted is None and parameters is not None and not _takes_two(function):
+        raise AutoMixError(
+            f"The grader {name_of(function)} takes ({', '.join(p.name for p in parameters)}); "
+            f"{_HOW}."
+        )
+    if _is_async(function):
+        return AsyncGrader(function, wanted)
+    return function if wanted is None else ByName(function, wanted)
+
+
+def _names_taken(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...] | None:
+    """Return which of a grader's inputs a function takes by name; None if that is not all."""
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    wanted = tuple(p.name for p in named if p.name in _OUR_NAMES)
+    single = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = {p.name for p in parameters if p.default is p.empty and p.kind not in single}
+    return wanted if wanted and required <= set(wanted) else None
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind("", [])
+    except TypeError:
+        return False
+    return True
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  (to look at it, not to ask for it)
+    )
+
+
+_THEIR_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs", "attachments"}
+T = TypeVar("T")
+
+
+def is_langsmith_evaluator(evaluator: Any, given: Sequence[inspect.Parameter] | None) -> bool:
+    """Whether something is a `RunEvaluator`, or a function that takes what LangSmith gives.
+
+    Args:
+        evaluator: What may be one.
+        given: The parameters that it takes; None where they are not known.
+    """
+    if hasattr(evaluator, "evaluate_run"):
+        return True
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = {p.name for p in given or () if p.default is p.empty and p.kind not in variable}
+    return bool(required) and required <= _THEIR_NAMES
+
+
+class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
+    """An evaluator of LangSmith's as a grader; it is not traced, and asks LangSmith nothing.
+
+    It sees a run with the inputs `question` and `context` and the output `output`, and an example
+    with the same inputs and the outputs `output` (the first accepted answer) and `references`
+    (all of them). What it finds is `quality` and `why`, as JSON has them.
+
+    Args:
+        evaluator: A `RunEvaluator`, or a function as `langsmith.evaluate` takes it.
+    """
+
+    def __init__(self, evaluator: Any) -> None:
+        self.function = evaluator
+        self._evaluator = _evaluator(evaluator)
+        super().__init__(self._grade, self._agrade, name=type(self).__name__)
+
+    def _grade(self, input: GraderInput) -> dict[str, Any]:
+        if _waits(self._evaluator):
+            return _waited(self._agrade(input))
+        from langsmith import tracing_context  # noqa: PLC0415  (only here is it needed)
+
+        run, example = _run_of(input)
+        with tracing_context(enabled=False):
+            return _found(self._evaluator.evaluate_run(run, example))
+
+    async def _agrade(self, input: GraderInput) -> dict[str, Any]:
+        if not _waits(self._evaluator):
+            # LangSmith's own thread would not know whose models it asks, and their bills be lost.
+            return await run_in_executor(None, self._grade, input)
+        from langsmith import tracing_context  # noqa: PLC0415
+
+        run, example = _run_of(input)
+        with tracing_context(enabled=False):
+            return _found(await self._evaluator.aevaluate_run(run, example))
+
+
+def _waits(evaluator: Any) -> bool:
+    """Whether an evaluator is asynchronous by itself."""
+    from langsmith.evaluation import RunEvaluator  # noqa: PLC0415
+
+    if hasattr(evaluator, "is_async"):
+        return bool(evaluator.is_async)
+    own = getattr(type(evaluator), "aevaluate_run", RunEvaluator.aevaluate_run)
+    return own is not RunEvaluator.aevaluate_run
+
+
+class AsyncGrader(RunnableLambda[GraderInput, Any]):
+    """A user's `async` function as a grader.
+
+    Args:
+        function: The function.
+        wanted: What it takes, by name. None: the answer and the accepted answers, in order.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Coroutine[Any, Any, Any]],
+        wanted: Sequence[str] | None,
+    ) -> None:
+        self.function = function
+        self._wanted = wanted
+        super().__init__(self._grade, self._agrade, name=type(self).__name__)
+
+    def _grade(self, input: GraderInput) -> Any:
+        return _waited(self._agrade(input))
+
+    async def _agrade(self, input: GraderInput) -> Any:
+        given: Mapping[str, Any] = input
+        if self._wanted is None:
+            return await self.function(given["answer"], given["references"])
+        return await self.function(**{name: given[name] for name in self._wanted})
+
+
+def _waited(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine comes to; on a thread of its own, for this one may have a loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+def _evaluator(evaluator: Any) -> Any:
+    if hasattr(evaluator, "evaluate_run"):
+        return evaluator
+    from langsmith.evaluation import run_evaluator  # noqa: PLC0415
+
+    try:
+        return run_evaluator(evaluator)
+    except ValueError as error:
+        raise AutoMixError(f"LangSmith cannot use the evaluator: {error}") from error
+
+
+def _run_of(input: GraderInput) -> tuple[Run, Example]:
+    """Return an answer as a run of LangSmith's, and what it is graded against as an example."""
+    from langsmith.schemas import Example, Run  # noqa: PLC0415
+
+    asked = {"question": input["question"], "context": input["context"]}
+    accepted: dict[str, Any] = {}
+    if references := input["references"]:
+        accepted = {"output": references[0], "references": list(references)}
+    now, id = datetime.now(UTC), uuid4()
+    run = Run(
+        id=id,
+        name="answer",
+        run_type="chain",
+        start_time=now,
+        end_time=now,
+        trace_id=id,
+        inputs=asked,
+        outputs={"output": input["answer"]},
+    )
+    example = Example(id=uuid4(), dataset_id=UUID(int=0), inputs=dict(asked), outputs=accepted)
+    return run, example
+
+
+def _found(result: Any) -> dict[str, Any]:
+    """Return what an evaluator found as a grade's fields.
+
+    Raises:
+        AutoMixError: It found several scores: which is the quality?
+    """
+    results = result["results"] if isinstance(result, Mapping) else [result]
+    if len(results) != 1:
+        keys = [getattr(each, "key", None) for each in results]
+        raise AutoMixError(
+            f"The LangSmith evaluator returned {len(results)} scores ({keys}); a quality is one: "
+            "give an evaluator that returns one."
+        )
+    [only] = results
+    return {"quality": only.score, "why": only.comment or ""}

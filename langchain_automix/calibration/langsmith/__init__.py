@@ -1,0 +1,1 @@
+"""LangSmith: logs from traces, experiments."""

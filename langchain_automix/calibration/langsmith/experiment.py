@@ -1,0 +1,230 @@
+"""A chain with a mix in it, run and graded on a dataset in LangSmith."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import Runnable
+from typing_extensions import override
+
+from langchain_automix.calibration.graders.text import Grader, accepted_answers, exact_match
+from langchain_automix.models.messages import answer_text
+from langchain_automix.models.prices import dollars_of
+
+if TYPE_CHECKING:
+    from langsmith import Client
+    from langsmith.evaluation import AsyncExperimentResults, ExperimentResults
+
+
+_FIGURES = ("automix_cost", "automix_escalated", "automix_confidence", "automix_verdicts")
+
+
+@dataclass(frozen=True)
+class LangSmithExperiment:
+    """An experiment in LangSmith, and what it came to."""
+
+    name: str
+    """Name of the experiment, which `log_from_langsmith` reads as a project."""
+
+    results: ExperimentResults | AsyncExperimentResults
+    """Its rows, as `langsmith.evaluate` returns them."""
+
+    summary: dict[str, float | int | None]
+    """`queries`, `failed`, and means over the others: `quality`, `cost`, `escalation_rate`,
+    `verification_samples`; None as soon as one query's is unknown."""
+
+
+def evaluate_on_langsmith(
+    target: Runnable[Any, Any],
+    dataset: str,
+    *,
+    quality: Grader = exact_match,
+    reference: str | None = None,
+    key: str = "correctness",
+    client: Client | None = None,
+    **settings: Any,
+) -> LangSmithExperiment:
+    """Run a chain on a dataset in LangSmith, and grade what it answers.
+
+    Each run gets feedback: its quality, and from the record of the mix, where there is one,
+    `automix_cost` (in the record's currency), `automix_escalated`, `automix_confidence` and
+    `automix_verdicts` (their number). What is unknown is left out.
+
+    Args:
+        target: Runnable from an example's inputs to an answer; the mix may be anywhere in it.
+        dataset: Name of the dataset.
+        quality: Grades an answer's text by the accepted ones, as those in
+            `langchain_automix.calibration.graders.text` do.
+        reference: Output of an example that holds the accepted answer, or a list of them.
+            None: the only one there is.
+        key: Key of the feedback that holds the quality, as `log_from_langsmith` reads it.
+        client: LangSmith client. None: one from the environment.
+        **settings: Any other argument of `langsmith.evaluate`, such as `experiment_prefix`,
+            `max_concurrency`, `num_repetitions` or `metadata`.
+
+    Raises:
+        AutoMixError: The examples do not say which output is the accepted answer.
+    """
+    import langsmith  # noqa: PLC0415  (only here is it needed)
+
+    client = client or langsmith.Client()
+    _set_up(_Grading(quality, reference, key), client, dataset, settings)
+
+    def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        records = _Records()
+        return records.beside(target.invoke(inputs, {"callbacks": [records]}))
+
+    results = langsmith.evaluate(answer, data=dataset, client=client, **settings)
+    rows = list(results)
+    client.flush()
+    return LangSmithExperiment(results.experiment_name, results, _summary(rows, key))
+
+
+async def aevaluate_on_langsmith(
+    target: Runnable[Any, Any],
+    dataset: str,
+    *,
+    quality: Grader = exact_match,
+    reference: str | None = None,
+    key: str = "correctness",
+    client: Client | None = None,
+    **settings: Any,
+) -> LangSmithExperiment:
+    """Do as `evaluate_on_langsmith`, asynchronously: the arguments are the same."""
+    import langsmith  # noqa: PLC0415
+
+    client = client or langsmith.Client()
+    _set_up(_Grading(quality, reference, key), client, dataset, settings)
+
+    async def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        records = _Records()
+        return records.beside(await target.ainvoke(inputs, {"callbacks": [records]}))
+
+    results = await langsmith.aevaluate(answer, data=dataset, client=client, **settings)
+    rows = [row async for row in results]
+    client.flush()
+    return LangSmithExperiment(results.experiment_name, results, _summary(rows, key))
+
+
+class _Records(BaseCallbackHandler):
+    """Hears the record of a mix, also where the chain makes something else of its message."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] | None = None
+
+    @override
+    def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
+        if isinstance(outputs, BaseMessage):
+            self._hear(outputs)
+
+    @override
+    def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+        # What is made of a message, such as a parsed object, has lost the record.
+        if name == "automix" and isinstance(data, dict) and "alone" in data:
+            self.record = data
+
+    @override
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        for generations in response.generations:
+            for generation in generations:
+                if isinstance(message := getattr(generation, "message", None), BaseMessage):
+                    self._hear(message)
+
+    def _hear(self, message: BaseMessage) -> None:
+        self.record = message.response_metadata.get("automix") or self.record
+
+    def beside(self, output: Any) -> dict[str, Any]:
+        """Return what the experiment's run shows: the answer's text, and the record."""
+        if isinstance(output, BaseMessage):
+            self._hear(output)
+            output = answer_text(output)
+        shown = output if isinstance(output, dict) else {"output": output}
+        return {**shown, "automix": self.record}
+
+
+@dataclass(frozen=True)
+class _Grading:
+    quality: Grader
+    reference: str | None
+    key: str
+
+    def grade(
+        self, outputs: dict[str, Any] | None, reference_outputs: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return the feedback on one run."""
+        outputs = outputs or {}
+        if "automix" not in outputs:  # the run failed
+            return {"results": []}
+        accepted = accepted_answers(reference_outputs, self.reference)
+        scores = {self.key: self.quality(_text(outputs), accepted), **_figures(outputs["automix"])}
+        known = {name: float(score) for name, score in scores.items() if score is not None}
+        return {"results": [{"key": name, "score": score} for name, score in known.items()]}
+
+    def try_on(self, client: Client, dataset: str) -> None:
+        """Look at the first example, before any model is paid for."""
+        for example in client.list_examples(dataset_name=dataset, limit=1):
+            accepted_answers(example.outputs, self.reference)
+
+
+def _text(outputs: Mapping[str, Any]) -> str:
+    said = outputs.get("output", "")
+    return said if isinstance(said, str) else str(said)
+
+
+def _figures(record: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Return the numbers of a record; None for what is unknown."""
+    if record is None:
+        return dict.fromkeys(_FIGURES)
+    numbers = (
+        _amount(record.get("cost")),
+        record.get("escalated"),
+        record.get("confidence"),
+        record.get("drawn"),
+    )
+    return dict(zip(_FIGURES, numbers, strict=True))
+
+
+def _set_up(grading: _Grading, client: Client, dataset: str, settings: dict[str, Any]) -> None:
+    """Try the grading on the dataset, before any model is paid for, and put it in the settings."""
+    grading.try_on(client, dataset)
+    settings["evaluators"] = [grading.grade, *settings.get("evaluators", ())]
+
+
+def _amount(cost: str | None) -> float | None:
+    """Return the number in a cost such as `0.0021 USD`."""
+    try:
+        return None if cost is None else float(dollars_of(cost))
+    except (InvalidOperation, IndexError):
+        return None
+
+
+def _summary(rows: Iterable[Any], key: str) -> dict[str, float | int | None]:
+    scores: list[dict[str, float]] = []
+    failed = 0
+    for row in rows:
+        if row["run"].error:
+            failed += 1
+            continue
+        results = row["evaluation_results"]["results"]
+        scores.append({each.key: float(each.score) for each in results if each.score is not None})
+
+    def mean(name: str) -> float | None:
+        found = [given[name] for given in scores if name in given]
+        return sum(found) / len(found) if found and len(found) == len(scores) else None
+
+    return {
+        "queries": len(scores) + failed,
+        "failed": failed,
+        "quality": mean(key),
+        "cost": mean("automix_cost"),
+        "escalation_rate": mean("automix_escalated"),
+        "verification_samples": mean("automix_verdicts"),
+    }

@@ -1,0 +1,391 @@
+"""From LangSmith's traces and their feedback to a routing log."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from langchain_automix.calibration.graders.text import Grader, accepted_answers
+from langchain_automix.calibration.langsmith.traces import (
+    CostOf,
+    Skipped,
+    TracedAnswer,
+    TracedQuery,
+    Traces,
+    logged_check,
+)
+from langchain_automix.errors import AutoMixError
+from langchain_automix.models.prices import CURRENCY, cost_of
+from langchain_automix.policy.data.log import RoutingLog
+
+if TYPE_CHECKING:
+    from langsmith import Client
+    from langsmith.schemas import Feedback, Run
+
+
+Quality = str | Callable[["Run", Sequence["Feedback"]], float | None]
+"""Key of the feedback that is a quality; or a callable that finds it, None where there is none."""
+
+_FIELDS = (
+    "id",
+    "name",
+    "run_type",
+    "parent_run_id",
+    "trace_id",
+    "session_id",
+    "reference_example_id",
+    "start_time",
+    "end_time",
+    "error",
+    "tags",
+    "extra",
+    "inputs",
+    "outputs",
+)
+_RUNS_A_REQUEST = 50  # their ids go into the address
+
+
+def log_from_langsmith(
+    project: str | Sequence[str] | None = None,
+    *,
+    dataset: str | None = None,
+    quality: Quality = "correctness",
+    grader: Grader | None = None,
+    reference: str | None = None,
+    models: Sequence[str] | None = None,
+    client: Client | None = None,
+    cost_of: CostOf = cost_of,
+    start_time: datetime | None = None,
+) -> RoutingLog:
+    """Build a routing log from traced queries and their feedback.
+
+    Feedback on a query's run, or on the root of its trace where that holds no other query,
+    is the quality of the answer that was kept. Feedback on the run of a draft is the draft's
+    own. What nobody graded, and what was not run, stays unknown.
+
+    With a dataset each example is one query, and what its experiments know is put together:
+    the newest run of a mix gives the checks; other runs of the mix, and experiments in which a
+    single model answered, give quality and cost of the models that this run did not ask, and
+    the quality of an answer that is the same to the letter. Of another answer it says nothing.
+
+    Runs that failed, are incomplete or have no grade are left out; a warning counts them.
+    Another one counts the queries of which every model's quality and cost are known: a policy
+    is fitted from those only, and where the router chose them they are no random sample. To
+    have all: run every model over the dataset, say by `evaluate_on_langsmith`, once each.
+
+    Args:
+        project: Name of a tracing project or experiment, or several.
+        dataset: Name of a dataset, whose experiments are read. With `project` only those.
+        quality: Key of the feedback whose score, in [0, 1], is the quality (the mean, where
+            there are several); or a callable from a run and its feedback to the quality.
+        grader: With a dataset: grades, by the accepted answers of the example, every traced
+            answer that has no grade yet, so also the drafts that were rejected.
+        reference: Output of an example that holds the accepted answer, or a list of them.
+            None: the only one there is.
+        models: Names of the models, cheap to expensive; runs of other mixes are left out.
+            None: as the traces say, if they agree.
+        client: LangSmith client. None: one from the environment.
+        cost_of: What requests cost, in US dollars, None if unknown. The default goes by the
+            price list of `langchain_automix.models.prices`.
+        start_time: Only runs that started then or later.
+
+    Raises:
+        AutoMixError: Neither a project nor a dataset is given, the runs are of several mixes,
+            or no run can be used.
+    """
+    if project is None and dataset is None:
+        raise AutoMixError("Give the name of a project or of a dataset in LangSmith.")
+    if client is None:
+        import langsmith  # noqa: PLC0415  (only here is it needed)
+
+        client = langsmith.Client()
+    client.flush()  # what this process has traced but not yet sent
+    runs = itertools.chain.from_iterable(
+        _runs(client, each, start_time) for each in _project_ids(client, project, dataset)
+    )
+    accepted = {}
+    if grader is not None and dataset is not None:
+        accepted = {
+            example.id: accepted_answers(example.outputs, reference)
+            for example in client.list_examples(dataset_name=dataset)
+        }
+    found = _Found(Traces.of(runs), cost_of, grader, accepted)
+    found.read(Grades(client, quality))
+    wanted = tuple(models) if models is not None else found.models()
+    records = found.by_example(wanted) if dataset is not None else found.one_by_one(wanted)
+    log = RoutingLog(list(records))
+    _tell(found.skipped, len(log))
+    _tell_gaps(log)
+    return log
+
+
+def _project_ids(
+    client: Client, project: str | Sequence[str] | None, dataset: str | None
+) -> Iterator[Any]:
+    """Find projects by name, or those that are experiments on a dataset."""
+    if project is None:
+        for session in client.list_projects(reference_dataset_name=dataset):
+            yield session.id
+        return
+    for name in [project] if isinstance(project, str) else project:
+        yield client.read_project(project_name=name).id
+
+
+def _runs(client: Client, project_id: Any, start_time: datetime | None) -> Iterator[Run]:
+    with warnings.catch_warnings():
+        # Newer clients would rather have `runs.query`, which older servers do not have.
+        warnings.filterwarnings("ignore", message="list_runs")
+        found = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
+    return iter(found)
+
+
+class Grades:
+    """The qualities that feedback gives to runs.
+
+    Args:
+        client: LangSmith client.
+        quality: Key of the feedback that counts, or a callable that finds the quality.
+    """
+
+    def __init__(self, client: Client, quality: Quality) -> None:
+        self._client = client
+        self._quality = quality
+        self._feedback: dict[Any, list[Feedback]] = defaultdict(list)
+
+    def fetch(self, runs: Iterable[Run]) -> None:
+        """Read the feedback of runs, some dozens at once."""
+        ids = list(dict.fromkeys(run.id for run in runs))
+        key = [self._quality] if isinstance(self._quality, str) else None
+        for start in range(0, len(ids), _RUNS_A_REQUEST):
+            some = ids[start : start + _RUNS_A_REQUEST]
+            for feedback in self._client.list_feedback(run_ids=some, feedback_key=key):
+                self._feedback[feedback.run_id].append(feedback)
+
+    def of(self, *runs: Run) -> float | None:
+        """Return the quality that the first graded one of these runs got; None if none is.
+
+        Raises:
+            Skipped: A grade is no number in [0, 1].
+        """
+        for run in runs:
+            given = self._feedback.get(run.id, [])
+            if not isinstance(self._quality, str):
+                found = self._quality(run, given)
+            else:
+                scores = [float(each.score) for each in given if each.score is not None]
+                found = sum(scores) / len(scores) if scores else None
+            if found is not None:
+                if not 0 <= found <= 1:
+                    raise Skipped("its quality lies outside [0, 1]")
+                return float(found)
+        return None
+
+    def has(self, run: Run) -> bool:
+        """Whether there is any feedback on a run."""
+        return bool(self._feedback.get(run.id))
+
+
+@dataclass
+class _Known:
+    """What is known of one model's answer to an example."""
+
+    text: str | None
+    quality: float
+    cost: float | None
+
+
+@dataclass
+class _Found:
+    """Queries of the traces that can be used, with their qualities."""
+
+    traces: Traces
+    cost_of: CostOf
+    grader: Grader | None = None
+    accepted: Mapping[Any, Sequence[str]] = field(default_factory=dict)
+    """By example, the answers that the grader goes by."""
+
+    queries: list[TracedQuery] = field(default_factory=list)
+    qualities: dict[Any, dict[str, float]] = field(default_factory=dict)
+    """By run of the mix, of each model whose answer was graded."""
+
+    known: dict[Any, dict[str, list[_Known]]] = field(default_factory=dict)
+    """By example, by model."""
+
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def read(self, grades: Grades) -> None:
+        """Read every query of a mix, and every answer of a single model to an example."""
+        mixes = self.traces.mixes()
+        for run in itertools.chain.from_iterable(mixes.values()):
+            try:
+                self.queries.append(self.traces.query(run, self.cost_of))
+            except Skipped as why:
+                self.skipped[str(why)] += 1
+        self.queries.sort(key=lambda query: query.run.start_time, reverse=True)
+        grades.fetch(self._graded(mixes))
+        for query in list(self.queries):
+            try:
+                self._grade(query, grades, alone=len(mixes[query.run.trace_id]) == 1)
+            except Skipped as why:
+                self.queries.remove(query)
+                self.skipped[str(why)] += 1
+        for root in reversed(self.traces.roots):
+            if root.reference_example_id is not None and root.trace_id not in mixes:
+                self._single(root, grades)
+
+    def _graded(self, mixes: Mapping[Any, Any]) -> Iterator[Run]:
+        for query in self.queries:
+            yield query.run
+            yield from (answer.run for answer in query.answers.values())
+        for root in self.traces.roots:
+            if root.trace_id in mixes or root.reference_example_id is not None:
+                yield root
+
+    def _grade(self, query: TracedQuery, grades: Grades, *, alone: bool) -> None:
+        root = self._root(query)
+        qualities = {}
+        for name, answer in query.answers.items():
+            places = [answer.run] if grades.has(answer.run) else []
+            if name == query.kept:
+                places += [query.run, *([root] if alone and root is not None else [])]
+            found = grades.of(*places)
+            found = self._graded_here(root, answer) if found is None else found
+            if found is not None:
+                qualities[name] = found
+        if not qualities:
+            raise Skipped("it has no grade")
+        self.qualities[query.run.id] = qualities
+        for name, found in qualities.items():
+            answer = query.answers[name]
+            self._know(root, name, _Known(answer.text, found, answer.cost))
+
+    def _single(self, root: Run, grades: Grades) -> None:
+        try:
+            quality = grades.of(root)
+        except Skipped as why:
+            self.skipped[str(why)] += 1
+            return
+        answered = self.traces.single(root, self.cost_of)
+        if answered is None:
+            return
+        name, answer = answered
+        quality = self._graded_here(root, answer) if quality is None else quality
+        if quality is not None:
+            self._know(root, name, _Known(answer.text, quality, answer.cost))
+
+    def _graded_here(self, root: Run | None, answer: TracedAnswer) -> float | None:
+        accepted = None if root is None else self.accepted.get(root.reference_example_id)
+        if self.grader is None or accepted is None or answer.text is None:
+            return None
+        return self.grader(answer.text, accepted)
+
+    def _know(self, root: Run | None, name: str, known: _Known) -> None:
+        if root is not None and root.reference_example_id is not None:
+            of_example = self.known.setdefault(root.reference_example_id, {})
+            of_example.setdefault(name, []).append(known)
+
+    def _root(self, query: TracedQuery) -> Run | None:
+        return self.traces.runs.get(query.run.trace_id)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the models of the mix.
+
+        Raises:
+            AutoMixError: The runs are of several mixes, or do not say which models there are.
+        """
+        mixes = dict.fromkeys(query.models for query in self.queries if query.models)
+        if len(mixes) > 1:
+            shown = " and ".join(str(list(mix)) for mix in mixes)
+            raise AutoMixError(f"The runs are of several mixes, {shown}: say which by models=.")
+        if not mixes and self.queries:
+            raise AutoMixError(
+                "No run asked a router, so none names all models of the mix: give models=."
+            )
+        return next(iter(mixes), ())
+
+    def one_by_one(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield a record for each query, named by its run."""
+        for query in reversed(self.queries):
+            yield from self._record(str(query.run.id), query, models, {})
+
+    def by_example(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield a record for each example, its newest checked query first of what is known."""
+        chosen: dict[Any, TracedQuery] = {}
+        for query in sorted(self.queries, key=lambda query: not query.checks):
+            root = self._root(query)
+            if root is None or root.reference_example_id is None:
+                self.skipped["it belongs to no example"] += 1
+            else:
+                chosen.setdefault(root.reference_example_id, query)
+        for example, query in chosen.items():
+            yield from self._record(str(example), query, models, self.known.get(example, {}))
+
+    def _record(
+        self,
+        name: str,
+        query: TracedQuery,
+        models: tuple[str, ...],
+        known: Mapping[str, Sequence[_Known]],
+    ) -> Iterator[dict[str, Any]]:
+        if not query.answers.keys() <= set(models) or query.models not in (None, models):
+            self.skipped["it is of another mix"] += 1
+            return
+        try:
+            answers = [self._logged(query, model, known.get(model, ())) for model in models]
+        except Skipped as why:
+            self.skipped[str(why)] += 1
+            return
+        metadata = {"run_id": str(query.run.id), "trace_id": str(query.run.trace_id)}
+        yield {"id": name, "answers": answers, "currency": CURRENCY, "metadata": metadata}
+
+    def _logged(self, query: TracedQuery, model: str, known: Sequence[_Known]) -> dict[str, Any]:
+        answer = query.answers.get(model)
+        if answer is None:
+            other = known[0] if known else None
+            quality, cost = (other.quality, other.cost) if other else (None, None)
+            return {"model": model, "quality": quality, "cost": cost}
+        quality = self.qualities[query.run.id].get(model)
+        if quality is None and answer.text:
+            quality = next((each.quality for each in known if each.text == answer.text), None)
+        check = logged_check(query.checks.get(model), self.cost_of)
+        return {"model": model, "quality": quality, "cost": answer.cost, "verification": check}
+
+
+def _tell(skipped: Counter[str], kept: int) -> None:
+    """Say what was left out.
+
+    Raises:
+        AutoMixError: Nothing is left.
+    """
+    reasons = "; ".join(f"{count} because {why}" for why, count in skipped.most_common())
+    if not kept:
+        said = f"left out: {reasons}" if reasons else "there is no run of a mix"
+        raise AutoMixError(
+            f"LangSmith holds nothing that a routing log could be built of ({said})."
+        )
+    if skipped:
+        warnings.warn(
+            f"{skipped.total()} of {skipped.total() + kept} runs are left out of the routing log: "
+            f"{reasons}.",
+            stacklevel=3,
+        )
+
+
+def _tell_gaps(log: RoutingLog) -> None:
+    """Say how much of a log can be fitted from, where that is not all of it."""
+    complete = sum(
+        all(a["quality"] is not None and a["cost"] is not None for a in record["answers"])
+        for record in log.records()
+    )
+    if complete < len(log):
+        warnings.warn(
+            f"Of {complete} in {len(log)} queries are the quality and the cost of every model "
+            "known. A policy is fitted from these only, and those that a router escalated are no "
+            "random sample: run each model over the same dataset, too.",
+            stacklevel=3,
+        )

@@ -1,0 +1,252 @@
+"""What LangSmith's traces say of single queries: who answered, what the checks found, what it cost.
+
+A mix is known by its steps: the runs beneath it that carry a tag `automix:...` of their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage
+from pydantic import ValidationError
+
+from langchain_automix.models.messages import answer_text
+from langchain_automix.models.usage import model_call
+from langchain_automix.types import Decision, ModelCall, RoutingState, Verification
+
+if TYPE_CHECKING:
+    from langsmith.schemas import Run
+
+
+CostOf = Callable[[Sequence[ModelCall]], Decimal | float | None]
+
+_TAG = "automix:"
+_VERIFY, _ROUTE = "automix:verify", "automix:route"
+
+
+class Skipped(Exception):  # noqa: N818  (no error: a run that says too little)
+    """Why a run is left out of a log."""
+
+
+@dataclass(frozen=True)
+class TracedAnswer:
+    """What one model did with one query."""
+
+    run: Run
+    """The last run of the model, where it was asked more than once."""
+
+    text: str | None
+    cost: float | None
+    """Of all its requests, in US dollars; None as soon as one of them is unknown."""
+
+
+@dataclass(frozen=True)
+class TracedQuery:
+    """One query's way through a mix."""
+
+    run: Run
+    answers: Mapping[str, TracedAnswer]
+    kept: str
+    """Name of the model whose answer was kept."""
+
+    models: tuple[str, ...] | None
+    """All models of the mix, cheap to expensive; None where no router was asked."""
+
+    checks: Mapping[str, Verification]
+
+
+@dataclass
+class Traces:
+    """Runs of one or more projects, found by parent and by trace."""
+
+    runs: dict[Any, Run] = field(default_factory=dict)
+    children: dict[Any, list[Run]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> Traces:
+        """Return the runs in order of their start; of a run's inputs, only a router's are kept."""
+        traces = cls()
+        for run in sorted(map(_lightened, runs), key=lambda run: run.start_time):
+            traces.runs[run.id] = run
+            traces.children[run.parent_run_id].append(run)
+        return traces
+
+    @property
+    def roots(self) -> Sequence[Run]:
+        """Runs without a parent, in order of their start."""
+        return self.children[None]
+
+    def mixes(self) -> dict[Any, list[Run]]:
+        """Return the runs that are a mix, by trace."""
+        steps = (run for run in self.runs.values() if self._steps_tags(run))
+        parents = {run.parent_run_id: run.trace_id for run in steps}
+        found: dict[Any, list[Run]] = defaultdict(list)
+        for parent, trace in parents.items():
+            if parent in self.runs:
+                found[trace].append(self.runs[parent])
+        return found
+
+    def query(self, mix: Run, cost_of: CostOf) -> TracedQuery:
+        """Read one run of a mix.
+
+        Raises:
+            Skipped: It failed or is not complete.
+        """
+        if mix.error:
+            raise Skipped("the run failed")
+        if mix.end_time is None:
+            raise Skipped("the run is not finished")
+        asked: dict[str, list[Run]] = defaultdict(list)
+        for step in self.children[mix.id]:
+            for tag in self._steps_tags(step):
+                asked[tag].append(step)
+        routed = asked.pop(_ROUTE, [])
+        asked.pop(_VERIFY, None)
+        answers = {
+            tag.removeprefix(_TAG): self._answer(runs, cost_of) for tag, runs in asked.items()
+        }
+        models, checks = _evidence(routed)
+        kept = _kept(mix, routed, models) or (next(iter(answers)) if len(answers) == 1 else None)
+        if kept is None:
+            raise Skipped("it does not say whose answer was kept")
+        if kept not in answers:
+            raise Skipped("the run of the kept answer is missing")
+        return TracedQuery(mix, answers, kept, models, checks)
+
+    def single(self, root: Run, cost_of: CostOf) -> tuple[str, TracedAnswer] | None:
+        """Return the one model that a trace without a mix asked, and its answer; else None."""
+        calls = list(self._model_runs(root))
+        names = {(run.extra or {}).get("metadata", {}).get("ls_model_name") for run in calls}
+        if len(names) != 1 or None in names or root.error:
+            return None
+        return names.pop(), self._answer([root], cost_of)
+
+    def _steps_tags(self, run: Run) -> set[str]:
+        """Return the tags that make a run a step of its parent; a step's children inherit them."""
+        parent = self.runs.get(run.parent_run_id)
+        inherited = (parent.tags if parent else None) or ()
+        return {tag for tag in run.tags or () if tag.startswith(_TAG)} - set(inherited)
+
+    def _answer(self, runs: Sequence[Run], cost_of: CostOf) -> TracedAnswer:
+        calls: list[ModelCall] = []
+        text = None
+        for run in runs:
+            for call in self._model_runs(run):
+                output = call.outputs or {}
+                messages = _messages(output)
+                if messages:
+                    calls.append(model_call(messages, output.get("llm_output")))
+                    text = answer_text(messages[0])
+        return TracedAnswer(runs[-1], text, _number(cost_of(calls)) if calls else None)
+
+    def _model_runs(self, run: Run) -> Iterator[Run]:
+        if run.run_type == "llm" and not self.children[run.id]:
+            if not run.error:
+                yield run
+            return
+        for child in self.children[run.id]:
+            yield from self._model_runs(child)
+
+
+def _number(cost: Decimal | float | None) -> float | None:
+    return None if cost is None else float(cost)
+
+
+def _lightened(run: Run) -> Run:
+    if _ROUTE not in (run.tags or ()):
+        run.inputs = {}
+    return run
+
+
+def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, Verification]]:
+    """Return the models and the checks that the router saw when it was last asked."""
+    if not routed:
+        return None, {}
+    try:
+        state = RoutingState.model_validate(routed[-1].inputs.get("input"))
+    except ValidationError as error:
+        raise Skipped("the router's input is hidden or of another version") from error
+    found = {state.models[visit.model_index]: visit.verification for visit in state.visits}
+    return state.models, {name: check for name, check in found.items() if check is not None}
+
+
+def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> str | None:
+    """Return the model whose answer was kept, by the record or else by the last decision."""
+    if (record := record_in(mix.outputs)) is not None:
+        action, kept = record.get("action"), record.get("model")
+    elif routed and models is not None:
+        try:
+            decision = Decision.model_validate((routed[-1].outputs or {}).get("output"))
+        except ValidationError:
+            return None
+        action, kept = decision.action, models[decision.model_index]
+    else:
+        return None
+    if action == "abstain":
+        raise Skipped("no answer was given (abstain)")
+    return None if action == "verify" else kept
+
+
+def _messages(output: Mapping[str, Any]) -> list[AIMessage]:
+    """Return the replies to one request: their text, tool calls and bill."""
+    messages = []
+    for generation in (output.get("generations") or [[]])[0]:
+        given = (generation.get("message") or {}).get("kwargs") or {}
+        wanted = ("content", "tool_calls", "usage_metadata", "response_metadata")
+        try:
+            message = AIMessage(**{name: given[name] for name in wanted if given.get(name)})
+        except (TypeError, ValueError):  # hidden, or no chat model's
+            continue
+        messages.append(message)
+    return messages
+
+
+def record_in(output: Any) -> dict[str, Any] | None:
+    """Return the record of a query from a run's output, wherever it stands there."""
+    if isinstance(output, Mapping):
+        metadata = output.get("response_metadata")
+        if isinstance(metadata, Mapping) and isinstance(metadata.get("automix"), Mapping):
+            return dict(metadata["automix"])
+        output = list(output.values())
+    if isinstance(output, list):
+        return next((found for each in output if (found := record_in(each)) is not None), None)
+    return None
+
+
+def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] | None:
+    """Return a check as a log has it; None where none was made.
+
+    Raises:
+        Skipped: Its cost is unknown, which a log has no word for.
+    """
+    if check is None or not (check.verdicts or check.score is not None or check.calls):
+        return None
+    total = cost_of(check.calls)
+    if not check.verdicts:
+        if check.score is None and total is None:
+            return None
+        return {"score": check.score, "cost": None if total is None else float(total)}
+    # What is paid a request, whatever the number of its verdicts: the prompt.
+    prompts = cost_of([_prompt_only(call) for call in check.calls])
+    if total is None or prompts is None:
+        raise Skipped("the cost of its check is unknown (give cost_of=)")
+    n, requests = len(check.verdicts), len(check.calls)
+    fixed = float(prompts) if n > requests else 0.0  # one request a verdict: all goes with it
+    sample = max(0.0, (float(total) - fixed) / n)
+    return {
+        "verdicts": list(check.verdicts),
+        "fixed_cost": fixed / max(1, requests),
+        "sample_cost": sample,
+    }
+
+
+def _prompt_only(call: ModelCall) -> ModelCall:
+    if call.usage is None:
+        return call
+    usage: Any = {k: v for k, v in call.usage.items() if k != "output_token_details"}
+    usage |= {"output_tokens": 0, "total_tokens": call.usage["input_tokens"]}
+    return call.model_copy(update={"usage": usage})

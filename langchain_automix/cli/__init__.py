@@ -1,0 +1,1 @@
+"""The command line `automix`, a file a verb. Imports everything."""

@@ -1,0 +1,141 @@
+"""The verbs of `automix` that fit, judge and show a policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_automix.cli.options import LogFile, PolicyFile
+from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.text import printable
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `fit`, `evaluate`, `show` and `report` to the command line; errors are `AutoMixError`."""
+    app.command("fit")(fit)
+    app.command("evaluate")(evaluate)
+    app.command("show")(show)
+    app.command("report")(report)
+
+
+def fit(
+    log: LogFile,
+    out: Annotated[Path, typer.Option("--out", help="Where the policy file goes.")],
+    cost_weight: Annotated[
+        float | None, typer.Option(help="Quality that one unit of cost is worth.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Mean cost of a query.")] = None,
+    min_quality: Annotated[float | None, typer.Option(help="Mean quality to reach.")] = None,
+    max_risk: Annotated[
+        float | None, typer.Option(help="Largest chance of a wrong answer, with a guarantee.")
+    ] = None,
+    confidence_level: Annotated[float, typer.Option(help="How sure --max-risk must be.")] = 0.95,
+    abstain_value: Annotated[
+        float | None, typer.Option(help="Utility of giving no answer; without it, never.")
+    ] = None,
+    verifier: Annotated[
+        str | None, typer.Option(help="Fingerprint of the verifier.", show_default="the log's own")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same policy.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a policy to a routing log, for at most one of the goals."""
+    from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415  (seconds, for --help)
+    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+
+    router = POMDPRouter.fit(
+        RoutingLog.read(log),
+        cost_weight=cost_weight,
+        max_cost=max_cost,
+        min_quality=min_quality,
+        max_risk=max_risk,
+        confidence_level=confidence_level,
+        abstain_value=abstain_value,
+        verifier=verifier,
+        seed=seed,
+    )
+    router.save(out)
+    if not as_json:
+        typer.echo(printable(f"{router.explain()}\n\nWritten to {out}."))
+        return
+    policy = router.policy
+    typer.echo(
+        json.dumps(
+            {
+                "policy": str(out),
+                "queries": policy.fit.queries,
+                "plans": [plan.name for plan in policy.plans],
+                "first_share": policy.first_share,
+                "cost_weight": policy.cost_weight,
+                "goal": policy.goal,
+                "candidates": [c.model_dump() for c in policy.fit.candidates],
+                "notes": list(policy.fit.notes),
+            }
+        )
+    )
+
+
+def evaluate(
+    policy: PolicyFile,
+    log: LogFile,
+    cost_weight: Annotated[
+        float | None, typer.Option(help="Judge at this weight, not the policy's own.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a policy on a routing log, beside the baselines."""
+    from langchain_automix.evaluation.evaluate import evaluate as judge  # noqa: PLC0415
+    from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
+    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+
+    if cost_weight is not None and not 0 <= cost_weight < float("inf"):
+        raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
+    found = judge(POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight)
+    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else printable(str(found)))
+
+
+def show(policy: PolicyFile, as_json: AsJson = False) -> None:
+    """Show a policy in words and as a table."""
+    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+
+    router = POMDPRouter.load(policy)
+    if as_json:
+        typer.echo(json.dumps(router.policy.model_dump(by_alias=True), allow_nan=False))
+    else:
+        typer.echo(printable(router.explain()))
+
+
+def report(
+    policy: PolicyFile,
+    log: LogFile,
+    out: Annotated[Path, typer.Option("--out", help="Where the page goes: one .html file.")],
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the figures as Markdown, too.")
+    ] = None,
+    cost_weight: Annotated[
+        float | None, typer.Option(help="Judge at this weight, not the policy's own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write what a policy does on a routing log as one page: figures, charts, every decision."""
+    from langchain_automix.report.report import Report  # noqa: PLC0415
+    from langchain_automix.utils.files import replacing  # noqa: PLC0415  (seconds, for --help)
+
+    if cost_weight is not None and not 0 <= cost_weight < float("inf"):
+        raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
+    made = Report.of(policy, log, cost_weight=cost_weight, seed=seed)
+    made.write(out)
+    if markdown is not None:
+        with replacing(markdown) as unfinished:
+            unfinished.write_text(made.to_markdown(), encoding="utf-8", errors="replace")
+    if as_json:
+        typer.echo(json.dumps(made.figures(), allow_nan=False))
+        return
+    also = f" and {markdown}" if markdown else ""
+    typer.echo(printable(f"{made}\n\nWritten to {out}{also}."))

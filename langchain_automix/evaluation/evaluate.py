@@ -1,0 +1,328 @@
+"""Judge a router on a routing log: quality, cost, baselines, and how sure all of it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.evaluation.result import Baseline, Evaluation
+from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.policy.bounds import oracle
+from langchain_automix.policy.data.arrays import Columns, Floats, Ints, Mask, columns_of
+from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.baselines import Family, confidences
+from langchain_automix.policy.fitting.candidates import complete
+from langchain_automix.policy.fitting.digest import is_fitted_to
+from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight, policy_frontier
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.replay import Outcomes, replay_plan, replay_policy
+from langchain_automix.policy.statistics import (
+    Calibration,
+    Lift,
+    bootstrap,
+    calibration,
+    ibc_lift,
+    mean_interval,
+)
+from langchain_automix.routers.base import Router
+from langchain_automix.routers.pomdp import POMDPRouter
+
+_SHOWN_DIFFERENCE = 0.02
+"""A difference in utility that matters: an interval wider than this is said to be wide."""
+
+
+def evaluate(
+    router: Router, log: RoutingLog, *, cost_weight: float | None = None, seed: int = 0
+) -> Evaluation:
+    """Replay a router on a log, beside the baselines.
+
+    Sequential policies draw the recorded verdicts in order. The threshold rules and the
+    frontier are cross-fitted on two halves of the log, so that no rule is judged on the queries
+    that it was fitted to.
+
+    Args:
+        router: Any router; one with a policy is replayed as fast as the log is read.
+        log: Queries that all models answered.
+        cost_weight: Quality that one unit of cost is worth. None: the policy's own, or, for
+            routers without one, where random mixing of the end models is indifferent.
+        seed: For halves and resampling.
+
+    Raises:
+        AutoMixError: The router is for other models, asks for something that the log does not
+            hold, or no query is complete.
+    """
+    columns = columns_of(log)
+    policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
+    if policy is not None:
+        same_models(policy, log)
+    weight = _weight(policy, complete(columns), cost_weight)
+    known = columns.complete
+    outcomes = _replay(router, policy, log, columns, known)
+    found = judge(
+        outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
+    )
+    words = (*found.words, *columns.notes)
+    if policy is not None and is_fitted_to(policy, log):
+        words += (_FLATTERED,)
+    return replace(found, words=words)
+
+
+def judge(
+    outcomes: Outcomes,
+    data: Columns,
+    cost_weight: float,
+    *,
+    policy: Policy | None = None,
+    currency: str | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Return the figures of what became of each query, beside the baselines.
+
+    Args:
+        outcomes: What became of each query.
+        data: The queries, all complete.
+        cost_weight: Quality that one unit of cost is worth.
+        policy: What decided; for the words, and for what no answer is worth.
+        currency: Of every cost.
+        seed: For halves and resampling.
+    """
+    abstain_value = None if policy is None else policy.goal.get("abstain_value")
+    utility = outcomes.utility(cost_weight, abstain_value)
+    baselines = {
+        name: _compared(utility, quality, cost, cost_weight)
+        for name, (quality, cost) in _baselines(data, cost_weight, outcomes, seed).items()
+    }
+    baselines["oracle"] = _oracle(data, utility, cost_weight, abstain_value)
+    lift = _lift(outcomes, data, seed)
+    calibrations = _calibrations(data, outcomes)
+    words: tuple[str, ...]
+    number = "one query" if len(data) == 1 else f"{len(data)} queries"
+    words = (f"This log of {number} is too small to tell one router from another.",)
+    if len(data) >= FEW:
+        words = _words(data, utility, baselines, calibrations, policy)
+    quality_columns = outcomes.quality[:, None]
+    return Evaluation(
+        queries=len(data),
+        quality=float(outcomes.quality.mean()),
+        quality_interval=bootstrap(quality_columns, lambda m: m[:, 0], seed)
+        or mean_interval(outcomes.quality),
+        cost=float(outcomes.cost.mean()),
+        cost_interval=mean_interval(outcomes.cost),
+        cost_weight=cost_weight,
+        utility=float(utility.mean()),
+        escalation_rate=float((outcomes.asked > 1).mean()),
+        abstention_rate=float((outcomes.model < 0).mean()),
+        verification_samples=float(outcomes.samples.mean()),
+        ibc_lift=lift.value,
+        ibc_lift_interval=lift.interval,
+        ibc_lift_delta_interval=lift.delta_interval,
+        baselines=baselines,
+        frontier_efficiency=_efficiency(data, outcomes, seed),
+        calibration=calibrations,
+        words=words,
+        currency=currency,
+    )
+
+
+_FLATTERED = (
+    "The policy was fitted to this very log, which flatters it: judge it on queries that it has "
+    "not seen, or by `automix report`, which fits anew without each query."
+)
+
+FEW = 20
+"""Queries below which no difference is more than luck."""
+
+
+def same_models(policy: Policy, log: RoutingLog) -> None:
+    """Complain if a policy is for other models than a log's.
+
+    Raises:
+        AutoMixError: It is.
+    """
+    if policy.models != log.models:
+        raise AutoMixError(
+            f"The policy is for the models {list(policy.models)}, the log is of "
+            f"{list(log.models)}: evaluate a policy on a log of the same models."
+        )
+
+
+def _weight(policy: Policy | None, data: Columns, given: float | None) -> float:
+    if given is not None:
+        return given
+    if policy is not None:
+        return policy.cost_weight
+    return indifferent_weight(data)
+
+
+def _replay(
+    router: Router, policy: Policy | None, log: RoutingLog, columns: Columns, known: Mask
+) -> Outcomes:
+    if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
+        places = np.flatnonzero(known).tolist()
+        return _outcomes([replay(router, log[i : i + 1])[0] for i in places])
+    ids = [query_id for query_id, good in zip(log.store.ids, known.tolist(), strict=True) if good]
+    return replay_policy(policy, columns.rows(known), ids)
+
+
+def _outcomes(found: list[Any]) -> Outcomes:
+    return Outcomes(
+        np.array([r.model_index for r in found]),
+        np.array([r.quality for r in found]),
+        np.array([r.cost for r in found]),
+        np.array([r.samples for r in found]),
+        np.array([1 + r.escalated for r in found]),
+        np.full(len(found), np.nan),
+    )
+
+
+def _compared(utility: Floats, quality: Floats, cost: Floats, weight: float) -> Baseline:
+    difference = utility - (quality - weight * cost)
+    return Baseline(
+        float(quality.mean()),
+        float(cost.mean()),
+        float(difference.mean()),
+        mean_interval(difference),
+    )
+
+
+def _baselines(
+    data: Columns, weight: float, outcomes: Outcomes, seed: int
+) -> dict[str, tuple[Floats, Floats]]:
+    found = {
+        f"always:{name}": (data.quality[:, j], data.cost[:, j])
+        for j, name in enumerate(data.models)
+    }
+    found["random_mix"] = _random_mix(data, float(outcomes.cost.mean()))
+    families: tuple[Family, ...] = ("threshold", "double_threshold", "released")
+    for family in families:
+        found[family] = _cross_fitted(data, weight, family, seed)
+    return found
+
+
+def _oracle(data: Columns, utility: Floats, weight: float, abstain_value: float | None) -> Baseline:
+    """Pick each query's best model; or the cheapest and no answer, where that is worth more."""
+    rows, best = np.arange(len(data)), (data.quality - weight * data.cost).argmax(axis=1)
+    quality, cost = data.quality[rows, best], data.cost[rows, best]
+    worth = oracle(data, weight, abstain_value)
+    silent = worth > quality - weight * cost
+    quality = np.where(silent, 0.0, quality)
+    cost = np.where(silent, data.cost.min(axis=1), cost)
+    difference = utility - worth
+    return Baseline(
+        float(quality.mean()),
+        float(cost.mean()),
+        float(difference.mean()),
+        mean_interval(difference),
+    )
+
+
+def _random_mix(data: Columns, budget: float) -> tuple[Floats, Floats]:
+    """Mix the first and the last model at random so that the cost is the router's."""
+    low, high = data.cost[:, 0].mean(), data.cost[:, -1].mean()
+    share = 0.0 if high <= low else float(np.clip((budget - low) / (high - low), 0, 1))
+    mixed = [(1 - share) * x[:, 0] + share * x[:, -1] for x in (data.quality, data.cost)]
+    return mixed[0], mixed[1]
+
+
+def _halves(data: Columns, seed: int) -> list[tuple[Columns, Ints]]:
+    order = np.random.default_rng(seed).permutation(len(data))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    return [(data.rows(first), second), (data.rows(second), first)]
+
+
+def _cross_fitted(data: Columns, weight: float, family: Family, seed: int) -> tuple[Floats, Floats]:
+    """Fit a rule on each half and replay it on the other."""
+    quality, cost = np.empty(len(data)), np.empty(len(data))
+    halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
+    for fitting, rest in halves:
+        try:
+            policy = fit_policy(fitting, Goal(cost_weight=weight), family=family, seed=seed)
+        except AutoMixError:  # nothing was checked: the rule has nothing to read
+            policy = fit_policy(fitting, Goal(cost_weight=weight), family="always", seed=seed)
+        outcomes = replay_plan(policy.plans[0], data.rows(rest))
+        quality[rest], cost[rest] = outcomes.quality, outcomes.cost
+    return quality, cost
+
+
+def _lift(outcomes: Outcomes, data: Columns, seed: int) -> Lift:
+    ends = [np.stack([data.quality[:, j], data.cost[:, j]], axis=1) for j in (0, -1)]
+    return ibc_lift(outcomes.quality, outcomes.cost, ends[0], ends[1], seed)
+
+
+def _efficiency(data: Columns, outcomes: Outcomes, seed: int) -> float | None:
+    """Return the gain over random mixing as a share of what the checks make possible."""
+    if len(data) < 20:  # noqa: PLR2004  (two halves of nothing)
+        return None
+    budget = float(outcomes.cost.mean())
+    chord = float(_random_mix(data, budget)[0].mean())
+    reached = []
+    for fitting, rest in _halves(data, seed):
+        plans = policy_frontier(fitting, seed=seed)
+        held_out = data.rows(rest)
+        points = [
+            (o.cost.mean(), o.quality.mean()) for o in (replay_plan(p, held_out) for p in plans)
+        ]
+        costs, qualities = np.array(sorted(points)).T
+        reached.append(float(np.interp(budget, costs, np.maximum.accumulate(qualities))))
+    possible = float(np.mean(reached)) - chord
+    if possible <= 1e-9:  # noqa: PLR2004
+        return None
+    return (float(outcomes.quality.mean()) - chord) / possible
+
+
+def _calibrations(data: Columns, outcomes: Outcomes) -> dict[str, Calibration]:
+    found = {}
+    for j, name in enumerate(data.models[:-1]):
+        for check in (None, *data.checks):
+            alone = data.alone(check)
+            if alone.checked(j).any():
+                called = name if check is None else f"{name} by {check}"
+                confidence = confidences(alone, j)
+                found[f"confidence:{called}"] = calibration(confidence, data.quality[:, j])
+    found["belief"] = calibration(outcomes.expected, outcomes.quality)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _words(
+    data: Columns,
+    utility: Floats,
+    baselines: dict[str, Baseline],
+    calibrations: dict[str, Calibration],
+    policy: Policy | None,
+) -> tuple[str, ...]:
+    words = []
+    singles = {k: b for k, b in baselines.items() if k.startswith("always:")}
+    name, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
+    model = name.removeprefix("always:")
+    low, high = best.interval
+    if policy is not None and all(not plan.tables for plan in policy.plans):
+        words.append("The policy pays for no check: single models, as they are, served best.")
+    if low > 0:
+        words.append(f"The router is better than the best single model, {model}, on this log.")
+    elif high < 0:
+        words.append(f"One model alone is best on this log: {model}.")
+    elif best.utility_difference == 0 and not utility.std():
+        words.append(f"The router does just what {model} alone does.")
+    elif high - low > _SHOWN_DIFFERENCE:
+        words.append(
+            f"This log of {len(data)} queries is too small to tell the router from {model} alone: "
+            f"the difference in utility lies between {low:+.3f} and {high:+.3f}."
+        )
+    else:
+        words.append(f"The router is about as good as {model} alone.")
+    for key, found in calibrations.items():
+        if key == "belief" or found.auroc is None or found.auroc_interval is None:
+            continue
+        checked = key.removeprefix("confidence:")
+        if found.auroc_interval[1] < 0.5:  # noqa: PLR2004
+            words.append(f"The check of {checked} is worse than chance (AUROC {found.auroc:.2f}).")
+        elif found.auroc_interval[0] <= 0.5:  # noqa: PLR2004
+            words.append(
+                f"The check of {checked} is not shown to be better than chance "
+                f"(AUROC {found.auroc:.2f})."
+            )
+    return tuple(words)

@@ -1,0 +1,141 @@
+"""Replay a router on a routing log: what it would have kept, and what that would have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.data.records import FIRST_CHECK, LoggedAnswer, LoggedQuery
+from langchain_automix.routers.base import Router
+from langchain_automix.types import Decision, RoutingState, Verification, Visit
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of one logged query."""
+
+    model_index: int
+    """Whose answer is kept; -1 if none is."""
+
+    quality: float
+    """Quality of the kept answer, in [0, 1]; 0 if none is kept."""
+
+    cost: float
+    """Cost of every answer and check on the way, in the log's currency."""
+
+    samples: int
+    """Verdicts drawn."""
+
+    escalated: bool
+    """Whether more than one model was asked."""
+
+
+def replay(router: Router, log: RoutingLog) -> list[Replayed]:
+    """Send every logged query through a router, with the recorded answers and checks.
+
+    Verdicts are drawn in the order recorded, and only as many as the router asks for.
+
+    Raises:
+        AutoMixError: The router asks for an answer or a check that was not recorded.
+    """
+    is_checked = FIRST_CHECK in log.checks
+    return [_replay(router, query, is_checked=is_checked) for query in log]
+
+
+def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> Replayed:
+    models = tuple(answer.model for answer in query.answers)
+    visits: dict[int, Visit] = {}
+    cost, samples = 0.0, 0
+    decision = router.opening(len(models), query.id)
+    while decision.action not in ("answer", "abstain"):
+        index = decision.model_index
+        answer = query.answers[index]
+        if decision.action == "escalate":
+            cost += _known(answer.cost, query, answer)
+            visits[index] = Visit(model_index=index)
+            if decision.samples == 0:
+                break
+        if decision.check is None and not is_checked:
+            raise AutoMixError(
+                f"The log has no checks, and the router asks for one of {answer.model}'s answer to "
+                f"query {query.id!r}."
+            )
+        drawn, paid = _check(query, answer, visits[index].verification, decision)
+        cost, samples = cost + paid, samples + _number(drawn)
+        before = visits[index].verification
+        together = drawn if before is None else before.and_then(drawn)
+        visits[index] = Visit(model_index=index, verification=together)
+        state = RoutingState(models=models, visits=tuple(visits.values()), query_id=query.id)
+        decision = router.decide(state)
+    if decision.action == "abstain":
+        return Replayed(-1, 0.0, cost, samples, len(visits) > 1)
+    kept = query.answers[decision.model_index]
+    quality = _known(kept.quality, query, kept)
+    return Replayed(decision.model_index, quality, cost, samples, len(visits) > 1)
+
+
+def _check(
+    query: LoggedQuery, answer: LoggedAnswer, before: Verification | None, decision: Decision
+) -> tuple[Verification, float]:
+    name = decision.check
+    check = answer.verification if name is None else answer.checks.get(name)
+    if check is None:
+        which = "" if name is None else f" {name!r}"
+        return _of(name, Verification(problem=f"the log has no check{which} of this answer")), 0.0
+    if check.verdicts is None:
+        problem = "the check found nothing" if check.score is None else None
+        return _of(name, Verification(score=check.score, problem=problem)), check.total_cost
+    if before is not None and name is not None:
+        before = before.checks.get(name)
+    start = len(before.verdicts) if before else 0
+    end = len(check.verdicts) if decision.samples is None else start + decision.samples
+    drawn = check.verdicts[start:end]
+    if not drawn or (decision.samples is not None and len(drawn) < decision.samples):
+        raise AutoMixError(
+            f"The log has {len(check.verdicts)} verdicts on {answer.model}'s answer to query "
+            f"{query.id!r}; the router asks for {end}."
+        )
+    return _of(name, Verification(verdicts=drawn)), check.fixed_cost + len(
+        drawn
+    ) * check.sample_cost
+
+
+def _number(found: Verification) -> int:
+    """Return how many verdicts were drawn, by all checks."""
+    return len(found.verdicts) + sum(len(check.verdicts) for check in found.checks.values())
+
+
+def _of(name: str | None, found: Verification) -> Verification:
+    """Return what a check found, as that of the check of this name."""
+    return found if name is None else Verification(checks={name: found})
+
+
+def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> float:
+    if value is None:
+        raise AutoMixError(
+            f"The log does not say how {answer.model} did on query {query.id!r}, which the "
+            "router chooses."
+        )
+    return value
+
+
+def auroc(scores: Sequence[float | None], outcomes: Sequence[bool]) -> float | None:
+    """Return the chance that a success has a higher score than a failure, ties counting half.
+
+    Unknown scores are left out. None if that leaves no success or no failure.
+    """
+    known = sorted((s, good) for s, good in zip(scores, outcomes, strict=True) if s is not None)
+    goods = sum(good for _, good in known)
+    bads = len(known) - goods
+    if not goods or not bads:
+        return None
+    wins, before = 0.0, 0
+    for _, tied in groupby(known, key=lambda pair: pair[0]):
+        here = [good for _, good in tied]
+        bad_here = len(here) - sum(here)
+        wins += sum(here) * (before + bad_here / 2)
+        before += bad_here
+    return wins / (goods * bads)

@@ -1,0 +1,95 @@
+"""Who hears of a call, and how a flow's record is announced."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks.manager import AsyncRunManager, ahandle_event, handle_event
+from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
+
+from langchain_automix.flow.steps import Note
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForChainRun,
+        BaseCallbackHandler,
+        BaseRunManager,
+        CallbackManagerForChainRun,
+    )
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def tell(
+    note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
+) -> None:
+    """Tell tracers and listeners of a note; what fails in one never fails a query, or another.
+
+    Those who listen asynchronously to an asynchronous run are left to `atell`.
+    """
+    for handler in _each_once(run_manager.handlers):
+        try:
+            _mark(handler, note, run_manager)
+            if note.event is not None and not _is_awaited(handler, run_manager):
+                handle_event([handler], *_EVENT, note.event, **_about(run_manager))
+        except Exception:
+            _LOGGER.debug(_UNTOLD, type(handler).__name__, exc_info=True)
+
+
+async def atell(
+    note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
+) -> None:
+    """Tell those of a note whom `tell` would keep waiting: what they await may be this loop's."""
+    if note.event is None:
+        return
+    for handler in _each_once(run_manager.handlers):
+        if _is_awaited(handler, run_manager):
+            try:
+                await ahandle_event([handler], *_EVENT, note.event, **_about(run_manager))
+            except Exception:
+                _LOGGER.debug(_UNTOLD, type(handler).__name__, exc_info=True)
+
+
+def is_within_a_mix(tags: Iterable[str] | None) -> bool:
+    """Whether a run is made for a mix: what that asks for is tagged so, and tags go down."""
+    return any(tag.startswith("automix:") for tag in tags or ())
+
+
+_UNTOLD = "%s takes no note of a decision"
+_EVENT = ("on_custom_event", "ignore_custom_event", "automix")
+
+
+def _about(run_manager: BaseRunManager) -> dict[str, Any]:
+    return {
+        "run_id": run_manager.run_id,
+        "tags": run_manager.tags,
+        "metadata": run_manager.metadata,
+    }
+
+
+def _each_once(handlers: Sequence[BaseCallbackHandler]) -> Iterable[BaseCallbackHandler]:
+    """Leave out a handler's repeats: one that is set on the mix and given to a call, too."""
+    return {id(handler): handler for handler in handlers}.values()
+
+
+def _is_awaited(handler: BaseCallbackHandler, run_manager: BaseRunManager) -> bool:
+    listens = inspect.iscoroutinefunction(handler.on_custom_event)
+    return listens and isinstance(run_manager, AsyncRunManager)
+
+
+def _mark(handler: BaseCallbackHandler, note: Note, run_manager: BaseRunManager) -> None:
+    run = (getattr(handler, "run_map", None) or {}).get(str(run_manager.run_id))
+    if run is not None:
+        known = run.extra or {}
+        metadata = {**(known.get("metadata") or {}), **note.metadata}
+        run.extra = {**known, "metadata": metadata}
+        run.tags = [*(run.tags or []), *note.tags]
+
+
+def is_reader(handler: BaseCallbackHandler) -> bool:
+    """Whether a user sees tokens through this handler."""
+    return isinstance(handler, _StreamingCallbackHandler | _V2StreamingCallbackHandler)

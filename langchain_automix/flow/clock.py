@@ -1,0 +1,35 @@
+"""How much of a query's time is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Clock:
+    """Counts the time that the calls of one query take, up to a limit.
+
+    The time that a batch spends on other queries between them is not this query's.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.spent = 0.0
+        self._since: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; 0 or less when the time is up."""
+        running = 0.0 if self._since is None else time.monotonic() - self._since
+        return self.limit - self.spent - running
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time until the end of the block."""
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent += time.monotonic() - self._since
+            self._since = None

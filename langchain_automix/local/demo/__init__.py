@@ -1,0 +1,1 @@
+"""The demo: its questions, its recording, its run and its summary."""

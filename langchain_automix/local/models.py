@@ -1,0 +1,330 @@
+"""The two models of the demo: local ones on their servers, hosted ones, or a recording."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from pydantic import SecretStr
+
+from langchain_automix.errors import AutoMixError, QueryFailedError
+from langchain_automix.local.recording import Recorder, Recording, Replay
+from langchain_automix.local.server import LlamaServer, count_tokens
+from langchain_automix.local.weights import KNOWN, Progress, fetch
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+
+SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+CONTEXT_TOKENS = 4096
+RETRIES = 6
+"""How often a hosted model is asked again in a long run: enough to wait out a limit of requests a
+minute, as its own client does it."""
+
+ANSWER_TOKENS = 48
+# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
+_MARGIN = 64
+_LAST_PORT = 65_535
+_TEMPLATES = dict.fromkeys((SMALL, LARGE), Path(__file__).with_name("qwen_tools.jinja"))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One chat model of the demo."""
+
+    name: str
+    chat: BaseChatModel
+    check: Callable[[], None] = lambda: None
+    """Raises AutoMixError if the model's server is no more."""
+
+    count_tokens: Callable[[str], int] | None = None
+    """Counts tokens exactly, where the model's own usage does not."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models, and the clock that tells what their calls take, in seconds."""
+
+    small: Model
+    large: Model
+    clock: Callable[[], float] = time.perf_counter
+    is_replay: bool = False
+    recorder: Recorder | None = None
+
+    def explain(self, error: Exception) -> AutoMixError:
+        """Return the one clear error for a failed call: a dead server first of all."""
+        if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
+            return error
+        for model in (self.small, self.large):
+            try:
+                model.check()
+            except AutoMixError as found:
+                return found
+        kind = "" if isinstance(error, QueryFailedError) else f"{type(error).__name__}: "
+        return AutoMixError(f"A model call failed: {kind}{error}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which models to open, and how."""
+
+    small: str = SMALL
+    large: str = LARGE
+    middle: tuple[str, ...] = ()
+    """Models between the two, cheap to expensive."""
+
+    weights: Path | None = None
+    port: int = 0
+    seed: int = 7
+    samples: int = 8
+    answer_tokens: int = ANSWER_TOKENS
+    """Longest answer of a local model."""
+
+    record: bool = False
+    large_checks: bool = False
+    """Whether the large model draws verdicts, too, on a smaller one's answers."""
+
+    max_retries: int | None = None
+    """How often a hosted model is asked again after an error; None: as its class has it."""
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """All models, cheap to expensive."""
+        return (self.small, *self.middle, self.large)
+
+
+@contextlib.contextmanager
+def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair]:
+    """Open both models for the length of a `with` block; local servers end with it.
+
+    A model is a name in `KNOWN` (weights are fetched once, and verified), a `.gguf` file, or
+    a `provider:model` of LangChain's `init_chat_model`.
+
+    Raises:
+        AutoMixError: A model cannot be had; says why and what to do.
+    """
+    with contextlib.ExitStack() as stack:
+        (small, large), recorder = _open(wanted, stack, progress)
+        yield Pair(small, large, recorder=recorder)
+
+
+@contextlib.contextmanager
+def open_models(wanted: Wanted, progress: Progress | None = None) -> Iterator[list[Model]]:
+    """Open the models, two or more, cheap to expensive; as `open_pair` does.
+
+    Raises:
+        AutoMixError: A model cannot be had; says why and what to do.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _open(wanted, stack, progress)[0]
+
+
+def _open(
+    wanted: Wanted, stack: contextlib.ExitStack, progress: Progress | None
+) -> tuple[list[Model], Recorder | None]:
+    specs = wanted.specs
+    if twice := [spec for spec in specs if specs.count(spec) > 1]:
+        raise AutoMixError(f"A mix needs different models; {twice[0]!r} stands twice.")
+    if wanted.port + len(specs) - 1 > _LAST_PORT:
+        raise AutoMixError(f"--port {wanted.port} leaves no port for the other servers.")
+    # What fails at once comes before the download.
+    hosted = {spec: open_hosted(spec, wanted) for spec in specs if not is_local(spec)}
+    servers = {
+        spec: stack.enter_context(_server(spec, wanted, progress))
+        for spec in specs
+        if spec not in hosted
+    }
+    recorder = _recorder(servers, stack) if wanted.record else None
+    models = [
+        hosted[spec]
+        if spec in hosted
+        else _local(
+            servers[spec].name,
+            recorder.base_url if recorder else servers[spec].base_url,
+            servers[spec].api_key,
+            wanted.seed,
+            check=servers[spec].check,
+            answer_tokens=wanted.answer_tokens,
+        )
+        for spec in specs
+    ]
+    return models, recorder
+
+
+def input_limit(models: Sequence[Model], wanted: Wanted) -> int | None:
+    """Return how many tokens may go into every one of some models; None where all are hosted."""
+    if all(model.count_tokens is None for model in models):
+        return None
+    return CONTEXT_TOKENS - wanted.answer_tokens - _MARGIN
+
+
+def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]:
+    """Return what counts the tokens of messages: exactly, where a model's server can."""
+    count = next(filter(None, (model.count_tokens for model in models)), None)
+    if count is None:
+        return count_tokens_approximately
+    # A few tokens more a message for the marks of the chat template.
+    return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
+
+
+@contextlib.contextmanager
+def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[Pair]:
+    """Open the two recorded models: the same way over HTTP, with recorded answers and times.
+
+    Args:
+        recording: What they answer.
+        pace: Share of the recorded pauses between the chunks of a streamed answer that is
+            kept: 0 for none, 1 for all.
+    """
+    about = recording.about
+    with Replay(recording, pace=pace) as server:
+        small, large = (
+            _local(about[name], server.base_url, "recorded", about["seed"])
+            for name in ("small", "large")
+        )
+        yield Pair(small, large, clock=server.clock, is_replay=True)
+
+
+@contextlib.contextmanager
+def open_recorded(
+    path: Path, *, answer_tokens: int = ANSWER_TOKENS, pace: float = 0.0
+) -> Iterator[Pair]:
+    """Open both local models for a notebook: from its recording, or for real.
+
+    With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
+    recorded anew; without it, the recorded calls are served.
+
+    The models stream, and take tools and response formats; all of that is recorded.
+
+    Args:
+        path: The recording.
+        answer_tokens: Longest answer; a tool call or a filled form takes more than a few words.
+        pace: Share of the recorded pauses between streamed chunks that a replay keeps.
+
+    Raises:
+        AutoMixError: There is no such recording, or a model cannot be had.
+    """
+    if not os.environ.get("AUTOMIX_LIVE"):
+        with open_replay(Recording.read(path), pace) as pair:
+            yield pair
+        return
+    wanted = Wanted(record=True, answer_tokens=answer_tokens)
+    with open_pair(wanted) as pair:
+        yield pair
+        about = {"small": pair.small.name, "large": pair.large.name, "seed": wanted.seed}
+        if pair.recorder is not None:
+            pair.recorder.recording(about).write(path)
+
+
+def is_local(spec: str) -> bool:
+    """Whether a model runs on this machine: it has a name in `KNOWN`, or is a `.gguf` file.
+
+    Raises:
+        AutoMixError: It is no model at all.
+    """
+    if spec in KNOWN or spec.endswith(".gguf"):
+        return True
+    if ":" in spec:
+        return False
+    raise AutoMixError(
+        f"There is no model {spec!r}: give a name ({', '.join(KNOWN)}), a .gguf file, or a "
+        "provider:model such as openai:gpt-5.4-mini or ollama:llama3.2."
+    )
+
+
+def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer:
+    place = wanted.specs.index(spec)
+    checks = place < len(wanted.specs) - 1 or wanted.large_checks
+    path = Path(spec).expanduser()
+    pinned = KNOWN.get(spec) or next((w for w in KNOWN.values() if w.filename == path.name), None)
+    if pinned is not None:
+        folder = wanted.weights if spec in KNOWN else path
+        path = fetch(pinned, folder=folder, progress=progress)
+    return LlamaServer(
+        path,
+        name=spec if spec in KNOWN else path.stem,
+        port=wanted.port and wanted.port + place,
+        # One slot more than a check fills, so that the answers' prompts stay in one.
+        slots=wanted.samples + 1 if checks else 1,
+        context_tokens=CONTEXT_TOKENS,
+        chat_template=_TEMPLATES.get(pinned.name) if pinned is not None else None,
+    )
+
+
+def _recorder(servers: dict[str, LlamaServer], stack: contextlib.ExitStack) -> Recorder:
+    upstream = {server.name: (server.base_url, server.api_key) for server in servers.values()}
+    if len(upstream) != 2:  # noqa: PLR2004
+        raise AutoMixError("Only two local models, of different names, can be recorded.")
+    return stack.enter_context(Recorder(upstream))
+
+
+def _local(
+    name: str,
+    base_url: str,
+    api_key: str,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+    answer_tokens: int = ANSWER_TOKENS,
+) -> Model:
+    _bypass_proxies()
+    try:
+        from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise _missing("langchain-openai", "local") from error
+    chat = ChatOpenAI(
+        model=name,
+        base_url=base_url,
+        api_key=SecretStr(api_key),
+        temperature=0,
+        max_completion_tokens=answer_tokens,
+        seed=seed,
+        timeout=300,
+        max_retries=0,
+    )
+    return Model(name, chat, check, lambda text: count_tokens(base_url, api_key, name, text))
+
+
+def _bypass_proxies() -> None:
+    """Keep proxies of the environment from between this process and its own servers."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = os.environ.get(name, "").split(",")
+        if "127.0.0.1" not in hosts:
+            os.environ[name] = ",".join(filter(None, [*hosts, "127.0.0.1"]))
+
+
+def open_hosted(spec: str, wanted: Wanted) -> Model:
+    """Open a `provider:model` of LangChain's `init_chat_model`.
+
+    Raises:
+        AutoMixError: It cannot be had; says why and what to do.
+    """
+    try:
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise _missing("langchain", "cli") from error
+    try:
+        chat = init_chat_model(spec, temperature=0)
+        if wanted.max_retries is not None and "max_retries" in type(chat).model_fields:
+            # Opened anew, for a model hands this to its client when it is made.
+            chat = init_chat_model(spec, temperature=0, max_retries=wanted.max_retries)
+    except (ImportError, ValueError) as error:
+        raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
+    except Exception as error:  # providers raise kinds of their own, such as for a missing key
+        raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
+    if "seed" in type(chat).model_fields:
+        chat = chat.model_copy(update={"seed": wanted.seed})
+    return Model(spec, chat)
+
+
+def _missing(package: str, extra: str) -> AutoMixError:
+    return AutoMixError(
+        f"{package} is not installed: pip install 'langchain-automix[{extra}]' brings it."
+    )

@@ -1,0 +1,380 @@
+"""An OpenAI-compatible llama.cpp server for one GGUF file, in a child process on 127.0.0.1.
+
+The parent's side is `LlamaServer`; the child's side is `main`, run with `python -m`.
+The child gets its settings as one line on stdin, and ends when stdin ends: the system
+closes that pipe whatever happens to the parent, so no server outlives it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from langchain_automix.errors import AutoMixError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+
+_LOOPBACK = "127.0.0.1"
+_STOP_SECONDS = 5.0
+_REPLY_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+# llama.cpp keeps old prompts in up to 8 GiB of RAM unless told: too much next to a second model.
+_PROMPT_CACHE_MIB = 1024
+_ERROR_LINE = re.compile(r"^[\d.]+ E (.*)")
+# A proxy from the environment has no business between this process and its own child.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class LlamaServer:
+    """A local model server, up for the length of a `with` block.
+
+    ```python
+    with LlamaServer(path, name="small") as server:
+        model = ChatOpenAI(model="small", base_url=server.base_url, api_key=server.api_key)
+    ```
+
+    It listens on 127.0.0.1 only, asks for a random key, and dies with this process.
+
+    Args:
+        path: The GGUF file.
+        name: What requests call the model.
+        port: TCP port; 0 takes any free one.
+        slots: Requests, or choices of one request, that are answered side by side.
+        context_tokens: Tokens of prompt and answer that each slot holds. llama.cpp lowers
+            it to what the model was trained on.
+        threads: CPU threads; None leaves it to llama.cpp.
+        chat_template: A Jinja file that makes prompts; None takes the model's own.
+        ready_within: Seconds that loading may take.
+
+    Raises:
+        AutoMixError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        port: int = 0,
+        slots: int = 9,
+        context_tokens: int = 4096,
+        threads: int | None = None,
+        chat_template: Path | None = None,
+        ready_within: float = 120.0,
+    ) -> None:
+        for what, value, least, most in (
+            ("port", port, 0, 65_535),
+            ("slots", slots, 1, 256),
+            ("context_tokens", context_tokens, 1, 2**20),
+            ("threads", 1 if threads is None else threads, 1, 1024),
+        ):
+            if not least <= value <= most:
+                raise AutoMixError(f"{what} is {value}; give a number from {least} to {most}.")
+        self.path = path
+        self.name = name
+        self._port = port
+        self._ready_within = ready_within
+        self._settings: dict[str, str | int | None] = {
+            "path": str(path.absolute()),
+            "name": name,
+            "port": port,
+            "slots": slots,
+            "context_tokens": context_tokens,
+            "threads": threads,
+            "chat_template": None if chat_template is None else str(chat_template.absolute()),
+        }
+        self._api_key = secrets.token_urlsafe(24)
+        self._child: _Child | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The address to give an OpenAI client, `/v1` included.
+
+        Raises:
+            AutoMixError: The server does not run.
+        """
+        return f"{self._running()}/v1"
+
+    @property
+    def api_key(self) -> str:
+        """The random key that this server asks for; of use to nobody else."""
+        return self._api_key
+
+    def start(self) -> Self:
+        """Load the model and return once it answers; does nothing while it runs.
+
+        Raises:
+            AutoMixError: The file is missing or is no whole GGUF file, the port is taken,
+                xllamacpp is not installed, or the child fails or is not ready in time.
+        """
+        if self._child is not None:
+            return self
+        self._check_before_start()
+        atexit.register(self.stop)
+        try:
+            self._child = _spawn({**self._settings, "api_key": self._api_key})
+            self._wait_until_ready(self._child)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the child, at the latest after some 5 seconds; may be called again at any time."""
+        atexit.unregister(self.stop)
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+    def check(self) -> None:
+        """Do nothing if the server runs.
+
+        Raises:
+            AutoMixError: It was not started, or it died; with its exit code and last log lines.
+        """
+        if self._child is None:
+            raise AutoMixError(
+                f"The model server {self.name!r} does not run; use it inside its `with` block."
+            )
+        code = self._child.process.poll()
+        if code is not None:
+            raise AutoMixError(
+                f"The model server {self.name!r} died with exit code {code}; "
+                f"its log ends with: {' | '.join(self._child.log()[-3:]) or '(nothing)'}"
+            )
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the server."""
+        self.stop()
+
+    def _check_before_start(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                magic = file.read(4)
+        except OSError as error:
+            raise AutoMixError(
+                f"The model file {self.path} cannot be read ({error.strerror}); give the path "
+                "of a GGUF file."
+            ) from error
+        if magic != b"GGUF":
+            raise AutoMixError(
+                f"The model file {self.path} is not a GGUF file (it begins with {magic!r}); "
+                "give the path of one."
+            )
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise AutoMixError(
+                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
+            )
+        if self._port:
+            _check_port(self._port)
+
+    def _wait_until_ready(self, child: _Child) -> None:
+        deadline = time.monotonic() + self._ready_within
+        while time.monotonic() < deadline:
+            if child.hear_address() and self._healthy():
+                return
+            if child.process.poll() is not None:
+                raise AutoMixError(
+                    f"The model server could not load {self.path}: {child.cause()}; check that "
+                    "the file is whole."
+                )
+            time.sleep(_POLL_SECONDS)
+        raise AutoMixError(
+            f"The model server for {self.path} was not ready within {self._ready_within:g} s; "
+            "allow more time or take a smaller model."
+        )
+
+    def _healthy(self) -> bool:
+        try:
+            return bool(_request(self._running() + "/health", self._api_key)["status"] == "ok")
+        except (OSError, HTTPException, ValueError):  # not listening yet, or 503 while it loads
+            return False
+
+    def _running(self) -> str:
+        self.check()
+        if self._child is None or self._child.address is None:
+            raise AutoMixError(f"The model server {self.name!r} is not ready yet.")
+        return self._child.address
+
+
+def count_tokens(base_url: str, api_key: str, name: str, text: str) -> int:
+    """Count the tokens that a llama.cpp server's model reads in a text, special ones left out.
+
+    The usage that the server reports for a request with several replies counts one of them.
+
+    Args:
+        base_url: Address of the server, `/v1` included.
+        api_key: Its key.
+        name: Name of the model.
+        text: What to count.
+    """
+    url = base_url.removesuffix("/v1") + "/tokenize"
+    tokens: list[Any] = _request(url, api_key, {"content": text, "model": name})["tokens"]
+    return len(tokens)
+
+
+def _request(url: str, api_key: str, body: dict[str, str] | None = None) -> Any:
+    request = urllib.request.Request(  # noqa: S310 - http://127.0.0.1, from our own child
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
+    )
+    with _OPENER.open(request, timeout=_REPLY_SECONDS) as response:
+        return json.load(response)
+
+
+@dataclass
+class _Child:
+    """A running child, and the folder that holds what it writes."""
+
+    process: subprocess.Popen[bytes]
+    folder: tempfile.TemporaryDirectory[str]
+    address: str | None = None
+
+    def hear_address(self) -> bool:
+        """Whether the child has said where it listens."""
+        line, end, _ = Path(self.folder.name, "out").read_text("utf-8").partition("\n")
+        if end:
+            self.address = str(json.loads(line)["listening_address"])
+        return bool(end)
+
+    def log(self) -> list[str]:
+        text = Path(self.folder.name, "log").read_text("utf-8", errors="replace")
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+    def cause(self) -> str:
+        """The first error in the log: the later ones only follow from it."""
+        lines = self.log()
+        errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
+        return (errors or lines[-1:] or ["it left no log"])[0]
+
+    def end(self) -> None:
+        cast("IO[bytes]", self.process.stdin).close()
+        try:
+            # While it loads a model the child hears nothing, so waiting would be in vain.
+            self.process.wait(0 if self.address is None else _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.folder.cleanup()
+
+
+def _spawn(settings: dict[str, str | int | None]) -> _Child:
+    folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
+    package_root = str(Path(__file__).parents[2])
+    python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
+        # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
+        # the child runs this very copy of the package.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "langchain_automix.local.server"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": python_path},
+        )
+    # A child that died at once breaks the pipe; waiting for its address tells why.
+    with contextlib.suppress(BrokenPipeError):
+        # The key goes through the pipe, since anybody may read a command line.
+        line = json.dumps({**settings, "folder": folder.name})
+        cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
+    return _Child(process, folder)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        if os.name == "posix":
+            # Without it a server that ended a moment ago would still seem to hold the port;
+            # on Windows the same option would let us share a port that is in use.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError as error:
+            raise AutoMixError(
+                f"Port {port} cannot be used ({error.strerror}); choose another, or leave it out "
+                "to take any free one."
+            ) from error
+
+
+def main() -> None:
+    """Serve one model until stdin ends: the child's side of `LlamaServer`."""
+    # Ctrl-C reaches the whole process group; when to stop is the parent's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, args=(settings["folder"],), daemon=True).start()
+    # Only the address may go to stdout, whatever native code prints there.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        server = _serve(settings)
+    except RuntimeError as error:
+        os.write(2, f"{error}\n".encode())
+        os._exit(1)
+    reply = json.dumps({"listening_address": server.listening_address})
+    os.write(answer, reply.encode() + b"\n")
+    threading.Event().wait()
+
+
+def _end_with_stdin(folder: str) -> None:
+    # os.read and os._exit: neither locks nor native threads may hold up the end.
+    while os.read(0, 1024):
+        pass
+    # A parent that was killed cannot tidy up any more; one that lives has no more use for it.
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _serve(settings: dict[str, Any]) -> Any:
+    import xllamacpp  # noqa: PLC0415 - 100 MB, wanted in the child alone
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["path"]
+    params.model_alias = {settings["name"]}
+    params.hostnames = [_LOOPBACK]
+    params.port = settings["port"]
+    params.api_keys = [settings["api_key"]]
+    params.ui = False
+    params.n_parallel = settings["slots"]
+    params.n_ctx = settings["slots"] * settings["context_tokens"]
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
+    if settings["chat_template"] is not None:
+        params.chat_template = Path(settings["chat_template"]).read_text("utf-8")
+    if settings["threads"] is not None:
+        params.cpuparams.n_threads = settings["threads"]
+        params.cpuparams_batch.n_threads = settings["threads"]
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()

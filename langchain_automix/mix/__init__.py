@@ -1,0 +1,1 @@
+"""One query's way, and its three doors: runnable, chat model, middleware."""

@@ -1,0 +1,384 @@
+"""`ChatAutoMix`: the mix where a `BaseChatModel` is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
+from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.graph import Graph
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from langchain_automix._version import __version__
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.callbacks import is_reader
+from langchain_automix.mix.kept_answer import in_chunks
+from langchain_automix.mix.runnable import AutoMixRunnable, Tool
+from langchain_automix.mix.settings import MixSettings
+from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.utils.identifiers import stable_name
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForLLMRun,
+        BaseCallbackManager,
+        CallbackManagerForLLMRun,
+    )
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.language_models.model_profile import ModelProfile
+
+
+# What a chat model may be given, and what only the models of the mix could do something with.
+_THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
+
+
+@stable_name("langchain_automix.chat_model.ChatAutoMix")
+class ChatAutoMix(BaseChatModel, MixSettings):
+    """A chat model that is a mix: a cheap model answers and is checked, a larger one where it pays.
+
+    For places that ask for a `BaseChatModel`, such as agents. In a trace its run is a chain
+    with the models' runs in it, so that no token is counted twice. Everything that
+    `AutoMixRunnable` does, it does by one inside.
+
+    ??? example "In an agent"
+
+        ```python
+        from langchain.agents import create_agent
+
+        from langchain_automix import ChatAutoMix
+
+        model = ChatAutoMix(models=["openai:gpt-5.4-mini", "openai:gpt-5.5"])
+        agent = create_agent(model, tools=[search])
+        ```
+    """
+
+    temperature: float | None = None
+    """Sampling temperature of the answers; None: each model's own."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer, in tokens; None: each model's own."""
+
+    stop: list[str] | None = None
+    """Texts at which an answer ends; None: each model's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_what_has_no_effect(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            known = cls.model_fields.keys() - set(_THE_MODELS_OWN)
+            idle = sorted(name for name, value in values.items() if name not in known and value)
+            if idle:
+                warnings.warn(
+                    f"ChatAutoMix has no {', '.join(idle)} of its own: set it on the models.",
+                    stacklevel=2,
+                )
+        return values
+
+    @model_validator(mode="after")
+    def _set_up(self) -> Self:
+        self._add_version("langchain-automix", __version__)
+        _ = self._runnable
+        return self
+
+    @cached_property
+    def _runnable(self) -> AutoMixRunnable:
+        fields = {name: getattr(self, name) for name in MixSettings.model_fields}
+        return AutoMixRunnable(name=self.get_name(), **fields)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models, each once."""
+        return self._runnable.model_names
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "automix"
+
+    @property
+    @override
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"models": list(self.model_names)}
+
+    @override
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        name = kwargs.get("model") or "+".join(self.model_names)
+        return {**params, "ls_provider": "automix", "ls_model_name": name}
+
+    @override
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        """Return what all the models can do, and the least of their limits."""
+        chat_models = [chat_model_of(model) for model in self.models]
+        profiles = [dict(model.profile or {}) for model in chat_models if model is not None]
+        shared = set.intersection(*(set(profile) for profile in profiles)) if profiles else set()
+        found: dict[str, Any] = {}
+        for key in sorted(shared):
+            values: list[Any] = [profile[key] for profile in profiles]
+            if all(isinstance(value, bool) for value in values):
+                found[key] = all(values)
+            elif all(isinstance(value, int) for value in values):
+                found[key] = min(values)
+        complete = len(profiles) == len(self.models)
+        return found if found and complete else None  # type: ignore[return-value]
+
+    @override
+    def get_num_tokens(self, text: str) -> int:
+        return self._counter().get_num_tokens(text)
+
+    @override
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        return self._counter().get_num_tokens_from_messages(messages, tools)
+
+    def _counter(self) -> BaseChatModel:
+        first = chat_model_of(self.models[0])
+        if first is None:
+            raise AutoMixError("The first model of the mix is no chat model that counts tokens.")
+        return first
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        return self._runnable.get_graph(config)
+
+    @override
+    def bind_tools(
+        self,
+        tools: Sequence[Tool],
+        *,
+        tool_choice: str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return the mix with tools: each model gets them in its own provider's format.
+
+        Args:
+            tools: Tools, functions, pydantic classes or schemas.
+            tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
+            **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
+        """
+        self._runnable.bind_tools(tools, tool_choice=tool_choice, **kwargs)
+        schemas = [tool if _is_builtin(tool) else convert_to_openai_tool(tool) for tool in tools]
+        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
+        return self.bind(tools=schemas, **({"tool_settings": settings} if settings else {}))
+
+    @override
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return the mix with answers that fit a schema; see `AutoMixRunnable`."""
+        mix, settings = self._mixed(None, {})
+        found = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return RunnableBinding(bound=found, kwargs=settings, config=self._configured(None))
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        mix, settings = self._mixed(stop, kwargs)
+        message: AIMessage = mix.invoke(input, self._configured(config), **settings)
+        return message
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        mix, settings = self._mixed(stop, kwargs)
+        message: AIMessage = await mix.ainvoke(input, self._configured(config), **settings)
+        return message
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        if self._streaming_disabled(**kwargs):
+            yield from in_chunks(self.invoke(input, config, stop=stop, **kwargs))
+            return
+        mix, settings = self._mixed(stop, kwargs)
+        yield from mix.stream(input, self._configured(config), **settings)
+
+    @override
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        if self._streaming_disabled(**kwargs):
+            for chunk in in_chunks(await self.ainvoke(input, config, stop=stop, **kwargs)):
+                yield chunk
+            return
+        mix, settings = self._mixed(stop, kwargs)
+        made: Any = mix.astream(input, self._configured(config), **settings)
+        async with contextlib.aclosing(made) as chunks:  # a stream that is left is closed at once
+            async for chunk in chunks:
+                yield chunk
+
+    @override
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        mix, settings = self._mixed(stop, kwargs)
+        return mix.batch(
+            inputs, self._all_configured(config), return_exceptions=return_exceptions, **settings
+        )
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        mix, settings = self._mixed(stop, kwargs)
+        return await mix.abatch(
+            inputs, self._all_configured(config), return_exceptions=return_exceptions, **settings
+        )
+
+    # `generate` and events of version 3 come by the methods below, with a run of their own.
+    # It reports no usage: the models' own runs, which are its children, have reported it.
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        mix, settings = self._mixed(stop, kwargs)
+        return _as_result(mix.invoke(messages, _below(run_manager, CallbackManager), **settings))
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        mix, settings = self._mixed(stop, kwargs)
+        below = _below(run_manager, AsyncCallbackManager)
+        return _as_result(await mix.ainvoke(messages, below, **settings))
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        mix, settings = self._mixed(stop, kwargs)
+        for chunk in mix.stream(messages, _below(run_manager, CallbackManager), **settings):
+            yield ChatGenerationChunk(message=_unbilled(chunk))
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        mix, settings = self._mixed(stop, kwargs)
+        below = _below(run_manager, AsyncCallbackManager)
+        made: Any = mix.astream(messages, below, **settings)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield ChatGenerationChunk(message=_unbilled(chunk))
+
+    def _mixed(
+        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[AutoMixRunnable, dict[str, Any]]:
+        """Return the mix that a call is for, and what goes to the answering models."""
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        settings = {**{k: v for k, v in own.items() if v is not None}, **kwargs}
+        if stop := stop or self.stop:
+            settings["stop"] = stop
+        mix = self._runnable
+        if tools := settings.pop("tools", None):
+            choice = settings.pop("tool_choice", None)
+            with_them = {"tool_choice": choice, **settings.pop("tool_settings", {})}
+            mix = mix.bind_tools(tools, **with_them)
+        if (named := settings.pop("model", None)) is not None:
+            mix = mix.model_copy(update={"force_model": named})
+        return mix, settings
+
+    def _configured(self, config: RunnableConfig | None) -> RunnableConfig:
+        own: RunnableConfig = {
+            "callbacks": self.callbacks,
+            "tags": self.tags or [],
+            "metadata": self.metadata or {},
+        }
+        return merge_configs(own, config)
+
+    def _all_configured(
+        self, config: RunnableConfig | list[RunnableConfig] | None
+    ) -> RunnableConfig | list[RunnableConfig]:
+        if isinstance(config, list):
+            return [self._configured(each) for each in config]
+        return self._configured(config)
+
+
+def _is_builtin(tool: Tool) -> bool:
+    """Whether a tool runs at the provider, whose own form it has."""
+    return isinstance(tool, dict) and "type" in tool and tool["type"] != "function"
+
+
+def _below(run_manager: Any, kind: Callable[..., BaseCallbackManager]) -> RunnableConfig:
+    """Return the configuration of a call below an LLM run, which has no children of its own."""
+    if run_manager is None:
+        return {}
+    manager = kind(handlers=[], parent_run_id=run_manager.run_id)
+    # Those who show tokens hear them from the LLM run itself.
+    handlers = [h for h in run_manager.inheritable_handlers if not is_reader(h)]
+    manager.set_handlers(handlers)
+    manager.add_tags(run_manager.inheritable_tags)
+    inherited = run_manager.inheritable_metadata
+    manager.add_metadata({k: v for k, v in inherited.items() if not k.startswith("ls_")})
+    return {"callbacks": manager}
+
+
+def _as_result(message: AIMessage) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=_unbilled(message))])
+
+
+def _unbilled(message: Any) -> Any:
+    return message.model_copy(update={"usage_metadata": None})

@@ -1,0 +1,153 @@
+"""Check one answer; a check that fails costs what it cost, and never the answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from langsmith import LS_MESSAGE_VIEW_EXCLUDE
+
+from langchain_automix.errors import DeadlineError
+from langchain_automix.flow.steps import BrokenOff, Call, Flow
+from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
+from langchain_automix.mix.config import Setup
+from langchain_automix.mix.deadline_guard import NO_TIME, without_check
+from langchain_automix.mix.hedging import hedge, take
+from langchain_automix.mix.query import Way
+from langchain_automix.models.failures import is_fault
+from langchain_automix.models.messages import answer_text
+from langchain_automix.models.usage import Bill
+from langchain_automix.routers.base import Router, findings, keep, next_or_keep
+from langchain_automix.types import NO_TEXT, Decision, RoutingState, Verification, Visit
+from langchain_automix.verifiers.base import VerifierInput
+
+
+def check(mix: Setup, way: Way, decision: Decision) -> Flow[None]:
+    """Check the answer that a decision names, and add what is found to what was found before."""
+    index = decision.model_index
+    before = way.ledger.visits[index].verification
+    if before is not None and not before.usable:
+        return
+    if not mix.verification:
+        found = Verification(problem="verification is off")
+    elif not answer_text(way.replies[index].message):
+        found = Verification(problem=NO_TEXT)
+    else:
+        found = yield from _found(mix, way, decision)
+    found = _named_check(found, decision.check)
+    together = found if before is None else before.and_then(found)
+    way.ledger.visits[index] = Visit(model_index=index, verification=together)
+
+
+def _found(mix: Setup, way: Way, decision: Decision) -> Flow[Verification]:
+    index = decision.model_index
+    # A check that failed half-way, and was retried or replaced, has been billed too.
+    heard = Bill()
+    call = Call(
+        mix.checkers[index],
+        _request(way, decision),
+        tags=["automix:verify", NOT_FOR_USERS],
+        metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
+        callbacks=[heard],
+        audience="tracers",
+        clock=way.clock,
+    )
+    started = time.perf_counter()
+    try:
+        found = _read((yield from _made(mix, way, decision, call)))
+    except BrokenOff:
+        way.ledger.calls.extend([*heard.calls, *heard.unfinished])
+        raise
+    except Exception as error:
+        if given_up := isinstance(error, DeadlineError):
+            mix.pace.learn("verify", index, time.perf_counter() - started, at_least=True)
+        way.ledger.calls.extend([*heard.calls, *(heard.unfinished if given_up else ())])
+        way.ledger.failed_to_check(mix.names[index], heard.failed or [(None, error)])
+        wanted = mix.on_verification_error == "raise" and not given_up
+        if wanted or not is_fault(error):
+            raise
+        way.unchecked[index, decision.check] = problem = (
+            f"the check failed ({type(error).__name__})"
+        )
+        failed = Verification(problem=problem)
+        # The failure of a further check says nothing of the first one.
+        name = decision.check
+        return failed if name is None else Verification(checks={name: failed})
+    finally:
+        way.ledger.took("verify", time.perf_counter() - started)
+    if way.hedged_model is None:  # else it waited for an answer
+        mix.pace.learn("verify", index, time.perf_counter() - started)
+    told = len(found.calls) >= len(heard.calls)
+    way.ledger.calls.extend(found.calls if told else heard.calls)
+    if found.undrawn is not None:
+        way.ledger.failed_to_check(mix.names[index], heard.failed)
+    return found
+
+
+def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Flow[Any]:
+    """Make the check; beside it, where that is worth it, the next model is asked."""
+    if (beside := hedge(mix, way, decision)) is None:
+        [output] = yield [call]
+        return output
+    index, ahead = beside
+    hurried = is_hurried(way)
+    try:
+        output, given = yield [replace(call, hands_back=True), ahead]
+    except BrokenOff as broken:
+        if broken.under_way:
+            way.ledger.broken_off(index, mix.names[index], mix.identities[index])
+        raise
+    take(mix, way, index, given, hurried=hurried)
+    if isinstance(output, Exception):
+        raise output
+    return output
+
+
+def _read(output: Any) -> Verification:
+    if not isinstance(output, Verification):
+        raise TypeError(f"The verifier returned {type(output).__name__}, not a Verification.")
+    return output
+
+
+def _named_check(found: Verification, name: str | None) -> Verification:
+    """Say of a check that was asked for by name, and not made, that it was not.
+
+    Else the router could not know that it was tried, and would ask for it again and again.
+    """
+    if name is None or name in found.checks:
+        return found
+    missing = Verification(problem=found.problem or f"the verifier made no check {name!r}")
+    return found.model_copy(update={"checks": {**found.checks, name: missing}})
+
+
+def _request(way: Way, decision: Decision) -> VerifierInput:
+    index = decision.model_index
+    message = way.replies[index].message
+    request: VerifierInput = {**way.asked, "answer": message, "check": decision.check}
+    request["earlier"] = [way.replies[j].message for j in way.replies if j != index]
+    if decision.samples is not None:
+        request["samples"] = decision.samples
+    if (before := way.ledger.visits[index].verification) is not None:
+        same = before if decision.check is None else before.checks.get(decision.check)
+        request["drawn"] = 0 if same is None else len(same.verdicts)
+    return request
+
+
+def without_evidence(mix: Setup, way: Way, state: RoutingState) -> Decision:
+    """Decide where a check failed, as `on_verification_error` says."""
+    router, found = mix.router, findings(state.current.verification)
+    check = state.current.verification
+    made = () if check is None else (check, *check.checks.values())
+    if any(each.problem == NO_TIME for each in made):
+        decision = without_check(mix, state)
+    elif mix.on_verification_error == "keep":
+        decision = keep(state, why=f"{found}: the answer is kept (on_verification_error).")
+    elif isinstance(router, Router):
+        by_means = mix.on_verification_error == "prior"
+        decision = router.without_evidence(state, by_means=by_means)
+    else:
+        decision = next_or_keep(state)
+    if decision.action == "answer":
+        way.degraded = f"{found}, so that the answer is given without having been checked."
+    return decision

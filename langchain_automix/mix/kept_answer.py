@@ -1,0 +1,92 @@
+"""The kept answer in chunks, told to those who show tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langsmith import tracing_context
+from typing_extensions import override
+
+
+class Told(BaseChatModel):
+    """Tells a kept answer, piece by piece, to those who show tokens to users.
+
+    It is no request to a model, whose own run was traced and has reported its usage: LangChain
+    gives a tracer, and a usage handler of the context, to whatever is called without them.
+    """
+
+    message: AIMessage
+
+    @classmethod
+    def of(cls, message: AIMessage) -> Told:
+        """Return what tells a message, without its usage."""
+        return cls(message=message.model_copy(update={"usage_metadata": None}), cache=False)
+
+    @override
+    def invoke(self, *args: Any, **kwargs: Any) -> AIMessage:
+        with tracing_context(enabled=False):
+            return super().invoke(*args, **kwargs)
+
+    @override
+    async def ainvoke(self, *args: Any, **kwargs: Any) -> AIMessage:
+        with tracing_context(enabled=False):
+            return await super().ainvoke(*args, **kwargs)
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "automix-answer"
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.message)])
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in in_chunks(self.message):
+            yield ChatGenerationChunk(message=chunk)
+
+
+def in_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:
+    """Yield a kept answer as chunks, the record of its query in the last one.
+
+    Args:
+        message: The answer, with its record.
+        streamed: Whether all but the record was passed on before.
+    """
+    record = {"automix": message.response_metadata["automix"]}
+    if not streamed:
+        others = {k: v for k, v in message.response_metadata.items() if k not in record}
+        said = message.model_dump(exclude={"type", "response_metadata"})
+        yield AIMessageChunk(**said, response_metadata=others)
+    yield AIMessageChunk(content="", id=message.id, response_metadata=record, chunk_position="last")
+
+
+def not_last(chunk: Any) -> Any:
+    """Return a model's chunk as one that the record still follows."""
+    if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
+        return chunk
+    # A model that is a mix itself has a record of its own; two would not add up.
+    metadata = {k: v for k, v in chunk.response_metadata.items() if k != "automix"}
+    return chunk.model_copy(update={"chunk_position": None, "response_metadata": metadata})
+
+
+def _has_record(chunk: Any) -> bool:
+    return "automix" in getattr(chunk, "response_metadata", ())

@@ -1,0 +1,240 @@
+"""The record of one query: what was decided and why, what it cost, what it would have cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.steps import Note
+from langchain_automix.models.failures import may_be_billed
+from langchain_automix.models.prices import PriceSource, Spent, cost_of, is_cached, money, spent
+from langchain_automix.types import Decision, LostCall, ModelCall, Verification, Visit
+
+_LOGGER = logging.getLogger(__name__)
+Identity = tuple[str | None, str | None]
+_TOKENS = ("input_tokens", "output_tokens", "total_tokens")
+
+
+@dataclass
+class Ledger:
+    """What one query has come to so far, as far as its record goes."""
+
+    prices: PriceSource | None = None
+    visits: dict[int, Visit] = field(default_factory=dict)
+    calls: list[ModelCall] = field(default_factory=list)
+    """All requests, in the order made."""
+
+    answered: dict[int, list[ModelCall]] = field(default_factory=dict)
+    """Requests for an answer, by model."""
+
+    failed: list[dict[str, str | None]] = field(default_factory=list)
+    """What failed: `model`, `stage` and `error`, the error's type. Never its text, which may quote
+    a prompt."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each stage: `draft`, `verify`, `route`, `escalate`."""
+
+    @property
+    def cost_so_far(self) -> str | None:
+        """What the query has cost until now, as text with currency; None when unknown."""
+        return money(cost_of(self.calls, self.prices))
+
+    def asked(self, index: int, call: ModelCall) -> None:
+        """Add a request for an answer."""
+        self.calls.append(call)
+        self.answered.setdefault(index, []).append(call)
+
+    def failed_to_answer(
+        self, index: int, name: str, stage: str, error: Exception, identity: Identity
+    ) -> None:
+        """Add a request for an answer that failed; what it may have cost is unknown."""
+        self._fails(name, stage, error)
+        if may_be_billed(error):
+            self.broken_off(index, name, identity)
+
+    def broken_off(self, index: int, name: str, identity: Identity) -> None:
+        """Add a request for an answer of which nothing more is heard: what it cost is unknown."""
+        model, provider = identity
+        self.asked(index, LostCall(model=model or name, provider=provider))
+
+    def failed_to_check(
+        self, name: str, errors: Sequence[tuple[str | None, BaseException]]
+    ) -> None:
+        """Add a check that failed, wholly or in part, by the models that it asked."""
+        for model, error in {
+            (model, type(error)): (model, error) for model, error in errors
+        }.values():
+            self._fails(model or name, "verify", error)
+
+    def failed_to_route(self, error: Exception) -> None:
+        """Add a router that failed."""
+        self._fails(None, "route", error)
+
+    def _fails(self, model: str | None, stage: str, error: BaseException) -> None:
+        kind = type(error).__name__
+        self.failed.append({"model": model, "stage": stage, "error": kind})
+        _LOGGER.warning("%s failed (%s): %s", model or "the router", stage, kind)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Add the time of one step."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def record_of(
+    ledger: Ledger,
+    decision: Decision,
+    names: Sequence[str],
+    identities: Sequence[Identity],
+    degraded: str | None = None,
+    hedged: str | None = None,
+) -> dict[str, Any]:
+    """Return the record of a query whose way has ended, JSON-ready.
+
+    Args:
+        ledger: What it has come to.
+        decision: The last one.
+        names: The models' names in the mix.
+        identities: Names and providers by which the models are priced.
+        degraded: Why the answer is less than it would be, had nothing gone wrong.
+        hedged: Name of a model that was asked before it was known whether it would be needed.
+    """
+    checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
+    check = checks[-1] if checks else Verification()
+    bill = spent(ledger.calls, ledger.prices)
+    alone = _alone(ledger, identities)
+    largest, is_estimate = alone[-1]
+    saved = None if largest is None or bill.total is None else largest - bill.total
+    # The first model asked is no escalation, even where its answer is kept unchecked.
+    asked_one = decision.action == "escalate" and len(ledger.visits) == 1
+    return {
+        "model": names[decision.model_index],
+        "model_index": decision.model_index,
+        "action": "answer" if asked_one else decision.action,
+        "confidence": check.confidence,
+        "verdicts": list(check.verdicts),
+        "drawn": sum(len(each.verdicts) for each in checks),
+        "escalated": len(ledger.visits) > 1,
+        "cost": money(bill.total),
+        "unpriced": list(bill.unpriced),
+        "tokens": _tokens(ledger.calls),
+        "alone": {
+            name: {"cost": money(cost), "estimate": estimate}
+            for name, (cost, estimate) in zip(names, alone, strict=True)
+        },
+        "saved": money(saved),
+        "saved_is_estimate": saved is not None and is_estimate,
+        "belief": decision.belief,
+        "values": decision.values,
+        "why": decision.why,
+        "degraded": degraded,
+        "hedged": hedged,
+        "failed": list(ledger.failed),
+    }
+
+
+def unfinished(ledger: Ledger) -> dict[str, Any]:
+    """Return what is told of a query that failed or was broken off: what it had cost by then."""
+    try:
+        bill = spent(ledger.calls, ledger.prices)
+    except AutoMixError:  # a price is none; it must not take the place of what ended the query
+        bill = Spent(None)
+    return {
+        "unfinished": True,
+        "cost": money(bill.total),
+        "unpriced": list(bill.unpriced),
+        "tokens": _tokens(ledger.calls),
+        "failed": list(ledger.failed),
+    }
+
+
+class CameTo(NamedTuple):
+    """What a query came to, in dollars."""
+
+    cost: Decimal | None
+    """None: unknown."""
+
+    may: Decimal | None
+    """What it might have come to, had every model been asked. None: unknown."""
+
+    is_lost: bool = False
+    """Whether the cost is unknown of requests alone of which nothing more is heard; it is then
+    what was heard of that makes up `may`."""
+
+
+def bill_of(ledger: Ledger, identities: Sequence[Identity]) -> CameTo:
+    """Return what a query came to.
+
+    What the models would have cost that were not asked, or not heard, is estimated.
+    """
+    heard = _heard(ledger)
+    cost = cost_of(heard.calls, heard.prices)
+    if cost is None:
+        return CameTo(None, None)
+    others = [would for would, is_estimate in _alone(heard, identities) if is_estimate]
+    may = cost + sum((would for would in others if would is not None), Decimal(0))
+    is_lost = len(heard.calls) < len(ledger.calls)
+    return CameTo(None if is_lost else cost, may, is_lost)
+
+
+def _heard(ledger: Ledger) -> Ledger:
+    """Return a ledger without the requests of which nothing more is heard."""
+
+    def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
+        return [call for call in calls if not isinstance(call, LostCall)]
+
+    asked = {index: heard(calls) for index, calls in ledger.answered.items()}
+    answered = {index: calls for index, calls in asked.items() if calls}
+    return replace(ledger, calls=heard(ledger.calls), answered=answered)
+
+
+def note_of(record: Mapping[str, Any], policy: str) -> Note:
+    """Return what the query's own run is told: flat values to filter by, and the record."""
+    flat = {
+        "automix_action": record["action"],
+        "automix_escalated": record["escalated"],
+        "automix_confidence": record["confidence"],
+        "automix_model": record["model"],
+        "automix_policy": policy,
+        "automix_cost": record["cost"],
+        "automix_saved": record["saved"],
+        "automix_degraded": True if record["degraded"] else None,
+    }
+    tags = ["automix-escalated"] if record["escalated"] else []
+    known = {name: value for name, value in flat.items() if value is not None}
+    return Note(metadata=known, tags=tags, event=record)
+
+
+def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
+    """Add up the tokens of all requests; None as soon as one did not report them.
+
+    An answer from LangChain's cache was no request.
+    """
+    usages: list[Any] = [call.usage for call in calls if not is_cached(call)]
+    if None in usages:
+        return None
+    return {kind: sum(usage[kind] for usage in usages) for kind in _TOKENS}
+
+
+def _alone(ledger: Ledger, identities: Sequence[Identity]) -> list[tuple[Decimal | None, bool]]:
+    """Return what each model would have cost alone, and whether that is an estimate.
+
+    A model that was asked cost what it did, all its attempts together. Any other one is taken to
+    read and write as many tokens as the last request for an answer whose tokens are known. An
+    answer from LangChain's cache is taken to be free of any model, which claims no saving. A
+    model that is a mix itself says nothing of what another one would cost.
+    """
+    found: list[tuple[Decimal | None, bool]] = []
+    requests = [call for asked in ledger.answered.values() for call in asked]
+    known = [call.usage for call in requests if call.usage is not None and call.cost is None]
+    usage = known[-1] if known else None
+    for index, (model, provider) in enumerate(identities):
+        if index in ledger.answered:
+            found.append((cost_of(ledger.answered[index], ledger.prices), False))
+        else:
+            would = ModelCall(model=model, provider=provider, usage=usage)
+            found.append((cost_of([would], ledger.prices), True))
+    return found

@@ -1,0 +1,377 @@
+"""`AutoMixRunnable`: the mix as a Runnable, wherever a chat model goes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
+from langchain_core.tools import BaseTool
+from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.run import Underway
+from langchain_automix.flow.runnable import FlowRunnable
+from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.streaming import adrive_stream, drive_stream
+from langchain_automix.mix.answer import Reply
+from langchain_automix.mix.graph import graph_of
+from langchain_automix.mix.kept_answer import in_chunks, not_last
+from langchain_automix.mix.limits.latency import pace_of
+from langchain_automix.mix.limits.spend_limit import limits_of
+from langchain_automix.mix.loop import Mix
+from langchain_automix.mix.settings import MixSettings
+from langchain_automix.models.identity import identity, prices
+from langchain_automix.models.messages import joined
+from langchain_automix.models.tools import bound_tools, tools_in_openai_format
+from langchain_automix.models.wrappers import rebuilt
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.threshold import ThresholdRouter
+from langchain_automix.verifiers.base import fingerprint_of
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+
+
+Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
+
+class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
+    """A cheap model answers and is checked; a larger model is asked where that pays off.
+
+    Goes where a chat model goes in a chain: `prompt | AutoMixRunnable(...) | parser`. The
+    message that comes out is the kept model's own; `response_metadata["automix"]` holds the
+    record of the query: `model` (name kept), `model_index`, `action`, `confidence`,
+    `verdicts` (both of the last check), `drawn` (the number of all verdicts), `escalated`,
+    `cost` (as text with currency, None when unknown) and `why`.
+
+    A stream never shows an answer that is rejected: a checked one comes once it is accepted,
+    one that is kept whatever it is comes token by token.
+
+    ??? example "In a chain"
+
+        ```python
+        from langchain_automix import AutoMixRunnable
+
+        chain = prompt | AutoMixRunnable.from_models(small, large) | StrOutputParser()
+        ```
+
+    ??? example "As the answer stage of RAG"
+
+        ```python
+        rag = {
+            "context": retriever,
+            "question": RunnablePassthrough(),
+        } | AutoMixRunnable.from_models(small, large, prompt=rag_prompt)
+        ```
+    """
+
+    prompt: Runnable[Any, Any] | None = None
+    """Makes the models' input from a dict, whose question and context go to the verifier as
+    such. None: the input is a model's input, and the verifier reads the conversation."""
+
+    question_key: str = "question"
+    """Key of the question in the dict that goes into `prompt`."""
+
+    context_key: str = "context"
+    """Key of the context in that dict: a text, or documents; may be missing."""
+
+    history_key: str = "history"
+    """Key of what was said before in that dict: messages, which the check sees, too; may be
+    missing."""
+
+    tools: list[Any] = Field(default_factory=list)
+    """Tools that `bind_tools` has given to all models."""
+
+    tool_settings: dict[str, Any] = Field(default_factory=dict)
+    """What else `bind_tools` was given, such as `tool_choice`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @classmethod
+    def from_models(cls, *models: Runnable[Any, Any] | str, **fields: Any) -> Self:
+        """Mix chat models, given cheap to expensive.
+
+        Works before any fit, by a prior that is not calibrated, and says so once.
+
+        Args:
+            *models: Two or more chat models, or their names.
+            **fields: Any other field, such as `prompt=`, `verifier=` or `router=`.
+        """
+        return cls(models=list(models), **fields)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if len(self.models) < 2:  # noqa: PLR2004
+            raise AutoMixError(
+                f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
+            )
+        names = self.model_names
+        found = [prices(model) for model in self.models]
+        for i, (this, following) in enumerate(itertools.pairwise(found)):
+            if this and following and this != following and _at_least(this, following):
+                raise AutoMixError(
+                    f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
+                    f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
+                    f"(${following[0]:g} and ${following[1]:g}): swap them."
+                )
+        self._check_limits(names)
+        self._pace = pace_of(self.models, self.verifier)
+        self._mix.opening()
+        if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
+            warnings.warn(
+                "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
+            )
+        if isinstance(self.router, POMDPRouter):
+            self.router.warn_of_verifier(fingerprint_of(self.verifier))
+        return self
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models, each once; `model-0` and so on where a model has no name."""
+        names: list[str] = []
+        for i, model in enumerate(self.models):
+            name = identity(model)[0] or f"model-{i}"
+            names.append(f"{name}-{i}" if name in names else name)
+        return tuple(names)
+
+    @property
+    @override
+    def InputType(self) -> Any:
+        return self.prompt.InputType if self.prompt is not None else self.models[0].InputType
+
+    @override
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return the schema of the input: with `prompt`, of the dict that it takes."""
+        if self.prompt is not None:
+            return self.prompt.get_input_schema(config)
+        return super().get_input_schema(config)
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        return AIMessage
+
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        parts = [*self.models, self.verifier, self.router, *([self.prompt] if self.prompt else [])]
+        return get_unique_config_specs(spec for part in parts for spec in part.config_specs)
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of the mix: who answers, who checks, and where it may go from there."""
+        return graph_of(self._mix, self.get_input_schema(config), self.get_output_schema(config))
+
+    def bind_tools(
+        self, tools: Sequence[Tool], *, tool_choice: str | bool | None = None, **kwargs: Any
+    ) -> AutoMixRunnable:  # not Self, in which `with_fallbacks` would not see a Runnable
+        """Return the mix with tools: each model gets them in its own provider's format.
+
+        A tool call is an answer. It is checked first for what needs no model: does it parse,
+        is the tool known, do its arguments fit the tool's schema; then by the verifier.
+
+        Args:
+            tools: Tools, functions, pydantic classes or schemas.
+            tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
+            **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
+
+        Raises:
+            NotImplementedError: A model takes no tools.
+        """
+        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
+        bound = self.model_copy(update={"tools": list(tools), "tool_settings": settings})
+        bound._answerers()  # noqa: SLF001  (a model that takes no tools says so now)
+        return bound
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[Any, Any]:
+        """Return the mix with answers that fit a schema, each model in its provider's format.
+
+        An answer that does not fit is rejected without asking any model, and the next model is
+        asked (or the same again, by `retries_if_unusable`).
+
+        Args:
+            schema: A pydantic class, a TypedDict class, or a JSON schema.
+            include_raw: Whether the output is a dict with `raw` (the message, with its record),
+                `parsed` and `parsing_error`; else it is the parsed object, and the last
+                model's parsing error is raised.
+            **kwargs: Go to each model's own `with_structured_output`, such as `method`.
+        """
+        from langchain_automix.mix.structured import StructuredMix  # noqa: PLC0415  (it derives)
+
+        if self.tools:
+            raise AutoMixError(
+                "A mix with tools has no structured output: a model gets tools or a schema."
+            )
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return StructuredMix(
+            **fields, output=schema, include_raw=include_raw, output_settings=kwargs
+        )
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Answer one query.
+
+        Args:
+            input: What a chat model takes, or with `prompt` the dict that it takes.
+            config: The run's configuration.
+            **kwargs: Go to the answering models, such as `stop`.
+
+        Returns:
+            The kept answer, with the record of the query in its `response_metadata`.
+
+        Raises:
+            AutoMixError: The question is empty, or the input is not of the right kind.
+        """
+        return super().invoke(input, config, **kwargs)
+
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        yield from self.transform(iter([input]), config, **kwargs)
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async def one() -> AsyncIterator[Any]:
+            yield input
+
+        made: Any = self.atransform(one(), config, **kwargs)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    @override
+    def transform(
+        self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        def run(
+            given: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+        ) -> Iterator[AIMessageChunk]:
+            total = None
+            for part in given:
+                total = part if total is None else joined(total, part)
+            one = Underway(self._query(total, kwargs), run_manager, config)
+            yield from map(not_last, drive_stream(one))
+            yield from self._last_chunks(one)
+
+        yield from self._transform_stream_with_config(input, run, config)
+
+    @override
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async def run(
+            given: AsyncIterator[Any],
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> AsyncIterator[AIMessageChunk]:
+            total = None
+            async for part in given:
+                total = part if total is None else joined(total, part)
+            one = Underway(self._query(total, kwargs), run_manager, config)
+            driven: Any = adrive_stream(one)
+            async with contextlib.aclosing(driven) as chunks:
+                async for chunk in chunks:
+                    yield not_last(chunk)
+            for chunk in self._last_chunks(one):
+                yield chunk
+
+        # A stream that is left is closed at once: the model's connection, too.
+        made: Any = self._atransform_stream_with_config(input, run, config)
+        async with contextlib.aclosing(made) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _last_chunks(self, one: Underway[Reply]) -> Iterator[Any]:
+        yield from in_chunks(one.result().message, streamed=one.streamed)
+
+    @override
+    def _flow(self, input: Any, **kwargs: Any) -> Flow[Any]:
+        reply = yield from self._query(input, kwargs)
+        return reply.message
+
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+        """Return the way of one query; the arguments go to the answering models."""
+        return self._mix.flow(input, kwargs)
+
+    @cached_property
+    def _mix(self) -> Mix:
+        return self._settings()
+
+    def _settings(self) -> Mix:
+        """Work out what a query goes by."""
+        names = self.model_names
+        return Mix(
+            names=names,
+            models=self.models,
+            answerers=self._answerers(),
+            verifier=self.verifier,
+            router=self.router,
+            prompt=self.prompt,
+            question_key=self.question_key,
+            context_key=self.context_key,
+            history_key=self.history_key,
+            abstention=self.abstention,
+            tools=tools_in_openai_format(self.tools) or bound_tools(self.models[0]),
+            must_call=demanded(self.tool_settings.get("tool_choice")),
+            always_escalate_tools=frozenset(self.always_escalate_tools),
+            retries_if_unusable=self.retries_if_unusable,
+            on_escalation_error=self.on_escalation_error,
+            on_verification_error=self.on_verification_error,
+            verification=self.verification,
+            max_latency=self.max_latency,
+            hedge=self.hedge,
+            pace=self._pace,
+            forced=None if self.force_model is None else _place(self.force_model, names),
+            cost_weight=self.cost_weight,
+            spend_limits=limits_of(self.spend_limit),
+            breaker=self.circuit_breaker,
+            prices=self.prices,
+            identities=[identity(model) for model in self.models],
+        )
+
+    def _answerers(self) -> list[Runnable[Any, Any]]:
+        """Return what answers in each model's place."""
+        if not self.tools:
+            return self.models
+        return [rebuilt(model, self._with_tools, other=self._with_tools) for model in self.models]
+
+    def _with_tools(self, model: Any) -> Runnable[Any, Any]:
+        if not hasattr(model, "bind_tools"):
+            raise NotImplementedError(f"{type(model).__name__} takes no tools.")
+        bound: Runnable[Any, Any] = model.bind_tools(self.tools, **self.tool_settings)
+        return bound
+
+
+def demanded(tool_choice: Any) -> bool | str:
+    """Return what a tool choice, in the form of any provider, demands: a call, or one by name."""
+    if isinstance(tool_choice, Mapping):
+        function = tool_choice.get("function") or tool_choice
+        return str(function.get("name") or tool_choice.get("type") or "")
+    return tool_choice or False
+
+
+def _place(forced: int | str, names: Sequence[str]) -> int:
+    known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+    if isinstance(forced, str) and forced in names:
+        return names.index(forced)
+    if not isinstance(forced, int) or not 0 <= forced < len(names):
+        raise AutoMixError(f"force_model is {forced!r}, but the models of this mix are {known}.")
+    return forced
+
+
+def _at_least(costs: tuple[Any, Any], others: tuple[Any, Any]) -> bool:
+    return all(cost >= other for cost, other in zip(costs, others, strict=True))

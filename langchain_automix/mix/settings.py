@@ -1,0 +1,166 @@
+"""What a user sets on a mix, in whichever form it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.mix.config import OnEscalationError, OnVerificationError
+from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
+from langchain_automix.mix.limits.latency import Pace
+from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
+from langchain_automix.models.identity import chat_model_named, identity
+from langchain_automix.models.prices import checked_prices, is_priced
+from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.verifiers.base import models_of
+from langchain_automix.verifiers.self_verifier import SelfVerifier
+
+
+class MixSettings(BaseModel):
+    """The fields that every form of the mix has."""
+
+    models: list[Runnable[Any, Any]]
+    """The chat models, two or more, cheap to expensive; bound, with retries or fallbacks, or
+    by name, such as `"openai:gpt-5.4-mini"` (needs `langchain`)."""
+
+    verifier: Runnable[Any, Any] = Field(default_factory=SelfVerifier)
+    """Checks an answer: a Runnable from `VerifierInput` to `Verification`. A `SelfVerifier`
+    without a model checks with the model that answered."""
+
+    router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
+    """Decides what is done next: a Runnable from `RoutingState` to `Decision`."""
+
+    abstention: str = "No answer: none is likely enough to be right."
+    """What is said when the router abstains."""
+
+    always_escalate_tools: list[str] = Field(default_factory=list)
+    """Names of tools whose call is never taken from the first model."""
+
+    retries_if_unusable: int = Field(default=0, ge=0)
+    """Times that a model is asked again when its answer cannot be used (a tool call or a
+    structured output that does not fit its schema), before the next model is."""
+
+    on_escalation_error: OnEscalationError = "raise"
+    """What to do when a larger model fails after an answer was not kept, and no model after it
+    answers. `raise`: raise its error, since an answer that was not kept is never shown unasked.
+    `answer`: give the best earlier answer; the record's `degraded` says so."""
+
+    on_verification_error: OnVerificationError = "escalate"
+    """What to do when a check fails as a whole. `escalate`: ask the next model, or keep the last
+    one's answer. `keep`: keep the answer unchecked. `prior`: decide from the mean qualities on the
+    log that the policy was fitted to; as `escalate` with routers that know none. `raise`."""
+
+    max_latency: float | None = Field(default=None, gt=0)
+    """Seconds that one query may take. What is not expected to end in time, by what this mix's
+    calls have taken so far, is left out: a check first, then a larger model. A call under way
+    when the time is up is not waited for: the best answer that is there is given, and the record's
+    `degraded` says so; with none, a `DeadlineError` is raised. An answer that is being shown goes
+    on to its end. None: no limit."""
+
+    hedge: float | None = Field(default=None, ge=0, le=1)
+    """Least probability, by the fitted policy, that a check will call for the next model, at which
+    that model is asked side by side with the check: quicker, and paid for also where it turns out
+    not to be needed (the record's `hedged` names it). None, or a router without a policy: never."""
+
+    cost_weight: float | None = Field(default=None, ge=0)
+    """How much quality one unit of cost is worth, instead of the policy's own weight: what is
+    checked stays as fitted, what is kept is decided anew. None: as fitted."""
+
+    force_model: int | str | None = None
+    """Place or name of the one model that answers, whatever it says: without a check, also of what
+    would cost nothing, and also with a tool of `always_escalate_tools`. None: the router
+    decides."""
+
+    verification: bool = True
+    """Whether answers are checked. Off: the model that the router starts with, knowing that
+    nothing is checked, answers; only an answer that cannot be used leads on."""
+
+    prices: dict[str, dict[str, float]] | Callable[..., Any] | None = None
+    """What tokens cost: a table, by model name, of the dollars for a million tokens (`input`,
+    `output`; where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
+    `output_audio`, `reasoning`), or a function from one request (a `ModelCall`) to its dollars,
+    None where it does not know; where it fails, it does not (`PriceWarning`). What they do not
+    know, and everything when this is None, comes from `genai-prices` (the extra `prices`). What
+    nothing knows is unknown, never 0."""
+
+    spend_limit: SpendLimit | list[SpendLimit] | None = None
+    """What the queries may cost together, in a time, with a tag, of a tenant: see `SpendLimit`.
+    Several hold side by side. The price of every model must be known."""
+
+    circuit_breaker: CircuitBreaker | None = None
+    """Passes over a model that keeps failing, until it answers again: see `CircuitBreaker`. None:
+    every model is asked, however often it has failed."""
+
+    _pace: Pace = PrivateAttr(default_factory=Pace)
+    # Shared by mixes of the same models: what one has learned holds for all.
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _priced(cls, prices: Any) -> Any:
+        return checked_prices(prices)
+
+    @field_validator("spend_limit")
+    @classmethod
+    def _told_apart(cls, given: Any) -> Any:
+        limits_of(given)
+        return given
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, models: Any) -> Any:
+        if not isinstance(models, Sequence):
+            return models
+        return [chat_model_named(model) if isinstance(model, str) else model for model in models]
+
+    def _check_limits(self, names: Sequence[str]) -> None:
+        """Refuse what a spend limit could not count.
+
+        Raises:
+            AutoMixError: A model has no known price, or is a mix with the same limit.
+        """
+        limits = limits_of(self.spend_limit)
+        checking = models_of(self.verifier) if self.verification else []
+        # What is no chat model tells its name with each answer only, such as a decision model.
+        named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
+        asked = [
+            *zip(names, self.models, strict=True),
+            *((f"{name or 'the model'}, which checks,", model) for name, model in named),
+        ]
+        for name, model in asked if limits else ():
+            inner = chat_model_of(model) or model
+            if not isinstance(inner, MixSettings):
+                if not is_priced(*identity(model), self.prices):
+                    raise AutoMixError(
+                        f"A spend limit needs the price of every model, and that of {name} is not "
+                        "known: give it in prices=, or install langchain-automix[prices]."
+                    )
+            elif any(a.is_one_with(b) for a in limits for b in limits_of(inner.spend_limit)):
+                raise AutoMixError(
+                    f"{name} is a mix with the same spend limit, which would count every query "
+                    "twice: set it on the outer mix only."
+                )
+
+    # What was worked out from the fields goes when a field changes.
+
+    @override
+    def model_copy(self, **how: Any) -> Self:
+        copy = super().model_copy(**how)
+        copy._forget()  # noqa: SLF001  (of its own kind)
+        return copy
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self._forget()
+
+    def _forget(self) -> None:
+        for name in self.__dict__.keys() - type(self).model_fields.keys():
+            self.__dict__.pop(name, None)

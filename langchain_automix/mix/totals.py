@@ -1,0 +1,129 @@
+"""`AutoMixTotals`: what many queries came to, in one callback."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from typing_extensions import override
+
+from langchain_automix.flow.callbacks import is_within_a_mix
+from langchain_automix.models.prices import dollars_of, money
+
+
+class AutoMixTotals(BaseCallbackHandler):
+    """Adds up the records of all queries that it hears of, from any mix, thread or chain.
+
+    Where a model of a mix is a mix itself, its queries are part of the outer one's, whose record
+    holds their cost: they are not counted again.
+
+    ??? example "What a batch cost, and saved"
+
+        ```python
+        from langchain_automix import AutoMixTotals
+
+        totals = AutoMixTotals()
+        chain.batch(questions, {"callbacks": [totals]})
+        print(totals)
+        ```
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self.queries = 0
+        """Queries answered."""
+
+        self.unfinished = 0
+        """Queries that failed or were broken off (cancelled, a stream that was left); what they had
+        cost until then is in the cost and the tokens."""
+
+        self.escalations = 0
+        """Queries for which more than one model answered."""
+
+        self.verdicts = 0
+        """Verdicts drawn."""
+
+        self.tokens: Counter[str] = Counter()
+        """Tokens of all requests, checks included, by kind; see `without_tokens`."""
+
+        self.without_tokens = 0
+        """Queries of which some request reported no tokens."""
+
+        self.models: Counter[str] = Counter()
+        """Queries by the model whose answer was kept."""
+
+        self.unpriced: Counter[str] = Counter()
+        """Queries whose cost is unknown, by the model without a price."""
+
+        self.saved_is_estimate = False
+        """Whether the saving holds an estimate of what the largest model would have cost."""
+
+        self._cost: Decimal | None = Decimal(0)
+        self._saved: Decimal | None = Decimal(0)
+        self._lock = threading.Lock()
+
+    @property
+    def cost(self) -> str | None:
+        """Cost of all queries, also failed ones, as text; None as soon as one is unknown."""
+        return money(self._cost)
+
+    @property
+    def saved(self) -> str | None:
+        """What asking the largest model alone would have cost more; None when unknown."""
+        return money(self._saved)
+
+    @override
+    def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+        if name != "automix" or not isinstance(data, Mapping):
+            return
+        if {"alone", "unfinished"} & data.keys() and not is_within_a_mix(kwargs.get("tags")):
+            with self._lock:
+                self._add(data)
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        self.unpriced.update(record["unpriced"])
+        if record["tokens"] is None:
+            self.without_tokens += 1
+        else:
+            self.tokens.update(record["tokens"])
+        self._cost = _sum(self._cost, record["cost"])
+        if "unfinished" in record:
+            self.unfinished += 1
+            return
+        self.queries += 1
+        self.escalations += bool(record["escalated"])
+        self.verdicts += record["drawn"]
+        self.models[record["model"]] += 1
+        self.saved_is_estimate |= record["saved_is_estimate"]
+        self._saved = _sum(self._saved, record["saved"])
+
+    def __str__(self) -> str:
+        """Return the totals in words."""
+        if not self.queries and not self.unfinished:
+            return "0 queries"
+        kept = ", ".join(f"{name} {count}" for name, count in self.models.most_common())
+        cost = self.cost or f"unknown (no price or no tokens: {', '.join(self.unpriced)})"
+        queries = "1 query" if self.queries == 1 else f"{self.queries} queries"
+        verdicts = "1 verdict" if self.verdicts == 1 else f"{self.verdicts} verdicts"
+        failed = f", {self.unfinished} more failed" if self.unfinished else ""
+        return (
+            f"{queries}{failed}, {self.escalations} escalated, {verdicts}; kept: {kept or 'none'}; "
+            f"cost {cost}, {self._compared()}"
+        )
+
+    def _compared(self) -> str:
+        if self._saved is None:
+            return "what the largest alone would have cost is unknown"
+        way = "less" if self._saved >= 0 else "more"
+        estimate = ", estimated" if self.saved_is_estimate else ""
+        return f"{money(abs(self._saved))} {way} than the largest alone{estimate}"
+
+
+def _sum(total: Decimal | None, cost: str | None) -> Decimal | None:
+    return None if total is None or cost is None else total + dollars_of(cost)

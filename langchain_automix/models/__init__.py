@@ -1,0 +1,1 @@
+"""LangChain's chat models as seen from outside. Imports `types`, `errors`, `utils`."""

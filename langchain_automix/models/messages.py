@@ -1,0 +1,77 @@
+"""Messages at both ends of a query's way: what was asked, and the kept answer in chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from langchain_automix.errors import AutoMixError
+
+
+def messages_of(input: Any) -> list[BaseMessage]:
+    """Return a chat model's input as messages.
+
+    Raises:
+        AutoMixError: It is a dict, or holds no question.
+    """
+    if isinstance(input, Mapping):
+        raise AutoMixError(
+            "The input is a dict, which chat models do not take: give AutoMixRunnable the "
+            "prompt that reads it (prompt=...), or put the prompt before it in the chain."
+        )
+    if isinstance(input, PromptValue):
+        messages = input.to_messages()
+    elif isinstance(input, str):
+        messages = [HumanMessage(input)]
+    else:
+        messages = convert_to_messages(input)
+    asked = [message.content for message in messages if isinstance(message, HumanMessage)]
+    last = asked[-1] if asked else "".join(str(message.text) for message in messages)
+    if isinstance(last, str) and not last.strip():
+        raise AutoMixError("The question is empty: there is nothing to answer.")
+    return messages
+
+
+def digest(asked: Any) -> str:
+    """Return a name for a query: the same for the same question, whenever it is asked."""
+    if isinstance(asked, list):
+        asked = [(message.type, message.content) for message in asked]
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def text_of(question: Any) -> str:
+    """Return a question as text, also where it is a message."""
+    if isinstance(question, BaseMessage):
+        return str(question.text)
+    return str(question or "")
+
+
+def joined(total: Any, part: Any) -> Any:
+    """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
+    try:
+        return total + part
+    except TypeError:
+        return part
+
+
+def answer_text(answer: str | BaseMessage) -> str:
+    """Return an answer as the text that a check reads: its words, and its tool calls."""
+    if isinstance(answer, str):
+        return answer.strip()
+    tool_calls = answer.tool_calls if isinstance(answer, AIMessage) else []
+    calls = [f"[calls {call['name']} with {json.dumps(call['args'])}]" for call in tool_calls]
+    return "\n".join([str(answer.text).strip(), *calls]).strip()
+
+
+def context_text(context: str | Sequence[Document | str] | None) -> str | None:
+    """Return a context as one text, its documents a paragraph each."""
+    if context is None or isinstance(context, str):
+        return context
+    texts = (part.page_content if isinstance(part, Document) else str(part) for part in context)
+    return "\n\n".join(texts)

@@ -1,0 +1,138 @@
+"""Collect what the requests beneath a call returned and cost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import add_usage
+from langchain_core.outputs import ChatGeneration
+from langchain_core.runnables import Runnable
+from typing_extensions import override
+
+from langchain_automix.models.failures import may_be_billed
+from langchain_automix.models.identity import sole_identity
+from langchain_automix.models.prices import is_cached
+from langchain_automix.types import LostCall, ModelCall
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import LLMResult
+
+
+class Bill(BaseCallbackHandler):
+    """Collects what the requests beneath one call returned: every reply, and each bill once.
+
+    It comes before all other handlers, and leaves to them a result whose bill stands on the first
+    reply alone: LangSmith's tracer would add up the same bill on each of `n` replies, and
+    LangChain's usage handler would find no model's name on any, and so count nothing.
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.replies: list[AIMessage] = []
+        self.calls: list[ModelCall] = []
+        """Requests that were billed, or may have been."""
+
+        self.failed: list[tuple[str | None, BaseException]] = []
+        """Requests that failed: the model's name, where it has one, and the error."""
+
+        self._asked: dict[UUID, tuple[str | None, str | None]] = {}
+
+    @override
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        said = metadata or {}
+        self._asked[run_id] = (said.get("ls_model_name"), said.get("ls_provider"))
+
+    @override
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        model, provider = self._asked.pop(run_id, (None, None))
+        self.failed.append((model, error))
+        if may_be_billed(error):
+            self.calls.append(LostCall(model=model, provider=provider))
+
+    @property
+    def unfinished(self) -> Sequence[ModelCall]:
+        """Requests that were made, and of which nothing is known yet: each may be billed."""
+        asked = list(self._asked.values())
+        return [LostCall(model=model, provider=provider) for model, provider in asked]
+
+    @override
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID | None = None, **kwargs: Any) -> None:
+        if run_id is not None:
+            self._asked.pop(run_id, None)
+        messages = [
+            generation.message
+            for generation in response.generations[0]
+            if isinstance(generation, ChatGeneration)
+        ]
+        self.replies = [message for message in messages if isinstance(message, AIMessage)]
+        if not self.replies:
+            return
+        if "automix" in self.replies[0].response_metadata:
+            return  # a mix, whose own requests were heard one by one
+        call = model_call(self.replies, response.llm_output)
+        self.calls.append(call)
+        first, *others = self.replies
+        first.usage_metadata = call.usage
+        for name, value in (("model_name", call.model), ("model_provider", call.provider)):
+            if value is not None:
+                first.response_metadata.setdefault(name, value)
+        for other in others:
+            other.usage_metadata = None
+
+
+def model_call(
+    replies: Sequence[AIMessage], llm_output: Mapping[str, Any] | None = None
+) -> ModelCall:
+    """Return the bill of one request from its replies.
+
+    With several replies, each either carries the usage of the whole request (OpenAI) or its
+    own; all alike is taken for the former, since k samples seldom agree to the token. The reply
+    of a mix has a record, which tells what the query came to with its drafts and checks.
+    """
+    record = replies[0].response_metadata.get("automix")
+    if record is not None and not is_cached(ModelCall(usage=replies[0].usage_metadata)):
+        return _call_of(record)
+    usages = [reply.usage_metadata for reply in replies if reply.usage_metadata is not None]
+    whole_request = len(replies) == 1 or all(usage == usages[0] for usage in usages)
+    # With several replies LangChain leaves these off the messages.
+    metadata = {**(llm_output or {}), **replies[0].response_metadata}
+    return ModelCall(
+        model=metadata.get("model_name"),
+        provider=metadata.get("model_provider"),
+        usage=None if not usages else (usages[0] if whole_request else _sum(usages)),
+    )
+
+
+def named(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
+    """Return a request with the name of the model asked, where the reply reported none."""
+    if call.model is not None:
+        return call
+    name, provider = sole_identity(model)
+    return call.model_copy(update={"model": name, "provider": call.provider or provider})
+
+
+def _call_of(record: Mapping[str, Any]) -> ModelCall:
+    """Return one query of a mix as a request; without a cost, only with the names to blame."""
+    if record["cost"] is None:
+        return ModelCall(model=", ".join(record["unpriced"]))
+    return ModelCall(model=record["model"], usage=record["tokens"], cost=record["cost"])
+
+
+def _sum(usages: Sequence[UsageMetadata]) -> UsageMetadata:
+    return functools.reduce(add_usage, usages)

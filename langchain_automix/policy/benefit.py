@@ -1,0 +1,107 @@
+"""What a check says about the benefit: the data in groups, and what a policy believes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.decision.observation import Finding
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.decision.table import Table
+from langchain_automix.policy.fitting.baselines import confidences
+from langchain_automix.policy.statistics import groups_of
+
+_MOST_GROUPS = 12
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some answers of about the same confidence."""
+
+    confidence: float
+    benefit: float
+    """Mean quality of the larger model's answers minus that of these."""
+
+    error: float
+    """Standard error of that mean; 0 for a single answer, of which it is not known."""
+
+    queries: int
+
+
+def benefit_groups(columns: Columns, small: int, large: int) -> tuple[Group, ...]:
+    """Return the benefit of asking a larger model, by the confidence in a smaller one's answer.
+
+    Args:
+        columns: Complete queries.
+        small: Index of the model whose answers are checked.
+        large: Index of the larger model.
+
+    Returns:
+        Up to 12 groups, by rising confidence; one a value where there are few values. Answers
+        without a known confidence are left out.
+    """
+    confidence = confidences(columns, small)
+    benefit = columns.quality[:, large] - columns.quality[:, small]
+    known = np.flatnonzero(~np.isnan(confidence))
+    found = []
+    for group in groups_of(confidence[known], _MOST_GROUPS):
+        inside = benefit[known[group]]
+        error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
+        middle = float(confidence[known[group]].mean())
+        found.append(Group(middle, float(inside.mean()), error, len(inside)))
+    return tuple(found)
+
+
+def checking_plan(policy: Policy) -> tuple[Plan, Table] | None:
+    """Return the first plan of a policy that checks an answer, and its first table."""
+    return next(((plan, plan.tables[0]) for plan in policy.plans if plan.tables), None)
+
+
+def believed_benefit(
+    table: Table, here: int, check: str | None = None
+) -> tuple[tuple[float, float], ...]:
+    """Return (confidence, expected benefit) of the fullest findings of one check, ascending.
+
+    Args:
+        table: What is done after each finding.
+        here: Place of its model among the models in play.
+        check: Which of several checks, the others having found nothing; None: the first.
+
+    Returns:
+        Empty for a rule that holds no belief, and for a table that does not read that check.
+    """
+    if any(not row.quality for row in table.rows):
+        return ()
+    found = [
+        (confidence, row.quality[-1] - row.quality[here])
+        for row in table.rows
+        if (confidence := _confidence(table, row.seen, check)) is not None
+    ]
+    return tuple(sorted(found))
+
+
+def _confidence(table: Table, seen: Finding, check: str | None) -> float | None:
+    """Return the confidence that stands for what one check found at its fullest."""
+    edges, most, is_score = table.edges, 0, table.kind == "score"
+    if table.checks:
+        place = next((i for i, r in enumerate(table.checks) if r.name == check), None)
+        parts = table.parts(seen)
+        if place is None or any(any(part) for i, part in enumerate(parts) if i != place):
+            return None
+        reading, seen = table.checks[place], parts[place]
+        edges, most, is_score = reading.edges, reading.most, reading.kind == "score"
+        if not any(seen):
+            return None
+        seen = (seen[0] - 1,) if is_score else seen
+    elif check is not None:
+        return None
+    elif not is_score:
+        most = table.most
+    if is_score:
+        low, high = tuple(pairwise((0.0, *edges, 1.0)))[seen[0]]
+        return (low + high) / 2
+    return seen[0] / most if sum(seen) == most and not seen[2] else None

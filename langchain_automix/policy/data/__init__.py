@@ -1,0 +1,1 @@
+"""The routing log: read, written, split, as arrays. Imports `errors` and `utils`."""

@@ -1,0 +1,249 @@
+"""The routing log as numbers: one row a query, one column a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.data.columns import SCORE, Checks
+from langchain_automix.policy.data.log import RoutingLog
+
+# The names say the dtype to the reader; numpy's own functions lose it for the type checker.
+Floats = NDArray[Any]
+Ints = NDArray[Any]
+Mask = NDArray[Any]
+
+ACCEPT, REJECT, INVALID, NOT_DRAWN = 1, 0, -1, -2
+
+_OF_A_CHECK = ("verdicts", "score", "fixed_cost", "sample_cost")
+_PER_MODEL = ("quality", "cost", *_OF_A_CHECK)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one further check found on the answers of each query, in arrays as in `Columns`."""
+
+    verdicts: NDArray[np.int8]
+    score: Floats
+    fixed_cost: Floats
+    sample_cost: Floats
+
+    def at(self, *index: Any) -> Checked:
+        """Return a part: of the queries, or of the queries and the models."""
+        return Checked(*(getattr(self, name)[index] for name in _OF_A_CHECK))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A routing log in arrays; n queries, m models, k the most verdicts on one answer.
+
+    An unknown quality or cost is NaN. Costs are in the log's currency, qualities in [0, 1].
+    """
+
+    models: tuple[str, ...]
+    quality: Floats
+    """(n, m): how good each answer is."""
+
+    cost: Floats
+    """(n, m): what each answer cost."""
+
+    verdicts: NDArray[np.int8]
+    """(n, m, k): ACCEPT, REJECT, INVALID or NOT_DRAWN, in the order drawn."""
+
+    score: Floats
+    """(n, m): score of a continuous check, NaN where there is none."""
+
+    fixed_cost: Floats
+    """(n, m): cost of a check, whatever the number of its verdicts."""
+
+    sample_cost: Floats
+    """(n, m): cost of a verdict."""
+
+    weight: Floats
+    """(n,): how much each query counts; 1 unless a prior weighs them."""
+
+    checks: Mapping[str, Checked] = field(default_factory=dict)
+    """Further checks by name; what stands above is the first one's."""
+
+    notes: tuple[str, ...] = ()
+    """What is not known of the log and had to be taken for something, one sentence each."""
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+    def rows(self, index: Mask | Ints) -> Columns:
+        """Return these queries only."""
+        return replace(
+            self,
+            **{name: getattr(self, name)[index] for name in (*_PER_MODEL, "weight")},
+            checks={name: check.at(index) for name, check in self.checks.items()},
+        )
+
+    def only(self, models: Sequence[int]) -> Columns:
+        """Return these models only, by their indices, ascending."""
+        chosen = list(models)
+        return replace(
+            self,
+            models=tuple(self.models[j] for j in chosen),
+            **{name: getattr(self, name)[:, chosen] for name in _PER_MODEL},
+            checks={name: check.at(slice(None), chosen) for name, check in self.checks.items()},
+        )
+
+    def alone(self, check: str | None) -> Columns:
+        """Return one check only, as the first; None: the first itself."""
+        if check is None:
+            return replace(self, checks={}) if self.checks else self
+        found = {name: getattr(self.checks[check], name) for name in _OF_A_CHECK}
+        return replace(self, **found, checks={})
+
+    def checks_of(self, model: int) -> tuple[str | None, ...]:
+        """Return the checks that were made of all answers of a model; None is the first."""
+        if not len(self):
+            return ()
+        names = (None, *self.checks)
+        return tuple(name for name in names if bool(self.alone(name).checked(model).all()))
+
+    @property
+    def complete(self) -> Mask:
+        """(n,): whether the quality and the cost of every model are known."""
+        unknown: Mask = np.isnan(self.quality) | np.isnan(self.cost)
+        return np.logical_not(unknown.any(axis=1))
+
+    def checked(self, model: int) -> Mask:
+        """Return, for each query, whether the model's answer was checked."""
+        drawn: Mask = (self.verdicts[:, model] != NOT_DRAWN).any(axis=1)
+        return drawn | ~np.isnan(self.score[:, model])
+
+    def is_score(self, model: int) -> bool:
+        """Whether the checks of this model's answers are scores.
+
+        Raises:
+            AutoMixError: Some are scores and some are verdicts.
+        """
+        scored = ~np.isnan(self.score[:, model])
+        if scored.any() and (self.checked(model) & ~scored).any():
+            raise AutoMixError(
+                f"The routing log mixes checks with verdicts and checks with a score on the "
+                f"answers of {self.models[model]}: keep one kind for each model."
+            )
+        return bool(scored.any())
+
+    def counts(self, model: int) -> Ints:
+        """Return the (accepts, rejects, invalid) of each query, shape (n, 3)."""
+        verdicts = self.verdicts[:, model]
+        kinds = (ACCEPT, REJECT, INVALID)
+        return np.stack([(verdicts == kind).sum(axis=1) for kind in kinds], axis=1)
+
+    def mean(self, values: Floats) -> Floats:
+        """Return the weighted means of columns."""
+        means: Floats = self.weight @ values / self.weight.sum()
+        return means
+
+
+def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Columns:
+    """Return a routing log as arrays.
+
+    Args:
+        log: The log.
+        weights: How much each query counts, at least 0: a prior over the logged queries, for
+            instance their likeness to the traffic that is expected. None: all the same.
+
+    Raises:
+        AutoMixError: The weights are not one number of at least 0 for each query.
+    """
+    store = log.store
+    shape = (len(log), len(log.models))
+    notes: list[str] = []
+    checks = {}
+    for name, further in (("", store), *store.further.items()):
+        checks[name] = _checked(further, shape)
+        notes += _without_price(further, checks[name], log.models, name)
+    first = checks.pop("")
+    return Columns(
+        log.models,
+        quality=_numbers(store.quality, shape),
+        cost=_numbers(store.cost, shape),
+        weight=_weights(weights, len(log)),
+        **{name: getattr(first, name) for name in _OF_A_CHECK},
+        checks=checks,
+        notes=tuple(notes),
+    )
+
+
+def _numbers(column: Any, shape: tuple[int, int]) -> Floats:
+    if not shape[0]:
+        return np.empty(shape)
+    return np.frombuffer(column, dtype=np.float64).reshape(shape)
+
+
+def _checked(check: Checks, shape: tuple[int, int]) -> Checked:
+    score, fixed, sample = (
+        _numbers(column, shape) for column in (check.score, check.fixed_cost, check.sample_cost)
+    )
+    return Checked(_verdicts(check, *shape), score, _priced(check, fixed), sample)
+
+
+def _priced(check: Checks, fixed: Floats) -> Floats:
+    """Take an unknown price for the mean of the known ones of that model's checks, or for 0.
+
+    `Columns.notes` says so, and so does what is fitted or judged on them.
+    """
+    scored = (_kinds(check) == SCORE).reshape(fixed.shape)
+    unknown = np.isnan(fixed)
+    if not unknown.any():
+        return fixed
+    known = scored & ~unknown
+    sums = np.where(known, fixed, 0.0).sum(axis=0)
+    means = sums / np.maximum(known.sum(axis=0), 1)
+    return np.where(unknown, means, fixed)
+
+
+def _kinds(check: Checks) -> Ints:
+    return np.frombuffer(bytes(check.kind), dtype=np.uint8)
+
+
+def _without_price(
+    check: Checks, found: Checked, models: tuple[str, ...], name: str
+) -> Iterator[str]:
+    """Say which prices are not known, and what they are taken for."""
+    shape = found.score.shape
+    scored = (_kinds(check) == SCORE).reshape(shape)
+    unknown = scored & np.isnan(_numbers(check.fixed_cost, shape))
+    called = f"the check {name!r}" if name else "the check"
+    for j, model in enumerate(models):
+        number, all_of = int(unknown[:, j].sum()), int(scored[:, j].sum())
+        if number:
+            taken = "the others' mean is taken" if number < all_of else "it counts as free"
+            yield (
+                f"The log does not say what {called} of {model}'s answers cost on {number} of "
+                f"{all_of} queries; {taken}."
+            )
+
+
+def _verdicts(check: Checks, n: int, m: int) -> NDArray[np.int8]:
+    """Lay the verdicts of all answers side by side."""
+    ends = np.array(check.ends, dtype=np.int64)
+    lengths = np.diff(ends, prepend=0)
+    table = np.full((n * m, int(lengths.max(initial=0))), NOT_DRAWN, dtype=np.int8)
+    codes = np.array([REJECT, ACCEPT, INVALID], dtype=np.int8)
+    drawn = np.arange(table.shape[1]) < lengths[:, None]
+    table[drawn] = codes[np.frombuffer(bytes(check.verdicts), dtype=np.uint8)]
+    return table.reshape(n, m, -1) if n else table.reshape(0, m, 0)
+
+
+def _weights(weights: Sequence[float] | None, n: int) -> Floats:
+    if weights is None:
+        return np.ones(n)
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (n,) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
+        raise AutoMixError(
+            f"The prior weights must be {n} numbers of at least 0, one for each query of the "
+            "log, not all of them 0."
+        )
+    scaled: Floats = found * (n / found.sum())
+    return scaled

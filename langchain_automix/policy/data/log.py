@@ -1,0 +1,264 @@
+"""`RoutingLog`: recorded qualities, verifications and costs of all models on some queries."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import random
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self, overload
+
+from pydantic import ValidationError
+
+from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.policy.data.columns import Store
+from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
+from langchain_automix.utils.files import lines_of, replacing
+
+
+class RoutingLog(Sequence[LoggedQuery]):
+    """Recorded queries, each with the answers of the same models in the same order.
+
+    What a policy is fitted from and replayed on. Kept as JSON lines, one query a line, plain or
+    gzipped, or as Parquet, by the file's name; in memory in columns, so that a million queries
+    take some hundreds of megabytes.
+
+    Args:
+        queries: The recorded queries, as `LoggedQuery` or as mappings of the same shape.
+
+    Raises:
+        AutoMixError: A record does not fit the format, an id stands twice, or the models
+            or the currency differ between queries; the message names place and field.
+    """
+
+    def __init__(self, queries: Iterable[LoggedQuery | Mapping[str, Any]]) -> None:
+        self._store = _stored(enumerate(queries, 1), place="record")
+
+    @classmethod
+    def _of(cls, store: Store) -> Self:
+        log = cls(())
+        log._store = store
+        return log
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a log from a `.jsonl`, `.jsonl.gz` or `.parquet` file; all of it, or an error."""
+        path = Path(path)
+        if path.suffix == ".parquet":
+            from langchain_automix.policy.data.tabular import read_parquet  # noqa: PLC0415  (an extra)
+
+            return cls._of(_stored(enumerate(read_parquet(path), 1), place=f"{path}, row"))
+        try:
+            with _open(path, "r") as lines:
+                return cls._of(_stored(lines_of(lines, path), place=f"{path}, line"))
+        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+            raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
+
+    def write(self, path: str | Path) -> None:
+        """Write the log, in the format of the file's name; a reader never sees half of it."""
+        write_records(Path(path), self.records(), checks=bool(self._store.further))
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield each query as a mapping, as a line of a file holds it."""
+        return map(self._store.record, range(len(self)))
+
+    @classmethod
+    def from_pandas(cls, frame: Any) -> Self:
+        """Return the log in a frame with one row an answer; needs the extra `pandas`.
+
+        Columns: id, model, quality, cost, and where there was a check, verdicts (a list) with
+        check_cost and sample_cost, or score with check_cost. The answers of a query are
+        neighbours, in the order of the models.
+        """
+        from langchain_automix.policy.data.tabular import from_pandas  # noqa: PLC0415
+
+        return cls(from_pandas(frame))
+
+    def to_pandas(self) -> Any:
+        """Return a frame with one row an answer, as `from_pandas` takes it."""
+        from langchain_automix.policy.data.tabular import to_pandas  # noqa: PLC0415
+
+        return to_pandas(self._store)
+
+    def select(
+        self,
+        *,
+        models: Sequence[str] | None = None,
+        where: Callable[[LoggedQuery], bool] | None = None,
+        check: str | None = None,
+    ) -> RoutingLog:
+        """Return a part of the log.
+
+        Args:
+            models: Names of the models to keep, cheap to expensive. None: all.
+            where: Says of a query whether to keep it. None: all.
+            check: The check to keep alone, one of `checks`; it is the `verification` of the new
+                log. None: all.
+
+        Raises:
+            AutoMixError: The log has no such model, or no such check.
+        """
+        unknown = [name for name in models or () if name not in self.models]
+        if unknown:
+            raise AutoMixError(f"The log has no model {unknown[0]!r}; it has {list(self.models)}.")
+        if check is not None and check not in (FIRST_CHECK, *self.checks):
+            raise AutoMixError(f"The log has no check {check!r}; it has {list(self.checks)}.")
+        kept = [self.models.index(name) for name in self.models if models is None or name in models]
+        places = (i for i in range(len(self)) if where is None or where(self[i]))
+        return RoutingLog._of(self._store.part(places, kept, check))
+
+    def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[RoutingLog, RoutingLog]:
+        """Return two logs, of random queries: about `share` of them, and the others.
+
+        Args:
+            share: Of the queries, for the first log, in (0, 1).
+            seed: The same seed gives the same two logs.
+        """
+        if not 0 < share < 1:
+            raise AutoMixError(f"The share of a split must lie between 0 and 1, not {share!r}.")
+        order = list(range(len(self)))
+        random.Random(seed).shuffle(order)  # noqa: S311  (no secret)
+        cut = round(share * len(order))
+        both = (sorted(order[:cut]), sorted(order[cut:]))
+        models = range(len(self.models))
+        first, second = (RoutingLog._of(self._store.part(part, models)) for part in both)
+        return first, second
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the log holds: queries, and for each model answers, means and checks."""
+        models = {}
+        store, width = self._store, len(self.models)
+        for j, name in enumerate(self.models):
+            quality = [q for q in store.quality[j::width] if q == q]  # noqa: PLR0124  (not NaN)
+            cost = [c for c in store.cost[j::width] if c == c]  # noqa: PLR0124
+            models[name] = {
+                "answers": len(quality),
+                "quality": sum(quality) / len(quality) if quality else None,
+                "cost": sum(cost) / len(cost) if cost else None,
+                "checked": sum(kind != 0 for kind in store.kind[j::width]),
+            }
+        return {"queries": len(self), "currency": self.currency, "models": models}
+
+    @overload
+    def __getitem__(self, index: int) -> LoggedQuery: ...
+    @overload
+    def __getitem__(self, index: slice) -> RoutingLog: ...
+    def __getitem__(self, index: int | slice) -> LoggedQuery | RoutingLog:
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return RoutingLog._of(self._store.part(places, range(len(self.models))))
+        # What is in the store was validated on its way in.
+        return LoggedQuery.model_validate(self._store.record(places))
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __repr__(self) -> str:
+        return f"RoutingLog({len(self)} queries, models={list(self.models)})"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, cheap to expensive; empty for an empty log."""
+        return self._store.models
+
+    @property
+    def currency(self) -> str | None:
+        """Unit of every cost in the log, where it says so."""
+        return self._store.currency
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Names of its checks: `first` for what `verification` holds, then the further ones."""
+        first = (FIRST_CHECK,) if any(self._store.kind) else ()
+        return (*first, *self._store.further)
+
+    @property
+    def verifier(self) -> str | None:
+        """Fingerprint of the verifier that checked, as the metadata of all queries has it.
+
+        None where a query has none, or another one.
+        """
+        return self.said_by_all("verifier")
+
+    def said_by_all(self, field: str) -> str | None:
+        """Return the text that the metadata of all queries has in a field; None if they differ."""
+        metadata = self._store.metadata
+        found = [(metadata.get(place) or {}).get(field) for place in range(len(self))]
+        only = found[0] if found else None
+        # Not a set: what strangers wrote here may be a list.
+        return only if isinstance(only, str) and all(each == only for each in found) else None
+
+    @property
+    def store(self) -> Store:
+        """The columns that hold the log; not to be changed."""
+        return self._store
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool = False) -> None:
+    """Write queries as they come, in the format of the file's name; all of them, or nothing.
+
+    Args:
+        path: The file.
+        records: The queries.
+        checks: Whether some have further checks; a Parquet file must know it beforehand.
+
+    Raises:
+        AutoMixError: The file cannot be written, or a further check comes unannounced.
+    """
+    with replacing(path) as unfinished:
+        if path.suffix == ".parquet":
+            from langchain_automix.policy.data.tabular import write_parquet  # noqa: PLC0415  (an extra)
+
+            write_parquet(unfinished, records, checks=checks)
+            return
+        with _open(unfinished, "w", named=path) as out:
+            for record in records:
+                out.write(json.dumps(record, allow_nan=False))
+                out.write("\n")
+
+
+def _open(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
+    if (named or path).suffix == ".gz":
+        return gzip.open(path, f"{mode}t", encoding="utf-8")  # type: ignore[return-value]
+    return path.open(mode, encoding="utf-8")
+
+
+def _stored(records: Iterable[tuple[int, Any]], place: str) -> Store:
+    """Validate numbered records, or lines of JSON, and put them into a store."""
+    store, seen = Store(), set[str]()
+    for number, record in records:
+        where = f"{place} {number}"
+        query = record if isinstance(record, LoggedQuery) else _query(record, where)
+        if query.id in seen:
+            raise AutoMixError(f"{where}: the id {query.id!r} stands twice in this log.")
+        models = tuple(answer.model for answer in query.answers)
+        if len(set(models)) < len(models):
+            raise AutoMixError(f"{where}, field answers: a model stands twice: {list(models)}.")
+        if len(store) and models != store.models:
+            raise AutoMixError(
+                f"{where}, field answers: the models are {list(models)}, but "
+                f"{list(store.models)} before; every query lists the same models in the same order."
+            )
+        if len(store) and query.currency != store.currency:
+            raise AutoMixError(f"{where}, field currency: a log has one currency throughout.")
+        seen.add(query.id)
+        store.add(query)
+    for further in store.further.values():
+        further.fill(len(store.quality))
+    return store
+
+
+def _query(record: Any, where: str) -> LoggedQuery:
+    try:
+        if not isinstance(record, str):
+            return LoggedQuery.model_validate(record)
+        with contextlib.suppress(ValidationError):
+            return LoggedQuery.model_validate_json(record)
+        return LoggedQuery.model_validate(json.loads(record))  # says more of what is wrong
+    except ValidationError as error:
+        raise AutoMixError(f"{where}, {first_problem(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise AutoMixError(f"{where} is not JSON: {error}.") from error

@@ -1,0 +1,176 @@
+"""Routing logs as Parquet files and as pandas frames; both are extras."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_automix.errors import AutoMixError
+
+if TYPE_CHECKING:
+    from langchain_automix.policy.data.columns import Store
+
+
+_CHUNK = 10_000
+
+
+def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a Parquet file, some thousands of them in memory at a time.
+
+    Raises:
+        AutoMixError: pyarrow is not installed, or the file cannot be read.
+    """
+    arrow, parquet = _arrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_CHUNK):
+                yield from (_plain(record) for record in batch.to_pylist())
+    except (OSError, arrow.ArrowException) as error:
+        raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as JSON lines would hold it: what is null is left out."""
+    found = {name: value for name, value in record.items() if value is not None}
+    if isinstance(found.get("metadata"), str):
+        try:
+            found["metadata"] = json.loads(found["metadata"])
+        except ValueError:
+            found["metadata"] = {"text": found["metadata"]}
+    answers = found.get("answers")
+    for answer in answers if isinstance(answers, list) else ():
+        check = answer.get("verification") if isinstance(answer, dict) else None
+        if isinstance(check, dict):
+            answer["verification"] = _known_only(check)
+        further = answer.pop("checks", None) if isinstance(answer, dict) else None
+        if further:  # pairs of a name and a check, as Arrow gives a map
+            answer["checks"] = {name: _known_only(found) for name, found in further}
+    return found
+
+
+def _known_only(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in check.items() if value is not None}
+
+
+def write_parquet(path: Path, records: Iterable[dict[str, Any]], *, checks: bool = False) -> None:
+    """Write records to a Parquet file, some thousands of them at a time.
+
+    Args:
+        path: The file.
+        records: The queries.
+        checks: Whether some have further checks.
+
+    Raises:
+        AutoMixError: pyarrow is not installed, or a further check comes unannounced.
+    """
+    arrow, parquet = _arrow()
+    schema = _schema(arrow, checks=checks)
+    waiting = iter(records)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while chunk := list(islice(waiting, _CHUNK)):
+            for record in chunk:
+                if "metadata" in record:
+                    record["metadata"] = json.dumps(record["metadata"])
+                if not checks and any(answer.get("checks") for answer in record["answers"]):
+                    raise AutoMixError(
+                        f"The query {record['id']!r} has further checks, of which the Parquet file "
+                        "was not told: write the log as .jsonl."
+                    )
+            writer.write_table(arrow.Table.from_pylist(chunk, schema=schema))
+
+
+def _arrow() -> tuple[Any, Any]:
+    return _extra("pyarrow", "parquet"), _extra("pyarrow.parquet", "parquet")
+
+
+def _extra(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise AutoMixError(
+            f"This needs {module.partition('.')[0]}: pip install 'langchain-automix[{extra}]'."
+        ) from error
+
+
+def _schema(arrow: Any, *, checks: bool) -> Any:
+    number, text = arrow.float64(), arrow.string()
+    check = arrow.struct(
+        [
+            ("verdicts", arrow.list_(arrow.bool_())),
+            ("score", number),
+            ("fixed_cost", number),
+            ("sample_cost", number),
+            ("cost", number),
+        ]
+    )
+    fields = [("model", text), ("quality", number), ("cost", number), ("verification", check)]
+    if checks:
+        fields.append(("checks", arrow.map_(text, check)))
+    answer = arrow.struct(fields)
+    return arrow.schema(
+        [("id", text), ("answers", arrow.list_(answer)), ("currency", text), ("metadata", text)]
+    )
+
+
+def to_pandas(store: Store) -> Any:
+    """Return a frame with one row an answer; see `RoutingLog.to_pandas`."""
+    pandas = _extra("pandas", "pandas")
+    rows = []
+    width = len(store.models)
+    for place in range(len(store) * width):
+        answer = store.answer(place)
+        check = answer.pop("verification") or {}
+        further = {"checks": answer.pop("checks", None)} if store.further else {}
+        price = check.get("cost", check.get("fixed_cost"))
+        rows.append(
+            {
+                "id": store.ids[place // width],
+                **answer,
+                "verdicts": None if "verdicts" not in check else list(check["verdicts"]),
+                "score": check.get("score"),
+                "check_cost": price,
+                "sample_cost": check.get("sample_cost"),
+                **further,
+            }
+        )
+    return pandas.DataFrame(rows)
+
+
+def from_pandas(frame: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of a frame with one row an answer, the answers of a query together."""
+    missing = {"id", "model", "quality", "cost"} - set(frame.columns)
+    if missing:
+        raise AutoMixError(f"The frame lacks the columns {sorted(missing)}.")
+    rows = (dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False))
+    for name, group in groupby(rows, key=lambda row: row["id"]):
+        yield {"id": name, "answers": [_answer(row) for row in group]}
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    known = {name: _known(value) for name, value in row.items()}
+    answer = {name: known[name] for name in ("model", "quality", "cost")}
+    price = known.get("check_cost")
+    if known.get("verdicts") is not None:
+        verdicts = [_known(v) for v in known["verdicts"]]
+        answer["verification"] = {
+            "verdicts": [None if v is None else bool(v) for v in verdicts],
+            "fixed_cost": price or 0.0,
+            "sample_cost": known.get("sample_cost") or 0.0,
+        }
+    elif known.get("score") is not None or price is not None:
+        answer["verification"] = {"score": known.get("score"), "cost": price}
+    if known.get("checks"):
+        answer["checks"] = known["checks"]
+    return answer
+
+
+def _known(value: Any) -> Any:
+    """Return a cell in plain Python, None for pandas' ways to say missing."""
+    if hasattr(value, "item") and not hasattr(value, "__len__"):
+        value = value.item()
+    is_missing = isinstance(value, float) and value != value  # noqa: PLR0124
+    return None if is_missing or type(value).__name__ in ("NAType", "NaTType") else value

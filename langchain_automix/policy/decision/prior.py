@@ -1,0 +1,78 @@
+"""The policy used before any fit: a guess in round numbers, in plain Python."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import FitStatistics, Policy
+from langchain_automix.policy.decision.table import Row, Step, Table
+
+_SAMPLES = 8
+_KINDS = (((1.0, 1.0), 52, 6), ((0.0, 1.0), 28, 4), ((1.0, 0.0), 8, 6), ((0.0, 0.0), 12, 4))
+"""Qualities of both models, number of imagined queries, and accepts among 8 verdicts."""
+
+_COST = (1.0, 10.0)
+
+
+@functools.cache
+def prior_policy() -> Policy:
+    """Return the policy used before any fit: a guess in round numbers, not a calibration.
+
+    It stands for 100 imagined queries: both models right on 52, only the large one on 28,
+    only the small one on 8, neither on 12. Of 8 verdicts, a right small answer gets 6 accepts
+    and a wrong one 4: a check that is better than chance, and no more than that. An answer of
+    the large model costs ten small ones. The cost weight is the one at which mixing at random
+    is indifferent, so the policy escalates where an answer looks worse than the average.
+    """
+    weight = (0.8 - 0.6) / (_COST[1] - _COST[0])
+    rows = tuple(
+        _row(accepts, total - accepts, weight)
+        for total in range(1, _SAMPLES + 1)
+        for accepts in range(total + 1)
+    )
+    plan = Plan(
+        name="prior",
+        opening=Step(action="escalate", model=0, then=0),
+        plays=(0, 1),
+        tables=(Table(model=0, kind="verdicts", rows=rows),),
+        cost_weight=weight,
+    )
+    return Policy(
+        models=("small", "large"),
+        cost_weight=weight,
+        plans=(plan,),
+        fit=FitStatistics(queries=0, quality=(0.6, 0.8), cost=_COST),
+    )
+
+
+def _row(accepts: int, rejects: int, weight: float) -> Row:
+    chances = [
+        n
+        * _beta(1 + logged + accepts, 1 + _SAMPLES - logged + rejects)
+        / _beta(1 + logged, 1 + _SAMPLES - logged)
+        for _, n, logged in _KINDS
+    ]
+    small, large = (
+        math.fsum(c * quality[j] for c, (quality, _, _) in zip(chances, _KINDS, strict=True))
+        / math.fsum(chances)
+        for j in range(2)
+    )
+    worth = large - weight * _COST[1]
+    step = (
+        Step(action="escalate", model=1, samples=0)
+        if worth > small
+        else Step(action="answer", model=0)
+    )
+    values = {"answer": round(small, 6), "escalate:large": round(worth, 6)}
+    return Row(
+        seen=(accepts, rejects, 0),
+        step=step,
+        quality=(round(small, 6), round(large, 6)),
+        values=values,
+    )
+
+
+def _beta(a: int, b: int) -> float:
+    return math.exp(math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b))

@@ -1,0 +1,1 @@
+"""From a log to a policy: goals, candidates, cross-fitting, risk control."""

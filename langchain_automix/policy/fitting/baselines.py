@@ -1,0 +1,231 @@
+"""The rules that a router is compared with, fitted by the same call and kept as plans.
+
+Threshold and double threshold: AutoMix, section 4.2 and the released code's `Threshold` and
+`DoubleThreshold`. `released`: the union that the released code calls POMDP, written from its
+definition (reference: package automix-llm 1.0.3), with one binning for fit and use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, Ints, Mask
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.table import Row, Step, Table
+
+Family = Literal["automix", "always", "threshold", "double_threshold", "released"]
+
+RELEASED_BINS = 8
+"""Bins of the released rule, so 9 confidences, as in the paper's experiments."""
+
+_CUTS = 32
+_SIGMA = 2.0  # bins, of the Gaussian filter over benefits
+
+
+Escalates = Callable[[Floats], Mask]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One rule, fitted, with its utility on the log."""
+
+    name: str
+    plan: Plan
+    expected: float
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    escalates: Escalates
+    """From confidences, none of them NaN, to whether the last model is asked."""
+
+    cuts: tuple[float, ...]
+    """Confidences at which the rule may change; it is constant between two of them."""
+
+
+def fit_rule(columns: Columns, cost_weight: float, family: Family) -> Fit:
+    """Return the rule of a family with the best utility on the log.
+
+    Args:
+        columns: The log; complete queries only.
+        cost_weight: Quality that one unit of cost is worth.
+        family: Which family; `always` needs no check, the others read the first model's.
+
+    Raises:
+        AutoMixError: The first model's answers were not checked.
+    """
+    if family == "always":
+        utilities = columns.mean(columns.quality - cost_weight * columns.cost)
+        best = int(utilities.argmax())
+        opening = Step(action="escalate", model=best, samples=0)
+        name = f"always:{columns.models[best]}"
+        return Fit(name, Plan(name=name, opening=opening, plays=(best,)), float(utilities[best]))
+    if not columns.checked(0).all():
+        raise AutoMixError(
+            f"The rule {family!r} reads the checks of {columns.models[0]}'s answers, of which the "
+            "log lacks some."
+        )
+    confidence = confidences(columns, 0)
+    rules = list(_rules(columns, confidence, family))
+    if not rules:
+        raise AutoMixError("No answer in the log has a known confidence: there is no rule to fit.")
+    worth = [_utility(columns, confidence, rule, cost_weight) for rule in rules]
+    place = int(np.argmax(worth))
+    plan = rule_plan(columns, rules[place].name, rules[place].escalates, rules[place].cuts)
+    return Fit(rules[place].name, plan, worth[place])
+
+
+def confidences(columns: Columns, model: int) -> Floats:
+    """Return the raw confidence of each query: the score, or the share of accepts; NaN unknown."""
+    if columns.is_score(model):
+        return columns.score[:, model]
+    accepts, rejects, _ = columns.counts(model).T
+    with np.errstate(invalid="ignore"):
+        share: Floats = accepts / (accepts + rejects)
+    return share
+
+
+def _utility(columns: Columns, confidence: Floats, rule: _Rule, cost_weight: float) -> float:
+    unknown = np.isnan(confidence)
+    escalated = unknown | rule.escalates(np.where(unknown, 0.0, confidence))
+    quality = np.where(escalated, columns.quality[:, -1], columns.quality[:, 0])
+    drawn = (columns.verdicts[:, 0] != NOT_DRAWN).sum(axis=1)
+    cost = columns.cost[:, 0] + columns.fixed_cost[:, 0] + drawn * columns.sample_cost[:, 0]
+    return float(columns.mean(quality - cost_weight * (cost + escalated * columns.cost[:, -1])))
+
+
+def _rules(columns: Columns, confidence: Floats, family: Family) -> Iterator[_Rule]:
+    known = confidence[~np.isnan(confidence)]
+    if not len(known):
+        return
+    if family == "released":
+        yield from _released(columns, confidence)
+        return
+    values = np.unique(known)
+    if len(values) > _CUTS:
+        values = np.unique(np.quantile(values, np.linspace(0, 1, _CUTS + 1), method="nearest"))
+    cuts = [-1.0, *((a + b) / 2 for a, b in pairwise(values.tolist())), 2.0]
+    for i, low in enumerate(cuts if family == "double_threshold" else cuts[:1]):
+        yield from (_window(f"{family}", low, high) for high in cuts[i:])
+
+
+def _window(name: str, low: float, high: float) -> _Rule:
+    """Escalate where low <= confidence <= high."""
+
+    def escalates(values: Floats) -> Mask:
+        return (low <= values) & (values <= high)
+
+    cuts = (low, float(np.nextafter(high, 2.0)))
+    return _Rule(f"{name}:{max(low, 0):.3f}..{min(high, 1):.3f}", escalates, cuts)
+
+
+def _released(columns: Columns, confidence: Floats) -> Iterator[_Rule]:
+    """Yield the candidates of the released POMDP: shares of needy, greedy, windows, thresholds."""
+    grid = [i / RELEASED_BINS for i in range(RELEASED_BINS + 1)]
+    sets = {*_needy_sets(columns, confidence), *_greedy_sets(columns, confidence)}
+    for chosen in sorted(sets):
+        bins = np.array(chosen, dtype=bool)
+        cuts = tuple((i + 0.5) / RELEASED_BINS for i in range(RELEASED_BINS))
+        yield _Rule(f"released:{''.join(map(str, chosen))}", partial(_in_chosen, bins), cuts)
+    for i, low in enumerate(grid[:-1]):
+        yield from (_window("released", low, high) for high in grid[i + 1 : -1])
+    yield from (_window("released", -1.0, high) for high in grid)
+
+
+def _in_chosen(bins: Mask, values: Floats) -> Mask:
+    chosen: Mask = bins[_bin(values)]
+    return chosen
+
+
+def _bin(values: Floats) -> Ints:
+    """Return the nearest of the released rule's bins, halves going up."""
+    return np.clip(np.floor(values * RELEASED_BINS + 0.5), 0, RELEASED_BINS).astype(np.int64)
+
+
+def _needy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
+    """Return `POMDPSimple`: argmax of two fixed rewards over the shares of three categories.
+
+    Needy: the small answer is worse. Good: equal and not 0. Hopeless: both at most at their
+    10th percentile. The first that holds; other queries are in no category.
+    """
+    small, large = columns.quality[:, 0], columns.quality[:, -1]
+    needy = small < large
+    good = ~needy & (small == large) & (small != 0)
+    hopeless = ~needy & ~good
+    hopeless &= (small <= np.percentile(small, 10)) & (large <= np.percentile(large, 10))
+    known = ~np.isnan(confidence)
+    bins = _bin(confidence[known])
+    total = np.maximum(np.bincount(bins, minlength=RELEASED_BINS + 1), 1)
+    n, g, h = (
+        np.bincount(bins, kind[known], minlength=RELEASED_BINS + 1) / total
+        for kind in (needy, good, hopeless)
+    )
+    reward = np.arange(5000)[:, None]
+    keep = -reward * n - (reward + 1) * h
+    route = -100 * n - 100 * g - (reward + 100) * h
+    return {tuple(row) for row in np.unique((route > keep).astype(int), axis=0).tolist()}
+
+
+def _greedy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
+    """Return `GreedyPOMDP`: the bins in order of their smoothed mean benefit, one more each."""
+    known = ~np.isnan(confidence)
+    bins = _bin(confidence[known])
+    benefit = (columns.quality[:, -1] - columns.quality[:, 0])[known]
+    total = np.bincount(bins, minlength=RELEASED_BINS + 1)
+    means = np.bincount(bins, benefit, minlength=RELEASED_BINS + 1) / np.maximum(total, 1)
+    offsets = np.arange(-8, 9)
+    kernel = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    padded = np.pad(means, 8, mode="symmetric")
+    smoothed = np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    chosen, sets = [0] * (RELEASED_BINS + 1), set()
+    for place in np.argsort(-smoothed, kind="stable").tolist():
+        chosen[place] = 1
+        sets.add(tuple(chosen))
+    return sets
+
+
+def rule_plan(columns: Columns, name: str, escalates: Escalates, cuts: Sequence[float]) -> Plan:
+    """Return a rule on the confidence of the first model's answer as a plan.
+
+    Args:
+        columns: The log, whose models and verdicts the plan is for.
+        name: What to call it.
+        escalates: From confidences to whether the last model is asked.
+        cuts: Confidences at which that may change.
+    """
+    last = len(columns.models) - 1
+    edges: tuple[float, ...] = ()
+    findings: list[tuple[tuple[int, ...], float]]
+    if columns.is_score(0):
+        edges = tuple(sorted({cut for cut in cuts if 0 < cut <= 1}))
+        middles = [(a + b) / 2 for a, b in pairwise((0.0, *edges, 1.0))]
+        findings = [((i,), middle) for i, middle in enumerate(middles)]
+    else:
+        most = max(int((columns.verdicts[:, 0] != NOT_DRAWN).sum(axis=1).max()), 1)
+        findings = [
+            ((accepts, total - accepts, 0), accepts / total)
+            for total in range(1, most + 1)
+            for accepts in range(total + 1)
+        ]
+    asked = escalates(np.array([value for _, value in findings])).tolist()
+    ask = Step(action="escalate", model=last, samples=0)
+    keep = Step(action="answer", model=0)
+    rows = tuple(
+        Row(seen=seen, step=ask if up else keep)
+        for (seen, _), up in zip(findings, asked, strict=True)
+    )
+    kind: Literal["score", "verdicts"] = "score" if columns.is_score(0) else "verdicts"
+    return Plan(
+        name=name,
+        opening=Step(action="escalate", model=0, samples=None, then=0),
+        plays=(0, last),
+        tables=(Table(model=0, kind=kind, edges=edges, rows=rows),),
+    )

@@ -1,0 +1,215 @@
+"""Judge on a log what is fitted to the same log: each query by a fit that has not seen it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
+from typing import get_args
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError, OutOfReachError
+from langchain_automix.policy.data.arrays import Columns, Floats, Ints
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.baselines import Family
+from langchain_automix.policy.fitting.candidates import FOLDS, Fitted, Learner, choose
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.replay import Outcomes, joined, replay_plan, replay_policy
+
+_BOUNDS = ("max_cost", "min_quality", "max_risk")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Some queries held out, and the others."""
+
+    train: Columns
+    held_out: Columns
+    places: Ints
+    """Of the held-out queries in the whole."""
+
+    learner: Learner
+    """Of the others; it keeps what does not depend on the cost weight."""
+
+
+@dataclass
+class CrossFit:
+    """A log in folds, on which anything can be fitted and judged fairly.
+
+    Args:
+        data: Complete queries, at least two.
+        ids: Their ids.
+        cost_weight: At which it is judged, once for each fold, whether more than two models, or
+            several checks, pay; their trees take the most time by far.
+        seed: For the folds.
+    """
+
+    data: Columns
+    ids: Sequence[str]
+    cost_weight: float
+    seed: int = 0
+    _plans: dict[float, list[Plan]] = field(default_factory=dict)
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """Five, or one a query where there are fewer."""
+        n = len(self.data)
+        number = min(FOLDS, n)
+        fold = np.random.default_rng([self.seed, n]).permutation(n) % number
+        found = []
+        for f in range(number):
+            train = self.data.rows(fold != f)
+            places = np.flatnonzero(fold == f)
+            learner = Learner(train, seed=self.seed)
+            found.append(Fold(train, self.data.rows(places), places, learner))
+        return found
+
+    def plans(self, cost_weight: float) -> list[Plan]:
+        """Return the plan that each fold's fit chooses at a cost weight."""
+        if cost_weight not in self._plans:
+            self._plans[cost_weight] = [
+                _fitted(fold.learner, cost_weight, 3 if chain else 2).plan
+                for fold, chain in zip(self.folds, self._chains, strict=True)
+            ]
+        return self._plans[cost_weight]
+
+    @cached_property
+    def _chains(self) -> list[bool]:
+        """Whether each fold's fit chooses a policy of more than two models, or several checks."""
+        if len(self.data.models) == 2 and not any(fold.learner.several for fold in self.folds):  # noqa: PLR2004
+            return [False for _ in self.folds]
+        found = [_fitted(fold.learner, self.cost_weight) for fold in self.folds]
+        return [fitted.complexity == 3 for fitted in found]  # noqa: PLR2004
+
+    def at(self, cost_weight: float) -> Outcomes:
+        """Return the outcome of each query under the plan fitted without its fold."""
+        plans = self.plans(cost_weight)
+        return joined(
+            [
+                (fold.places, replay_plan(plan, fold.held_out))
+                for fold, plan in zip(self.folds, plans, strict=True)
+            ]
+        )
+
+    def name(self, cost_weight: float) -> str:
+        """Return the rules that the folds choose at a cost weight, the most frequent first."""
+        names = Counter(plan.name for plan in self.plans(cost_weight))
+        return " or ".join(name for name, _ in names.most_common())
+
+    def like(self, policy: Policy) -> tuple[Outcomes, tuple[str, ...]]:
+        """Return the outcomes under policies fitted, for the same goal, without each fold.
+
+        A goal that is out of reach on a fold gives way to the nearest that is not.
+
+        Returns:
+            The outcomes, and what should be known of how they came about.
+        """
+        goal, notes = _goal_of(policy)
+        family, parts, moved = _family_of(policy), [], Counter[str]()
+        for fold in self.folds:
+            fitted, name = _nearest(fold.train, goal, family, policy)
+            moved.update([name] if name else [])
+            ids = [self.ids[place] for place in fold.places.tolist()]
+            parts.append((fold.places, replay_policy(fitted, fold.held_out, ids)))
+        for name, times in moved.items():
+            notes.append(
+                f"The goal {name} was out of reach on {times} of the {len(self.folds)} folds; the "
+                "nearest goal within reach was fitted for there."
+            )
+        return joined(parts), tuple(notes)
+
+    def with_data(self, change: Callable[[Columns], Columns], cost_weight: float) -> Floats:
+        """Return the utility of each query, cross-fitted, if the log were another.
+
+        Args:
+            change: Makes the other log from queries of this one, row by row.
+            cost_weight: What to fit and to judge at.
+        """
+        utility = np.empty(len(self.data))
+        for fold in self.folds:
+            learner = Learner(change(fold.train), seed=self.seed, chain=any(self._chains))
+            plan = _fitted(learner, cost_weight).plan
+            outcomes = replay_plan(plan, change(fold.held_out))
+            utility[fold.places] = outcomes.utility(cost_weight)
+        return utility
+
+    def with_half(self, cost_weight: float, times: int) -> Floats:
+        """Return the utility of each query under fits to halves of what they could learn from.
+
+        Args:
+            cost_weight: What to fit and to judge at.
+            times: How often each fold's queries are split at random; both halves are used.
+
+        Returns:
+            (n,): means over the halves.
+        """
+        utility = np.zeros(len(self.data))
+        for number, fold in enumerate(self.folds):
+            halves = list(_halves(len(fold.train), times, self.seed + number))
+            for half in halves:
+                rows = fold.train.rows(half)
+                learner = Learner(rows, seed=self.seed, chain=any(self._chains))
+                plan = _fitted(learner, cost_weight).plan
+                outcomes = replay_plan(plan, fold.held_out)
+                utility[fold.places] += outcomes.utility(cost_weight) / len(halves)
+        return utility
+
+
+def _fitted(learner: Learner, cost_weight: float, most_complex: int = 3) -> Fitted:
+    return choose(learner.candidates(cost_weight, most_complex=most_complex))[0]
+
+
+def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:
+    rng = np.random.default_rng(seed)
+    for _ in range(times):
+        order = rng.permutation(n)
+        yield from (half for half in (order[: n // 2], order[n // 2 :]) if len(half))
+
+
+def _goal_of(policy: Policy) -> tuple[Goal, list[str]]:
+    """Return what a policy was fitted for; its cost weight, where nothing was asked for."""
+    known = {field.name for field in fields(Goal)}
+    asked = {name: value for name, value in policy.goal.items() if name in known}
+    if not {"cost_weight", *_BOUNDS} & set(asked):
+        asked["cost_weight"] = policy.cost_weight
+    try:
+        return Goal(**asked), []
+    except AutoMixError as error:
+        note = f"The goal in the policy file cannot be used ({error}); its cost weight was used."
+        return Goal(cost_weight=policy.cost_weight), [note]
+
+
+def _family_of(policy: Policy) -> Family:
+    """Return the family that a policy was fitted from, by the name of its plans."""
+    families = {plan.name.partition(":")[0] for plan in policy.plans} - {"always"}
+    known: tuple[Family, ...] = get_args(Family)
+    return next((family for family in known if family in families), "automix")
+
+
+def _nearest(train: Columns, goal: Goal, family: Family, policy: Policy) -> tuple[Policy, str]:
+    """Fit for a goal, or for the nearest one within reach.
+
+    Returns:
+        The policy, and the name of the goal that was out of reach; empty if none was.
+    """
+    fit = partial(fit_policy, train, family=family, seed=policy.seed)
+    name = next((n for n in _BOUNDS if getattr(goal, n) is not None), "")
+    plain = Goal(cost_weight=policy.cost_weight, abstain_value=goal.abstain_value)
+    instead = [plain]
+    try:
+        return fit(goal), ""
+    except OutOfReachError as error:
+        # A chance of 1 is no limit.
+        near = min(error.nearest, 1 - 1e-6) if name == "max_risk" else error.nearest
+        instead.insert(0, replace(goal, **{name: near}))
+    except AutoMixError:  # too few queries are left for the goal, or for the rule
+        pass
+    for other in instead:
+        with contextlib.suppress(AutoMixError):
+            return fit(other), name
+    return fit_policy(train, Goal(cost_weight=policy.cost_weight), family="always"), name

@@ -1,0 +1,66 @@
+"""Which log a policy was fitted to: judged on the same one, it flatters itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, columns_of
+from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.candidates import complete
+
+
+def log_digest(log: RoutingLog) -> str:
+    """Return a hash of what a policy learns from a log.
+
+    It is of the models and of the complete queries: their ids, qualities, costs and checks. The
+    order of the queries, their texts and the format of the file do not change it.
+    """
+    columns = columns_of(log)
+    places = np.flatnonzero(columns.complete)
+    ids = log.store.ids
+    order = np.array(sorted(places.tolist(), key=lambda place: ids[place]), dtype=np.int64)
+    rows = columns.rows(order)
+    digest = hashlib.sha256()
+    for text in (*log.models, "", *(ids[place] for place in order.tolist())):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    _take_in(digest, (rows.quality, rows.cost), rows)
+    for name in sorted(rows.checks):
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
+        _take_in(digest, (), rows.alone(name))
+    return digest.hexdigest()[:32]
+
+
+def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: Columns) -> None:
+    """Add numbers, and what the first check found."""
+    for each in (*numbers, rows.score, rows.fixed_cost, rows.sample_cost):
+        # One writing for an unknown number, and for zero.
+        digest.update((np.nan_to_num(each, nan=-1.0) + 0.0).astype("<f8").tobytes())
+    # Queries that are left out must not change it by being checked for longer.
+    longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
+    digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
+
+
+def is_fitted_to(policy: Policy, log: RoutingLog) -> bool:
+    """Return whether a policy was fitted to this very log.
+
+    A file that does not say so (written by an older version, or fitted to arrays) is taken to be
+    if it saw the same number of queries with the same mean qualities and costs.
+    """
+    if not policy.fit.queries or policy.models != log.models:
+        return False
+    if policy.fit.log is not None:
+        return policy.fit.log == log_digest(log)
+
+    columns = columns_of(log)
+    if not columns.complete.any() or not policy.fit.quality:
+        return False
+    data = complete(columns)
+    ours = [*policy.fit.quality, *policy.fit.cost]
+    means = [*data.mean(data.quality).tolist(), *data.mean(data.cost).tolist()]
+    return len(data) == policy.fit.queries and all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-15) for a, b in zip(ours, means, strict=True)
+    )

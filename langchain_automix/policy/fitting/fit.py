@@ -1,0 +1,240 @@
+"""Fit a policy to a routing log, for a goal in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError, OutOfReachError
+from langchain_automix.policy.data.arrays import Columns, columns_of
+from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Candidate, FitStatistics, Policy
+from langchain_automix.policy.fitting.baselines import Family, Fit, fit_rule
+from langchain_automix.policy.fitting.candidates import Fitted, Learner, always, choose
+from langchain_automix.policy.fitting.digest import log_digest
+from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
+from langchain_automix.policy.fitting.goal import GOALS, Goal
+from langchain_automix.policy.fitting.risk_control import certified
+
+_LADDER = (0.0, *(2.0**k for k in range(-5, 6)))
+"""Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
+
+_FEW = 30
+
+
+def fit_policy(
+    log: RoutingLog | Columns,
+    goal: Goal | None = None,
+    *,
+    family: Family = "automix",
+    verifier: str | None = None,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Fit a policy to a routing log.
+
+    Args:
+        log: Queries that all models answered, with the checks of the cheaper ones.
+        goal: What to fit for. None: the cost weight at which mixing the cheapest and the
+            dearest model at random neither gains nor loses, which is what the paper's ΔIBC
+            measures against (AutoMix, section 5.1, equation 1).
+        family: `automix` for the POMDP with its choice among families, or a baseline.
+        verifier: Fingerprint of the verifier that checked. None: what the log says of it.
+        weights: Prior weight of each logged query, for instance from a pre-router.
+        seed: For folds and for mixing; the same seed gives the same policy.
+
+    Raises:
+        AutoMixError: The log holds nothing to learn from, or the goal is out of reach
+            (`OutOfReachError`); the message names the range that can be reached.
+    """
+    goal = goal or Goal()
+    _refuse(goal, family, seed)
+    columns = log if isinstance(log, Columns) else columns_of(log, weights)
+    learner = Learner(columns, seed=seed)
+    # A budget or a floor says itself what cost is worth; only without them is an order needed.
+    on_frontier = goal.max_cost is not None or goal.min_quality is not None
+    weight = goal.cost_weight
+    if weight is None:
+        weight = (_slope if on_frontier else indifferent_weight)(learner.columns)
+    if goal.max_risk is not None:
+        fit = certified(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
+        chosen = _Chosen((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
+    elif on_frontier:
+        chosen = _on_frontier(learner, weight, goal, family)
+    else:
+        chosen = _for_weight(learner, weight, goal.abstain_value, family)
+    data = learner.columns
+    notes = (*chosen.notes, *_remarks(learner, goal, weight))
+    several = any(table.checks for plan in chosen.plans for table in plan.tables)
+    return Policy(
+        version=2 if several else 1,
+        models=data.models,
+        currency=None if isinstance(log, Columns) else log.currency,
+        verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
+        goal=goal.asked(),
+        cost_weight=chosen.cost_weight,
+        plans=chosen.plans,
+        first_share=chosen.first_share,
+        seed=seed,
+        fit=FitStatistics(
+            queries=len(data),
+            quality=tuple(data.mean(data.quality).tolist()),
+            cost=tuple(data.mean(data.cost).tolist()),
+            candidates=chosen.candidates,
+            log=None if isinstance(log, Columns) else log_digest(log),
+            notes=notes,
+        ),
+    )
+
+
+def _refuse(goal: Goal, family: Family, seed: int) -> None:
+    """Complain about what no fit can honour."""
+    for name in ("max_risk", "abstain_value"):
+        if family != "automix" and getattr(goal, name) is not None:
+            raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
+    if seed < 0:
+        raise AutoMixError(f"seed must be at least 0; given: {seed}.")
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    plans: tuple[Plan, ...]
+    first_share: float
+    cost_weight: float
+    candidates: tuple[Candidate, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def indifferent_weight(columns: Columns) -> float:
+    """Return the cost weight at which random mixing of the end models is indifferent.
+
+    It is the slope (quality of the last model - of the first) / (cost of the last - of the
+    first), or 0 if the last model is not better.
+
+    Raises:
+        AutoMixError: The last model costs no more than the first.
+    """
+    quality, cost = columns.mean(columns.quality), columns.mean(columns.cost)
+    if cost[-1] <= cost[0]:
+        raise AutoMixError(
+            f"In the routing log {columns.models[-1]} costs no more than {columns.models[0]} "
+            f"({cost[-1]:g} against {cost[0]:g} a query): put the models in the order cheap to "
+            "expensive, or use the better one alone."
+        )
+    return max(0.0, float((quality[-1] - quality[0]) / (cost[-1] - cost[0])))
+
+
+def _candidates(
+    learner: Learner,
+    weight: float,
+    abstain_value: float | None,
+    family: Family,
+    most_complex: int = 3,
+) -> tuple[Fitted | Fit, list[Candidate]]:
+    if family == "automix":
+        candidates = learner.candidates(weight, abstain_value, most_complex=most_complex)
+        return choose(candidates)
+    return fit_rule(learner.columns, weight, family), []
+
+
+def _for_weight(
+    learner: Learner, weight: float, abstain_value: float | None, family: Family
+) -> _Chosen:
+    best, records = _candidates(learner, weight, abstain_value, family)
+    return _Chosen((best.plan,), 1.0, weight, tuple(records))
+
+
+def _on_frontier(learner: Learner, weight: float, goal: Goal, family: Family) -> _Chosen:
+    """Meet a budget or a quality by mixing two neighbouring policies of the frontier."""
+    hull = frontier(_points(learner, weight, goal.abstain_value, family))
+    low, high = hull[0], hull[-1]
+    if goal.max_cost is not None:
+        if goal.max_cost < low.cost:
+            raise OutOfReachError(
+                f"max_cost={goal.max_cost:g} is out of reach: on this log a policy costs from "
+                f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name}).",
+                nearest=low.cost,
+            )
+        axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
+    else:
+        wanted = goal.min_quality or 0.0
+        if wanted > high.quality:
+            raise OutOfReachError(
+                f"min_quality={wanted:g} is out of reach: on this log a policy reaches a quality "
+                f"from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
+                f"({high.plan.name}).",
+                nearest=high.quality,
+            )
+        axis, target = [p.quality for p in hull], max(wanted, low.quality)
+    place = int(np.searchsorted(axis, target))
+    if axis[place] == target or place == 0:
+        return _Chosen((hull[place].plan,), 1.0, hull[place].weight)
+    first, second = hull[place - 1], hull[place]
+    share = (axis[place] - target) / (axis[place] - axis[place - 1])
+    slope = (second.quality - first.quality) / (second.cost - first.cost)
+    return _Chosen((first.plan, second.plan), float(share), max(slope, 0.0))
+
+
+def _points(
+    learner: Learner, weight: float, abstain_value: float | None, family: Family
+) -> list[FrontierPoint]:
+    data = learner.columns
+    points = [
+        FrontierPoint(float(c), float(q), always(data.models, j), weight)
+        for j, (c, q) in enumerate(zip(data.mean(data.cost), data.mean(data.quality), strict=True))
+    ]
+    base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
+    # Whether more than two models, or several checks, pay is judged once: their trees take the
+    # most time by far.
+    middle, _ = _candidates(learner, base, abstain_value, family)
+    most_complex = 3 if isinstance(middle, Fitted) and middle.complexity == 3 else 2  # noqa: PLR2004
+    for rung in _LADDER:
+        fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
+        outcomes = learner.replay(fitted.plan)
+        cost = float(data.weight @ outcomes.cost / data.weight.sum())
+        # What the shrunk belief expects, not what this very log shows: the log would flatter.
+        quality = fitted.expected + rung * base * cost
+        points.append(FrontierPoint(cost, min(max(quality, 0.0), 1.0), fitted.plan, rung * base))
+    return points
+
+
+def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
+    """Say what the reader of the policy should know about the log."""
+    data, notes = learner.columns, list(learner.notes)
+    if all(getattr(goal, name) is None for name in GOALS):
+        notes.append(
+            f"No goal was given, so quality is weighed at {weight:g} a unit of cost: there, mixing "
+            f"{data.models[0]} and {data.models[-1]} at random neither gains nor loses."
+        )
+    if not learner.checkable:
+        notes.append(
+            "No answer in the log was checked, or too few were, so only policies without a check "
+            "were compared."
+        )
+    if len(data) < _FEW:
+        number = "one complete query" if len(data) == 1 else f"{len(data)} complete queries"
+        notes.append(
+            f"The log has {number}; below about {_FEW} the choice rests on prior assumptions more "
+            "than on the data."
+        )
+    if float(np.ptp(data.quality)) == 0:
+        notes.append("All answers have the same quality: the cheapest model is as good as any.")
+    return tuple(notes)
+
+
+def policy_frontier(columns: Columns, *, seed: int = 0) -> list[Plan]:
+    """Return the plans along the frontier of quality against cost, from cheap to good."""
+    learner = Learner(columns, seed=seed)
+    base = _slope(learner.columns)
+    return [point.plan for point in frontier(_points(learner, base, None, "automix"))]
+
+
+def _slope(columns: Columns) -> float:
+    """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
+    try:
+        return indifferent_weight(columns)
+    except AutoMixError:
+        return 0.0

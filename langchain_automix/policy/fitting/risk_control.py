@@ -1,0 +1,144 @@
+"""A guarantee on the chance that an answer is given and is wrong.
+
+Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test: Calibrating
+Predictive Algorithms to Achieve Risk Control", 2021, section 3.2, fixed sequence testing): the
+policies are fitted to one half of the log and ordered from the safest on; on the other half
+each is tested for "its risk is above the limit", until one test fails to reject. The last one
+that passed has at most the given risk, with the given confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError, OutOfReachError
+from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.replay import replay_plan
+
+_STEPS = 13
+_LEAST = 20
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A policy whose risk is bounded."""
+
+    plan: Plan
+    cost_weight: float
+    notes: tuple[str, ...]
+
+
+def certified(
+    learner: Learner,
+    cost_weight: float,
+    max_risk: float,
+    confidence_level: float,
+    abstain_value: float | None,
+) -> Certified:
+    """Return the policy of the best utility whose risk is certified.
+
+    The risk of a policy is the mean of 1 - quality over the queries that it answers, whatever
+    model answers, counted over all queries; an abstention has no risk. If abstaining is allowed,
+    the sequence goes from abstaining always to abstaining at the given value. If not, it goes
+    from a cost weight of 0, where quality is all that counts, to the given one.
+
+    Args:
+        learner: The log.
+        cost_weight: Largest cost weight, in quality per unit of cost.
+        max_risk: The limit, in (0, 1).
+        confidence_level: How sure, in (0, 1).
+        abstain_value: Utility of giving no answer; None: an answer is always given.
+
+    Raises:
+        AutoMixError: Not even the safest policy passes; the message says the least limit that
+            the log supports.
+    """
+    n = len(learner.columns)
+    if n < _LEAST:
+        raise AutoMixError(f"max_risk needs a log of at least {_LEAST} complete queries, not {n}.")
+    order = np.random.default_rng(learner.seed).permutation(n)
+    fitting = Learner(learner.columns.rows(order[: n // 2]), seed=learner.seed)
+    testing = learner.columns.rows(order[n // 2 :])
+    passed: Certified | None = None
+    least = 1.0
+    for weight, worth in _sequence(cost_weight, abstain_value):
+        plan = choose(fitting.candidates(weight, worth))[0].plan
+        risk, limit = _bounded(plan, testing, 1 - confidence_level)
+        least = min(least, limit)
+        if limit > max_risk:
+            break
+        note = (
+            f"On {len(testing)} queries that it was not fitted to, the policy gave a wrong answer "
+            f"to {risk:.1%}; with confidence {confidence_level:g} the chance is at most "
+            f"{limit:.1%}, within max_risk={max_risk:g}."
+        )
+        passed = Certified(plan, weight, (note,))
+    if passed is None:
+        hint = "" if abstain_value is not None else " Allowing to abstain (abstain_value) helps."
+        raise OutOfReachError(
+            f"max_risk={max_risk:g} cannot be certified: with confidence {confidence_level:g} the "
+            f"least risk that this log supports is {least:.4f}.{hint}",
+            nearest=least,
+        )
+    return passed
+
+
+def _sequence(cost_weight: float, abstain_value: float | None) -> list[tuple[float, float | None]]:
+    steps = np.linspace(0, 1, _STEPS).tolist()
+    if abstain_value is None:
+        return [(cost_weight * step, None) for step in steps]
+    high = max(1.0, abstain_value)
+    return [(cost_weight, high + (abstain_value - high) * step) for step in steps]
+
+
+def _bounded(plan: Plan, columns: Columns, delta: float) -> tuple[float, float]:
+    """Return the risk seen and its upper confidence limit."""
+    outcomes = replay_plan(plan, columns)
+    loss = np.where(outcomes.model < 0, 0.0, 1 - outcomes.quality)
+    return float(loss.mean()), upper_limit(float(loss.mean()), len(loss), delta)
+
+
+def upper_limit(mean: float, n: int, delta: float) -> float:
+    """Return the largest risk that a mean loss of n queries in [0, 1] does not reject.
+
+    By the Hoeffding-Bentkus p-value (Bates et al., "Distribution-Free, Risk-Controlling
+    Prediction Sets", 2021, section 3.1): min(exp(-n KL(mean, risk)), e P(Bin(n, risk) <= n mean)).
+    """
+    low, high = mean, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if _p_value(mean, middle, n) > delta:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _p_value(mean: float, risk: float, n: int) -> float:
+    if mean >= risk:
+        return 1.0
+    if risk >= 1:
+        return 0.0
+    divergence = (1 - mean) * math.log((1 - mean) / (1 - risk))
+    if mean > 0:
+        divergence += mean * math.log(mean / risk)
+    return min(math.exp(-n * divergence), math.e * _binomial_below(math.ceil(n * mean), n, risk))
+
+
+def _binomial_below(k: int, n: int, chance: float) -> float:
+    """Return P(Bin(n, chance) <= k)."""
+    logs = [
+        math.lgamma(n + 1)
+        - math.lgamma(i + 1)
+        - math.lgamma(n - i + 1)
+        + i * math.log(chance)
+        + (n - i) * math.log1p(-chance)
+        for i in range(k + 1)
+    ]
+    top = max(logs)
+    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in logs))

@@ -1,0 +1,1 @@
+"""From a log to a solved POMDP: particles, beliefs, backward induction."""

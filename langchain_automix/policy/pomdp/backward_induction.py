@@ -1,0 +1,212 @@
+"""Backward induction over everything that checks can find: the POMDP, solved.
+
+The state of knowledge is which models have answered and what the checks of their answers have
+found so far. It fixes the belief, so the belief's tree is a finite table, worked through from
+its leaves (AutoMix, appendix A.3; stopping as in section 4 of Wald, "Sequential Analysis").
+Values are kept unnormalised, as sums over particles, so nothing is ever divided by a small
+probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Floats, Ints
+from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.pomdp.observation_model import Draw
+
+TREE_LIMIT = 2_000_000
+"""States that one solve may hold. Above it, fewer answers of a query are checked."""
+
+_TIE = 1e-12  # an option must be better than the ones before it by more than rounding
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be done in a state."""
+
+    action: Literal["answer", "verify", "escalate", "abstain"]
+    model: int = -1
+    """Place among the models in play, of the model that is asked or whose answer is checked."""
+
+    draw: Draw | None = None
+    """The check that is bought; None: none."""
+
+
+@dataclass
+class Level:
+    """The states in which the answers of `checked` models have been checked."""
+
+    checked: tuple[int, ...]
+    mass: Floats
+    """(states of each checked model...,): chance of each, in one given order of verdicts."""
+
+    quality: Floats
+    """(..., models): mass times expected quality."""
+
+    options: list[Option] = field(default_factory=list)
+    values: list[Floats] = field(default_factory=list)
+    """Mass times expected utility still to come, for each option; -inf where not possible."""
+
+    best: Floats = field(default_factory=lambda: np.empty(0))
+    """(...): mass times the best of the values."""
+
+    @cached_property
+    def chosen(self) -> Ints:
+        """(...): place of the best option; of equally good ones the first, which is simpler."""
+        best, chosen = self.values[0].copy(), np.zeros(self.mass.shape, dtype=np.int64)
+        for place, value in enumerate(self.values[1:], 1):
+            better = value > best + _TIE * self.mass
+            best[better], chosen[better] = value[better], place
+        return chosen
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved world."""
+
+    world: World
+    levels: dict[tuple[int, ...], Level]
+    openings: tuple[tuple[Option, float], ...]
+    """First steps and their expected utility."""
+
+    depth: int
+    """Most answers of one query that are checked."""
+
+    @property
+    def opening(self) -> tuple[Option, float]:
+        """The best first step; the simplest of equally good ones."""
+        return max(self.openings, key=lambda pair: pair[1] - _TIE * (pair[0].draw is not None))
+
+
+def solve(
+    world: World,
+    cost_weight: float,
+    *,
+    abstain_value: float | None = None,
+    limit: int = TREE_LIMIT,
+) -> Solution:
+    """Solve a POMDP exactly, if its tree has at most `limit` states.
+
+    A larger tree is cut: policies that check the answers of at most `depth` models of one
+    query are searched, exactly, with the largest depth that fits.
+
+    Args:
+        world: The POMDP.
+        cost_weight: Quality that one unit of cost is worth, at least 0.
+        abstain_value: Utility of giving no answer; None: not allowed.
+        limit: States that the tree may have.
+    """
+    depth = _depth(world, limit)
+    levels: dict[tuple[int, ...], Level] = {}
+    checkable = [j for j, evidence in enumerate(world.evidence) if evidence is not None]
+    for size in range(depth, 0, -1):
+        for checked in combinations(checkable, size):
+            level = _stop_options(world, checked, cost_weight, abstain_value)
+            _escalate_with_check(world, level, levels, cost_weight)
+            _verify_options(world, level, cost_weight)
+            levels[checked] = level
+    return Solution(world, levels, tuple(_openings(world, levels, cost_weight)), depth)
+
+
+def _depth(world: World, limit: int) -> int:
+    sizes = sorted((len(e.likelihood) for e in world.evidence if e is not None), reverse=True)
+    depth = len(sizes)
+    while depth > 1 and math.prod(sizes[:depth]) > limit:
+        depth -= 1
+    return depth
+
+
+def _stop_options(
+    world: World, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
+) -> Level:
+    """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
+    joint = np.concatenate([world.quality, np.ones((len(world.weight), 1))], axis=1)
+    joint = joint * world.weight[:, None]
+    likelihoods = [_likelihood(world, j) for j in checked]
+    *shape, columns = (*(len(x) for x in likelihoods), joint.shape[1])
+    sums = likelihoods[-1][:, :, None] * joint if len(checked) > 1 else joint
+    product = likelihoods[0]
+    for middle in likelihoods[1:-1]:
+        product = (product[:, None, :] * middle[None, :, :]).reshape(-1, product.shape[1])
+    if len(checked) > 1:
+        sums = np.moveaxis(sums, 1, 0).reshape(product.shape[1], -1)
+    table = (product @ sums).reshape(*shape, columns)
+    level = Level(checked, mass=table[..., -1], quality=table[..., :-1])
+    level.options.append(Option("answer"))
+    level.values.append(level.quality[..., list(checked)].max(axis=-1))
+    if abstain_value is not None:
+        level.options.append(Option("abstain"))
+        level.values.append(abstain_value * level.mass)
+    for j in range(checked[-1] + 1, len(world.models)):
+        level.options.append(Option("escalate", j))
+        level.values.append(level.quality[..., j] - cost_weight * world.cost[j] * level.mass)
+    return level
+
+
+def _likelihood(world: World, model: int) -> Floats:
+    evidence = world.evidence[model]
+    assert evidence is not None  # noqa: S101  (only checkable models get here)
+    return evidence.likelihood
+
+
+def _escalate_with_check(
+    world: World, level: Level, levels: dict[tuple[int, ...], Level], cost_weight: float
+) -> None:
+    for j in range(level.checked[-1] + 1, len(world.models)):
+        following = levels.get((*level.checked, j))
+        if following is None:
+            continue
+        # State 0 of the last model: it has answered, and the first check is about to be bought.
+        for option, value in _first_checks(following, j):
+            level.options.append(option)
+            level.values.append(value - cost_weight * world.cost[j] * level.mass)
+
+
+def _first_checks(level: Level, model: int) -> Iterator[tuple[Option, Floats]]:
+    for option, value in zip(level.options, level.values, strict=True):
+        if option.action == "verify":
+            yield Option("escalate", model, option.draw), value[..., 0]
+
+
+def _verify_options(world: World, level: Level, cost_weight: float) -> None:
+    """Value further verdicts on the latest answer, from the most drawn back to none."""
+    last = level.checked[-1]
+    evidence = world.evidence[last]
+    assert evidence is not None  # noqa: S101
+    level.best = np.max(level.values, axis=0)
+    further = [np.full_like(level.mass, -np.inf) for _ in evidence.draws]
+    totals = evidence.totals
+    for total in range(int(totals.max()) - 1, -1, -1):
+        for draw, value in zip(evidence.draws, further, strict=True):
+            rows = np.flatnonzero(totals[draw.sources] == total)
+            if not len(rows):
+                continue
+            sources = draw.sources[rows]
+            after = level.best[..., draw.targets[rows]] @ draw.ways
+            value[..., sources] = after - cost_weight * draw.price * level.mass[..., sources]
+        here = np.flatnonzero(totals == total)
+        for value in further:
+            level.best[..., here] = np.maximum(level.best[..., here], value[..., here])
+    for draw, value in zip(evidence.draws, further, strict=True):
+        level.options.append(Option("verify", last, draw))
+        level.values.append(value)
+
+
+def _openings(
+    world: World, levels: dict[tuple[int, ...], Level], cost_weight: float
+) -> Iterator[tuple[Option, float]]:
+    means = world.weight @ world.quality
+    for j in range(len(world.models)):
+        price = cost_weight * float(world.cost[j])
+        yield Option("escalate", j), float(means[j]) - price
+        if (j,) in levels:
+            for option, value in _first_checks(levels[j,], j):
+                yield option, float(value) - price

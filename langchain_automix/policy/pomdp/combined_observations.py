@@ -1,0 +1,153 @@
+"""Several checks of one answer as one piece of evidence: what each finds, side by side.
+
+The states are all pairs (or triples, ...) of the checks' own states, and the likelihood of a
+state is the product of theirs on each particle. A particle is a logged query and carries all
+that the checks found on it, so checks that err on the same queries are known to: independent
+they are only given the particle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Ints
+from langchain_automix.policy.decision.observation import Finding, Reading
+from langchain_automix.policy.pomdp.observation_model import Draw, Evidence
+
+_LADDER = (
+    (16, 24),
+    (16, 16),
+    (8, 12),
+    (8, 10),
+    (8, 8),
+    (8, 6),
+    (8, 5),
+    (8, 4),
+    (4, 6),
+    (4, 4),
+    (4, 3),
+    (3, 3),
+    (2, 3),
+    (2, 2),
+    (1, 2),
+)
+"""Most verdicts and bins of a score, from fine to coarse."""
+
+
+@dataclass(frozen=True)
+class Combined(Evidence):
+    """All that several checks of one answer can find, or one check that is not the first."""
+
+    names: tuple[str | None, ...] = ()
+    """Of the checks; None is the first."""
+
+    parts: tuple[Evidence, ...] = ()
+    """What each finds alone."""
+
+    @property
+    def totals(self) -> Ints:
+        """(states,): verdicts drawn and scores taken in each state."""
+        sums = np.zeros((), dtype=np.int64)
+        for part in self.parts:
+            sums = np.add.outer(sums, part.totals)
+        return sums.reshape(-1)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What stands in a row for each state."""
+        found: list[Finding] = [()]
+        for part in self.parts:
+            own: list[Finding] = (
+                [(s,) for s in range(len(part.likelihood))]
+                if part.counts is None
+                else [tuple(counts) for counts in part.counts.tolist()]
+            )
+            found = [before + more for before in found for more in own]
+        return found
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """How a table reads the checks."""
+        return tuple(
+            Reading(
+                name=name,
+                kind="score" if part.counts is None else "verdicts",
+                counts_invalid=part.counts_invalid,
+                edges=tuple(part.edges.tolist()),
+                most=0 if part.counts is None else int(part.totals.max()),
+            )
+            for name, part in zip(self.names, self.parts, strict=True)
+        )
+
+
+def combine(checks: Sequence[tuple[str | None, Evidence]]) -> Combined:
+    """Return the evidence of several checks of one answer.
+
+    Args:
+        checks: Name and evidence of each, all on the same particles.
+    """
+    names, parts = zip(*checks, strict=True)
+    likelihood = parts[0].likelihood
+    for part in parts[1:]:
+        likelihood = likelihood[:, None, :] * part.likelihood[None, :, :]
+        likelihood = likelihood.reshape(-1, part.likelihood.shape[1])
+    places = np.arange(len(likelihood)).reshape([len(part.likelihood) for part in parts])
+    draws = tuple(
+        _among(places, axis, replace(draw, check=name))
+        for axis, (name, part) in enumerate(checks)
+        for draw in part.draws
+    )
+    return Combined(likelihood, draws, names=names, parts=parts)
+
+
+def _among(places: Ints, axis: int, draw: Draw) -> Draw:
+    """Return a draw of one check, whatever the others have found."""
+    sources = np.take(places, draw.sources, axis=axis).reshape(-1)
+    targets = np.take(places, draw.targets.T, axis=axis)  # (..., outcomes, sources, ...)
+    targets = np.moveaxis(targets, axis, -1).reshape(len(sources), -1)
+    order = np.argsort(sources)
+    return replace(draw, sources=sources[order], targets=targets[order])
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much one check can find."""
+
+    most: int
+    """Verdicts that may be drawn, or values that its score has."""
+
+    is_score: bool
+
+    def states(self, grain: Grain) -> int:
+        """Return the number of states of its evidence, nothing found among them."""
+        if self.is_score:
+            return min(self.most, grain.bins) + 1
+        return math.comb(min(self.most, grain.verdicts) + 2, 2)
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How finely several checks are read."""
+
+    verdicts: int
+    """Most verdicts of a sampled check."""
+
+    bins: int
+    """Most bins of a score."""
+
+
+def grain_for(checks: Iterable[Extent], states: float) -> Grain:
+    """Return the finest grain of a ladder at which checks have few enough states together.
+
+    Args:
+        checks: The checks.
+        states: States that they may have; where no grain keeps to it, the coarsest is returned.
+    """
+    extents = list(checks)
+    grains = [Grain(*step) for step in _LADDER]
+    few = (g for g in grains if math.prod(e.states(g) for e in extents) <= states)
+    return next(few, grains[-1])

@@ -1,0 +1,297 @@
+"""From a solved POMDP to the plan that stands in the policy file."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Ints
+from langchain_automix.policy.decision.observation import verify_option
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.table import CHECKED, Row, Step, Table
+from langchain_automix.policy.pomdp.backward_induction import Level, Option, Solution
+from langchain_automix.policy.pomdp.combined_observations import Combined
+from langchain_automix.policy.pomdp.observation_model import Draw
+
+_DIGITS = 6
+
+
+@dataclass
+class _Writer:
+    """Writes the tables that a policy can come to, from the opening on."""
+
+    solution: Solution
+    names: tuple[str, ...]
+    whole: bool = True
+    tables: list[Table] = field(default_factory=list)
+    waiting: deque[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=deque)
+    known: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)
+
+    def place(self, checked: tuple[int, ...], before: tuple[int, ...]) -> int:
+        """Return the number of the table for these checked models and earlier findings."""
+        key = (checked, before)
+        if key not in self.known:
+            self.known[key] = len(self.known)
+            self.waiting.append(key)
+        return self.known[key]
+
+    def step(self, option: Option, level: Level, state: tuple[int, ...]) -> Step:
+        models = self.solution.world.models
+        if option.action == "escalate":
+            if option.draw is None:
+                return Step(action="escalate", model=models[option.model], samples=0)
+            then = self.place((*level.checked, option.model), state)
+            return _checking("escalate", models[option.model], option.draw, then)
+        if option.action == "verify" and option.draw is not None:
+            then = self.place(level.checked, state[:-1])
+            return _checking("verify", models[option.model], option.draw, then)
+        if option.action == "abstain":
+            return Step(action="abstain", model=models[level.checked[-1]])
+        qualities = level.quality[state]
+        kept = max(level.checked, key=lambda j: (qualities[j], j))
+        return Step(action="answer", model=models[kept])
+
+
+def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
+    return Step.model_validate(
+        {
+            "action": action,
+            "model": model,
+            "samples": draw.samples,
+            "then": then,
+            "check": draw.check,
+        }
+    )
+
+
+def plan_of(
+    solution: Solution,
+    names: tuple[str, ...],
+    *,
+    label: str,
+    cost_weight: float,
+    whole: bool = True,
+) -> Plan:
+    """Return the best plan of a solved POMDP, with the tables that it can come to.
+
+    Args:
+        solution: The solved POMDP.
+        names: Names of all models of the log.
+        label: What kind of rule it is.
+        cost_weight: Cost weight that it was solved for.
+        whole: Whether the first table says what to do after all that several checks can find, and
+            not only after what the policy comes to: for users, whose checks may be cut short.
+    """
+    writer = _Writer(solution, names, whole)
+    world = solution.world
+    option, _ = solution.opening
+    if option.draw is None:
+        index = world.models[option.model]
+        opening = Step(action="escalate", model=index, samples=0)
+        return Plan(name=f"always:{names[index]}", opening=opening, plays=(index,))
+    first = writer.place((option.model,), ())
+    opening = _checking("escalate", world.models[option.model], option.draw, first)
+    while writer.waiting:
+        checked, before = writer.waiting.popleft()
+        writer.tables.append(_table(writer, checked, before, option.draw))
+    return Plan(
+        name=label,
+        opening=opening,
+        plays=world.models,
+        tables=tuple(writer.tables),
+        cost_weight=cost_weight,
+    )
+
+
+def _table(
+    writer: _Writer, checked: tuple[int, ...], before: tuple[int, ...], first: Draw
+) -> Table:
+    level = writer.solution.levels[checked]
+    world = writer.solution.world
+    evidence = world.evidence[checked[-1]]
+    assert evidence is not None  # noqa: S101  (checked models can be checked)
+    best = level.chosen[before]
+    chance = _chances(level, before, best, first)
+    places = best.tolist()
+    wanted: Sequence[int] = range(1, len(places))
+    if isinstance(evidence, Combined):
+        wanted = _states(writer, level, before, evidence, first)
+        shape: dict[str, Any] = {"kind": "several", "checks": evidence.readings}
+    else:
+        shape = {
+            "kind": "score" if evidence.counts is None else "verdicts",
+            "counts_invalid": evidence.counts_invalid,
+            "edges": tuple(evidence.edges.tolist()),
+        }
+    rows = tuple(
+        _row(writer, level, (*before, s), places[s], chance[s], draft)
+        for s, draft in zip(wanted, _drafts(writer, level, before, wanted), strict=True)
+    )
+    return Table(model=world.models[checked[-1]], rows=rows, **shape)
+
+
+def _states(
+    writer: _Writer,
+    level: Level,
+    before: tuple[int, ...],
+    evidence: Combined,
+    first: Draw,
+) -> Sequence[int]:
+    """Return the states of several checks that get a row.
+
+    All of them in the table of the first answer that is checked, if the plan is written whole.
+    Others say only what the policy can come to, whatever checks find nothing on the way.
+    """
+    if not before and writer.whole:
+        return range(len(evidence.likelihood))
+    values = np.stack([value[before] for value in level.values])
+    best, draws = level.chosen[before], [option.draw for option in level.options]
+    own = [option.action == "verify" for option in level.options]
+
+    def bought(state: int, failed: frozenset[str | None]) -> Draw | None:
+        if not failed:
+            place = int(best[state])
+        else:
+            left = [not (o and d and d.check in failed) for o, d in zip(own, draws, strict=True)]
+            place = int(np.where(left, values[:, state], -np.inf).argmax())
+        return draws[place] if own[place] else None
+
+    start = (0, frozenset[str | None]())
+    waiting: list[tuple[tuple[int, frozenset[str | None]], Draw | None]]
+    waiting = [(start, _first_draw(level, first, before))]
+    known = {start}
+    while waiting:
+        (state, failed), draw = waiting.pop()
+        if draw is None:
+            continue
+        after = draw.targets[int(np.searchsorted(draw.sources, state))].tolist()
+        for place in [(s, failed) for s in after] + [(state, failed | {draw.check})]:
+            if place not in known:
+                known.add(place)
+                waiting.append((place, bought(*place)))
+    return sorted({state for state, _ in known})
+
+
+def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> list[float]:
+    """Return how often each state is a place of decision, walking the policy forward."""
+    mass = level.mass[before]
+    orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
+    batches = {
+        place: option.draw
+        for place, option in enumerate(level.options)
+        if option.action == "verify" and option.draw is not None
+    }
+    draws = {0: _first_draw(level, first, before)}
+    orders[0] = 1.0
+    for state in range(len(mass)):
+        draw = draws.get(state) if state == 0 else batches.get(int(best[state]))
+        if draw is None or orders[state] == 0:
+            continue
+        row = int(np.searchsorted(draw.sources, state))
+        np.add.at(orders, draw.targets[row], orders[state] * draw.ways)
+    orders[0] = 0.0
+    chances = orders * mass / max(float(mass[0]), 1e-300)
+    return [round(min(max(c, 0.0), 1.0), _DIGITS) for c in chances.tolist()]
+
+
+def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
+    if not before:
+        return first
+    bought = [
+        (float(value[(*before, 0)]), option.draw)
+        for option, value in zip(level.options, level.values, strict=True)
+        if option.action == "verify" and option.draw is not None
+    ]
+    return max(bought, key=lambda pair: pair[0])[1]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What stands in a row beside the step."""
+
+    seen: tuple[int, ...]
+    quality: tuple[float, ...]
+    values: dict[str, float]
+
+
+def _drafts(
+    writer: _Writer, level: Level, before: tuple[int, ...], states: Sequence[int]
+) -> list[_Draft]:
+    """Return the drafts of some rows of a table.
+
+    Arrays become lists once: a fit tries hundreds of tables, and most of its time went into
+    taking their numbers out one by one.
+    """
+    evidence = writer.solution.world.evidence[level.checked[-1]]
+    assert evidence is not None  # noqa: S101
+    seen: Sequence[Sequence[int]]
+    if isinstance(evidence, Combined):
+        seen = evidence.findings
+    elif evidence.counts is None:
+        seen = [[s - 1] for s in range(len(evidence.likelihood))]
+    else:
+        seen = evidence.counts.tolist()
+    labels = [_label(writer, option) for option in level.options]
+    rows = np.array(states)
+    masses = np.maximum(level.mass[before][rows], 1e-300)
+    qualities = np.clip(level.quality[before][rows] / masses[:, None], 0.0, 1.0).tolist()
+    worths = [(value[before][rows] / masses).tolist() for value in level.values]
+    found = []
+    for i, s in enumerate(states):
+        values: dict[str, float] = {}
+        for label, worth in zip(labels, worths, strict=True):
+            if math.isfinite(worth[i]):
+                values[label] = max(values.get(label, worth[i]), worth[i])
+        quality = tuple(round(q, _DIGITS) for q in qualities[i])
+        rounded = {label: round(worth, _DIGITS) for label, worth in values.items()}
+        found.append(_Draft(tuple(seen[s]), quality, rounded))
+    return found
+
+
+def _row(
+    writer: _Writer,
+    level: Level,
+    state: tuple[int, ...],
+    best: int,
+    chance: float,
+    draft: _Draft,
+) -> Row:
+    option = level.options[best]
+    several = isinstance(writer.solution.world.evidence[level.checked[-1]], Combined)
+    many = several or bool(state[:-1])
+    if option.action == "escalate" and option.draw is not None and chance == 0 and many:
+        option = _unchecked(level, state)
+    return Row(
+        seen=draft.seen,
+        step=writer.step(option, level, state),
+        chance=chance,
+        quality=draft.quality,
+        values=draft.values,
+    )
+
+
+def _unchecked(level: Level, state: tuple[int, ...]) -> Option:
+    """Return the best option without a further check: for states that the plan never sees.
+
+    Each check of a later model needs a table of its own, and a deep tree has many such states.
+    """
+    plain = [
+        (float(value[state]), -place, option)
+        for place, (option, value) in enumerate(zip(level.options, level.values, strict=True))
+        if option.draw is None
+    ]
+    return max(plain, key=lambda entry: entry[:2])[2]
+
+
+def _label(writer: _Writer, option: Option) -> str:
+    if option.action in ("answer", "abstain"):
+        return option.action
+    if option.action == "verify" and option.draw is not None:
+        return verify_option(option.draw.check, option.draw.samples)
+    name = writer.names[writer.solution.world.models[option.model]]
+    return f"escalate:{name}" if option.draw is None else f"escalate:{name}{CHECKED}"

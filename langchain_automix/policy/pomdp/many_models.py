@@ -1,0 +1,277 @@
+"""The POMDPs of several checks: of one answer, and of the last model's answers.
+
+As in the chain of `worlds`, the particles are logged queries and their qualities are regressed on
+what the checks found; here on products of two findings as well, since what one check is worth
+may depend on another: whether two models agree says little where both are sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, Ints
+from langchain_automix.policy.pomdp.belief import out_of_fold_bandwidth, rank_kernel
+from langchain_automix.policy.pomdp.combined_observations import Extent, Grain, combine, grain_for
+from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.pomdp.observation_model import BATCHES, Evidence, score_evidence
+from langchain_automix.policy.pomdp.two_models import (
+    FEWEST_IN_BIN,
+    LEAST_NOISE,
+    Shape,
+    accept_rate,
+    binned_verdict_evidence,
+    pair_worlds,
+)
+from langchain_automix.policy.statistics import PRIOR_SLOPE, bin_edges, in_bins, ranks
+
+Checks = tuple[str | None, ...]
+"""Names of checks of one model's answer; None is the first."""
+
+Grains = Mapping[str | None, Grain]
+"""The checks of one model's answer, and how finely each is read."""
+
+JOINT_STATES = 2_500
+"""Findings that the checks of one answer may have together."""
+
+CHAIN_STATES = 200_000
+"""The same of the checks of all answers: many findings of the first one lead to a table each."""
+
+SINGLE = Grain(16, 10)
+"""How finely a check is read that is the only one of its model's answers."""
+
+JOINT_PARTICLES = 800
+_MOST_PRODUCTS = 6
+"""Checks up to which their products are regressed on, too."""
+
+
+def pair_worlds_by(
+    columns: Columns,
+    small: int,
+    large: int,
+    shapes: tuple[Shape, ...],
+    most: int,
+    check: str | None,
+) -> dict[Shape, World]:
+    """Return the POMDPs of two models and one check of the first; see `worlds.pair_worlds`."""
+    worlds = pair_worlds(columns.alone(check), small, large, shapes, most)
+    if check is None:
+        return worlds
+    return {
+        shape: replace(world, evidence=(_named(world, check), None))
+        for shape, world in worlds.items()
+    }
+
+
+def _named(world: World, check: str) -> Evidence:
+    [own, _] = world.evidence
+    assert own is not None  # noqa: S101  (a pair's first model is checked)
+    return combine([(check, own)])
+
+
+def joint_world(
+    columns: Columns, models: Sequence[int], grains: Mapping[int, Grains], seed: int = 0
+) -> World:
+    """Return the POMDP of some models with several checks of their answers.
+
+    Args:
+        columns: Queries that all these models answered, with the same checks throughout.
+        models: Indices of the models in play, ascending.
+        grains: For each model whose answers are checked, its checks and how to read them.
+        seed: For the choice of particles, where there are more queries than needed.
+    """
+    keys = [(j, name) for j in models for name in grains.get(j, {})]
+    alone = {name: columns.alone(name) for _, name in keys}
+    place = np.stack([place_of(alone[name], j) for j, name in keys], axis=1)
+    fitted = _quality(columns, place, [j for j, _ in keys])
+    few = np.arange(len(columns))
+    if len(few) > JOINT_PARTICLES:
+        few = np.sort(np.random.default_rng(seed).permutation(len(few))[:JOINT_PARTICLES])
+    found: dict[int, list[tuple[str | None, Evidence]]] = {}
+    for i, (j, name) in enumerate(keys):
+        grain, is_plain = grains[j][name], list(grains[j]) == [None]
+        own = particle_evidence(
+            alone[name],
+            j,
+            few,
+            place[:, i],
+            grain.verdicts,
+            bins=grain.bins,
+            few_states=not is_plain,
+        )
+        found.setdefault(j, []).append((name, own))
+    weight, chosen = columns.weight[few], list(models)
+    return World(
+        tuple(models),
+        weight / weight.sum(),
+        fitted[few][:, chosen],
+        columns.mean(columns.cost[:, chosen]),
+        tuple(_together(found[j]) if j in found else None for j in models),
+    )
+
+
+def _together(checks: list[tuple[str | None, Evidence]]) -> Evidence:
+    """Return the evidence of all checks of one answer; of the first one alone as it always was."""
+    [(name, first), *others] = checks
+    return first if name is None and not others else combine(checks)
+
+
+def grains_of(columns: Columns, checks: Mapping[int, Checks]) -> dict[int, Grains]:
+    """Return how finely each check of each model's answers is read, so that states are few.
+
+    Args:
+        columns: The log.
+        checks: For each model whose answers are checked, its checks.
+    """
+    extents = {
+        j: {name: _extent(columns, j, name) for name in names} for j, names in checks.items()
+    }
+    several = [j for j, names in checks.items() if len(names) > 1]
+    left = float(CHAIN_STATES)
+    for j in set(checks) - set(several):
+        left /= next(iter(extents[j].values())).states(SINGLE)
+    states = min(JOINT_STATES, max(left, 1.0) ** (1 / max(len(several), 1)))
+    found: dict[int, Grains] = {}
+    for j, own in extents.items():
+        grain = grain_for(own.values(), states) if j in several else SINGLE
+        found[j] = {
+            name: Grain(min(extent.most, grain.verdicts), grain.bins)
+            for name, extent in own.items()
+        }
+    return found
+
+
+def _extent(columns: Columns, model: int, name: str | None) -> Extent:
+    check = columns.alone(name)
+    if check.is_score(model):
+        return Extent(len(np.unique(check.score[:, model])), is_score=True)
+    drawn = (check.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
+    return Extent(min(int(drawn.min()), BATCHES[-1]), is_score=False)
+
+
+def _quality(columns: Columns, place: Floats, owners: list[int]) -> Floats:
+    """Regress the quality of each model on what all checks found, and on products of two."""
+    features = place - 0.5
+    if 1 < len(owners) <= _MOST_PRODUCTS:
+        pairs = combinations(range(len(owners)), 2)
+        # Twice, so that a product spans as much as its factors do.
+        products = [2 * features[:, a] * features[:, b] for a, b in pairs]
+        features = np.concatenate([features, np.stack(products, axis=1)], axis=1)
+    centred = features - columns.mean(features)
+    return linear_quality(columns, centred, [*owners, *[-1] * (features.shape[1] - len(owners))])
+
+
+CHAIN_BINS = 10
+CHAIN_PARTICLES = 1_500
+
+
+def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
+    """Return the POMDP of all models, with a check of every answer that the log has checked.
+
+    Args:
+        columns: Queries that all models answered, with the same answers checked throughout.
+        most: Verdicts that the policy may draw on one answer; not used for scores.
+        seed: For the choice of particles, where there are more queries than needed.
+    """
+    last = len(columns.models) - 1
+    checkable = [j for j in range(last) if bool(columns.checked(j).all())]
+    place = np.stack([place_of(columns, j) for j in checkable], axis=1)
+    fitted = linear_quality(columns, place - 0.5, checkable)
+    few = np.arange(len(columns))
+    if len(few) > CHAIN_PARTICLES:
+        few = np.sort(np.random.default_rng(seed).permutation(len(few))[:CHAIN_PARTICLES])
+    evidence: list[Evidence | None] = [None] * (last + 1)
+    for column, j in enumerate(checkable):
+        evidence[j] = particle_evidence(columns, j, few, place[:, column], most)
+    weight = columns.weight[few]
+    return World(
+        tuple(range(last + 1)),
+        weight / weight.sum(),
+        fitted[few],
+        columns.mean(columns.cost),
+        tuple(evidence),
+    )
+
+
+def place_of(columns: Columns, model: int) -> Floats:
+    """Return the rank of what the first check found on each query, in (0, 1)."""
+    if columns.is_score(model):
+        return ranks(columns.score[:, model], columns.weight)
+    return ranks(accept_rate(columns.counts(model)), columns.weight)
+
+
+def particle_evidence(
+    columns: Columns,
+    model: int,
+    few: Ints,
+    place: Floats,
+    most: int,
+    *,
+    bins: int = CHAIN_BINS,
+    few_states: bool = False,
+) -> Evidence:
+    """Return what the first check of a model's answers tells about some logged queries.
+
+    Args:
+        columns: The log.
+        model: Whose answers.
+        few: (particles,): places of the queries that are particles.
+        place: (n,): rank of what the check found on each query.
+        most: Verdicts that may be drawn; not used for scores.
+        bins: Bins of a score.
+        few_states: Whether to leave out invalid verdicts, and longer checks than `most`.
+    """
+    if not columns.is_score(model):
+        counts = columns.counts(model)[few]
+        weight = columns.weight[few]
+        return binned_verdict_evidence(columns, model, counts, weight, most, few=few_states)
+    score = columns.score[:, model]
+    edges = bin_edges(score, min(bins, max(2, len(score) // FEWEST_IN_BIN)))
+    bandwidth = out_of_fold_bandwidth(place, columns.quality, columns.weight)
+    kernel = rank_kernel(place, in_bins(score, edges), len(edges) + 1, bandwidth)
+    price = float(columns.mean(columns.fixed_cost[:, model]))
+    return score_evidence(kernel[:, few], edges, price)
+
+
+def linear_quality(columns: Columns, features: Floats, owners: list[int]) -> Floats:
+    """Regress the quality of each model on all confidences, shrunk by empirical Bayes.
+
+    Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
+    sections 3.3 and 3.5), averaged over the prior's spread by marginal likelihood. A model's
+    own confidence is expected to rise with its quality, and where it has several, all of them
+    together; nothing is expected of the others'.
+
+    Args:
+        columns: The log.
+        features: (n, features): ranks of what the checks found, or what follows from them, with
+            a mean of 0.
+        owners: Whose confidence each feature is; -1: nobody's.
+    """
+    fitted = np.empty_like(columns.quality)
+    root = np.sqrt(columns.weight)[:, None]
+    for j in range(columns.quality.shape[1]):
+        prior = np.array([PRIOR_SLOPE / owners.count(j) if k == j else 0.0 for k in owners])
+        target = columns.quality[:, j]
+        mean = columns.mean(target)
+        noise = max(float(columns.mean((target - mean) ** 2)), LEAST_NOISE)
+        residual = target - mean - features @ prior
+        fitted[:, j] = mean + features @ (
+            prior + _ridge(root * features, root[:, 0] * residual, noise)
+        )
+    return fitted
+
+
+def _ridge(features: Floats, target: Floats, noise: float) -> Floats:
+    gram, moment = features.T @ features / noise, features.T @ target / noise
+    means, evidence = [], []
+    for spread in (0.05, 0.1, 0.2, 0.4):
+        precision = gram + np.eye(len(gram)) / spread**2
+        means.append(np.linalg.solve(precision, moment))
+        log_det = np.linalg.slogdet(precision)[1] + 2 * len(gram) * np.log(spread)
+        evidence.append(0.5 * (moment @ means[-1] - log_det))
+    share = np.exp(np.array(evidence) - max(evidence))
+    mixed: Floats = share @ np.array(means) / share.sum()
+    return mixed

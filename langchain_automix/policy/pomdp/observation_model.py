@@ -1,0 +1,165 @@
+"""What checks of one model's answer may find, as states and check actions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Floats, Ints
+from langchain_automix.policy.pomdp.belief import (
+    beta_prior,
+    longer_likelihood,
+    predictive_likelihood,
+    prefix_likelihood,
+)
+
+MAX_STATES = 7_000
+BATCHES = (1, 2, 4, 8, 16, 32)
+"""Numbers of verdicts that a policy may draw at once, beside all of them."""
+
+RUN_TIME_MOST = 16
+"""Verdicts on one answer that a policy can read, where the log has fewer."""
+
+STRANGER = 0.05
+"""Chance that the query at hand is like a logged one, and not such a one itself. It gives
+findings that no logged query can have a belief."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One way to check an answer: how many verdicts, at what price, leading where."""
+
+    samples: int | None
+    """Verdicts drawn; None for a score."""
+
+    price: float
+    """Mean cost of the check, in the log's currency."""
+
+    sources: Ints
+    """(s,): states in which it may be done."""
+
+    targets: Ints
+    """(s, o): the state after each outcome."""
+
+    ways: Floats
+    """(o,): orders of verdicts that give the outcome."""
+
+    check: str | None = None
+    """Which of several checks it is, by name; None: the first."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that checks of one model's answer can find, as states; state 0 is nothing yet."""
+
+    likelihood: Floats
+    """(states, particles): chance of the findings, in one given order, on each particle."""
+
+    draws: tuple[Draw, ...]
+    """What may be drawn, and from where."""
+
+    counts: Ints | None = None
+    """(states, 3): accepts, rejects, invalid; None for scores."""
+
+    edges: Floats = field(default_factory=lambda: np.empty(0))
+    """Where one state of a score ends and the next begins, ascending."""
+
+    counts_invalid: bool = False
+    """Whether invalid verdicts are evidence; if not, they are left out."""
+
+    @property
+    def totals(self) -> Ints:
+        """(states,): verdicts drawn in each state; for a score, 1 after state 0."""
+        if self.counts is None:
+            return np.minimum(np.arange(len(self.likelihood)), 1)
+        totals: Ints = self.counts.sum(axis=1)
+        return totals
+
+
+def verdict_evidence(
+    logged: Ints,
+    weight: Floats,
+    *,
+    most: int,
+    prices: tuple[float, float],
+    batches: Sequence[int],
+    few: bool = False,
+) -> Evidence:
+    """Return the evidence of sampled checks.
+
+    Args:
+        logged: (particles, 3) accepts, rejects, invalid of each particle.
+        weight: (particles,) how many logged queries each stands for.
+        most: Verdicts that a policy may draw on one answer.
+        prices: Fixed cost of a check, and cost of a verdict.
+        batches: Numbers of verdicts that may be drawn at once.
+        few: Whether to keep the states few: no invalid verdicts, and none beyond `most`.
+    """
+    counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES and not few
+    if not counts_invalid:
+        logged = logged * np.array([1, 1, 0])
+    longest = most if counts_invalid or few else max(most, RUN_TIME_MOST)
+    counts = _lattice(longest, counts_invalid)
+    like = _like(counts, logged, weight, counts_invalid)
+    own = logged.sum(axis=1)
+    pairs = (counts[:, 0], counts[:, 1]), (logged[:, 0], logged[:, 1])
+    itself = prefix_likelihood(counts, logged)
+    if not counts_invalid:
+        beyond = counts.sum(axis=1)[:, None] > own[None, :]
+        prior = beta_prior(logged[:, 0], logged[:, 1], weight)
+        itself = np.where(beyond, longer_likelihood(*pairs, prior), itself)
+    likelihood = (1 - STRANGER) * itself + STRANGER * like
+    draws = tuple(
+        _draw(counts, n, most, prices[0] + n * prices[1], counts_invalid)
+        for n in sorted({*(b for b in batches if b <= most), most})
+    )
+    return Evidence(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
+
+
+def _like(counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool) -> Floats:
+    """Return the Beta-binomial likelihood of verdicts, and of their being valid."""
+    accepts, rejects, invalid = counts.T
+    prior = beta_prior(logged[:, 0], logged[:, 1], weight)
+    like = predictive_likelihood((accepts, rejects), (logged[:, 0], logged[:, 1]), prior)
+    if counts_invalid:
+        valid = logged[:, 0] + logged[:, 1]
+        prior = beta_prior(valid, logged[:, 2], weight)
+        like = like * predictive_likelihood(
+            (accepts + rejects, invalid), (valid, logged[:, 2]), prior
+        )
+    return like
+
+
+def score_evidence(likelihood: Floats, edges: Floats, price: float) -> Evidence:
+    """Return the evidence of a continuous check; `likelihood` is (bins, particles)."""
+    bins = len(likelihood)
+    draw = Draw(None, price, np.array([0]), np.arange(1, bins + 1)[None, :], np.ones(bins))
+    nothing = np.ones((1, likelihood.shape[1]))
+    return Evidence(np.concatenate([nothing, likelihood]), (draw,), edges=edges)
+
+
+def _lattice(most: int, with_invalid: bool) -> Ints:
+    return np.array(
+        [
+            (accepts, total - accepts - invalid, invalid)
+            for total in range(most + 1)
+            for invalid in range((total if with_invalid else 0) + 1)
+            for accepts in range(total - invalid + 1)
+        ]
+    )
+
+
+def _draw(counts: Ints, n: int, most: int, price: float, with_invalid: bool) -> Draw:
+    outcomes = _lattice(n, with_invalid)
+    outcomes = outcomes[outcomes.sum(axis=1) == n]
+    ways = [math.factorial(n) / math.prod(math.factorial(x) for x in o) for o in outcomes.tolist()]
+    sources = np.flatnonzero(counts.sum(axis=1) + n <= most)
+    place = {tuple(state): i for i, state in enumerate(counts.tolist())}
+    targets = [
+        [place[tuple(state)] for state in (counts[source] + outcomes).tolist()]
+        for source in sources.tolist()
+    ]
+    return Draw(n, price, sources, np.array(targets), np.array(ways))

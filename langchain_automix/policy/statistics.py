@@ -1,0 +1,351 @@
+"""Figures about a replay, with how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Floats, Ints, Mask
+
+Interval = tuple[float, float]
+
+_Z = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
+_RESAMPLES = 1_000
+_FOLDS = 5
+_MOST_BOOTSTRAPPED = 20_000
+"""With more queries the normal interval is as good, and takes no time."""
+
+
+def mean_interval(values: Floats) -> Interval:
+    """Return the 95 % interval of a mean, by its standard error."""
+    n = len(values)
+    mean = float(values.mean())
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    return mean - _Z * error, mean + _Z * error
+
+
+def wilson_interval(mean: float, n: int) -> Interval:
+    """Return the 95 % interval of a share of n (Wilson, 1927); never outside [0, 1].
+
+    For means of numbers in [0, 1] that are not all 0 or 1 it is too wide, never too narrow.
+    """
+    shrink = 1 + _Z**2 / n
+    middle = (mean + _Z**2 / (2 * n)) / shrink
+    half = _Z / shrink * float(np.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def bootstrap(
+    columns: Floats, figure: Callable[[Floats], Floats], seed: int = 0
+) -> Interval | None:
+    """Return the 95 % percentile interval of a figure, queries being resampled together.
+
+    Args:
+        columns: (n, k) what is averaged; one row a query, so that all figures stay paired.
+        figure: From (resamples, k) means to (resamples,) figures; NaN where undefined.
+        seed: For the resampling.
+
+    Returns:
+        None if there are too many queries (use the delta method) or the figure is undefined in
+        more than one resample in twenty.
+    """
+    n = len(columns)
+    if n > _MOST_BOOTSTRAPPED:
+        return None
+    rng = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            rng.multinomial(n, np.full(n, 1 / n), size=100) @ columns
+            for _ in range(_RESAMPLES // 100)
+        ]
+    )
+    figures = figure(means / n)
+    if np.isnan(figures).mean() > 0.05:  # noqa: PLR2004
+        return None
+    low, high = np.nanquantile(figures, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def auroc(confidence: Floats, good: Mask) -> float | None:
+    """Return the chance that a good answer has more confidence than a bad one, ties counting half.
+
+    Args:
+        confidence: (n,) any numbers; NaN is left out.
+        good: (n,) which answers are good.
+
+    Returns:
+        None without a good answer, or without a bad one.
+    """
+    known = ~np.isnan(confidence)
+    return _auroc(confidence[known], good[known])[0]
+
+
+def auroc_interval(confidence: Floats, good: Mask, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of `auroc`, by the bootstrap; the arguments are the same.
+
+    The same queries are drawn for the same number of queries and seed, so that the areas of several
+    checks of one log stay paired. With very many queries it is by Hanley and McNeil (1982).
+
+    Returns:
+        None where the area is undefined in more than one resample in twenty.
+    """
+    known = ~np.isnan(confidence)
+    if not known.any():
+        return None
+    if len(confidence) > _MOST_BOOTSTRAPPED:
+        return _auroc(confidence[known], good[known])[1]
+    order = np.flatnonzero(known)[np.argsort(confidence[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(confidence[order], prepend=-np.inf))
+    areas = []
+    rng, n = np.random.default_rng(seed), len(confidence)
+    for _ in range(_RESAMPLES // 100):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=100)[:, order]
+        goods = np.add.reduceat(times * good[order], starts, axis=1)
+        bads = np.add.reduceat(times * ~good[order], starts, axis=1)
+        wins = (goods * (bads.cumsum(axis=1) - bads / 2)).sum(axis=1)
+        pairs = goods.sum(axis=1) * bads.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            areas.append(wins / np.where(pairs, pairs, np.nan))
+    found = np.concatenate(areas)
+    if np.isnan(found).mean() > 0.05:  # noqa: PLR2004
+        return None
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Lift:
+    """ΔIBC: how much more quality a unit of cost buys than random mixing, less 1."""
+
+    value: float | None
+    interval: Interval | None
+    """95 %, paired bootstrap; by the delta method for very many queries."""
+
+    delta_interval: Interval | None
+    """95 %, delta method."""
+
+
+def ibc_lift(quality: Floats, cost: Floats, small: Floats, large: Floats, seed: int = 0) -> Lift:
+    """Return ΔIBC (AutoMix, section 5.1, equation 1) as a share, not in percent.
+
+    (P - P_small) / (C - C_small) over (P_large - P_small) / (C_large - C_small), less 1.
+
+    Args:
+        quality: (n,) quality of the replayed policy.
+        cost: (n,) its cost.
+        small: (n, 2) quality and cost of the first model alone.
+        large: (n, 2) quality and cost of the last model alone.
+        seed: For the bootstrap.
+
+    Returns:
+        None for all, where a denominator is not above 0.
+    """
+    columns = np.stack([quality - small[:, 0], cost - small[:, 1]], axis=1)
+    columns = np.concatenate([columns, large - small], axis=1)
+    value = float(_lift(columns.mean(axis=0)[None, :])[0])
+    if np.isnan(value):
+        return Lift(None, None, None)
+    interval = bootstrap(columns, _lift, seed)
+    delta = None
+    means = columns.mean(axis=0)
+    if (means != 0).all():
+        influence = columns / means @ np.array([1, -1, -1, 1])
+        error = abs(1 + value) * float(influence.std()) / np.sqrt(len(columns))
+        delta = (value - _Z * error, value + _Z * error)
+    return Lift(value, interval or delta, delta)
+
+
+def _lift(means: Floats) -> Floats:
+    gain, price, all_gain, all_price = means.T
+    fine = (price > 0) & (all_gain > 0) & (all_price > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lift: Floats = np.where(fine, gain / price / (all_gain / all_price) - 1, np.nan)
+    return lift
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a confidence can be read as a chance of being right."""
+
+    reliability: tuple[tuple[float, float, int], ...]
+    """Mean confidence, mean quality and number of answers, of up to ten groups."""
+
+    ece: float
+    """Mean distance of confidence and quality over the groups, in [0, 1]."""
+
+    brier: float
+    """Mean squared distance of confidence and quality, in [0, 1]."""
+
+    auroc: float | None
+    """Chance that a good answer (quality at least 0.5) has more confidence than a bad one."""
+
+    auroc_interval: Interval | None
+    """95 %, by Hanley and McNeil (1982)."""
+
+
+def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
+    """Return how a confidence and the true quality go together; None without data.
+
+    Args:
+        confidence: (n,) in [0, 1]; NaN is left out.
+        quality: (n,) in [0, 1]; NaN is left out.
+    """
+    known = ~np.isnan(confidence) & ~np.isnan(quality)
+    confidence, quality = confidence[known], quality[known]
+    if not len(confidence):
+        return None
+    reliability = tuple(
+        (float(confidence[g].mean()), float(quality[g].mean()), len(g))
+        for g in groups_of(confidence, 10)
+    )
+    ece = sum(abs(c - q) * n for c, q, n in reliability) / len(confidence)
+    brier = float(((confidence - quality) ** 2).mean())
+    area, interval = _auroc(confidence, quality >= 0.5)  # noqa: PLR2004
+    return Calibration(reliability, float(ece), brier, area, interval)
+
+
+def groups_of(values: Floats, most: int) -> list[Ints]:
+    """Return places of about equal values, by rising value: no more than `most` groups.
+
+    One group a value where there are few values, so that equals are not told apart; else groups of
+    equal size.
+    """
+    distinct, which = np.unique(values, return_inverse=True)
+    if len(distinct) <= most:
+        return [np.flatnonzero(which == place) for place in range(len(distinct))]
+    return list(np.array_split(np.argsort(values, kind="stable"), most))
+
+
+def _auroc(confidence: Floats, good: Mask) -> tuple[float | None, Interval | None]:
+    goods, bads = int(good.sum()), int((~good).sum())
+    if not goods or not bads:
+        return None, None
+    _, inverse, times = np.unique(confidence, return_inverse=True, return_counts=True)
+    middle = np.cumsum(times) - (times - 1) / 2
+    area = float((middle[inverse][good].sum() - goods * (goods + 1) / 2) / (goods * bads))
+    one, other = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (goods - 1) * (one - area**2) + (bads - 1) * (other - area**2)
+    error = float(np.sqrt(max(spread, 0) / (goods * bads)))
+    return area, (max(area - _Z * error, 0.0), min(area + _Z * error, 1.0))
+
+
+def calibrated_brier(
+    confidence: Floats, quality: Floats, seed: int = 0
+) -> tuple[float, float] | tuple[None, None]:
+    """Return the Brier score of a confidence after a monotone calibration, in five folds.
+
+    Args:
+        confidence: (n,) any numbers; NaN is left out.
+        quality: (n,) in [0, 1].
+        seed: For the folds.
+
+    Returns:
+        Mean squared distance of the quality and a curve (isotonic regression) that was fitted to
+        other queries; and of the quality and the mean of those, which knows no check. None for
+        both with fewer than two known confidences.
+    """
+    known = ~np.isnan(confidence)
+    confidence, quality = confidence[known], quality[known]
+    n = len(quality)
+    if n < 2:  # noqa: PLR2004
+        return None, None
+    fold = np.random.default_rng([seed, n]).permutation(n) % min(_FOLDS, n)
+    curve, plain = np.empty(n), np.empty(n)
+    for number in range(int(fold.max()) + 1):
+        out = fold == number
+        values, which = np.unique(confidence[~out], return_inverse=True)
+        times = np.bincount(which)
+        means = isotonic(np.bincount(which, quality[~out]) / times, times)
+        curve[out] = np.interp(confidence[out], values, means)
+        plain[out] = quality[~out].mean()
+    return float(((curve - quality) ** 2).mean()), float(((plain - quality) ** 2).mean())
+
+
+def ranks(values: Floats, weight: Floats) -> Floats:
+    """Return the middle rank of each value, in (0, 1), ties sharing theirs."""
+    order, inverse = np.unique(values, return_inverse=True)
+    mass = np.bincount(inverse, weight, minlength=len(order))
+    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    placed: Floats = middle[inverse]
+    return placed
+
+
+def bin_edges(values: Floats, bins: int) -> Floats:
+    """Return the inner edges of bins that hold about as many values each."""
+    inner = np.linspace(0, 1, bins + 1)[1:-1]
+    edges = np.unique(np.quantile(values, inner, method="higher"))
+    kept: Floats = edges[edges > values.min()]
+    return kept
+
+
+def in_bins(values: Floats, edges: Floats) -> Ints:
+    """Return the bin of each value; a value on an edge is in the bin above it."""
+    return np.searchsorted(edges, values, side="right")
+
+
+PRIOR_SLOPE = 0.3
+"""Before any data: from the least to the most confident answer, quality rises by this much
+and benefit falls by it. Chosen on halves of the train splits of the benchmark's logs."""
+
+_SLOPE_SPREADS = np.array([0.1, 0.2, 0.4, 0.8])
+_WIGGLES = (
+    (0.0, 0.15),
+    *((v, length) for v in (0.002, 0.006, 0.02, 0.06) for length in (0.15, 0.3)),
+)
+
+
+def smooth(
+    place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, aside: Floats
+) -> Floats:
+    """Return the posterior mean of a curve at each place.
+
+    Args:
+        place: (b,) where each group of observations lies, in [0, 1].
+        count: (b,) number (or weight) of observations in each group, at least 0.
+        mean: (b,) their mean; ignored where `count` is 0.
+        noise: Variance of one observation around the curve, above 0.
+        slope: Prior mean of the curve's slope.
+        aside: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
+    """
+    seen = count > 0
+    line = slope * (place - 0.5)
+    centred = mean[seen] - line[seen]
+    kernels = _kernels(place, aside)
+    inverse = np.linalg.inv(kernels[:, seen][:, :, seen] + np.diag(noise / count[seen]))
+    # The curve's level has a flat prior: its estimate is the generalised least squares mean.
+    row_sums = inverse.sum(axis=2)
+    precision = row_sums.sum(axis=1)
+    level = row_sums @ centred / precision
+    residual = centred[None, :] - level[:, None]
+    solved = np.einsum("hij,hj->hi", inverse, residual)
+    evidence = 0.5 * (
+        np.linalg.slogdet(inverse)[1] - np.log(precision) - (residual * solved).sum(axis=1)
+    )
+    share = np.exp(evidence - evidence.max())
+    curves = level[:, None] + np.einsum("hij,hj->hi", kernels[:, :, seen], solved) + line
+    posterior: Floats = share @ curves / share.sum()
+    return posterior
+
+
+def _kernels(place: Floats, aside: Floats) -> Floats:
+    linear = np.outer(place - 0.5, place - 0.5) + np.outer(aside, aside)
+    squares = (place[:, None] - place) ** 2 + (aside[:, None] - aside) ** 2
+    kernels = [
+        spread**2 * linear + size * np.exp(-squares / (2 * length**2))
+        for spread in _SLOPE_SPREADS
+        for size, length in _WIGGLES
+    ]
+    return np.stack(kernels)
+
+
+def isotonic(mean: Floats, count: Floats) -> Floats:
+    """Return the non-decreasing sequence with the least weighted squared distance to `mean`."""
+    blocks: list[list[float]] = []
+    for value, weight in zip(mean.tolist(), np.maximum(count, 1e-9).tolist(), strict=True):
+        blocks.append([value, weight, 1])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (v1, w1, n1), (v2, w2, n2) = blocks[-2:]
+            blocks[-2:] = [[(v1 * w1 + v2 * w2) / (w1 + w2), w1 + w2, n1 + n2]]
+    return np.repeat([b[0] for b in blocks], [int(b[2]) for b in blocks]).astype(np.float64)

@@ -1,0 +1,47 @@
+"""Why a row of a policy does what it does, in words."""
+
+from __future__ import annotations
+
+from langchain_automix.policy.decision.table import Row
+
+
+def reason(row: Row, names: tuple[str, ...], plays: tuple[int, ...], price: float) -> str:
+    """Say why a row does what it does, in half a sentence.
+
+    Args:
+        row: What is done, and what each option is worth.
+        names: Of the models.
+        plays: Indices of those in play.
+        price: Of an answer of the last one in play, as the quality that it must gain.
+    """
+    step, worth = row.step, row.values
+    name = names[step.model]
+    if not worth:
+        return f"by the rule, the answer of {name} is {_DONE[step.action]}"
+    kept = worth["answer"]
+    other = max((v for option, v in worth.items() if option != "answer"), default=kept)
+    if step.action == "verify":
+        number = "more verdicts" if step.samples is None else f"{step.samples} more"
+        if step.check is not None:
+            number = f"the check {step.check!r}"
+        return (
+            f"{number} may change the decision, which is worth {other:.2f} with their price paid, "
+            f"against {kept:.2f} for the answer as it is"
+        )
+    if step.action == "abstain":
+        return f"no answer is worth giving; the best would be worth {kept:.2f}"
+    large = names[plays[-1]]
+    if len(plays) == 2 and (asked := f"escalate:{large}") in worth:  # noqa: PLR2004
+        # By the values, which decide: the qualities beside them are held within [0, 1].
+        gain = worth[asked] + price - kept
+        verb = "more" if step.action == "escalate" else "not more"
+        return (
+            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "
+            f"{price:.2f}"
+        )
+    if step.action == "answer":
+        return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"
+    return f"asking {name} is worth {other:.2f} with its price paid, the answer so far {kept:.2f}"
+
+
+_DONE = {"answer": "kept", "escalate": "asked for", "verify": "checked on", "abstain": "not given"}

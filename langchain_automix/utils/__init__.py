@@ -1,0 +1,1 @@
+"""Plain helpers; imports `errors` only: no LangChain, no numpy."""

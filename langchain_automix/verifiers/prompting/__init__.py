@@ -1,0 +1,1 @@
+"""What checks that write prompts share: wording, quoting, truncation, the reading of verdicts."""

@@ -1,0 +1,258 @@
+"""Checks that ask no model: a schema, a pattern, a function of the user's own."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.models.failures import is_fault
+from langchain_automix.models.tools import parsing_problem, schema_misfit
+from langchain_automix.types import Verification
+from langchain_automix.utils.fingerprints import name_of, short_hash
+from langchain_automix.utils.json_values import json_in
+from langchain_automix.verifiers.base import Verifier, VerifierInput
+from langchain_automix.verifiers.inputs import words_of
+
+_NOT_AWAITED = "Cannot invoke a coroutine function synchronously"
+
+
+class _OfText(Verifier):
+    """A check that reads nothing but the answer's text."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+        yield from ()
+        text = words_of(input["answer"])
+        return text if isinstance(text, Verification) else self._check(text)
+
+    @abstractmethod
+    def _check(self, text: str) -> Verification: ...
+
+
+class SchemaVerifier(_OfText):
+    """See whether the answer is JSON that fits a schema.
+
+    It gives one verdict; in `replies` stands what does not fit, without the value. JSON in a
+    fenced block is read, too. The check costs nothing, and knows the form of an answer only: to
+    have one that does not fit never kept at all, use `with_structured_output`.
+
+    ??? example "An invoice must have a number and a total"
+
+        ```python
+        from langchain_automix import SchemaVerifier
+
+        schema = {
+            "type": "object",
+            "required": ["number", "total"],
+            "properties": {"total": {"type": "number", "minimum": 0}},
+        }
+        print(SchemaVerifier(schema=schema).invoke({"answer": '{"number": "A7"}'}).verdicts)
+        ```
+    """
+
+    definition: type | Mapping[str, Any] = Field(alias="schema")
+    """A JSON schema, which may refer to its own parts only; a pydantic class, whose validators
+    count; or a TypedDict class."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written_down(cls, given: Any) -> Any:
+        """Read what LangChain's `dumpd` writes, which goes by the field's own name."""
+        if not isinstance(given, Mapping) or "definition" not in given:
+            return given
+        return {"schema" if name == "definition" else name: each for name, each in given.items()}
+
+    @field_validator("definition")
+    @classmethod
+    def _sound(cls, definition: Any) -> Any:
+        if is_basemodel_subclass(definition):
+            return definition
+        schema = convert_to_json_schema(definition) if isinstance(definition, type) else definition
+        if not schema:
+            raise AutoMixError("The schema is empty: every JSON value fits it.")
+        try:
+            schema_misfit(None, schema)
+        except Exception as error:
+            said = str(error).partition("\n")[0]
+            raise AutoMixError(
+                f"The schema cannot be used: {said}. It must be a valid JSON schema, and refer to "
+                "parts of its own only."
+            ) from error
+        return schema
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the schema."""
+        return short_hash([type(self).__name__, self._json_schema])
+
+    @cached_property
+    def _json_schema(self) -> Mapping[str, Any]:
+        if isinstance(self.definition, type):
+            return convert_to_json_schema(self.definition)
+        return self.definition
+
+    @override
+    def _check(self, text: str) -> Verification:
+        found = json_in(text)
+        if found is None:
+            return Verification(verdicts=(False,), replies=("the answer is no JSON",))
+        try:
+            misfit = self._misfit(found[0])
+        except Exception as error:  # noqa: BLE001  (a reference to nowhere, no such pattern)
+            return Verification(problem=f"the schema cannot be used ({type(error).__name__})")
+        return Verification(verdicts=(misfit is None,), replies=(misfit or "the answer fits",))
+
+    def _misfit(self, value: Any) -> str | None:
+        if not isinstance(self.definition, type):
+            return schema_misfit(value, self.definition)
+        if issubclass(self.definition, BaseModel):
+            try:
+                self.definition.model_validate_json(json.dumps(value))
+            except ValueError as error:
+                return parsing_problem(error, self._json_schema)
+        return None
+
+
+class PatternVerifier(_OfText):
+    r"""See whether the answer has a form that a regular expression describes.
+
+    It gives one verdict. Only use patterns that you wrote: Python's `re` has no time limit, and
+    one with nested repetitions, such as `(a+)+b`, takes for ever on thirty letters. The bound on
+    the text, `max_length`, helps against those that are only slow.
+
+    ??? example "The answer is a date"
+
+        ```python
+        from langchain_automix import PatternVerifier
+
+        PatternVerifier(pattern=r"\d{4}-\d{2}-\d{2}").invoke({"answer": "1931-05-02"})
+        ```
+    """
+
+    pattern: str
+    """The regular expression, in Python's syntax; flags stand in it, such as `(?i)`."""
+
+    whole: bool = True
+    """Whether the whole answer must match, white space around it left out; else a part of it."""
+
+    max_length: int = Field(default=2_000, ge=1)
+    """Longest answer that is looked at, in characters; a longer one is unknown."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise AutoMixError(f"The pattern is no regular expression: {error}.") from error
+        return pattern
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the pattern."""
+        return short_hash([type(self).__name__, self.pattern, self.whole, self.max_length])
+
+    @override
+    def _check(self, text: str) -> Verification:
+        if len(text) > self.max_length:
+            return Verification(
+                problem=f"the answer is longer than the {self.max_length} characters that the "
+                "pattern is tried on"
+            )
+        match = re.fullmatch if self.whole else re.search
+        return Verification(verdicts=(match(self.pattern, text) is not None,))
+
+
+class FunctionVerifier(Verifier):
+    """Check an answer with a function of your own.
+
+    It gets the answer's text, or the whole input, and returns whether the answer is good: a truth
+    value (one verdict), a number in [0, 1] (a score), None (an invalid verdict), or a
+    `Verification`. What it raises, and what it returns beside these, makes the check unknown, and
+    its `problem` says so; the error's own words, which may quote the answer, stand in the trace.
+
+    ??? example "Run the code that the model wrote"
+
+        ```python
+        from langchain_automix import FunctionVerifier
+
+
+        def compiles(answer: str) -> bool:
+            try:
+                compile(answer, "answer", "exec")
+            except SyntaxError:
+                return False
+            return True
+
+
+        print(FunctionVerifier(function=compiles).invoke({"answer": "1 +"}).verdicts)
+        ```
+    """
+
+    function: Callable[..., Any]
+    """The function, sync or async; an async one is for `ainvoke`, `abatch` and `astream`."""
+
+    takes: Literal["answer", "input"] = "answer"
+    """What it gets. `answer`: the text; tool calls are not in it. `input`: the `VerifierInput`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the function, its code too, and of what it takes."""
+        return short_hash([type(self).__name__, name_of(self.function), self.takes])
+
+    @property
+    def _called(self) -> str:
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+        answer = input["answer"]
+        text = str(answer.text if isinstance(answer, BaseMessage) else answer)
+        given: Any = text if self.takes == "answer" else input
+        try:
+            [found] = yield [Call(RunnableLambda(self.function), given, run_name=self._called)]
+        except Exception as error:
+            if isinstance(error, TypeError) and str(error).startswith(_NOT_AWAITED):
+                raise AutoMixError(
+                    f"FunctionVerifier has an async function, {self._called}: call it, and the "
+                    "mix it is in, asynchronously (ainvoke, abatch, astream)."
+                ) from error
+            if not isinstance(error, AutoMixError) and not is_fault(error):
+                raise  # an interrupt of LangGraph's
+            return Verification(problem=f"{self._called} raised {type(error).__name__}")
+        return self._verification(found)
+
+    def _verification(self, found: Any) -> Verification:
+        if type(found).__module__ == "numpy" and hasattr(found, "item"):
+            found = found.item()
+        if isinstance(found, Verification):
+            return found
+        if found is None or isinstance(found, bool):
+            return Verification(verdicts=(found,))
+        if not isinstance(found, int | float):
+            kind = type(found).__name__
+            return Verification(
+                problem=f"{self._called} returned {kind}, which is no truth value, number, None or "
+                "Verification"
+            )
+        if math.isnan(found) or not 0 <= found <= 1:
+            return Verification(problem=f"{self._called} returned {found}, no score in [0, 1]")
+        return Verification(score=found)

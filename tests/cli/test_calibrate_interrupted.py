@@ -1,0 +1,209 @@
+"""How `automix calibrate` ends early: by Ctrl-C, a kill, a dead server, or bad input."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from langchain_automix import AutoMixError, AutoMixRunnable, RoutingLog
+from langchain_automix.calibration.examples.examples import examples_from
+from langchain_automix.cli.calibrate import CalibrateCommand, CalibrateOptions
+from langchain_automix.local.models import Model, Wanted
+from tests.support.builders.calibrating import (  # noqa: F401
+    MODELS,
+    PROCESS,
+    Run,
+    calibrated_fixture,
+    flat,
+    folder_fixture,
+    run_fixture,
+    script,
+    write,
+)
+from tests.support.servers.openai_server import OpenAIServer
+
+
+class TestStops:
+    @pytest.fixture
+    def started(self, folder: Path, server: OpenAIServer) -> Iterator[subprocess.Popen[str]]:
+        write(folder / "examples.jsonl", 60, answer="Turku")
+        server.delay = 0.05
+        command = [*PROCESS, "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS]
+        command += ["--check", "few-shot"]
+        with subprocess.Popen(
+            [*command, "--prices", "prices.json", "--yes", "--concurrency", "4"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            deadline = time.monotonic() + 60
+            while len(server.requests) < 20:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield process
+            process.kill()
+
+    def finish(self, calibrated: Run, server: OpenAIServer, most: int) -> None:
+        server.delay = 0.0
+        code, out, _ = calibrated("--yes")
+        assert code == 0
+        assert "60 of 60 examples finished." in out
+        assert 180 <= len(server.requests) <= 180 + most
+        assert len(RoutingLog.read("log.jsonl")) == 60
+
+    def test_an_interrupt(
+        self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
+    ) -> None:
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+        assert started.returncode == 130
+        assert "Stopping: calls under way end first" in err
+        assert "Interrupted. The same command goes on from here." in flat(out)
+        assert "Traceback" not in err
+        assert len(RoutingLog.read("log.jsonl")) > 0
+        self.finish(calibrated, server, most=0)
+
+    def test_two_interrupts(
+        self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
+    ) -> None:
+        server.delay = 1.0
+        time.sleep(0.2)
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+        assert started.returncode == 130
+        assert "Traceback" not in err
+        time.sleep(1)
+        self.finish(calibrated, server, most=4)
+
+    def test_a_kill(
+        self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
+    ) -> None:
+        started.kill()
+        started.communicate(timeout=60)
+        self.finish(calibrated, server, most=4)
+
+
+class TestDeadServer:
+    def test_it_ends_with_what_is_known_of_it(self, folder: Path, server: OpenAIServer) -> None:
+        def died() -> None:
+            raise AutoMixError("The model server 'small' died with exit code 9; its log ends.")
+
+        server.script = lambda body: 500 if len(server.requests) > 6 else script(body)
+        chats = [server.model(name) for name in ("small", "large")]
+        command = CalibrateCommand(
+            CalibrateOptions(Wanted(), "examples.jsonl", Path("log.jsonl"), yes=True), Console()
+        )
+        command._models = [Model(str(n), chat, died) for n, chat in enumerate(chats)]
+        mix = AutoMixRunnable(models=chats)
+        with pytest.raises(AutoMixError, match="exit code 9; its log ends. What was finished"):
+            command._calibrated(examples_from("examples.jsonl"), mix, "seconds")
+        assert len(server.requests) < 12, "no other example is tried"
+        server.script = script
+        server.requests.clear()
+        command._models = ()
+        assert (
+            command._calibrated(examples_from("examples.jsonl"), mix, "seconds").written.queries
+            == 12
+        )
+        assert len(server.requests) == 36 - 6
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--quality", "good"), "There is no grader 'good': give exact_match"),
+            (("--quality", "none.py:grade"), "The grader none.py cannot be read"),
+            (("--quality", "broken.py:grade"), "cannot be run: ZeroDivisionError"),
+            (("--quality", "mine.py:other"), "There is no function 'other' in mine.py"),
+            (("--quality", "judge:nobody:x"), "The model 'nobody:x' cannot be opened"),
+            (("--prompt", "none.txt"), "The prompt none.txt cannot be read"),
+            (("--prompt", "empty.txt"), "has no {question} in it"),
+            (("--prompt", "other.txt"), "has {place} in it, which example q1 does not have"),
+            (("--prompt", "brace.txt"), "is no template"),
+            (("--question", "frage"), "--question NAME"),
+            (("--max-spend", "0"), "--max-spend must be above 0"),
+            (("--max-spend", "nan"), "--max-spend must be above 0"),
+            (("--cost-weight", "3"), "--cost-weight is a goal for --adaptive"),
+            (("--adaptive", "--cost-weight", "3", "--max-cost", "1"), "Give one goal"),
+            (("--middle", "openai:small"), "stands twice"),
+            (("--middle", "nothing"), "There is no model 'nothing'"),
+            (("--without-references", "grade", "--limit", "13"), "cannot grade without"),
+            (("--out", "log.txt"), "has another format"),
+            (("--out", "none/log.jsonl"), "cannot be written"),
+            (("--out", "taken.jsonl"), "no calibration has begun it"),
+            (("--out", "examples.jsonl"), "would be written over the examples"),
+        ],
+    )
+    def test_one_line(
+        self,
+        calibrated: Run,
+        folder: Path,
+        server: OpenAIServer,
+        arguments: tuple[str, ...],
+        says: str,
+    ) -> None:
+        (folder / "taken.jsonl").write_text("mine")
+        (folder / "empty.txt").write_text("Answer.")
+        (folder / "other.txt").write_text("{question} {place}")
+        (folder / "brace.txt").write_text("{question} {")
+        (folder / "mine.py").write_text("def grade(answer, references): return 1.0")
+        (folder / "broken.py").write_text("1 / 0")
+        with (folder / "examples.jsonl").open("a") as file:
+            file.write('{"question": "And ship 99?"}\n')
+        code, out, err = calibrated("--yes", *arguments)
+        assert (code, out) == (2, "")
+        assert says in err
+        assert err.startswith("automix: ")
+        assert len(err.splitlines()) == 1
+        assert not server.requests
+        assert (folder / "taken.jsonl").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [("{", "are not JSON"), ("[]", "give a table"), ('{"small": {"input": 1}}', "small")],
+    )
+    def test_prices(self, calibrated: Run, folder: Path, text: str, says: str) -> None:
+        (folder / "prices.json").write_text(text)
+        code, out, err = calibrated("--yes")
+        assert (code, out) == (2, "")
+        assert "prices.json" in err
+        assert says in err
+        assert len(err.splitlines()) == 1
+
+    def test_no_price(self, run: Run, folder: Path) -> None:
+        code, _, err = run("calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS, "--yes")
+        assert code == 2
+        assert "What small and large costs is not known" in err
+        assert "--unit seconds" in err
+        assert not list(folder.glob("log*"))
+
+    def test_nothing_works(self, calibrated: Run, server: OpenAIServer) -> None:
+        server.script = lambda body: 401
+        code, _, err = calibrated("--yes")
+        assert code == 2
+        assert "AuthenticationError" in err
+        assert "Traceback" not in err
+
+    def test_local_models_are_counted_in_seconds(self, calibrated: Run, folder: Path) -> None:
+        code, out, err = calibrated("--unit", "seconds", "--large", "none.gguf", "--yes")
+        assert (code, out) == (2, "")
+        assert "none.gguf cannot be read" in err
+        (folder / "one.gguf").write_bytes(b"GGUF, and no model")
+        models = ("--small", "one.gguf", "--large", "openai:large")
+        code, out, err = calibrated(*models, "--yes")
+        assert code == 2
+        assert "Costs are counted in seconds, for one.gguf on this machine has no price" in flat(
+            out
+        )
+        assert len(err.splitlines()) == 1

@@ -1,0 +1,600 @@
+"""A mix under spend limits, over the wire: what is paid, what is saved, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import warnings
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableLambda
+from langgraph.store.memory import InMemoryStore
+from pydantic import ValidationError
+
+from langchain_automix import (
+    AutoMixMiddleware,
+    AutoMixRunnable,
+    ChatAutoMix,
+    CombinedVerifier,
+    POMDPRouter,
+    RoutingState,
+    SelfVerifier,
+    SpendLimit,
+    SpendLimitReachedError,
+    SpendWarning,
+    UncalibratedWarning,
+)
+from langchain_automix.errors import AutoMixError, DeadlineError
+from langchain_automix.mix.limits.ledger import Seen, Standing
+from langchain_automix.mix.limits.stores import ProcessStore
+from langchain_automix.models.prices import PriceWarning, dollars_of
+from langchain_automix.policy.decision.prior import prior_policy
+from langchain_automix.policy.decision.reweighting import pressed
+from langchain_automix.types import Decision
+from tests.support.builders.mixes import by_question, mix, record_of, rejecting
+from tests.support.builders.spending import PRICES, billed, spend, used
+from tests.support.servers.openai_server import OpenAIServer
+
+pytestmark = pytest.mark.filterwarnings(
+    f"ignore::{UncalibratedWarning.__module__}.UncalibratedWarning"
+)
+
+
+def limited(server: OpenAIServer, limit: Any, **fields: Any) -> AutoMixRunnable:
+    return mix(server, spend_limit=limit, prices=PRICES, **fields)
+
+
+class TestWhatIsCounted:
+    def test_every_way_to_call(self, server: OpenAIServer) -> None:
+        server.script = rejecting()
+        limit = SpendLimit("100 USD")
+        models = [server.model(name, stream_usage=True) for name in ("small", "large")]
+        automix = AutoMixRunnable.from_models(*models, spend_limit=limit, prices=PRICES)
+
+        async def awaited() -> None:
+            await automix.ainvoke("a")
+            await automix.abatch(["b", "c"])
+            async for _ in automix.astream("d"):
+                pass
+
+        automix.invoke("e")
+        automix.batch(["f", "g", "h"])
+        list(automix.stream("i"))
+        asyncio.run(awaited())
+        assert used(limit) == billed(server) > 0
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    def test_chat_models_and_structured_output(self, server: OpenAIServer) -> None:
+        server.script = rejecting()
+        limit = SpendLimit(100)
+        models: Any = [server.model("small"), server.model("large")]
+        chat = ChatAutoMix(models=models, spend_limit=limit, prices=PRICES)
+        chat.invoke("a")
+        schema = {"title": "Town", "type": "object", "properties": {"name": {"type": "string"}}}
+        chat.with_structured_output(schema, method="json_mode", include_raw=True).invoke("b")
+        assert used(limit) == billed(server) > 0
+
+    def test_queries_that_fail(self, server: OpenAIServer) -> None:
+        server.script = by_question(rejected="", failing="large")  # the draft is paid for
+
+        def script(body: dict[str, Any]) -> Any:
+            return 500 if body["model"] == "large" else by_question(rejected="")(body)
+
+        server.script = script
+        limit = SpendLimit(100)
+        with pytest.raises(Exception, match="500|scripted"):
+            limited(server, limit).invoke("a")
+        assert used(limit) == billed(server) > 0
+
+    def test_a_stream_that_is_left(self, server: OpenAIServer) -> None:
+        """What the call that was broken off has cost is not known: as much as a dearest query."""
+        server.script = rejecting()
+        limit = SpendLimit(100)
+        automix = limited(server, limit, force_model=1)
+        automix.invoke("a")
+        standing = limit.books.standing("all", limit.terms)
+        chunks: Any = automix.stream("b")
+        next(chunks)
+        chunks.close()
+        assert used(limit) == billed(server, "large") / 2 + Decimal(standing.most) / 10**9
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    @pytest.mark.parametrize("method", ["astream", "_astream"])
+    async def test_a_chat_model_that_is_left(self, server: OpenAIServer, method: str) -> None:
+        """Once its stream is closed, its place is given away, and not some time later."""
+        server.script = by_question()
+        limit = SpendLimit(100)
+        models: Any = [server.model("small"), server.model("large")]
+        chat = ChatAutoMix(models=models, spend_limit=limit, prices=PRICES, force_model=0)
+        chunks: Any = getattr(chat, method)([HumanMessage("a")])
+        await anext(chunks)
+        with pytest.warns(SpendWarning):
+            await chunks.aclose()
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    async def test_a_query_that_is_cancelled(self, server: OpenAIServer) -> None:
+        limit = SpendLimit(100)
+        automix = limited(server, limit)
+        await automix.ainvoke("a")
+        before, most = used(limit), limit.books.standing("all", limit.terms).most
+        server.delay = 5
+        task = asyncio.create_task(automix.ainvoke("b"))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert used(limit) == before + Decimal(most) / 10**9
+
+    @pytest.mark.parametrize("how", ["cancelled", "timed out"])
+    async def test_the_first_query_of_which_nothing_more_is_heard(
+        self, server: OpenAIServer, how: str
+    ) -> None:
+        """It counts as a dearest one as soon as one is known, and not as the whole limit."""
+        server.script = by_question()
+        server.delay = lambda body: 1.0 if "slow" in str(body["messages"]) else 0.0
+        limit = SpendLimit(100)
+        latency = {} if how == "cancelled" else {"max_latency": 0.3, "force_model": 0}
+        automix = limited(server, limit, **latency)
+        with pytest.warns(SpendWarning, match="as soon as one is known"):
+            if how == "cancelled":
+                task = asyncio.create_task(automix.ainvoke("slow"))
+                await asyncio.sleep(0.3)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                with pytest.raises(DeadlineError):
+                    await automix.ainvoke("slow")
+        assert used(limit) == 0
+        record = record_of(await limited(server, limit).ainvoke("quick"))
+        assert record["degraded"] is None
+        most = Decimal(limit.books.standing("all", limit.terms).most) / 10**9
+        assert used(limit) == dollars_of(record["cost"]) + most > most > 0
+
+    def test_an_unknown_cost_is_the_dearest(self, server: OpenAIServer) -> None:
+        def price(call: Any) -> float | None:
+            return None if hidden and call.usage["total_tokens"] > 2 else 0.01
+
+        hidden = False
+        limit = SpendLimit(100)
+        automix = mix(server, spend_limit=limit, prices=price)
+        automix.invoke("a")
+        before, most = used(limit), limit.books.standing("all", limit.terms).most
+        hidden = True
+        with pytest.warns(SpendWarning, match="dearest") as told:
+            automix.batch(["b", "c"], {"max_concurrency": 1})
+        assert len([each for each in told if each.category is SpendWarning]) == 1
+        assert used(limit) == before + 2 * Decimal(most) / 10**9
+
+    def test_prices_that_fail_lose_neither_the_answer_nor_the_place(
+        self, server: OpenAIServer
+    ) -> None:
+        def price(call: Any) -> float:
+            if call.usage["total_tokens"] == 2:
+                return 0.01
+            if wrong is not None:
+                return wrong
+            raise KeyError(call.model)
+
+        wrong: float | None = None
+        limit = SpendLimit(100)
+        automix = mix(server, spend_limit=limit, prices=price)
+        with pytest.warns(PriceWarning, match="KeyError"):
+            assert record_of(automix.invoke("a"))["cost"] is None
+        wrong = -1.0
+        with pytest.raises(AutoMixError, match="no amount of dollars"):
+            automix.invoke("b")
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    def test_a_cost_that_was_never_known_is_the_whole_limit(self, server: OpenAIServer) -> None:
+        limit = SpendLimit(100, when_spent="raise")
+        automix = mix(
+            server,
+            spend_limit=limit,
+            prices=lambda call: 0.01 if call.usage["total_tokens"] == 2 else None,
+        )
+        with pytest.warns(SpendWarning):
+            automix.invoke("a")
+        with pytest.raises(SpendLimitReachedError):
+            automix.invoke("b")
+
+
+class TestWhoIsLimited:
+    def test_by_tag(self, server: OpenAIServer) -> None:
+        limit = SpendLimit(1, tag="cheap", when_spent="raise")
+        automix = limited(server, limit)
+        spend(limit, "1")
+        automix.invoke("a")
+        automix.invoke("a", {"tags": ["other"]})
+        for given in (automix, RunnableLambda(lambda x: x) | automix, automix.with_config(tags=[])):
+            with pytest.raises(SpendLimitReachedError, match=r"\$1 is reached"):
+                given.invoke("a", {"tags": ["cheap"]})
+        assert used(limit) == 1
+
+    @pytest.mark.parametrize("place", ["configurable", "metadata"])
+    def test_by_tenant(self, server: OpenAIServer, place: str) -> None:
+        limit = SpendLimit(1, by="tenant", when_spent="raise")
+        automix = limited(server, limit)
+        spend(limit, "1", "of:acme")
+        config: Any = {place: {"tenant": "acme"}}
+        with pytest.raises(SpendLimitReachedError, match="'acme'"):
+            automix.invoke("a", config)
+        other: Any = {place: {"tenant": "other"}}
+        automix.invoke("a", other)
+        assert used(limit, "other") == billed(server) > 0
+        automix.invoke("a")
+        assert used(limit) > 0
+        assert used(limit, "acme") == 1
+
+    def test_several_limits(self, server: OpenAIServer) -> None:
+        whole = SpendLimit(1, name="whole")
+        each = SpendLimit(1, by="tenant", when_spent="raise", name="each")
+        automix = limited(server, [whole, each])
+        automix.invoke("a", {"configurable": {"tenant": "x"}})
+        assert used(whole) == used(each, "x") == billed(server)
+        spend(whole, "1")
+        automix.invoke("a", {"configurable": {"tenant": "x"}})
+        assert used(whole) == 1 + used(each, "x") == 1 + billed(server)
+        spend(each, "1", "of:x")
+        with pytest.raises(SpendLimitReachedError):
+            automix.invoke("a", {"configurable": {"tenant": "x"}})
+        assert whole.books.standing("all", whole.terms).live == 0
+
+    def test_a_window_passes(self, server: OpenAIServer) -> None:
+        limit = SpendLimit(1, per=timedelta(milliseconds=600), when_spent="raise")
+        automix = limited(server, limit)
+        spend(limit, "1")
+        with pytest.raises(SpendLimitReachedError, match=r"\$1 per 0:00:00.6"):
+            automix.invoke("a")
+        time.sleep(0.65)
+        automix.invoke("a")
+
+
+class TestNearTheLimit:
+    def test_at_the_limit_the_cheapest_model_answers_unchecked(self, server: OpenAIServer) -> None:
+        server.script = rejecting()
+        limit = SpendLimit(1)
+        spend(limit, "1")
+        for found in (
+            limited(server, limit).invoke("a"),
+            limited(server, limit, force_model=1).invoke("a"),
+            ChatAutoMix(
+                models=[server.model("small"), server.model("large")],
+                spend_limit=limit,
+                prices=PRICES,
+            ).invoke("a"),
+        ):
+            record = record_of(found)
+            assert (record["model_index"], record["drawn"]) == (0, 0)
+            assert record["why"] == (
+                "The spend limit of $1 is reached: small is asked, and not checked."
+            )
+        assert billed(server, "large") == 0
+        assert used(limit) == 1 + billed(server)  # what is paid beyond is counted
+
+    def test_an_answer_that_cannot_be_used_leads_no_further(self, server: OpenAIServer) -> None:
+        server.script = lambda _: [{"content": "no JSON"}]
+        limit = SpendLimit(1)
+        spend(limit, "1")
+        schema = {"title": "Town", "type": "object", "properties": {"name": {"type": "string"}}}
+        found = (
+            limited(server, limit)
+            .with_structured_output(schema, method="json_mode", include_raw=True)
+            .invoke("a")
+        )
+        assert found["parsed"] is None
+        assert {body["model"] for body in server.requests} == {"small"}
+
+    def test_the_cost_weight_rises_with_what_is_spent(self, server: OpenAIServer) -> None:
+        seen: list[float | None] = []
+
+        class Watching(POMDPRouter):
+            def decide(self, state: RoutingState) -> Decision:
+                seen.append(state.cost_weight)
+                return super().decide(state)
+
+        limit = SpendLimit(100, soft=0.5)
+        automix = limited(server, limit, router=Watching())
+        automix.invoke("a")
+        for _ in range(4):
+            spend(limit, "12.4", "all")
+            if used(limit) > 50:
+                automix.invoke("a")
+        assert seen[0] is None  # below the soft share nothing is changed
+        for step in ("25", "13", "6", "5"):
+            spend(limit, step)
+            answer = automix.invoke("a")
+        weights = [weight for weight in seen[1:] if weight is not None]
+        assert weights == sorted(weights)
+        assert len(weights) >= 3
+        assert record_of(answer)["model_index"] == 0
+        assert "cost weight is raised to" in record_of(automix.invoke("a"))["why"]
+
+    def test_with_a_threshold_a_falling_share_may_escalate(self, server: OpenAIServer) -> None:
+        server.script = by_question(rejected="")
+        shares = []
+        for spent in ("500", "850", "950", "1000"):
+            limit = SpendLimit(1000, query_cost=0.1)
+            spend(limit, spent)
+            found = limited(server, limit).batch([f"Question {i}" for i in range(24)])
+            shares.append(sum(record_of(each)["escalated"] for each in found) / 24)
+        assert shares[0] == 1
+        assert shares[-1] == 0
+        assert shares == sorted(shares, reverse=True)
+        assert 0.5 < shares[1] < 1
+        assert 0.05 < shares[2] < 0.5
+
+    def test_the_pressed_weight(self) -> None:
+        policy = prior_policy()
+        weights = [pressed(policy, None, pressure / 10) for pressure in range(11)]
+        assert weights[0] == policy.cost_weight
+        assert weights[-1] == 1 / policy.fit.cost[1]  # no gain in quality is worth more than 1
+        assert weights == sorted(weights)  # type: ignore[type-var]
+        assert pressed(policy, 5, 0.5) == 5  # what was set is never lowered
+
+
+class TestWaiting:
+    async def test_it_never_blocks_the_event_loop(self, server: OpenAIServer) -> None:
+        server.delay = 0.3
+        limit = SpendLimit("1 USD", when_spent="raise")
+        automix = limited(server, limit)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        began = time.perf_counter()
+        # While no price is known, the second waits for the first.
+        await asyncio.gather(automix.ainvoke("a"), automix.ainvoke("b"))
+        assert ticks > 0.3 * (time.perf_counter() - began) / 0.01
+        ticking.cancel()
+        assert server.most_at_once == 1
+
+    @pytest.mark.parametrize("concurrency", [None, 1, 3])
+    def test_a_batch_waits_for_itself(self, server: OpenAIServer, concurrency: int | None) -> None:
+        limit = SpendLimit("1 USD", when_spent="raise")
+        automix = limited(server, limit)
+        config: Any = {"max_concurrency": concurrency} if concurrency else {}
+        assert len(automix.batch([f"{i}" for i in range(6)], config)) == 6
+        assert len(asyncio.run(automix.abatch([f"{i}" for i in range(6)], config))) == 6
+        assert used(limit) == billed(server)
+
+    def test_who_gives_up_waiting_leaves_no_place(self, server: OpenAIServer) -> None:
+        limit = SpendLimit("1 USD", when_spent="raise", store=InMemoryStore())
+        automix = limited(server, limit)
+        limit.books.reserve("all", "somebody", limit.terms)
+
+        async def waits() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(automix.ainvoke("a"), 0.5)
+
+        asyncio.run(waits())
+        limit.books.catch_up()
+        assert limit.books.standing("all", limit.terms).live == 1
+        assert server.requests == []
+
+    async def test_who_gives_up_before_the_place_is_given_leaves_none(
+        self, server: OpenAIServer
+    ) -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        class Late(ProcessStore):
+            is_remote = True
+
+            def reserve(self, *given: Any) -> Any:
+                asked.set()
+                go_on.wait(20)
+                return super().reserve(*given)
+
+        limit = SpendLimit(1)
+        limit.__dict__["_books"] = Late()
+        automix = limited(server, limit)
+        task = asyncio.create_task(automix.ainvoke("a"))
+        await asyncio.to_thread(asked.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        limit.books.catch_up()
+        go_on.set()
+        await asyncio.wait_for(automix.ainvoke("b"), 15)  # which would wait for it
+        assert limit.books.standing("all", limit.terms).live == 0
+
+    def test_threads_and_an_event_loop_of_one_process(self, server: OpenAIServer) -> None:
+        server.script = rejecting(kept="so " * 20)
+        limit = SpendLimit("0.30 USD", when_spent="raise")
+        automix = limited(server, limit)
+        outcomes: list[Any] = []
+
+        def work(number: int) -> None:
+            asked = [f"{number} {i}" for i in range(12)]
+            given = {"return_exceptions": True}
+            if number:  # one event loop: ChatOpenAI's connections belong to one
+                outcomes.extend(automix.batch(asked, **given))  # type: ignore[arg-type]
+            else:
+                outcomes.extend(asyncio.run(automix.abatch(asked, **given)))  # type: ignore[arg-type]
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refused = [each for each in outcomes if isinstance(each, SpendLimitReachedError)]
+        costs = [
+            Decimal(record_of(each)["cost"].split()[0]) for each in outcomes if each not in refused
+        ]
+        assert len(refused) + len(costs) == 48
+        assert refused
+        assert used(limit) == billed(server) == sum(costs) < Decimal("0.3") + max(costs)
+
+
+class _Broken(InMemoryStore):
+    """A store whose server is away for a while."""
+
+    away = False
+    unheard = False
+    """Does one thing more, and is away before it can say so."""
+
+    def batch(self, ops: Any) -> Any:
+        found = None if self.away else super().batch(ops)
+        if self.away or self.unheard:
+            self.unheard = False
+            raise ConnectionError("the server is away")
+        return found
+
+
+class TestAStoreThatIsAway:
+    @pytest.fixture
+    def store(self) -> _Broken:
+        return _Broken()
+
+    def test_the_limit_counts_as_reached(self, server: OpenAIServer, store: _Broken) -> None:
+        store.away = True
+        for when_spent in ("cheapest", "raise"):
+            automix = limited(server, SpendLimit(1, store=store, when_spent=when_spent))
+            with pytest.warns(SpendWarning, match=r"cannot be reached \(ConnectionError\)"):
+                if when_spent == "raise":
+                    with pytest.raises(SpendLimitReachedError, match="cannot be looked up"):
+                        automix.invoke("a")
+                else:
+                    record = record_of(automix.invoke("a"))
+                    assert (record["model_index"], record["drawn"]) == (0, 0)
+
+    def test_a_place_that_was_given_unheard_is_given_back(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        limit = SpendLimit(1, store=store, when_spent="raise")
+        other = SpendLimit(1, store=store)  # of another process
+        store.unheard = True
+        with (
+            pytest.warns(SpendWarning, match="cannot be reached"),
+            pytest.raises(SpendLimitReachedError),
+        ):
+            limited(server, limit).invoke("a")
+        assert other.books.standing("all", other.terms).live == 1
+        limit.books.catch_up()
+        assert other.books.standing("all", other.terms).live == 0
+
+    def test_a_place_that_cannot_be_given_back_now_is_later(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        """One limit grants a place, another has none, and then the first one is away."""
+
+        class Turning(ProcessStore):
+            def reserve(self, *given: Any) -> Any:
+                store.away = not store.away
+                return Seen("busy", Standing(0, 1, 0, 0)) if store.away else super().reserve(*given)
+
+        limits = [SpendLimit(1, store=store), SpendLimit(1, name="other")]
+        limits[1].__dict__["_books"] = Turning()
+        with pytest.warns(SpendWarning, match="cannot be reached"):
+            record = record_of(limited(server, limits).invoke("a"))
+        assert record["degraded"] is not None
+        limits[0].books.catch_up()
+        assert limits[0].books.standing("all", limits[0].terms).live == 0
+
+    def test_what_could_not_be_told_is_told_later(
+        self, server: OpenAIServer, store: _Broken
+    ) -> None:
+        limit = SpendLimit(1, store=store)
+        automix = limited(server, limit)
+        server.delay = lambda _: setattr(store, "away", True) or 0.0  # type: ignore[func-returns-value]
+        with pytest.warns(SpendWarning, match="cannot be reached"):
+            automix.invoke("a")
+        store.away, server.delay = False, 0.0
+        automix.invoke("b")
+        assert used(limit) == billed(server)
+
+
+class TestWhatIsRefused:
+    def test_a_model_without_a_price(self, server: OpenAIServer) -> None:
+        with pytest.raises(ValidationError, match="that of small is not known: give it in prices="):
+            mix(server, spend_limit=SpendLimit(1), prices={"large": PRICES["large"]})
+        with pytest.raises(ValidationError, match="that of model-0 is not known"):
+            AutoMixRunnable.from_models(
+                RunnableLambda(lambda _: "x"),
+                server.model("large"),
+                spend_limit=SpendLimit(1),
+                prices=PRICES,
+            )
+
+    def test_a_checking_model_without_a_price(self, server: OpenAIServer) -> None:
+        checking: Any = SelfVerifier(model=server.model("judge"))
+        combined = CombinedVerifier(checks={"a": SelfVerifier(), "b": checking.with_retry()})
+        for verifier in (checking, checking.with_retry(), combined):
+            with pytest.raises(ValidationError, match="that of judge, which checks, is not known"):
+                mix(server, spend_limit=SpendLimit(1), prices=PRICES, verifier=verifier)
+            known: Any = PRICES | {"judge": PRICES["small"]}
+            mix(server, spend_limit=SpendLimit(1), prices=known, verifier=verifier)
+            fields: Any = {"prices": PRICES, "verifier": verifier, "verification": False}
+            mix(server, spend_limit=SpendLimit(1), **fields)
+
+    def test_a_mix_in_a_mix_with_the_same_limit(self, server: OpenAIServer) -> None:
+        limit = SpendLimit(1)
+        inner = limited(server, limit)
+        with pytest.raises(ValidationError, match="count every query twice"):
+            AutoMixRunnable.from_models(
+                inner, server.model("large"), spend_limit=[limit], prices=PRICES
+            )
+        AutoMixRunnable.from_models(
+            inner, server.model("large"), spend_limit=SpendLimit(1), prices=PRICES
+        )
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"limit": 0},
+            {"limit": "1 EUR"},
+            {"limit": "1e99"},
+            {"limit": 1, "per": timedelta(milliseconds=1)},
+            {"limit": 1, "soft": 1.0},
+            {"limit": 1, "store": "http://user:secret@127.0.0.1"},
+            {"limit": 1, "store": 5},
+            {"limit": 1, "query_cost": -1},
+            {"limit": 1, "name": ""},
+            {"limit": 1, "when_spent": "stop"},
+        ],
+    )
+    def test_fields_out_of_their_range(self, fields: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError) as told:
+            SpendLimit(**fields)
+        assert "secret" not in str(told.value)
+
+    def test_two_limits_that_are_one(self, server: OpenAIServer) -> None:
+        store, limit = InMemoryStore(), SpendLimit(1)
+        for twice in ([limit, limit], [SpendLimit(1, store=store), SpendLimit(2, store=store)]):
+            with pytest.raises(ValidationError, match="share one name"):
+                limited(server, twice)
+
+    def test_an_asynchronous_redis_client(self) -> None:
+        redis = pytest.importorskip("redis.asyncio")
+        with pytest.raises(ValidationError, match="give its URL or a redis.Redis"):
+            SpendLimit(1, store=redis.Redis())
+
+    def test_it_tells_nobody_where_its_store_is(self) -> None:
+        pytest.importorskip("redis")
+        assert "secret" not in repr(SpendLimit(1, store="redis://user:secret@127.0.0.1:1/0"))
+
+
+def test_amounts() -> None:
+    for given in ("1.00 USD", "$1", 1, 1.0, Decimal(1), " $ 1.0 USD"):
+        assert SpendLimit(given).limit == 1
+    assert SpendLimit(0.1).limit == Decimal("0.1")
+    assert SpendLimit("0.000000001").used() == "0 USD"
+
+
+def test_the_middleware_takes_a_limit(server: OpenAIServer) -> None:
+    models: Any = [server.model("small"), server.model("large")]
+    with pytest.raises(ValidationError, match="not known"):
+        AutoMixMiddleware(models=models, spend_limit=SpendLimit(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoMixMiddleware(models=models, spend_limit=SpendLimit(1), prices=PRICES)

@@ -1,0 +1,196 @@
+"""Checks that cost nothing: what makes a tool call impossible to carry out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from typing import Any, Literal
+
+import pytest
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from langchain_automix.models.tools import (
+    parsing_problem,
+    schema_problem,
+    tool_call_problem,
+    tools_in_openai_format,
+)
+
+
+def book(berth: int, side: Literal["port", "starboard"] = "port") -> str:
+    """Book a berth."""
+    return f"{berth} {side}"
+
+
+def ships() -> str:
+    """List the ships."""
+    return ""
+
+
+TOOLS = tools_in_openai_format([book, ships])
+
+
+def calling(*calls: tuple[str, dict[str, Any]], invalid: tuple[str | None, str] = ("", "")) -> Any:
+    made = [
+        {"name": name, "args": args, "id": str(i), "type": "tool_call"}
+        for i, (name, args) in enumerate(calls)
+    ]
+    name, args = invalid
+    broken = {"name": name, "args": args, "id": "x", "error": None, "type": "invalid_tool_call"}
+    message: Any = {"tool_calls": made, "invalid_tool_calls": [broken] if args else []}
+    return AIMessage("", **message)
+
+
+class TestToolCalls:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            AIMessage("No tool is needed."),
+            calling(("book", {"berth": 5})),
+            calling(("book", {"berth": 5, "side": "starboard"}), ("ships", {})),
+        ],
+    )
+    def test_what_can_be_carried_out(self, message: AIMessage) -> None:
+        assert tool_call_problem(message, TOOLS) is None
+
+    @pytest.mark.parametrize(
+        ("message", "problem"),
+        [
+            (
+                calling(invalid=("book", '{"berth": ')),
+                "the answer calls 'book' with arguments that are not JSON",
+            ),
+            (
+                calling(invalid=(None, "{")),
+                "the answer calls 'a tool' with arguments that are not JSON",
+            ),
+            (
+                calling(("ships", {}), ("sink", {})),
+                "the answer calls no known tool: 'sink' (known: 'book', 'ships')",
+            ),
+            (
+                calling(("book", {})),
+                "the answer calls 'book' with arguments that do not fit its schema: "
+                "'berth' is a required property",
+            ),
+            (
+                calling(("book", {"berth": "five"})),
+                "the answer calls 'book' with arguments that do not fit its schema: "
+                "berth: not as its schema says (type: integer)",
+            ),
+            (
+                calling(("book", {"berth": 5, "side": "aft"})),
+                "the answer calls 'book' with arguments that do not fit its schema: "
+                "side: not as its schema says (enum: ['port', 'starboard'])",
+            ),
+        ],
+    )
+    def test_what_cannot_is_said(self, message: AIMessage, problem: str) -> None:
+        assert tool_call_problem(message, TOOLS) == problem
+
+    def test_without_tools_nothing_is_known_of_them(self) -> None:
+        assert tool_call_problem(calling(("sink", {})), []) is None
+        assert tool_call_problem(calling(invalid=("sink", "{")), []) is not None
+
+    @pytest.mark.parametrize("must_call", [True, "any", "required"])
+    def test_some_call_can_be_demanded(self, must_call: Any) -> None:
+        said = tool_call_problem(AIMessage("Later."), TOOLS, must_call=must_call)
+        assert said == "the answer calls no tool, as it must"
+        assert tool_call_problem(calling(("ships", {})), TOOLS, must_call=must_call) is None
+
+    def test_one_tool_can_be_demanded(self) -> None:
+        said = tool_call_problem(calling(("ships", {})), TOOLS, must_call="book")
+        assert said == "the answer does not call 'book', as it must"
+        called = calling(("ships", {}), ("book", {"berth": 1}))
+        assert tool_call_problem(called, TOOLS, must_call="book") is None
+        tool = {"type": "function", "function": {"name": "any"}}
+        assert tool_call_problem(calling(("any", {})), [tool], must_call="any") is None
+
+    @pytest.mark.parametrize("must_call", [False, "auto", "none"])
+    def test_or_none(self, must_call: Any) -> None:
+        assert tool_call_problem(AIMessage("No."), TOOLS, must_call=must_call) is None
+
+
+class TestSchemas:
+    def test_a_field_deep_inside_is_named(self) -> None:
+        number = {"type": "integer"}
+        schema = {"properties": {"ships": {"items": {"properties": {"berth": number}}}}}
+        value = {"ships": [{"berth": 1}, {"berth": "x"}]}
+        assert (
+            schema_problem(value, schema) == "ships.1.berth: not as its schema says (type: integer)"
+        )
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"additionalProperties": {"type": "integer"}},
+            {"patternProperties": {"^T": {"type": "integer"}}},
+            {"propertyNames": {"maxLength": 3}},
+            {"additionalProperties": False, "properties": {"a": {}}},
+        ],
+    )
+    def test_a_name_of_the_values_own_is_not_quoted(self, schema: Any) -> None:
+        said = schema_problem({"Turku": "x"}, schema)
+        assert said is not None
+        assert "Turku" not in said
+
+    def test_what_pydantic_finds_is_told_without_quoting(self) -> None:
+        class Ship(BaseModel):
+            model_config = ConfigDict(extra="forbid")
+            name: str = ""
+            sizes: dict[str, int] = {}
+
+            @field_validator("name")
+            @classmethod
+            def _known(cls, name: str) -> str:
+                raise ValueError(f"no ship is called {name}")
+
+        wrong = {"name": "Halcyon", "sizes": {"Turku": "x"}, "port": 1}
+        for part, told in (("name", "name: "), ("sizes", "sizes.")):
+            with pytest.raises(ValidationError) as caught:
+                Ship.model_validate({part: wrong[part], "Oulu": 1})
+            said = parsing_problem(caught.value, Ship.model_json_schema())
+            assert told in said
+            assert not any(word in said for word in ("Halcyon", "Turku", "Oulu"))
+
+    def test_definitions_inside_are_followed(self) -> None:
+        schema = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
+        assert schema_problem({"a": "x"}, schema) == "a: not as its schema says (type: integer)"
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            None,
+            {},
+            {"type": "no such type"},
+            {"properties": {"a": {"pattern": "("}}},
+            {"properties": {"a": {"$ref": "#/$defs/nowhere"}}},
+            {"properties": 5},
+            {"$ref": "#"},
+        ],
+    )
+    def test_a_schema_that_is_wrong_itself_says_nothing(self, schema: Any) -> None:
+        assert schema_problem({"a": "x"}, schema) is None
+
+    def test_a_schema_elsewhere_is_never_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Any] = []
+        monkeypatch.setattr("urllib.request.urlopen", lambda *args, **_: asked.append(args))
+        schema = {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert schema_problem({"a": "x"}, schema) is None
+        assert not asked
+
+    def test_a_long_value_is_not_repeated_whole(self) -> None:
+        said = schema_problem({"a": "x" * 5000}, {"properties": {"a": {"type": "integer"}}})
+        assert said is not None
+        assert len(said) < 250
+
+    def test_the_library_is_imported_only_where_it_is_needed(self) -> None:
+        code = (
+            "import sys, langchain_automix as a; a.SelfVerifier, a.AutoMixRunnable;"
+            "import langchain_automix.models.tools; assert 'jsonschema' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,82 @@
+"""The routing log in columns, as Parquet and as a frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from langchain_automix import AutoMixError, RoutingLog
+from langchain_automix.policy.data.arrays import columns_of
+from tests.support.builders.synthetic_logs import query, world
+
+
+def mixed() -> RoutingLog:
+    records = [
+        query(1, 0.0, 1.0, [True, None, False]),
+        query(2, 0.5, 1.0, 0.25),
+        query(3, 0.5, 1.0, [False]),
+    ]
+    records[0]["metadata"] = {"question": "é?"}
+    records[1]["answers"][1]["verification"] = {"score": None, "cost": 0.5}
+    records[2]["answers"][1] = {"model": "large", "quality": None, "cost": None}
+    return RoutingLog({**record, "currency": "EUR"} for record in records)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz", "log.parquet"])
+def test_every_format_keeps_everything(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    mixed().write(tmp_path / name)
+    assert list(RoutingLog.read(tmp_path / name)) == list(mixed())
+
+
+def test_a_frame_keeps_the_answers() -> None:
+    pytest.importorskip("pandas", reason="the extra `pandas` is not installed")
+    log = world(20)
+    assert list(RoutingLog.from_pandas(log.to_pandas())) == list(log)
+    with pytest.raises(AutoMixError, match="lacks the columns"):
+        RoutingLog.from_pandas(log.to_pandas().drop(columns=["cost"]))
+
+
+def test_select_split_summary() -> None:
+    log = world(100)
+    assert log.select(models=["large"]).models == ("large",)
+    right = log.select(where=lambda q: q.answers[0].quality == 1)
+    assert 30 < len(right) < 70
+    first, second = log.split(0.3, seed=1)
+    assert (len(first), len(second)) == (30, 70)
+    assert {q.id for q in first}.isdisjoint(q.id for q in second)
+    assert [q.id for q in first] == [q.id for q in log.split(0.3, seed=1)[0]]
+    found = log.summary()
+    assert found["queries"] == 100
+    assert found["models"]["small"]["checked"] == 100
+    assert found["models"]["large"]["cost"] == pytest.approx(10)
+    with pytest.raises(AutoMixError, match="no model 'tiny'"):
+        log.select(models=["tiny"])
+    with pytest.raises(AutoMixError, match="between 0 and 1"):
+        log.split(1.0)
+
+
+def test_models_in_another_order_and_a_model_twice(tmp_path: Path) -> None:
+    swapped = query(2, 0.0, 1.0, [True])
+    swapped["answers"].reverse()
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, (query(1, 0.0, 1.0, [True]), swapped))))
+    with pytest.raises(AutoMixError, match="line 2, field answers: the models are"):
+        RoutingLog.read(path)
+    twice = query(1, 0.0, 1.0, [True])
+    twice["answers"].append(twice["answers"][0])
+    with pytest.raises(AutoMixError, match="a model stands twice"):
+        RoutingLog([twice])
+
+
+def test_columns_are_the_log() -> None:
+    columns = columns_of(mixed())
+    assert columns.verdicts[0, 0].tolist() == [1, -1, 0]
+    assert columns.verdicts[2, 0].tolist() == [0, -2, -2]
+    assert columns.score[1, 0] == 0.25
+    assert np.isnan(columns.quality[2, 1])
+    assert columns.complete.tolist() == [True, True, False]

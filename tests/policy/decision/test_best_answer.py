@@ -1,0 +1,89 @@
+"""What is kept where a later answer's check cannot go on: the best answer, not the latest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from langchain_automix import POMDPRouter, RoutingLog, RoutingState, Verification, Visit
+from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.decision.observation import Reading
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import FitStatistics, Policy
+from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.replay import replay_plan
+
+ACCEPTS, REJECTS = (True, True), (False, False)
+
+
+def plan(quality: tuple[float, float, float], *, several: bool) -> Plan:
+    """Return a plan that checks a, then b, and wants to check b again."""
+    check = "judge" if several else None
+    again = Step(action="verify", model=1, samples=2, then=1, check=check)
+    other = Step(action="escalate", model=1, samples=2, then=1, check=check)
+    values = {"answer": max(quality[:2]), "escalate:c": 0.2}
+    more = "verify:judge:2" if several else "verify:2"
+    row = Row(seen=(0, 2, 0), step=again, quality=quality, values=values | {more: 0.97})
+    shape: dict[str, Any] = {"kind": "verdicts"}
+    rows: tuple[Row, ...] = (row,)
+    if several:
+        readings = (Reading(name="judge", kind="verdicts", most=4),)
+        shape = {"kind": "several", "checks": readings}
+        rows = (row.model_copy(update={"seen": (0, 0, 0)}), row)
+    return Plan(
+        name="chain",
+        opening=Step(action="escalate", model=0, samples=2, then=0),
+        plays=(0, 1, 2),
+        tables=(
+            Table(model=0, kind="verdicts", rows=(Row(seen=(2, 0, 0), step=other),)),
+            Table(model=1, rows=rows, **shape),
+        ),
+    )
+
+
+def found_on_b(several: bool, *, failed: bool) -> Verification:
+    check = Verification(verdicts=REJECTS)
+    if failed:
+        check = check.and_then(Verification(problem="the check failed"))
+    return Verification(checks={"judge": check}) if several else check
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("way", ["failed", "deadline", "log"])
+@pytest.mark.parametrize("quality", [(0.9, 0.3, 0.95), (0.3, 0.9, 0.95)])
+def test_the_best_answer_is_kept(
+    several: bool, way: str, quality: tuple[float, float, float]
+) -> None:
+    best = 0 if quality[0] > quality[1] else 1
+    chosen = plan(quality, several=several)
+    if way == "log":
+        verification: dict[str, Any] = {"verdicts": list(REJECTS)}
+        on_b: dict[str, Any] = (
+            {"checks": {"judge": verification}} if several else {"verification": verification}
+        )
+        answers = [
+            {"model": "a", "quality": 1.0, "cost": 1.0, "verification": {"verdicts": [*ACCEPTS]}},
+            {"model": "b", "quality": 0.0, "cost": 1.0} | on_b,
+            {"model": "c", "quality": 1.0, "cost": 9.0},
+        ]
+        outcomes = replay_plan(chosen, columns_of(RoutingLog([{"id": "q", "answers": answers}])))
+        assert (outcomes.model[0], outcomes.expected[0]) == (best, 0.9)
+        return
+    visits = (
+        Visit(model_index=0, verification=Verification(verdicts=ACCEPTS)),
+        Visit(model_index=1, verification=found_on_b(several, failed=way == "failed")),
+    )
+    state = RoutingState(models=("a", "b", "c"), visits=visits)
+    if way == "deadline":
+        state = state.model_copy(update={"time_left": 1.0, "seconds": {"verify": 2.0}})
+    policy = Policy(
+        version=2 if several else 1,
+        models=state.models,
+        cost_weight=1.0,
+        plans=(chosen,),
+        fit=FitStatistics(queries=9, quality=quality, cost=(0.0, 0.0, 0.1)),
+    )
+    decision = POMDPRouter(policy=policy).invoke(state)
+    assert (decision.action, decision.model_index) == ("answer", best)
+    assert f"keeping {'ab'[best]}'s answer" in decision.why
