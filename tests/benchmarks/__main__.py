@@ -24,6 +24,7 @@ from tests.benchmarks import (
     soaking,
     speed,
     stopping,
+    structure,
     surface,
     tracing,
 )
@@ -42,8 +43,9 @@ PARTS = (
     "report",
     "attacks",
     "soak",
+    "structure",
 )
-WITHOUT_LOGS = PARTS[-7:]
+WITHOUT_LOGS = PARTS[-8:]
 
 
 def main() -> int:
@@ -60,6 +62,7 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
+    parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
     if wanted.only in (None, "surface"):
@@ -72,6 +75,9 @@ def main() -> int:
             show(heads, rows)
     if wanted.only in (None, "report"):
         show(*report.table())
+    if wanted.only in (None, "structure"):
+        for heads, rows in structure.tables(wanted.loop):
+            show(heads, rows)
     if wanted.only in (None, "calibrate"):
         show(*calibrating.throughput())
         show(*calibrating.memory(wanted.examples))
