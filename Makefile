@@ -27,9 +27,10 @@ demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" 
 test: lint ## tests, lint and types
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-lint: $(VENV)/ready-dev ## ruff and mypy
+lint: $(VENV)/ready-dev ## ruff, the floors of imports, and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(VENV)/ready-dev ## put the code in shape

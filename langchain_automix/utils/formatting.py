@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-from langchain_automix.policy.statistics import Interval
-
 _LEAST_SHARE = 5e-4
 """A share below this would be written as none, and one as far below 1 as all."""
 
@@ -25,7 +23,7 @@ def signed(value: float) -> str:
     return "0.000" if text in ("+0.000", "-0.000") else text
 
 
-def between(interval: Interval) -> str:
+def between(interval: tuple[float, float]) -> str:
     """Return the 95 % interval of a difference."""
     return f"95 % interval {signed(interval[0])} to {signed(interval[1])}"
 
