@@ -209,7 +209,7 @@ class Decision(_Record):
     """The reason, in one plain sentence."""
 
 
-class LostCall(ModelCall):
+class UnaccountedCall(ModelCall):
     """A request of which nothing more is heard, and which may be billed: what it cost is unknown.
 
     That says nothing of the model's price, or of whether it reports its tokens.

@@ -12,7 +12,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Note
 from langchain_automix.models.failures import may_be_billed
 from langchain_automix.models.prices import PriceSource, Spent, cost_of, is_cached, money, spent
-from langchain_automix.types import Decision, LostCall, ModelCall, Verification, Visit
+from langchain_automix.types import Decision, ModelCall, UnaccountedCall, Verification, Visit
 
 _LOGGER = logging.getLogger(__name__)
 Identity = tuple[str | None, str | None]
@@ -59,7 +59,7 @@ class Ledger:
     def broken_off(self, index: int, name: str, identity: Identity) -> None:
         """Add a request for an answer of which nothing more is heard: what it cost is unknown."""
         model, provider = identity
-        self.asked(index, LostCall(model=model or name, provider=provider))
+        self.asked(index, UnaccountedCall(model=model or name, provider=provider))
 
     def failed_to_check(
         self, name: str, errors: Sequence[tuple[str | None, BaseException]]
@@ -184,7 +184,7 @@ def _heard(ledger: Ledger) -> Ledger:
     """Return a ledger without the requests of which nothing more is heard."""
 
     def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
-        return [call for call in calls if not isinstance(call, LostCall)]
+        return [call for call in calls if not isinstance(call, UnaccountedCall)]
 
     asked = {index: heard(calls) for index, calls in ledger.answered.items()}
     answered = {index: calls for index, calls in asked.items() if calls}

@@ -17,7 +17,7 @@ from typing_extensions import override
 from langchain_automix.models.failures import may_be_billed
 from langchain_automix.models.identity import sole_identity
 from langchain_automix.models.prices import is_cached
-from langchain_automix.types import LostCall, ModelCall
+from langchain_automix.types import ModelCall, UnaccountedCall
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -63,13 +63,13 @@ class Bill(BaseCallbackHandler):
         model, provider = self._asked.pop(run_id, (None, None))
         self.failed.append((model, error))
         if may_be_billed(error):
-            self.calls.append(LostCall(model=model, provider=provider))
+            self.calls.append(UnaccountedCall(model=model, provider=provider))
 
     @property
     def unfinished(self) -> Sequence[ModelCall]:
         """Requests that were made, and of which nothing is known yet: each may be billed."""
         asked = list(self._asked.values())
-        return [LostCall(model=model, provider=provider) for model, provider in asked]
+        return [UnaccountedCall(model=model, provider=provider) for model, provider in asked]
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID | None = None, **kwargs: Any) -> None:
