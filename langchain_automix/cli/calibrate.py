@@ -57,7 +57,7 @@ from langchain_automix.cli.progress import Watch, event
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, Wanted, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
-from langchain_automix.utils.formatting import plural
+from langchain_automix.utils.formatting import pluralize
 
 _INTERRUPTED = 130
 
@@ -185,7 +185,7 @@ class CalibrateCommand:
         if options.without_references == "grade" and without and options.quality in GRADERS:
             raise AutoMixError(
                 f"--quality {options.quality} cannot grade without accepted answers, and "
-                f"{plural(without, 'example')} of {examples.source} have none: give "
+                f"{pluralize(without, 'example')} of {examples.source} have none: give "
                 "--quality judge:PROVIDER:MODEL, or leave out --without-references grade."
             )
 

@@ -125,14 +125,14 @@ def report(
 ) -> None:
     """Write what a policy does on a routing log as one page: figures, charts, every decision."""
     from langchain_automix.report.report import Report  # noqa: PLC0415
-    from langchain_automix.utils.files import replacing  # noqa: PLC0415  (seconds, for --help)
+    from langchain_automix.utils.files import atomic_replace  # noqa: PLC0415  (seconds, for --help)
 
     if cost_weight is not None and not 0 <= cost_weight < float("inf"):
         raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
     made = Report.of(policy, log, cost_weight=cost_weight, seed=seed)
     made.write(out)
     if markdown is not None:
-        with replacing(markdown) as unfinished:
+        with atomic_replace(markdown) as unfinished:
             unfinished.write_text(made.to_markdown(), encoding="utf-8", errors="replace")
     if as_json:
         typer.echo(json.dumps(made.figures(), allow_nan=False))

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from langchain_automix.utils.formatting import amount, count, duration, format_range, plural
+from langchain_automix.utils.formatting import (
+    format_amount,
+    format_count,
+    format_duration,
+    format_range,
+    pluralize,
+)
 from langchain_automix.utils.text import shown
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ _LONGEST_ERROR = 160
 
 def estimate(console: Console, expected: Estimate, *, without_references: str) -> None:
     """Print what is going to be asked for."""
-    head = plural(expected.examples, "example")
+    head = pluralize(expected.examples, "example")
     if expected.unlabelled:
         head += f", {expected.unlabelled:,} without an accepted answer"
     say(console, f"[bold]{head}.[/]")
@@ -34,7 +40,7 @@ def estimate(console: Console, expected: Estimate, *, without_references: str) -
         say(
             console,
             f"Already finished: {expected.finished:,} of {expected.examples:,}; "
-            f"{amount(expected.spent, expected.currency)} spent before.",
+            f"{format_amount(expected.spent, expected.currency)} spent before.",
         )
     for note in expected.notes:
         say(console, shown(note))
@@ -65,16 +71,16 @@ def _stages(expected: Estimate) -> Table:
             table.add_row(
                 f"  {shown(name)}",
                 f"{stage.calls:,}",
-                format_range(*map(count, stage.tokens_in)),
-                format_range(*map(count, stage.tokens_out)),
+                format_range(*map(format_count, stage.tokens_in)),
+                format_range(*map(format_count, stage.tokens_out)),
                 _cost(stage.cost, expected.currency),
             )
     stages = [stage for stage in expected.stages if stage.calls]
     table.add_row(
         "  in all",
         f"{expected.calls:,}",
-        format_range(*(count(sum(s.tokens_in[end] for s in stages)) for end in (0, 1))),
-        format_range(*(count(sum(s.tokens_out[end] for s in stages)) for end in (0, 1))),
+        format_range(*(format_count(sum(s.tokens_in[end] for s in stages)) for end in (0, 1))),
+        format_range(*(format_count(sum(s.tokens_out[end] for s in stages)) for end in (0, 1))),
         _cost(expected.cost, expected.currency),
         style="bold",
     )
@@ -82,7 +88,9 @@ def _stages(expected: Estimate) -> Table:
 
 
 def _cost(cost: tuple[float, float] | None, currency: str) -> str:
-    return "unknown" if cost is None else format_range(*(amount(end, currency) for end in cost))
+    return (
+        "unknown" if cost is None else format_range(*(format_amount(end, currency) for end in cost))
+    )
 
 
 def _cost_in_words(expected: Estimate) -> str:
@@ -119,15 +127,15 @@ def _change(name: str, before: Any, now: Any) -> str:
 
 def on_the_way(progress: Progress, limit: float | None) -> dict[str, str]:
     """Return how far it is, in parts: rate, spent, failed and time left."""
-    new, spent = progress.done - progress.reused, amount(progress.spent, progress.currency)
+    new, spent = progress.done - progress.reused, format_amount(progress.spent, progress.currency)
     rate = 60 * new / progress.seconds if progress.seconds else 0.0
     left = progress.seconds_left
-    said = spent if limit is None else f"{spent} of {amount(limit, progress.currency)}"
+    said = spent if limit is None else f"{spent} of {format_amount(limit, progress.currency)}"
     return {
         "rate": f"{rate:.{0 if rate >= 10 else 1}f}/min",  # noqa: PLR2004  (two digits that count)
         "spent": said if progress.currency == "USD" else f"{said} spent",
         "failed": f"{progress.failed} failed" if progress.failed else "",
-        "left": "" if left is None else f"{duration(left)} left",
+        "left": "" if left is None else f"{format_duration(left)} left",
     }
 
 
@@ -162,9 +170,12 @@ def ending(found: Calibrated, limit: float | None) -> list[str]:
     parts += [f"{left:,} left"] if left else []
     lines = [f"{', '.join(parts)}."]
     lines += [_why_stopped(progress, limit)] if progress.stopped else []
-    spent, took = amount(progress.spent, progress.currency), duration(progress.seconds)
+    spent, took = (
+        format_amount(progress.spent, progress.currency),
+        format_duration(progress.seconds),
+    )
     lines.append(
-        f"Spent so far: {spent}. This run made {plural(progress.calls, 'call')} in {took}."
+        f"Spent so far: {spent}. This run made {pluralize(progress.calls, 'call')} in {took}."
     )
     return lines
 
@@ -172,7 +183,7 @@ def ending(found: Calibrated, limit: float | None) -> list[str]:
 def _why_stopped(progress: Progress, limit: float | None) -> str:
     if progress.stopped == "max_spend" and limit is not None:
         return (
-            f"It stopped before --max-spend {amount(limit, progress.currency)} would be passed; "
+            f"It stopped before --max-spend {format_amount(limit, progress.currency)} would be passed; "
             "the same command with a higher one goes on from here."
         )
     more = "The same command goes on from here."
@@ -190,7 +201,7 @@ def _figures(written: Written, currency: str) -> Table:
             f"  {shown(model.model)}",
             f"{model.answers:,}",
             _known(model.quality),
-            "unknown" if model.cost is None else amount(model.cost, currency),
+            "unknown" if model.cost is None else format_amount(model.cost, currency),
             _check_cost(model, currency),
             _known(model.auroc) if model.checks else "",
         )
@@ -198,7 +209,7 @@ def _figures(written: Written, currency: str) -> Table:
 
 
 def _check_cost(model: ModelFigures, currency: str) -> str:
-    return "" if model.check_cost is None else amount(model.check_cost, currency)
+    return "" if model.check_cost is None else format_amount(model.check_cost, currency)
 
 
 def _known(value: float | None) -> str:
@@ -233,7 +244,7 @@ def _failures(written: Written) -> list[str]:
     if more := written.failed - len(shown):
         shown.append(f"  and {more:,} more")
     return [
-        f"{plural(written.failed, 'example')} failed; the log has each one's errors in its "
+        f"{pluralize(written.failed, 'example')} failed; the log has each one's errors in its "
         "metadata.failed.",
         *shown,
         "The same command tries these again, and repeats no finished call.",

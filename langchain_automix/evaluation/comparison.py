@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_automix.evaluation.evaluate import FEW
 from langchain_automix.policy.statistics import Interval
-from langchain_automix.utils.tables import escaped, table, table_lines
+from langchain_automix.utils.tables import escape_markdown, markdown_table, text_table
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def cells(found: Comparison) -> list[tuple[str, ...]]:
 
 def comparison_text(found: Comparison) -> str:
     """Return a comparison as a plain text."""
-    lines = [title(found), "", *table_lines(heads(), cells(found)), "", *EXPLANATION, ""]
+    lines = [title(found), "", *text_table(heads(), cells(found)), "", *EXPLANATION, ""]
     return "\n".join([*lines, *found.notes])
 
 
@@ -191,7 +191,7 @@ def comparison_markdown(found: Comparison) -> str:
     Names and texts from the log are escaped: they can neither break the table nor mention, link or
     embed anything.
     """
-    unit = f" ({escaped(found.currency)})" if found.currency else ""
+    unit = f" ({escape_markdown(found.currency)})" if found.currency else ""
     names = (
         "check",
         "k",
@@ -214,8 +214,8 @@ def comparison_markdown(found: Comparison) -> str:
         [f"**{row[0]}**", *row[1:]] if compared.label == best else row
         for compared, row in zip(_all_of(found), rows, strict=True)
     ]
-    lines = [escaped(title(found)), "", *table(names, marked), ""]
-    return "\n".join([*lines, *(f"- {escaped(note)}" for note in found.notes), ""])
+    lines = [escape_markdown(title(found)), "", *markdown_table(names, marked), ""]
+    return "\n".join([*lines, *(f"- {escape_markdown(note)}" for note in found.notes), ""])
 
 
 def notes_on(found: Comparison, *remarks: str) -> Iterator[str]:
@@ -278,7 +278,7 @@ def _cells(row: ComparedCheck) -> tuple[str, ...]:
 
 def _markdown_cells(row: ComparedCheck) -> list[str]:
     return [
-        escaped(row.name),
+        escape_markdown(row.name),
         "" if row.samples is None else str(row.samples),
         str(row.answers),
         _known(row.unknown, ".1%"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_automix.policy.statistics import Calibration, Interval
-from langchain_automix.utils.tables import table_lines
+from langchain_automix.utils.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -109,5 +109,5 @@ def evaluation_text(found: Evaluation) -> str:
         for name, b in found.baselines.items()
     ]
     heads = ("against", "quality", "cost", "utility gained", "95 % interval")
-    lines += ["", *table_lines(heads, rows), "", *found.words]
+    lines += ["", *text_table(heads, rows), "", *found.words]
     return "\n".join(lines)

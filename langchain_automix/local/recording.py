@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.server import count_tokens
-from langchain_automix.utils.files import replacing
+from langchain_automix.utils.files import atomic_replace
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,7 +74,7 @@ class Recording:
     def write(self, path: Path) -> None:
         """Write the recording; a reader never sees half of it."""
         text = json.dumps({"schema": _SCHEMA, "about": self.about, "calls": self.calls})
-        with replacing(path) as unfinished:
+        with atomic_replace(path) as unfinished:
             # No time stamp: the same calls make the same file.
             unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
 

@@ -13,7 +13,13 @@ from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.replay import Paths
 from langchain_automix.policy.statistics import mean_interval
 from langchain_automix.report.contents import Advice, Labels
-from langchain_automix.utils.formatting import between, counted, percent, signed, worth
+from langchain_automix.utils.formatting import (
+    describe_gain,
+    format_interval,
+    format_number,
+    format_percent,
+    format_signed,
+)
 
 _HALF = 0.5
 _MANY = 2_000
@@ -47,7 +53,7 @@ class Situation:
 
     def said(self, gain: float) -> str:
         """Return what a gain is worth."""
-        return worth(gain, self.cost_weight, self.cost, self.currency)
+        return describe_gain(gain, self.cost_weight, self.cost, self.currency)
 
 
 def advice_of(situation: Situation, crossed: CrossFit | None) -> tuple[Advice, ...]:
@@ -80,18 +86,18 @@ def _verifier(situation: Situation) -> Advice:
     if not checked:
         text = (
             "No answer in this log was checked. A check that is never wrong and costs nothing "
-            f"would gain at most {signed(max(free, 0.0))} of utility, {situation.said(gain)}."
+            f"would gain at most {format_signed(max(free, 0.0))} of utility, {situation.said(gain)}."
         )
     elif gain < _LEAST:
         text = (
             "Not even a check that is never wrong would pay at the present price; if it cost "
-            f"nothing, it would gain at most {signed(max(free, 0.0))} of utility."
+            f"nothing, it would gain at most {format_signed(max(free, 0.0))} of utility."
         )
     else:
         text = (
             "A check that is never wrong, at the present price, would gain at most "
-            f"{signed(gain)} of utility, {situation.said(gain)}; if it cost nothing, at most "
-            f"{signed(max(free, 0.0))}."
+            f"{format_signed(gain)} of utility, {situation.said(gain)}; if it cost nothing, at most "
+            f"{format_signed(max(free, 0.0))}."
         )
     if ceiling < _LEAST:
         text = (
@@ -101,7 +107,7 @@ def _verifier(situation: Situation) -> Advice:
         return Advice("A better verifier", 0.0, text)
     text += (
         " Any real verifier gains a part of that. A router that knew all answers beforehand would "
-        f"gain {signed(max(ceiling, 0.0))}: more is not to be had by routing among these models."
+        f"gain {format_signed(max(ceiling, 0.0))}: more is not to be had by routing among these models."
     )
     return Advice("A better verifier", gain, text)
 
@@ -117,7 +123,7 @@ def _examples(situation: Situation, crossed: CrossFit) -> Advice:
     n, weight = len(situation.data), situation.cost_weight
     if n < FEW:
         text = (
-            f"{counted(n, 'query', 'queries')} are too few to measure what more would gain; no "
+            f"{format_number(n, 'query', 'queries')} are too few to measure what more would gain; no "
             "figure here can be relied on before there are more."
         )
         return Advice("More examples", None, text)
@@ -128,19 +134,19 @@ def _examples(situation: Situation, crossed: CrossFit) -> Advice:
     used = len(crossed.folds[0].train)
     start = (
         f"Fitted to {used} queries of this log instead of {used // 2}, a policy's utility on "
-        f"others changes by {signed(mean)} (about: {between(interval)})."
+        f"others changes by {format_signed(mean)} (about: {format_interval(interval)})."
     )
     if gain < _LEAST:
         gain, text = 0.0, " More examples are not expected to make the policy better."
     elif interval[0] <= 0:
         text = (
-            f" So twice as many examples would gain at most about {signed(gain)}, and that is not "
+            f" So twice as many examples would gain at most about {format_signed(gain)}, and that is not "
             "shown to be more than nothing."
         )
     else:
         text = (
             f" Learning curves flatten, so twice as many examples would gain at most about "
-            f"{signed(gain)} of utility, {situation.said(gain)}."
+            f"{format_signed(gain)} of utility, {situation.said(gain)}."
         )
     text += " More examples also make every figure here surer."
     return Advice("More examples", gain, start + text)
@@ -168,13 +174,13 @@ def _model(situation: Situation, crossed: CrossFit) -> Advice:
     better = crossed.with_data(_with_perfect_last, weight)
     gain = max(float((better - utility).mean()), 0.0)
     text = (
-        f"{percent(hopeless)} of the queries are hopeless: no model answers them well. A model "
+        f"{format_percent(hopeless)} of the queries are hopeless: no model answers them well. A model "
         f"that is always right, at the price of {largest}, would gain "
     )
     text += (
         "nothing: at this cost weight it is worth no more than what is there."
         if gain < _LEAST
-        else f"at most {signed(gain)} of utility, {situation.said(gain)}."
+        else f"at most {format_signed(gain)} of utility, {situation.said(gain)}."
     )
     assert now.paths is not None  # noqa: S101
     used: list[bool] = np.asarray(now.paths.asked.any(axis=0)).tolist()
@@ -207,5 +213,5 @@ def _loss(crossed: CrossFit, model: int, utility: Floats, weight: float) -> str:
     loss = utility - without
     mean, interval = float(loss.mean()), mean_interval(loss)
     if mean < _LEAST:
-        return f"nothing would be lost ({between(interval)})"
-    return f"{signed(mean)[1:]} of utility would be lost ({between(interval)})"
+        return f"nothing would be lost ({format_interval(interval)})"
+    return f"{format_signed(mean)[1:]} of utility would be lost ({format_interval(interval)})"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from langchain_automix.report.contents import Contents, Interval, Point
-from langchain_automix.utils.formatting import counted, signed
-from langchain_automix.utils.tables import escaped, table
+from langchain_automix.utils.formatting import format_number, format_signed
+from langchain_automix.utils.tables import escape_markdown, markdown_table
 
 
 def markdown_of(contents: Contents) -> str:
@@ -19,29 +19,39 @@ def markdown_of(contents: Contents) -> str:
 
 
 def _lines(contents: Contents) -> Iterator[str]:
-    judged = f"{counted(contents.queries, 'query', 'queries')}, {contents.judged}"
-    yield from ("## AutoMix report", "", f"**{escaped(contents.verdict)}**", "")
-    rows = [[escaped(n.label), escaped(n.value), escaped(n.detail)] for n in contents.numbers]
-    yield from (*table(("", "", judged), rows), "")
-    yield from (escaped(contents.labels.text), "")
+    judged = f"{format_number(contents.queries, 'query', 'queries')}, {contents.judged}"
+    yield from ("## AutoMix report", "", f"**{escape_markdown(contents.verdict)}**", "")
+    rows = [
+        [escape_markdown(n.label), escape_markdown(n.value), escape_markdown(n.detail)]
+        for n in contents.numbers
+    ]
+    yield from (*markdown_table(("", "", judged), rows), "")
+    yield from (escape_markdown(contents.labels.text), "")
     yield from ("### Against the baselines", "")
-    unit = f"cost ({escaped(contents.currency)} a query)" if contents.currency else "cost a query"
+    unit = (
+        f"cost ({escape_markdown(contents.currency)} a query)"
+        if contents.currency
+        else "cost a query"
+    )
     heads = ("", "quality", unit, "utility of the policy above it", "95 % interval")
-    yield from (*table(heads, [_row(p) for p in (contents.point, *contents.baselines)]), "")
+    yield from (
+        *markdown_table(heads, [_row(p) for p in (contents.point, *contents.baselines)]),
+        "",
+    )
     yield f"Utility is quality − {contents.cost_weight:g} × cost."  # noqa: RUF001
     if contents.advice:
         yield from ("", "### What would help most", "")
     for advice in contents.advice:
-        yield f"- **{escaped(advice.title)}** ({_gain(advice.gain)}): {escaped(advice.text)}"
+        yield f"- **{escape_markdown(advice.title)}** ({_gain(advice.gain)}): {escape_markdown(advice.text)}"
     if contents.notes:
         yield from ("", "### Notes", "")
     for note in contents.notes:
-        yield f"- {escaped(note)}"
+        yield f"- {escape_markdown(note)}"
 
 
 def _row(point: Point) -> list[str]:
     gained = point.utility_difference
-    name = escaped(point.name)
+    name = escape_markdown(point.name)
     return [
         f"**{name}**" if gained is None else name,
         f"{point.quality:.4f}",
@@ -63,4 +73,8 @@ def _signed(value: float) -> str:
 def _gain(gain: float | None) -> str:
     if gain is None:
         return "not to be told from this log"
-    return "no gain expected" if signed(gain) == signed(0.0) else f"at most {signed(gain)}"
+    return (
+        "no gain expected"
+        if format_signed(gain) == format_signed(0.0)
+        else f"at most {format_signed(gain)}"
+    )

@@ -76,11 +76,11 @@ class Report:
         Raises:
             AutoMixError: The file cannot be written.
         """
-        from langchain_automix.utils.files import replacing  # noqa: PLC0415  (not for the page)
+        from langchain_automix.utils.files import atomic_replace  # noqa: PLC0415  (not for the page)
 
         path = Path(path)
         body = self.to_markdown() if path.suffix == ".md" else self.to_html()
-        with replacing(path) as unfinished:
+        with atomic_replace(path) as unfinished:
             unfinished.write_text(body, encoding="utf-8", errors="replace", newline="\n")
 
     def figures(self) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import Interval, bootstrap, mean_interval
 from langchain_automix.report.contents import Number
-from langchain_automix.utils.formatting import between, change, money, percent, quality, signed
+from langchain_automix.utils.formatting import (
+    format_change,
+    format_interval,
+    format_money,
+    format_percent,
+    format_quality,
+    format_signed,
+)
 
 _TELLING = 0.1
 """A 95 % interval of the difference in quality that is wider than this tells too little."""
@@ -92,7 +99,7 @@ class Said:
         alone = float(self.data.quality[:, self.best].mean())
         best = self.data.models[self.best]
         of = "" if best == self.largest else f" of always {best}"
-        return f"quality {quality(self.found.quality)} against {quality(alone)}{of}"
+        return f"quality {format_quality(self.found.quality)} against {format_quality(alone)}{of}"
 
 
 def _saved(means: Floats) -> Floats:
@@ -165,8 +172,8 @@ def _risk(said: Said) -> str:
     limit = said.policy.goal["max_risk"]
     held = "within" if wrong <= limit else "above"
     return (
-        f"Answers {percent(float(answered.mean()))} of the queries and gives a wrong answer to "
-        f"{percent(wrong)} of all, {held} the limit of {percent(limit)}"
+        f"Answers {format_percent(float(answered.mean()))} of the queries and gives a wrong answer to "
+        f"{format_percent(wrong)} of all, {held} the limit of {format_percent(limit)}"
     )
 
 
@@ -174,23 +181,21 @@ def _abstaining(said: Said) -> str:
     silent = said.found.abstention_rate
     answered = ""
     if silent < 1:
-        answered = (
-            f" and answers the others with quality {quality(said.found.quality / (1 - silent))}"
-        )
+        answered = f" and answers the others with quality {format_quality(said.found.quality / (1 - silent))}"
     worth = said.policy.goal.get("abstain_value", 0.0)
     return (
-        f"Gives no answer to {percent(silent)} of the queries{answered}{_cost_clause(said)}; "
+        f"Gives no answer to {format_percent(silent)} of the queries{answered}{_cost_clause(said)}; "
         f"{_utility_clause(said)}, if no answer is worth {worth:g}."
     )
 
 
 def _change(saved: float) -> str:
-    return f"{percent(abs(saved))} {'less' if saved > 0 else 'more'}"
+    return f"{format_percent(abs(saved))} {'less' if saved > 0 else 'more'}"
 
 
 def _cost(said: Said) -> str:
     if said.saving is None:
-        return f"a cost of {money(said.found.cost, said.found.currency)}"
+        return f"a cost of {format_money(said.found.cost, said.found.currency)}"
     if abs(said.saving[0]) < _SAME:
         return f"about the cost of always {said.largest}"
     return f"{_change(said.saving[0])} cost than always {said.largest}"
@@ -202,15 +207,15 @@ def _cost_clause(said: Said) -> str:
 
 def _head(said: Said) -> str:
     if said.saving is None:
-        return f"Costs {money(said.found.cost, said.found.currency)}"
+        return f"Costs {format_money(said.found.cost, said.found.currency)}"
     saved, (low, high) = said.saving
     if low <= 0 <= high and high - low > 2 * _TELLING:
         return f"Is not shown to save anything against always {said.largest}"
     if abs(saved) < _SAME or low <= 0 <= high:
         return f"Costs about as much as always {said.largest}"
     if saved < 0:
-        return f"Costs {percent(-saved)} more than always {said.largest}"
-    return f"Saves {percent(saved)} of the cost of always {said.largest}"
+        return f"Costs {format_percent(-saved)} more than always {said.largest}"
+    return f"Saves {format_percent(saved)} of the cost of always {said.largest}"
 
 
 def _quality_clause(said: Said) -> str:
@@ -241,14 +246,14 @@ def goal_notes(policy: Policy, found: Evaluation) -> list[str]:
     if (most := policy.goal.get("max_cost")) is not None:
         met = "within" if found.cost <= most * (1 + 1e-9) else "above"
         notes.append(
-            f"The goal was a mean cost of at most {money(most, found.currency)}; on this log it is "
-            f"{money(found.cost, found.currency)}, {met} that."
+            f"The goal was a mean cost of at most {format_money(most, found.currency)}; on this log it is "
+            f"{format_money(found.cost, found.currency)}, {met} that."
         )
     if (least := policy.goal.get("min_quality")) is not None:
         met = "which reaches that" if found.quality >= least - 1e-9 else "below that"
         notes.append(
-            f"The goal was a mean quality of at least {quality(least)}; on this log it is "
-            f"{quality(found.quality)}, {met}."
+            f"The goal was a mean quality of at least {format_quality(least)}; on this log it is "
+            f"{format_quality(found.quality)}, {met}."
         )
     return notes
 
@@ -259,16 +264,16 @@ def numbers_of(said: Said) -> tuple[Number, Number, Number]:
 
 
 def _cost_number(said: Said) -> Number:
-    own = money(said.found.cost, said.found.currency)
+    own = format_money(said.found.cost, said.found.currency)
     if said.saving is None:
         detail = f"Always {said.largest} costs nothing in this log, so there is nothing to save."
         return Number("Cost", own, detail)
     saved, (low, high) = said.saving
-    large = money(float(said.data.cost[:, -1].mean()), said.found.currency)
-    value = change(-saved)
+    large = format_money(float(said.data.cost[:, -1].mean()), said.found.currency)
+    value = format_change(-saved)
     if alone(said.policy) == said.largest and saved == 0:
         detail = f"The policy always asks {said.largest}, so it saves nothing: {large}."
-        return Number(f"Cost against always {said.largest}", percent(0.0), detail)
+        return Number(f"Cost against always {said.largest}", format_percent(0.0), detail)
     interval = f" (95 % interval of the change {-high * 100:+.1f} % to {-low * 100:+.1f} %)"
     if len(said.data) == 1:  # of one query none is known
         interval = ""
@@ -282,15 +287,17 @@ def _quality_number(said: Said) -> Number:
     mean = float(said.data.quality[:, said.best].mean())
     label = f"Quality against always {best}"
     if alone(said.policy) == best and difference == 0:
-        detail = f"The policy always asks {best}, the best model alone: quality {quality(mean)}."
-        return Number(label, signed(0.0), detail)
+        detail = (
+            f"The policy always asks {best}, the best model alone: quality {format_quality(mean)}."
+        )
+        return Number(label, format_signed(0.0), detail)
     detail = (
-        f"{quality(said.found.quality)} against {quality(mean)} for always {best}, the best model "
-        f"alone{'' if len(said.data) == 1 else f' ({between(interval)})'}."
+        f"{format_quality(said.found.quality)} against {format_quality(mean)} for always {best}, the best model "
+        f"alone{'' if len(said.data) == 1 else f' ({format_interval(interval)})'}."
     )
     if said.found.abstention_rate:
         detail += " A query that gets no answer counts as quality 0."
-    return Number(label, signed(difference), detail)
+    return Number(label, format_signed(difference), detail)
 
 
 def _third_number(said: Said) -> Number:
@@ -299,20 +306,20 @@ def _third_number(said: Said) -> Number:
     single = alone(said.policy)
     if found.abstention_rate:
         detail = (
-            f"{percent(found.abstention_rate)} get no answer; {percent(rate)} are escalated, and "
+            f"{format_percent(found.abstention_rate)} get no answer; {format_percent(rate)} are escalated, and "
             f"{drawn}."
         )
-        return Number("Queries answered", percent(1 - found.abstention_rate), detail)
+        return Number("Queries answered", format_percent(1 - found.abstention_rate), detail)
     if single is not None and said.is_steady:
         detail = f"Every query goes to {single}, and no answer is checked."
-        return Number("Queries escalated", percent(0.0), detail)
+        return Number("Queries escalated", format_percent(0.0), detail)
     if not any(plan.tables for plan in said.policy.plans) and not rate:
         share = float((said.outcomes.model == len(said.data.models) - 1).mean())
         detail = "Each query goes to one model, and no answer is checked."
-        return Number(f"Queries given to {said.largest}", percent(share), detail)
+        return Number(f"Queries given to {said.largest}", format_percent(share), detail)
     checked = said.outcomes.paths
     if not found.verification_samples and checked is not None:
         share = float(checked.checked.any(axis=1).mean())
-        drawn = f"on {percent(share)} of the queries an answer is checked"
+        drawn = f"on {format_percent(share)} of the queries an answer is checked"
     detail = f"On these more than one model is asked; {drawn}."
-    return Number("Queries escalated", percent(rate), detail)
+    return Number("Queries escalated", format_percent(rate), detail)

@@ -20,7 +20,7 @@ _RATIO = 200
 _FREE = 2**28
 
 
-def lines_of(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
+def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text that are not blank, with their numbers.
 
     Raises:
@@ -50,7 +50,7 @@ def lines_of(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write; rename it to `path` if all goes well."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -14,13 +14,13 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """An address in memory, as it stands in the `repr` of an object; another one in each process."""
 
 
-def name_of(what: Any) -> str:
+def stable_name(what: Any) -> str:
     """Return a text that names a function or an object with its settings."""
     if isinstance(what, functools.partial):
         settings = [*what.args, *sorted(what.keywords.items())]
-        return f"{name_of(what.func)}({short_hash(settings)})"
+        return f"{stable_name(what.func)}({repr_hash(settings)})"
     if inspect.ismethod(what):
-        return f"{name_of(what.__self__)}.{_name_of_function(what.__func__)}"
+        return f"{stable_name(what.__self__)}.{_name_of_function(what.__func__)}"
     if inspect.isroutine(what) or isinstance(what, type):
         return _name_of_function(what)
     return _name_of_object(what)
@@ -34,7 +34,7 @@ def _name_of_function(function: Any) -> str:
     # A function that was edited keeps its name; lambdas, and what one function makes with other
     # settings, all have one.
     inside = [_content(cell) for cell in function.__closure__ or ()]
-    return f"{name}({short_hash([code, inside, function.__defaults__, function.__kwdefaults__])})"
+    return f"{name}({repr_hash([code, inside, function.__defaults__, function.__kwdefaults__])})"
 
 
 def _content(cell: Any) -> Any:
@@ -50,26 +50,26 @@ def _name_of_object(what: Any) -> str:
         return f"{type(what).__name__}({fingerprint})"
     inner = getattr(what, "func", None) or getattr(what, "afunc", None)
     if callable(inner):  # a RunnableLambda, or LangSmith's wrapper around a function
-        return f"{type(what).__name__}({name_of(inspect.unwrap(inner))})"
-    return f"{name_of(type(what))}({short_hash([what])})"
+        return f"{type(what).__name__}({stable_name(inspect.unwrap(inner))})"
+    return f"{stable_name(type(what))}({repr_hash([what])})"
 
 
-def short_hash(settings: list[Any]) -> str:
+def repr_hash(settings: list[Any]) -> str:
     """Return 16 hexadecimal digits that stand for settings."""
-    shown = ADDRESS.sub("", _shown(settings))
+    shown = ADDRESS.sub("", _stable_repr(settings))
     return hashlib.sha256(shown.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def _shown(value: Any) -> str:
+def _stable_repr(value: Any) -> str:
     """Return the `repr` of a value, the same in every process: the order of a set is not."""
     if inspect.iscode(value):
-        return _shown([value.co_code, value.co_names, value.co_consts])
+        return _stable_repr([value.co_code, value.co_names, value.co_consts])
     if type(value) in (set, frozenset):
-        return f"{{{', '.join(sorted(map(_shown, value)))}}}"
+        return f"{{{', '.join(sorted(map(_stable_repr, value)))}}}"
     if type(value) in (list, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(_stable_repr, value))}]"
     if type(value) is dict:
-        return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{_stable_repr(k)}: {_stable_repr(v)}' for k, v in value.items())}}}"
     return repr(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 
 
-def json_in(text: str, **parsers: Any) -> tuple[Any] | None:
+def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
     """Return the JSON value that a text holds, in a tuple of one; None if it holds none.
 
     JSON in a fenced block is read, too. NaN and Infinity are no JSON.
@@ -22,7 +22,7 @@ def json_in(text: str, **parsers: Any) -> tuple[Any] | None:
     fenced = _FENCED.findall(text)
     for candidate in (text, *fenced[-1:]):
         try:
-            return (json.loads(candidate, parse_constant=_refuse, **parsers),)
+            return (json.loads(candidate, parse_constant=_refuse_constant, **parsers),)
         except (ValueError, RecursionError, InvalidOperation):
             continue
     return None
@@ -31,7 +31,7 @@ def json_in(text: str, **parsers: Any) -> tuple[Any] | None:
 def json_value(text: str) -> tuple[Any] | None:
     """Return the JSON value that a text holds, to be compared by `same_json`; None if none."""
     # Numbers in a tuple, which JSON has not: True would equal 1.
-    return json_in(text, parse_int=_number, parse_float=_number)
+    return find_json(text, parse_int=_number, parse_float=_number)
 
 
 def same_json(one: tuple[Any], other: tuple[Any]) -> bool:
@@ -46,5 +46,5 @@ def _number(text: str) -> tuple[Decimal]:
     return (Decimal(text),)
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(constant)

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!@&$])")
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return a text on one line in which nothing is markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table whose first column is left- and whose others right-aligned."""
     marks = ["---", *("---:" for _ in heads[1:])]
     for cells in (heads, marks, *rows):
         yield f"| {' | '.join(cells)} |"
 
 
-def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
     """Yield the lines of a table whose first column is left- and whose others right-aligned."""
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     for row in (heads, *rows):

@@ -11,12 +11,12 @@ _PER_MILLE = "\u2030\u2031"  # without them it would be another number
 _RAISED = ("<super>", "<sub>", "<fraction>")
 
 
-def normalise(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Return a text in lower case without punctuation, articles and extra spaces (SQuAD).
 
     What would leave nothing is not done: the answer `A` is no article, `+` no punctuation.
     """
-    text = " ".join(alike(text).casefold().split())
+    text = " ".join(normalize_characters(text).casefold().split())
     bare = text.translate(_PUNCTUATION)
     if not bare.isascii():
         bare = "".join(c for c in bare if unicodedata.category(c)[0] != "P" or c in _PER_MILLE)
@@ -24,7 +24,7 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare or text
 
 
-def alike(text: str) -> str:
+def normalize_characters(text: str) -> str:
     """Return a text in the usual shape of its characters (NFKC), and with `-` for a minus.
 
     What is raised, and a fraction, stays as it is: ten squared is not 102.
@@ -59,17 +59,17 @@ MARK = re.compile(
 """The begin of a chat template's mark, such as the `<` of `<|im_start|>`."""
 
 
-def without_marks(text: str) -> str:
+def break_template_marks(text: str) -> str:
     """Return a text in which a space behind its first character breaks each template's mark."""
     return MARK.sub(lambda mark: f"{mark[0]} ", text)
 
 
-def quoted(text: str) -> str:
+def quote_lines(text: str) -> str:
     """Return a text with a mark before each line, so that none passes for a line of the prompt.
 
     Nor does anything in it pass for a mark of a chat template.
     """
-    return "\n".join(f"> {line}" for line in without_marks(text).strip().splitlines())
+    return "\n".join(f"> {line}" for line in break_template_marks(text).strip().splitlines())
 
 
 # All control characters but line ends and tabs, marks of direction, and halves of pairs.

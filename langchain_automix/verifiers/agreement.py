@@ -18,7 +18,7 @@ from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.tools import bound_tools
 from langchain_automix.models.wrappers import rebuilt, within
 from langchain_automix.types import EMPTY_ANSWER, Verification
-from langchain_automix.utils.fingerprints import short_hash
+from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import what_was_asked
 from langchain_automix.verifiers.sampling import Sampling, draw
@@ -65,7 +65,7 @@ class AgreementVerifier(ComparingVerifier):
     def fingerprint(self) -> str:
         """Short hash of who is asked again, how, and how replies are compared."""
         who = None if self.model is None else identity(self.model)
-        return short_hash([type(self).__name__, who, self.temperature, *self._compares_by])
+        return repr_hash([type(self).__name__, who, self.temperature, *self._compares_by])
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
@@ -131,7 +131,7 @@ class EarlierAgreementVerifier(ComparingVerifier):
     @property
     def fingerprint(self) -> str:
         """Short hash of how answers are compared."""
-        return short_hash([type(self).__name__, *self._compares_by])
+        return repr_hash([type(self).__name__, *self._compares_by])
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:

@@ -13,7 +13,7 @@ from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.types import Verification
-from langchain_automix.utils.fingerprints import name_of
+from langchain_automix.utils.fingerprints import stable_name
 
 
 class VerifierInput(TypedDict):
@@ -116,7 +116,7 @@ def told_of(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runna
 
 def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
     """Return what stands for a verifier in a policy file: its fingerprint, else its name."""
-    return str(getattr(verifier, "fingerprint", None) or name_of(verifier))
+    return str(getattr(verifier, "fingerprint", None) or stable_name(verifier))
 
 
 def _within(

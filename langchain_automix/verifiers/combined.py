@@ -14,7 +14,7 @@ from langchain_automix.flow.steps import Call, Flow
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.usage import Bill
 from langchain_automix.types import Verification
-from langchain_automix.utils.fingerprints import short_hash
+from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import (
     Verifier,
     VerifierInput,
@@ -70,7 +70,7 @@ class CombinedVerifier(Verifier):
     @property
     def fingerprint(self) -> str:
         """Short hash of the checks: their names, in their order, and their own fingerprints."""
-        return short_hash([[name, fingerprint_of(check)] for name, check in self.checks.items()])
+        return repr_hash([[name, fingerprint_of(check)] for name, check in self.checks.items()])
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:

@@ -15,7 +15,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Call, Flow
 from langchain_automix.models.messages import answer_text
 from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
-from langchain_automix.utils.fingerprints import short_hash
+from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.inputs import attachments_to, what_was_asked
 
@@ -69,7 +69,7 @@ class DecisionVerifier(Verifier):
         """Short hash of the model and the question."""
         model = _inner(self.model)
         shape = [type(model).__qualname__, getattr(model, "model", None), self.instructions]
-        return short_hash([type(self).__name__, *shape])
+        return repr_hash([type(self).__name__, *shape])
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:

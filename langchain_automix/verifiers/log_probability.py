@@ -20,7 +20,7 @@ from langchain_automix.models.logprobs import Written, is_known, written_tokens
 from langchain_automix.models.request_shape import uses_responses_api
 from langchain_automix.models.wrappers import rebuilt, within
 from langchain_automix.types import EMPTY_ANSWER, Verification
-from langchain_automix.utils.fingerprints import short_hash
+from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 
 _TOLD_BY = (
@@ -66,7 +66,7 @@ class LogProbabilityVerifier(Verifier):
     @property
     def fingerprint(self) -> str:
         """Short hash of what is read."""
-        return short_hash([type(self).__name__, self.statistic])
+        return repr_hash([type(self).__name__, self.statistic])
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -22,8 +22,8 @@ from langchain_automix.flow.steps import Call, Flow
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.tools import parsing_problem, schema_misfit
 from langchain_automix.types import Verification
-from langchain_automix.utils.fingerprints import name_of, short_hash
-from langchain_automix.utils.json_values import json_in
+from langchain_automix.utils.fingerprints import repr_hash, stable_name
+from langchain_automix.utils.json_values import find_json
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.inputs import words_of
 
@@ -99,7 +99,7 @@ class SchemaVerifier(_OfText):
     @property
     def fingerprint(self) -> str:
         """Short hash of the schema."""
-        return short_hash([type(self).__name__, self._json_schema])
+        return repr_hash([type(self).__name__, self._json_schema])
 
     @cached_property
     def _json_schema(self) -> Mapping[str, Any]:
@@ -109,7 +109,7 @@ class SchemaVerifier(_OfText):
 
     @override
     def _check(self, text: str) -> Verification:
-        found = json_in(text)
+        found = find_json(text)
         if found is None:
             return Verification(verdicts=(False,), replies=("the answer is no JSON",))
         try:
@@ -166,7 +166,7 @@ class PatternVerifier(_OfText):
     @property
     def fingerprint(self) -> str:
         """Short hash of the pattern."""
-        return short_hash([type(self).__name__, self.pattern, self.whole, self.max_length])
+        return repr_hash([type(self).__name__, self.pattern, self.whole, self.max_length])
 
     @override
     def _check(self, text: str) -> Verification:
@@ -216,7 +216,7 @@ class FunctionVerifier(Verifier):
     @property
     def fingerprint(self) -> str:
         """Short hash of the function, its code too, and of what it takes."""
-        return short_hash([type(self).__name__, name_of(self.function), self.takes])
+        return repr_hash([type(self).__name__, stable_name(self.function), self.takes])
 
     @property
     def _called(self) -> str:

@@ -24,9 +24,9 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
 from langchain_automix.models.usage import Bill, named
 from langchain_automix.types import ModelCall, Verdict
-from langchain_automix.utils.fingerprints import name_of
+from langchain_automix.utils.fingerprints import stable_name
 from langchain_automix.utils.json_values import json_value, same_json
-from langchain_automix.utils.text import alike, normalise, quoted
+from langchain_automix.utils.text import normalize_answer, normalize_characters, quote_lines
 from langchain_automix.verifiers.base import Verifier
 
 _JUDGE = (
@@ -72,8 +72,8 @@ class ComparingVerifier(Verifier):
         if isinstance(how, Embeddings):
             return [embeddings_name(how) or type(how).__qualname__, self.threshold]
         if isinstance(how, Runnable):
-            return [identity(how)[0] or name_of(how), _JUDGE]
-        return [name_of(how), self.threshold]
+            return [identity(how)[0] or stable_name(how), _JUDGE]
+        return [stable_name(how), self.threshold]
 
     def _agreements(
         self, answer: str | BaseMessage, others: Sequence[str | BaseMessage], question: str
@@ -201,12 +201,12 @@ def _to_first(vectors: Sequence[Sequence[float]]) -> list[float | None]:
 
 
 def _same(one: str, other: str) -> bool:
-    if normalise(one) == normalise(other):  # it drops points and signs, too
+    if normalize_answer(one) == normalize_answer(other):  # it drops points and signs, too
         return _numbers(one) == _numbers(other)
     values = json_value(one), json_value(other)
     if values[0] is None or values[1] is None:
         return False
-    # Of a number or a word alone `normalise` has said all.
+    # Of a number or a word alone `normalize_answer` has said all.
     return isinstance(values[0][0], dict | list) and same_json(values[0], values[1])
 
 
@@ -214,7 +214,7 @@ _NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d
 
 
 def _numbers(text: str) -> list[str]:
-    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", alike(text))
+    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", normalize_characters(text))
     return [number.replace("+", "").casefold() for number in _NUMBER.findall(without_groups)]
 
 
@@ -237,5 +237,5 @@ def _shortest(text: str) -> float:
 
 def _judge_messages(question: str, one: str, other: str) -> list[BaseMessage]:
     parts = {"Question": question, "Answer 1": one, "Answer 2": other}
-    text = "\n\n".join(f"{title}:\n{quoted(part)}" for title, part in parts.items())
+    text = "\n\n".join(f"{title}:\n{quote_lines(part)}" for title, part in parts.items())
     return [SystemMessage(_JUDGE), HumanMessage(text)]

@@ -19,8 +19,8 @@ from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
 from langchain_automix.models.usage import Bill, named
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.utils.fingerprints import short_hash
-from langchain_automix.utils.text import quoted
+from langchain_automix.utils.fingerprints import repr_hash
+from langchain_automix.utils.text import quote_lines
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.inputs import words_of
 from langchain_automix.verifiers.statements import Passage, content_words, statements
@@ -100,7 +100,7 @@ class SupportVerifier(Verifier):
             shape.append([type(self.embeddings).__qualname__, embeddings_name(self.embeddings)])
         if self.model is not None:
             shape.append([*identity(self.model), _SYSTEM])
-        return short_hash(shape)
+        return repr_hash(shape)
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
@@ -203,6 +203,6 @@ def _best(given: dict[str, Any], vectors: dict[str, list[float]]) -> list[float 
 
 
 def _messages(statement: str, passages: Sequence[str]) -> list[BaseMessage]:
-    shown = "\n\n".join(quoted(text) for text in passages)
-    text = f"Passages:\n{shown}\n\nStatement:\n{quoted(statement)}"
+    shown = "\n\n".join(quote_lines(text) for text in passages)
+    text = f"Passages:\n{shown}\n\nStatement:\n{quote_lines(statement)}"
     return [SystemMessage(_SYSTEM), HumanMessage(text)]

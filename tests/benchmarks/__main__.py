@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from langchain_automix.policy.fitting.stopping import TOLERANCE
-from langchain_automix.utils.tables import table_lines
+from langchain_automix.utils.tables import text_table
 from tests.benchmarks import (
     attacks,
     caching,
@@ -202,7 +202,7 @@ def stops(seeds: int) -> None:
 
 def show(heads: tuple[str, ...], rows: list[Any]) -> None:
     """Print a table and an empty line."""
-    print("\n".join(table_lines(heads, rows)), end="\n\n", flush=True)
+    print("\n".join(text_table(heads, rows)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

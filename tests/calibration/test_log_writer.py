@@ -16,7 +16,12 @@ from langchain_automix.calibration.log_writer import ModelTally
 from langchain_automix.cli.checks import KNOWN_CHECKS, check_fitted, check_named
 from langchain_automix.evaluation.router_replay import auroc
 from langchain_automix.local.models import Model, Wanted, input_limit
-from langchain_automix.utils.formatting import amount, count, duration, format_range
+from langchain_automix.utils.formatting import (
+    format_amount,
+    format_count,
+    format_duration,
+    format_range,
+)
 from langchain_automix.verifiers.base import fingerprint_of
 from tests.support.builders.synthetic_logs import world
 
@@ -67,13 +72,18 @@ def _mean(values: list[float]) -> float | None:
     ],
 )
 def test_dollars(value: float, text: str) -> None:
-    assert amount(value, "USD") == text
+    assert format_amount(value, "USD") == text
 
 
 def test_other_amounts() -> None:
-    assert [duration(s) for s in (0.012, 12, 90, 9000)] == ["0.012 s", "12.0 s", "1.5 min", "2.5 h"]
-    assert amount(90, "second") == "1.5 min"
-    assert [count(n) for n in (999, 9_999, 12_345, 1_234_567, 45_678_901)] == [
+    assert [format_duration(s) for s in (0.012, 12, 90, 9000)] == [
+        "0.012 s",
+        "12.0 s",
+        "1.5 min",
+        "2.5 h",
+    ]
+    assert format_amount(90, "second") == "1.5 min"
+    assert [format_count(n) for n in (999, 9_999, 12_345, 1_234_567, 45_678_901)] == [
         "999",
         "9,999",
         "12k",

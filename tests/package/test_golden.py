@@ -28,7 +28,7 @@ import langchain_automix
 from langchain_automix import POMDPRouter, RoutingLog, SelfVerifier, ThresholdRouter
 from langchain_automix.calibration.graders.text import exact_match
 from langchain_automix.local.recording import Recording, Replay
-from langchain_automix.utils.fingerprints import name_of
+from langchain_automix.utils.fingerprints import stable_name
 from langchain_automix.utils.identifiers import OLD_IDS, stable_name
 from tests.golden import make
 from tests.support.builders.mixes import record_of
@@ -211,7 +211,7 @@ class TestFingerprints:
             monkeypatch.setattr(moved, "__module__", "langchain_automix.elsewhere")
         stable_name("langchain_automix.calibration.grading.exact_match")(exact_match)
         assert make.fingerprints() == golden("fingerprints.json")
-        assert name_of(SelfVerifier) == "langchain_automix.verifiers.self_verifier.SelfVerifier"
+        assert stable_name(SelfVerifier) == "langchain_automix.verifiers.self_verifier.SelfVerifier"
         assert SelfVerifier.lc_id() == ["langchain_automix", "SelfVerifier"]
 
 

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from langchain_automix.calibration.examples.fields import Naming, is_absent
 from langchain_automix.errors import AutoMixError
-from langchain_automix.utils.files import lines_of
+from langchain_automix.utils.files import bounded_lines
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -97,7 +97,7 @@ class FileSource:
             )
 
     def _lines(self, file: IO[str]) -> Rows:
-        for number, line in lines_of(file, self.path):
+        for number, line in bounded_lines(file, self.path):
             where = f"{self.path}, line {number}"
             yield where, _parsed(line, where)
 

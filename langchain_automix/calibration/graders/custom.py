@@ -150,7 +150,7 @@ def name_of(grader: Any) -> str:
     """
     while isinstance(grader, ByName | LangSmithGrader | AsyncGrader):
         grader = grader.function
-    return _names.name_of(grader)
+    return _names.stable_name(grader)
 
 
 def _checked(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -22,7 +22,7 @@ from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
 from langchain_automix.models.usage import Bill, named
 from langchain_automix.types import ModelCall
-from langchain_automix.utils.text import quoted
+from langchain_automix.utils.text import quote_lines
 
 RUBRIC = (
     "A good answer answers all that the question asks, correctly, and adds nothing that is false. "
@@ -154,15 +154,21 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
         question, answer, context = input["question"], input["answer"], input.get("context")
         if input["references"]:
             system = _COMPARE.format(quoted=_QUOTED, rubric=self.rubric)
-            both = [quoted(answer), _accepted(input["references"])]
+            both = [quote_lines(answer), _accepted(input["references"])]
             return [
-                _chat(system, {"Question": quoted(question), "Answer 1": one, "Answer 2": other})
+                _chat(
+                    system, {"Question": quote_lines(question), "Answer 1": one, "Answer 2": other}
+                )
                 for one, other in (both, both[::-1])
             ]
         by_context = ", by the context that it must follow from" if context else ""
         system = _RATE.format(by_context=by_context, quoted=_QUOTED, rubric=self.rubric)
-        parts = {"Context": quoted(context)} if context else {}
-        return [_chat(system, {**parts, "Question": quoted(question), "Answer": quoted(answer)})]
+        parts = {"Context": quote_lines(context)} if context else {}
+        return [
+            _chat(
+                system, {**parts, "Question": quote_lines(question), "Answer": quote_lines(answer)}
+            )
+        ]
 
 
 class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
@@ -230,8 +236,8 @@ class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
 
 def _accepted(references: Sequence[str]) -> str:
     if len(references) == 1:
-        return quoted(references[0])
-    return "\n".join([_ANY_OF, *(f"- {quoted(reference)}" for reference in references)])
+        return quote_lines(references[0])
+    return "\n".join([_ANY_OF, *(f"- {quote_lines(reference)}" for reference in references)])
 
 
 def _chat(system: str, parts: dict[str, str]) -> list[BaseMessage]:

@@ -15,7 +15,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.identifiers import stable_name
 from langchain_automix.utils.json_values import json_value, same_json
-from langchain_automix.utils.text import normalise
+from langchain_automix.utils.text import normalize_answer
 
 Grader = Callable[[str, Sequence[str]], float | None]
 """From an answer's text and the accepted answers to a quality in [0, 1]; None if unknown."""
@@ -54,12 +54,12 @@ class Grade(BaseModel):
 
 @stable_name("langchain_automix.calibration.grading.exact_match")
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
-    """Return 1.0 if the answer equals an accepted one after `normalise`, else 0.0.
+    """Return 1.0 if the answer equals an accepted one after `normalize_answer`, else 0.0.
 
     None without an accepted answer.
     """
-    said = normalise(answer)
-    return _best(float(said == normalise(reference)) for reference in references)
+    said = normalize_answer(answer)
+    return _best(float(said == normalize_answer(reference)) for reference in references)
 
 
 @stable_name("langchain_automix.calibration.grading.token_f1")
@@ -100,10 +100,10 @@ def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
 def contains(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if an accepted answer stands in the answer, as whole words, else 0.0.
 
-    Both are taken after `normalise`. None without an accepted answer of at least a word.
+    Both are taken after `normalize_answer`. None without an accepted answer of at least a word.
     """
-    said = f" {normalise(answer)} "
-    wanted = filter(None, map(normalise, references))
+    said = f" {normalize_answer(answer)} "
+    wanted = filter(None, map(normalize_answer, references))
     return _best(float(f" {reference} " in said) for reference in wanted)
 
 
@@ -161,7 +161,7 @@ def _best(scores: Iterable[float]) -> float | None:
 
 
 def _f1(answer: str, reference: str) -> float:
-    found, wanted = normalise(answer).split(), normalise(reference).split()
+    found, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
     shared = sum((Counter(found) & Counter(wanted)).values())
     if not shared:
         return float(found == wanted)

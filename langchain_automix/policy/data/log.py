@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.data.columns import Store
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
-from langchain_automix.utils.files import lines_of, replacing
+from langchain_automix.utils.files import atomic_replace, bounded_lines
 
 
 class RoutingLog(Sequence[LoggedQuery]):
@@ -53,7 +53,7 @@ class RoutingLog(Sequence[LoggedQuery]):
             return cls._of(_stored(enumerate(read_parquet(path), 1), place=f"{path}, row"))
         try:
             with _open(path, "r") as lines:
-                return cls._of(_stored(lines_of(lines, path), place=f"{path}, line"))
+                return cls._of(_stored(bounded_lines(lines, path), place=f"{path}, line"))
         except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
             raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
 
@@ -208,7 +208,7 @@ def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
     Raises:
         AutoMixError: The file cannot be written, or a further check comes unannounced.
     """
-    with replacing(path) as unfinished:
+    with atomic_replace(path) as unfinished:
         if path.suffix == ".parquet":
             from langchain_automix.policy.data.tabular import write_parquet  # noqa: PLC0415  (an extra)
 

@@ -8,7 +8,7 @@ from langchain_automix.policy.decision.observation import Finding, Reading
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.table import Row, Step, Table
-from langchain_automix.utils.tables import table_lines
+from langchain_automix.utils.tables import text_table
 
 _MOST_ROWS = 20
 
@@ -44,7 +44,7 @@ def _origin(policy: Policy) -> Iterable[str]:
                 policy.models, policy.fit.quality, policy.fit.cost, strict=True
             )
         ]
-        yield from table_lines(("model", "mean quality", "mean cost"), rows)
+        yield from text_table(("model", "mean quality", "mean cost"), rows)
 
 
 def _plan(policy: Policy, plan: Plan) -> Iterable[str]:
@@ -53,7 +53,7 @@ def _plan(policy: Policy, plan: Plan) -> Iterable[str]:
         yield f"Table {number}: after the check of {policy.models[table.model]}'s answer,"
         rows = _rows(policy, plan, table)
         names = [f"E[quality {policy.models[j]}]" for j in plan.plays]
-        yield from table_lines((_heading(table), "how often", *names, "do"), rows[:_MOST_ROWS])
+        yield from text_table((_heading(table), "how often", *names, "do"), rows[:_MOST_ROWS])
         if len(rows) > _MOST_ROWS:
             yield f"  ... and {len(rows) - _MOST_ROWS} more rows, in the file."
 
@@ -133,4 +133,4 @@ def _choice(policy: Policy) -> Iterable[str]:
         )
         for c in sorted(policy.fit.candidates, key=lambda c: -c.expected)[:_MOST_ROWS]
     ]
-    yield from table_lines(("candidate", "expected", "cross-fitted", "error of its gain"), rows)
+    yield from text_table(("candidate", "expected", "cross-fitted", "error of its gain"), rows)

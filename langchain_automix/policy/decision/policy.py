@@ -21,7 +21,7 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.decision.observation import Frozen, Place, Price, Share
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import CHECKED
-from langchain_automix.utils.files import replacing
+from langchain_automix.utils.files import atomic_replace
 from langchain_automix.utils.fingerprints import uniform
 
 SCHEMA = "langchain-automix/policy"
@@ -140,7 +140,7 @@ class Policy(Frozen):
         Raises:
             AutoMixError: The file cannot be written.
         """
-        with replacing(Path(path)) as unfinished:
+        with atomic_replace(Path(path)) as unfinished:
             text = json.dumps(
                 self.model_dump(by_alias=True, exclude_defaults=False), allow_nan=False
             )

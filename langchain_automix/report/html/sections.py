@@ -15,7 +15,7 @@ from langchain_automix.report.html.markup import (
     signed_text,
     table,
 )
-from langchain_automix.utils.formatting import counted
+from langchain_automix.utils.formatting import format_number
 
 _RULES = {
     "random_mix": "random mixing",
@@ -98,7 +98,7 @@ def reliability_label(name: str) -> str:
 
 def about(contents: Contents) -> Html:
     """Return what was measured on what, on one line."""
-    parts = [counted(contents.queries, "query", "queries")]
+    parts = [format_number(contents.queries, "query", "queries")]
     if contents.left_out:
         parts.append(f"{contents.left_out:,} left out that some model did not answer")
     parts.append(_JUDGED[contents.judged])

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from langchain_automix.utils.text import MARK, without_marks
+from langchain_automix.utils.text import MARK, break_template_marks
 from langchain_automix.verifiers.prompting.wording import Wording
 
 Quoting = Literal["plain", "json"]
@@ -32,7 +32,7 @@ def plain(text: str, wording: Wording) -> str:
     A mark gets a space behind its first character, which breaks it; a line that only a check
     writes is quoted with `> `, so that a reply which repeats it holds no verdict.
     """
-    text = without_marks(text)
+    text = break_template_marks(text)
     lines, words = text.splitlines(keepends=True), _words_of_a_check(wording)
     loose = _loose(text).split("\n")
     return "".join(

@@ -25,7 +25,7 @@ from langchain_automix.calibration.graders.text import (
     numeric,
     token_f1,
 )
-from langchain_automix.utils.text import normalise
+from langchain_automix.utils.text import normalize_answer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
     'ab c12.,-%/()ABthe\n`{}[]":', max_size=30
@@ -77,7 +77,7 @@ class TestEveryGrader:
 class TestWords:
     @given(TEXTS, TEXTS)
     def test_f1_is_1_for_the_same_words_only(self, one: str, other: str) -> None:
-        same = Counter(normalise(one).split()) == Counter(normalise(other).split())
+        same = Counter(normalize_answer(one).split()) == Counter(normalize_answer(other).split())
         assert (token_f1(one, [other]) == 1) is same
 
     def test_what_would_leave_nothing_is_kept(self) -> None:
@@ -90,7 +90,7 @@ class TestWords:
     def test_plain_english_is_taken_as_squad_takes_it(self, text: str) -> None:
         bare = "".join(c for c in text.lower() if c not in string.punctuation)
         squad = " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-        assert normalise(text) == squad or not squad
+        assert normalize_answer(text) == squad or not squad
 
     @pytest.mark.parametrize(
         ("answer", "reference", "grade"),

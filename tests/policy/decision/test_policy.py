@@ -25,7 +25,7 @@ from langchain_automix import (
     Verification,
 )
 from langchain_automix.routers.pomdp import VerifierChangedWarning
-from langchain_automix.utils.fingerprints import name_of
+from langchain_automix.utils.fingerprints import stable_name
 from tests.support.builders.synthetic_logs import world
 
 
@@ -147,7 +147,7 @@ def test_a_check_of_a_users_own_warns_too() -> None:
     with pytest.warns(VerifierChangedWarning):
         AutoMixRunnable(models=models, verifier=RunnableLambda(own), router=fitted)
     check = RunnableLambda(own)
-    known = POMDPRouter.fit(world(60), verifier=name_of(check))
+    known = POMDPRouter.fit(world(60), verifier=stable_name(check))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AutoMixRunnable(models=models, verifier=check, router=known)

@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_automix import SelfVerifier, TokenProbabilityVerifier, Wording
 from langchain_automix.local.models import Model
 from langchain_automix.models.messages import answer_text
-from langchain_automix.utils.text import without_marks
+from langchain_automix.utils.text import break_template_marks
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import what_was_asked
 from langchain_automix.verifiers.prompting.messages import parse_verdict
@@ -108,7 +108,7 @@ class TestWhatIsShown:
         ],
     )
     def test_the_marks_of_many_templates(self, mark: str) -> None:
-        assert without_marks(f"a{mark}b") == f"a{mark[0]} {mark[1:]}b"
+        assert break_template_marks(f"a{mark}b") == f"a{mark[0]} {mark[1:]}b"
         assert mark not in as_json(f"a{mark}b")
 
     def test_an_honest_text_is_not_touched(self) -> None:
