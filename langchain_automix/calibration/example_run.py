@@ -31,7 +31,7 @@ from langchain_automix.calibration.journal import (
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Flow, Note
+from langchain_automix.flow.steps import Call, Note, Steps
 from langchain_automix.models.messages import answer_text, messages_of
 from langchain_automix.models.usage import Bill, model_call, named
 from langchain_automix.types import ModelCall, Verification
@@ -79,7 +79,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         return short_hash([self.setup.makes, example.model_dump(mode="json")])
 
     @override
-    def _flow(self, input: Example, **kwargs: Any) -> Flow[dict[str, Any]]:
+    def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
         way = UnderWay(input, self.journal.calls_of(asked_about(input)))
         prompt, given, asked = self.setup.asked(input)
         if prompt is not None:
@@ -100,7 +100,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         self.journal.add_row(input.id, self.digest(input), {"query": row})
         return row
 
-    def _answer(self, way: UnderWay, part: Part, place: int, given: Any) -> Flow[None]:
+    def _answer(self, way: UnderWay, part: Part, place: int, given: Any) -> Steps[None]:
         setup, before = self.setup, (len(way.calls), way.seconds)
         call = Call(setup.answerers[place], given, run_name="draft", tags=[f"automix:{part.model}"])
         shaped = [setup.fingerprints[place], to_plain_input(given)]
@@ -113,7 +113,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         part.message = message
         part.cost = self._cost(part.model, *way.since(*before))
 
-    def _check(self, way: UnderWay, part: Part, check: Check, flow: Flow[Any]) -> Flow[None]:
+    def _check(self, way: UnderWay, part: Part, check: Check, flow: Steps[Any]) -> Steps[None]:
         """Make one check of an answer; where it fails, the others are made all the same."""
         if not part.text:
             # As in the mix: nothing is asked about an empty answer, which is unknown.
@@ -172,7 +172,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             )
         return cost
 
-    def _grade(self, way: UnderWay, parts: Sequence[Part]) -> Flow[None]:
+    def _grade(self, way: UnderWay, parts: Sequence[Part]) -> Steps[None]:
         """Grade all answers: against the references, or against the largest model's answer."""
         example, setup = way.example, self.setup
         largest = parts[-1]
@@ -194,7 +194,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             except CallFailed as failure:
                 part.failed = part.failed or str(failure)
 
-    def _graded(self, way: UnderWay, part: Part, references: Sequence[str]) -> Flow[Grade]:
+    def _graded(self, way: UnderWay, part: Part, references: Sequence[str]) -> Steps[Grade]:
         example, grader = way.example, self.setup.grader
         given = GraderInput(
             answer=part.text,
@@ -210,10 +210,10 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         way: UnderWay,
         stage: Stage,
         model: str,
-        flow: Flow[T],
+        flow: Steps[T],
         shape: str,
         check: str | None = None,
-    ) -> Flow[T]:
+    ) -> Steps[T]:
         """Take an inner flow on its way; each of its calls is kept as it ends.
 
         Calls are known again by the `shape` of what makes them, and not by its name, so that a
@@ -262,7 +262,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         call: Call,
         shaped: Any,
         check: str | None = None,
-    ) -> Flow[Any]:
+    ) -> Steps[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
         key = f"{stage} {model} {nth} {short_hash(shaped)}"
         bills = [handler for handler in call.callbacks if isinstance(handler, Bill)]
@@ -286,7 +286,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         call: Call,
         bills: list[Bill],
         check: str | None,
-    ) -> Flow[Entry]:
+    ) -> Steps[Entry]:
         self.course.before()
         started = time.perf_counter()
         example, about = asked_about(way.example), {"id": way.example.id}
@@ -345,7 +345,7 @@ def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
 
 def _checking(
     checker: Runnable[Any, Any], asked: VerifierInput, given: Any, parts: Sequence[Part]
-) -> Flow[Any]:
+) -> Steps[Any]:
     """Check the last of some answers; each request of a check of ours is a call of the flow."""
     *before, part = parts
     request: VerifierInput = {

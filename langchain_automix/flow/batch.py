@@ -20,10 +20,10 @@ from langchain_automix.flow.drivers import (
     make_calls,
     set_limit,
 )
-from langchain_automix.flow.run import Underway
+from langchain_automix.flow.run import FlowRun
 
 
-def drive_all(many: Sequence[Underway[T]], *, stop_at_error: bool) -> list[T | Exception]:
+def drive_all(many: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
     """Drive flows level by level: each takes its next step before any takes the one after.
 
     Args:
@@ -35,7 +35,7 @@ def drive_all(many: Sequence[Underway[T]], *, stop_at_error: bool) -> list[T | E
     """
     limit = many[0].config.get("max_concurrency")
 
-    def step(one: Underway[T]) -> None:
+    def step(one: FlowRun[T]) -> None:
         one.resume(make_calls(one))
         while one.is_between_levels:
             one.resume(make_calls(one))
@@ -59,11 +59,11 @@ def drive_all(many: Sequence[Underway[T]], *, stop_at_error: bool) -> list[T | E
     return _outcomes(many, first)
 
 
-async def adrive_all(many: Sequence[Underway[T]], *, stop_at_error: bool) -> list[T | Exception]:
+async def adrive_all(many: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
     """Drive flows level by level, asynchronously; see `drive_all`."""
     limit = many[0].config.get("max_concurrency")
 
-    async def work(queue: Iterator[Underway[T]]) -> None:
+    async def work(queue: Iterator[FlowRun[T]]) -> None:
         for one in queue:
             await one.aresume(await amake_calls(one))
             while one.is_between_levels:
@@ -90,7 +90,7 @@ async def adrive_all(many: Sequence[Underway[T]], *, stop_at_error: bool) -> lis
     return _outcomes(many, first)
 
 
-def _outcomes(many: Sequence[Underway[T]], first: Exception | None) -> list[T | Exception]:
+def _outcomes(many: Sequence[FlowRun[T]], first: Exception | None) -> list[T | Exception]:
     outcomes: list[T | Exception] = []
     for one in many:
         ended = one.error or (None if one.done else first)
@@ -99,7 +99,7 @@ def _outcomes(many: Sequence[Underway[T]], first: Exception | None) -> list[T | 
 
 
 @contextlib.contextmanager
-def _closing_all(many: Sequence[Underway[Any]]) -> Iterator[None]:
+def _closing_all(many: Sequence[FlowRun[Any]]) -> Iterator[None]:
     try:
         yield
     finally:

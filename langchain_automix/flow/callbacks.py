@@ -24,46 +24,46 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-def tell(
+def announce(
     note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 ) -> None:
     """Tell tracers and listeners of a note; what fails in one never fails a query, or another.
 
-    Those who listen asynchronously to an asynchronous run are left to `atell`.
+    Those who listen asynchronously to an asynchronous run are left to `aannounce`.
     """
     for handler in _each_once(run_manager.handlers):
         try:
-            _mark(handler, note, run_manager)
-            if note.event is not None and not _is_awaited(handler, run_manager):
-                handle_event([handler], *_EVENT, note.event, **_about(run_manager))
+            _annotate_run(handler, note, run_manager)
+            if note.event is not None and not _is_async_listener(handler, run_manager):
+                handle_event([handler], *_EVENT, note.event, **_run_fields(run_manager))
         except Exception:
-            _LOGGER.debug(_UNTOLD, type(handler).__name__, exc_info=True)
+            _LOGGER.debug(_NOT_ANNOUNCED, type(handler).__name__, exc_info=True)
 
 
-async def atell(
+async def aannounce(
     note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 ) -> None:
-    """Tell those of a note whom `tell` would keep waiting: what they await may be this loop's."""
+    """Tell those of a note whom `announce` would keep waiting: what they await may be this loop's."""
     if note.event is None:
         return
     for handler in _each_once(run_manager.handlers):
-        if _is_awaited(handler, run_manager):
+        if _is_async_listener(handler, run_manager):
             try:
-                await ahandle_event([handler], *_EVENT, note.event, **_about(run_manager))
+                await ahandle_event([handler], *_EVENT, note.event, **_run_fields(run_manager))
             except Exception:
-                _LOGGER.debug(_UNTOLD, type(handler).__name__, exc_info=True)
+                _LOGGER.debug(_NOT_ANNOUNCED, type(handler).__name__, exc_info=True)
 
 
-def is_within_a_mix(tags: Iterable[str] | None) -> bool:
+def is_inside_mix(tags: Iterable[str] | None) -> bool:
     """Whether a run is made for a mix: what that asks for is tagged so, and tags go down."""
     return any(tag.startswith("automix:") for tag in tags or ())
 
 
-_UNTOLD = "%s takes no note of a decision"
+_NOT_ANNOUNCED = "%s takes no note of a decision"
 _EVENT = ("on_custom_event", "ignore_custom_event", "automix")
 
 
-def _about(run_manager: BaseRunManager) -> dict[str, Any]:
+def _run_fields(run_manager: BaseRunManager) -> dict[str, Any]:
     return {
         "run_id": run_manager.run_id,
         "tags": run_manager.tags,
@@ -76,12 +76,12 @@ def _each_once(handlers: Sequence[BaseCallbackHandler]) -> Iterable[BaseCallback
     return {id(handler): handler for handler in handlers}.values()
 
 
-def _is_awaited(handler: BaseCallbackHandler, run_manager: BaseRunManager) -> bool:
+def _is_async_listener(handler: BaseCallbackHandler, run_manager: BaseRunManager) -> bool:
     listens = inspect.iscoroutinefunction(handler.on_custom_event)
     return listens and isinstance(run_manager, AsyncRunManager)
 
 
-def _mark(handler: BaseCallbackHandler, note: Note, run_manager: BaseRunManager) -> None:
+def _annotate_run(handler: BaseCallbackHandler, note: Note, run_manager: BaseRunManager) -> None:
     run = (getattr(handler, "run_map", None) or {}).get(str(run_manager.run_id))
     if run is not None:
         known = run.extra or {}

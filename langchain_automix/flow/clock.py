@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class Deadline:
     """Counts the time that the calls of one query take, up to a limit.
 
     The time that a batch spends on other queries between them is not this query's.

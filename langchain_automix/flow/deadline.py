@@ -13,26 +13,26 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from langchain_automix.errors import DeadlineError
-from langchain_automix.flow.clock import Clock
+from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import Call
-from langchain_automix.flow.stream_guard import Showing
+from langchain_automix.flow.stream_guard import StreamGuard
 
 T = TypeVar("T")
-OVER: Any = object()
+END_OF_STREAM: Any = object()
 """Stands for the end of a stream."""
 
 _UP = "It was given up: the query's time (max_latency) was up."
 
 
-class Waiting:
+class AbandonableWork:
     """What is done in a thread for somebody who waits for it; once nobody does, it begins no call.
 
     Nothing can stop the call that is under way, but its place in a batch is given to another.
     """
 
-    def __init__(self, outer: Waiting | None) -> None:
+    def __init__(self, outer: AbandonableWork | None) -> None:
         self._outer = outer
-        self._inner: list[Waiting] = []
+        self._inner: list[AbandonableWork] = []
         if outer is not None:
             outer._inner.append(self)  # noqa: SLF001  (of its own kind)
         self._places: list[threading.Semaphore] = []
@@ -78,10 +78,10 @@ class Waiting:
             inner.give_up()
 
 
-WAITING: ContextVar[Waiting | None] = ContextVar("automix_waiting", default=None)
+ABANDONABLE: ContextVar[AbandonableWork | None] = ContextVar("automix_waiting", default=None)
 
 
-def started(work: Callable[[], T]) -> Future[T]:
+def start_work(work: Callable[[], T]) -> Future[T]:
     """Do work in a thread of its own, which, unlike a pool's, keeps no process alive."""
     done: Future[T] = Future()
 
@@ -96,7 +96,7 @@ def started(work: Callable[[], T]) -> Future[T]:
     return done
 
 
-def within(clock: Clock, work: Callable[[], T], showing: Showing | None = None) -> T:
+def wait_within(clock: Deadline, work: Callable[[], T], showing: StreamGuard | None = None) -> T:
     """Do work in a thread of its own, and wait for it until the time is up.
 
     Args:
@@ -108,22 +108,24 @@ def within(clock: Clock, work: Callable[[], T], showing: Showing | None = None) 
         DeadlineError: The time was up. The thread, which nothing can stop, ends by itself; it
             keeps no process alive.
     """
-    waiting = Waiting(WAITING.get())
-    token = WAITING.set(waiting)
+    waiting = AbandonableWork(ABANDONABLE.get())
+    token = ABANDONABLE.set(waiting)
     try:
         with clock.running():
-            done = started(work)
+            done = start_work(work)
             wait([done], timeout=max(0.0, clock.left))
             if not done.done() and (showing is None or showing.give_up()):
                 raise DeadlineError(_UP)
             return done.result()
     finally:
-        WAITING.reset(token)
+        ABANDONABLE.reset(token)
         waiting.give_up()
 
 
 @contextlib.asynccontextmanager
-async def awithin(clock: Clock | None, showing: Showing | None = None) -> AsyncIterator[None]:
+async def await_within(
+    clock: Deadline | None, showing: StreamGuard | None = None
+) -> AsyncIterator[None]:
     """Cancel what is awaited within when the time is up, unless users see it already.
 
     Raises:
@@ -151,7 +153,7 @@ def _let_go_on(scope: asyncio.Timeout) -> None:
         scope.reschedule(None)
 
 
-def in_time(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
+def chunks_before(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
     """Pass on the chunks of a stream; one that shows nothing in time is given up.
 
     Raises:
@@ -163,17 +165,17 @@ def in_time(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
         return
     shelf: SimpleQueue[Any] = SimpleQueue()
     left = threading.Event()
-    waiting = Waiting(WAITING.get())
+    waiting = AbandonableWork(ABANDONABLE.get())
     context = copy_context()
-    context.run(WAITING.set, waiting)
+    context.run(ABANDONABLE.set, waiting)
     threading.Thread(
-        target=context.run, args=(_shelve, chunks, shelf, left), name="automix", daemon=True
+        target=context.run, args=(_pump, chunks, shelf, left), name="automix", daemon=True
     ).start()
     try:
         while True:
             with clock.running():
                 chunk = _next(shelf, showing, None if showing.told else max(0.0, clock.left))
-            if chunk is OVER:
+            if chunk is END_OF_STREAM:
                 return
             if isinstance(chunk, _Failed):
                 raise chunk.error
@@ -187,7 +189,7 @@ class _Failed(NamedTuple):
     error: BaseException
 
 
-def _next(shelf: SimpleQueue[Any], showing: Showing, seconds: float | None) -> Any:
+def _next(shelf: SimpleQueue[Any], showing: StreamGuard, seconds: float | None) -> Any:
     try:
         return shelf.get(timeout=seconds)
     except Empty:
@@ -196,7 +198,7 @@ def _next(shelf: SimpleQueue[Any], showing: Showing, seconds: float | None) -> A
     return shelf.get()
 
 
-def _shelve(chunks: Iterator[Any], shelf: SimpleQueue[Any], left: threading.Event) -> None:
+def _pump(chunks: Iterator[Any], shelf: SimpleQueue[Any], left: threading.Event) -> None:
     """Put a stream's chunks where they are waited for, until nobody does any more."""
     try:
         for chunk in chunks:
@@ -206,7 +208,7 @@ def _shelve(chunks: Iterator[Any], shelf: SimpleQueue[Any], left: threading.Even
     except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
         shelf.put(_Failed(error))
     else:
-        shelf.put(OVER)
+        shelf.put(END_OF_STREAM)
     finally:
         if (close := getattr(chunks, "close", None)) is not None:  # of a generator, here alone
             close()

@@ -15,14 +15,14 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_executor_for_config
 
 from langchain_automix.errors import AutoMixError, DeadlineError
-from langchain_automix.flow.deadline import WAITING, awithin, started, within
-from langchain_automix.flow.run import Underway
-from langchain_automix.flow.steps import Call, Flowing
+from langchain_automix.flow.deadline import ABANDONABLE, await_within, start_work, wait_within
+from langchain_automix.flow.run import FlowRun
+from langchain_automix.flow.steps import Call, NeedsNoSlot
 
 T = TypeVar("T")
 
 
-def drive(one: Underway[T]) -> T:
+def drive(one: FlowRun[T]) -> T:
     """Carry out a flow's calls as children of its run."""
     with contextlib.closing(one):
         while not one.done:
@@ -30,7 +30,7 @@ def drive(one: Underway[T]) -> T:
         return one.result()
 
 
-async def adrive(one: Underway[T]) -> T:
+async def adrive(one: FlowRun[T]) -> T:
     """Carry out a flow's calls as children of its run, asynchronously."""
     with contextlib.closing(one):
         while not one.done:
@@ -65,15 +65,15 @@ def set_limit(gate: ContextVar[Any], limit: Any) -> Iterator[None]:
         gate.reset(token)
 
 
-def _passes(call: Call) -> bool:
+def _needs_no_slot(call: Call) -> bool:
     """Whether a call needs no place: what it calls in turn will take one."""
     runnable = call.runnable
     while isinstance(runnable, RunnableBindingBase):
         runnable = runnable.bound
-    return isinstance(runnable, Flowing)
+    return isinstance(runnable, NeedsNoSlot)
 
 
-def make_calls(one: Underway[Any]) -> list[Any] | Exception:
+def make_calls(one: FlowRun[Any]) -> list[Any] | Exception:
     """Make the calls that a flow waits for; return their results, or the first error."""
     calls = one.calls
     came: dict[int, Any] = {}
@@ -89,29 +89,29 @@ def make_calls(one: Underway[Any]) -> list[Any] | Exception:
 
     def made(call: Call) -> Any:
         config, gate = one.config_of(call), CONCURRENCY.get()
-        gate = None if _passes(call) else gate
+        gate = None if _needs_no_slot(call) else gate
         inner = CONCURRENCY.get() if gate is None else threading.Semaphore(1)
         # What it calls in turn shares its one place.
-        with hold_place(gate), set_limit(CONCURRENCY, inner):
+        with hold_slot(gate), set_limit(CONCURRENCY, inner):
             return call.runnable.invoke(call.input, config, **call.kwargs)
 
     def together() -> list[Any]:
         if len(calls) == 1:
             return [make(0)]
-        if WAITING.get() is not None:
+        if ABANDONABLE.get() is not None:
             return _side_by_side(make, len(calls), one.config.get("max_concurrency"))
         with get_executor_for_config(one.config) as executor:
             return list(executor.map(make, range(len(calls))))
 
     try:
-        return together() if one.clock is None else within(one.clock, together, one.showing)
+        return together() if one.clock is None else wait_within(one.clock, together, one.showing)
     except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-        return _of_those_that_came(calls, dict(came), error)
+        return _results_so_far(calls, dict(came), error)
 
 
-def hold_place(gate: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
+def hold_slot(gate: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
     """Return what holds a call's place, for as long as it is waited for."""
-    waiting = WAITING.get()
+    waiting = ABANDONABLE.get()
     return waiting.place(gate) if waiting is not None else gate or contextlib.nullcontext()
 
 
@@ -122,12 +122,12 @@ def _side_by_side(make: Callable[[int], T], count: int, limit: int | None) -> li
         with places:
             return make(i)
 
-    done = [started(functools.partial(in_turn, i)) for i in range(count)]
+    done = [start_work(functools.partial(in_turn, i)) for i in range(count)]
     wait(done)
     return [each.result() for each in done]
 
 
-def _of_those_that_came(
+def _results_so_far(
     calls: Sequence[Call], came: Mapping[int, Any], error: Exception
 ) -> list[Any] | Exception:
     """Return the results that were there when the time was up, if that is how it is wanted."""
@@ -136,7 +136,7 @@ def _of_those_that_came(
     return [came.get(i, error) for i in range(len(calls))]
 
 
-async def amake_calls(one: Underway[Any]) -> list[Any] | Exception:
+async def amake_calls(one: FlowRun[Any]) -> list[Any] | Exception:
     """Make the calls that a flow waits for; return their results, or the first error."""
     calls = one.calls
     limit = asyncio.Semaphore(one.config.get("max_concurrency") or len(calls))
@@ -154,7 +154,7 @@ async def amake_calls(one: Underway[Any]) -> list[Any] | Exception:
     async def made(call: Call) -> Any:
         config = one.config_of(call)
         gate = ASYNC_CONCURRENCY.get()
-        if gate is None or _passes(call):
+        if gate is None or _needs_no_slot(call):
             async with limit:
                 return await call.runnable.ainvoke(call.input, config, **call.kwargs)
         async with gate:
@@ -162,15 +162,15 @@ async def amake_calls(one: Underway[Any]) -> list[Any] | Exception:
                 return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
     try:
-        async with awithin(one.clock, one.showing):
+        async with await_within(one.clock, one.showing):
             if len(calls) == 1:
                 return [await make(0)]
-            return await _together([make(i) for i in range(len(calls))])
+            return await _gather([make(i) for i in range(len(calls))])
     except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-        return _of_those_that_came(calls, came, error)
+        return _results_so_far(calls, came, error)
 
 
-async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any] | Exception:
+async def _gather(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any] | Exception:
     """Await calls side by side; return their results, or the first error."""
     try:
         # A task group, unlike `gather`, leaves no call running when one of them fails.

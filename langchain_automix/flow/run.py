@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from langchain_core.runnables.config import patch_config
 
-from langchain_automix.flow.callbacks import atell, is_reader, is_within_a_mix, tell
-from langchain_automix.flow.clock import Clock
-from langchain_automix.flow.steps import BrokenOff, Call, Flow, Note, T
-from langchain_automix.flow.stream_guard import Showing
+from langchain_automix.flow.callbacks import aannounce, announce, is_inside_mix, is_reader
+from langchain_automix.flow.clock import Deadline
+from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps, T
+from langchain_automix.flow.stream_guard import StreamGuard
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
 
-class Underway(Generic[T]):
+class FlowRun(Generic[T]):
     """One flow under way: the calls that it waits for, then what it came to."""
 
     def __init__(
         self,
-        flow: Flow[T],
+        flow: Steps[T],
         run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
     ) -> None:
@@ -51,7 +51,7 @@ class Underway(Generic[T]):
         """Do as `resume`, and then tell those who listen asynchronously."""
         self.resume(outcome)
         while self._untold:
-            await atell(self._untold.pop(0), self.run_manager)
+            await aannounce(self._untold.pop(0), self.run_manager)
 
     def result(self) -> T:
         """Return what the flow came to; raises its error."""
@@ -69,7 +69,7 @@ class Underway(Generic[T]):
         with contextlib.suppress(BrokenOff, StopIteration):
             wanted = self.flow.throw(BrokenOff(under_way=self._under_way))
             while isinstance(wanted, Note):
-                tell(wanted, self.run_manager)
+                announce(wanted, self.run_manager)
                 wanted = self.flow.send([])
         self.flow.close()
 
@@ -96,12 +96,12 @@ class Underway(Generic[T]):
         return child
 
     @property
-    def clock(self) -> Clock | None:
+    def clock(self) -> Deadline | None:
         """The time that the calls have together; None: all of it."""
         return next((call.clock for call in self.calls if call.clock is not None), None)
 
     @property
-    def showing(self) -> Showing | None:
+    def showing(self) -> StreamGuard | None:
         """What knows whether users see the one call that it waits for; None: they do not."""
         return self.calls[0].showing if len(self.calls) == 1 and self._readers else None
 
@@ -116,9 +116,9 @@ class Underway(Generic[T]):
             wanted = step()
             while True:
                 if isinstance(wanted, Note):
-                    tell(wanted, self.run_manager)
+                    announce(wanted, self.run_manager)
                     self._untold.append(wanted)
-                    if wanted.count is not None and not is_within_a_mix(self.run_manager.tags):
+                    if wanted.count is not None and not is_inside_mix(self.run_manager.tags):
                         wanted.count()
                     wanted = self.flow.send([])
                 elif not self._readers and all(call.audience == "readers" for call in wanted):

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from langchain_automix.flow.batch import adrive_all, drive_all
 from langchain_automix.flow.drivers import adrive, drive
-from langchain_automix.flow.run import Underway
+from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import Flow, Flowing
+from langchain_automix.flow.steps import NeedsNoSlot, Steps
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -22,7 +22,7 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
-class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Output]):
+class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input, Output]):
     """A Runnable whose work is one flow, driven alike by every way to call it.
 
     In a batch all queries take their steps level by level, and `max_concurrency` limits the
@@ -30,14 +30,14 @@ class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Out
     """
 
     @abstractmethod
-    def _flow(self, input: Input, **kwargs: Any) -> Flow[Output]: ...
+    def _flow(self, input: Input, **kwargs: Any) -> Steps[Output]: ...
 
     @override
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         def run(
             given: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig
         ) -> Output:
-            return drive(Underway(self._flow(given, **kwargs), run_manager, config))
+            return drive(FlowRun(self._flow(given, **kwargs), run_manager, config))
 
         return self._call_with_config(run, input, config)
 
@@ -48,7 +48,7 @@ class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Out
         async def run(
             given: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
         ) -> Output:
-            return await adrive(Underway(self._flow(given, **kwargs), run_manager, config))
+            return await adrive(FlowRun(self._flow(given, **kwargs), run_manager, config))
 
         return await self._acall_with_config(run, input, config)
 
@@ -67,7 +67,7 @@ class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Out
             config: list[RunnableConfig],
         ) -> list[Exception | Output]:
             many = [
-                Underway(self._flow(each, **kwargs), manager, its_config)
+                FlowRun(self._flow(each, **kwargs), manager, its_config)
                 for each, manager, its_config in zip(given, run_manager, config, strict=True)
             ]
             return drive_all(many, stop_at_error=not return_exceptions)
@@ -91,7 +91,7 @@ class FlowRunnable(Flowing, PackageSerializable, RunnableSerializable[Input, Out
             config: list[RunnableConfig],
         ) -> list[Exception | Output]:
             many = [
-                Underway(self._flow(each, **kwargs), manager, its_config)
+                FlowRun(self._flow(each, **kwargs), manager, its_config)
                 for each, manager, its_config in zip(given, run_manager, config, strict=True)
             ]
             return await adrive_all(many, stop_at_error=not return_exceptions)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from langchain_automix.flow.clock import Clock
-from langchain_automix.flow.stream_guard import Showing
+from langchain_automix.flow.clock import Deadline
+from langchain_automix.flow.stream_guard import StreamGuard
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -38,11 +38,11 @@ class Call:
     callbacks: Sequence[BaseCallbackHandler] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     audience: Audience = "everyone"
-    showing: Showing | None = None
+    showing: StreamGuard | None = None
     """Where its output is what the user gets, so that `stream` may pass its chunks on: knows
     whether any of it was shown."""
 
-    clock: Clock | None = None
+    clock: Deadline | None = None
     """The query's time, where it has an end: it runs while the call is under way, and a call that
     is not done by then is given up (`DeadlineError`), unless some of it was shown."""
 
@@ -76,7 +76,7 @@ class Note:
     """Counts the query; not done where it is a part of another one, which counts it all."""
 
 
-Flow = Generator[Sequence[Call] | Note, list[Any], T]
+Steps = Generator[Sequence[Call] | Note, list[Any], T]
 """Yields calls that may run side by side; is sent their results, in order; returns a T. A note
 that it yields is told, and has no result."""
 
@@ -93,7 +93,7 @@ class BrokenOff(BaseException):
         """Whether the calls that it waits for have begun."""
 
 
-class Flowing:
+class NeedsNoSlot:
     """Mark of a Runnable that needs no place under the limit, for itself it calls no model.
 
     What it wants called is driven here, and each of those calls takes a place.

@@ -14,7 +14,7 @@ from typing_extensions import override
 from langchain_automix.errors import DeadlineError
 
 
-class Showing(BaseCallbackHandler):
+class StreamGuard(BaseCallbackHandler):
     """Knows whether any of an answer that comes token by token was shown: that cannot be undone.
 
     What was given up before is stopped at its first token, and that is not shown.

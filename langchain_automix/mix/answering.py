@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from langchain_automix.errors import CutShortError, DeadlineError
-from langchain_automix.flow.steps import BrokenOff, Call, Flow
-from langchain_automix.flow.stream_guard import Showing
+from langchain_automix.flow.steps import BrokenOff, Call, Steps
+from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.config import Setup
 from langchain_automix.mix.limits.circuit_breaker import guarded
@@ -23,7 +23,7 @@ NOT_FOR_USERS = "nostream"
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
 
 
-def ask(mix: Setup, way: Way, decision: Decision) -> Flow[None]:
+def ask(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
     """Ask the model that a decision names; a call that fails is an answer that cannot be used.
 
     Its retries and fallbacks are the model's own: a call that failed is not made again.
@@ -77,7 +77,7 @@ def call_of(mix: Setup, way: Way, decision: Decision, *, hands_back: bool = Fals
         tags=[f"automix:{mix.names[index]}", *([] if streams else [NOT_FOR_USERS])],
         kwargs=kwargs if streams else {k: kwargs[k] for k in kwargs.keys() - _STREAM_ONLY},
         audience="everyone" if streams else "tracers",
-        showing=Showing() if streams else None,
+        showing=StreamGuard() if streams else None,
         clock=way.clock,
         hands_back=hands_back,
     )
@@ -85,7 +85,7 @@ def call_of(mix: Setup, way: Way, decision: Decision, *, hands_back: bool = Fals
 
 def _asked(
     mix: Setup, way: Way, call: Call, index: int, hedged: Reply | Exception | None
-) -> Flow[Reply]:
+) -> Steps[Reply]:
     if hedged is not None:  # which the breaker knows of already
         return _known(hedged)
     circuit = mix.circuits[index] if mix.breaker is not None else None
@@ -98,7 +98,7 @@ def is_hurried(way: Way) -> bool:
     return way.clock is not None and way.clock.left < way.clock.limit / 2
 
 
-def _known(hedged: Reply | Exception) -> Flow[Reply]:
+def _known(hedged: Reply | Exception) -> Steps[Reply]:
     """Return what a model gave before it was needed."""
     yield from ()
     if isinstance(hedged, Exception):
@@ -106,7 +106,7 @@ def _known(hedged: Reply | Exception) -> Flow[Reply]:
     return hedged
 
 
-def _reply(mix: Setup, way: Way, call: Call, index: int) -> Flow[Reply]:
+def _reply(mix: Setup, way: Way, call: Call, index: int) -> Steps[Reply]:
     try:
         [output] = yield [call]
     except BrokenOff as broken:

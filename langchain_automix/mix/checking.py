@@ -9,7 +9,7 @@ from typing import Any
 from langsmith import LS_MESSAGE_VIEW_EXCLUDE
 
 from langchain_automix.errors import DeadlineError
-from langchain_automix.flow.steps import BrokenOff, Call, Flow
+from langchain_automix.flow.steps import BrokenOff, Call, Steps
 from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
 from langchain_automix.mix.config import Setup
 from langchain_automix.mix.deadline_guard import NO_TIME, without_check
@@ -23,7 +23,7 @@ from langchain_automix.types import NO_TEXT, Decision, RoutingState, Verificatio
 from langchain_automix.verifiers.base import VerifierInput
 
 
-def check(mix: Setup, way: Way, decision: Decision) -> Flow[None]:
+def check(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
     """Check the answer that a decision names, and add what is found to what was found before."""
     index = decision.model_index
     before = way.ledger.visits[index].verification
@@ -40,7 +40,7 @@ def check(mix: Setup, way: Way, decision: Decision) -> Flow[None]:
     way.ledger.visits[index] = Visit(model_index=index, verification=together)
 
 
-def _found(mix: Setup, way: Way, decision: Decision) -> Flow[Verification]:
+def _found(mix: Setup, way: Way, decision: Decision) -> Steps[Verification]:
     index = decision.model_index
     # A check that failed half-way, and was retried or replaced, has been billed too.
     heard = Bill()
@@ -85,7 +85,7 @@ def _found(mix: Setup, way: Way, decision: Decision) -> Flow[Verification]:
     return found
 
 
-def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Flow[Any]:
+def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Steps[Any]:
     """Make the check; beside it, where that is worth it, the next model is asked."""
     if (beside := hedge(mix, way, decision)) is None:
         [output] = yield [call]

@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.prompts import BasePromptTemplate
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.clock import Clock
-from langchain_automix.flow.steps import BrokenOff, Call, Flow, Note
+from langchain_automix.flow.clock import Deadline
+from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps
 from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.answering import ask
 from langchain_automix.mix.checking import check, without_evidence
@@ -49,7 +49,7 @@ _MAX_STEPS = 100
 class Mix(Setup):
     """The loop by which a query goes from its input to the kept answer."""
 
-    def flow(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+    def flow(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
         """Take one query from its input to the kept answer."""
         way = yield from self._set_out(input)
         spending = Spending(self.spend_limits)
@@ -60,7 +60,7 @@ class Mix(Setup):
         flow = self._told(way, kwargs)
         return (yield from spending.through(flow, cost, lambda: way.recorded))
 
-    def _told(self, way: Way, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+    def _told(self, way: Way, kwargs: Mapping[str, Any]) -> Steps[Reply]:
         try:
             return (yield from self._on_its_way(way, kwargs))
         except (Exception, BrokenOff):
@@ -69,7 +69,7 @@ class Mix(Setup):
                 yield Note(metadata={}, event=unfinished(way.ledger))
             raise
 
-    def _on_its_way(self, way: Way, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+    def _on_its_way(self, way: Way, kwargs: Mapping[str, Any]) -> Steps[Reply]:
         way.kwargs = kwargs
         decision = self.opening(way.query_id, way.allowance)
         steps = 0
@@ -116,7 +116,7 @@ class Mix(Setup):
         why = f"{self.names[opening.model_index]} is asked and not checked: verification is off."
         return opening.model_copy(update={"samples": 0, "why": why})
 
-    def _set_out(self, input: Any) -> Flow[Way]:
+    def _set_out(self, input: Any) -> Steps[Way]:
         if self.prompt is None:
             messages = messages_of(input)
             asked: VerifierInput = {"answer": "", "messages": messages, "request": messages}
@@ -148,7 +148,7 @@ class Mix(Setup):
     def _way(self, input: Any, asked: VerifierInput, known_by: Any) -> Way:
         if self.tools:
             asked["tools"] = self.tools
-        clock = None if self.max_latency is None else Clock(self.max_latency)
+        clock = None if self.max_latency is None else Deadline(self.max_latency)
         return Way(input, asked, digest(known_by), Ledger(self.prices), clock=clock)
 
     def _is_settled(self, way: Way, decision: Decision) -> bool:
@@ -156,7 +156,7 @@ class Mix(Setup):
         leads_on = check is not None and not check.usable and way.allowance.cheapest is None
         return decision.samples == 0 and not leads_on
 
-    def _route(self, way: Way, last: Decision) -> Flow[Decision]:
+    def _route(self, way: Way, last: Decision) -> Steps[Decision]:
         state = way.state(self.names)
         if is_over(self, way, state, last):
             return given(self, way, keep(state))
@@ -164,7 +164,7 @@ class Mix(Setup):
         decision = yield from self._next(way, last, state)
         return in_time(self, way, state, decision)
 
-    def _next(self, way: Way, last: Decision, state: RoutingState) -> Flow[Decision]:
+    def _next(self, way: Way, last: Decision, state: RoutingState) -> Steps[Decision]:
         found = state.current.verification
         failed = (state.current.model_index, last.check) in way.unchecked
         nothing = found is not None and found.confidence is None and not found.checks
@@ -185,7 +185,7 @@ class Mix(Setup):
             return decision.model_copy(update={"samples": 0})
         return decision
 
-    def _decision(self, way: Way, state: RoutingState) -> Flow[Decision | None]:
+    def _decision(self, way: Way, state: RoutingState) -> Steps[Decision | None]:
         """Ask the router; None: it failed, or what it says cannot be done."""
         # What the check said of a draft may quote it.
         tags = ["automix:route"]
@@ -231,7 +231,7 @@ class Mix(Setup):
             return f"The router keeps model {index}'s answer, which cannot be used"
         return None
 
-    def _arrive(self, way: Way, decision: Decision) -> Flow[Reply]:
+    def _arrive(self, way: Way, decision: Decision) -> Steps[Reply]:
         decision = settled(self, way, decision)
         index = decision.model_index
         kept = way.replies.get(index)

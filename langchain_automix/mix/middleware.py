@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.mix.answer import Reply, read_message
 from langchain_automix.mix.loop import Mix
 from langchain_automix.mix.runnable import AutoMixRunnable, demanded
@@ -214,7 +214,7 @@ class _AgentMix(AutoMixRunnable):
     """Calls a request's model."""
 
     @override
-    def _flow(self, input: Any, **kwargs: Any) -> Flow[Any]:
+    def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
         return _with_record((yield from self._mix.flow(input, kwargs)))
 
     @override

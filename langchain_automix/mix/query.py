@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_automix.flow.clock import Clock
+from langchain_automix.flow.clock import Deadline
 from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.limits.allowance import FREELY, Allowance
 from langchain_automix.mix.record import Ledger
@@ -50,7 +50,7 @@ class Way:
     hedged_model: str | None = None
     """Name of such a model."""
 
-    clock: Clock | None = None
+    clock: Deadline | None = None
     """Counts its time; None: it has all of it."""
 
     shown: int | None = None

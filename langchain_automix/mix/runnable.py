@@ -18,9 +18,9 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.run import Underway
+from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.flow.streaming import adrive_stream, drive_stream
 from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.graph import graph_of
@@ -263,7 +263,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             total = None
             for part in given:
                 total = part if total is None else joined(total, part)
-            one = Underway(self._query(total, kwargs), run_manager, config)
+            one = FlowRun(self._query(total, kwargs), run_manager, config)
             yield from map(not_last, drive_stream(one))
             yield from self._last_chunks(one)
 
@@ -281,7 +281,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             total = None
             async for part in given:
                 total = part if total is None else joined(total, part)
-            one = Underway(self._query(total, kwargs), run_manager, config)
+            one = FlowRun(self._query(total, kwargs), run_manager, config)
             driven: Any = adrive_stream(one)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:
@@ -295,15 +295,15 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             async for chunk in chunks:
                 yield chunk
 
-    def _last_chunks(self, one: Underway[Reply]) -> Iterator[Any]:
+    def _last_chunks(self, one: FlowRun[Reply]) -> Iterator[Any]:
         yield from in_chunks(one.result().message, streamed=one.streamed)
 
     @override
-    def _flow(self, input: Any, **kwargs: Any) -> Flow[Any]:
+    def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
         reply = yield from self._query(input, kwargs)
         return reply.message
 
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
         """Return the way of one query; the arguments go to the answering models."""
         return self._mix.flow(input, kwargs)
 

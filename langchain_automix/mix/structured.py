@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.run import Underway
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.run import FlowRun
+from langchain_automix.flow.steps import Steps
 from langchain_automix.mix.answer import Reply, read_message
 from langchain_automix.mix.loop import Mix
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -48,18 +48,18 @@ class StructuredMix(AutoMixRunnable):
         raise AutoMixError("A mix with structured output takes no tools; bind them, or a schema.")
 
     @override
-    def _flow(self, input: Any, **kwargs: Any) -> Flow[Any]:
+    def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
         return self._given((yield from self._query(input, kwargs)))
 
     @override
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Reply]:
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
         if not kwargs:
             return self._mix.flow(input, {})
         answerers = [self._with_output(model, kwargs) for model in self.models]
         return replace(self._mix, answerers=answerers).flow(input, {})
 
     @override
-    def _last_chunks(self, one: Underway[Reply]) -> Iterator[Any]:
+    def _last_chunks(self, one: FlowRun[Reply]) -> Iterator[Any]:
         yield self._given(one.result())
 
     @override

@@ -11,7 +11,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from typing_extensions import override
 
-from langchain_automix.flow.callbacks import is_within_a_mix
+from langchain_automix.flow.callbacks import is_inside_mix
 from langchain_automix.models.prices import dollars_of, money
 
 
@@ -82,7 +82,7 @@ class AutoMixTotals(BaseCallbackHandler):
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
         if name != "automix" or not isinstance(data, Mapping):
             return
-        if {"alone", "unfinished"} & data.keys() and not is_within_a_mix(kwargs.get("tags")):
+        if {"alone", "unfinished"} & data.keys() and not is_inside_mix(kwargs.get("tags")):
             with self._lock:
                 self._add(data)
 

@@ -10,11 +10,11 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import Flowing
+from langchain_automix.flow.steps import NeedsNoSlot
 from langchain_automix.types import Decision, RoutingState, Verification
 
 
-class Router(Flowing, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
+class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
     """Base of the shipped routers.
 
     `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; one that derives

@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text, context_text
 from langchain_automix.models.sampling import ChatRunnable
@@ -78,7 +78,7 @@ class AgreementVerifier(ComparingVerifier):
         return self.for_model(rebuilt(answerer, lambda model: model, other=_asked_within))
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         if self.model is None:
             raise AutoMixError(
                 "AgreementVerifier has no model to ask again: pass model=..., or use it inside an "
@@ -134,7 +134,7 @@ class EarlierAgreementVerifier(ComparingVerifier):
         return repr_hash([type(self).__name__, *self._compares_by])
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         if not answer_text(input["answer"]):
             return Verification(problem=EMPTY_ANSWER)
         earlier = input.get("earlier") or ()

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.usage import Bill
 from langchain_automix.types import Verification
@@ -95,7 +95,7 @@ class CombinedVerifier(Verifier):
         return [model for check in self.checks.values() for model in models_of(check)]
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         given = {key: value for key, value in input.items() if key != "check"}
         names = [input["check"] or self.first] if "check" in input else [*self.checks]
         bills = {name: Bill() for name in names}

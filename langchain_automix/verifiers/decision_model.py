@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.messages import answer_text
 from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
@@ -72,7 +72,7 @@ class DecisionVerifier(Verifier):
         return repr_hash([type(self).__name__, *shape])
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem=EMPTY_ANSWER)

@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.logprobs import Written, is_known, written_tokens
 from langchain_automix.models.request_shape import uses_responses_api
 from langchain_automix.models.wrappers import rebuilt, within
@@ -94,7 +94,7 @@ class LogProbabilityVerifier(Verifier):
         return rebuilt(model, change, other=structured)
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         yield from ()
         found = self._score(input["answer"])
         return Verification(problem=found) if isinstance(found, str) else Verification(score=found)

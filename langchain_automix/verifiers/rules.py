@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.tools import parsing_problem, schema_misfit
 from langchain_automix.types import Verification
@@ -36,7 +36,7 @@ class _OfText(Verifier):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         yield from ()
         text = words_of(input["answer"])
         return text if isinstance(text, Verification) else self._check(text)
@@ -223,7 +223,7 @@ class FunctionVerifier(Verifier):
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         answer = input["answer"]
         text = str(answer.text if isinstance(answer, BaseMessage) else answer)
         given: Any = text if self.takes == "answer" else input

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from langchain_core.exceptions import ContextOverflowError, ModelInvalidRequestError
 from langchain_core.messages import AIMessage
 
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.request_shape import Shape
 from langchain_automix.models.sampling import ChatRunnable, for_sampling, takes_n
 from langchain_automix.models.usage import Bill, named
@@ -55,7 +55,7 @@ def draw(
     answers: bool = False,
     further: Mapping[str, Any] | None = None,
     shape: Shape | None = None,
-) -> Flow[Drawn]:
+) -> Steps[Drawn]:
     """Draw samples: with `n` in one request where the model takes it, the rest in parallel.
 
     `drawn` counts the samples drawn before, so that a fixed seed does not repeat them. For the

@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.request_shape import Shape, can_shape, in_format, together, with_tools
 from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.wrappers import chat_model_of
@@ -127,7 +127,7 @@ class SelfVerifier(PromptedVerifier):
         return parse_verdict(text, self.wording)
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         check = self._check_of(input)
         if isinstance(check, Verification):
             return check

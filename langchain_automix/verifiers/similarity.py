@@ -17,7 +17,7 @@ from langchain_core.runnables.utils import is_async_callable
 from pydantic import ConfigDict, Field
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.embeddings import cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
@@ -77,7 +77,7 @@ class ComparingVerifier(Verifier):
 
     def _agreements(
         self, answer: str | BaseMessage, others: Sequence[str | BaseMessage], question: str
-    ) -> Flow[tuple[list[Verdict], list[ModelCall]]]:
+    ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         """Say of each of the others whether it agrees with the answer; None where it is unknown.
 
         An empty one is unknown.
@@ -110,7 +110,7 @@ class ComparingVerifier(Verifier):
 
     def _told_apart(
         self, said: str, texts: list[str], question: str
-    ) -> Flow[tuple[list[Verdict], list[ModelCall]]]:
+    ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         """Compare texts that are not the same at first sight."""
         if not texts or isinstance(self.compare, str):
             return [], []
@@ -135,7 +135,7 @@ class ComparingVerifier(Verifier):
 
     def _judged(
         self, judge: ChatRunnable, said: str, texts: list[str], question: str
-    ) -> Flow[tuple[list[Verdict], list[ModelCall]]]:
+    ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         runnable = for_sampling(judge, temperature=0.0, max_tokens=_JUDGE_TOKENS)
         bills = [Bill() for _ in texts]
         replies = yield [

@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
@@ -103,7 +103,7 @@ class SupportVerifier(Verifier):
         return repr_hash(shape)
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         text = words_of(input["answer"])
         if isinstance(text, Verification):
             return text
@@ -126,7 +126,7 @@ class SupportVerifier(Verifier):
 
     def _embedded(
         self, embeddings: Embeddings, stated: list[str], passages: list[list[str]]
-    ) -> Flow[Verification]:
+    ) -> Steps[Verification]:
         measure: Runnable[Any, list[float | None]] = RunnableLambda(self._cosines, self._acosines)
         given = {"statements": stated, "passages": passages}
         [cosines] = yield [Call(measure, given, run_name="embed")]
@@ -147,7 +147,7 @@ class SupportVerifier(Verifier):
 
     def _asked(
         self, model: ChatRunnable, stated: list[str], passages: list[list[str]]
-    ) -> Flow[Verification]:
+    ) -> Steps[Verification]:
         runnable = for_sampling(model, temperature=0.0, max_tokens=_REPLY_TOKENS)
         open_ones = [(each, texts) for each, texts in zip(stated, passages, strict=True) if texts]
         bills = [Bill() for _ in open_ones]

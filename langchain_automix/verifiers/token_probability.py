@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.logprobs import is_known, written_tokens
 from langchain_automix.models.request_shape import uses_responses_api, with_tools
 from langchain_automix.models.sampling import ChatRunnable
@@ -68,7 +68,7 @@ class TokenProbabilityVerifier(PromptedVerifier):
         return "word"
 
     @override
-    def _flow(self, input: VerifierInput, **kwargs: Any) -> Flow[Verification]:
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         check = self._check_of(input)
         if isinstance(check, Verification):
             return check

@@ -24,7 +24,7 @@ from langchain_automix import (
 from langchain_automix.errors import CutShortError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
-from langchain_automix.flow.stream_guard import Showing
+from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.mix.limits.circuit_breaker import is_of_the_model
 from langchain_automix.types import Verification
 from tests.support.builders.faults import ACCEPT, PRICES, REJECT, WAYS, Desk, ask
@@ -156,11 +156,11 @@ class TestWhatIsGivenUp:
         assert not [thread for thread in left if thread in joined_at_exit]
 
     def test_shows_nothing_any_more(self) -> None:
-        showing = Showing()
+        showing = StreamGuard()
         assert showing.give_up()
         with pytest.raises(TimeoutError):
             showing.on_llm_new_token("A token")
-        told = Showing()
+        told = StreamGuard()
         told.on_llm_new_token("A token")
         assert not told.give_up()
 

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_automix import AutoMixMiddleware, AutoMixRunnable, ChatAutoMix, ThresholdRouter
 from langchain_automix.errors import AutoMixError, DeadlineError
-from langchain_automix.flow.clock import Clock
+from langchain_automix.flow.clock import Deadline
 from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.deadline_guard import NO_TIME, leave_out_check, no_time_and_no_evidence
 from langchain_automix.mix.limits.latency import Pace
@@ -240,7 +240,7 @@ def test_the_pace() -> None:
 
 
 def test_the_clock_runs_while_calls_do() -> None:
-    clock = Clock(10)
+    clock = Deadline(10)
     with clock.running():
         time.sleep(0.05)
         assert clock.left < 9.96
@@ -256,7 +256,7 @@ def test_a_limit_of_nothing_is_refused(server: OpenAIServer) -> None:
 
 def test_a_further_check_that_is_left_out_says_nothing_of_the_first(server: OpenAIServer) -> None:
     first = Verification(score=0.9)
-    way = Way("?", {"answer": ""}, "q", Ledger(), clock=Clock(0.0))
+    way = Way("?", {"answer": ""}, "q", Ledger(), clock=Deadline(0.0))
     way.replies[0] = Reply(AIMessage("By the small."))
     way.ledger.visits[0] = Visit(model_index=0, verification=first)
     decision = Decision(action="verify", model_index=0, check="other")

@@ -24,7 +24,7 @@ from langchain_automix import (
     SpendLimit,
     ThresholdRouter,
 )
-from langchain_automix.flow.callbacks import is_within_a_mix
+from langchain_automix.flow.callbacks import is_inside_mix
 
 PRICES = {
     name: {"input": 0.5 + i, "output": 2.0 + i}
@@ -42,7 +42,7 @@ class Told(BaseCallbackHandler):
         self.events: list[dict[str, Any]] = []
 
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
-        if name == "automix" and not is_within_a_mix(kwargs.get("tags")):
+        if name == "automix" and not is_inside_mix(kwargs.get("tags")):
             self.events.append(data)
 
 

@@ -20,7 +20,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, GraderInput
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.usage import Bill
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils import fingerprints as _names
@@ -97,14 +97,14 @@ def graded(grader: Any, input: GraderInput) -> Grade:
     return as_grade(grader(input["answer"], input["references"]), grader)
 
 
-def grade_flow(grader: AnyGrader, input: GraderInput) -> Flow[Grade]:
+def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     """Grade an answer with any grader; each request to a model is a call of the flow.
 
     Raises:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
     if isinstance(grader, FlowRunnable):
-        own: Flow[Grade] = grader._flow(input)  # noqa: SLF001  (its calls become this flow's)
+        own: Steps[Grade] = grader._flow(input)  # noqa: SLF001  (its calls become this flow's)
         return as_grade((yield from own), grader)
     if not isinstance(grader, Runnable):
         return graded(grader, input)

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from langchain_automix.calibration.graders.text import Grade, GraderInput
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Flow
+from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
@@ -126,7 +126,7 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
         return _hash([*shape, _COMPARE, _RATE, _QUOTED, _ANY_OF])
 
     @override
-    def _flow(self, input: GraderInput, **kwargs: Any) -> Flow[Grade]:
+    def _flow(self, input: GraderInput, **kwargs: Any) -> Steps[Grade]:
         if not input["answer"].strip():
             return Grade(quality=0.0, why="the answer is empty")
         scale = _SAME if input["references"] else _GOOD
@@ -209,7 +209,7 @@ class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
         )
 
     @override
-    def _flow(self, input: GraderInput, **kwargs: Any) -> Flow[Grade]:
+    def _flow(self, input: GraderInput, **kwargs: Any) -> Steps[Grade]:
         texts = [input["answer"], *input["references"]]
         if not input["references"]:
             return Grade(quality=None, why="there is no accepted answer")

@@ -19,7 +19,7 @@ from langchain_automix.errors import (
     QueryFailedError,
     SpendLimitReachedError,
 )
-from langchain_automix.flow.steps import Flow
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.identity import identity
 from langchain_automix.models.wrappers import chat_model_of
@@ -176,10 +176,10 @@ def guarded(
     breaker: CircuitBreaker | None,
     model: Hashable,
     name: str,
-    flow: Flow[T],
+    flow: Steps[T],
     *,
     hurried: bool = False,
-) -> Flow[T]:
+) -> Steps[T]:
     """Ask a model by a flow, unless its circuit is open, and note how that ended.
 
     Args:

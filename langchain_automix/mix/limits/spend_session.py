@@ -19,7 +19,7 @@ from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
 from langchain_automix.errors import SpendLimitReachedError
-from langchain_automix.flow.steps import BrokenOff, Call, Flow, Flowing
+from langchain_automix.flow.steps import BrokenOff, Call, NeedsNoSlot, Steps
 from langchain_automix.mix.limits.allowance import PRESSURE_SEED, Allowance
 from langchain_automix.mix.limits.ledger import Answer, Seen, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
@@ -59,7 +59,7 @@ class Spending:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def enter(self) -> Flow[None]:
+    def enter(self) -> Steps[None]:
         """Ask for a place until there is one.
 
         Raises:
@@ -78,7 +78,7 @@ class Spending:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
 
-    def through(self, flow: Flow[T], cost: Cost, paid: Callable[[], bool]) -> Flow[T]:
+    def through(self, flow: Steps[T], cost: Cost, paid: Callable[[], bool]) -> Steps[T]:
         """Take the query its way, and settle however that ends.
 
         Args:
@@ -186,7 +186,7 @@ class Spending:
             )
         return _without_waiting(limit, seen)
 
-    def _settle(self, cost: Cost) -> Flow[None]:
+    def _settle(self, cost: Cost) -> Steps[None]:
         if not self.places:
             return
         came = _came_to(cost)
@@ -276,7 +276,7 @@ def _say_unreachable(limit: SpendLimit, error: Exception) -> None:
     )
 
 
-class _Step(Flowing, Runnable[Any, Any]):
+class _Step(NeedsNoSlot, Runnable[Any, Any]):
     """One step with the stores: in a thread where an event loop would have to wait for it."""
 
     def __init__(

@@ -27,7 +27,7 @@ from langchain_automix.calibration.graders.custom import (
 )
 from langchain_automix.calibration.graders.text import GRADERS, Grade, GraderInput, token_f1
 from langchain_automix.flow.drivers import drive
-from langchain_automix.flow.run import Underway
+from langchain_automix.flow.run import FlowRun
 from tests.support.servers.langsmith_server import LangSmithServer
 from tests.support.servers.openai_server import ACCEPT, OpenAIServer
 
@@ -114,7 +114,7 @@ def grade_of(quality: Any, input: GraderInput = INPUT) -> Grade:
     grader = grader_from(quality)
     found = cast("Any", RunnableLambda)(
         lambda given, run_manager, config: drive(
-            Underway(grade_flow(grader, given), run_manager, config)
+            FlowRun(grade_flow(grader, given), run_manager, config)
         )
     ).invoke(input)
     assert isinstance(found, Grade)
