@@ -24,7 +24,12 @@ from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.identity import secrets_of, sole_identity
 from langchain_automix.models.prices import cost_of
 from langchain_automix.models.sampling import for_sampling
-from langchain_automix.models.wrappers import around, quiet, rebuilt, unwrapped
+from langchain_automix.models.wrappers import (
+    fallbacks_and_config,
+    map_chat_models,
+    unwrap,
+    without_streaming,
+)
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.fingerprints import ADDRESS
 from langchain_automix.utils.identifiers import stable_id
@@ -290,7 +295,7 @@ def fingerprint(model: Runnable[Any, Any]) -> str:
 
     How it is reached is left out, and so are keys and the port of a server on this machine.
     """
-    chat_model, bound = unwrapped(model)
+    chat_model, bound = unwrap(model)
     if chat_model is None:
         return short_hash(name_of(model))
     if chat_model.is_lc_serializable():
@@ -299,7 +304,7 @@ def fingerprint(model: Runnable[Any, Any]) -> str:
         settings = chat_model._identifying_params  # noqa: SLF001  (what LangChain's cache goes by)
     kept = {k: _unreached(v) for k, v in settings.items() if k not in _CONNECTION}
     shape = [type(chat_model).__name__, kept, bound]
-    fallbacks, configured = around(model)
+    fallbacks, configured = fallbacks_and_config(model)
     if fallbacks or configured:
         shape += [[fingerprint(fallback) for fallback in fallbacks], configured]
     return short_hash(shape)
@@ -361,7 +366,7 @@ def _unreached(value: Any) -> Any:
 
 
 def _in_one_piece(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    return rebuilt(quiet(answerer), _uncached)
+    return map_chat_models(without_streaming(answerer), _uncached)
 
 
 def _uncached(chat_model: Any) -> Runnable[Any, Any]:

@@ -22,8 +22,8 @@ from langchain_automix.calibration.journal import Entry, Journal, asked_about
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Note
-from langchain_automix.models.messages import messages_of
-from langchain_automix.models.usage import Bill, model_call
+from langchain_automix.models.messages import to_messages
+from langchain_automix.models.usage import UsageCollector, to_model_call
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import ModelCall, Verification
 
@@ -318,7 +318,7 @@ class _Rehearsal:
     def _reply(self, call: Call) -> Any:
         if call.run_name is None:  # a prompt to fill: no model is asked
             return call.runnable.invoke(call.input)
-        bills = [handler for handler in call.callbacks if isinstance(handler, Bill)]
+        bills = [handler for handler in call.callbacks if isinstance(handler, UsageCollector)]
         chat_model = chat_model_of(call.runnable)
         if chat_model is None and call.run_name != "draft":
             return Verification(score=0.5) if call.run_name == "check" else 0.5
@@ -326,7 +326,7 @@ class _Rehearsal:
         message = self._message(call, chat_model, number)
         for bill in bills:
             bill.replies = [message] * number
-            bill.calls = [model_call([message])]
+            bill.calls = [to_model_call([message])]
         return message
 
     def _message(self, call: Call, chat_model: Any, number: int) -> AIMessage:
@@ -335,7 +335,7 @@ class _Rehearsal:
         text = f"Answer {next(self._numbers)}"
         output = number * min(limit, _LONG if self.is_long else _SHORT)
         # Counted by characters; a model's own count may be this far off.
-        counted = count_tokens_approximately(messages_of(call.input))
+        counted = count_tokens_approximately(to_messages(call.input))
         read = round(counted * (1 + _SPREAD if self.is_long else 1 - _SPREAD))
         usage = {"input_tokens": read, "output_tokens": output, "total_tokens": read + output}
         return AIMessage(text, usage_metadata=usage)

@@ -32,8 +32,8 @@ from langchain_automix.calibration.journal import (
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Note, Steps
-from langchain_automix.models.messages import answer_text, messages_of
-from langchain_automix.models.usage import Bill, model_call, named
+from langchain_automix.models.messages import answer_text, to_messages
+from langchain_automix.models.usage import UsageCollector, to_model_call, with_model_name
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
 
@@ -265,7 +265,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
     ) -> Steps[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
         key = f"{stage} {model} {nth} {short_hash(shaped)}"
-        bills = [handler for handler in call.callbacks if isinstance(handler, Bill)]
+        bills = [handler for handler in call.callbacks if isinstance(handler, UsageCollector)]
         entry = way.kept.get(key)
         if entry is None:
             entry = yield from self._newly(way, stage, model, key, call, bills, check)
@@ -284,7 +284,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         model: str,
         key: str,
         call: Call,
-        bills: list[Bill],
+        bills: list[UsageCollector],
         check: str | None,
     ) -> Steps[Entry]:
         self.course.before()
@@ -300,10 +300,10 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         seconds = time.perf_counter() - started
         calls = [each for bill in bills for each in bill.calls]
         if isinstance(output, AIMessage) and not bills:
-            calls = [model_call([output])]
+            calls = [to_model_call([output])]
         if isinstance(output, (Verification, Grade)) and len(output.calls) >= len(calls):
             calls = list(output.calls)
-        calls = [named(each, call.runnable) for each in calls]
+        calls = [with_model_name(each, call.runnable) for each in calls]
         entry: Entry = {
             **about,
             **({} if check is None else {"check": check}),
@@ -351,12 +351,12 @@ def _checking(
     request: VerifierInput = {
         **asked,
         "answer": part.message or "",
-        "request": messages_of(given),
+        "request": to_messages(given),
         "earlier": [each.message for each in before if each.message is not None],
     }
     if isinstance(checker, FlowRunnable):
         return (yield from checker._flow(request))  # noqa: SLF001  (of the same package)
-    [found] = yield [Call(checker, request, run_name="check", callbacks=[Bill()])]
+    [found] = yield [Call(checker, request, run_name="check", callbacks=[UsageCollector()])]
     return found
 
 

@@ -21,7 +21,7 @@ from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.examples.fields import plain
 from langchain_automix.calibration.graders.text import Grade
 from langchain_automix.errors import AutoMixError
-from langchain_automix.models.usage import Bill
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import ModelCall, Verification
 
 if sys.platform != "win32":
@@ -308,7 +308,7 @@ def dumped(output: Any) -> dict[str, Any]:
     return {"value": output}
 
 
-def recalled(entry: Entry, bills: list[Bill]) -> Any:
+def recalled(entry: Entry, bills: list[UsageCollector]) -> Any:
     """Return what a kept call returned; its bill is heard as it was then."""
     [(kind, value)] = entry["output"].items()
     made: Any = value

@@ -12,9 +12,9 @@ from langchain_automix.mix.answer import Reply
 from langchain_automix.mix.config import Setup
 from langchain_automix.mix.limits.circuit_breaker import guarded
 from langchain_automix.mix.query import Way
-from langchain_automix.models.failures import is_cut_short, is_fault, no_answer
+from langchain_automix.models.failures import is_cut_short, is_fault, missing_answer_reason
 from langchain_automix.models.tools import tool_call_problem
-from langchain_automix.models.usage import model_call, named
+from langchain_automix.models.usage import to_model_call, with_model_name
 from langchain_automix.types import Decision, Verification, Visit
 
 # LangGraph's message stream leaves out runs with this tag: a draft may yet be rejected.
@@ -52,7 +52,9 @@ def ask(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
             way.ledger.took(str(call.run_name), time.perf_counter() - started)
         if hedged is None:
             mix.pace.learn("answer", index, time.perf_counter() - started)
-            way.ledger.asked(index, named(model_call([reply.message]), mix.models[index]))
+            way.ledger.asked(
+                index, with_model_name(to_model_call([reply.message]), mix.models[index])
+            )
         problem = _problem(mix, way, call, index, reply)
         shown = call.streams and hedged is None
         hedged = None
@@ -162,7 +164,9 @@ def _problem(mix: Setup, way: Way, call: Call, index: int, reply: Reply) -> str 
     """Say why an answer cannot be used, as far as that can be told without a model."""
     if mix.forced is not None:
         return None
-    problem = reply.problem or no_answer(reply.message) or _tool_problem(mix, index, reply)
+    problem = (
+        reply.problem or missing_answer_reason(reply.message) or _tool_problem(mix, index, reply)
+    )
     if problem and call.showing is not None and call.showing.told:
         way.degraded = f"{problem[0].upper()}{problem[1:]}, after a part was shown."
         return None

@@ -17,7 +17,7 @@ from langchain_automix.mix.hedging import hedge, take
 from langchain_automix.mix.query import Way
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.messages import answer_text
-from langchain_automix.models.usage import Bill
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.routers.base import Router, findings, keep, next_or_keep
 from langchain_automix.types import NO_TEXT, Decision, RoutingState, Verification, Visit
 from langchain_automix.verifiers.base import VerifierInput
@@ -43,7 +43,7 @@ def check(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
 def _found(mix: Setup, way: Way, decision: Decision) -> Steps[Verification]:
     index = decision.model_index
     # A check that failed half-way, and was retried or replaced, has been billed too.
-    heard = Bill()
+    heard = UsageCollector()
     call = Call(
         mix.checkers[index],
         _request(way, decision),

@@ -14,7 +14,7 @@ from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
 from langchain_automix.mix.limits.latency import Pace
 from langchain_automix.mix.limits.spend_limit import SpendLimit
 from langchain_automix.models.prices import PriceSource
-from langchain_automix.models.wrappers import quiet
+from langchain_automix.models.wrappers import without_streaming
 from langchain_automix.verifiers.base import answering as set_to_answer
 from langchain_automix.verifiers.base import told_of, verifier_for
 
@@ -78,7 +78,7 @@ class Setup:
     @cached_property
     def drafters(self) -> tuple[Runnable[Any, Any], ...]:
         """What answers where the answer may yet be rejected, and so must not be streamed."""
-        return tuple(quiet(answerer) for answerer in self.answering)
+        return tuple(without_streaming(answerer) for answerer in self.answering)
 
     @cached_property
     def answering(self) -> tuple[Runnable[Any, Any], ...]:

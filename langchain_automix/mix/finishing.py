@@ -8,7 +8,7 @@ from langchain_automix.errors import ModelsFailedError
 from langchain_automix.mix.answering import only_for_larger
 from langchain_automix.mix.config import Setup
 from langchain_automix.mix.query import Way
-from langchain_automix.models.failures import no_answer
+from langchain_automix.models.failures import missing_answer_reason
 from langchain_automix.routers.base import findings
 from langchain_automix.types import Decision
 
@@ -42,7 +42,7 @@ def settled(mix: Setup, way: Way, decision: Decision) -> Decision:
             raise _failure(mix, way)
         return _earlier(mix, way, decision, f"The call of {mix.names[index]} failed")
     # No answer at all, unlike one that does not fit, is no reason to show what was not kept.
-    nothing = no_answer(way.replies[index].message) is not None
+    nothing = missing_answer_reason(way.replies[index].message) is not None
     shows_none = nothing and mix.on_escalation_error == "raise"
     if decision.model_index == index or not way.usable or shows_none:
         if mix.forced is None and (why := only_for_larger(mix, index, way.replies[index])):

@@ -10,7 +10,7 @@ from langchain_automix.mix.config import Setup
 from langchain_automix.mix.limits.circuit_breaker import note_failure
 from langchain_automix.mix.query import Way
 from langchain_automix.models.failures import is_fault
-from langchain_automix.models.usage import model_call, named
+from langchain_automix.models.usage import to_model_call, with_model_name
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
 
@@ -58,7 +58,7 @@ def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> Non
         way.ledger.failed_to_answer(index, mix.names[index], "escalate", error, identity)
         way.hedged[index] = error
         return
-    way.ledger.asked(index, named(model_call([reply.message]), mix.models[index]))
+    way.ledger.asked(index, with_model_name(to_model_call([reply.message]), mix.models[index]))
     way.hedged[index] = reply
     if mix.breaker is not None:
         mix.breaker.succeeded(circuit)

@@ -37,7 +37,7 @@ from langchain_automix.mix.record import Ledger, bill_of, note_of, record_of, un
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.attachments import attachments_of
 from langchain_automix.models.failures import is_fault
-from langchain_automix.models.messages import context_text, digest, messages_of, text_of
+from langchain_automix.models.messages import context_text, query_id, question_text, to_messages
 from langchain_automix.routers.base import OPENING, Router, keep
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.verifiers.base import VerifierInput
@@ -118,7 +118,7 @@ class Mix(Setup):
 
     def _set_out(self, input: Any) -> Steps[Way]:
         if self.prompt is None:
-            messages = messages_of(input)
+            messages = to_messages(input)
             asked: VerifierInput = {"answer": "", "messages": messages, "request": messages}
             return self._way(input, asked, messages)
         if not isinstance(input, Mapping) or self.question_key not in input:
@@ -127,7 +127,7 @@ class Mix(Setup):
                 f"With `prompt`, the input is a dict with the key {self.question_key!r}, which "
                 f"the check reads (question_key= names another); this input has {has}."
             )
-        question = text_of(input[self.question_key])
+        question = question_text(input[self.question_key])
         if not question.strip():
             raise AutoMixError(f"The question is empty (key {self.question_key!r} of the input).")
         asked = {"answer": "", "question": question}
@@ -139,7 +139,7 @@ class Mix(Setup):
                 # A template can only print documents as they are, with their metadata.
                 input = {**input, self.context_key: context_text(context)}
         [prompted] = yield [Call(self.prompt, input)]
-        asked["request"] = messages_of(prompted)
+        asked["request"] = to_messages(prompted)
         if attachments := attachments_of(asked["request"]):
             asked["attachments"] = attachments
         said = tuple((message.type, message.content) for message in asked.get("messages", ()))
@@ -149,7 +149,7 @@ class Mix(Setup):
         if self.tools:
             asked["tools"] = self.tools
         clock = None if self.max_latency is None else Deadline(self.max_latency)
-        return Way(input, asked, digest(known_by), Ledger(self.prices), clock=clock)
+        return Way(input, asked, query_id(known_by), Ledger(self.prices), clock=clock)
 
     def _is_settled(self, way: Way, decision: Decision) -> bool:
         check = way.ledger.visits[decision.model_index].verification

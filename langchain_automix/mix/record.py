@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Note
 from langchain_automix.models.failures import may_be_billed
-from langchain_automix.models.prices import PriceSource, Spent, cost_of, is_cached, money, spent
+from langchain_automix.models.prices import (
+    PricedCalls,
+    PriceSource,
+    cost_of,
+    format_dollars,
+    is_cached,
+    price_calls,
+)
 from langchain_automix.types import Decision, ModelCall, UnaccountedCall, Verification, Visit
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +48,7 @@ class Ledger:
     @property
     def cost_so_far(self) -> str | None:
         """What the query has cost until now, as text with currency; None when unknown."""
-        return money(cost_of(self.calls, self.prices))
+        return format_dollars(cost_of(self.calls, self.prices))
 
     def asked(self, index: int, call: ModelCall) -> None:
         """Add a request for an answer."""
@@ -104,7 +111,7 @@ def record_of(
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = checks[-1] if checks else Verification()
-    bill = spent(ledger.calls, ledger.prices)
+    bill = price_calls(ledger.calls, ledger.prices)
     alone = _alone(ledger, identities)
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
@@ -118,14 +125,14 @@ def record_of(
         "verdicts": list(check.verdicts),
         "drawn": sum(len(each.verdicts) for each in checks),
         "escalated": len(ledger.visits) > 1,
-        "cost": money(bill.total),
+        "cost": format_dollars(bill.total),
         "unpriced": list(bill.unpriced),
         "tokens": _tokens(ledger.calls),
         "alone": {
-            name: {"cost": money(cost), "estimate": estimate}
+            name: {"cost": format_dollars(cost), "estimate": estimate}
             for name, (cost, estimate) in zip(names, alone, strict=True)
         },
-        "saved": money(saved),
+        "saved": format_dollars(saved),
         "saved_is_estimate": saved is not None and is_estimate,
         "belief": decision.belief,
         "values": decision.values,
@@ -139,12 +146,12 @@ def record_of(
 def unfinished(ledger: Ledger) -> dict[str, Any]:
     """Return what is told of a query that failed or was broken off: what it had cost by then."""
     try:
-        bill = spent(ledger.calls, ledger.prices)
+        bill = price_calls(ledger.calls, ledger.prices)
     except AutoMixError:  # a price is none; it must not take the place of what ended the query
-        bill = Spent(None)
+        bill = PricedCalls(None)
     return {
         "unfinished": True,
-        "cost": money(bill.total),
+        "cost": format_dollars(bill.total),
         "unpriced": list(bill.unpriced),
         "tokens": _tokens(ledger.calls),
         "failed": list(ledger.failed),

@@ -29,10 +29,10 @@ from langchain_automix.mix.limits.latency import pace_of
 from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import Mix
 from langchain_automix.mix.settings import MixSettings
-from langchain_automix.models.identity import identity, prices
-from langchain_automix.models.messages import joined
+from langchain_automix.models.identity import identity, list_prices
+from langchain_automix.models.messages import add_chunks
 from langchain_automix.models.tools import bound_tools, tools_in_openai_format
-from langchain_automix.models.wrappers import rebuilt
+from langchain_automix.models.wrappers import map_chat_models
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.verifiers.base import fingerprint_of
@@ -115,7 +115,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                 f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
             )
         names = self.model_names
-        found = [prices(model) for model in self.models]
+        found = [list_prices(model) for model in self.models]
         for i, (this, following) in enumerate(itertools.pairwise(found)):
             if this and following and this != following and _at_least(this, following):
                 raise AutoMixError(
@@ -262,7 +262,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         ) -> Iterator[AIMessageChunk]:
             total = None
             for part in given:
-                total = part if total is None else joined(total, part)
+                total = part if total is None else add_chunks(total, part)
             one = FlowRun(self._query(total, kwargs), run_manager, config)
             yield from map(not_last, drive_stream(one))
             yield from self._last_chunks(one)
@@ -280,7 +280,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         ) -> AsyncIterator[AIMessageChunk]:
             total = None
             async for part in given:
-                total = part if total is None else joined(total, part)
+                total = part if total is None else add_chunks(total, part)
             one = FlowRun(self._query(total, kwargs), run_manager, config)
             driven: Any = adrive_stream(one)
             async with contextlib.aclosing(driven) as chunks:
@@ -347,7 +347,10 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         """Return what answers in each model's place."""
         if not self.tools:
             return self.models
-        return [rebuilt(model, self._with_tools, other=self._with_tools) for model in self.models]
+        return [
+            map_chat_models(model, self._with_tools, other=self._with_tools)
+            for model in self.models
+        ]
 
     def _with_tools(self, model: Any) -> Runnable[Any, Any]:
         if not hasattr(model, "bind_tools"):

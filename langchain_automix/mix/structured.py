@@ -23,7 +23,12 @@ from langchain_automix.mix.answer import Reply, read_message
 from langchain_automix.mix.loop import Mix
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.tools import parsing_problem, schema_problem, tool_parts
-from langchain_automix.models.wrappers import quiet, rebuilt, unwrapped, within
+from langchain_automix.models.wrappers import (
+    map_chat_models,
+    replace_structured_model,
+    unwrap,
+    without_streaming,
+)
 
 
 class StructuredMix(AutoMixRunnable):
@@ -75,7 +80,7 @@ class StructuredMix(AutoMixRunnable):
     @override
     def _answerers(self) -> list[Runnable[Any, Any]]:
         # A model that streams by itself could not be told to be quiet once it is in a sequence.
-        return [self._with_output(quiet(model)) for model in self.models]
+        return [self._with_output(without_streaming(model)) for model in self.models]
 
     def _with_output(
         self, model: Runnable[Any, Any], kwargs: Mapping[str, Any] | None = None
@@ -87,13 +92,13 @@ class StructuredMix(AutoMixRunnable):
             return model.model_copy(update={"runnable": first, "fallbacks": fallbacks})
         if isinstance(model, DynamicRunnable):
             # What is configurable is the model, not the sequence around it.
-            found = within(
+            found = replace_structured_model(
                 self._with_output(model.default, kwargs),
                 lambda asked: asked.model_copy(update={"bound": model}),
             )
             if found is not None:
                 return found
-        bound = {**unwrapped(model)[1], **(kwargs or {})}
+        bound = {**unwrap(model)[1], **(kwargs or {})}
 
         def change(chat_model: BaseChatModel) -> Runnable[Any, Any]:
             found = chat_model.with_structured_output(
@@ -101,7 +106,7 @@ class StructuredMix(AutoMixRunnable):
             )
             return _bound_within(found, bound) if bound else found
 
-        return rebuilt(model, change, kwargs=lambda _: {})
+        return map_chat_models(model, change, kwargs=lambda _: {})
 
     def _read(self, output: Any, index: int) -> Reply:
         raw = read_message(output["raw"], index).message
@@ -151,7 +156,7 @@ def _bound_within(found: Runnable[Any, Any], bound: dict[str, Any]) -> Runnable[
 
     LangChain itself loses them: it hands them to the sequence, which takes none.
     """
-    asking = within(found, lambda asked: asked.bind(**bound))
+    asking = replace_structured_model(found, lambda asked: asked.bind(**bound))
     if asking is None:
         raise AutoMixError(
             f"The arguments {sorted(bound)} bound to a model would be lost in its structured "

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from typing_extensions import override
 
 from langchain_automix.flow.callbacks import is_inside_mix
-from langchain_automix.models.prices import dollars_of, money
+from langchain_automix.models.prices import dollars_of, format_dollars
 
 
 class AutoMixTotals(BaseCallbackHandler):
@@ -71,12 +71,12 @@ class AutoMixTotals(BaseCallbackHandler):
     @property
     def cost(self) -> str | None:
         """Cost of all queries, also failed ones, as text; None as soon as one is unknown."""
-        return money(self._cost)
+        return format_dollars(self._cost)
 
     @property
     def saved(self) -> str | None:
         """What asking the largest model alone would have cost more; None when unknown."""
-        return money(self._saved)
+        return format_dollars(self._saved)
 
     @override
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
@@ -122,7 +122,7 @@ class AutoMixTotals(BaseCallbackHandler):
             return "what the largest alone would have cost is unknown"
         way = "less" if self._saved >= 0 else "more"
         estimate = ", estimated" if self.saved_is_estimate else ""
-        return f"{money(abs(self._saved))} {way} than the largest alone{estimate}"
+        return f"{format_dollars(abs(self._saved))} {way} than the largest alone{estimate}"
 
 
 def _sum(total: Decimal | None, cost: str | None) -> Decimal | None:

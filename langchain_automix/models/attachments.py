@@ -47,10 +47,14 @@ def attachments_of(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
 
 def _is_attached(block: dict[str, Any]) -> bool:
     # Bedrock's own blocks have no type; of these only what LangChain knows is an input.
-    return block["type"] not in _NOT_ATTACHED if "type" in block else kind_of(block) is not None
+    return (
+        block["type"] not in _NOT_ATTACHED
+        if "type" in block
+        else attachment_kind(block) is not None
+    )
 
 
-def kind_of(block: dict[str, Any]) -> str | None:
+def attachment_kind(block: dict[str, Any]) -> str | None:
     """Return what a content block holds: `image`, `audio`, `video` or `file`; None if unknown."""
     name = str(next(iter(HumanMessage([block]).content_blocks), block)["type"])
     if name == "non_standard":  # a form that LangChain does not know: its names must do
@@ -60,18 +64,22 @@ def kind_of(block: dict[str, Any]) -> str | None:
     return next((kind for kind in _IN_WORDS if kind in name), "file" if "pdf" in name else None)
 
 
-def cannot_read(model: Runnable[Any, Any], attachments: Sequence[dict[str, Any]]) -> str | None:
+def unreadable_reason(
+    model: Runnable[Any, Any], attachments: Sequence[dict[str, Any]]
+) -> str | None:
     """Return why a model cannot check an answer to these attachments; None if it can."""
-    kinds = dict.fromkeys(kind for block in attachments if (kind := kind_of(block)) is not None)
-    for kind in blind_to(model, kinds):
+    kinds = dict.fromkeys(
+        kind for block in attachments if (kind := attachment_kind(block)) is not None
+    )
+    for kind in unreadable_inputs(model, kinds):
         name = identity(model)[0] or type(model).__name__
-        _say_blind(name, kind)
+        _warn_unreadable(name, kind)
         return f"the checking model {name} cannot read {_IN_WORDS[kind]}"
     return None
 
 
 @functools.cache
-def _say_blind(name: str, kind: str) -> None:
+def _warn_unreadable(name: str, kind: str) -> None:
     warnings.warn(
         f"Answers to {_IN_WORDS[kind]} are not checked: by its profile, the checking model {name} "
         "cannot read them. Give SelfVerifier(model=...) a model that can.",
@@ -87,7 +95,7 @@ _INPUTS = {
 }
 
 
-def blind_to(model: Runnable[Any, Any] | None, kinds: Iterable[str]) -> list[str]:
+def unreadable_inputs(model: Runnable[Any, Any] | None, kinds: Iterable[str]) -> list[str]:
     """Return the kinds of input that the model cannot read, as its profile says.
 
     Args:

@@ -10,12 +10,16 @@ from langchain_core.messages import AIMessage
 from langchain_automix.errors import AutoMixError, QueryFailedError
 from langchain_automix.types import EMPTY_ANSWER
 
-_FILTERED = frozenset({"content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST"})
-_STOPPED = frozenset({"content_filtered", "guardrail_intervened"})
-_THOUGHTS = frozenset({"text", "output_text", "reasoning", "thinking", "redacted_thinking"})
+_FILTERED_FINISH_REASONS = frozenset(
+    {"content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST"}
+)
+_FILTERED_STOP_REASONS = frozenset({"content_filtered", "guardrail_intervened"})
+_TEXT_OR_REASONING_BLOCKS = frozenset(
+    {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
+)
 # A gateway that has waited in vain says nothing of what the provider behind it did and billed.
-_WAITED_IN_VAIN = frozenset({408, 499, 504, 524})
-_NEVER_SENT = frozenset(
+_TIMEOUT_STATUSES = frozenset({408, 499, 504, 524})
+_NEVER_SENT_ERRORS = frozenset(
     {
         "CircuitOpenError",
         "ConnectError",
@@ -27,7 +31,7 @@ _NEVER_SENT = frozenset(
 )
 
 
-def no_answer(message: AIMessage) -> str | None:
+def missing_answer_reason(message: AIMessage) -> str | None:
     """Say why a message is no answer: it is empty, or a refusal, or was filtered; else None."""
     said = message.response_metadata
     blocks = [block for block in message.content if isinstance(block, dict)]
@@ -37,11 +41,16 @@ def no_answer(message: AIMessage) -> str | None:
         or any(block.get("type") == "refusal" for block in blocks)
     ):
         return "the model refused to answer"
-    if said.get("finish_reason") in _FILTERED or said.get("stop_reason") in _STOPPED:
+    if (
+        said.get("finish_reason") in _FILTERED_FINISH_REASONS
+        or said.get("stop_reason") in _FILTERED_STOP_REASONS
+    ):
         return "a content filter stopped the answer"
     if message.tool_calls or message.invalid_tool_calls or str(message.text).strip():
         return None
-    made = any(block.get("type") not in _THOUGHTS for block in blocks)  # an image, say
+    made = any(
+        block.get("type") not in _TEXT_OR_REASONING_BLOCKS for block in blocks
+    )  # an image, say
     return None if made or message.additional_kwargs.get("audio") else EMPTY_ANSWER
 
 
@@ -76,8 +85,8 @@ def may_be_billed(error: BaseException) -> bool:
     for each in _causes(error):
         status = getattr(each, "status_code", None)
         if isinstance(status, int) and status >= 400:  # noqa: PLR2004
-            return status in _WAITED_IN_VAIN
-        if type(each).__name__ in _NEVER_SENT:
+            return status in _TIMEOUT_STATUSES
+        if type(each).__name__ in _NEVER_SENT_ERRORS:
             return False
     return True
 

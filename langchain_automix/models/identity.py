@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import token_prices
-from langchain_automix.models.wrappers import rebuilt, unwrapped
+from langchain_automix.models.wrappers import map_chat_models, unwrap
 
 _SECRET_LENGTH = 8
 """Of a key, at least; what is shorter (`test`, `none`) is a word, and no secret."""
@@ -18,7 +18,7 @@ _SECRET_LENGTH = 8
 
 def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     """Return the model's name and its provider, as LangChain reports them in traces."""
-    chat_model, bound = unwrapped(model)
+    chat_model, bound = unwrap(model)
     if chat_model is None:
         return None, None
     # Only the name can be bound; all that is bound (tools, schemas) would be slow to pass.
@@ -35,7 +35,7 @@ def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
         found.append(chat_model)
         return chat_model
 
-    rebuilt(model, counted)
+    map_chat_models(model, counted)
     return identity(model) if len(found) == 1 else (None, None)
 
 
@@ -48,11 +48,11 @@ def secrets_of(model: Runnable[Any, Any]) -> set[str]:
         found.update(v.get_secret_value() for v in values if isinstance(v, SecretStr))
         return chat_model
 
-    rebuilt(model, noted)
+    map_chat_models(model, noted)
     return {secret for secret in found if len(secret) >= _SECRET_LENGTH}
 
 
-def prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
+def list_prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
     """Return what a million tokens cost, in and out; None where that is not known."""
     name, provider = identity(model)
     return None if name is None else token_prices(name, provider)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 
-class Written(NamedTuple):
+class TokenLogprob(NamedTuple):
     """One token, as a server sent it: nothing of it is checked yet."""
 
     token: Any
@@ -19,7 +19,7 @@ class Written(NamedTuple):
     """Tokens that might have stood in its place, and their log-probabilities."""
 
 
-def written_tokens(logprobs: Any) -> Iterator[Written]:
+def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
     """Yield the tokens of `response_metadata["logprobs"]`, of any server's form.
 
     Chats have a list of entries, or `content` with one; completions have lists side by side. The
@@ -29,12 +29,12 @@ def written_tokens(logprobs: Any) -> Iterator[Written]:
         texts, own = _list(logprobs.get("tokens")), _list(logprobs["token_logprobs"])
         tops = _list(logprobs.get("top_logprobs")) or [None] * len(own)
         for text, logprob, top in zip(texts, own, tops, strict=False):
-            yield Written(text, logprob, None, _pairs(top))
+            yield TokenLogprob(text, logprob, None, _pairs(top))
         return
     for entry in _list(logprobs.get("content") if isinstance(logprobs, Mapping) else logprobs):
         if isinstance(entry, Mapping):
             others = _pairs(entry.get("top_logprobs"))
-            yield Written(entry.get("token"), entry.get("logprob"), entry.get("bytes"), others)
+            yield TokenLogprob(entry.get("token"), entry.get("logprob"), entry.get("bytes"), others)
 
 
 def is_known(logprob: Any) -> bool:

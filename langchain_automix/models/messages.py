@@ -14,7 +14,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_automix.errors import AutoMixError
 
 
-def messages_of(input: Any) -> list[BaseMessage]:
+def to_messages(input: Any) -> list[BaseMessage]:
     """Return a chat model's input as messages.
 
     Raises:
@@ -38,21 +38,21 @@ def messages_of(input: Any) -> list[BaseMessage]:
     return messages
 
 
-def digest(asked: Any) -> str:
+def query_id(asked: Any) -> str:
     """Return a name for a query: the same for the same question, whenever it is asked."""
     if isinstance(asked, list):
         asked = [(message.type, message.content) for message in asked]
     return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def text_of(question: Any) -> str:
+def question_text(question: Any) -> str:
     """Return a question as text, also where it is a message."""
     if isinstance(question, BaseMessage):
         return str(question.text)
     return str(question or "")
 
 
-def joined(total: Any, part: Any) -> Any:
+def add_chunks(total: Any, part: Any) -> Any:
     """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
     try:
         return total + part

@@ -58,7 +58,7 @@ _FAILED: WeakSet[Any] = WeakSet()
 """The functions whose failing was warned of."""
 
 
-class Spent(NamedTuple):
+class PricedCalls(NamedTuple):
     """What some requests cost."""
 
     total: Decimal | None
@@ -68,7 +68,7 @@ class Spent(NamedTuple):
     """Models whose requests are unknown: no price, or no tokens reported."""
 
 
-def spent(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Spent:
+def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> PricedCalls:
     """Return what requests cost, and which models that is not known of.
 
     Args:
@@ -88,15 +88,15 @@ def spent(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Spen
             unpriced[call.model or "a model without a name"] = None
         else:
             total += cost
-    return Spent(None if unpriced else total, tuple(unpriced))
+    return PricedCalls(None if unpriced else total, tuple(unpriced))
 
 
 def cost_of(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Decimal | None:
-    """Return what requests cost, in US dollars; None as soon as one is unknown; see `spent`."""
-    return spent(calls, prices).total
+    """Return what requests cost, in US dollars; None as soon as one is unknown; see `price_calls`."""
+    return price_calls(calls, prices).total
 
 
-def money(cost: Decimal | None) -> str | None:
+def format_dollars(cost: Decimal | None) -> str | None:
     """Return a cost as text with its currency; None stays None."""
     return None if cost is None else f"{cost:f} {CURRENCY}"
 
@@ -126,7 +126,7 @@ def checked_prices(prices: Any) -> Any:
 
 
 def dollars_of(cost: str) -> Decimal:
-    """Return the amount of a cost that `money` wrote."""
+    """Return the amount of a cost that `format_dollars` wrote."""
     return Decimal(cost.split(maxsplit=1)[0])
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langchain_automix.models.wrappers import rebuilt
+from langchain_automix.models.wrappers import map_chat_models
 
-Shape = Callable[[BaseChatModel], BaseChatModel | None]
+RequestShape = Callable[[BaseChatModel], BaseChatModel | None]
 """Returns a chat model with more in its requests; None: for such a model no way is known."""
 
 
-def can_shape(shape: Shape, model: Runnable[Any, Any]) -> bool:
+def can_shape(shape: RequestShape, model: Runnable[Any, Any]) -> bool:
     """Whether every chat model of a runnable can be shaped: each fallback, too."""
     found: list[bool] = []
 
@@ -26,11 +26,11 @@ def can_shape(shape: Shape, model: Runnable[Any, Any]) -> bool:
         found.append(False)
         return other
 
-    rebuilt(model, noted, other=no_chat_model)
+    map_chat_models(model, noted, other=no_chat_model)
     return all(found)
 
 
-def with_tools(tools: Sequence[Mapping[str, Any]]) -> Shape:
+def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
     """Return the shape of a request that holds the answering call's tools, and calls none.
 
     Tools stand before the messages in what a provider reads. A check without them would share no
@@ -52,7 +52,7 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> Shape:
     return shape
 
 
-def in_format(name: str, schema: Mapping[str, Any]) -> Shape:
+def in_format(name: str, schema: Mapping[str, Any]) -> RequestShape:
     """Return the shape of a request whose reply must fit a JSON schema."""
     wanted = {
         "type": "json_schema",
@@ -75,7 +75,7 @@ def in_format(name: str, schema: Mapping[str, Any]) -> Shape:
     return shape
 
 
-def together(*shapes: Shape) -> Shape:
+def together(*shapes: RequestShape) -> RequestShape:
     """Return several shapes as one."""
 
     def shape(chat_model: BaseChatModel) -> BaseChatModel | None:

@@ -11,8 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
-from langchain_automix.models.request_shape import Shape, uses_responses_api
-from langchain_automix.models.wrappers import chat_model_of, rebuilt
+from langchain_automix.models.request_shape import RequestShape, uses_responses_api
+from langchain_automix.models.wrappers import chat_model_of, map_chat_models
 
 ChatRunnable = Runnable[Any, AIMessage]
 
@@ -75,7 +75,7 @@ def for_sampling(
     nth: int = 0,
     answers: bool = False,
     further: Mapping[str, Any] | None = None,
-    shape: Shape | None = None,
+    shape: RequestShape | None = None,
 ) -> ChatRunnable:
     """Return a copy of the model for drawing samples, with its retries and fallbacks kept.
 
@@ -101,25 +101,25 @@ def for_sampling(
         return copied if shape is None else shape(copied) or copied
 
     def used_as_it_is(other: ChatRunnable) -> ChatRunnable:
-        _say_used_as_it_is(type(other).__name__)
+        _warn_used_as_is(type(other).__name__)
         return other
 
-    dropped = _left_out(max_tokens, answers=answers)
+    dropped = _dropped_arguments(max_tokens, answers=answers)
 
     def for_any_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in kwargs.items() if name not in dropped}
 
-    return rebuilt(model, prepared, kwargs=for_any_call, other=used_as_it_is)
+    return map_chat_models(model, prepared, kwargs=for_any_call, other=used_as_it_is)
 
 
-def _left_out(max_tokens: int | None, *, answers: bool) -> frozenset[str]:
+def _dropped_arguments(max_tokens: int | None, *, answers: bool) -> frozenset[str]:
     """Return the arguments of the answering call that a sample goes without."""
     left_out = _OF_SAMPLING if answers else _ANSWER_ONLY_KWARGS
     return left_out if max_tokens is not None else left_out - _REPLY_LENGTHS
 
 
 @functools.cache
-def _say_used_as_it_is(kind: str) -> None:
+def _warn_used_as_is(kind: str) -> None:
     warnings.warn(
         f"A check draws its samples from a {kind} as it is: its temperature, cache and tools are "
         "its own, so the samples may all be alike. Give a chat model, bound or with retries or "
@@ -144,7 +144,7 @@ def _settings(
     for name in reset & fields.keys():
         settings[name] = fields[name].get_default(call_default_factory=True)
     if isinstance(extra := getattr(model, "model_kwargs", None), dict):
-        dropped = _left_out(max_tokens, answers=answers)
+        dropped = _dropped_arguments(max_tokens, answers=answers)
         settings["model_kwargs"] = {k: v for k, v in extra.items() if k not in dropped}
     if "temperature" in fields and profile.get("temperature") is not False:
         settings["temperature"] = temperature

@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ValidationError
 
-from langchain_automix.models.wrappers import unwrapped
+from langchain_automix.models.wrappers import unwrap
 
 _ANY_TOOL = ("any", "required")
 _NO_DEMAND = ("", "auto", "none")
@@ -153,7 +153,7 @@ def parsing_problem(error: Exception, schema: Any = None) -> str:
 
 def bound_tools(model: Runnable[Any, Any]) -> list[dict[str, Any]]:
     """Return the tools that are bound to a model, as `tools_in_openai_format` has them."""
-    return tools_in_openai_format(unwrapped(model)[1].get("tools") or ())
+    return tools_in_openai_format(unwrap(model)[1].get("tools") or ())
 
 
 def tools_in_openai_format(tools: Iterable[Any]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 
-class Bill(BaseCallbackHandler):
+class UsageCollector(BaseCallbackHandler):
     """Collects what the requests beneath one call returned: every reply, and each bill once.
 
     It comes before all other handlers, and leaves to them a result whose bill stands on the first
@@ -85,7 +85,7 @@ class Bill(BaseCallbackHandler):
             return
         if "automix" in self.replies[0].response_metadata:
             return  # a mix, whose own requests were heard one by one
-        call = model_call(self.replies, response.llm_output)
+        call = to_model_call(self.replies, response.llm_output)
         self.calls.append(call)
         first, *others = self.replies
         first.usage_metadata = call.usage
@@ -96,7 +96,7 @@ class Bill(BaseCallbackHandler):
             other.usage_metadata = None
 
 
-def model_call(
+def to_model_call(
     replies: Sequence[AIMessage], llm_output: Mapping[str, Any] | None = None
 ) -> ModelCall:
     """Return the bill of one request from its replies.
@@ -119,7 +119,7 @@ def model_call(
     )
 
 
-def named(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
+def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
     """Return a request with the name of the model asked, where the reply reported none."""
     if call.model is not None:
         return call

@@ -21,7 +21,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 
-def unwrapped(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
+def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
     """Return the chat model under all wrappers, and what is bound to it on the way.
 
     With fallbacks it is the first model. None stands for a runnable that is no chat model.
@@ -40,7 +40,9 @@ def unwrapped(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str
     return model, bound
 
 
-def around(model: Runnable[Any, Any]) -> tuple[list[Runnable[Any, Any]], dict[str, Any]]:
+def fallbacks_and_config(
+    model: Runnable[Any, Any],
+) -> tuple[list[Runnable[Any, Any]], dict[str, Any]]:
     """Return a model's fallbacks, and what is `configurable` of it and configured."""
     fallbacks: list[Runnable[Any, Any]] = []
     configured: dict[str, Any] = {}
@@ -61,10 +63,10 @@ def around(model: Runnable[Any, Any]) -> tuple[list[Runnable[Any, Any]], dict[st
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
     """Return the chat model under any bindings, retries and fallbacks; None for other runnables."""
-    return unwrapped(model)[0]
+    return unwrap(model)[0]
 
 
-def rebuilt(
+def map_chat_models(
     model: Runnable[Any, Any],
     change: Callable[[BaseChatModel], Runnable[Any, Any]],
     *,
@@ -82,7 +84,7 @@ def rebuilt(
     """
 
     def inner(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        return rebuilt(model, change, kwargs=kwargs, other=other)
+        return map_chat_models(model, change, kwargs=kwargs, other=other)
 
     if isinstance(model, BaseChatModel):
         return change(model)
@@ -101,7 +103,7 @@ def rebuilt(
     return model if other is None else other(model)
 
 
-def quiet(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def without_streaming(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the model without a `streaming=True` of its own; itself where there is none.
 
     Such a model would stream a draft to every callback, though the draft may be rejected.
@@ -120,11 +122,11 @@ def quiet(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         streams = streams or bool(kwargs.get("stream"))
         return {name: value for name, value in kwargs.items() if name != "stream"}
 
-    changed = rebuilt(model, still, kwargs=without_stream)
+    changed = map_chat_models(model, still, kwargs=without_stream)
     return changed if streams else model
 
 
-def within(
+def replace_structured_model(
     answerer: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]
 ) -> Runnable[Any, Any] | None:
     """Return a structured model (`with_structured_output(..., include_raw=True)`) that asks anew.

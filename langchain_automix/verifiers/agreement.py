@@ -16,7 +16,7 @@ from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text, context_text
 from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.tools import bound_tools
-from langchain_automix.models.wrappers import rebuilt, within
+from langchain_automix.models.wrappers import map_chat_models, replace_structured_model
 from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import VerifierInput
@@ -75,7 +75,7 @@ class AgreementVerifier(ComparingVerifier):
     @override
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
         """Return this verifier, asking again what answers, unless it has a model of its own."""
-        return self.for_model(rebuilt(answerer, lambda model: model, other=_asked_within))
+        return self.for_model(map_chat_models(answerer, lambda model: model, other=_asked_within))
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
@@ -169,12 +169,12 @@ def _asked_within(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
         found.append(asked)
         return asked
 
-    within(answerer, noted)
+    replace_structured_model(answerer, noted)
     return found[-1]
 
 
 def _with_tools(model: Runnable[Any, Any], tools: Sequence[dict[str, Any]]) -> ChatRunnable:
     if not tools or bound_tools(model):
         return cast("ChatRunnable", model)
-    bound = rebuilt(model, lambda chat_model: chat_model.bind_tools(tools))
+    bound = map_chat_models(model, lambda chat_model: chat_model.bind_tools(tools))
     return cast("ChatRunnable", bound)

@@ -12,7 +12,7 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.failures import is_fault
-from langchain_automix.models.usage import Bill
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import (
@@ -98,7 +98,7 @@ class CombinedVerifier(Verifier):
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         given = {key: value for key, value in input.items() if key != "check"}
         names = [input["check"] or self.first] if "check" in input else [*self.checks]
-        bills = {name: Bill() for name in names}
+        bills = {name: UsageCollector() for name in names}
         found = yield [self._call(name, given, bills[name]) for name in names]
         failed = [each for each in found if isinstance(each, Exception)]
         wrong = [error for error in failed if not is_fault(error)]
@@ -108,7 +108,7 @@ class CombinedVerifier(Verifier):
         made = zip(names, found, strict=True)
         return self._together({name: _made(name, each, bills[name]) for name, each in made})
 
-    def _call(self, name: str, given: Mapping[str, Any], bill: Bill) -> Call:
+    def _call(self, name: str, given: Mapping[str, Any], bill: UsageCollector) -> Call:
         if name not in self.checks:
             known = ", ".join(map(repr, self.checks))
             raise AutoMixError(f"There is no check {name!r} among those combined: {known}.")
@@ -143,7 +143,7 @@ class CombinedVerifier(Verifier):
         return self.model_copy(update={"checks": checks})
 
 
-def _made(name: str, found: Any, bill: Bill) -> Verification:
+def _made(name: str, found: Any, bill: UsageCollector) -> Verification:
     if isinstance(found, Exception):
         # The error's own words may quote the answer, which may be rejected; its run has them.
         problem = f"the check failed ({type(found).__name__})"

@@ -16,9 +16,9 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix.flow.steps import Steps
-from langchain_automix.models.logprobs import Written, is_known, written_tokens
+from langchain_automix.models.logprobs import TokenLogprob, is_known, token_logprobs
 from langchain_automix.models.request_shape import uses_responses_api
-from langchain_automix.models.wrappers import rebuilt, within
+from langchain_automix.models.wrappers import map_chat_models, replace_structured_model
 from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
@@ -89,9 +89,12 @@ class LogProbabilityVerifier(Verifier):
             return chat_model.model_copy(update=wanted)
 
         def structured(other: Runnable[Any, Any]) -> Runnable[Any, Any]:
-            return within(other, lambda asked: rebuilt(asked, change)) or other
+            return (
+                replace_structured_model(other, lambda asked: map_chat_models(asked, change))
+                or other
+            )
 
-        return rebuilt(model, change, other=structured)
+        return map_chat_models(model, change, other=structured)
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
@@ -128,13 +131,13 @@ class _Token(NamedTuple):
 
 def _tokens(logprobs: Any) -> Iterator[_Token]:
     """Yield the tokens of a response; what has no log-probability that can be read is left out."""
-    for written in written_tokens(logprobs):
+    for written in token_logprobs(logprobs):
         if is_known(written.logprob):
             top = sorted((float(p) for _, p in written.others if is_known(p)), reverse=True)
             yield _Token(_bytes_of(written), float(written.logprob), tuple(top))
 
 
-def _bytes_of(written: Written) -> bytes:
+def _bytes_of(written: TokenLogprob) -> bytes:
     if isinstance(written.raw, list) and written.raw:
         with contextlib.suppress(TypeError, ValueError):
             return bytes(written.raw)

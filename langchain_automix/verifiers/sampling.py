@@ -15,9 +15,9 @@ from langchain_core.exceptions import ContextOverflowError, ModelInvalidRequestE
 from langchain_core.messages import AIMessage
 
 from langchain_automix.flow.steps import Call, Steps
-from langchain_automix.models.request_shape import Shape
+from langchain_automix.models.request_shape import RequestShape
 from langchain_automix.models.sampling import ChatRunnable, for_sampling, takes_n
-from langchain_automix.models.usage import Bill, named
+from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw(
     drawn: int = 0,
     answers: bool = False,
     further: Mapping[str, Any] | None = None,
-    shape: Shape | None = None,
+    shape: RequestShape | None = None,
 ) -> Steps[Drawn]:
     """Draw samples: with `n` in one request where the model takes it, the rest in parallel.
 
@@ -65,8 +65,8 @@ def draw(
         Exception: No reply could be drawn; the first request's error. Where some could, they count.
     """
 
-    def request(n: int, nth: int) -> tuple[Call, Bill]:
-        bill = Bill()
+    def request(n: int, nth: int) -> tuple[Call, UsageCollector]:
+        bill = UsageCollector()
         runnable = for_sampling(
             model,
             temperature=temperature,
@@ -81,7 +81,7 @@ def draw(
         return made, bill
 
     replies: list[AIMessage] = []
-    bills: list[Bill] = []
+    bills: list[UsageCollector] = []
     in_one = sampling == "n" or (sampling == "auto" and takes_n(model))
     errors: list[Exception] = []
     if in_one and samples > 1:
@@ -101,7 +101,7 @@ def draw(
         bills += [bill for _, bill in requests]
     if errors and not replies:
         raise errors[0]
-    calls = [named(call, model) for bill in bills for call in bill.calls]
+    calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
     return Drawn(replies, calls, _undrawn(errors))
 
 

@@ -9,7 +9,13 @@ from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.flow.steps import Steps
-from langchain_automix.models.request_shape import Shape, can_shape, in_format, together, with_tools
+from langchain_automix.models.request_shape import (
+    RequestShape,
+    can_shape,
+    in_format,
+    together,
+    with_tools,
+)
 from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import Verdict, Verification
@@ -115,7 +121,7 @@ class SelfVerifier(PromptedVerifier):
             return self.max_tokens
         return min(self.max_tokens, _VERDICT_TOKENS)
 
-    def _shape(self, check: Check) -> Shape | None:
+    def _shape(self, check: Check) -> RequestShape | None:
         shapes = [with_tools(check.tools)] if check.tools else []
         if self.structured:
             shapes.append(in_format("verdict", verdict_schema(reasoning=self.reasoning)))

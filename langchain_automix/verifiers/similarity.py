@@ -22,7 +22,7 @@ from langchain_automix.models.embeddings import cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
-from langchain_automix.models.usage import Bill, named
+from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall, Verdict
 from langchain_automix.utils.fingerprints import stable_name
 from langchain_automix.utils.json_values import json_value, same_json
@@ -137,7 +137,7 @@ class ComparingVerifier(Verifier):
         self, judge: ChatRunnable, said: str, texts: list[str], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         runnable = for_sampling(judge, temperature=0.0, max_tokens=_JUDGE_TOKENS)
-        bills = [Bill() for _ in texts]
+        bills = [UsageCollector() for _ in texts]
         replies = yield [
             Call(
                 runnable, _judge_messages(question, said, text), run_name="judge", callbacks=[bill]
@@ -146,7 +146,7 @@ class ComparingVerifier(Verifier):
         ]
         words = (_JUDGED.fullmatch(str(getattr(reply, "text", reply))) for reply in replies)
         verdicts = [None if word is None else word["word"].casefold() == "same" for word in words]
-        return verdicts, [named(call, judge) for bill in bills for call in bill.calls]
+        return verdicts, [with_model_name(call, judge) for bill in bills for call in bill.calls]
 
     def _cosines(self, texts: list[str]) -> list[float | None]:
         return _to_first(cast("Embeddings", self.compare).embed_documents(texts))

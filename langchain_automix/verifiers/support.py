@@ -17,7 +17,7 @@ from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
-from langchain_automix.models.usage import Bill, named
+from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.utils.text import quote_lines
@@ -150,12 +150,12 @@ class SupportVerifier(Verifier):
     ) -> Steps[Verification]:
         runnable = for_sampling(model, temperature=0.0, max_tokens=_REPLY_TOKENS)
         open_ones = [(each, texts) for each, texts in zip(stated, passages, strict=True) if texts]
-        bills = [Bill() for _ in open_ones]
+        bills = [UsageCollector() for _ in open_ones]
         replies = yield [
             Call(runnable, _messages(each, texts), run_name="support", callbacks=[bill])
             for (each, texts), bill in zip(open_ones, bills, strict=True)
         ]
-        calls = tuple(named(call, model) for bill in bills for call in bill.calls)
+        calls = tuple(with_model_name(call, model) for bill in bills for call in bill.calls)
         words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in replies]
         said = [None if word is None else word["word"].casefold() for word in words]
         # One that is not borne out decides, whatever is unknown of the others.

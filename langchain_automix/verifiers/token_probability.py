@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.flow.steps import Steps
-from langchain_automix.models.logprobs import is_known, written_tokens
+from langchain_automix.models.logprobs import is_known, token_logprobs
 from langchain_automix.models.request_shape import uses_responses_api, with_tools
 from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.wrappers import chat_model_of
@@ -114,7 +114,7 @@ def _score(reply: AIMessage, wording: Wording) -> float | str:
 
 def _first_word(logprobs: Any) -> list[dict[str, Any]]:
     """Return the tokens that could have stood where the first word does, with their logprobs."""
-    for written in written_tokens(logprobs):
+    for written in token_logprobs(logprobs):
         # An empty list of alternatives says nothing; then the written token speaks alone.
         alone = [(written.token, written.logprob)]
         found = [each for each in written.others if is_known(each[1])] or alone

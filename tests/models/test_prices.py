@@ -18,8 +18,8 @@ from langchain_automix.models.prices import (
     PriceWarning,
     cost_of,
     dollars_of,
-    money,
-    spent,
+    format_dollars,
+    price_calls,
 )
 from langchain_automix.types import ModelCall
 from tests.support.builders.mixes import mix
@@ -98,7 +98,7 @@ class TestByATable:
 
     @pytest.mark.parametrize("name", ["small-2", "small-mini", "smal", "", None])
     def test_another_name_is_another_model(self, name: str | None) -> None:
-        found = spent([call(name, 5, provider=None)], TABLE)
+        found = price_calls([call(name, 5, provider=None)], TABLE)
         assert found == (None, (name or "a model without a name",))
 
     @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ class TestByAFunction:
         pytest.importorskip("genai_prices")
         asked = call("gpt-5.4-mini", 1000)
         assert cost_of([asked], lambda _: None) == cost_of([asked]) == Decimal("0.00075")
-        assert spent([call("mine", 5)], lambda _: None) == (None, ("mine",))
+        assert price_calls([call("mine", 5)], lambda _: None) == (None, ("mine",))
 
     def test_it_is_not_asked_where_no_tokens_are_known(self) -> None:
         def never(asked: ModelCall) -> None:
             raise AssertionError(asked)
 
-        assert spent([ModelCall(model="m")], never) == (None, ("m",))
+        assert price_calls([ModelCall(model="m")], never) == (None, ("m",))
 
     def test_one_that_fails_does_not_know(self) -> None:
         def prices(asked: ModelCall) -> float:
@@ -154,7 +154,7 @@ class TestByAFunction:
             PriceWarning, match="prices= failed for 'mine' .KeyError: 'mine'"
         ) as told:
             for _ in range(2):
-                assert spent([call("small", 5), call("mine", 5)], prices) == (None, ("mine",))
+                assert price_calls([call("small", 5), call("mine", 5)], prices) == (None, ("mine",))
         assert len(told) == 1
 
     @pytest.mark.parametrize("price", [-1, float("nan"), "much", object()])
@@ -233,7 +233,7 @@ class TestByTheList:
     @pytest.mark.parametrize("tier", ["flex", "priority"])
     def test_another_tier_of_service_is_unknown(self, tier: str) -> None:
         asked = call("gpt-5.4-mini", 1000, 10, details={tier: 1000, f"{tier}_cache_read": 0})
-        assert spent([asked]) == (None, ("gpt-5.4-mini",))
+        assert price_calls([asked]) == (None, ("gpt-5.4-mini",))
         own = {"gpt-5.4-mini": {"input": 1, "output": 0}}
         assert cost_of([asked], own) == Decimal("0.001")
 
@@ -247,16 +247,16 @@ class TestByTheList:
 class TestUnknown:
     def test_one_unknown_makes_the_sum_unknown_and_is_named_once(self) -> None:
         calls = [call(read=5), call("x", 5), call("x", 5), ModelCall(model="small"), ModelCall()]
-        assert spent(calls, TABLE) == (None, ("x", "small", "a model without a name"))
+        assert price_calls(calls, TABLE) == (None, ("x", "small", "a model without a name"))
 
     def test_nothing_asked_costs_nothing(self) -> None:
-        assert spent([]) == (Decimal(0), ())
+        assert price_calls([]) == (Decimal(0), ())
 
     def test_a_cached_answer_is_free_whatever_its_usage(self) -> None:
         """LangChain marks it so, even where the model told no tokens at all."""
         for usage in ({"total_cost": 0}, {**(call(read=5).usage or {}), "total_cost": 0}):
             asked = ModelCall(model="x", usage=cast("UsageMetadata", usage))
-            assert spent([asked], TABLE) == (Decimal(0), ())
+            assert price_calls([asked], TABLE) == (Decimal(0), ())
 
 
 PRICES = st.decimals(0, 1000, places=6) | st.floats(0, 1000) | st.integers(0, 1000)
@@ -322,7 +322,7 @@ class TestAlways:
 
     @given(st.decimals(0, 10**6, allow_nan=False) | st.just(Decimal("1E-12")))
     def test_money_is_plain_text_and_comes_back(self, cost: Decimal) -> None:
-        text = money(cost)
+        text = format_dollars(cost)
         assert text is not None
         assert "E" not in text.removesuffix(" USD")
         assert dollars_of(text) == cost
@@ -330,6 +330,6 @@ class TestAlways:
 
     def test_no_noise_of_floats(self) -> None:
         asked = [call("small", 1_000_000), call("small", 0, 1_000_000)]
-        assert money(cost_of(asked, {"small": {"input": 0.1, "output": 0.2}})) == "0.3 USD"
+        assert format_dollars(cost_of(asked, {"small": {"input": 0.1, "output": 0.2}})) == "0.3 USD"
         tiny = {"small": {"input": 1e-7, "output": 0}}
-        assert money(cost_of([call(read=1)], tiny)) == "0.0000000000001 USD"
+        assert format_dollars(cost_of([call(read=1)], tiny)) == "0.0000000000001 USD"

@@ -9,10 +9,15 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 
-from langchain_automix.models.attachments import blind_to
-from langchain_automix.models.identity import identity, prices
+from langchain_automix.models.attachments import unreadable_inputs
+from langchain_automix.models.identity import identity, list_prices
 from langchain_automix.models.tools import bound_tools
-from langchain_automix.models.wrappers import chat_model_of, quiet, rebuilt, unwrapped
+from langchain_automix.models.wrappers import (
+    chat_model_of,
+    map_chat_models,
+    unwrap,
+    without_streaming,
+)
 from tests.support.servers.openai_server import OpenAIServer
 
 
@@ -47,7 +52,7 @@ class TestUnderneath:
         assert identity(bound) == ("other", "openai")
         assert identity(model.bind(model="inner").bind(model="outer"))[0] == "outer"
         assert identity(RunnableLambda(lambda x: x)) == (None, None)
-        assert prices(RunnableLambda(lambda x: x)) is None
+        assert list_prices(RunnableLambda(lambda x: x)) is None
 
     def test_bound_tools_are_read_in_every_format(self, server: OpenAIServer) -> None:
         model = server.model("small")
@@ -78,12 +83,12 @@ class TestRebuilt:
     def test_every_model_is_changed_and_every_wrapper_kept(self, server: OpenAIServer) -> None:
         small, large = server.model("small"), server.model("large")
         model = small.bind(stop=["x"], user="u").with_retry().with_fallbacks([large.bind(stop="y")])
-        changed: Any = rebuilt(
+        changed: Any = map_chat_models(
             model,
             lambda chat_model: chat_model.model_copy(update={"temperature": 0.5}),
             kwargs=lambda kwargs: {k: v for k, v in kwargs.items() if k != "stop"},
         )
-        [one, kwargs], [two, others] = unwrapped(changed), unwrapped(changed.fallbacks[0])
+        [one, kwargs], [two, others] = unwrap(changed), unwrap(changed.fallbacks[0])
         assert (kwargs, others) == ({"user": "u"}, {})
         assert one is not None
         assert two is not None
@@ -99,8 +104,8 @@ class TestRebuilt:
             seen.append(runnable)
             return runnable
 
-        assert rebuilt(other, lambda model: model) is other
-        rebuilt(other.with_retry(), lambda model: model, other=note)
+        assert map_chat_models(other, lambda model: model) is other
+        map_chat_models(other.with_retry(), lambda model: model, other=note)
         assert seen == [other]
 
 
@@ -118,25 +123,25 @@ class TestProfile:
         self, server: OpenAIServer, profile: Any, blind: Any
     ) -> None:
         model = server.model("small").model_copy(update={"profile": profile})
-        assert blind_to(model.with_retry(), ["image", "audio", "file", "other"]) == blind
+        assert unreadable_inputs(model.with_retry(), ["image", "audio", "file", "other"]) == blind
 
     def test_no_model_is_blind_to_nothing(self) -> None:
-        assert blind_to(None, ["image"]) == []
-        assert blind_to(RunnableLambda(lambda x: x), ["image"]) == []
+        assert unreadable_inputs(None, ["image"]) == []
+        assert unreadable_inputs(RunnableLambda(lambda x: x), ["image"]) == []
 
 
 class TestQuiet:
     def test_a_model_that_does_not_stream_is_itself(self, server: OpenAIServer) -> None:
         for model in wrapped(server.model("small")):
-            assert quiet(model) is model
+            assert without_streaming(model) is model
 
     def test_a_streaming_model_is_stilled_also_among_fallbacks(self, server: OpenAIServer) -> None:
         loud: Any = server.model("small", streaming=True)
         for model in wrapped(loud):
-            chat_model = chat_model_of(quiet(model))
+            chat_model = chat_model_of(without_streaming(model))
             assert chat_model is not None
             assert chat_model.disable_streaming is True
-        behind: Any = quiet(server.model("small").with_fallbacks([loud]))
+        behind: Any = without_streaming(server.model("small").with_fallbacks([loud]))
         assert behind.fallbacks[0].disable_streaming is True
         assert loud.disable_streaming is False
 
@@ -145,5 +150,5 @@ class TestQuiet:
             server.model("small", streaming=True),
             server.model("small").bind(stream=True),
         ):
-            assert isinstance(quiet(model).invoke("Hello?"), AIMessage)
+            assert isinstance(without_streaming(model).invoke("Hello?"), AIMessage)
         assert not any(body.get("stream") for body in server.requests)

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
 from langchain_automix import AutoMixRunnable, SelfVerifier, ThresholdRouter, Verification
-from langchain_automix.models.attachments import attachments_of, kind_of
+from langchain_automix.models.attachments import attachment_kind, attachments_of
 from langchain_automix.models.tools import tools_in_openai_format
 from langchain_automix.verifiers.inputs import Asked
 from langchain_automix.verifiers.prompting.messages import check_messages
@@ -146,7 +146,7 @@ class TestAttachments:
     )
     def test_every_form_is_found(self, block: Any, kind: str | None) -> None:
         assert attachments_of([HumanMessage([text("What?"), block])]) == [block]
-        assert kind_of(block) == kind
+        assert attachment_kind(block) == kind
 
     @pytest.mark.parametrize(
         "block",

@@ -21,7 +21,7 @@ from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, G
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps
-from langchain_automix.models.usage import Bill
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils import fingerprints as _names
 
@@ -108,7 +108,7 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
         return as_grade((yield from own), grader)
     if not isinstance(grader, Runnable):
         return graded(grader, input)
-    bill = Bill()
+    bill = UsageCollector()
     [found] = yield [Call(grader, input, run_name="grade", callbacks=[bill])]
     grade = as_grade(found, grader)
     return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade

@@ -20,7 +20,7 @@ from langchain_automix.flow.steps import Call, Steps
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
-from langchain_automix.models.usage import Bill, named
+from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.text import quote_lines
 
@@ -136,17 +136,17 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
         replies = [str(getattr(reply, "text", reply)) for reply in said]
         grades = [scale.quality(reply) for reply in replies]
         known = [grade for grade in grades if grade is not None]
-        bills = (named(call, self.model) for _, bill in asked for call in bill.calls)
+        bills = (with_model_name(call, self.model) for _, bill in asked for call in bill.calls)
         return Grade(
             quality=sum(known) / len(known) if known else None,
             why=_shortened(replies),
             calls=tuple(bills),
         )
 
-    def _request(self, messages: Sequence[BaseMessage]) -> tuple[Call, Bill]:
+    def _request(self, messages: Sequence[BaseMessage]) -> tuple[Call, UsageCollector]:
         model = cast("ChatRunnable", self.model)
         runnable = for_sampling(model, temperature=0.0, max_tokens=self.max_tokens)
-        bill = Bill()
+        bill = UsageCollector()
         return Call(runnable, list(messages), run_name="judge", callbacks=[bill]), bill
 
     def _messages(self, input: GraderInput) -> list[list[BaseMessage]]:

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage
 from pydantic import ValidationError
 
 from langchain_automix.models.messages import answer_text
-from langchain_automix.models.usage import model_call
+from langchain_automix.models.usage import to_model_call
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Traces:
                 output = call.outputs or {}
                 messages = _messages(output)
                 if messages:
-                    calls.append(model_call(messages, output.get("llm_output")))
+                    calls.append(to_model_call(messages, output.get("llm_output")))
                     text = answer_text(messages[0])
         return TracedAnswer(runs[-1], text, _number(cost_of(calls)) if calls else None)
 

@@ -17,7 +17,7 @@ from langchain_automix.errors import QueryFailedError
 from langchain_automix.local.demo.questions import Question
 from langchain_automix.local.models import CONTEXT_TOKENS, Model, Pair
 from langchain_automix.mix.runnable import AutoMixRunnable
-from langchain_automix.models.usage import Bill
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.routers.base import ask
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
@@ -83,7 +83,7 @@ class Meter(BaseCallbackHandler):
     def __init__(self, pair: Pair) -> None:
         self._clock = pair.clock
         self._started: dict[Any, tuple[str, float]] = {}
-        self._bill = Bill()
+        self._bill = UsageCollector()
         self.seconds: dict[str, float] = {}
         self.replies: dict[str, AIMessage] = {}
         self.verification = Verification()

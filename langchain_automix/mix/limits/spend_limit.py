@@ -18,7 +18,7 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, Terms, dollars, nanos
 from langchain_automix.mix.limits.stores import SpendStore, store_of
-from langchain_automix.models.prices import CURRENCY, money
+from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import stable_name
 
 _MOST = 1_000_000
@@ -166,7 +166,7 @@ class SpendLimit(BaseModel):
             value: Whose, with `by`: the value of that key; None: of the queries without it.
         """
         standing = self.books.standing(self._bucket(value), self.terms)
-        return str(money(dollars(standing.spent)))
+        return str(format_dollars(dollars(standing.spent)))
 
     @cached_property
     def terms(self) -> Terms:

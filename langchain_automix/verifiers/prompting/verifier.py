@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.models.attachments import cannot_read
+from langchain_automix.models.attachments import unreadable_reason
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
 from langchain_automix.models.request_shape import can_shape, with_tools
@@ -121,7 +121,7 @@ class PromptedVerifier(Verifier):
             if not attachments:
                 return Verification(problem="the question holds no text that a check could read")
             asked = asked._replace(question=self.wording.only_attached)
-        if attachments and (problem := cannot_read(self.model, attachments)) is not None:
+        if attachments and (problem := unreadable_reason(self.model, attachments)) is not None:
             return Verification(problem=problem)
         check = self._fitting(asked, answer, attachments, input)
         if check is None:
