@@ -12,7 +12,7 @@ from langchain_automix.errors import AutoMixError
 class Looks:
     """Holds the numbers of finished examples, and tests them at growing intervals.
 
-    The test itself is `langchain_automix.policy.fitting.stopping.enough`.
+    The test itself is `langchain_automix.policy.fitting.stopping.check_stopping`.
 
     Args:
         goal: What the policy is to be fitted for, as `POMDPRouter.fit` takes it.
@@ -39,7 +39,7 @@ class Looks:
     def enough(self) -> str:
         """Say why no more examples are needed; an empty text while they are."""
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
-        from langchain_automix.policy.fitting.stopping import enough, next_look  # noqa: PLC0415
+        from langchain_automix.policy.fitting.stopping import check_stopping, next_look  # noqa: PLC0415
 
         with self._looking:  # briefly: who comes while another looks has nothing to look at
             rows = list(self._rows)
@@ -47,7 +47,7 @@ class Looks:
                 return ""
             self._next = next_look(len(rows))
         try:
-            found = enough(RoutingLog(rows), self._goal, seed=self._seed)
+            found = check_stopping(RoutingLog(rows), self._goal, seed=self._seed)
         except AutoMixError:  # so far: the goal is out of reach, or nothing is complete
             return ""
         return found.text if found.stop else ""

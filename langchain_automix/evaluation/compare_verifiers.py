@@ -13,10 +13,10 @@ from langchain_automix.evaluation.comparison import ComparedCheck, Comparison, n
 from langchain_automix.policy.data.arrays import (
     INVALID,
     NOT_DRAWN,
-    Columns,
     Floats,
     Ints,
-    columns_of,
+    LogArrays,
+    to_arrays,
 )
 from langchain_automix.policy.data.columns import NO_CHECK
 from langchain_automix.policy.data.log import RoutingLog
@@ -110,7 +110,7 @@ class _Comparing:
     """A log whose checks are compared, on the same queries in the same folds."""
 
     log: RoutingLog
-    data: Columns
+    data: LogArrays
     """The complete queries."""
 
     places: Ints
@@ -144,7 +144,7 @@ class _Comparing:
             )
         if wrong := [k for k in samples if k < 1]:
             raise AutoMixError(f"A check draws at least 1 verdict; samples holds {wrong[0]!r}.")
-        columns = columns_of(log)
+        columns = to_arrays(log)
         places = np.flatnonzero(columns.complete)
         if len(log.models) < 2 or len(places) < 2:  # noqa: PLR2004
             raise AutoMixError(
@@ -222,7 +222,7 @@ class _Comparing:
             return float("nan"), float("nan")
         return float(fixed[known].mean()), float(each[known].mean())
 
-    def _row(self, name: str, k: int | None, data: Columns, price: float) -> ComparedCheck:
+    def _row(self, name: str, k: int | None, data: LogArrays, price: float) -> ComparedCheck:
         quality = data.quality[:, self.place]
         benefit = data.quality[:, -1] - quality
         confidence = confidences(data, self.place)
@@ -286,7 +286,7 @@ class _Comparing:
         return ComparedCheck(**given)
 
 
-def _unchecked(data: Columns) -> Columns:
+def _unchecked(data: LogArrays) -> LogArrays:
     """Return the same queries as if no answer had been checked."""
     return replace(
         data.alone(None),

@@ -11,12 +11,12 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.result import Baseline, Evaluation
 from langchain_automix.evaluation.router_replay import replay
 from langchain_automix.policy.bounds import oracle
-from langchain_automix.policy.data.arrays import Columns, Floats, Ints, Mask, columns_of
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family, confidences
 from langchain_automix.policy.fitting.candidates import complete
-from langchain_automix.policy.fitting.digest import is_fitted_to
+from langchain_automix.policy.fitting.digest import was_fitted_to
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight, policy_frontier
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import Outcomes, replay_plan, replay_policy
@@ -55,7 +55,7 @@ def evaluate(
         AutoMixError: The router is for other models, asks for something that the log does not
             hold, or no query is complete.
     """
-    columns = columns_of(log)
+    columns = to_arrays(log)
     policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
     if policy is not None:
         same_models(policy, log)
@@ -66,14 +66,14 @@ def evaluate(
         outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
     )
     words = (*found.words, *columns.notes)
-    if policy is not None and is_fitted_to(policy, log):
+    if policy is not None and was_fitted_to(policy, log):
         words += (_FLATTERED,)
     return replace(found, words=words)
 
 
 def judge(
     outcomes: Outcomes,
-    data: Columns,
+    data: LogArrays,
     cost_weight: float,
     *,
     policy: Policy | None = None,
@@ -150,7 +150,7 @@ def same_models(policy: Policy, log: RoutingLog) -> None:
         )
 
 
-def _weight(policy: Policy | None, data: Columns, given: float | None) -> float:
+def _weight(policy: Policy | None, data: LogArrays, given: float | None) -> float:
     if given is not None:
         return given
     if policy is not None:
@@ -159,7 +159,7 @@ def _weight(policy: Policy | None, data: Columns, given: float | None) -> float:
 
 
 def _replay(
-    router: Router, policy: Policy | None, log: RoutingLog, columns: Columns, known: Mask
+    router: Router, policy: Policy | None, log: RoutingLog, columns: LogArrays, known: Mask
 ) -> Outcomes:
     if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
         places = np.flatnonzero(known).tolist()
@@ -190,7 +190,7 @@ def _compared(utility: Floats, quality: Floats, cost: Floats, weight: float) -> 
 
 
 def _baselines(
-    data: Columns, weight: float, outcomes: Outcomes, seed: int
+    data: LogArrays, weight: float, outcomes: Outcomes, seed: int
 ) -> dict[str, tuple[Floats, Floats]]:
     found = {
         f"always:{name}": (data.quality[:, j], data.cost[:, j])
@@ -203,7 +203,9 @@ def _baselines(
     return found
 
 
-def _oracle(data: Columns, utility: Floats, weight: float, abstain_value: float | None) -> Baseline:
+def _oracle(
+    data: LogArrays, utility: Floats, weight: float, abstain_value: float | None
+) -> Baseline:
     """Pick each query's best model; or the cheapest and no answer, where that is worth more."""
     rows, best = np.arange(len(data)), (data.quality - weight * data.cost).argmax(axis=1)
     quality, cost = data.quality[rows, best], data.cost[rows, best]
@@ -220,7 +222,7 @@ def _oracle(data: Columns, utility: Floats, weight: float, abstain_value: float 
     )
 
 
-def _random_mix(data: Columns, budget: float) -> tuple[Floats, Floats]:
+def _random_mix(data: LogArrays, budget: float) -> tuple[Floats, Floats]:
     """Mix the first and the last model at random so that the cost is the router's."""
     low, high = data.cost[:, 0].mean(), data.cost[:, -1].mean()
     share = 0.0 if high <= low else float(np.clip((budget - low) / (high - low), 0, 1))
@@ -228,13 +230,15 @@ def _random_mix(data: Columns, budget: float) -> tuple[Floats, Floats]:
     return mixed[0], mixed[1]
 
 
-def _halves(data: Columns, seed: int) -> list[tuple[Columns, Ints]]:
+def _halves(data: LogArrays, seed: int) -> list[tuple[LogArrays, Ints]]:
     order = np.random.default_rng(seed).permutation(len(data))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     return [(data.rows(first), second), (data.rows(second), first)]
 
 
-def _cross_fitted(data: Columns, weight: float, family: Family, seed: int) -> tuple[Floats, Floats]:
+def _cross_fitted(
+    data: LogArrays, weight: float, family: Family, seed: int
+) -> tuple[Floats, Floats]:
     """Fit a rule on each half and replay it on the other."""
     quality, cost = np.empty(len(data)), np.empty(len(data))
     halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
@@ -248,12 +252,12 @@ def _cross_fitted(data: Columns, weight: float, family: Family, seed: int) -> tu
     return quality, cost
 
 
-def _lift(outcomes: Outcomes, data: Columns, seed: int) -> Lift:
+def _lift(outcomes: Outcomes, data: LogArrays, seed: int) -> Lift:
     ends = [np.stack([data.quality[:, j], data.cost[:, j]], axis=1) for j in (0, -1)]
     return ibc_lift(outcomes.quality, outcomes.cost, ends[0], ends[1], seed)
 
 
-def _efficiency(data: Columns, outcomes: Outcomes, seed: int) -> float | None:
+def _efficiency(data: LogArrays, outcomes: Outcomes, seed: int) -> float | None:
     """Return the gain over random mixing as a share of what the checks make possible."""
     if len(data) < 20:  # noqa: PLR2004  (two halves of nothing)
         return None
@@ -274,7 +278,7 @@ def _efficiency(data: Columns, outcomes: Outcomes, seed: int) -> float | None:
     return (float(outcomes.quality.mean()) - chord) / possible
 
 
-def _calibrations(data: Columns, outcomes: Outcomes) -> dict[str, Calibration]:
+def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]:
     found = {}
     for j, name in enumerate(data.models[:-1]):
         for check in (None, *data.checks):
@@ -288,7 +292,7 @@ def _calibrations(data: Columns, outcomes: Outcomes) -> dict[str, Calibration]:
 
 
 def _words(
-    data: Columns,
+    data: LogArrays,
     utility: Floats,
     baselines: dict[str, Baseline],
     calibrations: dict[str, Calibration],

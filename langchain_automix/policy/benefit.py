@@ -7,19 +7,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import Columns
-from langchain_automix.policy.decision.observation import Finding
+from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.decision.observation import Observation
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.decision.table import Table
+from langchain_automix.policy.decision.table import DecisionTable
 from langchain_automix.policy.fitting.baselines import confidences
-from langchain_automix.policy.statistics import groups_of
+from langchain_automix.policy.statistics import equal_groups
 
 _MOST_GROUPS = 12
 
 
 @dataclass(frozen=True)
-class Group:
+class BenefitGroup:
     """Some answers of about the same confidence."""
 
     confidence: float
@@ -32,7 +32,7 @@ class Group:
     queries: int
 
 
-def benefit_groups(columns: Columns, small: int, large: int) -> tuple[Group, ...]:
+def benefit_groups(columns: LogArrays, small: int, large: int) -> tuple[BenefitGroup, ...]:
     """Return the benefit of asking a larger model, by the confidence in a smaller one's answer.
 
     Args:
@@ -48,21 +48,21 @@ def benefit_groups(columns: Columns, small: int, large: int) -> tuple[Group, ...
     benefit = columns.quality[:, large] - columns.quality[:, small]
     known = np.flatnonzero(~np.isnan(confidence))
     found = []
-    for group in groups_of(confidence[known], _MOST_GROUPS):
+    for group in equal_groups(confidence[known], _MOST_GROUPS):
         inside = benefit[known[group]]
         error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
         middle = float(confidence[known[group]].mean())
-        found.append(Group(middle, float(inside.mean()), error, len(inside)))
+        found.append(BenefitGroup(middle, float(inside.mean()), error, len(inside)))
     return tuple(found)
 
 
-def checking_plan(policy: Policy) -> tuple[Plan, Table] | None:
+def checking_plan(policy: Policy) -> tuple[Plan, DecisionTable] | None:
     """Return the first plan of a policy that checks an answer, and its first table."""
     return next(((plan, plan.tables[0]) for plan in policy.plans if plan.tables), None)
 
 
 def believed_benefit(
-    table: Table, here: int, check: str | None = None
+    table: DecisionTable, here: int, check: str | None = None
 ) -> tuple[tuple[float, float], ...]:
     """Return (confidence, expected benefit) of the fullest findings of one check, ascending.
 
@@ -84,7 +84,7 @@ def believed_benefit(
     return tuple(sorted(found))
 
 
-def _confidence(table: Table, seen: Finding, check: str | None) -> float | None:
+def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> float | None:
     """Return the confidence that stands for what one check found at its fullest."""
     edges, most, is_score = table.edges, 0, table.kind == "score"
     if table.checks:

@@ -7,14 +7,14 @@ from itertools import combinations
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats
-from langchain_automix.policy.replay import Paths
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
+from langchain_automix.policy.replay import Trajectories
 
 _CUTS = 33
 """Thresholds that are tried, where there are many qualities."""
 
 
-def oracle(data: Columns, cost_weight: float, abstain_value: float | None = None) -> Floats:
+def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = None) -> Floats:
     """Return the utility of each query if its best model were known beforehand; (n,).
 
     Args:
@@ -29,7 +29,7 @@ def oracle(data: Columns, cost_weight: float, abstain_value: float | None = None
     return best
 
 
-def check_prices(data: Columns, paths: Paths) -> Floats:
+def check_prices(data: LogArrays, paths: Trajectories) -> Floats:
     """Return what a check of each model's answer costs in the mean; (m,).
 
     As many verdicts as the policy draws where it checks that model, all that were logged where it
@@ -47,8 +47,8 @@ def check_prices(data: Columns, paths: Paths) -> Floats:
     return prices
 
 
-def perfect_check(
-    data: Columns, cost_weight: float, prices: Floats, abstain_value: float | None = None
+def perfect_check_utility(
+    data: LogArrays, cost_weight: float, prices: Floats, abstain_value: float | None = None
 ) -> float:
     """Return the best mean utility of a cascade whose checks tell the true quality.
 
@@ -90,7 +90,7 @@ def _chains(number: int) -> Iterator[tuple[int, ...]]:
 
 
 def _cascade(
-    data: Columns,
+    data: LogArrays,
     chain: tuple[int, ...],
     cut: float,
     cost_weight: float,

@@ -13,21 +13,21 @@ from langchain_automix.policy.data.arrays import (
     INVALID,
     NOT_DRAWN,
     REJECT,
-    Columns,
     Floats,
     Ints,
+    LogArrays,
     Mask,
 )
-from langchain_automix.policy.decision.observation import Reading
+from langchain_automix.policy.decision.observation import CheckEncoding
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.policy.statistics import in_bins
 from langchain_automix.utils.fingerprints import uniform
 
 
 @dataclass(frozen=True)
-class Paths:
+class Trajectories:
     """What was asked and checked on the way of each logged query; n queries, m models."""
 
     asked: Mask
@@ -65,7 +65,7 @@ class Outcomes:
     expected: Floats
     """(n,): expected quality of the kept answer by the belief; NaN if there is none."""
 
-    paths: Paths | None = None
+    paths: Trajectories | None = None
     """How each query came there; None where only its end is known."""
 
     def utility(self, cost_weight: float, abstain_value: float | None = None) -> Floats:
@@ -75,7 +75,7 @@ class Outcomes:
         return utility
 
 
-def replay_plan(plan: Plan, columns: Columns) -> Outcomes:
+def replay_plan(plan: Plan, columns: LogArrays) -> Outcomes:
     """Send every logged query through a plan; verdicts are drawn in the order recorded.
 
     Raises:
@@ -84,7 +84,7 @@ def replay_plan(plan: Plan, columns: Columns) -> Outcomes:
     return _Replay(plan, columns).run()
 
 
-def replay_policy(policy: Policy, columns: Columns, ids: Sequence[str]) -> Outcomes:
+def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Outcomes:
     """Send every logged query through the plan that it gets by its id.
 
     Args:
@@ -99,7 +99,7 @@ def replay_policy(policy: Policy, columns: Columns, ids: Sequence[str]) -> Outco
         return replay_plan(policy.plans[0], columns)
     first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids], dtype=bool)
     places = [np.flatnonzero(first), np.flatnonzero(~first)]
-    return joined(
+    return concatenate(
         [
             (where, replay_plan(plan, columns.rows(where)))
             for plan, where in zip(policy.plans, places, strict=True)
@@ -107,7 +107,7 @@ def replay_policy(policy: Policy, columns: Columns, ids: Sequence[str]) -> Outco
     )
 
 
-def joined(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
+def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
     """Return the outcomes of parts of a log as those of the whole.
 
     Args:
@@ -123,12 +123,12 @@ def joined(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
     ways = [outcomes.paths for outcomes in found]
     paths = None
     if all(way is not None for way in ways):
-        paths = Paths(*(whole(ways, field.name) for field in fields(Paths)))
+        paths = Trajectories(*(whole(ways, field.name) for field in fields(Trajectories)))
     return Outcomes(**{name: whole(found, name) for name in names}, paths=paths)
 
 
 class _Replay:
-    def __init__(self, plan: Plan, columns: Columns) -> None:
+    def __init__(self, plan: Plan, columns: LogArrays) -> None:
         n = len(columns)
         self.plan, self.columns = plan, columns
         self.model = np.full(n, -1)
@@ -147,7 +147,7 @@ class _Replay:
                 )
         self.table = np.full(n, -1)
         shape = columns.quality.shape
-        self.paths = Paths(
+        self.paths = Trajectories(
             np.zeros(shape, dtype=bool),
             np.zeros(shape, dtype=bool),
             np.zeros(shape, dtype=np.int64),
@@ -173,7 +173,7 @@ class _Replay:
             self.model, quality, self.cost, self.samples, self.asked, self.expected, self.paths
         )
 
-    def _take(self, who: Ints, step: Step) -> None:
+    def _take(self, who: Ints, step: PlannedAction) -> None:
         """Ask or check, and pay for it."""
         model = step.model
         if step.action == "escalate":
@@ -213,7 +213,7 @@ class _Replay:
         number: Ints = (self.alone[check].verdicts[who, model] != NOT_DRAWN).sum(axis=1)
         return number
 
-    def _look_up(self, table: Table, place: int, who: Ints) -> None:
+    def _look_up(self, table: DecisionTable, place: int, who: Ints) -> None:
         if table.checks:
             self._look_up_several(table, place, who)
             return
@@ -227,7 +227,7 @@ class _Replay:
         for kind, seen in enumerate(kinds.tolist()):
             self._apply(_row(table, seen), table, who[which == kind])
 
-    def _findings(self, table: Table, who: Ints) -> Ints:
+    def _findings(self, table: DecisionTable, who: Ints) -> Ints:
         if table.kind == "score":
             edges = np.asarray(table.edges)
             return in_bins(self.columns.score[who, table.model], edges)[:, None]
@@ -242,7 +242,7 @@ class _Replay:
         kinds = (ACCEPT, REJECT, INVALID)
         return np.stack([((verdicts == kind) & there).sum(axis=1) for kind in kinds], axis=1)
 
-    def _look_up_several(self, table: Table, place: int, who: Ints) -> None:
+    def _look_up_several(self, table: DecisionTable, place: int, who: Ints) -> None:
         """Group the queries by what each check found and whether it can find any more."""
         parts = [self._read(reading, table.model, who) for reading in table.checks]
         kinds, which = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
@@ -268,7 +268,7 @@ class _Replay:
                 here,
             )
 
-    def _read(self, reading: Reading, model: int, who: Ints) -> Ints:
+    def _read(self, reading: CheckEncoding, model: int, who: Ints) -> Ints:
         """Return what one of several checks found, padded to 3 numbers, and whether it is spent.
 
         A score is spent once it was tried, verdicts once the log has no more of them, or none
@@ -291,12 +291,12 @@ class _Replay:
         found[:, 3] = made & (nothing | ended)
         return found
 
-    def _apply(self, row: Row | None, table: Table, who: Ints) -> None:
+    def _apply(self, row: DecisionRow | None, table: DecisionTable, who: Ints) -> None:
         later = [j for j in self.plan.plays if j > table.model]
         if row is None:  # nothing to go by: ask the next model, as the router does
             self.table[who] = -1
             if later:
-                self._take(who, Step(action="escalate", model=later[0], samples=0))
+                self._take(who, PlannedAction(action="escalate", model=later[0], samples=0))
             return
         if row.step.action == "verify":
             spent = self._recorded(who, table.model, None) <= self.drawn[None][who]
@@ -311,7 +311,7 @@ class _Replay:
         answered: list[int] = np.flatnonzero(self.paths.asked[who[0]]).tolist()
         return answered
 
-    def _go(self, step: Step, row: Row, who: Ints) -> None:
+    def _go(self, step: PlannedAction, row: DecisionRow, who: Ints) -> None:
         self.table[who] = -1 if step.then is None else step.then
         if step.action in ("escalate", "verify"):
             self._take(who, step)
@@ -323,7 +323,7 @@ class _Replay:
             self.expected[who] = row.quality[self.plan.plays.index(step.model)]
 
 
-def _row(table: Table, seen: list[int]) -> Row | None:
+def _row(table: DecisionTable, seen: list[int]) -> DecisionRow | None:
     if table.kind == "score":
         return table.at(tuple(seen))
     return table.find(seen[0], seen[1], seen[2], None)

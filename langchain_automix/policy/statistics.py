@@ -198,7 +198,7 @@ def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
         return None
     reliability = tuple(
         (float(confidence[g].mean()), float(quality[g].mean()), len(g))
-        for g in groups_of(confidence, 10)
+        for g in equal_groups(confidence, 10)
     )
     ece = sum(abs(c - q) * n for c, q, n in reliability) / len(confidence)
     brier = float(((confidence - quality) ** 2).mean())
@@ -206,7 +206,7 @@ def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
     return Calibration(reliability, float(ece), brier, area, interval)
 
 
-def groups_of(values: Floats, most: int) -> list[Ints]:
+def equal_groups(values: Floats, most: int) -> list[Ints]:
     """Return places of about equal values, by rising value: no more than `most` groups.
 
     One group a value where there are few values, so that equals are not told apart; else groups of
@@ -296,7 +296,7 @@ _WIGGLES = (
 )
 
 
-def smooth(
+def gp_smooth(
     place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, aside: Floats
 ) -> Floats:
     """Return the posterior mean of a curve at each place.

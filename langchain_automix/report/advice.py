@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from langchain_automix.evaluation.evaluate import FEW
-from langchain_automix.policy.bounds import check_prices, oracle, perfect_check
-from langchain_automix.policy.data.arrays import Columns, Floats
+from langchain_automix.policy.bounds import check_prices, oracle, perfect_check_utility
+from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
-from langchain_automix.policy.replay import Paths
+from langchain_automix.policy.replay import Trajectories
 from langchain_automix.policy.statistics import mean_interval
 from langchain_automix.report.contents import Advice, Labels
 from langchain_automix.utils.formatting import (
@@ -33,11 +33,11 @@ _LEAST = 5e-4
 class Situation:
     """What advice is given on."""
 
-    data: Columns
+    data: LogArrays
     utility: Floats
     """(n,): of each query, as the policy is judged."""
 
-    paths: Paths
+    paths: Trajectories
     cost_weight: float
     cost: float
     """Mean cost of the policy."""
@@ -78,8 +78,8 @@ def _verifier(situation: Situation) -> Advice:
     data, weight, unanswered = situation.data, situation.cost_weight, situation.abstain_value
     prices = check_prices(data, situation.paths)
     nothing = np.zeros(len(data.models))
-    priced = perfect_check(data, weight, prices, unanswered) - situation.now
-    free = perfect_check(data, weight, nothing, unanswered) - situation.now
+    priced = perfect_check_utility(data, weight, prices, unanswered) - situation.now
+    free = perfect_check_utility(data, weight, nothing, unanswered) - situation.now
     ceiling = float(oracle(data, weight, unanswered).mean()) - situation.now
     checked = not bool(np.isnan(prices).all())
     gain = max(priced if checked else free, 0.0)
@@ -197,7 +197,7 @@ def _model(situation: Situation, crossed: CrossFit) -> Advice:
     return Advice("Another model", gain, text)
 
 
-def _with_perfect_last(data: Columns) -> Columns:
+def _with_perfect_last(data: LogArrays) -> LogArrays:
     quality = data.quality.copy()
     quality[:, -1] = 1.0
     return replace(data, quality=quality)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import ACCEPT, INVALID, Columns, Floats
-from langchain_automix.policy.replay import Outcomes, Paths
+from langchain_automix.policy.data.arrays import ACCEPT, INVALID, Floats, LogArrays
+from langchain_automix.policy.replay import Outcomes, Trajectories
 from langchain_automix.report.contents import Kind, LoggedDecision, LoggedText
 from langchain_automix.report.labels import metadata_of
 
@@ -19,7 +19,11 @@ _VERDICTS = {ACCEPT: True, INVALID: None}
 
 
 def decisions_of(
-    outcomes: Outcomes, paths: Paths, data: Columns, ids: Sequence[str], metadata: Sequence[Any]
+    outcomes: Outcomes,
+    paths: Trajectories,
+    data: LogArrays,
+    ids: Sequence[str],
+    metadata: Sequence[Any],
 ) -> tuple[LoggedDecision, ...]:
     """Return what becomes of each query, with the texts that its metadata hold.
 
@@ -37,7 +41,7 @@ def decisions_of(
     )
 
 
-def kinds_of(outcomes: Outcomes, paths: Paths, data: Columns) -> list[tuple[Kind, ...]]:
+def kinds_of(outcomes: Outcomes, paths: Trajectories, data: LogArrays) -> list[tuple[Kind, ...]]:
     """Return the kinds of each decision, as `contents.Kind` defines them.
 
     No query is `kept_wrong` of which no answer is kept, and none is `saved` whose answer is that
@@ -66,8 +70,8 @@ def kinds_of(outcomes: Outcomes, paths: Paths, data: Columns) -> list[tuple[Kind
 def _decision(
     place: int,
     outcomes: Outcomes,
-    paths: Paths,
-    data: Columns,
+    paths: Trajectories,
+    data: LogArrays,
     id: str,
     metadata: Mapping[str, Any],
     kinds: tuple[Kind, ...],
@@ -90,7 +94,12 @@ def _decision(
 
 
 def _answer(
-    place: int, model: int, kept: int, paths: Paths, data: Columns, metadata: Mapping[str, Any]
+    place: int,
+    model: int,
+    kept: int,
+    paths: Trajectories,
+    data: LogArrays,
+    metadata: Mapping[str, Any],
 ) -> LoggedText:
     checked = bool(paths.checked[place, model])
     drawn = int(paths.drawn[place, model])

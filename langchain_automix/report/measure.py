@@ -14,13 +14,13 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.evaluate import FEW, judge, same_models
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
-from langchain_automix.policy.data.arrays import Columns, Floats, columns_of
+from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.decision.describe import explain
+from langchain_automix.policy.decision.describe import describe_policy
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
-from langchain_automix.policy.fitting.digest import is_fitted_to
-from langchain_automix.policy.replay import Outcomes, Paths, replay_policy
+from langchain_automix.policy.fitting.digest import was_fitted_to
+from langchain_automix.policy.replay import Outcomes, Trajectories, replay_policy
 from langchain_automix.policy.statistics import Interval, mean_interval, wilson_interval
 from langchain_automix.report.advice import Situation, advice_of
 from langchain_automix.report.contents import (
@@ -77,7 +77,7 @@ def contents_of(
         labels=labels,
         verdict=verdict_of(said),
         numbers=numbers_of(said),
-        policy_words=explain(policy),
+        policy_words=describe_policy(policy),
         goal=dict(policy.goal),
         cost_weight=found.cost_weight,
         point=_point(found),
@@ -100,7 +100,7 @@ class _Measured:
 
     policy: Policy
     log: RoutingLog
-    data: Columns
+    data: LogArrays
     ids: Sequence[str]
     metadata: Sequence[object]
     judged: Literal["cross-fitted", "held out", "fitted to it"]
@@ -115,7 +115,7 @@ class _Measured:
     @classmethod
     def of(cls, policy: Policy, log: RoutingLog, cost_weight: float | None, seed: int) -> _Measured:
         same_models(policy, log)
-        columns = columns_of(log)
+        columns = to_arrays(log)
         places = np.flatnonzero(columns.complete).tolist()
         if not places:
             raise AutoMixError(
@@ -126,7 +126,7 @@ class _Measured:
         ids = [log.store.ids[place] for place in places]
         weight = policy.cost_weight if cost_weight is None else cost_weight
         crossed = CrossFit(data, ids, weight, seed) if len(places) > 1 else None
-        flattered = is_fitted_to(policy, log)
+        flattered = was_fitted_to(policy, log)
         notes: tuple[str, ...] = ()
         judged: Literal["cross-fitted", "held out", "fitted to it"] = "held out"
         if flattered and crossed is not None:
@@ -162,7 +162,7 @@ class _Measured:
         )
 
     @property
-    def paths(self) -> Paths:
+    def paths(self) -> Trajectories:
         """How each query came to its outcome."""
         assert self.outcomes.paths is not None  # noqa: S101
         return self.outcomes.paths
@@ -195,7 +195,7 @@ def _point(found: Evaluation) -> Point:
     )
 
 
-def _baselines(found: Evaluation, data: Columns) -> tuple[Point, ...]:
+def _baselines(found: Evaluation, data: LogArrays) -> tuple[Point, ...]:
     intervals = {
         f"always:{name}": _within(mean_interval(data.quality[:, j]))
         for j, name in enumerate(data.models)
@@ -242,7 +242,7 @@ def _alike(one: Point, other: Point) -> bool:
     return (one.cost, one.quality) == (other.cost, other.quality)
 
 
-def _alone(data: Columns, model: int) -> Point:
+def _alone(data: LogArrays, model: int) -> Point:
     quality, cost = data.quality[:, model], data.cost[:, model]
     return Point(
         name=f"always:{data.models[model]}",
@@ -269,7 +269,7 @@ def _fitted(crossed: CrossFit, weight: float) -> Point:
     )
 
 
-def _ladder(data: Columns, own: float) -> list[float]:
+def _ladder(data: LogArrays, own: float) -> list[float]:
     """Return the cost weights to fit: 0, the one that counts, and steps over all that matter.
 
     Above 1 / (cost of the second cheapest model) no answer of it is worth its price, however
@@ -288,7 +288,7 @@ def _ladder(data: Columns, own: float) -> list[float]:
     )
 
 
-def _slopes(data: Columns) -> Iterator[float]:
+def _slopes(data: LogArrays) -> Iterator[float]:
     """Yield how much quality a unit of cost buys from each model to the next dearer better one."""
     means: list[tuple[float, float]] = sorted(
         zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
@@ -298,7 +298,7 @@ def _slopes(data: Columns) -> Iterator[float]:
             yield (better - quality) / (more - cost)
 
 
-def _benefits(policy: Policy, data: Columns, cost_weight: float) -> Iterator[Benefit]:
+def _benefits(policy: Policy, data: LogArrays, cost_weight: float) -> Iterator[Benefit]:
     """Yield, for each checked model, the benefit of the larger model that the policy may ask."""
     for small in range(len(data.models) - 1):
         groups = benefit_groups(data, small, len(data.models) - 1)
@@ -338,7 +338,7 @@ def _reliabilities(found: Evaluation) -> tuple[Reliability, ...]:
     )
 
 
-def _cost_split(data: Columns, paths: Paths) -> tuple[CostPart, ...]:
+def _cost_split(data: LogArrays, paths: Trajectories) -> tuple[CostPart, ...]:
     """Return what the answers and the checks of each model cost; parts that cost 0 are left out."""
     answers: Floats = np.where(paths.asked, data.cost, 0.0).mean(axis=0)
     checks: Floats = paths.check_cost.mean(axis=0)

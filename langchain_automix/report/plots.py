@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups, checking_plan
-from langchain_automix.policy.data.arrays import Columns, columns_of
+from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import complete
@@ -177,7 +177,7 @@ BLUE, RED, GREY = "#0072B2", "#D55E00", "0.55"
 
 
 class BenefitGroup(Protocol):
-    """Some answers of about the same confidence, as `langchain_automix.policy.benefit.Group`."""
+    """Some answers of about the same confidence, as `langchain_automix.policy.benefit.BenefitGroup`."""
 
     @property
     def confidence(self) -> float:
@@ -213,7 +213,7 @@ def plot(policy: Policy, log: RoutingLog | None, *, kind: str = "benefit") -> An
     if kind not in ("benefit", "frontier"):
         raise AutoMixError(f"There is no plot {kind!r}: ask for 'benefit' or 'frontier'.")
     figure, axes = new_figure()
-    columns = None if log is None else complete(columns_of(log))
+    columns = None if log is None else complete(to_arrays(log))
     if kind == "benefit":
         _benefit(policy, columns, axes)
     elif columns is None:
@@ -223,7 +223,7 @@ def plot(policy: Policy, log: RoutingLog | None, *, kind: str = "benefit") -> An
     return figure
 
 
-def _benefit(policy: Policy, columns: Columns | None, axes: Axes) -> None:
+def _benefit(policy: Policy, columns: LogArrays | None, axes: Axes) -> None:
     found = checking_plan(policy)
     if found is None:
         raise AutoMixError("This policy checks no answer, so there is no benefit curve to plot.")
@@ -269,7 +269,7 @@ def draw_benefit(
     axes.legend(frameon=False)
 
 
-def _frontier(policy: Policy, columns: Columns, axes: Axes) -> None:
+def _frontier(policy: Policy, columns: LogArrays, axes: Axes) -> None:
     for j, name in enumerate(columns.models):
         axes.plot(columns.cost[:, j].mean(), columns.quality[:, j].mean(), "s", color=GREY)
         place = (columns.cost[:, j].mean(), columns.quality[:, j].mean())

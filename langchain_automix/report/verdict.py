@@ -8,7 +8,7 @@ import numpy as np
 
 from langchain_automix.evaluation.evaluate import FEW
 from langchain_automix.evaluation.result import Evaluation
-from langchain_automix.policy.data.arrays import Columns, Floats
+from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import Interval, bootstrap, mean_interval
@@ -34,7 +34,7 @@ class Said:
     """All that the sentences are made of."""
 
     policy: Policy
-    data: Columns
+    data: LogArrays
     outcomes: Outcomes
     found: Evaluation
     seed: int

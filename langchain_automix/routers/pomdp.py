@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.decision.interpreter import escalating, row_for, row_in_time
+from langchain_automix.policy.decision.interpreter import best_row_within, escalating, find_row
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.prior import prior_policy
-from langchain_automix.policy.decision.reweighting import best_alone, reweighed
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.reweighting import best_alone, with_cost_weight
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
 from langchain_automix.routers.explanations import reason
 from langchain_automix.types import Decision, RoutingState
@@ -164,9 +164,9 @@ class POMDPRouter(Router):
 
     def explain(self) -> str:
         """Return the policy in words and as a table."""
-        from langchain_automix.policy.decision.describe import explain  # noqa: PLC0415  (seldom needed)
+        from langchain_automix.policy.decision.describe import describe_policy  # noqa: PLC0415  (seldom needed)
 
-        return explain(self.policy)
+        return describe_policy(self.policy)
 
     def plot(self, log: RoutingLog | None = None, *, kind: str = "benefit") -> Any:
         """Return a matplotlib figure of the policy; needs the extra `plots`.
@@ -209,7 +209,9 @@ class POMDPRouter(Router):
         step = plan.opening
         if (cost_weight is not None and step.then is None) or not checks:
             alone = best_alone(self.policy, cost_weight)
-            step = step if alone is None else Step(action="escalate", model=alone, samples=0)
+            step = (
+                step if alone is None else PlannedAction(action="escalate", model=alone, samples=0)
+            )
         name = self.policy.models[step.model]
         why = (
             f"The policy gives this query to {name} and pays for no check."
@@ -232,7 +234,7 @@ class POMDPRouter(Router):
         plan = self.policy.plan_for(state.query_id)
         table = self._table(plan, state)
         check, names = state.current.verification, self.policy.models
-        row = None if table is None else row_for(plan, table, check, state.answered, names)
+        row = None if table is None else find_row(plan, table, check, state.answered, names)
         if table is None or row is None:
             here = state.current.model_index
             later = next((j for j in plan.plays if j > here), None)
@@ -240,8 +242,8 @@ class POMDPRouter(Router):
                 return self._unknown(state, later)
             return _without_a_check(state, later)
         if state.cost_weight is not None:
-            row = reweighed(row, self.policy, plan, state.answered, state.cost_weight)
-        row = row_in_time(row, plan, state, names)
+            row = with_cost_weight(row, self.policy, plan, state.answered, state.cost_weight)
+        row = best_row_within(row, plan, state, names)
         step = row.step
         if check is not None and step.action == "verify" and not table.checks:
             # Verdicts that brought nothing to go by must not be drawn for ever.
@@ -289,15 +291,15 @@ class POMDPRouter(Router):
         table = self._table(self.policy.plan_for(state.query_id), state)
         return None if table is None else escalating(table)
 
-    def _table(self, plan: Plan, state: RoutingState) -> Table | None:
+    def _table(self, plan: Plan, state: RoutingState) -> DecisionTable | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""
-        step: Step | None = plan.opening
+        step: PlannedAction | None = plan.opening
         table = None
         for visit in state.visits:
             if step is None or step.then is None or step.model != visit.model_index:
                 return None
             table = plan.tables[step.then]
-            row = row_for(plan, table, visit.verification, state.answered, self.policy.models)
+            row = find_row(plan, table, visit.verification, state.answered, self.policy.models)
             step = None if row is None else row.step
         return table
 
@@ -306,12 +308,12 @@ class POMDPRouter(Router):
         plan = self.policy.plans[0]
         here, later = state.current.model_index, next_model(state)
         check = state.current.verification
-        row = row_for(plan, plan.tables[0], check, {0}, self.policy.models)
+        row = find_row(plan, plan.tables[0], check, {0}, self.policy.models)
         if later is None or row is None:
             return self._unknown(state, later)
         names = (state.models[here], state.models[later])
         if state.cost_weight is not None:
-            row = reweighed(row, self.policy, plan, {0}, state.cost_weight)
+            row = with_cost_weight(row, self.policy, plan, {0}, state.cost_weight)
         values = {
             "answer": row.values["answer"],
             f"escalate:{names[1]}": row.values["escalate:large"],
@@ -354,7 +356,7 @@ class POMDPRouter(Router):
         return keep(state, why=said, belief=belief)
 
     def _said(
-        self, state: RoutingState, row: Row, names: tuple[str, ...], plan: Plan
+        self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
         """Return what a decision says beside what is done."""
         plays, cost = plan.plays, self.policy.fit.cost

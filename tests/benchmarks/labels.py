@@ -14,8 +14,8 @@ import numpy as np
 from langchain_automix import RoutingLog
 from langchain_automix.calibration.graders.text import Grader, exact_match, token_f1
 from langchain_automix.calibration.label_correction import corrected
-from langchain_automix.policy.data.arrays import Columns, Floats, columns_of
-from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
+from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality
 
@@ -32,9 +32,9 @@ at random is the same once in three times."""
 class Half:
     """One half to fit on, with its agreements by column of the table, and one to judge on."""
 
-    fit: Columns
+    fit: LogArrays
     agreements: dict[str, Floats]
-    judge: Columns
+    judge: LogArrays
     judged: Any
     """Places of the judged queries in the log, so that they are averaged over halves."""
 
@@ -92,7 +92,7 @@ def measure(half: Half, seed: int, tally: Tally) -> None:
     weights = [multiple * (slope or 1 / fit.cost[:, -1].mean()) for multiple in MULTIPLES]
     base = worth(fit, judge, weights)
 
-    def note(method: str, column: str, log: Columns) -> None:
+    def note(method: str, column: str, log: LogArrays) -> None:
         tally.add(method, column, half.judged, worth(log, judge, weights) - base)
 
     tally.add("best single model", "", half.judged, single(fit, judge, weights) - base)
@@ -109,10 +109,10 @@ def measure(half: Half, seed: int, tally: Tally) -> None:
             note(f"{number} labels, the rest corrected", column, mended)
 
 
-def worth(log: Columns, judge: Columns, weights: list[float]) -> Floats:
+def worth(log: LogArrays, judge: LogArrays, weights: list[float]) -> Floats:
     """Return the true utility of each judged query, mean over cost weights."""
-    learner = Learner(log)
-    plans = [choose(learner.candidates(weight))[0].plan for weight in weights]
+    learner = CandidateFitter(log)
+    plans = [select_candidate(learner.candidates(weight))[0].plan for weight in weights]
     utilities = [
         replay_plan(p, judge).utility(weight) for p, weight in zip(plans, weights, strict=True)
     ]
@@ -120,7 +120,7 @@ def worth(log: Columns, judge: Columns, weights: list[float]) -> Floats:
     return found
 
 
-def single(log: Columns, judge: Columns, weights: list[float]) -> Floats:
+def single(log: LogArrays, judge: LogArrays, weights: list[float]) -> Floats:
     """Return the true utility of each judged query under the best single model of the log."""
     utilities = []
     for weight in weights:
@@ -142,7 +142,7 @@ def with_texts(seeds: int) -> Iterator[tuple[str, Iterator[Half]]]:
 
 
 def _halves(records: list[Any], grade: Grader, seeds: int) -> Iterator[Half]:
-    log = columns_of(RoutingLog(records))
+    log = to_arrays(RoutingLog(records))
     texts = [each["metadata"] for each in records]
     pairs = [(each["small_answer"], each["large_answer"]) for each in texts]
     references = [each["references"] for each in texts]
@@ -170,7 +170,7 @@ def without_texts(seeds: int) -> Iterator[tuple[str, Iterator[Half]]]:
             yield f"{name}, {names}", _splits(both[0], both[1], draws)
 
 
-def _splits(fit: Columns, judge: Columns, seeds: int) -> Iterator[Half]:
+def _splits(fit: LogArrays, judge: LogArrays, seeds: int) -> Iterator[Half]:
     for seed in range(seeds):
         agreements = {
             name: _agreement(fit.quality, rate, seed) for name, rate in BOTH_WRONG.items()

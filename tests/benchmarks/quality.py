@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import RoutingLog
-from langchain_automix.policy.data.arrays import Columns, columns_of
+from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.fitting.baselines import Family, fit_rule
-from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan
@@ -33,29 +33,29 @@ def data_folder() -> Path:
     return Path(os.environ.get("DATA", default))
 
 
-def splits() -> Iterator[tuple[str, Columns, Columns]]:
+def splits() -> Iterator[tuple[str, LogArrays, LogArrays]]:
     """Yield each log's name, its train and its test split."""
     for path in sorted(data_folder().glob("*.train.jsonl.gz")):
         name = path.name.removesuffix(".train.jsonl.gz")
         test = path.with_name(f"{name}.test.jsonl.gz")
-        train, held_out = (columns_of(RoutingLog.read(p)) for p in (path, test))
+        train, held_out = (to_arrays(RoutingLog.read(p)) for p in (path, test))
         yield name, train, held_out
 
 
-def only(columns: Columns, models: list[int]) -> Columns:
+def only(columns: LogArrays, models: list[int]) -> LogArrays:
     """Return a log with some of its models."""
     names = ("quality", "cost", "verdicts", "score", "fixed_cost", "sample_cost")
     picked: dict[str, Any] = {name: getattr(columns, name)[:, models] for name in names}
     return replace(columns, models=tuple(columns.models[j] for j in models), **picked)
 
 
-def slope(columns: Columns) -> float:
+def slope(columns: LogArrays) -> float:
     """Return the quality that a unit of cost buys between the first and the last model."""
     quality, cost = columns.quality.mean(axis=0), columns.cost.mean(axis=0)
     return max(0.0, float((quality[-1] - quality[0]) / (cost[-1] - cost[0])))
 
 
-def draws(columns: Columns, size: int | None, seeds: int) -> list[Columns]:
+def draws(columns: LogArrays, size: int | None, seeds: int) -> list[LogArrays]:
     """Return training sets: the whole split, or random parts of it."""
     if size is None:
         return [columns]
@@ -82,14 +82,14 @@ class Tally:
         return float(per_query.mean()), float(1.96 * per_query.std() / np.sqrt(len(per_query)))
 
 
-def measure_pair(train: Columns, test: Columns, tally: Tally, modules: Any, seed: int) -> None:
+def measure_pair(train: LogArrays, test: LogArrays, tally: Tally, modules: Any, seed: int) -> None:
     """Fit every method to a two-model log for each cost weight, and note its test utility."""
     weights = [multiple * slope(train) for multiple in MULTIPLES]
-    learner = Learner(train, seed=seed)
+    learner = CandidateFitter(train, seed=seed)
     theirs = released.chosen(modules, train, test, weights) if modules else []
     for place, weight in enumerate(weights):
         singles = test.quality - weight * test.cost
-        outcomes = replay_plan(choose(learner.candidates(weight))[0].plan, test)
+        outcomes = replay_plan(select_candidate(learner.candidates(weight))[0].plan, test)
         tally.add("ours", outcomes.utility(weight), singles)
         tally.samples.append(float(outcomes.samples.mean()))
         for family in RULES:
@@ -100,7 +100,7 @@ def measure_pair(train: Columns, test: Columns, tally: Tally, modules: Any, seed
             tally.add("automix-llm 1.0.3", theirs[place], singles)
 
 
-def measure_chain(train: Columns, test: Columns) -> list[tuple[float, float, float]]:
+def measure_chain(train: LogArrays, test: LogArrays) -> list[tuple[float, float, float]]:
     """Return, by cost weight, utility gained by all models, by the best pair, and verdict."""
     found = []
     for multiple in MULTIPLES:

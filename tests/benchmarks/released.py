@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.fitting.baselines import confidences
 
 # The released code has these column names written into it.
@@ -32,7 +32,7 @@ def load() -> Any:
         return None
 
 
-def frame(pandas: Any, columns: Columns) -> Any:
+def frame(pandas: Any, columns: LogArrays) -> Any:
     """Return a log as the released code wants it, with its categories."""
     small, large = columns.quality[:, 0], columns.quality[:, -1]
     low = (small <= np.percentile(small, 10)) & (large <= np.percentile(large, 10))
@@ -44,7 +44,7 @@ def frame(pandas: Any, columns: Columns) -> Any:
     return pandas.DataFrame(table)
 
 
-def candidates(modules: Any, train: Columns, test: Columns) -> list[tuple[Any, Any]]:
+def candidates(modules: Any, train: LogArrays, test: LogArrays) -> list[tuple[Any, Any]]:
     """Return, for each candidate of its POMDP, who is escalated in train and in test."""
     automix, pandas = modules
     method = automix.POMDP(8)
@@ -58,7 +58,7 @@ def candidates(modules: Any, train: Columns, test: Columns) -> list[tuple[Any, A
     return found  # type: ignore[return-value]
 
 
-def utility(columns: Columns, escalated: Any, cost_weight: float) -> Any:
+def utility(columns: LogArrays, escalated: Any, cost_weight: float) -> Any:
     """Return the utility of each query, the check being paid always, as that code does."""
     drawn = (columns.verdicts[:, 0] >= -1).sum(axis=1)
     check = columns.fixed_cost[:, 0] + drawn * columns.sample_cost[:, 0]
@@ -66,7 +66,7 @@ def utility(columns: Columns, escalated: Any, cost_weight: float) -> Any:
     return quality - cost_weight * (columns.cost[:, 0] + check + escalated * columns.cost[:, -1])
 
 
-def chosen(modules: Any, train: Columns, test: Columns, weights: list[float]) -> list[Any]:
+def chosen(modules: Any, train: LogArrays, test: LogArrays, weights: list[float]) -> list[Any]:
     """Return the test utilities of its candidate with the best train utility, by weight."""
     ways = candidates(modules, train, test)
     best = []

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import POMDPRouter, RoutingState, Verification
-from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from tests.benchmarks import released
 
 
-def made(n: int, models: int, *, verdicts: int = 0) -> Columns:
+def made(n: int, models: int, *, verdicts: int = 0) -> LogArrays:
     """Return a log of made-up queries: scores, or some verdicts each."""
     rng = np.random.default_rng(0)
     ease = rng.random(n)
@@ -33,7 +33,7 @@ def made(n: int, models: int, *, verdicts: int = 0) -> Columns:
     zeros = np.zeros((n, models))
     cost = np.tile(10.0 ** np.arange(models), (n, 1))
     names = tuple(f"m{j}" for j in range(models))
-    return Columns(names, quality, cost, drawn, score, zeros + 0.1, zeros + 0.01, np.ones(n))
+    return LogArrays(names, quality, cost, drawn, score, zeros + 0.1, zeros + 0.01, np.ones(n))
 
 
 def seconds(work: Callable[[], Any], times: int = 1) -> float:

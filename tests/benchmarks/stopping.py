@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import Columns
-from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
-from langchain_automix.policy.fitting.stopping import TOLERANCE, enough, next_look
+from langchain_automix.policy.fitting.stopping import TOLERANCE, check_stopping, next_look
 from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality
 from tests.support.builders.synthetic_logs import WORLDS, scored, unchecked
@@ -42,19 +42,19 @@ class Run:
     to_all: float
 
 
-def run(stream: Columns, truth: Columns, weight: float, tolerance: float) -> Run:
+def run(stream: LogArrays, truth: LogArrays, weight: float, tolerance: float) -> Run:
     """Send a stream of examples through the test, and judge the policy that it stops with."""
     goal = Goal(cost_weight=weight)
     looks = next_look(0)
     while looks <= len(stream):
         part = stream.rows(np.arange(looks))
-        if enough(part, goal, tolerance=tolerance).stop:
+        if check_stopping(part, goal, tolerance=tolerance).stop:
             break
         looks = next_look(looks)
     else:
         return Run(False, len(stream), 0.0, 0.0)
-    candidates = Learner(part).candidates(weight)
-    best, _ = choose(candidates)
+    candidates = CandidateFitter(part).candidates(weight)
+    best, _ = select_candidate(candidates)
     worth = {c.name: replay_plan(c.plan, truth).utility(weight).mean() for c in candidates}
     whole = replay_plan(fit_policy(stream, goal).plans[0], truth).utility(weight).mean()
     own = worth[best.name]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from langchain_automix import AutoMixError, Comparison, RoutingLog, compare_verifiers
 from langchain_automix.evaluation.comparison import cells
 from langchain_automix.evaluation.router_replay import replay
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.statistics import auroc, auroc_interval
 from langchain_automix.routers.pomdp import POMDPRouter
@@ -116,7 +116,7 @@ class TestUtility:
     def test_against_a_replay_with_routers_fitted_without_each_fold(
         self, log: RoutingLog, found: Comparison
     ) -> None:
-        columns = columns_of(log)
+        columns = to_arrays(log)
         ids = [query.id for query in log]
         folds = CrossFit(columns, ids, WEIGHT).folds
         for name, row in (("first", found.rows[1]), ("sharp", found.rows[2])):

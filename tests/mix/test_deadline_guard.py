@@ -18,9 +18,9 @@ from langchain_automix.mix.deadline_guard import NO_TIME, leave_out_check, no_ti
 from langchain_automix.mix.limits.latency import Pace
 from langchain_automix.mix.query import Way
 from langchain_automix.mix.record import Ledger
-from langchain_automix.policy.decision.interpreter import row_in_time
+from langchain_automix.policy.decision.interpreter import best_row_within
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.table import Row, Step
+from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 from tests.support.builders.faults import ACCEPT, PRICES, WAYS, ask
 from tests.support.builders.mixes import Witness, mix, record_of
@@ -204,7 +204,9 @@ class TestWhatDoesNotFitIsLeftOut:
         assert all(record_of(message)["degraded"] is None for message in messages)
 
 
-PLAN = Plan(name="chain", opening=Step(action="escalate", model=0, samples=0), plays=(0, 1, 2))
+PLAN = Plan(
+    name="chain", opening=PlannedAction(action="escalate", model=0, samples=0), plays=(0, 1, 2)
+)
 NAMES = ("a", "b", "c")
 
 
@@ -219,12 +221,14 @@ NAMES = ("a", "b", "c")
 )
 def test_of_what_fits_the_most_valuable(seconds: dict[str, float], best: tuple[str, int]) -> None:
     values = {"answer": 0.2, "escalate:b": 0.5, "escalate:c": 0.9}
-    row = Row(seen=(0,), step=Step(action="escalate", model=2, samples=0), values=values)
+    row = DecisionRow(
+        seen=(0,), step=PlannedAction(action="escalate", model=2, samples=0), values=values
+    )
     state = RoutingState.after(Verification(score=0.1), ("small", "large", "third"))
     state = state.model_copy(update={"time_left": 1.0, "seconds": seconds})
-    found = row_in_time(row, PLAN, state, NAMES)
+    found = best_row_within(row, PLAN, state, NAMES)
     assert (found.step.action, found.step.model) == best
-    assert row_in_time(row, PLAN, state.model_copy(update={"time_left": None}), NAMES) is row
+    assert best_row_within(row, PLAN, state.model_copy(update={"time_left": None}), NAMES) is row
 
 
 def test_the_pace() -> None:

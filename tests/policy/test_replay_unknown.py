@@ -18,7 +18,7 @@ from langchain_automix import (
     evaluate,
 )
 from langchain_automix.calibration.log_writer import ModelTally
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.replay import replay_policy
 from langchain_automix.routers.base import Router
 from tests.calibration.test_calibrate import PRICES, models, questions, script
@@ -47,7 +47,7 @@ def fitted(log: RoutingLog) -> POMDPRouter:
 
 
 def test_it_is_paid_for(log: RoutingLog, fitted: POMDPRouter) -> None:
-    columns = columns_of(log)
+    columns = to_arrays(log)
     outcomes = replay_policy(fitted.policy, columns, [query.id for query in log])
     assert outcomes.paths is not None
     assert (outcomes.paths.check_cost[:, 0] == PRICE).all()

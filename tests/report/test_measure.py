@@ -14,11 +14,11 @@ import pytest
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
 from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.router_replay import replay
-from langchain_automix.policy.bounds import check_prices, perfect_check
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.bounds import check_prices, perfect_check_utility
+from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
-from langchain_automix.policy.fitting.digest import is_fitted_to, log_digest
+from langchain_automix.policy.fitting.digest import log_digest, was_fitted_to
 from langchain_automix.policy.replay import replay_policy
 from langchain_automix.report.contents import Contents, Labels, LoggedDecision
 from langchain_automix.report.labels import labels_of
@@ -128,7 +128,7 @@ def test_a_policy_on_its_own_log_is_fitted_anew_without_each_query() -> None:
     for seed in range(8):
         log = noise(40, seed)
         policy = POMDPRouter.fit(log, cost_weight=0.05).policy
-        data = columns_of(log)
+        data = to_arrays(log)
         fair, _ = CrossFit(data, log.store.ids, 0.05).like(policy)
         own = replay_policy(policy, data, log.store.ids)
         flattery.append(own.utility(0.05).mean() - fair.utility(0.05).mean())
@@ -144,7 +144,7 @@ def test_a_policy_on_its_own_log_is_fitted_anew_without_each_query() -> None:
 def test_the_report_judges_it_so(fitted: tuple[Policy, RoutingLog, Contents]) -> None:
     policy, log, contents = fitted
     assert contents.judged == "cross-fitted"
-    outcomes, _ = CrossFit(columns_of(log), log.store.ids, 0.03).like(policy)
+    outcomes, _ = CrossFit(to_arrays(log), log.store.ids, 0.03).like(policy)
     assert contents.point.quality == outcomes.quality.mean()
     assert [d.cost for d in contents.decisions] == outcomes.cost.tolist()
 
@@ -152,7 +152,7 @@ def test_the_report_judges_it_so(fitted: tuple[Policy, RoutingLog, Contents]) ->
 def test_cross_fitted_outcomes_do_not_see_their_own_query() -> None:
     log = world(60)
     policy = POMDPRouter.fit(log, cost_weight=0.03).policy
-    data = columns_of(log)
+    data = to_arrays(log)
     crossed = CrossFit(data, log.store.ids, 0.03)
     outcomes, notes = crossed.like(policy)
     assert not notes
@@ -168,7 +168,7 @@ def test_cross_fitted_outcomes_do_not_see_their_own_query() -> None:
 def test_a_perfect_check_by_brute_force() -> None:
     """Every rule from what is known of the small answer to what is done, for two models."""
     log = world(45, seed=5, sample_cost=0.1)
-    data = columns_of(log)
+    data = to_arrays(log)
     policy = POMDPRouter.fit(log, cost_weight=0.03).policy
     paths = replay_policy(policy, data, log.store.ids).paths
     assert paths is not None
@@ -182,13 +182,13 @@ def test_a_perfect_check_by_brute_force() -> None:
         ]
         alone = [small - 0.03, large - 0.3]
         best = max(float(rule.mean()) for rule in (*rules, *alone))
-        found = perfect_check(data, 0.03, np.array([price, np.nan]))
+        found = perfect_check_utility(data, 0.03, np.array([price, np.nan]))
         assert found == pytest.approx(best)
     contents = contents_of(policy, log)
     [advice] = [a for a in contents.advice if a.title == "A better verifier"]
     crossed, _ = CrossFit(data, log.store.ids, 0.03).like(policy)
     assert crossed.paths is not None
-    best = perfect_check(data, 0.03, check_prices(data, crossed.paths))
+    best = perfect_check_utility(data, 0.03, check_prices(data, crossed.paths))
     assert advice.gain == pytest.approx(best - crossed.utility(0.03).mean())
     assert "at most" in advice.text
 
@@ -216,8 +216,8 @@ def test_the_digest_is_of_what_is_learned() -> None:
     records[3]["answers"][0]["verification"]["verdicts"] = (True,)
     assert log_digest(RoutingLog(records)) != log_digest(log)
     policy = POMDPRouter.fit(log).policy
-    assert is_fitted_to(policy, turned)
-    assert not is_fitted_to(policy, world(30, seed=2))
+    assert was_fitted_to(policy, turned)
+    assert not was_fitted_to(policy, world(30, seed=2))
 
 
 def test_a_file_without_a_digest_is_known_by_its_means(tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_a_file_without_a_digest_is_known_by_its_means(tmp_path: Path) -> None:
     assert found["fit"].pop("log") == log_digest(log)
     path.write_text(json.dumps(found))
     policy = Policy.load(path)
-    assert is_fitted_to(policy, log)
-    assert not is_fitted_to(policy, world(19, seed=9))
+    assert was_fitted_to(policy, log)
+    assert not was_fitted_to(policy, world(19, seed=9))
     notes = contents_of(policy, world(19, seed=9)).notes
     assert any("does not say which log" in note for note in notes)
 
@@ -241,7 +241,7 @@ def test_a_goal_that_a_fold_cannot_reach(goal: dict[str, float]) -> None:
     hard = {"max_cost": 0.5, "min_quality": 1.0, "max_risk": 0.001}
     [name] = goal
     asked = {name: hard[name]} if name != "max_risk" else {name: 0.001, "confidence_level": 0.95}
-    crossed = CrossFit(columns_of(log), log.store.ids, 0.03)
+    crossed = CrossFit(to_arrays(log), log.store.ids, 0.03)
     outcomes, notes = crossed.like(policy.model_copy(update={"goal": asked}))
     assert any(f"goal {name} was out of reach on 5" in note for note in notes)
     if name == "max_cost":

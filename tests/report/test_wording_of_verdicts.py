@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from langchain_automix import POMDPRouter, RoutingLog
-from langchain_automix.policy.bounds import oracle, perfect_check
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.bounds import oracle, perfect_check_utility
+from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.report.labels import labels_of
 from langchain_automix.report.measure import contents_of
 from tests.support.builders import synthetic_logs as worlds
@@ -28,12 +28,12 @@ def test_labels_that_were_graded() -> None:
 
 def test_where_no_answer_has_a_worth_of_its_own() -> None:
     """Every rule of two models with a check of the small one's answer, and abstaining."""
-    data, worth = columns_of(world(60, seed=5)), 0.85
+    data, worth = to_arrays(world(60, seed=5)), 0.85
     small, large = data.quality.T
     kept = {"small": small, "large": large, "none": np.full(60, worth)}
     dearer = {"small": 1.0, "large": 10.0, "none": 1.0}
     for price in (0.0, 0.5):
-        found = perfect_check(data, 0.02, np.array([price, np.nan]), worth)
+        found = perfect_check_utility(data, 0.02, np.array([price, np.nan]), worth)
         rules = []
         for right, wrong in product(kept, repeat=2):
             cost = np.where(small == 1, dearer[right], dearer[wrong])

@@ -25,8 +25,8 @@ from langchain_automix import (
     evaluate,
 )
 from langchain_automix.evaluation.router_replay import replay
-from langchain_automix.policy.data.arrays import columns_of
-from langchain_automix.policy.decision.describe import explain
+from langchain_automix.policy.data.arrays import to_arrays
+from langchain_automix.policy.decision.describe import describe_policy
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
@@ -56,7 +56,7 @@ def plan_of(router: POMDPRouter) -> Plan:
 
 
 def utility(router: POMDPRouter, log: RoutingLog, weight: float) -> Any:
-    return replay_plan(plan_of(router), columns_of(log)).utility(weight)
+    return replay_plan(plan_of(router), to_arrays(log)).utility(weight)
 
 
 class TestFit:
@@ -71,7 +71,7 @@ class TestFit:
 
     def test_what_costs_nothing_comes_first_and_what_is_dear_where_it_is_undecided(self) -> None:
         assert plan_of(fitted()).opening.check == "logprob"
-        outcomes = replay_plan(plan_of(fitted()), columns_of(several(2000, seed=3)))
+        outcomes = replay_plan(plan_of(fitted()), to_arrays(several(2000, seed=3)))
         assert outcomes.paths is not None
         spent = outcomes.paths.check_cost[:, 0]
         assert (spent == 0).any()
@@ -116,11 +116,11 @@ class TestFit:
         log = several(120)
         router = POMDPRouter.fit(log, max_cost=5.0)
         assert router.policy.goal == {"max_cost": 5.0}
-        crossed = CrossFit(columns_of(log), log.store.ids, WEIGHT)
+        crossed = CrossFit(to_arrays(log), log.store.ids, WEIGHT)
         assert any("joint" in plan.name for plan in crossed.plans(WEIGHT))
 
     def test_the_words(self) -> None:
-        text = explain(fitted().policy)
+        text = describe_policy(fitted().policy)
         assert "accept/reject, logprob (score), judge (score)" in text
         assert "ask small, and check its answer by logprob (table 0)" in text
         assert re.search(r"check small on( by judge| with \d verdicts)", text)
@@ -200,7 +200,7 @@ class TestReplay:
         """At once, and one query after the other by the router itself: the same."""
         log = several(150, seed=7, lost=lost, of_last=router is of_both)
         policy = router().policy
-        outcomes = replay_policy(policy, columns_of(log), log.store.ids)
+        outcomes = replay_policy(policy, to_arrays(log), log.store.ids)
         slowly = replay(router(), log)
         assert outcomes.model.tolist() == [one.model_index for one in slowly]
         assert outcomes.cost == pytest.approx([one.cost for one in slowly])
@@ -209,7 +209,7 @@ class TestReplay:
     def test_only_what_is_bought_is_paid(self) -> None:
         log = several(400, seed=8)
         found = evaluate(fitted(), log)
-        columns = columns_of(log)
+        columns = to_arrays(log)
         outcomes = replay_plan(plan_of(fitted()), columns)
         assert outcomes.paths is not None
         answers = np.where(outcomes.paths.asked, columns.cost, 0.0).sum(axis=1)

@@ -24,7 +24,7 @@ from langchain_automix.mix.limits.allowance import PRESSURE_SEED, Allowance
 from langchain_automix.mix.limits.ledger import Answer, Seen, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
 from langchain_automix.mix.record import CameTo
-from langchain_automix.policy.decision.reweighting import pressed
+from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.utils.fingerprints import uniform
 
@@ -112,7 +112,7 @@ class Spending:
             return Allowance(mix.cost_weight)
         router = mix.router
         if isinstance(router, POMDPRouter) and "max_risk" not in router.policy.goal:
-            weight = pressed(router.policy, mix.cost_weight, self.pressure)
+            weight = cost_weight_under_pressure(router.policy, mix.cost_weight, self.pressure)
             if weight is not None:
                 note = f"(The spend limit is near: the cost weight is raised to {weight:.3g}.)"
                 return Allowance(weight, note=note)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.columns import SCORE, Checks
+from langchain_automix.policy.data.columns import SCORE, CheckColumns
 from langchain_automix.policy.data.log import RoutingLog
 
 # The names say the dtype to the reader; numpy's own functions lose it for the type checker.
@@ -25,21 +25,21 @@ _PER_MODEL = ("quality", "cost", *_OF_A_CHECK)
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What one further check found on the answers of each query, in arrays as in `Columns`."""
+class CheckArrays:
+    """What one further check found on the answers of each query, in arrays as in `LogArrays`."""
 
     verdicts: NDArray[np.int8]
     score: Floats
     fixed_cost: Floats
     sample_cost: Floats
 
-    def at(self, *index: Any) -> Checked:
+    def at(self, *index: Any) -> CheckArrays:
         """Return a part: of the queries, or of the queries and the models."""
-        return Checked(*(getattr(self, name)[index] for name in _OF_A_CHECK))
+        return CheckArrays(*(getattr(self, name)[index] for name in _OF_A_CHECK))
 
 
 @dataclass(frozen=True)
-class Columns:
+class LogArrays:
     """A routing log in arrays; n queries, m models, k the most verdicts on one answer.
 
     An unknown quality or cost is NaN. Costs are in the log's currency, qualities in [0, 1].
@@ -67,7 +67,7 @@ class Columns:
     weight: Floats
     """(n,): how much each query counts; 1 unless a prior weighs them."""
 
-    checks: Mapping[str, Checked] = field(default_factory=dict)
+    checks: Mapping[str, CheckArrays] = field(default_factory=dict)
     """Further checks by name; what stands above is the first one's."""
 
     notes: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.quality)
 
-    def rows(self, index: Mask | Ints) -> Columns:
+    def rows(self, index: Mask | Ints) -> LogArrays:
         """Return these queries only."""
         return replace(
             self,
@@ -84,7 +84,7 @@ class Columns:
             checks={name: check.at(index) for name, check in self.checks.items()},
         )
 
-    def only(self, models: Sequence[int]) -> Columns:
+    def only(self, models: Sequence[int]) -> LogArrays:
         """Return these models only, by their indices, ascending."""
         chosen = list(models)
         return replace(
@@ -94,7 +94,7 @@ class Columns:
             checks={name: check.at(slice(None), chosen) for name, check in self.checks.items()},
         )
 
-    def alone(self, check: str | None) -> Columns:
+    def alone(self, check: str | None) -> LogArrays:
         """Return one check only, as the first; None: the first itself."""
         if check is None:
             return replace(self, checks={}) if self.checks else self
@@ -145,7 +145,7 @@ class Columns:
         return means
 
 
-def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Columns:
+def to_arrays(log: RoutingLog, weights: Sequence[float] | None = None) -> LogArrays:
     """Return a routing log as arrays.
 
     Args:
@@ -164,7 +164,7 @@ def columns_of(log: RoutingLog, weights: Sequence[float] | None = None) -> Colum
         checks[name] = _checked(further, shape)
         notes += _without_price(further, checks[name], log.models, name)
     first = checks.pop("")
-    return Columns(
+    return LogArrays(
         log.models,
         quality=_numbers(store.quality, shape),
         cost=_numbers(store.cost, shape),
@@ -181,14 +181,14 @@ def _numbers(column: Any, shape: tuple[int, int]) -> Floats:
     return np.frombuffer(column, dtype=np.float64).reshape(shape)
 
 
-def _checked(check: Checks, shape: tuple[int, int]) -> Checked:
+def _checked(check: CheckColumns, shape: tuple[int, int]) -> CheckArrays:
     score, fixed, sample = (
         _numbers(column, shape) for column in (check.score, check.fixed_cost, check.sample_cost)
     )
-    return Checked(_verdicts(check, *shape), score, _priced(check, fixed), sample)
+    return CheckArrays(_verdicts(check, *shape), score, _priced(check, fixed), sample)
 
 
-def _priced(check: Checks, fixed: Floats) -> Floats:
+def _priced(check: CheckColumns, fixed: Floats) -> Floats:
     """Take an unknown price for the mean of the known ones of that model's checks, or for 0.
 
     `Columns.notes` says so, and so does what is fitted or judged on them.
@@ -203,12 +203,12 @@ def _priced(check: Checks, fixed: Floats) -> Floats:
     return np.where(unknown, means, fixed)
 
 
-def _kinds(check: Checks) -> Ints:
+def _kinds(check: CheckColumns) -> Ints:
     return np.frombuffer(bytes(check.kind), dtype=np.uint8)
 
 
 def _without_price(
-    check: Checks, found: Checked, models: tuple[str, ...], name: str
+    check: CheckColumns, found: CheckArrays, models: tuple[str, ...], name: str
 ) -> Iterator[str]:
     """Say which prices are not known, and what they are taken for."""
     shape = found.score.shape
@@ -225,7 +225,7 @@ def _without_price(
             )
 
 
-def _verdicts(check: Checks, n: int, m: int) -> NDArray[np.int8]:
+def _verdicts(check: CheckColumns, n: int, m: int) -> NDArray[np.int8]:
     """Lay the verdicts of all answers side by side."""
     ends = np.array(check.ends, dtype=np.int64)
     lengths = np.diff(ends, prepend=0)

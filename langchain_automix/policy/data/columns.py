@@ -16,7 +16,7 @@ _NAN = float("nan")
 
 
 @dataclass
-class Checks:
+class CheckColumns:
     """What one check found on each answer, answer after answer."""
 
     kind: bytearray = field(default_factory=bytearray)
@@ -65,7 +65,7 @@ class Checks:
             "sample_cost": self.sample_cost[place],
         }
 
-    def copy_check(self, other: Checks, place: int) -> None:
+    def copy_check(self, other: CheckColumns, place: int) -> None:
         """Append what another one holds at a place."""
         if place >= len(other.kind):
             self.add_check(None)
@@ -83,7 +83,7 @@ class Checks:
 
 
 @dataclass
-class Store(Checks):
+class LogColumns(CheckColumns):
     """The numbers of a log, answer after answer, with its first check; NaN stands for null."""
 
     models: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Store(Checks):
     ids: list[str] = field(default_factory=list)
     quality: array[float] = field(default_factory=lambda: array("d"))
     cost: array[float] = field(default_factory=lambda: array("d"))
-    further: dict[str, Checks] = field(default_factory=dict)
+    further: dict[str, CheckColumns] = field(default_factory=dict)
     """Further checks by name, as long as the others once all queries are in."""
 
     metadata: dict[int, Any] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Store(Checks):
         self.ids.append(query.id)
         for answer in query.answers:
             for name, check in answer.checks.items():
-                further = self.further.setdefault(name, Checks())
+                further = self.further.setdefault(name, CheckColumns())
                 further.fill(len(self.quality))
                 further.add_check(check)
             self.quality.append(_number(answer.quality))
@@ -141,13 +141,15 @@ class Store(Checks):
             found["metadata"] = self.metadata[place]
         return found
 
-    def part(self, places: Iterable[int], models: Iterable[int], check: str | None = None) -> Store:
+    def part(
+        self, places: Iterable[int], models: Iterable[int], check: str | None = None
+    ) -> LogColumns:
         """Return some queries, with some models; with all checks, or with this one alone."""
         chosen = list(models)
-        part = Store(models=tuple(self.models[j] for j in chosen), currency=self.currency)
-        first: Checks = self if check in (None, FIRST_CHECK) else self.further[check or ""]
+        part = LogColumns(models=tuple(self.models[j] for j in chosen), currency=self.currency)
+        first: CheckColumns = self if check in (None, FIRST_CHECK) else self.further[check or ""]
         if check is None:
-            part.further = {name: Checks() for name in self.further}
+            part.further = {name: CheckColumns() for name in self.further}
         width = len(self.models)
         for place in places:
             said = self.metadata.get(place)

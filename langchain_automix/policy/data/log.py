@@ -14,7 +14,7 @@ from typing import IO, Any, Self, overload
 from pydantic import ValidationError
 
 from langchain_automix.errors import AutoMixError, first_problem
-from langchain_automix.policy.data.columns import Store
+from langchain_automix.policy.data.columns import LogColumns
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
 from langchain_automix.utils.files import atomic_replace, bounded_lines
 
@@ -38,7 +38,7 @@ class RoutingLog(Sequence[LoggedQuery]):
         self._store = _stored(enumerate(queries, 1), place="record")
 
     @classmethod
-    def _of(cls, store: Store) -> Self:
+    def _of(cls, store: LogColumns) -> Self:
         log = cls(())
         log._store = store
         return log
@@ -192,7 +192,7 @@ class RoutingLog(Sequence[LoggedQuery]):
         return only if isinstance(only, str) and all(each == only for each in found) else None
 
     @property
-    def store(self) -> Store:
+    def store(self) -> LogColumns:
         """The columns that hold the log; not to be changed."""
         return self._store
 
@@ -226,9 +226,9 @@ def _open(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
     return path.open(mode, encoding="utf-8")
 
 
-def _stored(records: Iterable[tuple[int, Any]], place: str) -> Store:
+def _stored(records: Iterable[tuple[int, Any]], place: str) -> LogColumns:
     """Validate numbered records, or lines of JSON, and put them into a store."""
-    store, seen = Store(), set[str]()
+    store, seen = LogColumns(), set[str]()
     for number, record in records:
         where = f"{place} {number}"
         query = record if isinstance(record, LoggedQuery) else _query(record, where)

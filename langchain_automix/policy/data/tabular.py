@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
-    from langchain_automix.policy.data.columns import Store
+    from langchain_automix.policy.data.columns import LogColumns
 
 
 _CHUNK = 10_000
@@ -116,7 +116,7 @@ def _schema(arrow: Any, *, checks: bool) -> Any:
     )
 
 
-def to_pandas(store: Store) -> Any:
+def to_pandas(store: LogColumns) -> Any:
     """Return a frame with one row an answer; see `RoutingLog.to_pandas`."""
     pandas = _extra("pandas", "pandas")
     rows = []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from langchain_automix.policy.decision.observation import Finding, Reading
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.utils.tables import text_table
 
 _MOST_ROWS = 20
 
 
-def explain(policy: Policy) -> str:
+def describe_policy(policy: Policy) -> str:
     """Return a policy in words and as a table."""
     lines = [*_origin(policy), ""]
     for plan, share in zip(
@@ -58,19 +58,19 @@ def _plan(policy: Policy, plan: Plan) -> Iterable[str]:
             yield f"  ... and {len(rows) - _MOST_ROWS} more rows, in the file."
 
 
-def _heading(table: Table) -> str:
+def _heading(table: DecisionTable) -> str:
     if not table.checks:
         return _kind(table)
     return ", ".join(_kind(r) if r.name is None else f"{r.name} ({_kind(r)})" for r in table.checks)
 
 
-def _kind(read: Table | Reading) -> str:
+def _kind(read: DecisionTable | CheckEncoding) -> str:
     if read.kind == "score":
         return "score"
     return "accept/reject/invalid" if read.counts_invalid else "accept/reject"
 
 
-def _rows(policy: Policy, plan: Plan, table: Table) -> list[tuple[str, ...]]:
+def _rows(policy: Policy, plan: Plan, table: DecisionTable) -> list[tuple[str, ...]]:
     """Return the rows that the policy comes to; all, where it does not know how often."""
     known = any(row.chance for row in table.rows)
     met = [row for row in table.rows if row.chance > 0 or not known]
@@ -86,7 +86,7 @@ def _rows(policy: Policy, plan: Plan, table: Table) -> list[tuple[str, ...]]:
     ]
 
 
-def _seen(table: Table, row: Row) -> str:
+def _seen(table: DecisionTable, row: DecisionRow) -> str:
     if not table.checks:
         return _finding(table, row.seen)
     said = []
@@ -96,7 +96,7 @@ def _seen(table: Table, row: Row) -> str:
     return ", ".join(said)
 
 
-def _finding(read: Table | Reading, seen: Finding) -> str:
+def _finding(read: DecisionTable | CheckEncoding, seen: Observation) -> str:
     if read.kind != "score":
         return "/".join(map(str, seen if read.counts_invalid else seen[:2]))
     low = read.edges[seen[0] - 1] if seen[0] else 0.0
@@ -104,7 +104,7 @@ def _finding(read: Table | Reading, seen: Finding) -> str:
     return f"{low:.4g} to {high:.4g}"
 
 
-def _said(policy: Policy, step: Step) -> str:
+def _said(policy: Policy, step: PlannedAction) -> str:
     name = policy.models[step.model] if step.model < len(policy.models) else "a later model"
     some = "" if step.samples is None else f" with {step.samples} verdicts"
     if step.samples == 1:

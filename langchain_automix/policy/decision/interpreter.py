@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from langchain_automix.policy.decision.observation import Finding, Reading, check_of
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation, check_of
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.table import CHECKED, Row, Table
+from langchain_automix.policy.decision.table import CHECKED, DecisionRow, DecisionTable
 from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, RoutingState, Verification
 
 
-def row_for(
+def find_row(
     plan: Plan,
-    table: Table,
+    table: DecisionTable,
     check: Verification | None,
     answered: Collection[int],
     names: Sequence[str],
-) -> Row | None:
+) -> DecisionRow | None:
     """Return the row for what was found; None where there is nothing to go by.
 
     A further check that failed is never asked for again: the row then says the best that is left.
@@ -32,7 +32,7 @@ def row_for(
         return None
     if not table.checks:
         return table.find(*_counted(check))
-    found: list[Finding] = []
+    found: list[Observation] = []
     spent: list[str | None] = []
     for reading in table.checks:
         own = check if reading.name is None else check.checks.get(reading.name)
@@ -69,7 +69,7 @@ def _counted(check: Verification) -> tuple[int, int, int, float | None]:
     return accepts, rejects, invalid, check.score
 
 
-def _is_spent(check: Verification, reading: Reading, found: Finding) -> bool:
+def _is_spent(check: Verification, reading: CheckEncoding, found: Observation) -> bool:
     """Whether one of several checks was made, and making it again would not bring more."""
     if check.problem is not None:
         return True
@@ -81,7 +81,9 @@ def _is_spent(check: Verification, reading: Reading, found: Finding) -> bool:
     return is_enough or not any(found)
 
 
-def row_in_time(row: Row, plan: Plan, state: RoutingState, names: tuple[str, ...]) -> Row:
+def best_row_within(
+    row: DecisionRow, plan: Plan, state: RoutingState, names: tuple[str, ...]
+) -> DecisionRow:
     """Return the row, with another step where its own would take longer than the time left.
 
     Of what is left the option with the highest value is taken: what is left out is what loses
@@ -116,7 +118,7 @@ def _fits(option: str, state: RoutingState, names: tuple[str, ...]) -> bool:
     return state.fits(f"escalate:{state.models[index]}")
 
 
-def escalating(table: Table) -> tuple[int, float] | None:
+def escalating(table: DecisionTable) -> tuple[int, float] | None:
     """Return the model that a table most often escalates to, and how often; None: never."""
     chances: dict[int, float] = {}
     for row in table.rows:

@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Price = Annotated[float, Field(ge=0)]
 Place = Annotated[int, Field(ge=0)]
 
-Finding = tuple[int, ...]
+Observation = tuple[int, ...]
 """Accepts, rejects and invalid verdicts; or the number of the score's bin."""
 
 
@@ -22,7 +22,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Reading(Frozen):
+class CheckEncoding(Frozen):
     """How a table of several checks reads one of them.
 
     In `Row.seen` a sampled check has three places: accepts, rejects and invalid verdicts. A score
@@ -51,24 +51,24 @@ class Reading(Frozen):
         return self
 
     @property
-    def nothing(self) -> Finding:
+    def nothing(self) -> Observation:
         """What stands in `Row.seen` for nothing found."""
         return (0,) if self.kind == "score" else (0, 0, 0)
 
-    def may_be(self, seen: Finding) -> bool:
+    def may_be(self, seen: Observation) -> bool:
         """Whether a row may say this of the check."""
         if self.kind == "score":
             return seen[0] <= len(self.edges) + 1
         return sum(seen) <= self.most and (self.counts_invalid or seen[2] == 0)
 
-    def place(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Finding:
+    def place(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Observation:
         """Return what stands in `Row.seen` for a finding; zeros where there is nothing to go by."""
         if self.kind == "score":
             return self.nothing if score is None else (bisect.bisect_right(self.edges, score) + 1,)
-        return scaled(accepts, rejects, invalid if self.counts_invalid else 0, self.most)
+        return scale_counts(accepts, rejects, invalid if self.counts_invalid else 0, self.most)
 
 
-def scaled(accepts: int, rejects: int, invalid: int, most: int) -> tuple[int, int, int]:
+def scale_counts(accepts: int, rejects: int, invalid: int, most: int) -> tuple[int, int, int]:
     """Return counts of verdicts, scaled down to the most that a table knows."""
     total = accepts + rejects + invalid
     if total > most:

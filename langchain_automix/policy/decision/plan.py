@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from langchain_automix.policy.decision.observation import Frozen, Place, Price
-from langchain_automix.policy.decision.table import Step, Table
+from langchain_automix.policy.decision.table import DecisionTable, PlannedAction
 
 MOST_SAMPLES = 1_000
 """More verdicts than this in one check are taken for damage to the file."""
@@ -19,11 +19,11 @@ class Plan(Frozen):
     name: str
     """What kind of rule it is, such as `always:large` or `monotone:small->large`."""
 
-    opening: Step
+    opening: PlannedAction
     plays: tuple[Place, ...] = Field(min_length=1)
     """Indices of the models in play, ascending."""
 
-    tables: tuple[Table, ...] = ()
+    tables: tuple[DecisionTable, ...] = ()
     cost_weight: Price = 0.0
     """Cost weight that the rule is solved for."""
 
@@ -43,7 +43,7 @@ class Plan(Frozen):
 
     @model_validator(mode="after")
     def _follows(self) -> Self:
-        steps: list[tuple[int, int | None, Step]] = [(-1, None, self.opening)]
+        steps: list[tuple[int, int | None, PlannedAction]] = [(-1, None, self.opening)]
         for i, table in enumerate(self.tables):
             steps += [(i, table.model, row.step) for row in table.rows]
         for place, model, step in steps:

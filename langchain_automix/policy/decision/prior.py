@@ -7,7 +7,7 @@ import math
 
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import FitStatistics, Policy
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 
 _SAMPLES = 8
 _KINDS = (((1.0, 1.0), 52, 6), ((0.0, 1.0), 28, 4), ((1.0, 0.0), 8, 6), ((0.0, 0.0), 12, 4))
@@ -34,9 +34,9 @@ def prior_policy() -> Policy:
     )
     plan = Plan(
         name="prior",
-        opening=Step(action="escalate", model=0, then=0),
+        opening=PlannedAction(action="escalate", model=0, then=0),
         plays=(0, 1),
-        tables=(Table(model=0, kind="verdicts", rows=rows),),
+        tables=(DecisionTable(model=0, kind="verdicts", rows=rows),),
         cost_weight=weight,
     )
     return Policy(
@@ -47,7 +47,7 @@ def prior_policy() -> Policy:
     )
 
 
-def _row(accepts: int, rejects: int, weight: float) -> Row:
+def _row(accepts: int, rejects: int, weight: float) -> DecisionRow:
     chances = [
         n
         * _beta(1 + logged + accepts, 1 + _SAMPLES - logged + rejects)
@@ -61,12 +61,12 @@ def _row(accepts: int, rejects: int, weight: float) -> Row:
     )
     worth = large - weight * _COST[1]
     step = (
-        Step(action="escalate", model=1, samples=0)
+        PlannedAction(action="escalate", model=1, samples=0)
         if worth > small
-        else Step(action="answer", model=0)
+        else PlannedAction(action="answer", model=0)
     )
     values = {"answer": round(small, 6), "escalate:large": round(worth, 6)}
-    return Row(
+    return DecisionRow(
         seen=(accepts, rejects, 0),
         step=step,
         quality=(round(small, 6), round(large, 6)),

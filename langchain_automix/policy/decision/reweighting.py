@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.decision.table import Row, Step
+from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 
 
 def best_alone(policy: Policy, cost_weight: float | None = None) -> int | None:
@@ -25,7 +25,9 @@ def best_alone(policy: Policy, cost_weight: float | None = None) -> int | None:
     return max(range(len(worth)), key=lambda j: worth[j])
 
 
-def pressed(policy: Policy, cost_weight: float | None, pressure: float) -> float | None:
+def cost_weight_under_pressure(
+    policy: Policy, cost_weight: float | None, pressure: float
+) -> float | None:
     """Return the cost weight under a pressure to save; None if no costs are known.
 
     The gain in quality that the nearest larger model must bring rises in a straight line from
@@ -43,9 +45,9 @@ def pressed(policy: Policy, cost_weight: float | None, pressure: float) -> float
     return usual + pressure * max(0.0, 1 / min(later) - usual)
 
 
-def reweighed(
-    row: Row, policy: Policy, plan: Plan, answered: Collection[int], cost_weight: float
-) -> Row:
+def with_cost_weight(
+    row: DecisionRow, policy: Policy, plan: Plan, answered: Collection[int], cost_weight: float
+) -> DecisionRow:
     """Return a row with its values, and what is done, by another cost weight.
 
     Args:
@@ -64,17 +66,19 @@ def reweighed(
     if not given:
         return row
     kept = row.kept(given, plan.plays)
-    steps = {"answer": Step(action="answer", model=kept)}
+    steps = {"answer": PlannedAction(action="answer", model=kept)}
     values = {"answer": row.values.get("answer", quality[kept])}
     for j in plan.plays:
         if j > max(given):
             option = f"escalate:{policy.models[j]}"
             checked = row.step.action == "escalate" and row.step.model == j
-            steps[option] = row.step if checked else Step(action="escalate", model=j, samples=0)
+            steps[option] = (
+                row.step if checked else PlannedAction(action="escalate", model=j, samples=0)
+            )
             solved = row.values.get(option, quality[j] - plan.cost_weight * cost[j])
             values[option] = solved + (plan.cost_weight - cost_weight) * cost[j]
     if "abstain" in row.values:
-        steps["abstain"] = Step(action="abstain", model=max(given))
+        steps["abstain"] = PlannedAction(action="abstain", model=max(given))
         values["abstain"] = row.values["abstain"]
     best = max(values, key=lambda option: values[option])
     return row.model_copy(update={"step": steps[best], "values": values})

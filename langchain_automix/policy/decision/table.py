@@ -11,20 +11,20 @@ from typing import Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from langchain_automix.policy.decision.observation import (
-    Finding,
+    CheckEncoding,
     Frozen,
+    Observation,
     Place,
-    Reading,
     Share,
     check_of,
-    scaled,
+    scale_counts,
 )
 
 CHECKED = ", checked"
 """Ends the name of an option whose answer is checked in turn."""
 
 
-class Step(Frozen):
+class PlannedAction(Frozen):
     """What is done next."""
 
     action: Literal["answer", "verify", "escalate", "abstain"]
@@ -54,14 +54,14 @@ def _without(written: dict[str, Any], name: str, value: object) -> dict[str, Any
     return written
 
 
-class Row(Frozen):
+class DecisionRow(Frozen):
     """What is done after one finding, and why."""
 
     seen: tuple[Place, ...] = Field(min_length=1)
     """Accepts, rejects and invalid verdicts; or the one number of the score's bin. Where there
-    are several checks: what `Reading` says of each, one after the other."""
+    are several checks: what `CheckEncoding` says of each, one after the other."""
 
-    step: Step
+    step: PlannedAction
     chance: Share = 0.0
     """How often this finding turns up under the policy, when it comes to this table."""
 
@@ -83,7 +83,7 @@ class Row(Frozen):
 
     def settled(
         self, answered: Collection[int], plays: Sequence[int], names: Sequence[str]
-    ) -> Step:
+    ) -> PlannedAction:
         """Return the best that the values offer without another check of the latest answer.
 
         Args:
@@ -100,7 +100,7 @@ class Row(Frozen):
         plays: Sequence[int],
         names: Sequence[str],
         spent: Collection[str | None],
-    ) -> Step:
+    ) -> PlannedAction:
         """Return what is done if some checks of the latest answer cannot be made any more.
 
         Args:
@@ -124,22 +124,22 @@ class Row(Frozen):
         plays: Sequence[int],
         names: Sequence[str],
         options: Sequence[str],
-    ) -> Step:
+    ) -> PlannedAction:
         # Where a later answer's check leads is not known here, but for the row's own step.
         plain = [option for option in options if not option.endswith(CHECKED)]
         best = max(plain, key=lambda option: self.values[option], default="answer")
         if best == "abstain":
-            return Step(action="abstain", model=max(answered))
+            return PlannedAction(action="abstain", model=max(answered))
         if best.startswith("escalate:"):
             later = names.index(best.removeprefix("escalate:"))
-            return Step(action="escalate", model=later, samples=0)
+            return PlannedAction(action="escalate", model=later, samples=0)
         if best.startswith("verify"):
             check, samples = check_of(best)
             return self.step.model_copy(update={"check": check, "samples": samples})
-        return Step(action="answer", model=self.kept(answered, plays))
+        return PlannedAction(action="answer", model=self.kept(answered, plays))
 
 
-class Table(Frozen):
+class DecisionTable(Frozen):
     """What is done after each finding of the check, or checks, of one model's answer."""
 
     model: Place
@@ -150,8 +150,8 @@ class Table(Frozen):
     edges: tuple[Share, ...] = ()
     """Where one bin of the score ends and the next begins, ascending."""
 
-    rows: tuple[Row, ...] = Field(min_length=1)
-    checks: tuple[Reading, ...] = ()
+    rows: tuple[DecisionRow, ...] = Field(min_length=1)
+    checks: tuple[CheckEncoding, ...] = ()
     """How each of several checks is read, or one that is not the first; else empty."""
 
     @model_serializer(mode="wrap")
@@ -159,7 +159,7 @@ class Table(Frozen):
         return _without(written(self), "checks", self.checks)
 
     @cached_property
-    def by_finding(self) -> dict[tuple[int, ...], Row]:
+    def by_finding(self) -> dict[tuple[int, ...], DecisionRow]:
         """The rows by what was found, so that a decision is one look-up."""
         return {row.seen: row for row in self.rows}
 
@@ -207,14 +207,14 @@ class Table(Frozen):
                 raise ValueError("a score is not drawn twice")
 
     @cached_property
-    def _nothing(self) -> tuple[Finding, ...]:
+    def _nothing(self) -> tuple[Observation, ...]:
         return tuple(reading.nothing for reading in self.checks)
 
     @staticmethod
-    def _key(parts: Sequence[Finding]) -> Finding:
+    def _key(parts: Sequence[Observation]) -> Observation:
         return tuple(number for part in parts for number in part)
 
-    def parts(self, seen: Finding) -> tuple[Finding, ...]:
+    def parts(self, seen: Observation) -> tuple[Observation, ...]:
         """Return what a row of several checks says of each.
 
         Raises:
@@ -226,7 +226,7 @@ class Table(Frozen):
         ends = [sum(widths[: i + 1]) for i in range(len(widths))]
         return tuple(seen[end - width : end] for end, width in zip(ends, widths, strict=True))
 
-    def reached(self, parts: Sequence[Finding]) -> Row:
+    def reached(self, parts: Sequence[Observation]) -> DecisionRow:
         """Return the row for what several checks found.
 
         A policy knows what it can come to. Of findings that it does not, those of as few checks
@@ -242,11 +242,13 @@ class Table(Frozen):
                 found = found or self.by_finding.get(self._key(some))
         return found or self.by_finding[self._key(self._nothing)]
 
-    def at(self, seen: tuple[int, ...]) -> Row | None:
+    def at(self, seen: tuple[int, ...]) -> DecisionRow | None:
         """Return the row for a finding, as a row writes it; None if there is none."""
         return self.by_finding.get(seen)
 
-    def find(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Row | None:
+    def find(
+        self, accepts: int, rejects: int, invalid: int, score: float | None
+    ) -> DecisionRow | None:
         """Return the row for what a check found; None if it found nothing to go by.
 
         More verdicts than the table knows are scaled down to the most that it knows.
@@ -259,4 +261,4 @@ class Table(Frozen):
             invalid = 0
         if accepts + rejects + invalid == 0:
             return None
-        return self.by_finding.get(scaled(accepts, rejects, invalid, self.most))
+        return self.by_finding.get(scale_counts(accepts, rejects, invalid, self.most))

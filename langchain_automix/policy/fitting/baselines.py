@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, Ints, Mask
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays, Mask
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 
 Family = Literal["automix", "always", "threshold", "double_threshold", "released"]
 
@@ -33,7 +33,7 @@ Escalates = Callable[[Floats], Mask]
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedRule:
     """One rule, fitted, with its utility on the log."""
 
     name: str
@@ -51,7 +51,7 @@ class _Rule:
     """Confidences at which the rule may change; it is constant between two of them."""
 
 
-def fit_rule(columns: Columns, cost_weight: float, family: Family) -> Fit:
+def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRule:
     """Return the rule of a family with the best utility on the log.
 
     Args:
@@ -65,9 +65,11 @@ def fit_rule(columns: Columns, cost_weight: float, family: Family) -> Fit:
     if family == "always":
         utilities = columns.mean(columns.quality - cost_weight * columns.cost)
         best = int(utilities.argmax())
-        opening = Step(action="escalate", model=best, samples=0)
+        opening = PlannedAction(action="escalate", model=best, samples=0)
         name = f"always:{columns.models[best]}"
-        return Fit(name, Plan(name=name, opening=opening, plays=(best,)), float(utilities[best]))
+        return FittedRule(
+            name, Plan(name=name, opening=opening, plays=(best,)), float(utilities[best])
+        )
     if not columns.checked(0).all():
         raise AutoMixError(
             f"The rule {family!r} reads the checks of {columns.models[0]}'s answers, of which the "
@@ -80,10 +82,10 @@ def fit_rule(columns: Columns, cost_weight: float, family: Family) -> Fit:
     worth = [_utility(columns, confidence, rule, cost_weight) for rule in rules]
     place = int(np.argmax(worth))
     plan = rule_plan(columns, rules[place].name, rules[place].escalates, rules[place].cuts)
-    return Fit(rules[place].name, plan, worth[place])
+    return FittedRule(rules[place].name, plan, worth[place])
 
 
-def confidences(columns: Columns, model: int) -> Floats:
+def confidences(columns: LogArrays, model: int) -> Floats:
     """Return the raw confidence of each query: the score, or the share of accepts; NaN unknown."""
     if columns.is_score(model):
         return columns.score[:, model]
@@ -93,7 +95,7 @@ def confidences(columns: Columns, model: int) -> Floats:
     return share
 
 
-def _utility(columns: Columns, confidence: Floats, rule: _Rule, cost_weight: float) -> float:
+def _utility(columns: LogArrays, confidence: Floats, rule: _Rule, cost_weight: float) -> float:
     unknown = np.isnan(confidence)
     escalated = unknown | rule.escalates(np.where(unknown, 0.0, confidence))
     quality = np.where(escalated, columns.quality[:, -1], columns.quality[:, 0])
@@ -102,7 +104,7 @@ def _utility(columns: Columns, confidence: Floats, rule: _Rule, cost_weight: flo
     return float(columns.mean(quality - cost_weight * (cost + escalated * columns.cost[:, -1])))
 
 
-def _rules(columns: Columns, confidence: Floats, family: Family) -> Iterator[_Rule]:
+def _rules(columns: LogArrays, confidence: Floats, family: Family) -> Iterator[_Rule]:
     known = confidence[~np.isnan(confidence)]
     if not len(known):
         return
@@ -127,7 +129,7 @@ def _window(name: str, low: float, high: float) -> _Rule:
     return _Rule(f"{name}:{max(low, 0):.3f}..{min(high, 1):.3f}", escalates, cuts)
 
 
-def _released(columns: Columns, confidence: Floats) -> Iterator[_Rule]:
+def _released(columns: LogArrays, confidence: Floats) -> Iterator[_Rule]:
     """Yield the candidates of the released POMDP: shares of needy, greedy, windows, thresholds."""
     grid = [i / RELEASED_BINS for i in range(RELEASED_BINS + 1)]
     sets = {*_needy_sets(columns, confidence), *_greedy_sets(columns, confidence)}
@@ -150,7 +152,7 @@ def _bin(values: Floats) -> Ints:
     return np.clip(np.floor(values * RELEASED_BINS + 0.5), 0, RELEASED_BINS).astype(np.int64)
 
 
-def _needy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
+def _needy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
     """Return `POMDPSimple`: argmax of two fixed rewards over the shares of three categories.
 
     Needy: the small answer is worse. Good: equal and not 0. Hopeless: both at most at their
@@ -174,7 +176,7 @@ def _needy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
     return {tuple(row) for row in np.unique((route > keep).astype(int), axis=0).tolist()}
 
 
-def _greedy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
+def _greedy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
     """Return `GreedyPOMDP`: the bins in order of their smoothed mean benefit, one more each."""
     known = ~np.isnan(confidence)
     bins = _bin(confidence[known])
@@ -192,7 +194,7 @@ def _greedy_sets(columns: Columns, confidence: Floats) -> set[tuple[int, ...]]:
     return sets
 
 
-def rule_plan(columns: Columns, name: str, escalates: Escalates, cuts: Sequence[float]) -> Plan:
+def rule_plan(columns: LogArrays, name: str, escalates: Escalates, cuts: Sequence[float]) -> Plan:
     """Return a rule on the confidence of the first model's answer as a plan.
 
     Args:
@@ -216,16 +218,16 @@ def rule_plan(columns: Columns, name: str, escalates: Escalates, cuts: Sequence[
             for accepts in range(total + 1)
         ]
     asked = escalates(np.array([value for _, value in findings])).tolist()
-    ask = Step(action="escalate", model=last, samples=0)
-    keep = Step(action="answer", model=0)
+    ask = PlannedAction(action="escalate", model=last, samples=0)
+    keep = PlannedAction(action="answer", model=0)
     rows = tuple(
-        Row(seen=seen, step=ask if up else keep)
+        DecisionRow(seen=seen, step=ask if up else keep)
         for (seen, _), up in zip(findings, asked, strict=True)
     )
     kind: Literal["score", "verdicts"] = "score" if columns.is_score(0) else "verdicts"
     return Plan(
         name=name,
-        opening=Step(action="escalate", model=0, samples=None, then=0),
+        opening=PlannedAction(action="escalate", model=0, samples=None, then=0),
         plays=(0, last),
-        tables=(Table(model=0, kind=kind, edges=edges, rows=rows),),
+        tables=(DecisionTable(model=0, kind=kind, edges=edges, rows=rows),),
     )

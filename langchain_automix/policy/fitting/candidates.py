@@ -14,21 +14,21 @@ from functools import cached_property, partial
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, Ints
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate
-from langchain_automix.policy.decision.table import Step
+from langchain_automix.policy.decision.table import PlannedAction
 from langchain_automix.policy.pomdp.backward_induction import Solution, solve
-from langchain_automix.policy.pomdp.extract_plan import plan_of
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
 from langchain_automix.policy.pomdp.many_models import (
-    Checks,
-    Grains,
-    chain_world,
-    grains_of,
-    joint_world,
-    pair_worlds_by,
+    CheckNames,
+    Resolutions,
+    chain_pomdp,
+    joint_pomdp,
+    resolutions_of,
+    two_model_pomdps_by_check,
 )
-from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import BATCHES
 from langchain_automix.policy.pomdp.two_models import Shape
 from langchain_automix.policy.replay import Outcomes, replay_plan
@@ -45,7 +45,7 @@ CROSS_FIT_ROWS = 20_000
 
 
 @dataclass
-class Fitted:
+class FittedCandidate:
     """One candidate, fitted."""
 
     name: str
@@ -76,7 +76,7 @@ class Fitted:
         """Mean of the held-out utilities."""
         return float(self.held_out.mean())
 
-    def record(self, trivial: Fitted) -> Candidate:
+    def record(self, trivial: FittedCandidate) -> Candidate:
         """Return what spoke for this candidate, against the best trivial one."""
         if "held_out" not in self.__dict__:
             return Candidate(name=self.name, expected=self.expected)
@@ -88,11 +88,11 @@ class Fitted:
 
 def always(models: tuple[str, ...], index: int) -> Plan:
     """Return the plan that asks one model and checks nothing."""
-    opening = Step(action="escalate", model=index, samples=0)
+    opening = PlannedAction(action="escalate", model=index, samples=0)
     return Plan(name=f"always:{models[index]}", opening=opening, plays=(index,))
 
 
-def complete(columns: Columns) -> Columns:
+def complete(columns: LogArrays) -> LogArrays:
     """Return the queries that a fit can use: every model ran, every checked one was checked.
 
     Raises:
@@ -119,7 +119,7 @@ def complete(columns: Columns) -> Columns:
     return rows.rows(rows.weight > 0)
 
 
-def _checked_throughout(rows: Columns, model: int, name: str | None) -> Columns:
+def _checked_throughout(rows: LogArrays, model: int, name: str | None) -> LogArrays:
     """Return the queries on which a check was made, unless it mostly was not."""
     check = rows.alone(name)
     checked = check.checked(model)
@@ -130,7 +130,7 @@ def _checked_throughout(rows: Columns, model: int, name: str | None) -> Columns:
     return rows.rows(checked & (drawn >= np.quantile(drawn[checked], 0.1, method="lower")))
 
 
-class Learner:
+class CandidateFitter:
     """Fits candidates to one log, for any cost weight; what does not depend on it is kept.
 
     Args:
@@ -142,7 +142,7 @@ class Learner:
 
     def __init__(
         self,
-        columns: Columns,
+        columns: LogArrays,
         *,
         seed: int = 0,
         shapes: tuple[Shape, ...] = ("monotone", "free"),
@@ -156,7 +156,7 @@ class Learner:
         found = {j: self.columns.checks_of(j) for j in models}
         if len(self.columns) < _FEWEST:
             found = {}
-        self.checks: dict[int, Checks] = {j: names for j, names in found.items() if names}
+        self.checks: dict[int, CheckNames] = {j: names for j, names in found.items() if names}
         """For each model whose answers were all checked, by what."""
         for j, names in self.checks.items():
             for name in names:
@@ -180,7 +180,7 @@ class Learner:
         return weight / max(float(weight.mean()), 1e-300)
 
     @cached_property
-    def folds(self) -> list[tuple[Columns, Ints]]:
+    def folds(self) -> list[tuple[LogArrays, Ints]]:
         """Queries to fit on, and places in `sample` of those held out, of each fold."""
         number = min(FOLDS, len(self.sample))
         fold = np.random.default_rng(self.seed + 1).permutation(len(self.sample)) % number
@@ -211,7 +211,7 @@ class Learner:
         return any(len(names) > 1 for names in self.checks.values()) or last in self.checks
 
     @cached_property
-    def _worlds(self) -> list[tuple[str, int, World, list[World]]]:
+    def _worlds(self) -> list[tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]]:
         """Each family's name and complexity, its POMDP, and those without each fold."""
         families = [family for pair in self._pairs for family in self._of_one_check(*pair)]
         if not self.chain:
@@ -221,7 +221,7 @@ class Learner:
                 pair = partial(self._joint, models=(small, large), checked=(small,))
                 families.append(self._family(f"joint:{self._called(small, large)}", pair))
         if len(self.checks) > 1:
-            make: Callable[[Columns], World] = self._chain
+            make: Callable[[LogArrays], RoutingPOMDP] = self._chain
             if self.several or any(names != (None,) for names in self.checks.values()):
                 models = tuple(range(len(self.columns.models)))
                 make = partial(self._joint, models=models, checked=tuple(self.checks))
@@ -239,11 +239,11 @@ class Learner:
 
     def _of_one_check(
         self, small: int, large: int
-    ) -> Iterator[tuple[str, int, World, list[World]]]:
+    ) -> Iterator[tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]]:
         for name in self.checks[small]:
             args = (small, large, self.shapes, self.most.get((small, name), 0), name)
-            full = pair_worlds_by(self.columns, *args)
-            folds = [pair_worlds_by(train, *args) for train, _ in self.folds]
+            full = two_model_pomdps_by_check(self.columns, *args)
+            folds = [two_model_pomdps_by_check(train, *args) for train, _ in self.folds]
             by = "" if name is None else f" by {name}"
             for shape in self.shapes:
                 worlds = [fold[shape] for fold in folds]
@@ -251,22 +251,26 @@ class Learner:
                 yield called, 1 if shape == "monotone" else 2, full[shape], worlds
 
     def _family(
-        self, name: str, make: Callable[[Columns], World]
-    ) -> tuple[str, int, World, list[World]]:
+        self, name: str, make: Callable[[LogArrays], RoutingPOMDP]
+    ) -> tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]:
         return name, 3, make(self.columns), [make(train) for train, _ in self.folds]
 
-    def _chain(self, columns: Columns) -> World:
+    def _chain(self, columns: LogArrays) -> RoutingPOMDP:
         most = min(self.most.values(), default=0)
-        return chain_world(columns, most, self.seed)
+        return chain_pomdp(columns, most, self.seed)
 
-    def _joint(self, columns: Columns, models: tuple[int, ...], checked: tuple[int, ...]) -> World:
-        return joint_world(columns, models, self._grains[checked], self.seed)
+    def _joint(
+        self, columns: LogArrays, models: tuple[int, ...], checked: tuple[int, ...]
+    ) -> RoutingPOMDP:
+        return joint_pomdp(columns, models, self._grains[checked], self.seed)
 
     @cached_property
-    def _grains(self) -> dict[tuple[int, ...], dict[int, Grains]]:
+    def _grains(self) -> dict[tuple[int, ...], dict[int, Resolutions]]:
         """How finely checks are read, by the models whose answers are checked: one, or all."""
         which = {*((j,) for j in self.checks), tuple(self.checks)}
-        return {some: grains_of(self.columns, {j: self.checks[j] for j in some}) for some in which}
+        return {
+            some: resolutions_of(self.columns, {j: self.checks[j] for j in some}) for some in which
+        }
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -292,7 +296,7 @@ class Learner:
 
     def candidates(
         self, cost_weight: float, abstain_value: float | None = None, *, most_complex: int = 3
-    ) -> list[Fitted]:
+    ) -> list[FittedCandidate]:
         """Return every candidate for a cost weight, the trivial ones first."""
         found = [self._trivial(j, cost_weight) for j in range(len(self.columns.models))]
         for name, complexity, world, worlds in self._worlds:
@@ -302,11 +306,11 @@ class Learner:
             make_plan = partial(self._plan, solution, name, cost_weight)
             hold_out = partial(self._hold_out, name, worlds, cost_weight, abstain_value)
             expected = solution.opening[1]
-            found.append(Fitted(name, make_plan, complexity, expected, hold_out))
+            found.append(FittedCandidate(name, make_plan, complexity, expected, hold_out))
         return found
 
     def _hold_out(
-        self, name: str, worlds: list[World], cost_weight: float, abstain_value: float | None
+        self, name: str, worlds: list[RoutingPOMDP], cost_weight: float, abstain_value: float | None
     ) -> Floats:
         held_out = np.empty(len(self.sample))
         for world, (_, out) in zip(worlds, self.folds, strict=True):
@@ -316,10 +320,10 @@ class Learner:
             held_out[out] = outcomes.utility(cost_weight, abstain_value)
         return self._share * held_out
 
-    def _trivial(self, model: int, cost_weight: float) -> Fitted:
+    def _trivial(self, model: int, cost_weight: float) -> FittedCandidate:
         utility = self.columns.quality[:, model] - cost_weight * self.columns.cost[:, model]
         plan = always(self.columns.models, model)
-        return Fitted(
+        return FittedCandidate(
             plan.name,
             lambda: plan,
             0,
@@ -331,14 +335,14 @@ class Learner:
         self, solution: Solution, name: str, cost_weight: float, *, whole: bool = True
     ) -> Plan:
         names = self.columns.models
-        return plan_of(solution, names, label=name, cost_weight=cost_weight, whole=whole)
+        return extract_plan(solution, names, label=name, cost_weight=cost_weight, whole=whole)
 
     def replay(self, plan: Plan) -> Outcomes:
         """Send the log that was fitted to through a plan."""
         return replay_plan(plan, self.columns)
 
 
-def choose(candidates: list[Fitted]) -> tuple[Fitted, list[Candidate]]:
+def select_candidate(candidates: list[FittedCandidate]) -> tuple[FittedCandidate, list[Candidate]]:
     """Return the candidate to use, and the record of the choice.
 
     The trivial policies and the monotone pairs compete by the utility that is expected of them:

@@ -12,14 +12,19 @@ from typing import get_args
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import Columns, Floats, Ints
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family
-from langchain_automix.policy.fitting.candidates import FOLDS, Fitted, Learner, choose
+from langchain_automix.policy.fitting.candidates import (
+    FOLDS,
+    CandidateFitter,
+    FittedCandidate,
+    select_candidate,
+)
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
-from langchain_automix.policy.replay import Outcomes, joined, replay_plan, replay_policy
+from langchain_automix.policy.replay import Outcomes, concatenate, replay_plan, replay_policy
 
 _BOUNDS = ("max_cost", "min_quality", "max_risk")
 
@@ -28,12 +33,12 @@ _BOUNDS = ("max_cost", "min_quality", "max_risk")
 class Fold:
     """Some queries held out, and the others."""
 
-    train: Columns
-    held_out: Columns
+    train: LogArrays
+    held_out: LogArrays
     places: Ints
     """Of the held-out queries in the whole."""
 
-    learner: Learner
+    learner: CandidateFitter
     """Of the others; it keeps what does not depend on the cost weight."""
 
 
@@ -49,7 +54,7 @@ class CrossFit:
         seed: For the folds.
     """
 
-    data: Columns
+    data: LogArrays
     ids: Sequence[str]
     cost_weight: float
     seed: int = 0
@@ -65,7 +70,7 @@ class CrossFit:
         for f in range(number):
             train = self.data.rows(fold != f)
             places = np.flatnonzero(fold == f)
-            learner = Learner(train, seed=self.seed)
+            learner = CandidateFitter(train, seed=self.seed)
             found.append(Fold(train, self.data.rows(places), places, learner))
         return found
 
@@ -89,7 +94,7 @@ class CrossFit:
     def at(self, cost_weight: float) -> Outcomes:
         """Return the outcome of each query under the plan fitted without its fold."""
         plans = self.plans(cost_weight)
-        return joined(
+        return concatenate(
             [
                 (fold.places, replay_plan(plan, fold.held_out))
                 for fold, plan in zip(self.folds, plans, strict=True)
@@ -121,9 +126,9 @@ class CrossFit:
                 f"The goal {name} was out of reach on {times} of the {len(self.folds)} folds; the "
                 "nearest goal within reach was fitted for there."
             )
-        return joined(parts), tuple(notes)
+        return concatenate(parts), tuple(notes)
 
-    def with_data(self, change: Callable[[Columns], Columns], cost_weight: float) -> Floats:
+    def with_data(self, change: Callable[[LogArrays], LogArrays], cost_weight: float) -> Floats:
         """Return the utility of each query, cross-fitted, if the log were another.
 
         Args:
@@ -132,7 +137,7 @@ class CrossFit:
         """
         utility = np.empty(len(self.data))
         for fold in self.folds:
-            learner = Learner(change(fold.train), seed=self.seed, chain=any(self._chains))
+            learner = CandidateFitter(change(fold.train), seed=self.seed, chain=any(self._chains))
             plan = _fitted(learner, cost_weight).plan
             outcomes = replay_plan(plan, change(fold.held_out))
             utility[fold.places] = outcomes.utility(cost_weight)
@@ -153,15 +158,15 @@ class CrossFit:
             halves = list(_halves(len(fold.train), times, self.seed + number))
             for half in halves:
                 rows = fold.train.rows(half)
-                learner = Learner(rows, seed=self.seed, chain=any(self._chains))
+                learner = CandidateFitter(rows, seed=self.seed, chain=any(self._chains))
                 plan = _fitted(learner, cost_weight).plan
                 outcomes = replay_plan(plan, fold.held_out)
                 utility[fold.places] += outcomes.utility(cost_weight) / len(halves)
         return utility
 
 
-def _fitted(learner: Learner, cost_weight: float, most_complex: int = 3) -> Fitted:
-    return choose(learner.candidates(cost_weight, most_complex=most_complex))[0]
+def _fitted(learner: CandidateFitter, cost_weight: float, most_complex: int = 3) -> FittedCandidate:
+    return select_candidate(learner.candidates(cost_weight, most_complex=most_complex))[0]
 
 
 def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:
@@ -191,7 +196,7 @@ def _family_of(policy: Policy) -> Family:
     return next((family for family in known if family in families), "automix")
 
 
-def _nearest(train: Columns, goal: Goal, family: Family, policy: Policy) -> tuple[Policy, str]:
+def _nearest(train: LogArrays, goal: Goal, family: Family, policy: Policy) -> tuple[Policy, str]:
     """Fit for a goal, or for the nearest one within reach.
 
     Returns:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, columns_of
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import complete
@@ -19,7 +19,7 @@ def log_digest(log: RoutingLog) -> str:
     It is of the models and of the complete queries: their ids, qualities, costs and checks. The
     order of the queries, their texts and the format of the file do not change it.
     """
-    columns = columns_of(log)
+    columns = to_arrays(log)
     places = np.flatnonzero(columns.complete)
     ids = log.store.ids
     order = np.array(sorted(places.tolist(), key=lambda place: ids[place]), dtype=np.int64)
@@ -34,7 +34,7 @@ def log_digest(log: RoutingLog) -> str:
     return digest.hexdigest()[:32]
 
 
-def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: Columns) -> None:
+def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: LogArrays) -> None:
     """Add numbers, and what the first check found."""
     for each in (*numbers, rows.score, rows.fixed_cost, rows.sample_cost):
         # One writing for an unknown number, and for zero.
@@ -44,7 +44,7 @@ def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: Columns) 
     digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
 
 
-def is_fitted_to(policy: Policy, log: RoutingLog) -> bool:
+def was_fitted_to(policy: Policy, log: RoutingLog) -> bool:
     """Return whether a policy was fitted to this very log.
 
     A file that does not say so (written by an older version, or fitted to arrays) is taken to be
@@ -55,7 +55,7 @@ def is_fitted_to(policy: Policy, log: RoutingLog) -> bool:
     if policy.fit.log is not None:
         return policy.fit.log == log_digest(log)
 
-    columns = columns_of(log)
+    columns = to_arrays(log)
     if not columns.complete.any() or not policy.fit.quality:
         return False
     data = complete(columns)

@@ -8,25 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import Columns, columns_of
+from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate, FitStatistics, Policy
-from langchain_automix.policy.fitting.baselines import Family, Fit, fit_rule
-from langchain_automix.policy.fitting.candidates import Fitted, Learner, always, choose
+from langchain_automix.policy.fitting.baselines import Family, FittedRule, fit_rule
+from langchain_automix.policy.fitting.candidates import (
+    CandidateFitter,
+    FittedCandidate,
+    always,
+    select_candidate,
+)
 from langchain_automix.policy.fitting.digest import log_digest
 from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
 from langchain_automix.policy.fitting.goal import GOALS, Goal
-from langchain_automix.policy.fitting.risk_control import certified
+from langchain_automix.policy.fitting.risk_control import certify
 
-_LADDER = (0.0, *(2.0**k for k in range(-5, 6)))
+_COST_WEIGHT_GRID = (0.0, *(2.0**k for k in range(-5, 6)))
 """Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
 
 _FEW = 30
 
 
 def fit_policy(
-    log: RoutingLog | Columns,
+    log: RoutingLog | LogArrays,
     goal: Goal | None = None,
     *,
     family: Family = "automix",
@@ -51,17 +56,17 @@ def fit_policy(
             (`OutOfReachError`); the message names the range that can be reached.
     """
     goal = goal or Goal()
-    _refuse(goal, family, seed)
-    columns = log if isinstance(log, Columns) else columns_of(log, weights)
-    learner = Learner(columns, seed=seed)
+    _validate(goal, family, seed)
+    columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
+    learner = CandidateFitter(columns, seed=seed)
     # A budget or a floor says itself what cost is worth; only without them is an order needed.
     on_frontier = goal.max_cost is not None or goal.min_quality is not None
     weight = goal.cost_weight
     if weight is None:
         weight = (_slope if on_frontier else indifferent_weight)(learner.columns)
     if goal.max_risk is not None:
-        fit = certified(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
-        chosen = _Chosen((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
+        fit = certify(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
+        chosen = _ChosenPlans((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
     elif on_frontier:
         chosen = _on_frontier(learner, weight, goal, family)
     else:
@@ -72,7 +77,7 @@ def fit_policy(
     return Policy(
         version=2 if several else 1,
         models=data.models,
-        currency=None if isinstance(log, Columns) else log.currency,
+        currency=None if isinstance(log, LogArrays) else log.currency,
         verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
         goal=goal.asked(),
         cost_weight=chosen.cost_weight,
@@ -84,13 +89,13 @@ def fit_policy(
             quality=tuple(data.mean(data.quality).tolist()),
             cost=tuple(data.mean(data.cost).tolist()),
             candidates=chosen.candidates,
-            log=None if isinstance(log, Columns) else log_digest(log),
+            log=None if isinstance(log, LogArrays) else log_digest(log),
             notes=notes,
         ),
     )
 
 
-def _refuse(goal: Goal, family: Family, seed: int) -> None:
+def _validate(goal: Goal, family: Family, seed: int) -> None:
     """Complain about what no fit can honour."""
     for name in ("max_risk", "abstain_value"):
         if family != "automix" and getattr(goal, name) is not None:
@@ -100,7 +105,7 @@ def _refuse(goal: Goal, family: Family, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _ChosenPlans:
     plans: tuple[Plan, ...]
     first_share: float
     cost_weight: float
@@ -108,7 +113,7 @@ class _Chosen:
     notes: tuple[str, ...] = ()
 
 
-def indifferent_weight(columns: Columns) -> float:
+def indifferent_weight(columns: LogArrays) -> float:
     """Return the cost weight at which random mixing of the end models is indifferent.
 
     It is the slope (quality of the last model - of the first) / (cost of the last - of the
@@ -128,26 +133,28 @@ def indifferent_weight(columns: Columns) -> float:
 
 
 def _candidates(
-    learner: Learner,
+    learner: CandidateFitter,
     weight: float,
     abstain_value: float | None,
     family: Family,
     most_complex: int = 3,
-) -> tuple[Fitted | Fit, list[Candidate]]:
+) -> tuple[FittedCandidate | FittedRule, list[Candidate]]:
     if family == "automix":
         candidates = learner.candidates(weight, abstain_value, most_complex=most_complex)
-        return choose(candidates)
+        return select_candidate(candidates)
     return fit_rule(learner.columns, weight, family), []
 
 
 def _for_weight(
-    learner: Learner, weight: float, abstain_value: float | None, family: Family
-) -> _Chosen:
+    learner: CandidateFitter, weight: float, abstain_value: float | None, family: Family
+) -> _ChosenPlans:
     best, records = _candidates(learner, weight, abstain_value, family)
-    return _Chosen((best.plan,), 1.0, weight, tuple(records))
+    return _ChosenPlans((best.plan,), 1.0, weight, tuple(records))
 
 
-def _on_frontier(learner: Learner, weight: float, goal: Goal, family: Family) -> _Chosen:
+def _on_frontier(
+    learner: CandidateFitter, weight: float, goal: Goal, family: Family
+) -> _ChosenPlans:
     """Meet a budget or a quality by mixing two neighbouring policies of the frontier."""
     hull = frontier(_points(learner, weight, goal.abstain_value, family))
     low, high = hull[0], hull[-1]
@@ -171,15 +178,15 @@ def _on_frontier(learner: Learner, weight: float, goal: Goal, family: Family) ->
         axis, target = [p.quality for p in hull], max(wanted, low.quality)
     place = int(np.searchsorted(axis, target))
     if axis[place] == target or place == 0:
-        return _Chosen((hull[place].plan,), 1.0, hull[place].weight)
+        return _ChosenPlans((hull[place].plan,), 1.0, hull[place].weight)
     first, second = hull[place - 1], hull[place]
     share = (axis[place] - target) / (axis[place] - axis[place - 1])
     slope = (second.quality - first.quality) / (second.cost - first.cost)
-    return _Chosen((first.plan, second.plan), float(share), max(slope, 0.0))
+    return _ChosenPlans((first.plan, second.plan), float(share), max(slope, 0.0))
 
 
 def _points(
-    learner: Learner, weight: float, abstain_value: float | None, family: Family
+    learner: CandidateFitter, weight: float, abstain_value: float | None, family: Family
 ) -> list[FrontierPoint]:
     data = learner.columns
     points = [
@@ -190,8 +197,8 @@ def _points(
     # Whether more than two models, or several checks, pay is judged once: their trees take the
     # most time by far.
     middle, _ = _candidates(learner, base, abstain_value, family)
-    most_complex = 3 if isinstance(middle, Fitted) and middle.complexity == 3 else 2  # noqa: PLR2004
-    for rung in _LADDER:
+    most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
+    for rung in _COST_WEIGHT_GRID:
         fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
         outcomes = learner.replay(fitted.plan)
         cost = float(data.weight @ outcomes.cost / data.weight.sum())
@@ -201,7 +208,7 @@ def _points(
     return points
 
 
-def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
+def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, ...]:
     """Say what the reader of the policy should know about the log."""
     data, notes = learner.columns, list(learner.notes)
     if all(getattr(goal, name) is None for name in GOALS):
@@ -225,14 +232,14 @@ def _remarks(learner: Learner, goal: Goal, weight: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def policy_frontier(columns: Columns, *, seed: int = 0) -> list[Plan]:
+def policy_frontier(columns: LogArrays, *, seed: int = 0) -> list[Plan]:
     """Return the plans along the frontier of quality against cost, from cheap to good."""
-    learner = Learner(columns, seed=seed)
+    learner = CandidateFitter(columns, seed=seed)
     base = _slope(learner.columns)
     return [point.plan for point in frontier(_points(learner, base, None, "automix"))]
 
 
-def _slope(columns: Columns) -> float:
+def _slope(columns: LogArrays) -> float:
     """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
     try:
         return indifferent_weight(columns)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.replay import replay_plan
 
 _STEPS = 13
@@ -25,7 +25,7 @@ _LEAST = 20
 
 
 @dataclass(frozen=True)
-class Certified:
+class CertifiedPlan:
     """A policy whose risk is bounded."""
 
     plan: Plan
@@ -33,13 +33,13 @@ class Certified:
     notes: tuple[str, ...]
 
 
-def certified(
-    learner: Learner,
+def certify(
+    learner: CandidateFitter,
     cost_weight: float,
     max_risk: float,
     confidence_level: float,
     abstain_value: float | None,
-) -> Certified:
+) -> CertifiedPlan:
     """Return the policy of the best utility whose risk is certified.
 
     The risk of a policy is the mean of 1 - quality over the queries that it answers, whatever
@@ -62,12 +62,12 @@ def certified(
     if n < _LEAST:
         raise AutoMixError(f"max_risk needs a log of at least {_LEAST} complete queries, not {n}.")
     order = np.random.default_rng(learner.seed).permutation(n)
-    fitting = Learner(learner.columns.rows(order[: n // 2]), seed=learner.seed)
+    fitting = CandidateFitter(learner.columns.rows(order[: n // 2]), seed=learner.seed)
     testing = learner.columns.rows(order[n // 2 :])
-    passed: Certified | None = None
+    passed: CertifiedPlan | None = None
     least = 1.0
     for weight, worth in _sequence(cost_weight, abstain_value):
-        plan = choose(fitting.candidates(weight, worth))[0].plan
+        plan = select_candidate(fitting.candidates(weight, worth))[0].plan
         risk, limit = _bounded(plan, testing, 1 - confidence_level)
         least = min(least, limit)
         if limit > max_risk:
@@ -77,7 +77,7 @@ def certified(
             f"to {risk:.1%}; with confidence {confidence_level:g} the chance is at most "
             f"{limit:.1%}, within max_risk={max_risk:g}."
         )
-        passed = Certified(plan, weight, (note,))
+        passed = CertifiedPlan(plan, weight, (note,))
     if passed is None:
         hint = "" if abstain_value is not None else " Allowing to abstain (abstain_value) helps."
         raise OutOfReachError(
@@ -96,7 +96,7 @@ def _sequence(cost_weight: float, abstain_value: float | None) -> list[tuple[flo
     return [(cost_weight, high + (abstain_value - high) * step) for step in steps]
 
 
-def _bounded(plan: Plan, columns: Columns, delta: float) -> tuple[float, float]:
+def _bounded(plan: Plan, columns: LogArrays, delta: float) -> tuple[float, float]:
     """Return the risk seen and its upper confidence limit."""
     outcomes = replay_plan(plan, columns)
     loss = np.where(outcomes.model < 0, 0.0, 1 - outcomes.quality)

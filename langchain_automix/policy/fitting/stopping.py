@@ -20,9 +20,13 @@ import math
 from dataclasses import dataclass
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.arrays import Columns, Floats, columns_of
+from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.fitting.candidates import Fitted, Learner, choose
+from langchain_automix.policy.fitting.candidates import (
+    CandidateFitter,
+    FittedCandidate,
+    select_candidate,
+)
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
 
@@ -41,7 +45,7 @@ _UNSEEN = 1.0
 
 
 @dataclass(frozen=True)
-class StopTest:
+class StoppingResult:
     """Whether enough examples have been gathered, and why.
 
     Attributes:
@@ -77,15 +81,15 @@ def next_look(queries: int, fewest: int = FEWEST) -> int:
     return look
 
 
-def enough(
-    log: RoutingLog | Columns,
+def check_stopping(
+    log: RoutingLog | LogArrays,
     goal: Goal | None = None,
     *,
     tolerance: float = TOLERANCE,
     alpha: float = ALPHA,
     fewest: int = FEWEST,
     seed: int = 0,
-) -> StopTest:
+) -> StoppingResult:
     """Say whether a log holds enough examples to fit a policy for a goal.
 
     The examples must be in random order: the first ones stand for those that would follow. Call
@@ -113,8 +117,8 @@ def enough(
             "For max_risk every example counts: the more there are, the more answers can be "
             "certified. It does not stop early.",
         )
-    columns = log if isinstance(log, Columns) else columns_of(log)
-    learner = Learner(columns, seed=seed) if columns.complete.sum() >= fewest else None
+    columns = log if isinstance(log, LogArrays) else to_arrays(log)
+    learner = CandidateFitter(columns, seed=seed) if columns.complete.sum() >= fewest else None
     number = len(learner.columns) if learner else int(columns.complete.sum())
     if learner is None or number < fewest:
         return _not_yet(
@@ -122,13 +126,15 @@ def enough(
         )
     weight = _weight(learner, goal, seed)
     candidates = learner.candidates(weight, goal.abstain_value)
-    best, _ = choose(candidates)
+    best, _ = select_candidate(candidates)
     bounds = rival_bounds(best, candidates, alpha)
     rival = max(bounds, key=lambda name: bounds[name])
     return _judged(number, best.name, rival, bounds[rival], tolerance)
 
 
-def rival_bounds(best: Fitted, candidates: list[Fitted], alpha: float) -> dict[str, float]:
+def rival_bounds(
+    best: FittedCandidate, candidates: list[FittedCandidate], alpha: float
+) -> dict[str, float]:
     """Return, by name, the most utility that each rival may gain over the chosen candidate.
 
     The chance that any of the bounds is ever wrong is shared evenly among all candidates but
@@ -187,7 +193,7 @@ def _refuse(tolerance: float, alpha: float, fewest: int) -> None:
         raise AutoMixError(f"fewest must be at least 2 queries; given: {fewest!r}.")
 
 
-def _weight(learner: Learner, goal: Goal, seed: int) -> float:
+def _weight(learner: CandidateFitter, goal: Goal, seed: int) -> float:
     """Return the cost weight at which the policies are compared."""
     if goal.cost_weight is not None:
         return goal.cost_weight
@@ -196,15 +202,17 @@ def _weight(learner: Learner, goal: Goal, seed: int) -> float:
     return fit_policy(learner.columns, goal, seed=seed).cost_weight
 
 
-def _not_yet(queries: int, text: str) -> StopTest:
-    return StopTest(False, queries, None, None, None, text)
+def _not_yet(queries: int, text: str) -> StoppingResult:
+    return StoppingResult(False, queries, None, None, None, text)
 
 
-def _judged(queries: int, chosen: str, rival: str, bound: float, tolerance: float) -> StopTest:
+def _judged(
+    queries: int, chosen: str, rival: str, bound: float, tolerance: float
+) -> StoppingResult:
     stop = bound <= tolerance
     text = (
         f"After {queries} queries {chosen} is chosen; {rival} could be better by at most "
         f"{bound:.4f} of utility, {'within' if stop else 'more than'} the tolerance of "
         f"{tolerance:g}: {'enough' if stop else 'more examples may change the policy'}."
     )
-    return StopTest(stop, queries, chosen, rival, bound, text)
+    return StoppingResult(stop, queries, chosen, rival, bound, text)

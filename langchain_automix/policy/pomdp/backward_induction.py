@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
-from langchain_automix.policy.pomdp.model import World
-from langchain_automix.policy.pomdp.observation_model import Draw
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
+from langchain_automix.policy.pomdp.observation_model import CheckAction
 
 TREE_LIMIT = 2_000_000
 """States that one solve may hold. Above it, fewer answers of a query are checked."""
@@ -29,19 +29,19 @@ _TIE = 1e-12  # an option must be better than the ones before it by more than ro
 
 
 @dataclass(frozen=True)
-class Option:
+class Action:
     """One thing that can be done in a state."""
 
     action: Literal["answer", "verify", "escalate", "abstain"]
     model: int = -1
     """Place among the models in play, of the model that is asked or whose answer is checked."""
 
-    draw: Draw | None = None
+    draw: CheckAction | None = None
     """The check that is bought; None: none."""
 
 
 @dataclass
-class Level:
+class InformationStates:
     """The states in which the answers of `checked` models have been checked."""
 
     checked: tuple[int, ...]
@@ -51,7 +51,7 @@ class Level:
     quality: Floats
     """(..., models): mass times expected quality."""
 
-    options: list[Option] = field(default_factory=list)
+    options: list[Action] = field(default_factory=list)
     values: list[Floats] = field(default_factory=list)
     """Mass times expected utility still to come, for each option; -inf where not possible."""
 
@@ -72,22 +72,22 @@ class Level:
 class Solution:
     """A solved world."""
 
-    world: World
-    levels: dict[tuple[int, ...], Level]
-    openings: tuple[tuple[Option, float], ...]
+    world: RoutingPOMDP
+    levels: dict[tuple[int, ...], InformationStates]
+    openings: tuple[tuple[Action, float], ...]
     """First steps and their expected utility."""
 
     depth: int
     """Most answers of one query that are checked."""
 
     @property
-    def opening(self) -> tuple[Option, float]:
+    def opening(self) -> tuple[Action, float]:
         """The best first step; the simplest of equally good ones."""
         return max(self.openings, key=lambda pair: pair[1] - _TIE * (pair[0].draw is not None))
 
 
 def solve(
-    world: World,
+    world: RoutingPOMDP,
     cost_weight: float,
     *,
     abstain_value: float | None = None,
@@ -105,7 +105,7 @@ def solve(
         limit: States that the tree may have.
     """
     depth = _depth(world, limit)
-    levels: dict[tuple[int, ...], Level] = {}
+    levels: dict[tuple[int, ...], InformationStates] = {}
     checkable = [j for j, evidence in enumerate(world.evidence) if evidence is not None]
     for size in range(depth, 0, -1):
         for checked in combinations(checkable, size):
@@ -113,10 +113,10 @@ def solve(
             _escalate_with_check(world, level, levels, cost_weight)
             _verify_options(world, level, cost_weight)
             levels[checked] = level
-    return Solution(world, levels, tuple(_openings(world, levels, cost_weight)), depth)
+    return Solution(world, levels, tuple(_first_actions(world, levels, cost_weight)), depth)
 
 
-def _depth(world: World, limit: int) -> int:
+def _depth(world: RoutingPOMDP, limit: int) -> int:
     sizes = sorted((len(e.likelihood) for e in world.evidence if e is not None), reverse=True)
     depth = len(sizes)
     while depth > 1 and math.prod(sizes[:depth]) > limit:
@@ -125,8 +125,8 @@ def _depth(world: World, limit: int) -> int:
 
 
 def _stop_options(
-    world: World, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
-) -> Level:
+    world: RoutingPOMDP, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
+) -> InformationStates:
     """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
     joint = np.concatenate([world.quality, np.ones((len(world.weight), 1))], axis=1)
     joint = joint * world.weight[:, None]
@@ -139,26 +139,29 @@ def _stop_options(
     if len(checked) > 1:
         sums = np.moveaxis(sums, 1, 0).reshape(product.shape[1], -1)
     table = (product @ sums).reshape(*shape, columns)
-    level = Level(checked, mass=table[..., -1], quality=table[..., :-1])
-    level.options.append(Option("answer"))
+    level = InformationStates(checked, mass=table[..., -1], quality=table[..., :-1])
+    level.options.append(Action("answer"))
     level.values.append(level.quality[..., list(checked)].max(axis=-1))
     if abstain_value is not None:
-        level.options.append(Option("abstain"))
+        level.options.append(Action("abstain"))
         level.values.append(abstain_value * level.mass)
     for j in range(checked[-1] + 1, len(world.models)):
-        level.options.append(Option("escalate", j))
+        level.options.append(Action("escalate", j))
         level.values.append(level.quality[..., j] - cost_weight * world.cost[j] * level.mass)
     return level
 
 
-def _likelihood(world: World, model: int) -> Floats:
+def _likelihood(world: RoutingPOMDP, model: int) -> Floats:
     evidence = world.evidence[model]
     assert evidence is not None  # noqa: S101  (only checkable models get here)
     return evidence.likelihood
 
 
 def _escalate_with_check(
-    world: World, level: Level, levels: dict[tuple[int, ...], Level], cost_weight: float
+    world: RoutingPOMDP,
+    level: InformationStates,
+    levels: dict[tuple[int, ...], InformationStates],
+    cost_weight: float,
 ) -> None:
     for j in range(level.checked[-1] + 1, len(world.models)):
         following = levels.get((*level.checked, j))
@@ -170,13 +173,13 @@ def _escalate_with_check(
             level.values.append(value - cost_weight * world.cost[j] * level.mass)
 
 
-def _first_checks(level: Level, model: int) -> Iterator[tuple[Option, Floats]]:
+def _first_checks(level: InformationStates, model: int) -> Iterator[tuple[Action, Floats]]:
     for option, value in zip(level.options, level.values, strict=True):
         if option.action == "verify":
-            yield Option("escalate", model, option.draw), value[..., 0]
+            yield Action("escalate", model, option.draw), value[..., 0]
 
 
-def _verify_options(world: World, level: Level, cost_weight: float) -> None:
+def _verify_options(world: RoutingPOMDP, level: InformationStates, cost_weight: float) -> None:
     """Value further verdicts on the latest answer, from the most drawn back to none."""
     last = level.checked[-1]
     evidence = world.evidence[last]
@@ -196,17 +199,17 @@ def _verify_options(world: World, level: Level, cost_weight: float) -> None:
         for value in further:
             level.best[..., here] = np.maximum(level.best[..., here], value[..., here])
     for draw, value in zip(evidence.draws, further, strict=True):
-        level.options.append(Option("verify", last, draw))
+        level.options.append(Action("verify", last, draw))
         level.values.append(value)
 
 
-def _openings(
-    world: World, levels: dict[tuple[int, ...], Level], cost_weight: float
-) -> Iterator[tuple[Option, float]]:
+def _first_actions(
+    world: RoutingPOMDP, levels: dict[tuple[int, ...], InformationStates], cost_weight: float
+) -> Iterator[tuple[Action, float]]:
     means = world.weight @ world.quality
     for j in range(len(world.models)):
         price = cost_weight * float(world.cost[j])
-        yield Option("escalate", j), float(means[j]) - price
+        yield Action("escalate", j), float(means[j]) - price
         if (j,) in levels:
             for option, value in _first_checks(levels[j,], j):
                 yield option, float(value) - price

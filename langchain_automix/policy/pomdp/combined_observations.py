@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Ints
-from langchain_automix.policy.decision.observation import Finding, Reading
-from langchain_automix.policy.pomdp.observation_model import Draw, Evidence
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation
+from langchain_automix.policy.pomdp.observation_model import CheckAction, ObservationModel
 
 _LADDER = (
     (16, 24),
@@ -39,13 +39,13 @@ _LADDER = (
 
 
 @dataclass(frozen=True)
-class Combined(Evidence):
+class JointObservationModel(ObservationModel):
     """All that several checks of one answer can find, or one check that is not the first."""
 
     names: tuple[str | None, ...] = ()
     """Of the checks; None is the first."""
 
-    parts: tuple[Evidence, ...] = ()
+    parts: tuple[ObservationModel, ...] = ()
     """What each finds alone."""
 
     @property
@@ -57,11 +57,11 @@ class Combined(Evidence):
         return sums.reshape(-1)
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[Observation]:
         """What stands in a row for each state."""
-        found: list[Finding] = [()]
+        found: list[Observation] = [()]
         for part in self.parts:
-            own: list[Finding] = (
+            own: list[Observation] = (
                 [(s,) for s in range(len(part.likelihood))]
                 if part.counts is None
                 else [tuple(counts) for counts in part.counts.tolist()]
@@ -70,10 +70,10 @@ class Combined(Evidence):
         return found
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[CheckEncoding, ...]:
         """How a table reads the checks."""
         return tuple(
-            Reading(
+            CheckEncoding(
                 name=name,
                 kind="score" if part.counts is None else "verdicts",
                 counts_invalid=part.counts_invalid,
@@ -84,7 +84,7 @@ class Combined(Evidence):
         )
 
 
-def combine(checks: Sequence[tuple[str | None, Evidence]]) -> Combined:
+def combine(checks: Sequence[tuple[str | None, ObservationModel]]) -> JointObservationModel:
     """Return the evidence of several checks of one answer.
 
     Args:
@@ -101,10 +101,10 @@ def combine(checks: Sequence[tuple[str | None, Evidence]]) -> Combined:
         for axis, (name, part) in enumerate(checks)
         for draw in part.draws
     )
-    return Combined(likelihood, draws, names=names, parts=parts)
+    return JointObservationModel(likelihood, draws, names=names, parts=parts)
 
 
-def _among(places: Ints, axis: int, draw: Draw) -> Draw:
+def _among(places: Ints, axis: int, draw: CheckAction) -> CheckAction:
     """Return a draw of one check, whatever the others have found."""
     sources = np.take(places, draw.sources, axis=axis).reshape(-1)
     targets = np.take(places, draw.targets.T, axis=axis)  # (..., outcomes, sources, ...)
@@ -114,7 +114,7 @@ def _among(places: Ints, axis: int, draw: Draw) -> Draw:
 
 
 @dataclass(frozen=True)
-class Extent:
+class ObservationSize:
     """How much one check can find."""
 
     most: int
@@ -122,7 +122,7 @@ class Extent:
 
     is_score: bool
 
-    def states(self, grain: Grain) -> int:
+    def states(self, grain: Resolution) -> int:
         """Return the number of states of its evidence, nothing found among them."""
         if self.is_score:
             return min(self.most, grain.bins) + 1
@@ -130,7 +130,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Grain:
+class Resolution:
     """How finely several checks are read."""
 
     verdicts: int
@@ -140,7 +140,7 @@ class Grain:
     """Most bins of a score."""
 
 
-def grain_for(checks: Iterable[Extent], states: float) -> Grain:
+def choose_resolution(checks: Iterable[ObservationSize], states: float) -> Resolution:
     """Return the finest grain of a ladder at which checks have few enough states together.
 
     Args:
@@ -148,6 +148,6 @@ def grain_for(checks: Iterable[Extent], states: float) -> Grain:
         states: States that they may have; where no grain keeps to it, the coarsest is returned.
     """
     extents = list(checks)
-    grains = [Grain(*step) for step in _LADDER]
+    grains = [Resolution(*step) for step in _LADDER]
     few = (g for g in grains if math.prod(e.states(g) for e in extents) <= states)
     return next(few, grains[-1])

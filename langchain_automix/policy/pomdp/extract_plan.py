@@ -13,22 +13,27 @@ import numpy as np
 from langchain_automix.policy.data.arrays import Ints
 from langchain_automix.policy.decision.observation import verify_option
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.table import CHECKED, Row, Step, Table
-from langchain_automix.policy.pomdp.backward_induction import Level, Option, Solution
-from langchain_automix.policy.pomdp.combined_observations import Combined
-from langchain_automix.policy.pomdp.observation_model import Draw
+from langchain_automix.policy.decision.table import (
+    CHECKED,
+    DecisionRow,
+    DecisionTable,
+    PlannedAction,
+)
+from langchain_automix.policy.pomdp.backward_induction import Action, InformationStates, Solution
+from langchain_automix.policy.pomdp.combined_observations import JointObservationModel
+from langchain_automix.policy.pomdp.observation_model import CheckAction
 
 _DIGITS = 6
 
 
 @dataclass
-class _Writer:
+class _PlanBuilder:
     """Writes the tables that a policy can come to, from the opening on."""
 
     solution: Solution
     names: tuple[str, ...]
     whole: bool = True
-    tables: list[Table] = field(default_factory=list)
+    tables: list[DecisionTable] = field(default_factory=list)
     waiting: deque[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=deque)
     known: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)
 
@@ -40,25 +45,27 @@ class _Writer:
             self.waiting.append(key)
         return self.known[key]
 
-    def step(self, option: Option, level: Level, state: tuple[int, ...]) -> Step:
+    def step(
+        self, option: Action, level: InformationStates, state: tuple[int, ...]
+    ) -> PlannedAction:
         models = self.solution.world.models
         if option.action == "escalate":
             if option.draw is None:
-                return Step(action="escalate", model=models[option.model], samples=0)
+                return PlannedAction(action="escalate", model=models[option.model], samples=0)
             then = self.place((*level.checked, option.model), state)
             return _checking("escalate", models[option.model], option.draw, then)
         if option.action == "verify" and option.draw is not None:
             then = self.place(level.checked, state[:-1])
             return _checking("verify", models[option.model], option.draw, then)
         if option.action == "abstain":
-            return Step(action="abstain", model=models[level.checked[-1]])
+            return PlannedAction(action="abstain", model=models[level.checked[-1]])
         qualities = level.quality[state]
         kept = max(level.checked, key=lambda j: (qualities[j], j))
-        return Step(action="answer", model=models[kept])
+        return PlannedAction(action="answer", model=models[kept])
 
 
-def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
-    return Step.model_validate(
+def _checking(action: str, model: int, draw: CheckAction, then: int) -> PlannedAction:
+    return PlannedAction.model_validate(
         {
             "action": action,
             "model": model,
@@ -69,7 +76,7 @@ def _checking(action: str, model: int, draw: Draw, then: int) -> Step:
     )
 
 
-def plan_of(
+def extract_plan(
     solution: Solution,
     names: tuple[str, ...],
     *,
@@ -87,12 +94,12 @@ def plan_of(
         whole: Whether the first table says what to do after all that several checks can find, and
             not only after what the policy comes to: for users, whose checks may be cut short.
     """
-    writer = _Writer(solution, names, whole)
+    writer = _PlanBuilder(solution, names, whole)
     world = solution.world
     option, _ = solution.opening
     if option.draw is None:
         index = world.models[option.model]
-        opening = Step(action="escalate", model=index, samples=0)
+        opening = PlannedAction(action="escalate", model=index, samples=0)
         return Plan(name=f"always:{names[index]}", opening=opening, plays=(index,))
     first = writer.place((option.model,), ())
     opening = _checking("escalate", world.models[option.model], option.draw, first)
@@ -109,8 +116,8 @@ def plan_of(
 
 
 def _table(
-    writer: _Writer, checked: tuple[int, ...], before: tuple[int, ...], first: Draw
-) -> Table:
+    writer: _PlanBuilder, checked: tuple[int, ...], before: tuple[int, ...], first: CheckAction
+) -> DecisionTable:
     level = writer.solution.levels[checked]
     world = writer.solution.world
     evidence = world.evidence[checked[-1]]
@@ -119,7 +126,7 @@ def _table(
     chance = _chances(level, before, best, first)
     places = best.tolist()
     wanted: Sequence[int] = range(1, len(places))
-    if isinstance(evidence, Combined):
+    if isinstance(evidence, JointObservationModel):
         wanted = _states(writer, level, before, evidence, first)
         shape: dict[str, Any] = {"kind": "several", "checks": evidence.readings}
     else:
@@ -132,15 +139,15 @@ def _table(
         _row(writer, level, (*before, s), places[s], chance[s], draft)
         for s, draft in zip(wanted, _drafts(writer, level, before, wanted), strict=True)
     )
-    return Table(model=world.models[checked[-1]], rows=rows, **shape)
+    return DecisionTable(model=world.models[checked[-1]], rows=rows, **shape)
 
 
 def _states(
-    writer: _Writer,
-    level: Level,
+    writer: _PlanBuilder,
+    level: InformationStates,
     before: tuple[int, ...],
-    evidence: Combined,
-    first: Draw,
+    evidence: JointObservationModel,
+    first: CheckAction,
 ) -> Sequence[int]:
     """Return the states of several checks that get a row.
 
@@ -153,7 +160,7 @@ def _states(
     best, draws = level.chosen[before], [option.draw for option in level.options]
     own = [option.action == "verify" for option in level.options]
 
-    def bought(state: int, failed: frozenset[str | None]) -> Draw | None:
+    def bought(state: int, failed: frozenset[str | None]) -> CheckAction | None:
         if not failed:
             place = int(best[state])
         else:
@@ -162,7 +169,7 @@ def _states(
         return draws[place] if own[place] else None
 
     start = (0, frozenset[str | None]())
-    waiting: list[tuple[tuple[int, frozenset[str | None]], Draw | None]]
+    waiting: list[tuple[tuple[int, frozenset[str | None]], CheckAction | None]]
     waiting = [(start, _first_draw(level, first, before))]
     known = {start}
     while waiting:
@@ -177,7 +184,9 @@ def _states(
     return sorted({state for state, _ in known})
 
 
-def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> list[float]:
+def _chances(
+    level: InformationStates, before: tuple[int, ...], best: Ints, first: CheckAction
+) -> list[float]:
     """Return how often each state is a place of decision, walking the policy forward."""
     mass = level.mass[before]
     orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
@@ -199,7 +208,9 @@ def _chances(level: Level, before: tuple[int, ...], best: Ints, first: Draw) -> 
     return [round(min(max(c, 0.0), 1.0), _DIGITS) for c in chances.tolist()]
 
 
-def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
+def _first_draw(
+    level: InformationStates, first: CheckAction, before: tuple[int, ...]
+) -> CheckAction:
     if not before:
         return first
     bought = [
@@ -211,7 +222,7 @@ def _first_draw(level: Level, first: Draw, before: tuple[int, ...]) -> Draw:
 
 
 @dataclass(frozen=True)
-class _Draft:
+class _RowValues:
     """What stands in a row beside the step."""
 
     seen: tuple[int, ...]
@@ -220,8 +231,8 @@ class _Draft:
 
 
 def _drafts(
-    writer: _Writer, level: Level, before: tuple[int, ...], states: Sequence[int]
-) -> list[_Draft]:
+    writer: _PlanBuilder, level: InformationStates, before: tuple[int, ...], states: Sequence[int]
+) -> list[_RowValues]:
     """Return the drafts of some rows of a table.
 
     Arrays become lists once: a fit tries hundreds of tables, and most of its time went into
@@ -230,7 +241,7 @@ def _drafts(
     evidence = writer.solution.world.evidence[level.checked[-1]]
     assert evidence is not None  # noqa: S101
     seen: Sequence[Sequence[int]]
-    if isinstance(evidence, Combined):
+    if isinstance(evidence, JointObservationModel):
         seen = evidence.findings
     elif evidence.counts is None:
         seen = [[s - 1] for s in range(len(evidence.likelihood))]
@@ -249,24 +260,24 @@ def _drafts(
                 values[label] = max(values.get(label, worth[i]), worth[i])
         quality = tuple(round(q, _DIGITS) for q in qualities[i])
         rounded = {label: round(worth, _DIGITS) for label, worth in values.items()}
-        found.append(_Draft(tuple(seen[s]), quality, rounded))
+        found.append(_RowValues(tuple(seen[s]), quality, rounded))
     return found
 
 
 def _row(
-    writer: _Writer,
-    level: Level,
+    writer: _PlanBuilder,
+    level: InformationStates,
     state: tuple[int, ...],
     best: int,
     chance: float,
-    draft: _Draft,
-) -> Row:
+    draft: _RowValues,
+) -> DecisionRow:
     option = level.options[best]
-    several = isinstance(writer.solution.world.evidence[level.checked[-1]], Combined)
+    several = isinstance(writer.solution.world.evidence[level.checked[-1]], JointObservationModel)
     many = several or bool(state[:-1])
     if option.action == "escalate" and option.draw is not None and chance == 0 and many:
         option = _unchecked(level, state)
-    return Row(
+    return DecisionRow(
         seen=draft.seen,
         step=writer.step(option, level, state),
         chance=chance,
@@ -275,7 +286,7 @@ def _row(
     )
 
 
-def _unchecked(level: Level, state: tuple[int, ...]) -> Option:
+def _unchecked(level: InformationStates, state: tuple[int, ...]) -> Action:
     """Return the best option without a further check: for states that the plan never sees.
 
     Each check of a later model needs a table of its own, and a deep tree has many such states.
@@ -288,7 +299,7 @@ def _unchecked(level: Level, state: tuple[int, ...]) -> Option:
     return max(plain, key=lambda entry: entry[:2])[2]
 
 
-def _label(writer: _Writer, option: Option) -> str:
+def _label(writer: _PlanBuilder, option: Action) -> str:
     if option.action in ("answer", "abstain"):
         return option.action
     if option.action == "verify" and option.draw is not None:

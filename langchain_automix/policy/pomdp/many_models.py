@@ -13,25 +13,34 @@ from itertools import combinations
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import NOT_DRAWN, Columns, Floats, Ints
+from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
 from langchain_automix.policy.pomdp.belief import out_of_fold_bandwidth, rank_kernel
-from langchain_automix.policy.pomdp.combined_observations import Extent, Grain, combine, grain_for
-from langchain_automix.policy.pomdp.model import World
-from langchain_automix.policy.pomdp.observation_model import BATCHES, Evidence, score_evidence
+from langchain_automix.policy.pomdp.combined_observations import (
+    ObservationSize,
+    Resolution,
+    choose_resolution,
+    combine,
+)
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
+from langchain_automix.policy.pomdp.observation_model import (
+    BATCHES,
+    ObservationModel,
+    score_observation_model,
+)
 from langchain_automix.policy.pomdp.two_models import (
     FEWEST_IN_BIN,
     LEAST_NOISE,
     Shape,
     accept_rate,
-    binned_verdict_evidence,
-    pair_worlds,
+    binned_verdict_model,
+    two_model_pomdps,
 )
 from langchain_automix.policy.statistics import PRIOR_SLOPE, bin_edges, in_bins, ranks
 
-Checks = tuple[str | None, ...]
+CheckNames = tuple[str | None, ...]
 """Names of checks of one model's answer; None is the first."""
 
-Grains = Mapping[str | None, Grain]
+Resolutions = Mapping[str | None, Resolution]
 """The checks of one model's answer, and how finely each is read."""
 
 JOINT_STATES = 2_500
@@ -40,7 +49,7 @@ JOINT_STATES = 2_500
 CHAIN_STATES = 200_000
 """The same of the checks of all answers: many findings of the first one lead to a table each."""
 
-SINGLE = Grain(16, 10)
+SINGLE = Resolution(16, 10)
 """How finely a check is read that is the only one of its model's answers."""
 
 JOINT_PARTICLES = 800
@@ -48,16 +57,16 @@ _MOST_PRODUCTS = 6
 """Checks up to which their products are regressed on, too."""
 
 
-def pair_worlds_by(
-    columns: Columns,
+def two_model_pomdps_by_check(
+    columns: LogArrays,
     small: int,
     large: int,
     shapes: tuple[Shape, ...],
     most: int,
     check: str | None,
-) -> dict[Shape, World]:
+) -> dict[Shape, RoutingPOMDP]:
     """Return the POMDPs of two models and one check of the first; see `worlds.pair_worlds`."""
-    worlds = pair_worlds(columns.alone(check), small, large, shapes, most)
+    worlds = two_model_pomdps(columns.alone(check), small, large, shapes, most)
     if check is None:
         return worlds
     return {
@@ -66,15 +75,15 @@ def pair_worlds_by(
     }
 
 
-def _named(world: World, check: str) -> Evidence:
+def _named(world: RoutingPOMDP, check: str) -> ObservationModel:
     [own, _] = world.evidence
     assert own is not None  # noqa: S101  (a pair's first model is checked)
     return combine([(check, own)])
 
 
-def joint_world(
-    columns: Columns, models: Sequence[int], grains: Mapping[int, Grains], seed: int = 0
-) -> World:
+def joint_pomdp(
+    columns: LogArrays, models: Sequence[int], grains: Mapping[int, Resolutions], seed: int = 0
+) -> RoutingPOMDP:
     """Return the POMDP of some models with several checks of their answers.
 
     Args:
@@ -85,15 +94,15 @@ def joint_world(
     """
     keys = [(j, name) for j in models for name in grains.get(j, {})]
     alone = {name: columns.alone(name) for _, name in keys}
-    place = np.stack([place_of(alone[name], j) for j, name in keys], axis=1)
+    place = np.stack([evidence_rank(alone[name], j) for j, name in keys], axis=1)
     fitted = _quality(columns, place, [j for j, _ in keys])
     few = np.arange(len(columns))
     if len(few) > JOINT_PARTICLES:
         few = np.sort(np.random.default_rng(seed).permutation(len(few))[:JOINT_PARTICLES])
-    found: dict[int, list[tuple[str | None, Evidence]]] = {}
+    found: dict[int, list[tuple[str | None, ObservationModel]]] = {}
     for i, (j, name) in enumerate(keys):
         grain, is_plain = grains[j][name], list(grains[j]) == [None]
-        own = particle_evidence(
+        own = particle_observation_model(
             alone[name],
             j,
             few,
@@ -104,7 +113,7 @@ def joint_world(
         )
         found.setdefault(j, []).append((name, own))
     weight, chosen = columns.weight[few], list(models)
-    return World(
+    return RoutingPOMDP(
         tuple(models),
         weight / weight.sum(),
         fitted[few][:, chosen],
@@ -113,13 +122,13 @@ def joint_world(
     )
 
 
-def _together(checks: list[tuple[str | None, Evidence]]) -> Evidence:
+def _together(checks: list[tuple[str | None, ObservationModel]]) -> ObservationModel:
     """Return the evidence of all checks of one answer; of the first one alone as it always was."""
     [(name, first), *others] = checks
     return first if name is None and not others else combine(checks)
 
 
-def grains_of(columns: Columns, checks: Mapping[int, Checks]) -> dict[int, Grains]:
+def resolutions_of(columns: LogArrays, checks: Mapping[int, CheckNames]) -> dict[int, Resolutions]:
     """Return how finely each check of each model's answers is read, so that states are few.
 
     Args:
@@ -134,25 +143,25 @@ def grains_of(columns: Columns, checks: Mapping[int, Checks]) -> dict[int, Grain
     for j in set(checks) - set(several):
         left /= next(iter(extents[j].values())).states(SINGLE)
     states = min(JOINT_STATES, max(left, 1.0) ** (1 / max(len(several), 1)))
-    found: dict[int, Grains] = {}
+    found: dict[int, Resolutions] = {}
     for j, own in extents.items():
-        grain = grain_for(own.values(), states) if j in several else SINGLE
+        grain = choose_resolution(own.values(), states) if j in several else SINGLE
         found[j] = {
-            name: Grain(min(extent.most, grain.verdicts), grain.bins)
+            name: Resolution(min(extent.most, grain.verdicts), grain.bins)
             for name, extent in own.items()
         }
     return found
 
 
-def _extent(columns: Columns, model: int, name: str | None) -> Extent:
+def _extent(columns: LogArrays, model: int, name: str | None) -> ObservationSize:
     check = columns.alone(name)
     if check.is_score(model):
-        return Extent(len(np.unique(check.score[:, model])), is_score=True)
+        return ObservationSize(len(np.unique(check.score[:, model])), is_score=True)
     drawn = (check.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
-    return Extent(min(int(drawn.min()), BATCHES[-1]), is_score=False)
+    return ObservationSize(min(int(drawn.min()), BATCHES[-1]), is_score=False)
 
 
-def _quality(columns: Columns, place: Floats, owners: list[int]) -> Floats:
+def _quality(columns: LogArrays, place: Floats, owners: list[int]) -> Floats:
     """Regress the quality of each model on what all checks found, and on products of two."""
     features = place - 0.5
     if 1 < len(owners) <= _MOST_PRODUCTS:
@@ -168,7 +177,7 @@ CHAIN_BINS = 10
 CHAIN_PARTICLES = 1_500
 
 
-def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
+def chain_pomdp(columns: LogArrays, most: int, seed: int = 0) -> RoutingPOMDP:
     """Return the POMDP of all models, with a check of every answer that the log has checked.
 
     Args:
@@ -178,16 +187,16 @@ def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
     """
     last = len(columns.models) - 1
     checkable = [j for j in range(last) if bool(columns.checked(j).all())]
-    place = np.stack([place_of(columns, j) for j in checkable], axis=1)
+    place = np.stack([evidence_rank(columns, j) for j in checkable], axis=1)
     fitted = linear_quality(columns, place - 0.5, checkable)
     few = np.arange(len(columns))
     if len(few) > CHAIN_PARTICLES:
         few = np.sort(np.random.default_rng(seed).permutation(len(few))[:CHAIN_PARTICLES])
-    evidence: list[Evidence | None] = [None] * (last + 1)
+    evidence: list[ObservationModel | None] = [None] * (last + 1)
     for column, j in enumerate(checkable):
-        evidence[j] = particle_evidence(columns, j, few, place[:, column], most)
+        evidence[j] = particle_observation_model(columns, j, few, place[:, column], most)
     weight = columns.weight[few]
-    return World(
+    return RoutingPOMDP(
         tuple(range(last + 1)),
         weight / weight.sum(),
         fitted[few],
@@ -196,15 +205,15 @@ def chain_world(columns: Columns, most: int, seed: int = 0) -> World:
     )
 
 
-def place_of(columns: Columns, model: int) -> Floats:
+def evidence_rank(columns: LogArrays, model: int) -> Floats:
     """Return the rank of what the first check found on each query, in (0, 1)."""
     if columns.is_score(model):
         return ranks(columns.score[:, model], columns.weight)
     return ranks(accept_rate(columns.counts(model)), columns.weight)
 
 
-def particle_evidence(
-    columns: Columns,
+def particle_observation_model(
+    columns: LogArrays,
     model: int,
     few: Ints,
     place: Floats,
@@ -212,7 +221,7 @@ def particle_evidence(
     *,
     bins: int = CHAIN_BINS,
     few_states: bool = False,
-) -> Evidence:
+) -> ObservationModel:
     """Return what the first check of a model's answers tells about some logged queries.
 
     Args:
@@ -227,16 +236,16 @@ def particle_evidence(
     if not columns.is_score(model):
         counts = columns.counts(model)[few]
         weight = columns.weight[few]
-        return binned_verdict_evidence(columns, model, counts, weight, most, few=few_states)
+        return binned_verdict_model(columns, model, counts, weight, most, few=few_states)
     score = columns.score[:, model]
     edges = bin_edges(score, min(bins, max(2, len(score) // FEWEST_IN_BIN)))
     bandwidth = out_of_fold_bandwidth(place, columns.quality, columns.weight)
     kernel = rank_kernel(place, in_bins(score, edges), len(edges) + 1, bandwidth)
     price = float(columns.mean(columns.fixed_cost[:, model]))
-    return score_evidence(kernel[:, few], edges, price)
+    return score_observation_model(kernel[:, few], edges, price)
 
 
-def linear_quality(columns: Columns, features: Floats, owners: list[int]) -> Floats:
+def linear_quality(columns: LogArrays, features: Floats, owners: list[int]) -> Floats:
     """Regress the quality of each model on all confidences, shrunk by empirical Bayes.
 
     Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,

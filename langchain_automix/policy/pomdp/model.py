@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from langchain_automix.policy.data.arrays import Floats
-from langchain_automix.policy.pomdp.observation_model import Evidence
+from langchain_automix.policy.pomdp.observation_model import ObservationModel
 
 
 @dataclass(frozen=True)
-class World:
+class RoutingPOMDP:
     """A POMDP to solve: particles, what checks tell about them, and prices."""
 
     models: tuple[int, ...]
@@ -24,5 +24,5 @@ class World:
     cost: Floats
     """(models in play,): mean cost of an answer."""
 
-    evidence: tuple[Evidence | None, ...]
+    evidence: tuple[ObservationModel | None, ...]
     """What checks find, for each model in play; None if it cannot be checked."""

@@ -20,16 +20,16 @@ MAX_STATES = 7_000
 BATCHES = (1, 2, 4, 8, 16, 32)
 """Numbers of verdicts that a policy may draw at once, beside all of them."""
 
-RUN_TIME_MOST = 16
+MAX_RUN_TIME_VERDICTS = 16
 """Verdicts on one answer that a policy can read, where the log has fewer."""
 
-STRANGER = 0.05
+NOVELTY = 0.05
 """Chance that the query at hand is like a logged one, and not such a one itself. It gives
 findings that no logged query can have a belief."""
 
 
 @dataclass(frozen=True)
-class Draw:
+class CheckAction:
     """One way to check an answer: how many verdicts, at what price, leading where."""
 
     samples: int | None
@@ -52,13 +52,13 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ObservationModel:
     """All that checks of one model's answer can find, as states; state 0 is nothing yet."""
 
     likelihood: Floats
     """(states, particles): chance of the findings, in one given order, on each particle."""
 
-    draws: tuple[Draw, ...]
+    draws: tuple[CheckAction, ...]
     """What may be drawn, and from where."""
 
     counts: Ints | None = None
@@ -79,7 +79,7 @@ class Evidence:
         return totals
 
 
-def verdict_evidence(
+def verdict_observation_model(
     logged: Ints,
     weight: Floats,
     *,
@@ -87,7 +87,7 @@ def verdict_evidence(
     prices: tuple[float, float],
     batches: Sequence[int],
     few: bool = False,
-) -> Evidence:
+) -> ObservationModel:
     """Return the evidence of sampled checks.
 
     Args:
@@ -101,9 +101,9 @@ def verdict_evidence(
     counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES and not few
     if not counts_invalid:
         logged = logged * np.array([1, 1, 0])
-    longest = most if counts_invalid or few else max(most, RUN_TIME_MOST)
+    longest = most if counts_invalid or few else max(most, MAX_RUN_TIME_VERDICTS)
     counts = _lattice(longest, counts_invalid)
-    like = _like(counts, logged, weight, counts_invalid)
+    like = _beta_binomial_likelihood(counts, logged, weight, counts_invalid)
     own = logged.sum(axis=1)
     pairs = (counts[:, 0], counts[:, 1]), (logged[:, 0], logged[:, 1])
     itself = prefix_likelihood(counts, logged)
@@ -111,15 +111,17 @@ def verdict_evidence(
         beyond = counts.sum(axis=1)[:, None] > own[None, :]
         prior = beta_prior(logged[:, 0], logged[:, 1], weight)
         itself = np.where(beyond, longer_likelihood(*pairs, prior), itself)
-    likelihood = (1 - STRANGER) * itself + STRANGER * like
+    likelihood = (1 - NOVELTY) * itself + NOVELTY * like
     draws = tuple(
         _draw(counts, n, most, prices[0] + n * prices[1], counts_invalid)
         for n in sorted({*(b for b in batches if b <= most), most})
     )
-    return Evidence(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
+    return ObservationModel(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
 
 
-def _like(counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool) -> Floats:
+def _beta_binomial_likelihood(
+    counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool
+) -> Floats:
     """Return the Beta-binomial likelihood of verdicts, and of their being valid."""
     accepts, rejects, invalid = counts.T
     prior = beta_prior(logged[:, 0], logged[:, 1], weight)
@@ -133,12 +135,12 @@ def _like(counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool) -> F
     return like
 
 
-def score_evidence(likelihood: Floats, edges: Floats, price: float) -> Evidence:
+def score_observation_model(likelihood: Floats, edges: Floats, price: float) -> ObservationModel:
     """Return the evidence of a continuous check; `likelihood` is (bins, particles)."""
     bins = len(likelihood)
-    draw = Draw(None, price, np.array([0]), np.arange(1, bins + 1)[None, :], np.ones(bins))
+    draw = CheckAction(None, price, np.array([0]), np.arange(1, bins + 1)[None, :], np.ones(bins))
     nothing = np.ones((1, likelihood.shape[1]))
-    return Evidence(np.concatenate([nothing, likelihood]), (draw,), edges=edges)
+    return ObservationModel(np.concatenate([nothing, likelihood]), (draw,), edges=edges)
 
 
 def _lattice(most: int, with_invalid: bool) -> Ints:
@@ -152,7 +154,7 @@ def _lattice(most: int, with_invalid: bool) -> Ints:
     )
 
 
-def _draw(counts: Ints, n: int, most: int, price: float, with_invalid: bool) -> Draw:
+def _draw(counts: Ints, n: int, most: int, price: float, with_invalid: bool) -> CheckAction:
     outcomes = _lattice(n, with_invalid)
     outcomes = outcomes[outcomes.sum(axis=1) == n]
     ways = [math.factorial(n) / math.prod(math.factorial(x) for x in o) for o in outcomes.tolist()]
@@ -162,4 +164,4 @@ def _draw(counts: Ints, n: int, most: int, price: float, with_invalid: bool) -> 
         [place[tuple(state)] for state in (counts[source] + outcomes).tolist()]
         for source in sources.tolist()
     ]
-    return Draw(n, price, sources, np.array(targets), np.array(ways))
+    return CheckAction(n, price, sources, np.array(targets), np.array(ways))

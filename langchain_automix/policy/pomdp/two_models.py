@@ -13,21 +13,21 @@ from typing import Literal
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import Columns, Floats, Ints
-from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     BATCHES,
-    Evidence,
-    score_evidence,
-    verdict_evidence,
+    ObservationModel,
+    score_observation_model,
+    verdict_observation_model,
 )
 from langchain_automix.policy.statistics import (
     PRIOR_SLOPE,
     bin_edges,
+    gp_smooth,
     in_bins,
     isotonic,
     ranks,
-    smooth,
 )
 
 Shape = Literal["monotone", "free"]
@@ -37,9 +37,9 @@ FEWEST_IN_BIN = 4
 LEAST_NOISE = 1e-4
 
 
-def pair_worlds(
-    columns: Columns, small: int, large: int, shapes: tuple[Shape, ...], most: int
-) -> dict[Shape, World]:
+def two_model_pomdps(
+    columns: LogArrays, small: int, large: int, shapes: tuple[Shape, ...], most: int
+) -> dict[Shape, RoutingPOMDP]:
     """Return the POMDP of two models, one for each shape that the benefit may have.
 
     Args:
@@ -63,7 +63,7 @@ def pair_worlds(
         "low": _curve(groups, low, PRIOR_SLOPE),
         "benefit": _curve(groups, benefit, -PRIOR_SLOPE),
     }
-    worlds: dict[Shape, World] = {}
+    worlds: dict[Shape, RoutingPOMDP] = {}
     for shape in shapes:
         shaped = curves
         if shape == "monotone":
@@ -74,11 +74,13 @@ def pair_worlds(
         base = _centred(shaped["low"], count, columns.mean(low))
         gain = _centred(shaped["benefit"], count, columns.mean(benefit))
         quality = np.stack([base, base + gain], axis=1)
-        worlds[shape] = World((small, large), count / count.sum(), quality, cost, (evidence, None))
+        worlds[shape] = RoutingPOMDP(
+            (small, large), count / count.sum(), quality, cost, (evidence, None)
+        )
     return worlds
 
 
-def _score_groups(columns: Columns, model: int) -> tuple[Ints, Floats, Floats, Evidence]:
+def _score_groups(columns: LogArrays, model: int) -> tuple[Ints, Floats, Floats, ObservationModel]:
     score = columns.score[:, model]
     bins = min(PAIR_BINS, max(2, len(score) // FEWEST_IN_BIN))
     edges = bin_edges(score, bins)
@@ -87,18 +89,18 @@ def _score_groups(columns: Columns, model: int) -> tuple[Ints, Floats, Floats, E
     mass = np.bincount(group, columns.weight, minlength=number)
     place = (np.cumsum(mass) - mass / 2) / mass.sum()
     price = float(columns.mean(columns.fixed_cost[:, model]))
-    return group, place, np.zeros(number), score_evidence(np.eye(number), edges, price)
+    return group, place, np.zeros(number), score_observation_model(np.eye(number), edges, price)
 
 
 def _verdict_groups(
-    columns: Columns, model: int, most: int
-) -> tuple[Ints, Floats, Floats, Evidence]:
+    columns: LogArrays, model: int, most: int
+) -> tuple[Ints, Floats, Floats, ObservationModel]:
     counts, group = np.unique(columns.counts(model), axis=0, return_inverse=True)
     group = group.ravel()
     mass = np.bincount(group, columns.weight)
     place = ranks(accept_rate(counts), mass)
     aside = counts[:, 2] / counts.sum(axis=1)
-    return group, place, aside, binned_verdict_evidence(columns, model, counts, mass, most)
+    return group, place, aside, binned_verdict_model(columns, model, counts, mass, most)
 
 
 def accept_rate(counts: Ints) -> Floats:
@@ -107,13 +109,13 @@ def accept_rate(counts: Ints) -> Floats:
     return rate
 
 
-def binned_verdict_evidence(
-    columns: Columns, model: int, counts: Ints, weight: Floats, most: int, *, few: bool = False
-) -> Evidence:
+def binned_verdict_model(
+    columns: LogArrays, model: int, counts: Ints, weight: Floats, most: int, *, few: bool = False
+) -> ObservationModel:
     """Return the observation model of one model's verdicts, at their mean prices in the log."""
     fixed = float(columns.mean(columns.fixed_cost[:, model]))
     each = float(columns.mean(columns.sample_cost[:, model]))
-    return verdict_evidence(
+    return verdict_observation_model(
         counts, weight, most=most, prices=(fixed, each), batches=BATCHES, few=few
     )
 
@@ -148,7 +150,7 @@ def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
     freedom = len(values) - len(np.unique(member))
     within = float((groups.weight * (values - means[member]) ** 2).sum())
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
-    return smooth(
+    return gp_smooth(
         groups.place,
         count,
         means,

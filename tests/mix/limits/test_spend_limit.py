@@ -34,7 +34,7 @@ from langchain_automix.mix.limits.ledger import Seen, Standing
 from langchain_automix.mix.limits.stores import ProcessStore
 from langchain_automix.models.prices import PriceWarning, dollars_of
 from langchain_automix.policy.decision.prior import prior_policy
-from langchain_automix.policy.decision.reweighting import pressed
+from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
 from langchain_automix.types import Decision
 from tests.support.builders.mixes import by_question, mix, record_of, rejecting
 from tests.support.builders.spending import PRICES, billed, spend, used
@@ -331,11 +331,13 @@ class TestNearTheLimit:
 
     def test_the_pressed_weight(self) -> None:
         policy = prior_policy()
-        weights = [pressed(policy, None, pressure / 10) for pressure in range(11)]
+        weights = [
+            cost_weight_under_pressure(policy, None, pressure / 10) for pressure in range(11)
+        ]
         assert weights[0] == policy.cost_weight
         assert weights[-1] == 1 / policy.fit.cost[1]  # no gain in quality is worth more than 1
         assert weights == sorted(weights)  # type: ignore[type-var]
-        assert pressed(policy, 5, 0.5) == 5  # what was set is never lowered
+        assert cost_weight_under_pressure(policy, 5, 0.5) == 5  # what was set is never lowered
 
 
 class TestWaiting:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from langchain_automix import AutoMixError, RoutingLog
-from langchain_automix.policy.data.arrays import Columns, columns_of
-from langchain_automix.policy.fitting.digest import is_fitted_to, log_digest
+from langchain_automix.policy.data.arrays import LogArrays, to_arrays
+from langchain_automix.policy.fitting.digest import log_digest, was_fitted_to
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from tests.support.builders.logs_with_extra_checks import several
@@ -103,15 +103,15 @@ class TestParts:
         assert half.checks == other.checks == log.checks
 
     def test_columns(self) -> None:
-        columns = columns_of(mixed())
+        columns = to_arrays(mixed())
         assert columns.checks["logprob"].score[0, 0] == 0.5
         assert np.isnan(columns.checks["logprob"].score[1]).all()
         assert columns.checks["logprob"].fixed_cost[2, 1] == 2.0
         alone = columns.rows(np.array([0])).alone("again")
         assert alone.counts(0).tolist() == [[1, 0, 1]]
         assert alone.checks == {}
-        assert columns_of(several(5)).checks_of(0) == (None, "logprob", "judge")
-        assert columns_of(several(5)).only([1]).checks_of(0) == ()
+        assert to_arrays(several(5)).checks_of(0) == (None, "logprob", "judge")
+        assert to_arrays(several(5)).only([1]).checks_of(0) == ()
 
 
 class TestPrices:
@@ -129,27 +129,27 @@ class TestPrices:
         )
 
     def test_a_price_that_is_sometimes_unknown_is_the_mean_of_the_others(self) -> None:
-        columns = columns_of(self.log([1.0, 3.0, None]))
+        columns = to_arrays(self.log([1.0, 3.0, None]))
         assert columns.fixed_cost[:, 0].tolist() == [1.0, 3.0, 2.0]
         [note] = columns.notes
         assert "1 of 3 queries; the others' mean is taken" in note
 
     def test_a_known_price_needs_no_word(self) -> None:
-        assert columns_of(self.log([1.0, 0.0])).notes == ()
-        assert columns_of(world(5)).notes == ()
+        assert to_arrays(self.log([1.0, 0.0])).notes == ()
+        assert to_arrays(world(5)).notes == ()
 
 
 def test_the_digest_is_of_all_checks() -> None:
     log = several(30)
     policy = fit_policy(log, Goal(cost_weight=0.04))
-    assert is_fitted_to(policy, RoutingLog(reversed(list(log))))
-    assert not is_fitted_to(policy, several(30, prices=(0.1, 2.0)))
+    assert was_fitted_to(policy, RoutingLog(reversed(list(log))))
+    assert not was_fitted_to(policy, several(30, prices=(0.1, 2.0)))
     assert log_digest(log) != log_digest(log.select(check="first"))
 
 
 def test_arrays_without_further_checks_are_made_as_before() -> None:
     zeros = np.zeros((1, 2))
-    made = Columns(
+    made = LogArrays(
         ("a", "b"), zeros, zeros, np.empty((1, 2, 0), dtype=np.int8), zeros, zeros, zeros, zeros[0]
     )
     assert (made.checks, made.notes) == ({}, ())

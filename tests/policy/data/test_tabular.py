@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from langchain_automix import AutoMixError, RoutingLog
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.data.arrays import to_arrays
 from tests.support.builders.synthetic_logs import query, world
 
 
@@ -74,7 +74,7 @@ def test_models_in_another_order_and_a_model_twice(tmp_path: Path) -> None:
 
 
 def test_columns_are_the_log() -> None:
-    columns = columns_of(mixed())
+    columns = to_arrays(mixed())
     assert columns.verdicts[0, 0].tolist() == [1, -1, 0]
     assert columns.verdicts[2, 0].tolist() == [0, -2, -2]
     assert columns.score[1, 0] == 0.25

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from langchain_automix import POMDPRouter, RoutingLog, RoutingState, Verification, Visit
-from langchain_automix.policy.data.arrays import columns_of
-from langchain_automix.policy.decision.observation import Reading
+from langchain_automix.policy.data.arrays import to_arrays
+from langchain_automix.policy.decision.observation import CheckEncoding
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import FitStatistics, Policy
-from langchain_automix.policy.decision.table import Row, Step, Table
+from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.policy.replay import replay_plan
 
 ACCEPTS, REJECTS = (True, True), (False, False)
@@ -20,24 +20,26 @@ ACCEPTS, REJECTS = (True, True), (False, False)
 def plan(quality: tuple[float, float, float], *, several: bool) -> Plan:
     """Return a plan that checks a, then b, and wants to check b again."""
     check = "judge" if several else None
-    again = Step(action="verify", model=1, samples=2, then=1, check=check)
-    other = Step(action="escalate", model=1, samples=2, then=1, check=check)
+    again = PlannedAction(action="verify", model=1, samples=2, then=1, check=check)
+    other = PlannedAction(action="escalate", model=1, samples=2, then=1, check=check)
     values = {"answer": max(quality[:2]), "escalate:c": 0.2}
     more = "verify:judge:2" if several else "verify:2"
-    row = Row(seen=(0, 2, 0), step=again, quality=quality, values=values | {more: 0.97})
+    row = DecisionRow(seen=(0, 2, 0), step=again, quality=quality, values=values | {more: 0.97})
     shape: dict[str, Any] = {"kind": "verdicts"}
-    rows: tuple[Row, ...] = (row,)
+    rows: tuple[DecisionRow, ...] = (row,)
     if several:
-        readings = (Reading(name="judge", kind="verdicts", most=4),)
+        readings = (CheckEncoding(name="judge", kind="verdicts", most=4),)
         shape = {"kind": "several", "checks": readings}
         rows = (row.model_copy(update={"seen": (0, 0, 0)}), row)
     return Plan(
         name="chain",
-        opening=Step(action="escalate", model=0, samples=2, then=0),
+        opening=PlannedAction(action="escalate", model=0, samples=2, then=0),
         plays=(0, 1, 2),
         tables=(
-            Table(model=0, kind="verdicts", rows=(Row(seen=(2, 0, 0), step=other),)),
-            Table(model=1, rows=rows, **shape),
+            DecisionTable(
+                model=0, kind="verdicts", rows=(DecisionRow(seen=(2, 0, 0), step=other),)
+            ),
+            DecisionTable(model=1, rows=rows, **shape),
         ),
     )
 
@@ -67,7 +69,7 @@ def test_the_best_answer_is_kept(
             {"model": "b", "quality": 0.0, "cost": 1.0} | on_b,
             {"model": "c", "quality": 1.0, "cost": 9.0},
         ]
-        outcomes = replay_plan(chosen, columns_of(RoutingLog([{"id": "q", "answers": answers}])))
+        outcomes = replay_plan(chosen, to_arrays(RoutingLog([{"id": "q", "answers": answers}])))
         assert (outcomes.model[0], outcomes.expected[0]) == (best, 0.9)
         return
     visits = (

@@ -11,7 +11,7 @@ import pytest
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, RoutingState, Verification
 from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.router_replay import replay
-from langchain_automix.policy.data.arrays import columns_of
+from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.baselines import fit_rule
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
@@ -39,7 +39,7 @@ class TestGoals:
         log = world(400)
         budget = 1.0 + share * 9.0
         policy = fit_policy(log, Goal(max_cost=budget))
-        costs = [replay_plan(plan, columns_of(log)).cost.mean() for plan in policy.plans]
+        costs = [replay_plan(plan, to_arrays(log)).cost.mean() for plan in policy.plans]
         mixed = policy.first_share * costs[0] + (1 - policy.first_share) * costs[-1]
         assert mixed == pytest.approx(budget)
         outcomes = replay(POMDPRouter(policy=policy), log)
@@ -55,7 +55,7 @@ class TestGoals:
         assert got != [other.plans.index(other.plan_for(f"q{i}")) for i in range(1000)]
 
     def test_min_quality_is_reached_at_less_than_the_large_model_costs(self) -> None:
-        test = columns_of(world(3000, seed=5))
+        test = to_arrays(world(3000, seed=5))
         policy = fit_policy(world(1000), Goal(min_quality=0.8))
         shares = (policy.first_share, 1 - policy.first_share)
         outcomes = [replay_plan(plan, test) for plan in policy.plans]
@@ -118,7 +118,7 @@ class TestRisk:
         assert upper_limit(0.0, 100, 0.05) == pytest.approx(1 - 0.05 ** (1 / 100), abs=0.01)
 
     def test_the_guarantee_holds_over_draws(self) -> None:
-        test = columns_of(world(4000, seed=77))
+        test = to_arrays(world(4000, seed=77))
         kept = 0
         for seed in range(12):
             policy = fit_policy(
@@ -131,7 +131,7 @@ class TestRisk:
     def test_abstaining_reaches_less_risk(self) -> None:
         goal = Goal(max_risk=0.06, abstain_value=0.2, cost_weight=0.05)
         policy = fit_policy(world(600), goal)
-        outcomes = replay_plan(policy.plans[0], columns_of(world(3000, seed=8)))
+        outcomes = replay_plan(policy.plans[0], to_arrays(world(3000, seed=8)))
         wrong = np.where(outcomes.model < 0, 0.0, 1 - outcomes.quality).mean()
         assert wrong <= 0.07
         assert (outcomes.model < 0).any()
@@ -213,7 +213,7 @@ class TestBadLogs:
 class TestRules:
     @pytest.mark.parametrize("family", ["always", "threshold", "double_threshold", "released"])
     def test_a_rule_replays_at_the_utility_that_it_was_chosen_for(self, family: Any) -> None:
-        columns = columns_of(world(200))
+        columns = to_arrays(world(200))
         fit = fit_rule(columns, 0.03, family)
         assert replay_plan(fit.plan, columns).utility(0.03).mean() == pytest.approx(fit.expected)
 
@@ -222,7 +222,7 @@ class TestRules:
         if modules is None:
             pytest.skip("automix-llm is not at hand (AUTOMIX_LLM=DIR)")
         for seed in range(3):
-            columns = columns_of(world(200, seed=seed))
+            columns = to_arrays(world(200, seed=seed))
             weight = indifferent_weight(columns)
             [theirs] = released.chosen(modules, columns, columns, [weight])
             assert fit_rule(columns, weight, "released").expected == pytest.approx(theirs.mean())
@@ -232,7 +232,7 @@ def test_a_plan_and_its_router_replay_alike() -> None:
     log = world(150)
     router = POMDPRouter.fit(log, cost_weight=0.03)
     slow = replay(router, log)
-    fast = replay_plan(router.policy.plans[0], columns_of(log))
+    fast = replay_plan(router.policy.plans[0], to_arrays(log))
     assert [o.model_index for o in slow] == fast.model.tolist()
     assert [o.cost for o in slow] == pytest.approx(fast.cost.tolist())
     assert [o.samples for o in slow] == fast.samples.tolist()

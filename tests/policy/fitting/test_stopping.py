@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.arrays import Columns
-from langchain_automix.policy.fitting.candidates import Learner, choose
+from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.fitting.stopping import (
     MIXTURE,
-    StopTest,
-    enough,
+    StoppingResult,
+    check_stopping,
     margin,
     next_look,
     rival_bounds,
@@ -41,10 +41,10 @@ def looks(most: int) -> list[int]:
     return found
 
 
-def stopped(columns: Columns, goal: Goal, **options: Any) -> tuple[int, StopTest] | None:
+def stopped(columns: LogArrays, goal: Goal, **options: Any) -> tuple[int, StoppingResult] | None:
     """Return where the test first stops, and what it says; None where it does not."""
     for n in looks(len(columns)):
-        found = enough(columns.rows(np.arange(n)), goal, **options)
+        found = check_stopping(columns.rows(np.arange(n)), goal, **options)
         if found.stop:
             return n, found
     return None
@@ -122,7 +122,7 @@ def test_a_look_lies_ahead_and_not_too_far(queries: int, fewest: int) -> None:
 
 
 def test_never_below_the_least_number_of_queries() -> None:
-    found = enough(unchecked((0.0, 1.0), 49, 0), HALF)
+    found = check_stopping(unchecked((0.0, 1.0), 49, 0), HALF)
     assert not found.stop
     assert found.bound is None
     assert "49 complete queries" in found.text
@@ -132,7 +132,7 @@ def test_queries_that_are_not_complete_do_not_count() -> None:
     columns = unchecked((0.0, 1.0), 60, 0)
     quality = columns.quality.copy()
     quality[:20, 1] = np.nan
-    assert enough(replace(columns, quality=quality), HALF).queries == 40
+    assert check_stopping(replace(columns, quality=quality), HALF).queries == 40
 
 
 def test_a_clear_winner_is_found_early() -> None:
@@ -181,16 +181,16 @@ def test_what_it_stops_with_is_as_good_as_any_rival(name: str) -> None:
         found = stopped(columns, HALF, tolerance=0.02)
         if found is None:
             continue
-        candidates = Learner(columns.rows(np.arange(found[0]))).candidates(0.02)
+        candidates = CandidateFitter(columns.rows(np.arange(found[0]))).candidates(0.02)
         worth = {c.name: replay_plan(c.plan, test).utility(0.02).mean() for c in candidates}
         assert found[1].chosen is not None
         assert max(worth.values()) - worth[found[1].chosen] <= 0.02
 
 
 def test_a_family_that_does_the_same_is_a_rival_still() -> None:
-    learner = Learner(scored("chance", 100, 0))
+    learner = CandidateFitter(scored("chance", 100, 0))
     candidates = learner.candidates(0.02)
-    best, _ = choose(candidates)
+    best, _ = select_candidate(candidates)
     bounds = rival_bounds(best, candidates, 0.05)
     assert set(bounds) == {c.name for c in candidates} - {best.name}
     same = [c for c in candidates if c is not best and c.plan.opening == best.plan.opening]
@@ -202,27 +202,27 @@ def test_a_family_that_does_the_same_is_a_rival_still() -> None:
 @given(st.randoms(use_true_random=False))
 def test_the_same_log_gives_the_same_answer(random: Any) -> None:
     columns = scored("lenient", 60, random.randrange(1_000))
-    assert enough(columns, HALF, seed=4) == enough(columns, HALF, seed=4)
+    assert check_stopping(columns, HALF, seed=4) == check_stopping(columns, HALF, seed=4)
 
 
 # Goals
 
 
 def test_a_certified_risk_uses_every_example() -> None:
-    found = enough(unchecked((0.1, 0.95), 500, 0), Goal(max_risk=0.1))
+    found = check_stopping(unchecked((0.1, 0.95), 500, 0), Goal(max_risk=0.1))
     assert not found.stop
     assert "max_risk" in found.text
 
 
 @pytest.mark.parametrize("goal", [Goal(max_cost=5.0), Goal(min_quality=0.8), Goal(), None])
 def test_other_goals_are_judged_at_the_weight_that_they_imply(goal: Goal | None) -> None:
-    found = enough(scored("monotone", 80, 0), goal)
+    found = check_stopping(scored("monotone", 80, 0), goal)
     assert found.chosen is not None
     assert found.bound is not None
 
 
 def test_a_routing_log_will_do() -> None:
-    found = enough(world(60, k=2), HALF)
+    found = check_stopping(world(60, k=2), HALF)
     assert found.queries == 60
     assert found.rival is not None
 
@@ -239,4 +239,4 @@ def test_a_routing_log_will_do() -> None:
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(AutoMixError, match=says):
-        enough(unchecked((0.1, 0.95), 60, 0), HALF, **options)
+        check_stopping(unchecked((0.1, 0.95), 60, 0), HALF, **options)

@@ -18,19 +18,19 @@ from langchain_automix.policy.pomdp.belief import (
     predictive_likelihood,
     rank_kernel,
 )
-from langchain_automix.policy.pomdp.extract_plan import plan_of
-from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
-    Evidence,
-    score_evidence,
-    verdict_evidence,
+    ObservationModel,
+    score_observation_model,
+    verdict_observation_model,
 )
-from langchain_automix.policy.statistics import bin_edges, in_bins, isotonic, ranks, smooth
+from langchain_automix.policy.statistics import bin_edges, gp_smooth, in_bins, isotonic, ranks
 
 shares = st.floats(0, 1)
 
 
-def expected(world: World, seen: Any) -> tuple[float, Any]:
+def expected(world: RoutingPOMDP, seen: Any) -> tuple[float, Any]:
     """Return the chance of findings, and the mean qualities given them, by definition."""
     weight = world.weight.copy()
     for model, state in seen:
@@ -40,7 +40,7 @@ def expected(world: World, seen: Any) -> tuple[float, Any]:
     return weight.sum(), weight @ world.quality / max(weight.sum(), 1e-300)
 
 
-def brute(world: World, weight: float, abstain: float | None) -> float:
+def brute(world: RoutingPOMDP, weight: float, abstain: float | None) -> float:
     """Return the value of the best policy by walking the whole tree of findings, slowly."""
 
     def start(seen: Any, model: int) -> float:
@@ -84,7 +84,7 @@ def brute(world: World, weight: float, abstain: float | None) -> float:
 
 
 @st.composite
-def small_worlds(draw: Any) -> World:
+def small_worlds(draw: Any) -> RoutingPOMDP:
     models = draw(st.integers(2, 3))
     particles = draw(st.integers(1, 4))
 
@@ -93,7 +93,7 @@ def small_worlds(draw: Any) -> World:
         return np.array(draw(st.lists(shares, min_size=size, max_size=size))).reshape(shape)
 
     weight = numbers(particles) + 0.1
-    evidence: list[Evidence | None] = []
+    evidence: list[ObservationModel | None] = []
     for j in range(models - 1):
         price = draw(st.floats(0, 0.5))
         if j == 0 and draw(st.booleans()):
@@ -107,12 +107,16 @@ def small_worlds(draw: Any) -> World:
                 )
             )
             evidence.append(
-                verdict_evidence(counts, weight, most=2, prices=(0.1, price), batches=(1, 2))
+                verdict_observation_model(
+                    counts, weight, most=2, prices=(0.1, price), batches=(1, 2)
+                )
             )
         else:
             kernel = numbers(2, particles) + 0.05
-            evidence.append(score_evidence(kernel / kernel.sum(axis=0), np.array([0.5]), price))
-    return World(
+            evidence.append(
+                score_observation_model(kernel / kernel.sum(axis=0), np.array([0.5]), price)
+            )
+    return RoutingPOMDP(
         tuple(range(models)),
         weight / weight.sum(),
         numbers(particles, models),
@@ -123,19 +127,21 @@ def small_worlds(draw: Any) -> World:
 
 @settings(max_examples=60, deadline=None)
 @given(small_worlds(), st.floats(0, 2), st.none() | st.floats(0, 1))
-def test_brute_force_agrees(world: World, weight: float, abstain: float | None) -> None:
+def test_brute_force_agrees(world: RoutingPOMDP, weight: float, abstain: float | None) -> None:
     solution = solve(world, weight, abstain_value=abstain)
     assert solution.opening[1] == pytest.approx(brute(world, weight, abstain), abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
 @given(small_worlds(), st.floats(0, 1))
-def test_a_cut_tree_is_worth_no_more_and_a_plan_is_written(world: World, weight: float) -> None:
+def test_a_cut_tree_is_worth_no_more_and_a_plan_is_written(
+    world: RoutingPOMDP, weight: float
+) -> None:
     exact, cut = solve(world, weight), solve(world, weight, limit=1)
     assert cut.depth == 1
     assert cut.opening[1] <= exact.opening[1] + 1e-12
     names = tuple(f"m{j}" for j in world.models)
-    plan = plan_of(exact, names, label="any", cost_weight=weight)
+    plan = extract_plan(exact, names, label="any", cost_weight=weight)
     assert plan.opening.action == "escalate"
 
 
@@ -147,11 +153,13 @@ def test_the_cut_tree_loses_little_where_checks_are_honest() -> None:
         quality = np.sort(rng.random((40, 4)), axis=1) > 0.5
         kernels = [np.where(quality[:, j], 0.8, 0.3) for j in range(3)]
         evidence = tuple(
-            score_evidence(np.stack([1 - k, k]), np.array([0.5]), 0.005 * 2**j)
+            score_observation_model(np.stack([1 - k, k]), np.array([0.5]), 0.005 * 2**j)
             for j, k in enumerate(kernels)
         )
         cost = np.array([0.01, 0.05, 0.2, 0.8])
-        world = World((0, 1, 2, 3), np.full(40, 1 / 40), quality * 1.0, cost, (*evidence, None))
+        world = RoutingPOMDP(
+            (0, 1, 2, 3), np.full(40, 1 / 40), quality * 1.0, cost, (*evidence, None)
+        )
         exact, cut = solve(world, 0.5), solve(world, 0.5, limit=9)
         assert (exact.depth, cut.depth) == (3, 2)
         losses.append(exact.opening[1] - cut.opening[1])
@@ -198,7 +206,7 @@ def test_the_prior_is_found() -> None:
 def test_chances_of_all_outcomes_of_a_draw_sum_to_one(counts: Any) -> None:
     logged = np.array(counts)
     most = int(logged.sum(axis=1).min())
-    evidence = verdict_evidence(
+    evidence = verdict_observation_model(
         logged, np.ones(len(logged)), most=most, prices=(0, 0), batches=(1, 2, 3)
     )
     for draw in evidence.draws:
@@ -220,7 +228,7 @@ def _orders(state: list[int]) -> float:
 def test_heads_of_logged_checks_have_no_bias() -> None:
     """The belief after two verdicts is the mean over all pairs of each query's verdicts."""
     logged = np.array([[3, 1, 0], [1, 3, 0]])
-    evidence = verdict_evidence(logged, np.ones(2), most=4, prices=(0, 0), batches=(1,))
+    evidence = verdict_observation_model(logged, np.ones(2), most=4, prices=(0, 0), batches=(1,))
     assert evidence.counts is not None
     both = evidence.counts.tolist().index([2, 0, 0])
     pairs = [
@@ -256,12 +264,12 @@ def test_a_smooth_curve_is_close_to_the_prior_with_little_data_and_to_much_data(
     place = (np.arange(10) + 0.5) / 10
     wave = np.sin(place * 6)
     flat = np.zeros(10)
-    few = smooth(place, flat + 0.01, wave, noise=1.0, slope=-0.3, aside=flat)
+    few = gp_smooth(place, flat + 0.01, wave, noise=1.0, slope=-0.3, aside=flat)
     assert np.diff(few) == pytest.approx(np.full(9, -0.03), abs=0.02)
-    many = smooth(place, flat + 10_000, wave, noise=1.0, slope=-0.3, aside=flat)
+    many = gp_smooth(place, flat + 10_000, wave, noise=1.0, slope=-0.3, aside=flat)
     assert many == pytest.approx(wave, abs=0.05)
     gap = np.where(np.arange(10) == 4, 0.0, 10_000.0)
-    assert smooth(place, gap, wave, noise=1.0, slope=0.0, aside=flat)[4] == pytest.approx(
+    assert gp_smooth(place, gap, wave, noise=1.0, slope=0.0, aside=flat)[4] == pytest.approx(
         wave[4], abs=0.1
     )
 
@@ -272,7 +280,11 @@ def test_a_later_draw_is_never_worth_a_negative_price() -> None:
     quality = np.array([[1.0, 1.0], [0.0, 1.0], [0.5, 0.6]])
     worth = []
     for most in (1, 2, 4, 8):
-        evidence = verdict_evidence(logged, np.ones(3), most=most, prices=(0, 0), batches=(1, 2))
-        world = World((0, 1), np.full(3, 1 / 3), quality, np.array([0.1, 1.0]), (evidence, None))
+        evidence = verdict_observation_model(
+            logged, np.ones(3), most=most, prices=(0, 0), batches=(1, 2)
+        )
+        world = RoutingPOMDP(
+            (0, 1), np.full(3, 1 / 3), quality, np.array([0.1, 1.0]), (evidence, None)
+        )
         worth.append(solve(world, 0.4).opening[1])
     assert all(b >= a - 1e-12 for a, b in itertools.pairwise(worth))

@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 
 from langchain_automix.policy.pomdp.backward_induction import Solution, solve
 from langchain_automix.policy.pomdp.combined_observations import (
-    Combined,
-    Extent,
-    Grain,
+    JointObservationModel,
+    ObservationSize,
+    Resolution,
+    choose_resolution,
     combine,
-    grain_for,
 )
-from langchain_automix.policy.pomdp.extract_plan import plan_of
-from langchain_automix.policy.pomdp.model import World
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
-    Draw,
-    Evidence,
-    score_evidence,
-    verdict_evidence,
+    CheckAction,
+    ObservationModel,
+    score_observation_model,
+    verdict_observation_model,
 )
 
-Checks = Sequence[tuple[str | None, Evidence]]
+Checks = Sequence[tuple[str | None, ObservationModel]]
 shares = st.floats(0, 1)
 
 
@@ -40,7 +40,7 @@ class Brute:
     looks at the product of the checks, nor at its draws.
     """
 
-    world: World
+    world: RoutingPOMDP
     checks: Sequence[Checks]
     price: float
 
@@ -51,7 +51,7 @@ class Brute:
                 found = found * evidence.likelihood[state]
         return found
 
-    def buy(self, seen: Any, which: int, draw: Draw) -> float:
+    def buy(self, seen: Any, which: int, draw: CheckAction) -> float:
         model, states = seen[-1]
         if states[which] not in draw.sources:
             return -np.inf
@@ -89,23 +89,23 @@ class Brute:
         return max(self.ask((), j) for j in range(len(self.world.models)))
 
 
-def score(draw: Any, particles: int, price: float) -> Evidence:
+def score(draw: Any, particles: int, price: float) -> ObservationModel:
     kernel = np.array(draw(st.lists(shares, min_size=2 * particles, max_size=2 * particles)))
     kernel = kernel.reshape(2, particles) + 0.05
-    return score_evidence(kernel / kernel.sum(axis=0), np.array([0.5]), price)
+    return score_observation_model(kernel / kernel.sum(axis=0), np.array([0.5]), price)
 
 
-def verdicts(draw: Any, particles: int, price: float) -> Evidence:
+def verdicts(draw: Any, particles: int, price: float) -> ObservationModel:
     counts = st.tuples(st.integers(0, 3), st.integers(0, 3), st.just(0))
     counts = counts.filter(lambda pair: sum(pair) > 1)  # as many as are drawn
     logged = np.array(draw(st.lists(counts, min_size=particles, max_size=particles)))
-    return verdict_evidence(
+    return verdict_observation_model(
         logged, np.ones(particles), most=2, prices=(0.02, price), batches=(1, 2), few=True
     )
 
 
 @st.composite
-def worlds(draw: Any, models: int = 2, last: bool = False) -> tuple[World, list[Checks]]:
+def worlds(draw: Any, models: int = 2, last: bool = False) -> tuple[RoutingPOMDP, list[Checks]]:
     """Two checks of the first answer; where `last`, one of the last model's, too."""
     particles = draw(st.integers(1, 4))
 
@@ -122,7 +122,7 @@ def worlds(draw: Any, models: int = 2, last: bool = False) -> tuple[World, list[
     if last:
         checks[-1] = [("c", score(draw, particles, draw(prices)))]
     weight = numbers(particles) + 0.1
-    world = World(
+    world = RoutingPOMDP(
         tuple(range(models)),
         weight / weight.sum(),
         numbers(particles, models),
@@ -148,15 +148,15 @@ class TestBruteForce:
         assert solve(world, price).opening[1] == pytest.approx(best, abs=1e-9)
 
 
-def evidence_of(world: World) -> Combined:
+def evidence_of(world: RoutingPOMDP) -> JointObservationModel:
     found = world.evidence[0]
-    assert isinstance(found, Combined)
+    assert isinstance(found, JointObservationModel)
     return found
 
 
 def bought_by(solution: Solution) -> set[str | None]:
     """Return the checks that the best policy buys in any state that it comes to."""
-    plan = plan_of(solution, tuple("ab"), label="any", cost_weight=1.0, whole=False)
+    plan = extract_plan(solution, tuple("ab"), label="any", cost_weight=1.0, whole=False)
     steps = [plan.opening]
     for table in plan.tables:
         steps += [row.step for row in table.rows if row.chance > 0]
@@ -180,7 +180,7 @@ class TestAlways:
     ) -> None:
         world, checks = made
         flat = np.full((2, len(world.weight)), 0.5)
-        noise = score_evidence(flat, np.array([0.5]), own)
+        noise = score_observation_model(flat, np.array([0.5]), own)
         more = replace(world, evidence=(combine([*checks[0], ("noise", noise)]), None))
         solution = solve(more, price)
         assert solution.opening[1] == pytest.approx(solve(world, price).opening[1], abs=1e-9)
@@ -220,7 +220,9 @@ class TestAlways:
             assert one.opening[1] == pytest.approx(other.opening[1], abs=1e-12)
             if one.opening[0].draw is None:
                 continue
-            plans = [plan_of(s, ("a", "b"), label="any", cost_weight=price) for s in (one, other)]
+            plans = [
+                extract_plan(s, ("a", "b"), label="any", cost_weight=price) for s in (one, other)
+            ]
             old, new = (plan.tables[0] for plan in plans)
             assert not old.checks
             found = {row.seen: row for row in new.rows}
@@ -234,21 +236,21 @@ class TestAlways:
 class TestOrder:
     """A weak check for little, a strong one for much."""
 
-    def world(self, dear: float) -> World:
+    def world(self, dear: float) -> RoutingPOMDP:
         right = np.array([1.0] * 6 + [0.0] * 4)
         quality = np.stack([right, np.full(10, 0.9)], axis=1)
         # Of three values: surely wrong, undecided, surely right.
         weak = np.where(right > 0, [[0.05], [0.45], [0.5]], [[0.5], [0.45], [0.05]])
         strong = np.where(right > 0, [[0.02], [0.98]], [[0.98], [0.02]])
         checks: Checks = [
-            (None, score_evidence(strong, np.array([0.5]), dear)),
-            ("weak", score_evidence(weak, np.array([0.3, 0.7]), 0.01)),
+            (None, score_observation_model(strong, np.array([0.5]), dear)),
+            ("weak", score_observation_model(weak, np.array([0.3, 0.7]), 0.01)),
         ]
         weight = np.full(10, 0.1)
-        return World((0, 1), weight, quality, np.array([0.0, 0.5]), (combine(checks), None))
+        return RoutingPOMDP((0, 1), weight, quality, np.array([0.0, 0.5]), (combine(checks), None))
 
     def test_the_cheap_one_first_and_the_dear_one_where_it_is_undecided(self) -> None:
-        plan = plan_of(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
         assert plan.opening.check == "weak"
         [table] = plan.tables
         steps = {row.seen: row.step for row in table.rows}
@@ -258,12 +260,12 @@ class TestOrder:
         assert (steps[1, 2].action, steps[2, 2].action) == ("escalate", "answer")
 
     def test_the_strong_one_alone_where_it_is_cheap(self) -> None:
-        plan = plan_of(solve(self.world(0.005), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(solve(self.world(0.005), 1.0), ("a", "b"), label="any", cost_weight=1.0)
         assert plan.opening.check is None
         assert plan.opening.then == 0
 
     def test_names_of_options(self) -> None:
-        plan = plan_of(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
         nothing = plan.tables[0].at((0, 0))
         assert nothing is not None
         assert set(nothing.values) == {"answer", "escalate:b", "verify", "verify:weak"}
@@ -289,7 +291,7 @@ class TestProduct:
         right = np.array([1.0, 1.0, 1.0, 0.0])
         fooled = np.array([0, 0, 1, 1])  # the third query looks wrong to both
         likelihood = np.stack([fooled == 1, fooled == 0]) * 1.0
-        one = score_evidence(likelihood, np.array([0.5]), 0.0)
+        one = score_observation_model(likelihood, np.array([0.5]), 0.0)
         both = combine([(None, one), ("same", one)])
         belief = both.likelihood @ (np.stack([right, np.ones(4)], axis=1) / 4)
         states = {seen: state for state, seen in enumerate(both.findings)}
@@ -297,10 +299,10 @@ class TestProduct:
         assert mean[states[1, 1]] == mean[states[1, 0]] == pytest.approx(0.5)
 
     def test_the_grain_keeps_the_states_few(self) -> None:
-        verdict, levels = Extent(8, is_score=False), Extent(400, is_score=True)
-        assert grain_for([levels], 100) == Grain(16, 24)
-        found = grain_for([verdict, levels, levels], 2500)
-        assert found == Grain(8, 6)
+        verdict, levels = ObservationSize(8, is_score=False), ObservationSize(400, is_score=True)
+        assert choose_resolution([levels], 100) == Resolution(16, 24)
+        found = choose_resolution([verdict, levels, levels], 2500)
+        assert found == Resolution(8, 6)
         assert verdict.states(found) * levels.states(found) ** 2 == 45 * 49
-        assert Extent(2, is_score=True).states(found) == 3
-        assert grain_for([levels] * 30, 2500) == Grain(1, 2)
+        assert ObservationSize(2, is_score=True).states(found) == 3
+        assert choose_resolution([levels] * 30, 2500) == Resolution(1, 2)

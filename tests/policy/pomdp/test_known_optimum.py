@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan
@@ -17,7 +17,7 @@ COST_WEIGHT = 0.02
 LARGE = 10.0
 
 
-def made(name: str, n: int, seed: int) -> Columns:
+def made(name: str, n: int, seed: int) -> LogArrays:
     rng = np.random.default_rng(seed)
     chances = WORLDS[name](rng.random(n))
     quality = np.stack([rng.random(n) < c for c in chances[:2]], axis=1) * 1.0
@@ -25,7 +25,7 @@ def made(name: str, n: int, seed: int) -> Columns:
     verdicts[:, 0] = rng.random((n, 8)) < np.broadcast_to(chances[2], n)[:, None]
     zeros = np.zeros((n, 2))
     cost = np.tile([1.0, LARGE], (n, 1))
-    return Columns(
+    return LogArrays(
         ("small", "large"),
         quality,
         cost,
@@ -80,7 +80,7 @@ def test_a_check_at_chance_is_not_paid_for() -> None:
     assert not policy.plans[0].tables
 
 
-def distractor(n: int, seed: int) -> Columns:
+def distractor(n: int, seed: int) -> LogArrays:
     """Three models; the middle one is no better than the small one, and dearer."""
     rng = np.random.default_rng(seed)
     u = rng.random(n)
@@ -93,7 +93,7 @@ def distractor(n: int, seed: int) -> Columns:
     cost = np.tile([1.0, 3.0, LARGE], (n, 1))
     none = np.empty((n, 3, 0), dtype=np.int8)
     names = ("small", "middle", "large")
-    return Columns(names, quality, cost, none, score, zeros + 0.2, zeros, np.ones(n))
+    return LogArrays(names, quality, cost, none, score, zeros + 0.2, zeros, np.ones(n))
 
 
 @pytest.mark.parametrize(("n", "loss"), [(1000, 0.02), (200, 0.10)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from langchain_automix import RoutingLog
-from langchain_automix.policy.data.arrays import Columns
+from langchain_automix.policy.data.arrays import LogArrays
 
 
 def query(
@@ -53,7 +53,7 @@ WORLDS: dict[str, Callable[[Any], tuple[Any, Any, Any]]] = {
 }
 
 
-def scored(name: str, n: int, seed: int, price: float = 0.2) -> Columns:
+def scored(name: str, n: int, seed: int, price: float = 0.2) -> LogArrays:
     """Draw from one of `WORLDS`; the check is a noisy score of the small model's answer."""
     rng = np.random.default_rng(seed)
     ease = rng.random(n)
@@ -64,10 +64,12 @@ def scored(name: str, n: int, seed: int, price: float = 0.2) -> Columns:
     zeros = np.zeros((n, 2))
     cost = np.tile([1.0, 10.0], (n, 1))
     none = np.empty((n, 2, 0), dtype=np.int8)
-    return Columns(("small", "large"), quality, cost, none, score, zeros + price, zeros, np.ones(n))
+    return LogArrays(
+        ("small", "large"), quality, cost, none, score, zeros + price, zeros, np.ones(n)
+    )
 
 
-def unchecked(chances: tuple[float, ...], n: int, seed: int) -> Columns:
+def unchecked(chances: tuple[float, ...], n: int, seed: int) -> LogArrays:
     """Models that are right with these chances, each ten times as dear as the one before."""
     rng = np.random.default_rng(seed)
     shape = (n, len(chances))
@@ -76,4 +78,4 @@ def unchecked(chances: tuple[float, ...], n: int, seed: int) -> Columns:
     cost = np.tile(10.0 ** np.arange(len(chances)), (n, 1))
     none = np.empty((*shape, 0), dtype=np.int8)
     quality = (rng.random(shape) < chances) * 1.0
-    return Columns(names, quality, cost, none, unknown, 0 * cost, 0 * cost, np.ones(n))
+    return LogArrays(names, quality, cost, none, unknown, 0 * cost, 0 * cost, np.ones(n))
