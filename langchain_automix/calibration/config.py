@@ -35,9 +35,9 @@ from langchain_automix.utils.fingerprints import ADDRESS
 from langchain_automix.utils.identifiers import stable_id
 from langchain_automix.verifiers.base import (
     VerifierInput,
-    answering,
+    bind_answerer,
     fingerprint_of,
-    told_of,
+    prepare_answerer,
     verifier_for,
 )
 from langchain_automix.verifiers.combined import CombinedVerifier
@@ -139,7 +139,9 @@ class Setup:
 
     @cached_property
     def _given(self) -> tuple[Runnable[Any, Any], ...]:
-        return tuple(answering(self.mix.verifier, model) for model in self.mix._mix.answerers)  # noqa: SLF001  (with the tools of the mix)
+        return tuple(
+            prepare_answerer(self.mix.verifier, model) for model in self.mix._mix.answerers
+        )  # noqa: SLF001  (with the tools of the mix)
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -155,7 +157,9 @@ class Setup:
             Check(
                 name,
                 each,
-                tuple(verifier_for(told_of(each, answerer), model) for answerer, model in pairs),
+                tuple(
+                    verifier_for(bind_answerer(each, answerer), model) for answerer, model in pairs
+                ),
             )
             for name, each in named
         )

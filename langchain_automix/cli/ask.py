@@ -15,7 +15,7 @@ from langchain_automix.local.demo.run import PROMPT
 from langchain_automix.local.models import Wanted, input_limit, token_counter
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.routers.pomdp import POMDPRouter
-from langchain_automix.verifiers.prompting.truncation import shorten
+from langchain_automix.verifiers.prompting.truncation import truncate_context
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def _shortened(
     def fits(part: str) -> bool:
         return counter(PROMPT.format_messages(question=question, context=part)) <= room
 
-    short = shorten(text, relevant_to=question, fits=fits)
+    short = truncate_context(text, relevant_to=question, fits=fits)
     if short != text:
         console.print(f"The context was shortened to fit {room} tokens.", style="dim")
     return short

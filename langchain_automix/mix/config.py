@@ -15,8 +15,8 @@ from langchain_automix.mix.limits.latency import Pace
 from langchain_automix.mix.limits.spend_limit import SpendLimit
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
-from langchain_automix.verifiers.base import answering as set_to_answer
-from langchain_automix.verifiers.base import told_of, verifier_for
+from langchain_automix.verifiers.base import bind_answerer, verifier_for
+from langchain_automix.verifiers.base import prepare_answerer as set_to_answer
 
 OnEscalationError = Literal["raise", "answer"]
 OnVerificationError = Literal["escalate", "keep", "prior", "raise"]
@@ -94,6 +94,6 @@ class Setup:
     def checkers(self) -> tuple[Runnable[Any, Any], ...]:
         """What checks the answers of each model."""
         return tuple(
-            verifier_for(told_of(self.verifier, answerer), model)
+            verifier_for(bind_answerer(self.verifier, answerer), model)
             for model, answerer in zip(self.models, self.answerers, strict=True)
         )

@@ -20,12 +20,12 @@ from langchain_automix.models.wrappers import map_chat_models, replace_structure
 from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.inputs import what_was_asked
+from langchain_automix.verifiers.inputs import check_context
 from langchain_automix.verifiers.sampling import Sampling, draw
-from langchain_automix.verifiers.similarity import ComparingVerifier
+from langchain_automix.verifiers.similarity import SimilarityVerifier
 
 
-class AgreementVerifier(ComparingVerifier):
+class AgreementVerifier(SimilarityVerifier):
     """Ask the same again several times, and see how many replies agree with the answer.
 
     A model that knows says the same thing again; one that guesses says another (self-consistency:
@@ -109,7 +109,7 @@ class AgreementVerifier(ComparingVerifier):
         )
 
 
-class EarlierAgreementVerifier(ComparingVerifier):
+class EarlierAgreementVerifier(SimilarityVerifier):
     """See how many of the models that answered before agree with this answer.
 
     It makes no request, unless texts are compared by one. The score is the share of the earlier
@@ -158,7 +158,7 @@ def _request(input: VerifierInput) -> list[BaseMessage]:
 
 def _question(input: VerifierInput) -> str:
     """Return what was asked, for a judge of two answers to it."""
-    return what_was_asked(input).question
+    return check_context(input).question
 
 
 def _asked_within(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:

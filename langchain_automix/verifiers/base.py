@@ -100,18 +100,18 @@ def models_of(verifier: Runnable[Any, Any]) -> list[Runnable[Any, Any]]:
         found.extend(inner.own_models())
         return inner
 
-    _within(verifier, noted)
+    _map_verifier(verifier, noted)
     return found
 
 
 def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the verifier to use for answers of a model, also where it is bound or retried."""
-    return _within(verifier, lambda inner: inner.for_model(model))
+    return _map_verifier(verifier, lambda inner: inner.for_model(model))
 
 
-def told_of(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def bind_answerer(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the verifier told what gives the answers, also where it is bound or retried."""
-    return _within(verifier, lambda inner: inner.for_answerer(answerer))
+    return _map_verifier(verifier, lambda inner: inner.for_answerer(answerer))
 
 
 def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
@@ -119,31 +119,31 @@ def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
     return str(getattr(verifier, "fingerprint", None) or stable_name(verifier))
 
 
-def _within(
+def _map_verifier(
     verifier: Runnable[Any, Any], change: Callable[[Verifier], Verifier]
 ) -> Runnable[Any, Any]:
     if isinstance(verifier, Verifier):
         return change(verifier)
     if isinstance(verifier, RunnableBindingBase):
-        return verifier.model_copy(update={"bound": _within(verifier.bound, change)})
+        return verifier.model_copy(update={"bound": _map_verifier(verifier.bound, change)})
     if isinstance(verifier, DynamicRunnable):
-        return verifier.model_copy(update={"default": _within(verifier.default, change)})
+        return verifier.model_copy(update={"default": _map_verifier(verifier.default, change)})
     if isinstance(verifier, RunnableWithFallbacks):
-        fallbacks = [_within(fallback, change) for fallback in verifier.fallbacks]
-        first = _within(verifier.runnable, change)
+        fallbacks = [_map_verifier(fallback, change) for fallback in verifier.fallbacks]
+        first = _map_verifier(verifier.runnable, change)
         return verifier.model_copy(update={"runnable": first, "fallbacks": fallbacks})
     return verifier
 
 
-def answering(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def prepare_answerer(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return a model set to answer with what a verifier reads, also where that is bound."""
     if isinstance(verifier, Verifier):
         return verifier.for_answering(model)
     if isinstance(verifier, RunnableBindingBase):
-        return answering(verifier.bound, model)
+        return prepare_answerer(verifier.bound, model)
     if isinstance(verifier, DynamicRunnable):
-        return answering(verifier.default, model)
+        return prepare_answerer(verifier.default, model)
     if isinstance(verifier, RunnableWithFallbacks):
         for each in (verifier.runnable, *verifier.fallbacks):
-            model = answering(each, model)
+            model = prepare_answerer(each, model)
     return model

@@ -18,10 +18,10 @@ from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import (
     Verifier,
     VerifierInput,
-    answering,
+    bind_answerer,
     fingerprint_of,
     models_of,
-    told_of,
+    prepare_answerer,
     verifier_for,
 )
 
@@ -80,13 +80,13 @@ class CombinedVerifier(Verifier):
     @override
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
         """Return these checks, each told what gives the answers."""
-        return self._each(lambda check: told_of(check, answerer))
+        return self._each(lambda check: bind_answerer(check, answerer))
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to answer with what any of the checks reads."""
         for check in self.checks.values():
-            model = answering(check, model)
+            model = prepare_answerer(check, model)
         return model
 
     @override

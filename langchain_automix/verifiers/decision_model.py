@@ -17,7 +17,7 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.inputs import attachments_to, what_was_asked
+from langchain_automix.verifiers.inputs import attachments_to, check_context
 
 _NAME = "right"
 _INSTRUCTIONS = (
@@ -76,7 +76,7 @@ class DecisionVerifier(Verifier):
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem=EMPTY_ANSWER)
-        asked = what_was_asked(input)
+        asked = check_context(input)
         state: dict[str, Any] = {**asked._asdict(), "attachments": list(attachments_to(input))}
         state = {name: value for name, value in state.items() if value} | {"answer": answer}
         way = RunnableLambda(self._request) | self.model | RunnableLambda(self._read)

@@ -29,7 +29,7 @@ _SEEMS_TO_BEGIN = re.compile(
 )
 
 
-class Asked(NamedTuple):
+class CheckContext(NamedTuple):
     """What an answer is checked against."""
 
     question: str
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     tools: str | None = None
     """The tools that the answering model had, one a line."""
 
-    def shortened(self, shorten: Callable[[str], str]) -> Asked:
+    def shortened(self, shorten: Callable[[str], str]) -> CheckContext:
         """Return the same with context and conversation shortened."""
         return self._replace(
             context=self.context and shorten(self.context),
@@ -61,7 +61,7 @@ class Asked(NamedTuple):
         return f"{tools}{quote(self.context) if self.context else wording.no_context}"
 
 
-def words_of(answer: str | BaseMessage) -> str | Verification:
+def answer_words(answer: str | BaseMessage) -> str | Verification:
     """Return an answer's words alone; a verification where there are none to check."""
     if isinstance(answer, AIMessage) and answer.tool_calls:
         return Verification(problem="the answer calls a tool: it has no text to be checked")
@@ -69,7 +69,7 @@ def words_of(answer: str | BaseMessage) -> str | Verification:
     return text or Verification(problem=EMPTY_ANSWER)
 
 
-def what_was_asked(input: VerifierInput) -> Asked:
+def check_context(input: VerifierInput) -> CheckContext:
     """Return the question, and what its answer must follow from.
 
     Without a question as such, the last human message is the question; with one, all messages
@@ -85,7 +85,7 @@ def what_was_asked(input: VerifierInput) -> Asked:
         raise AutoMixError("The question is empty: there is nothing to check an answer to.")
     else:
         said = input.get("messages") or ()
-        asked = Asked(
+        asked = CheckContext(
             input["question"],
             context=context_text(input.get("context")),
             conversation=_conversation_text(said) if said else None,
@@ -93,13 +93,15 @@ def what_was_asked(input: VerifierInput) -> Asked:
     return asked._replace(tools=_tools_text(input.get("tools") or ()))
 
 
-def _from_conversation(messages: Sequence[BaseMessage]) -> Asked:
+def _from_conversation(messages: Sequence[BaseMessage]) -> CheckContext:
     asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
     if not asked:
-        return Asked("")
+        return CheckContext("")
     last = asked[-1]
     rest = [*messages[:last], *messages[last + 1 :]]
-    return Asked(str(messages[last].text), conversation=_conversation_text(rest) if rest else None)
+    return CheckContext(
+        str(messages[last].text), conversation=_conversation_text(rest) if rest else None
+    )
 
 
 def _conversation_text(messages: Sequence[BaseMessage]) -> str:

@@ -25,7 +25,7 @@ from langchain_automix.types import Verification
 from langchain_automix.utils.fingerprints import repr_hash, stable_name
 from langchain_automix.utils.json_values import find_json
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.inputs import words_of
+from langchain_automix.verifiers.inputs import answer_words
 
 _NOT_AWAITED = "Cannot invoke a coroutine function synchronously"
 
@@ -38,7 +38,7 @@ class _OfText(Verifier):
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         yield from ()
-        text = words_of(input["answer"])
+        text = answer_words(input["answer"])
         return text if isinstance(text, Verification) else self._check(text)
 
     @abstractmethod

@@ -34,7 +34,7 @@ def _is_refused(error: Exception) -> bool:
     return isinstance(error, ModelInvalidRequestError) or status in {400, 422}
 
 
-class Drawn(NamedTuple):
+class Samples(NamedTuple):
     """What was drawn, and what could not be."""
 
     replies: list[AIMessage]
@@ -55,7 +55,7 @@ def draw(
     answers: bool = False,
     further: Mapping[str, Any] | None = None,
     shape: RequestShape | None = None,
-) -> Steps[Drawn]:
+) -> Steps[Samples]:
     """Draw samples: with `n` in one request where the model takes it, the rest in parallel.
 
     `drawn` counts the samples drawn before, so that a fixed seed does not repeat them. For the
@@ -102,7 +102,7 @@ def draw(
     if errors and not replies:
         raise errors[0]
     calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
-    return Drawn(replies, calls, _undrawn(errors))
+    return Samples(replies, calls, _undrawn(errors))
 
 
 def _undrawn(errors: Sequence[Exception]) -> str | None:

@@ -25,7 +25,7 @@ from langchain_automix.verifiers.prompting.messages import (
     parse_verdict,
     verdict_schema,
 )
-from langchain_automix.verifiers.prompting.verifier import Check, PromptedVerifier
+from langchain_automix.verifiers.prompting.verifier import CheckRequest, PromptedVerifier
 from langchain_automix.verifiers.prompting.wording import Reply
 from langchain_automix.verifiers.sampling import Sampling, draw
 
@@ -121,7 +121,7 @@ class SelfVerifier(PromptedVerifier):
             return self.max_tokens
         return min(self.max_tokens, _VERDICT_TOKENS)
 
-    def _shape(self, check: Check) -> RequestShape | None:
+    def _shape(self, check: CheckRequest) -> RequestShape | None:
         shapes = [with_tools(check.tools)] if check.tools else []
         if self.structured:
             shapes.append(in_format("verdict", verdict_schema(reasoning=self.reasoning)))

@@ -40,7 +40,7 @@ _JUDGED = re.compile(r"[\W_]*(?P<word>same|different)[\W_]*", re.IGNORECASE)
 _JUDGE_TOKENS = 8
 
 
-class ComparingVerifier(Verifier):
+class SimilarityVerifier(Verifier):
     """Base of the checks that compare an answer with other answers to the same query.
 
     Answers that call tools agree if they call the same ones with the same arguments, in any

@@ -22,7 +22,7 @@ from langchain_automix.types import ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.utils.text import quote_lines
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.inputs import words_of
+from langchain_automix.verifiers.inputs import answer_words
 from langchain_automix.verifiers.statements import Passage, content_words, statements
 
 _SYSTEM = (
@@ -104,7 +104,7 @@ class SupportVerifier(Verifier):
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-        text = words_of(input["answer"])
+        text = answer_words(input["answer"])
         if isinstance(text, Verification):
             return text
         stated = statements(text, self.max_statements)

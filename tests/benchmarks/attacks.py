@@ -22,7 +22,7 @@ from langchain_automix import SelfVerifier, TokenProbabilityVerifier
 from langchain_automix.local.models import LARGE, SMALL, Model, Wanted, open_models
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from tests.support.builders.attacks import BASES, CASES, Case, in_turn
 
@@ -44,7 +44,7 @@ class Unguarded(SelfVerifier):
     """The check with untrusted text as it is: what there was before it was guarded."""
 
     @override
-    def _ask_for(self, asked: Asked, answer: str, *rest: Any) -> list[BaseMessage]:
+    def _ask_for(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
         *opening, _ = super()._ask_for(asked, answer, *rest)
         context = asked.shown_as(self.wording)
         return [*opening, HumanMessage(self.wording.block(context, asked.question, answer))]

@@ -25,7 +25,7 @@ from langchain_core.runnables import (
 )
 from typing_extensions import override
 
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages, parse_verdict
 from tests.benchmarks.answering import reply
 
@@ -76,7 +76,7 @@ class Instant(BaseChatModel):
 
 
 def _ask_check(way: dict[str, Any]) -> list[BaseMessage]:
-    return check_messages(Asked(way["question"]), str(way["draft"].text))
+    return check_messages(CheckContext(way["question"]), str(way["draft"].text))
 
 
 def _read_check(reply: AIMessage) -> bool | None:

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from langchain_automix import SelfVerifier, calibrate
 from langchain_automix.calibration.budget import Progress
 from langchain_automix.calibration.calibrate import run_calibration
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import running
 from tests.benchmarks.by_hand import Instant
@@ -119,7 +119,7 @@ def _calibrated(models: list[Any]) -> None:
 def _bare(small: ChatOpenAI, large: ChatOpenAI) -> None:
     """Ask the same of the bare models: answers and checks."""
     asked = [f"Context: In Turku.\n\nQuestion: {each['question']}" for each in _examples(EXAMPLES)]
-    checks = [check_messages(Asked(text, context="In Turku."), "small") for text in asked]
+    checks = [check_messages(CheckContext(text, context="In Turku."), "small") for text in asked]
     limit: Any = {"max_concurrency": CONCURRENCY}
     for model in (small, large):
         model.batch(list(asked), limit)

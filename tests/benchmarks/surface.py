@@ -21,7 +21,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_automix import AutoMixRunnable, POMDPRouter, SelfVerifier, ThresholdRouter
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import HARD, counted, running
 from tests.benchmarks.by_hand import Instant, chain, function
@@ -178,7 +178,7 @@ def full(models: Any, name: str, size: int, pause: float, rounds: int) -> Row:
     """Return a batch's time by what the cap allows, and by that of the bare models' batches."""
     small, large = models
     questions = [HARD_QUESTION, *[EASY_QUESTION] * 4] * (size // 5)
-    checks = [check_messages(Asked(question), "Turku") for question in questions]
+    checks = [check_messages(CheckContext(question), "Turku") for question in questions]
     levels: list[tuple[Any, list[Any]]] = [
         (small, questions),
         (small, checks),
@@ -231,7 +231,7 @@ def first_token(pause: float, rounds: int) -> Row:
         server.delay, server.token_delay = pause, pause
         small, large = server.model("small"), server.model("large")
         checker = small.model_copy(update={"temperature": 1.0})
-        check: list[BaseMessage] = check_messages(Asked(EASY_QUESTION), "small says")
+        check: list[BaseMessage] = check_messages(CheckContext(EASY_QUESTION), "small says")
         mix = mix_of(small, large)
 
         async def first(chunks: Any) -> float:

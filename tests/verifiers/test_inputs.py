@@ -11,7 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_automix import AutoMixRunnable, SelfVerifier, ThresholdRouter, Verification
 from langchain_automix.models.attachments import attachment_kind, attachments_of
 from langchain_automix.models.tools import tools_in_openai_format
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -63,7 +63,7 @@ class TestTools:
         first, *others = [body["messages"] for body in server.requests]
         assert all(messages == first for messages in others)
         assert last_text(server).startswith("Context: The ferry Halcyon")
-        assert check_messages(Asked("q"), "a")[-1].content == (
+        assert check_messages(CheckContext("q"), "a")[-1].content == (
             "Context: (none was given: judge by what is generally known)\n\nQuestion: q\n\n"
             "AI Generated Answer: a\n\nIs the AI Generated Answer correct?"
         )

@@ -18,7 +18,7 @@ from langchain_automix import (
     SelfVerifier,
     ThresholdRouter,
 )
-from langchain_automix.verifiers.base import answering as set_to_answer
+from langchain_automix.verifiers.base import prepare_answerer as set_to_answer
 from tests.support.builders.checks import asked
 from tests.support.builders.mixes import mix, record_of, weather
 from tests.support.builders.scripted_replies import call

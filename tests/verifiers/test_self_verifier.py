@@ -17,9 +17,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_automix import AutoMixError, SelfVerifier, TokenProbabilityVerifier, Verification
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages, parse_verdict
-from langchain_automix.verifiers.prompting.truncation import shorten
+from langchain_automix.verifiers.prompting.truncation import truncate_context
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from tests.support.builders.mixes import mix, record_of
 from tests.support.servers.openai_server import ACCEPT, REJECT, OpenAIServer, answering
@@ -314,7 +314,9 @@ class TestVerdicts:
         assert (
             sum(example.correct for example in ENGLISH.examples) * 2 == len(ENGLISH.examples) >= 4
         )
-        shown = [m.text for m in check_messages(Asked("q", "c"), "a") if isinstance(m, AIMessage)]
+        shown = [
+            m.text for m in check_messages(CheckContext("q", "c"), "a") if isinstance(m, AIMessage)
+        ]
         assert [parse_verdict(text) for text in shown] == [e.correct for e in ENGLISH.examples]
 
     def test_verifications_add_up(self) -> None:
@@ -335,16 +337,16 @@ class TestVerdicts:
 class TestShorten:
     @given(st.text(max_size=300), st.text(max_size=30), st.integers(0, 300))
     def test_it_fits_and_comes_from_the_context(self, context: str, about: str, room: int) -> None:
-        short = shorten(context, relevant_to=about, fits=lambda text: len(text) <= room)
+        short = truncate_context(context, relevant_to=about, fits=lambda text: len(text) <= room)
         assert len(short) <= room or short == ""
         assert all(piece.strip() in context for piece in short.split("[...]"))
 
     def test_what_fits_is_left_alone(self) -> None:
-        assert shorten("One. Two.", relevant_to="x", fits=lambda _: True) == "One. Two."
+        assert truncate_context("One. Two.", relevant_to="x", fits=lambda _: True) == "One. Two."
 
     def test_the_order_stays(self) -> None:
         text = "Red one. Nothing here. Blue two. Nothing there. Red blue three."
-        short = shorten(text, relevant_to="red blue", fits=lambda part: len(part) <= 50)
+        short = truncate_context(text, relevant_to="red blue", fits=lambda part: len(part) <= 50)
         assert short == "Red one. [...] Blue two. [...] Red blue three."
 
 

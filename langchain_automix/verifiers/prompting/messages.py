@@ -11,7 +11,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_automix.types import Verdict
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.quoting import Quoting, as_json, plain
 from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wording, folded
 
@@ -23,7 +23,7 @@ serves all that the answering call has paid for, which with a long context is mo
 
 
 def check_messages(
-    asked: Asked,
+    asked: CheckContext,
     answer: str,
     attachments: Sequence[dict[str, Any]] = (),
     *,
@@ -47,7 +47,7 @@ def check_messages(
 
 def follow_up_messages(
     request: Sequence[BaseMessage],
-    asked: Asked,
+    asked: CheckContext,
     answer: str,
     *,
     reply: Reply = "reasoning",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 _GAP = " [...] "
 
 
-def shorten(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> str:
+def truncate_context(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> str:
     """Return the context, shortened so that it fits; the empty string if nothing fits.
 
     Whole sentences are kept, in their order: those that share the most words with the

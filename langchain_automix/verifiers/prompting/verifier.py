@@ -23,18 +23,23 @@ from langchain_automix.models.request_shape import can_shape, with_tools
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.base import Verifier, VerifierInput
-from langchain_automix.verifiers.inputs import Asked, attachments_to, tool_names, what_was_asked
+from langchain_automix.verifiers.inputs import (
+    CheckContext,
+    attachments_to,
+    check_context,
+    tool_names,
+)
 from langchain_automix.verifiers.prompting.messages import (
     Layout,
     check_messages,
     follow_up_messages,
 )
 from langchain_automix.verifiers.prompting.quoting import Quoting, as_json, can_be_taken_for_a_check
-from langchain_automix.verifiers.prompting.truncation import shorten
+from langchain_automix.verifiers.prompting.truncation import truncate_context
 from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wording
 
 
-class Check(NamedTuple):
+class CheckRequest(NamedTuple):
     """What a model is sent to check an answer."""
 
     messages: list[BaseMessage]
@@ -95,13 +100,13 @@ class PromptedVerifier(Verifier):
 
     def _fingerprint(self, *settings: Any) -> str:
         """Return a short hash of the prompt, of a model of its own, and of further settings."""
-        messages = self._ask_for(Asked(""), "", (), [HumanMessage("")])
+        messages = self._ask_for(CheckContext(""), "", (), [HumanMessage("")])
         shape = [[message.text for message in messages], *settings]
         if self.model is not None:
             shape.append(identity(self.model))
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
-    def _check_of(self, input: VerifierInput) -> Check | Verification:
+    def _check_of(self, input: VerifierInput) -> CheckRequest | Verification:
         """Return what is sent to check an answer; a verification where nothing can be.
 
         Raises:
@@ -115,7 +120,7 @@ class PromptedVerifier(Verifier):
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem=EMPTY_ANSWER)
-        asked = what_was_asked(input)
+        asked = check_context(input)
         attachments = attachments_to(input)
         if not asked.question.strip():
             if not attachments:
@@ -132,7 +137,7 @@ class PromptedVerifier(Verifier):
 
     def _ask_for(
         self,
-        asked: Asked,
+        asked: CheckContext,
         answer: str,
         attachments: Sequence[dict[str, Any]],
         request: Sequence[BaseMessage],
@@ -159,11 +164,11 @@ class PromptedVerifier(Verifier):
 
     def _fitting(
         self,
-        asked: Asked,
+        asked: CheckContext,
         answer: str,
         attachments: Sequence[dict[str, Any]],
         input: VerifierInput,
-    ) -> Check | None:
+    ) -> CheckRequest | None:
         """Return the check, its context shortened until it fits; None: it cannot fit."""
         limit = self.max_input_tokens or self._profile_limit()
         request, tools = input.get("request") or (), input.get("tools") or ()
@@ -172,10 +177,10 @@ class PromptedVerifier(Verifier):
             messages = self._ask_for(asked, answer, attachments, request)
             goes_on = bool(request) and messages[0] is request[0]
             if not (tools and goes_on and self._keeps(tools)):
-                return Check(messages)
+                return CheckRequest(messages)
             # What stands in the request is not written out a second time.
             asked = asked._replace(tools=tool_names(tools))
-            return Check(self._ask_for(asked, answer, attachments, request), tools)
+            return CheckRequest(self._ask_for(asked, answer, attachments, request), tools)
         # The conversation cannot be shortened without losing its cache: the block can.
         bare = asked._replace(context=None, conversation="-" if asked.conversation else None)
         room = limit - self.token_counter(self._ask_for(bare, answer, (), ()))
@@ -185,13 +190,13 @@ class PromptedVerifier(Verifier):
             room //= 2
         quote = as_json if self._quotes == "json" else str
         asked = asked.shortened(
-            lambda text: shorten(
+            lambda text: truncate_context(
                 text,
                 relevant_to=f"{asked.question} {answer}",
                 fits=lambda part: self.token_counter([HumanMessage(quote(part))]) <= room,
             )
         )
-        return Check(self._ask_for(asked, answer, attachments, ()))
+        return CheckRequest(self._ask_for(asked, answer, attachments, ()))
 
     def _keeps(self, tools: Sequence[dict[str, Any]]) -> bool:
         return self.model is not None and can_shape(with_tools(tools), self.model)

@@ -20,10 +20,10 @@ from langchain_automix.local.models import Model
 from langchain_automix.models.messages import answer_text
 from langchain_automix.utils.text import break_template_marks
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.inputs import what_was_asked
+from langchain_automix.verifiers.inputs import check_context
 from langchain_automix.verifiers.prompting.messages import parse_verdict
 from langchain_automix.verifiers.prompting.quoting import as_json, can_be_taken_for_a_check, plain
-from langchain_automix.verifiers.prompting.verifier import Check
+from langchain_automix.verifiers.prompting.verifier import CheckRequest
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from tests.benchmarks.attacks import WAYS, Asker, Found
 from tests.support.builders.attacks import ACCEPTED, CASES, Case, in_turn
@@ -43,7 +43,7 @@ def shown(given_: VerifierInput, **settings: Any) -> list[BaseMessage]:
     """Return what the checking model is shown."""
     verifier = SelfVerifier(model=RunnableLambda(lambda _: AIMessage("")), **settings)
     check = verifier._check_of(given_)
-    assert isinstance(check, Check)
+    assert isinstance(check, CheckRequest)
     return list(check.messages)
 
 
@@ -81,7 +81,7 @@ class TestWhatIsShown:
             json.loads(line.removeprefix(head))
             for line, head in zip(lines[0:6:2], heads, strict=True)
         ]
-        asked = what_was_asked(case.attacked)
+        asked = check_context(case.attacked)
         assert texts == [asked.context, asked.question, answer_text(case.attacked["answer"])]
 
     @cases

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, SystemMessage
 
 from langchain_automix import AutoMixError, SelfVerifier, TokenProbabilityVerifier, Wording
-from langchain_automix.verifiers.inputs import Asked
+from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import (
     check_messages,
     follow_up_messages,
@@ -74,7 +74,7 @@ class TestLanguages:
     @pytest.mark.parametrize("code", CODES)
     @pytest.mark.parametrize("reply", ["reasoning", "verdict"])
     def test_its_own_examples_parse_and_no_others(self, code: str, reply: Any) -> None:
-        messages = check_messages(Asked("?"), "!", wording=WORDINGS[code], reply=reply)
+        messages = check_messages(CheckContext("?"), "!", wording=WORDINGS[code], reply=reply)
         shown = [message.text for message in messages if isinstance(message, AIMessage)]
         correct = [example.correct for example in ENGLISH.examples]
         for other, wording in WORDINGS.items():
@@ -93,7 +93,7 @@ class TestLanguages:
 
     @pytest.mark.parametrize("code", CODES)
     def test_all_layouts_are_in_its_language(self, code: str) -> None:
-        wording, asked = WORDINGS[code], Asked("?", conversation="AI: Hm.", tools="- save")
+        wording, asked = WORDINGS[code], CheckContext("?", conversation="AI: Hm.", tools="- save")
         for messages in (
             check_messages(asked, "!", wording=wording, quoting="json"),
             follow_up_messages([SystemMessage("")], asked, "!", wording=wording),
