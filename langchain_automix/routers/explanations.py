@@ -5,7 +5,9 @@ from __future__ import annotations
 from langchain_automix.policy.decision.table import DecisionRow
 
 
-def reason(row: DecisionRow, names: tuple[str, ...], plays: tuple[int, ...], price: float) -> str:
+def explain_row(
+    row: DecisionRow, names: tuple[str, ...], plays: tuple[int, ...], price: float
+) -> str:
     """Say why a row does what it does, in half a sentence.
 
     Args:

@@ -21,7 +21,7 @@ from langchain_automix.policy.decision.prior import prior_policy
 from langchain_automix.policy.decision.reweighting import best_alone, with_cost_weight
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
-from langchain_automix.routers.explanations import reason
+from langchain_automix.routers.explanations import explain_row
 from langchain_automix.types import Decision, RoutingState
 
 if TYPE_CHECKING:
@@ -367,7 +367,7 @@ class POMDPRouter(Router):
         return {
             "belief": {names[j]: q for j, q in zip(plays, row.quality, strict=False)},
             "values": row.values,
-            "why": f"{found}: {reason(row, names, plays, price)}{caveat}.",
+            "why": f"{found}: {explain_row(row, names, plays, price)}{caveat}.",
         }
 
 
