@@ -11,7 +11,7 @@ from langchain_automix.errors import AutoMixError
 
 
 @dataclass(frozen=True)
-class Reply:
+class ModelAnswer:
     """What one model gave: its message, and what was made of it."""
 
     message: AIMessage
@@ -22,7 +22,7 @@ class Reply:
     """Why it cannot be used, such as a schema that it does not fit."""
 
 
-def read_message(output: Any, index: int) -> Reply:
+def read_message(output: Any, index: int) -> ModelAnswer:
     """Read what a chat model returns.
 
     Raises:
@@ -33,4 +33,4 @@ def read_message(output: Any, index: int) -> Reply:
             f"Model {index} returned {type(output).__name__}, not an AIMessage: the models of a "
             "mix are chat models; a parser goes after the mix."
         )
-    return Reply(output)
+    return ModelAnswer(output)

@@ -8,10 +8,10 @@ from typing import Any
 from langchain_automix.errors import CutShortError, DeadlineError
 from langchain_automix.flow.steps import BrokenOff, Call, Steps
 from langchain_automix.flow.stream_guard import StreamGuard
-from langchain_automix.mix.answer import Reply
-from langchain_automix.mix.config import Setup
-from langchain_automix.mix.limits.circuit_breaker import guarded
-from langchain_automix.mix.query import Way
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.limits.circuit_breaker import with_breaker
+from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_cut_short, is_fault, missing_answer_reason
 from langchain_automix.models.tools import tool_call_problem
 from langchain_automix.models.usage import to_model_call, with_model_name
@@ -23,20 +23,20 @@ NOT_FOR_USERS = "nostream"
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
 
 
-def ask(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
+def request_answer(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[None]:
     """Ask the model that a decision names; a call that fails is an answer that cannot be used.
 
     Its retries and fallbacks are the model's own: a call that failed is not made again.
     """
     index = decision.model_index
     hedged = way.hedged.pop(index, None)
-    call = call_of(mix, way, decision)
-    reply: Reply | None = None
+    call = answer_call(mix, way, decision)
+    reply: ModelAnswer | None = None
     problem, shown = None, False
     for _ in range(1 + mix.retries_if_unusable):
         started = time.perf_counter()
         try:
-            reply = yield from _asked(mix, way, call, index, hedged)
+            reply = yield from _ask_model(mix, way, call, index, hedged)
         except Exception as error:
             if hedged is None:
                 _note_failure(mix, way, call, index, error)
@@ -67,7 +67,9 @@ def ask(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
     way.ledger.visits[index] = Visit(model_index=index, verification=unusable)
 
 
-def call_of(mix: Setup, way: Way, decision: Decision, *, hands_back: bool = False) -> Call:
+def answer_call(
+    mix: MixConfig, way: QueryState, decision: Decision, *, hands_back: bool = False
+) -> Call:
     """Return the call by which the model that a decision names is asked."""
     kwargs = way.kwargs
     index = decision.model_index
@@ -85,22 +87,22 @@ def call_of(mix: Setup, way: Way, decision: Decision, *, hands_back: bool = Fals
     )
 
 
-def _asked(
-    mix: Setup, way: Way, call: Call, index: int, hedged: Reply | Exception | None
-) -> Steps[Reply]:
+def _ask_model(
+    mix: MixConfig, way: QueryState, call: Call, index: int, hedged: ModelAnswer | Exception | None
+) -> Steps[ModelAnswer]:
     if hedged is not None:  # which the breaker knows of already
-        return _known(hedged)
+        return _hedged_answer(hedged)
     circuit = mix.circuits[index] if mix.breaker is not None else None
-    flow = _reply(mix, way, call, index)
-    return guarded(mix.breaker, circuit, mix.names[index], flow, hurried=is_hurried(way))
+    flow = _read_reply(mix, way, call, index)
+    return with_breaker(mix.breaker, circuit, mix.names[index], flow, hurried=is_hurried(way))
 
 
-def is_hurried(way: Way) -> bool:
+def is_hurried(way: QueryState) -> bool:
     """Whether so little of a query's time is left that a model which is well may need more."""
     return way.clock is not None and way.clock.left < way.clock.limit / 2
 
 
-def _known(hedged: Reply | Exception) -> Steps[Reply]:
+def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
     """Return what a model gave before it was needed."""
     yield from ()
     if isinstance(hedged, Exception):
@@ -108,7 +110,7 @@ def _known(hedged: Reply | Exception) -> Steps[Reply]:
     return hedged
 
 
-def _reply(mix: Setup, way: Way, call: Call, index: int) -> Steps[Reply]:
+def _read_reply(mix: MixConfig, way: QueryState, call: Call, index: int) -> Steps[ModelAnswer]:
     try:
         [output] = yield [call]
     except BrokenOff as broken:
@@ -116,11 +118,11 @@ def _reply(mix: Setup, way: Way, call: Call, index: int) -> Steps[Reply]:
             way.ledger.broken_off(index, mix.names[index], mix.identities[index])
         raise
     except Exception as error:  # noqa: BLE001  (raised again where it is one)
-        return read(mix, index, error)
-    return read(mix, index, output)
+        return read_answer(mix, index, error)
+    return read_answer(mix, index, output)
 
 
-def read(mix: Setup, index: int, output: Any) -> Reply:
+def read_answer(mix: MixConfig, index: int, output: Any) -> ModelAnswer:
     """Read what a model gave, or the error that its call came to, or that stands for an answer.
 
     Raises:
@@ -141,14 +143,16 @@ def read(mix: Setup, index: int, output: Any) -> Reply:
     return reply
 
 
-def _note_failure(mix: Setup, way: Way, call: Call, index: int, error: Exception) -> None:
+def _note_failure(
+    mix: MixConfig, way: QueryState, call: Call, index: int, error: Exception
+) -> None:
     if is_fault(error):
         way.ledger.failed_to_answer(
             index, mix.names[index], str(call.run_name), error, mix.identities[index]
         )
 
 
-def _may_stream(mix: Setup, decision: Decision) -> bool:
+def _may_stream(mix: MixConfig, decision: Decision) -> bool:
     """Whether the answer to come is kept whatever it is, and so may be shown as it comes."""
     if not mix.may_stream or decision.samples != 0:
         return False
@@ -160,7 +164,9 @@ def _may_stream(mix: Setup, decision: Decision) -> bool:
     return is_last and not mix.retries_if_unusable
 
 
-def _problem(mix: Setup, way: Way, call: Call, index: int, reply: Reply) -> str | None:
+def _problem(
+    mix: MixConfig, way: QueryState, call: Call, index: int, reply: ModelAnswer
+) -> str | None:
     """Say why an answer cannot be used, as far as that can be told without a model."""
     if mix.forced is not None:
         return None
@@ -173,15 +179,15 @@ def _problem(mix: Setup, way: Way, call: Call, index: int, reply: Reply) -> str 
     return problem
 
 
-def _tool_problem(mix: Setup, index: int, reply: Reply) -> str | None:
-    if (not_allowed := only_for_larger(mix, index, reply)) is not None:
+def _tool_problem(mix: MixConfig, index: int, reply: ModelAnswer) -> str | None:
+    if (not_allowed := reserved_tool_problem(mix, index, reply)) is not None:
         return not_allowed
     if not mix.tools:
         return None
     return tool_call_problem(reply.message, mix.tools, must_call=mix.must_call)
 
 
-def only_for_larger(mix: Setup, index: int, reply: Reply) -> str | None:
+def reserved_tool_problem(mix: MixConfig, index: int, reply: ModelAnswer) -> str | None:
     """Say why the first model's answer must never be given: by `always_escalate_tools`."""
     for made in reply.message.tool_calls if index == 0 else ():
         if made["name"] in mix.always_escalate_tools:

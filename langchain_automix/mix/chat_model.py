@@ -22,7 +22,7 @@ from typing_extensions import override
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.callbacks import is_reader
-from langchain_automix.mix.kept_answer import in_chunks
+from langchain_automix.mix.kept_answer import answer_chunks
 from langchain_automix.mix.runnable import AutoMixRunnable, Tool
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.wrappers import chat_model_of
@@ -217,7 +217,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         if self._streaming_disabled(**kwargs):
-            yield from in_chunks(self.invoke(input, config, stop=stop, **kwargs))
+            yield from answer_chunks(self.invoke(input, config, stop=stop, **kwargs))
             return
         mix, settings = self._mixed(stop, kwargs)
         yield from mix.stream(input, self._configured(config), **settings)
@@ -232,7 +232,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         if self._streaming_disabled(**kwargs):
-            for chunk in in_chunks(await self.ainvoke(input, config, stop=stop, **kwargs)):
+            for chunk in answer_chunks(await self.ainvoke(input, config, stop=stop, **kwargs)):
                 yield chunk
             return
         mix, settings = self._mixed(stop, kwargs)

@@ -11,10 +11,10 @@ from langsmith import LS_MESSAGE_VIEW_EXCLUDE
 from langchain_automix.errors import DeadlineError
 from langchain_automix.flow.steps import BrokenOff, Call, Steps
 from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
-from langchain_automix.mix.config import Setup
+from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import NO_TIME, without_check
-from langchain_automix.mix.hedging import hedge, take
-from langchain_automix.mix.query import Way
+from langchain_automix.mix.hedging import hedge_call, keep_hedged_answer
+from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.messages import answer_text
 from langchain_automix.models.usage import UsageCollector
@@ -23,7 +23,7 @@ from langchain_automix.types import NO_TEXT, Decision, RoutingState, Verificatio
 from langchain_automix.verifiers.base import VerifierInput
 
 
-def check(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
+def run_check(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[None]:
     """Check the answer that a decision names, and add what is found to what was found before."""
     index = decision.model_index
     before = way.ledger.visits[index].verification
@@ -34,19 +34,19 @@ def check(mix: Setup, way: Way, decision: Decision) -> Steps[None]:
     elif not answer_text(way.replies[index].message):
         found = Verification(problem=NO_TEXT)
     else:
-        found = yield from _found(mix, way, decision)
-    found = _named_check(found, decision.check)
+        found = yield from _verify(mix, way, decision)
+    found = _mark_missing_check(found, decision.check)
     together = found if before is None else before.and_then(found)
     way.ledger.visits[index] = Visit(model_index=index, verification=together)
 
 
-def _found(mix: Setup, way: Way, decision: Decision) -> Steps[Verification]:
+def _verify(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[Verification]:
     index = decision.model_index
     # A check that failed half-way, and was retried or replaced, has been billed too.
     heard = UsageCollector()
     call = Call(
         mix.checkers[index],
-        _request(way, decision),
+        _verifier_input(way, decision),
         tags=["automix:verify", NOT_FOR_USERS],
         metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
         callbacks=[heard],
@@ -55,7 +55,7 @@ def _found(mix: Setup, way: Way, decision: Decision) -> Steps[Verification]:
     )
     started = time.perf_counter()
     try:
-        found = _read((yield from _made(mix, way, decision, call)))
+        found = _read_verification((yield from _call_with_hedge(mix, way, decision, call)))
     except BrokenOff:
         way.ledger.calls.extend([*heard.calls, *heard.unfinished])
         raise
@@ -85,9 +85,9 @@ def _found(mix: Setup, way: Way, decision: Decision) -> Steps[Verification]:
     return found
 
 
-def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Steps[Any]:
+def _call_with_hedge(mix: MixConfig, way: QueryState, decision: Decision, call: Call) -> Steps[Any]:
     """Make the check; beside it, where that is worth it, the next model is asked."""
-    if (beside := hedge(mix, way, decision)) is None:
+    if (beside := hedge_call(mix, way, decision)) is None:
         [output] = yield [call]
         return output
     index, ahead = beside
@@ -98,19 +98,19 @@ def _made(mix: Setup, way: Way, decision: Decision, call: Call) -> Steps[Any]:
         if broken.under_way:
             way.ledger.broken_off(index, mix.names[index], mix.identities[index])
         raise
-    take(mix, way, index, given, hurried=hurried)
+    keep_hedged_answer(mix, way, index, given, hurried=hurried)
     if isinstance(output, Exception):
         raise output
     return output
 
 
-def _read(output: Any) -> Verification:
+def _read_verification(output: Any) -> Verification:
     if not isinstance(output, Verification):
         raise TypeError(f"The verifier returned {type(output).__name__}, not a Verification.")
     return output
 
 
-def _named_check(found: Verification, name: str | None) -> Verification:
+def _mark_missing_check(found: Verification, name: str | None) -> Verification:
     """Say of a check that was asked for by name, and not made, that it was not.
 
     Else the router could not know that it was tried, and would ask for it again and again.
@@ -121,7 +121,7 @@ def _named_check(found: Verification, name: str | None) -> Verification:
     return found.model_copy(update={"checks": {**found.checks, name: missing}})
 
 
-def _request(way: Way, decision: Decision) -> VerifierInput:
+def _verifier_input(way: QueryState, decision: Decision) -> VerifierInput:
     index = decision.model_index
     message = way.replies[index].message
     request: VerifierInput = {**way.asked, "answer": message, "check": decision.check}
@@ -134,7 +134,7 @@ def _request(way: Way, decision: Decision) -> VerifierInput:
     return request
 
 
-def without_evidence(mix: Setup, way: Way, state: RoutingState) -> Decision:
+def decide_without_evidence(mix: MixConfig, way: QueryState, state: RoutingState) -> Decision:
     """Decide where a check failed, as `on_verification_error` says."""
     router, found = mix.router, findings(state.current.verification)
     check = state.current.verification

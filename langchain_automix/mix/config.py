@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from langchain_core.runnables import Runnable
 
-from langchain_automix.mix.answer import Reply, read_message
+from langchain_automix.mix.answer import ModelAnswer, read_message
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
-from langchain_automix.mix.limits.latency import Pace
+from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.spend_limit import SpendLimit
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
@@ -23,7 +23,7 @@ OnVerificationError = Literal["escalate", "keep", "prior", "raise"]
 
 
 @dataclass(frozen=True)
-class Setup:
+class MixConfig:
     """What a query's way goes by: who answers, who checks, who decides."""
 
     names: tuple[str, ...]
@@ -59,13 +59,13 @@ class Setup:
     identities: Sequence[tuple[str | None, str | None]] = ()
     """Names and providers of the models, by which they are priced."""
 
-    read: Callable[[Any, int], Reply] = read_message
-    read_error: Callable[[Exception], Reply | None] = lambda _: None
+    read: Callable[[Any, int], ModelAnswer] = read_message
+    read_error: Callable[[Exception], ModelAnswer | None] = lambda _: None
     """Reads what a model's own client makes of an answer that does not fit; None: it failed."""
 
     max_latency: float | None = None
     hedge: float | None = None
-    pace: Pace = field(default_factory=Pace)
+    pace: LatencyEstimator = field(default_factory=LatencyEstimator)
     """How long its calls take."""
 
     may_stream: bool = True

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langchain_automix.errors import DeadlineError
-from langchain_automix.mix.answer import Reply
-from langchain_automix.mix.config import Setup
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.latency import Stage
-from langchain_automix.mix.query import Way
+from langchain_automix.mix.query import QueryState
 from langchain_automix.routers.base import Router, next_model, next_or_keep
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
 NO_TIME = "no time was left for a check"
 
 
-def fits(mix: Setup, way: Way, stage: Stage, index: int) -> bool:
+def fits(mix: MixConfig, way: QueryState, stage: Stage, index: int) -> bool:
     """Whether a call is expected to end in time; one of which nothing is known is."""
     if way.clock is None:
         return True
@@ -23,7 +23,7 @@ def fits(mix: Setup, way: Way, stage: Stage, index: int) -> bool:
     return way.clock.left > (expected or 0.0)
 
 
-def _check_fits(mix: Setup, way: Way, index: int) -> bool:
+def _check_fits(mix: MixConfig, way: QueryState, index: int) -> bool:
     """Whether a check, and what it may call for, is expected to end in time.
 
     A check after which no larger model could be asked any more could not change the decision.
@@ -40,7 +40,7 @@ def _check_fits(mix: Setup, way: Way, index: int) -> bool:
     return way.clock.left > (mix.pace.expected("verify", index) or 0.0) + after
 
 
-def leave_out_check(mix: Setup, way: Way, decision: Decision) -> bool:
+def leave_out_check(mix: MixConfig, way: QueryState, decision: Decision) -> bool:
     """Note that an answer goes unchecked, where its check would not end in time."""
     index = decision.model_index
     check = way.ledger.visits[index].verification
@@ -59,14 +59,14 @@ def leave_out_check(mix: Setup, way: Way, decision: Decision) -> bool:
     return True
 
 
-def no_time_and_no_evidence(way: Way, last: Decision, found: Verification | None) -> bool:
+def no_time_and_no_evidence(way: QueryState, last: Decision, found: Verification | None) -> bool:
     """Whether the last check was left out for want of time, and no other one found anything."""
     if found is None or way.unchecked.get((last.model_index, last.check)) != NO_TIME:
         return False
     return all(each.confidence is None for each in (found, *found.checks.values()))
 
 
-def options(mix: Setup, way: Way, state: RoutingState) -> RoutingState:
+def options(mix: MixConfig, way: QueryState, state: RoutingState) -> RoutingState:
     """Return what is known, with the time that is left and what each option is expected to take."""
     if way.clock is None or way.clock.left <= 0:  # of what is there, the usual is the best
         return state
@@ -81,17 +81,17 @@ def options(mix: Setup, way: Way, state: RoutingState) -> RoutingState:
     return state.model_copy(update={"time_left": max(0.0, way.clock.left), "seconds": known})
 
 
-def is_over(mix: Setup, way: Way, state: RoutingState, last: Decision) -> bool:
+def is_over(mix: MixConfig, way: QueryState, state: RoutingState, last: Decision) -> bool:
     """Whether the time is up, and with it what is known of the answer that is there."""
     if way.clock is None or way.clock.left > 0:
         return False
     found, index = state.current.verification, state.current.model_index
     is_known = found is None or (found.usable and (index, last.check) not in way.unchecked)
-    is_hedged = any(isinstance(given, Reply) for given in way.hedged.values())
+    is_hedged = any(isinstance(given, ModelAnswer) for given in way.hedged.values())
     return not isinstance(mix.router, Router) or not (is_known or is_hedged)
 
 
-def note_left_out(mix: Setup, way: Way, state: RoutingState, decision: Decision) -> None:
+def note_left_out(mix: MixConfig, way: QueryState, state: RoutingState, decision: Decision) -> None:
     """Note what a router that knows the time would have done with more of it."""
     router = mix.router
     if way.clock is None or not isinstance(router, Router):
@@ -108,22 +108,22 @@ def note_left_out(mix: Setup, way: Way, state: RoutingState, decision: Decision)
         way.degraded = f"{_time(way)} did not suffice for more: no answer is given."
 
 
-def _time(way: Way) -> str:
+def _time(way: QueryState) -> str:
     return f"The time (max_latency={way.clock.limit:g} s)" if way.clock else "The time"
 
 
-def _not_enough(way: Way, index: int, names: Sequence[str]) -> str:
+def _not_enough(way: QueryState, index: int, names: Sequence[str]) -> str:
     return f"{_time(way)} did not suffice for more: the answer of {names[index]} is given."
 
 
-def without_check(mix: Setup, state: RoutingState) -> Decision:
+def without_check(mix: MixConfig, state: RoutingState) -> Decision:
     """Decide where there was no time for a check: by what is known of the models without it."""
     if isinstance(mix.router, Router):
         return mix.router.without_evidence(state, by_means=True)
     return next_or_keep(state)
 
 
-def in_time(mix: Setup, way: Way, state: RoutingState, decision: Decision) -> Decision:
+def in_time(mix: MixConfig, way: QueryState, state: RoutingState, decision: Decision) -> Decision:
     """Return a decision that fits into the time left: the same, or the best that is there.
 
     Raises:
@@ -134,7 +134,7 @@ def in_time(mix: Setup, way: Way, state: RoutingState, decision: Decision) -> De
     if way.clock.left <= 0:
         is_there = decision.action == "answer" and decision.model_index in way.usable
         hedged = way.hedged.get(decision.model_index)
-        is_there |= decision.action == "escalate" and isinstance(hedged, Reply)
+        is_there |= decision.action == "escalate" and isinstance(hedged, ModelAnswer)
         return decision if is_there else given(mix, way, decision)
     is_check = decision.action == "verify"
     stage: Stage = "verify" if is_check else "answer"
@@ -150,7 +150,7 @@ def in_time(mix: Setup, way: Way, state: RoutingState, decision: Decision) -> De
     return given(mix, way, decision)
 
 
-def given(mix: Setup, way: Way, decision: Decision) -> Decision:
+def given(mix: MixConfig, way: QueryState, decision: Decision) -> Decision:
     """Decide for the best answer that can be used; raises where there is none."""
     if not way.usable:
         limit = f"max_latency={way.clock.limit:g} s" if way.clock else "max_latency"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langchain_automix.errors import ModelsFailedError
-from langchain_automix.mix.answering import only_for_larger
-from langchain_automix.mix.config import Setup
-from langchain_automix.mix.query import Way
+from langchain_automix.mix.answering import reserved_tool_problem
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import missing_answer_reason
 from langchain_automix.routers.base import findings
 from langchain_automix.types import Decision
 
 
-def after_a_failed_router(way: Way, names: Sequence[str]) -> Decision:
+def decide_without_router(way: QueryState, names: Sequence[str]) -> Decision:
     """Decide by the simplest safe rule: the next model, or where there is none the last answer."""
     later = max(way.ledger.visits) + 1
     if later < len(names):
@@ -24,7 +24,7 @@ def after_a_failed_router(way: Way, names: Sequence[str]) -> Decision:
     return Decision(action="answer", model_index=kept, why=way.degraded)
 
 
-def settled(mix: Setup, way: Way, decision: Decision) -> Decision:
+def final_decision(mix: MixConfig, way: QueryState, decision: Decision) -> Decision:
     """Return the last decision as it can be carried out: what was asked last may have failed.
 
     Raises:
@@ -40,22 +40,26 @@ def settled(mix: Setup, way: Way, decision: Decision) -> Decision:
     if index in way.errors:
         if mix.on_escalation_error == "raise" or not way.usable:
             raise _failure(mix, way)
-        return _earlier(mix, way, decision, f"The call of {mix.names[index]} failed")
+        return _fall_back_to_best(mix, way, decision, f"The call of {mix.names[index]} failed")
     # No answer at all, unlike one that does not fit, is no reason to show what was not kept.
     nothing = missing_answer_reason(way.replies[index].message) is not None
     shows_none = nothing and mix.on_escalation_error == "raise"
     if decision.model_index == index or not way.usable or shows_none:
-        if mix.forced is None and (why := only_for_larger(mix, index, way.replies[index])):
+        if mix.forced is None and (why := reserved_tool_problem(mix, index, way.replies[index])):
             way.degraded = f"{why[0].upper()}{why[1:]}, and none is asked: no answer is given."
             return decision.model_copy(
                 update={"action": "abstain", "model_index": index, "why": way.degraded}
             )
         way.degraded = f"The answer of {mix.names[index]} cannot be used, and is given as it is."
         return decision.model_copy(update={"model_index": index})
-    return _earlier(mix, way, decision, f"The answer of {mix.names[index]} cannot be used")
+    return _fall_back_to_best(
+        mix, way, decision, f"The answer of {mix.names[index]} cannot be used"
+    )
 
 
-def _earlier(mix: Setup, way: Way, decision: Decision, because: str) -> Decision:
+def _fall_back_to_best(
+    mix: MixConfig, way: QueryState, decision: Decision, because: str
+) -> Decision:
     """Decide for the best of the earlier answers that could be used."""
     best = way.best(mix.names)
     found = way.ledger.visits[best].verification
@@ -66,6 +70,6 @@ def _earlier(mix: Setup, way: Way, decision: Decision, because: str) -> Decision
     return decision.model_copy(update={"model_index": best, "why": way.degraded})
 
 
-def _failure(mix: Setup, way: Way) -> Exception:
+def _failure(mix: MixConfig, way: QueryState) -> Exception:
     failed = {mix.names[index]: error for index, error in way.errors.items()}
     return ModelsFailedError.of(failed) if len(failed) > 1 else next(iter(failed.values()))

@@ -6,10 +6,10 @@ from typing import Any
 
 from langchain_core.runnables.graph import Graph
 
-from langchain_automix.mix.loop import Mix
+from langchain_automix.mix.loop import QueryLoop
 
 
-def graph_of(mix: Mix, given: Any, made: Any) -> Graph:
+def build_graph(mix: QueryLoop, given: Any, made: Any) -> Graph:
     """Return the graph of a mix, from the schema of its input to that of its output.
 
     The ways that a query can take are in it: an answer is checked, and from the router it goes

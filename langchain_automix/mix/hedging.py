@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from langchain_automix.flow.steps import Call
-from langchain_automix.mix.answering import call_of, read
-from langchain_automix.mix.config import Setup
+from langchain_automix.mix.answering import answer_call, read_answer
+from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import note_failure
-from langchain_automix.mix.query import Way
+from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.usage import to_model_call, with_model_name
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
 
 
-def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
+def hedge_call(mix: MixConfig, way: QueryState, decision: Decision) -> tuple[int, Call] | None:
     """Return the model to ask beside the first check of an answer; None: it is not worth it."""
     first = way.current.verification is None and way.current.model_index == decision.model_index
     if mix.hedge is None or not first or not isinstance(mix.router, Router):
@@ -29,10 +29,12 @@ def hedge(mix: Setup, way: Way, decision: Decision) -> tuple[int, Call] | None:
     if mix.breaker is not None and mix.breaker.state(mix.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
-    return index, call_of(mix, way, step, hands_back=True)
+    return index, answer_call(mix, way, step, hands_back=True)
 
 
-def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> None:
+def keep_hedged_answer(
+    mix: MixConfig, way: QueryState, index: int, output: Any, *, hurried: bool
+) -> None:
     """Keep what a model gave in advance, until it is needed; it is paid for in any case.
 
     Args:
@@ -48,7 +50,7 @@ def take(mix: Setup, way: Way, index: int, output: Any, *, hurried: bool) -> Non
     way.hedged_model = mix.names[index]
     circuit = mix.circuits[index]
     try:
-        reply = read(mix, index, output)
+        reply = read_answer(mix, index, output)
     except Exception as error:
         if not is_fault(error):
             raise

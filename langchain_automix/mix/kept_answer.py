@@ -13,7 +13,7 @@ from langsmith import tracing_context
 from typing_extensions import override
 
 
-class Told(BaseChatModel):
+class AnswerReplay(BaseChatModel):
     """Tells a kept answer, piece by piece, to those who show tokens to users.
 
     It is no request to a model, whose own run was traced and has reported its usage: LangChain
@@ -23,7 +23,7 @@ class Told(BaseChatModel):
     message: AIMessage
 
     @classmethod
-    def of(cls, message: AIMessage) -> Told:
+    def of(cls, message: AIMessage) -> AnswerReplay:
         """Return what tells a message, without its usage."""
         return cls(message=message.model_copy(update={"usage_metadata": None}), cache=False)
 
@@ -60,11 +60,11 @@ class Told(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in in_chunks(self.message):
+        for chunk in answer_chunks(self.message):
             yield ChatGenerationChunk(message=chunk)
 
 
-def in_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:
+def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:
     """Yield a kept answer as chunks, the record of its query in the last one.
 
     Args:
@@ -79,7 +79,7 @@ def in_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessa
     yield AIMessageChunk(content="", id=message.id, response_metadata=record, chunk_position="last")
 
 
-def not_last(chunk: Any) -> Any:
+def without_last_mark(chunk: Any) -> Any:
     """Return a model's chunk as one that the record still follows."""
     if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
         return chunk

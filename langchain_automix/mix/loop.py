@@ -15,10 +15,10 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps
-from langchain_automix.mix.answer import Reply
-from langchain_automix.mix.answering import ask
-from langchain_automix.mix.checking import check, without_evidence
-from langchain_automix.mix.config import Setup
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.answering import request_answer
+from langchain_automix.mix.checking import decide_without_evidence, run_check
+from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import (
     given,
     in_time,
@@ -28,12 +28,18 @@ from langchain_automix.mix.deadline_guard import (
     note_left_out,
     options,
 )
-from langchain_automix.mix.finishing import after_a_failed_router, settled
-from langchain_automix.mix.kept_answer import Told
-from langchain_automix.mix.limits.allowance import Allowance
-from langchain_automix.mix.limits.spend_session import Spending
-from langchain_automix.mix.query import Way
-from langchain_automix.mix.record import Ledger, bill_of, note_of, record_of, unfinished
+from langchain_automix.mix.finishing import decide_without_router, final_decision
+from langchain_automix.mix.kept_answer import AnswerReplay
+from langchain_automix.mix.limits.allowance import SpendAllowance
+from langchain_automix.mix.limits.spend_session import SpendSession
+from langchain_automix.mix.query import QueryState
+from langchain_automix.mix.record import (
+    QueryLedger,
+    build_record,
+    note_of,
+    query_cost,
+    unfinished_record,
+)
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.attachments import attachments_of
 from langchain_automix.models.failures import is_fault
@@ -46,47 +52,49 @@ _MAX_STEPS = 100
 
 
 @dataclass(frozen=True)
-class Mix(Setup):
+class QueryLoop(MixConfig):
     """The loop by which a query goes from its input to the kept answer."""
 
-    def flow(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
+    def flow(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
         """Take one query from its input to the kept answer."""
         way = yield from self._set_out(input)
-        spending = Spending(self.spend_limits)
+        spending = SpendSession(self.spend_limits)
         yield from spending.enter()
         way.allowance = spending.allowance(self, way.query_id)
         way.degraded = way.allowance.cheapest
-        cost = partial(bill_of, way.ledger, self.identities)
+        cost = partial(query_cost, way.ledger, self.identities)
         flow = self._told(way, kwargs)
         return (yield from spending.through(flow, cost, lambda: way.recorded))
 
-    def _told(self, way: Way, kwargs: Mapping[str, Any]) -> Steps[Reply]:
+    def _told(self, way: QueryState, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
         try:
             return (yield from self._on_its_way(way, kwargs))
         except (Exception, BrokenOff):
             # What was paid for until then is told, though there is no answer to tell it with.
             if not way.recorded:
-                yield Note(metadata={}, event=unfinished(way.ledger))
+                yield Note(metadata={}, event=unfinished_record(way.ledger))
             raise
 
-    def _on_its_way(self, way: Way, kwargs: Mapping[str, Any]) -> Steps[Reply]:
+    def _on_its_way(self, way: QueryState, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
         way.kwargs = kwargs
         decision = self.opening(way.query_id, way.allowance)
         steps = 0
         while decision.action not in ("answer", "abstain"):
             if decision.action == "escalate":
-                yield from ask(self, way, decision)
+                yield from request_answer(self, way, decision)
                 if self._is_settled(way, decision):
                     break
             if not leave_out_check(self, way, decision):
-                yield from check(self, way, decision)
+                yield from run_check(self, way, decision)
             steps += 1
             if steps == _MAX_STEPS:
                 way.router_failed = f"The router asked for more than {_MAX_STEPS} steps"
             decision = yield from self._route(way, decision)
         return (yield from self._arrive(way, decision))
 
-    def opening(self, query_id: str | None = None, allowance: Allowance | None = None) -> Decision:
+    def opening(
+        self, query_id: str | None = None, allowance: SpendAllowance | None = None
+    ) -> Decision:
         """Return the step before anything is known of a query.
 
         Args:
@@ -96,7 +104,7 @@ class Mix(Setup):
         Raises:
             AutoMixError: The router cannot decide among this number of models.
         """
-        allowance = allowance or Allowance(self.cost_weight)
+        allowance = allowance or SpendAllowance(self.cost_weight)
         if (why := allowance.cheapest) is not None:
             return Decision(action="escalate", model_index=0, samples=0, why=why)
         if self.forced is not None:
@@ -116,7 +124,7 @@ class Mix(Setup):
         why = f"{self.names[opening.model_index]} is asked and not checked: verification is off."
         return opening.model_copy(update={"samples": 0, "why": why})
 
-    def _set_out(self, input: Any) -> Steps[Way]:
+    def _set_out(self, input: Any) -> Steps[QueryState]:
         if self.prompt is None:
             messages = to_messages(input)
             asked: VerifierInput = {"answer": "", "messages": messages, "request": messages}
@@ -145,18 +153,18 @@ class Mix(Setup):
         said = tuple((message.type, message.content) for message in asked.get("messages", ()))
         return self._way(prompted, asked, (asked.get("context"), question, *said))
 
-    def _way(self, input: Any, asked: VerifierInput, known_by: Any) -> Way:
+    def _way(self, input: Any, asked: VerifierInput, known_by: Any) -> QueryState:
         if self.tools:
             asked["tools"] = self.tools
         clock = None if self.max_latency is None else Deadline(self.max_latency)
-        return Way(input, asked, query_id(known_by), Ledger(self.prices), clock=clock)
+        return QueryState(input, asked, query_id(known_by), QueryLedger(self.prices), clock=clock)
 
-    def _is_settled(self, way: Way, decision: Decision) -> bool:
+    def _is_settled(self, way: QueryState, decision: Decision) -> bool:
         check = way.ledger.visits[decision.model_index].verification
         leads_on = check is not None and not check.usable and way.allowance.cheapest is None
         return decision.samples == 0 and not leads_on
 
-    def _route(self, way: Way, last: Decision) -> Steps[Decision]:
+    def _route(self, way: QueryState, last: Decision) -> Steps[Decision]:
         state = way.state(self.names)
         if is_over(self, way, state, last):
             return given(self, way, keep(state))
@@ -164,28 +172,28 @@ class Mix(Setup):
         decision = yield from self._next(way, last, state)
         return in_time(self, way, state, decision)
 
-    def _next(self, way: Way, last: Decision, state: RoutingState) -> Steps[Decision]:
+    def _next(self, way: QueryState, last: Decision, state: RoutingState) -> Steps[Decision]:
         found = state.current.verification
         failed = (state.current.model_index, last.check) in way.unchecked
         nothing = found is not None and found.confidence is None and not found.checks
         others = isinstance(self.router, Router) and self.router.reads_several
         if failed and nothing and not others:
-            return without_evidence(self, way, state)
+            return decide_without_evidence(self, way, state)
         if no_time_and_no_evidence(way, last, found):  # nor is there time for another check
-            return without_evidence(self, way, state)
+            return decide_without_evidence(self, way, state)
         decision = None if way.router_failed else (yield from self._decision(way, state))
         if decision is None:
-            return after_a_failed_router(way, self.names)
+            return decide_without_router(way, self.names)
         checked_again = (decision.model_index, decision.check) in way.unchecked
         if decision.action == "verify" and checked_again:
-            return without_evidence(self, way, state)
+            return decide_without_evidence(self, way, state)
         way.belief = decision.belief or way.belief
         decision = way.allowance.told(decision)
         if decision.action == "escalate" and not self.verification:
             return decision.model_copy(update={"samples": 0})
         return decision
 
-    def _decision(self, way: Way, state: RoutingState) -> Steps[Decision | None]:
+    def _decision(self, way: QueryState, state: RoutingState) -> Steps[Decision | None]:
         """Ask the router; None: it failed, or what it says cannot be done."""
         # What the check said of a draft may quote it.
         tags = ["automix:route"]
@@ -208,7 +216,7 @@ class Mix(Setup):
         note_left_out(self, way, state, made)
         return made
 
-    def _nonsense(self, way: Way, decision: Any) -> str | None:
+    def _nonsense(self, way: QueryState, decision: Any) -> str | None:
         """Say why a decision cannot be carried out."""
         if not isinstance(decision, Decision):
             return f"The router returned {type(decision).__name__}, not a Decision"
@@ -221,8 +229,8 @@ class Mix(Setup):
             return f"The router checks model {index}, which gave no answer that can be checked"
         return self._kept_in_vain(way, index) if decision.action == "answer" else None
 
-    def _kept_in_vain(self, way: Way, index: int) -> str | None:
-        """Say why an answer cannot be kept; of the one that came last, `settled` decides."""
+    def _kept_in_vain(self, way: QueryState, index: int) -> str | None:
+        """Say why an answer cannot be kept; of the one that came last, `final_decision` decides."""
         # What failed may be kept where there is nothing else: its error is then raised.
         may_keep = index in way.errors and index == len(self.models) - 1
         if index not in way.replies and not may_keep:
@@ -231,13 +239,13 @@ class Mix(Setup):
             return f"The router keeps model {index}'s answer, which cannot be used"
         return None
 
-    def _arrive(self, way: Way, decision: Decision) -> Steps[Reply]:
-        decision = settled(self, way, decision)
+    def _arrive(self, way: QueryState, decision: Decision) -> Steps[ModelAnswer]:
+        decision = final_decision(self, way, decision)
         index = decision.model_index
         kept = way.replies.get(index)
         if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
-            kept = Reply(AIMessage(self.abstention, id=f"automix-{uuid4()}"))
-        record = record_of(
+            kept = ModelAnswer(AIMessage(self.abstention, id=f"automix-{uuid4()}"))
+        record = build_record(
             way.ledger, decision, self.names, self.identities, way.degraded, way.hedged_model
         )
         label = self.router.label if isinstance(self.router, Router) else self.router.get_name()
@@ -249,6 +257,6 @@ class Mix(Setup):
         metadata = {**kept.message.response_metadata, "automix": record}
         message = kept.message.model_copy(update={"response_metadata": metadata})
         if decision.action == "abstain" or way.shown != index:
-            told = Told.of(message)
+            told = AnswerReplay.of(message)
             yield [Call(told, way.input, run_name="answer", audience="readers")]
-        return Reply(message, kept.payload, kept.problem)
+        return ModelAnswer(message, kept.payload, kept.problem)

@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Steps
-from langchain_automix.mix.answer import Reply, read_message
-from langchain_automix.mix.loop import Mix
+from langchain_automix.mix.answer import ModelAnswer, read_message
+from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.runnable import AutoMixRunnable, demanded
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.tools import parsing_problem, schema_problem, tools_in_openai_format
@@ -218,7 +218,7 @@ class _AgentMix(AutoMixRunnable):
         return _with_record((yield from self._mix.flow(input, kwargs)))
 
     @override
-    def _settings(self) -> Mix:
+    def _settings(self) -> QueryLoop:
         usual = super()._settings()
         if self.request is None:
             return usual
@@ -242,18 +242,18 @@ class _AgentMix(AutoMixRunnable):
             for model in self.models
         ]
 
-    def _read_error(self, error: Exception) -> Reply | None:
+    def _read_error(self, error: Exception) -> ModelAnswer | None:
         if not isinstance(error, StructuredOutputError):
             return None
         wanted = _strategy(self.request.response_format)
         schemas = [spec.json_schema for spec in _tool_strategy(wanted).schema_specs]
         found = parsing_problem(getattr(error, "source", error), schemas)
-        return Reply(error.ai_message, error, f"the answer does not fit ({found})")
+        return ModelAnswer(error.ai_message, error, f"the answer does not fit ({found})")
 
-    def _read(self, output: Any, index: int) -> Reply:
+    def _read(self, output: Any, index: int) -> ModelAnswer:
         response = _model_response(output)
         message = read_message(_message_of(response), index).message
-        return Reply(message, output, self._misfit(response, message))
+        return ModelAnswer(message, output, self._misfit(response, message))
 
     def _misfit(self, response: ModelResponse[Any], message: AIMessage) -> str | None:
         """Say why a structured response that was asked for is none."""
@@ -355,7 +355,7 @@ def _message_of(response: ModelResponse[Any]) -> AIMessage | None:
     return said[-1] if said else None
 
 
-def _with_record(reply: Reply) -> Response:
+def _with_record(reply: ModelAnswer) -> Response:
     """Return what the kept model gave, with the message that carries the record."""
     given = reply.payload
     if isinstance(given, StructuredOutputError):

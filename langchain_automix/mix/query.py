@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_automix.flow.clock import Deadline
-from langchain_automix.mix.answer import Reply
-from langchain_automix.mix.limits.allowance import FREELY, Allowance
-from langchain_automix.mix.record import Ledger
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.limits.allowance import UNLIMITED, SpendAllowance
+from langchain_automix.mix.record import QueryLedger
 from langchain_automix.types import RoutingState, Visit
 from langchain_automix.verifiers.base import VerifierInput
 
 
 @dataclass
-class Way:
+class QueryState:
     """How far one query has come."""
 
     input: Any
     asked: VerifierInput
     query_id: str
-    ledger: Ledger
-    replies: dict[int, Reply] = field(default_factory=dict)
+    ledger: QueryLedger
+    replies: dict[int, ModelAnswer] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
     """What the answering calls that failed came to, by model, in the order made."""
 
@@ -38,13 +38,13 @@ class Way:
     degraded: str | None = None
     """Why the answer is less than it would be, had nothing gone wrong; one sentence."""
 
-    allowance: Allowance = FREELY
+    allowance: SpendAllowance = UNLIMITED
     """What it may spend."""
 
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """What goes to the answering models."""
 
-    hedged: dict[int, Reply | Exception] = field(default_factory=dict)
+    hedged: dict[int, ModelAnswer | Exception] = field(default_factory=dict)
     """What models gave that were asked before it was known whether they would be needed."""
 
     hedged_model: str | None = None

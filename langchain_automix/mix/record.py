@@ -27,7 +27,7 @@ _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
 
 
 @dataclass
-class Ledger:
+class QueryLedger:
     """What one query has come to so far, as far as its record goes."""
 
     prices: PriceSource | None = None
@@ -91,8 +91,8 @@ class Ledger:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
-def record_of(
-    ledger: Ledger,
+def build_record(
+    ledger: QueryLedger,
     decision: Decision,
     names: Sequence[str],
     identities: Sequence[Identity],
@@ -112,7 +112,7 @@ def record_of(
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = checks[-1] if checks else Verification()
     bill = price_calls(ledger.calls, ledger.prices)
-    alone = _alone(ledger, identities)
+    alone = _single_model_costs(ledger, identities)
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
     # The first model asked is no escalation, even where its answer is kept unchecked.
@@ -143,7 +143,7 @@ def record_of(
     }
 
 
-def unfinished(ledger: Ledger) -> dict[str, Any]:
+def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:
     """Return what is told of a query that failed or was broken off: what it had cost by then."""
     try:
         bill = price_calls(ledger.calls, ledger.prices)
@@ -158,7 +158,7 @@ def unfinished(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-class CameTo(NamedTuple):
+class QueryCost(NamedTuple):
     """What a query came to, in dollars."""
 
     cost: Decimal | None
@@ -172,7 +172,7 @@ class CameTo(NamedTuple):
     what was heard of that makes up `may`."""
 
 
-def bill_of(ledger: Ledger, identities: Sequence[Identity]) -> CameTo:
+def query_cost(ledger: QueryLedger, identities: Sequence[Identity]) -> QueryCost:
     """Return what a query came to.
 
     What the models would have cost that were not asked, or not heard, is estimated.
@@ -180,14 +180,14 @@ def bill_of(ledger: Ledger, identities: Sequence[Identity]) -> CameTo:
     heard = _heard(ledger)
     cost = cost_of(heard.calls, heard.prices)
     if cost is None:
-        return CameTo(None, None)
-    others = [would for would, is_estimate in _alone(heard, identities) if is_estimate]
+        return QueryCost(None, None)
+    others = [would for would, is_estimate in _single_model_costs(heard, identities) if is_estimate]
     may = cost + sum((would for would in others if would is not None), Decimal(0))
     is_lost = len(heard.calls) < len(ledger.calls)
-    return CameTo(None if is_lost else cost, may, is_lost)
+    return QueryCost(None if is_lost else cost, may, is_lost)
 
 
-def _heard(ledger: Ledger) -> Ledger:
+def _heard(ledger: QueryLedger) -> QueryLedger:
     """Return a ledger without the requests of which nothing more is heard."""
 
     def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
@@ -226,7 +226,9 @@ def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
     return {kind: sum(usage[kind] for usage in usages) for kind in _TOKENS}
 
 
-def _alone(ledger: Ledger, identities: Sequence[Identity]) -> list[tuple[Decimal | None, bool]]:
+def _single_model_costs(
+    ledger: QueryLedger, identities: Sequence[Identity]
+) -> list[tuple[Decimal | None, bool]]:
     """Return what each model would have cost alone, and whether that is an estimate.
 
     A model that was asked cost what it did, all its attempts together. Any other one is taken to

@@ -22,12 +22,12 @@ from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Steps
 from langchain_automix.flow.streaming import adrive_stream, drive_stream
-from langchain_automix.mix.answer import Reply
-from langchain_automix.mix.graph import graph_of
-from langchain_automix.mix.kept_answer import in_chunks, not_last
-from langchain_automix.mix.limits.latency import pace_of
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.graph import build_graph
+from langchain_automix.mix.kept_answer import answer_chunks, without_last_mark
+from langchain_automix.mix.limits.latency import latency_of
 from langchain_automix.mix.limits.spend_limit import limits_of
-from langchain_automix.mix.loop import Mix
+from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.identity import identity, list_prices
 from langchain_automix.models.messages import add_chunks
@@ -124,7 +124,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
         self._check_limits(names)
-        self._pace = pace_of(self.models, self.verifier)
+        self._pace = latency_of(self.models, self.verifier)
         self._mix.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warnings.warn(
@@ -169,7 +169,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     @override
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph of the mix: who answers, who checks, and where it may go from there."""
-        return graph_of(self._mix, self.get_input_schema(config), self.get_output_schema(config))
+        return build_graph(self._mix, self.get_input_schema(config), self.get_output_schema(config))
 
     def bind_tools(
         self, tools: Sequence[Tool], *, tool_choice: str | bool | None = None, **kwargs: Any
@@ -264,7 +264,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             for part in given:
                 total = part if total is None else add_chunks(total, part)
             one = FlowRun(self._query(total, kwargs), run_manager, config)
-            yield from map(not_last, drive_stream(one))
+            yield from map(without_last_mark, drive_stream(one))
             yield from self._last_chunks(one)
 
         yield from self._transform_stream_with_config(input, run, config)
@@ -285,7 +285,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             driven: Any = adrive_stream(one)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:
-                    yield not_last(chunk)
+                    yield without_last_mark(chunk)
             for chunk in self._last_chunks(one):
                 yield chunk
 
@@ -295,26 +295,26 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             async for chunk in chunks:
                 yield chunk
 
-    def _last_chunks(self, one: FlowRun[Reply]) -> Iterator[Any]:
-        yield from in_chunks(one.result().message, streamed=one.streamed)
+    def _last_chunks(self, one: FlowRun[ModelAnswer]) -> Iterator[Any]:
+        yield from answer_chunks(one.result().message, streamed=one.streamed)
 
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
         reply = yield from self._query(input, kwargs)
         return reply.message
 
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
         """Return the way of one query; the arguments go to the answering models."""
         return self._mix.flow(input, kwargs)
 
     @cached_property
-    def _mix(self) -> Mix:
+    def _mix(self) -> QueryLoop:
         return self._settings()
 
-    def _settings(self) -> Mix:
+    def _settings(self) -> QueryLoop:
         """Work out what a query goes by."""
         names = self.model_names
-        return Mix(
+        return QueryLoop(
             names=names,
             models=self.models,
             answerers=self._answerers(),

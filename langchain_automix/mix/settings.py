@@ -12,7 +12,7 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
-from langchain_automix.mix.limits.latency import Pace
+from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.models.identity import chat_model_named, identity
 from langchain_automix.models.prices import checked_prices, is_priced
@@ -97,7 +97,7 @@ class MixSettings(BaseModel):
     """Passes over a model that keeps failing, until it answers again: see `CircuitBreaker`. None:
     every model is asked, however often it has failed."""
 
-    _pace: Pace = PrivateAttr(default_factory=Pace)
+    _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
     # Shared by mixes of the same models: what one has learned holds for all.
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

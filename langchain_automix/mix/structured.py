@@ -19,8 +19,8 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.steps import Steps
-from langchain_automix.mix.answer import Reply, read_message
-from langchain_automix.mix.loop import Mix
+from langchain_automix.mix.answer import ModelAnswer, read_message
+from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.tools import parsing_problem, schema_problem, tool_parts
 from langchain_automix.models.wrappers import (
@@ -57,18 +57,18 @@ class StructuredMix(AutoMixRunnable):
         return self._given((yield from self._query(input, kwargs)))
 
     @override
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[Reply]:
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
         if not kwargs:
             return self._mix.flow(input, {})
         answerers = [self._with_output(model, kwargs) for model in self.models]
         return replace(self._mix, answerers=answerers).flow(input, {})
 
     @override
-    def _last_chunks(self, one: FlowRun[Reply]) -> Iterator[Any]:
+    def _last_chunks(self, one: FlowRun[ModelAnswer]) -> Iterator[Any]:
         yield self._given(one.result())
 
     @override
-    def _settings(self) -> Mix:
+    def _settings(self) -> QueryLoop:
         return replace(
             super()._settings(),
             read=self._read,
@@ -108,7 +108,7 @@ class StructuredMix(AutoMixRunnable):
 
         return map_chat_models(model, change, kwargs=lambda _: {})
 
-    def _read(self, output: Any, index: int) -> Reply:
+    def _read(self, output: Any, index: int) -> ModelAnswer:
         raw = read_message(output["raw"], index).message
         problem = None
         if (error := output["parsing_error"]) is not None:
@@ -118,9 +118,9 @@ class StructuredMix(AutoMixRunnable):
             problem = f"the answer holds no {self._name}"
         elif (misfit := schema_problem(output["parsed"], self._json_schema)) is not None:
             problem = f"the answer does not fit {self._name} ({misfit})"
-        return Reply(raw, output, problem)
+        return ModelAnswer(raw, output, problem)
 
-    def _read_error(self, error: Exception) -> Reply | None:
+    def _read_error(self, error: Exception) -> ModelAnswer | None:
         # OpenAI's client reads a pydantic class by itself, and drops an answer that does not fit.
         misfits = isinstance(error, ValidationError) and error.title == self._name
         if not misfits and type(error).__name__ != "LengthFinishReasonError":
@@ -142,7 +142,7 @@ class StructuredMix(AutoMixRunnable):
             return self.output
         return tool_parts(convert_to_openai_tool(self.output))[2]
 
-    def _given(self, reply: Reply) -> Any:
+    def _given(self, reply: ModelAnswer) -> Any:
         output: Mapping[str, Any] = reply.payload or {"parsed": None, "parsing_error": None}
         if self.include_raw:
             return {**output, "raw": reply.message}

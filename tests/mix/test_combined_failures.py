@@ -25,7 +25,7 @@ from langchain_automix.errors import CutShortError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
 from langchain_automix.flow.stream_guard import StreamGuard
-from langchain_automix.mix.limits.circuit_breaker import is_of_the_model
+from langchain_automix.mix.limits.circuit_breaker import is_model_failure
 from langchain_automix.types import Verification
 from tests.support.builders.faults import ACCEPT, PRICES, REJECT, WAYS, Desk, ask
 from tests.support.builders.mixes import mix, pay, record_of
@@ -269,5 +269,5 @@ def test_what_calls_take_is_known_to_all_copies(server: OpenAIServer) -> None:
 def test_an_interrupt_says_nothing_of_a_model() -> None:
     from langgraph.errors import GraphInterrupt  # noqa: PLC0415  (not of the package)
 
-    assert not is_of_the_model(GraphInterrupt())
-    assert is_of_the_model(CutShortError("It ended."))
+    assert not is_model_failure(GraphInterrupt())
+    assert is_model_failure(CutShortError("It ended."))

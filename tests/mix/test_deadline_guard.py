@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage
 from langchain_automix import AutoMixMiddleware, AutoMixRunnable, ChatAutoMix, ThresholdRouter
 from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.flow.clock import Deadline
-from langchain_automix.mix.answer import Reply
+from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.deadline_guard import NO_TIME, leave_out_check, no_time_and_no_evidence
-from langchain_automix.mix.limits.latency import Pace
-from langchain_automix.mix.query import Way
-from langchain_automix.mix.record import Ledger
+from langchain_automix.mix.limits.latency import LatencyEstimator
+from langchain_automix.mix.query import QueryState
+from langchain_automix.mix.record import QueryLedger
 from langchain_automix.policy.decision.interpreter import best_row_within
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
@@ -232,7 +232,7 @@ def test_of_what_fits_the_most_valuable(seconds: dict[str, float], best: tuple[s
 
 
 def test_the_pace() -> None:
-    pace = Pace()
+    pace = LatencyEstimator()
     assert pace.expected("answer", 0) is None
     pace.learn("answer", 0, 1.0)
     pace.learn("answer", 0, 0.5, at_least=True)
@@ -260,8 +260,8 @@ def test_a_limit_of_nothing_is_refused(server: OpenAIServer) -> None:
 
 def test_a_further_check_that_is_left_out_says_nothing_of_the_first(server: OpenAIServer) -> None:
     first = Verification(score=0.9)
-    way = Way("?", {"answer": ""}, "q", Ledger(), clock=Deadline(0.0))
-    way.replies[0] = Reply(AIMessage("By the small."))
+    way = QueryState("?", {"answer": ""}, "q", QueryLedger(), clock=Deadline(0.0))
+    way.replies[0] = ModelAnswer(AIMessage("By the small."))
     way.ledger.visits[0] = Visit(model_index=0, verification=first)
     decision = Decision(action="verify", model_index=0, check="other")
     assert leave_out_check(mix(server)._mix, way, decision)

@@ -9,7 +9,7 @@ from langchain_automix.types import Decision
 PRESSURE_SEED = 6  # so that a policy's own chance and this one are not the same
 
 
-class Allowance(NamedTuple):
+class SpendAllowance(NamedTuple):
     """What a query may spend."""
 
     cost_weight: float | None = None
@@ -28,5 +28,5 @@ class Allowance(NamedTuple):
         return decision.model_copy(update={"why": f"{decision.why} {self.note}".strip()})
 
 
-FREELY = Allowance()
+UNLIMITED = SpendAllowance()
 """Of a query that no limit has spoken of yet."""

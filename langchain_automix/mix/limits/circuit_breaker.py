@@ -147,7 +147,7 @@ class CircuitBreaker:
         self, model: Runnable[Any, Any] | Hashable, error: BaseException | None = None
     ) -> None:
         """Count a failure of a model; one that is the request's own fault is none."""
-        if error is not None and not is_of_the_model(error):
+        if error is not None and not is_model_failure(error):
             self.gave_up(model)
             return
         with self._lock:
@@ -172,7 +172,7 @@ class CircuitBreaker:
         return "half-open" if is_over else "open"
 
 
-def guarded(
+def with_breaker(
     breaker: CircuitBreaker | None,
     model: Hashable,
     name: str,
@@ -234,7 +234,7 @@ def key_of(model: Runnable[Any, Any] | Hashable) -> Hashable:
     return (name, provider, next((str(place) for place in found if place), None))
 
 
-def is_of_the_model(error: BaseException) -> bool:
+def is_model_failure(error: BaseException) -> bool:
     """Return whether an error says something of the health of the model that raised it."""
     status = getattr(error, "status_code", None)
     if status is None:
@@ -244,7 +244,7 @@ def is_of_the_model(error: BaseException) -> bool:
     # Without a status: the connection, a time that ran out, or a body that is no JSON; what is
     # wrong with an input before anything is sent is a ValueError or a TypeError.
     if isinstance(error, ModelsFailedError):
-        return any(map(is_of_the_model, error.exceptions))
+        return any(map(is_model_failure, error.exceptions))
     if isinstance(error, QueryFailedError):
         return not isinstance(error, SpendLimitReachedError)
     if isinstance(error, json.JSONDecodeError) or _is_no_answer(error):

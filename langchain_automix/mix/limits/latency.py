@@ -16,7 +16,7 @@ _FORGOTTEN = 0.9
 """What is left of an estimate each time that it speaks against a call: it is tried again."""
 
 
-class Pace:
+class LatencyEstimator:
     """Expected seconds of each call of a mix: a moving average of its own past calls.
 
     One is shared by all mixes of the same models, such as the copies of a mix, and by all threads.
@@ -61,13 +61,13 @@ class Pace:
 
 _LOCK = threading.Lock()
 # A pace lives as long as a mix that has it, whose models live as long: none has another's id.
-_OF_MODELS: WeakValueDictionary[tuple[int, ...], Pace] = WeakValueDictionary()
+_OF_MODELS: WeakValueDictionary[tuple[int, ...], LatencyEstimator] = WeakValueDictionary()
 
 
-def pace_of(models: Sequence[Any], verifier: Any) -> Pace:
+def latency_of(models: Sequence[Any], verifier: Any) -> LatencyEstimator:
     """Return how long the calls of some models take, and those of what checks them.
 
     `configurable_fields`, for one, makes a mix anew for every query, which must not forget it.
     """
     with _LOCK:
-        return _OF_MODELS.setdefault((*map(id, models), id(verifier)), Pace())
+        return _OF_MODELS.setdefault((*map(id, models), id(verifier)), LatencyEstimator())

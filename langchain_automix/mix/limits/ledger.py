@@ -36,7 +36,7 @@ def dollars(amount: int) -> Decimal:
     return found.quantize(Decimal(1)) if found == found.to_integral_value() else found
 
 
-class Terms(NamedTuple):
+class LimitTerms(NamedTuple):
     """What a limit is, in the units of the books."""
 
     limit: int
@@ -65,7 +65,7 @@ class Terms(NamedTuple):
         return self.width * (SLOTS + 2) + self.lease if self.width else None
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """How a limit stands, before the query that asks."""
 
     spent: int
@@ -96,14 +96,14 @@ class Standing(NamedTuple):
         return "busy"
 
 
-class Seen(NamedTuple):
+class ReserveResult(NamedTuple):
     """What a query that asks for a place is told."""
 
     answer: Answer
-    standing: Standing
+    standing: LimitStatus
 
 
-class Hold(NamedTuple):
+class Reservation(NamedTuple):
     """The place of one query that is under way."""
 
     slot: int
@@ -117,7 +117,7 @@ _BY_SLOT = ("spent", "most", "settled")
 
 
 @dataclass
-class Book:
+class SpendLedger:
     """What one limit has come to, as far as one process knows."""
 
     spent: dict[int, int] = field(default_factory=dict)
@@ -129,10 +129,10 @@ class Book:
     settled: dict[int, int] = field(default_factory=dict)
     """Queries whose cost is known, by slot."""
 
-    held: dict[str, Hold] = field(default_factory=dict)
+    held: dict[str, Reservation] = field(default_factory=dict)
     """Places, by query."""
 
-    def forget(self, terms: Terms, now: int) -> None:
+    def forget(self, terms: LimitTerms, now: int) -> None:
         """Drop what has left the window."""
         oldest = terms.oldest(now)
         self.spent = {slot: n for slot, n in self.spent.items() if slot >= oldest}
@@ -144,7 +144,7 @@ class Book:
             if hold.slot >= oldest or hold.until > now
         }
 
-    def standing(self, terms: Terms, now: int) -> Standing:
+    def standing(self, terms: LimitTerms, now: int) -> LimitStatus:
         """Return how the limit stands; call `forget` before."""
         live = sum(hold.until > now for hold in self.held.values())
         seen = max(self.most.values(), default=0)
@@ -152,18 +152,18 @@ class Book:
         place = terms.told if terms.told >= seen else seen + doubt
         most = max(terms.told, seen)
         spent = sum(self.spent.values()) + (len(self.held) - live) * most
-        return Standing(spent, live, most, place)
+        return LimitStatus(spent, live, most, place)
 
-    def hold(self, query: str, terms: Terms, now: int) -> None:
+    def hold(self, query: str, terms: LimitTerms, now: int) -> None:
         """Give a query a place."""
-        self.held[query] = Hold(terms.slot(now), now + terms.lease)
+        self.held[query] = Reservation(terms.slot(now), now + terms.lease)
 
     def settle(
         self,
         query: str,
         cost: int | None,
         may: int,
-        terms: Terms,
+        terms: LimitTerms,
         now: int,
         *,
         lost: bool = False,
@@ -188,7 +188,7 @@ class Book:
             cost = max(self.standing(terms, now).most, most, may)
             if lost and not cost:
                 self.held.pop(query, None)
-                self.held[f"{query}-lost"] = Hold(slot, now)  # which no release takes away
+                self.held[f"{query}-lost"] = Reservation(slot, now)  # which no release takes away
                 return
             cost = cost or terms.limit
         self.held.pop(query, None)
@@ -203,7 +203,7 @@ class Book:
         spent, most, settled = (
             {int(slot): int(n) for slot, n in written[kind].items()} for kind in _BY_SLOT
         )
-        held = {query: Hold(*map(int, hold)) for query, hold in written["held"].items()}
+        held = {query: Reservation(*map(int, hold)) for query, hold in written["held"].items()}
         return cls(spent, most, settled, held)
 
     def written(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class Book:
         }
 
     @classmethod
-    def together(cls, books: Iterable[Book]) -> Self:
+    def together(cls, books: Iterable[SpendLedger]) -> Self:
         """Return what several processes know together."""
         whole = cls()
         for book in books:

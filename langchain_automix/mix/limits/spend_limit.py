@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.mix.limits.ledger import SLOTS, Terms, dollars, nanos
+from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
 from langchain_automix.mix.limits.stores import SpendStore, store_of
 from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import stable_name
@@ -169,11 +169,11 @@ class SpendLimit(BaseModel):
         return str(format_dollars(dollars(standing.spent)))
 
     @cached_property
-    def terms(self) -> Terms:
+    def terms(self) -> LimitTerms:
         """The limit in the units of its books."""
         width = 0 if self.per is None else -(-(self.per // _MILLISECOND) // SLOTS)
         most = 0 if self.query_cost is None else nanos(self.query_cost)
-        return Terms(nanos(self.limit), width, self.lease // _MILLISECOND, most)
+        return LimitTerms(nanos(self.limit), width, self.lease // _MILLISECOND, most)
 
     @property
     def books(self) -> SpendStore:

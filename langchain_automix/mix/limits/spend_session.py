@@ -20,27 +20,27 @@ from typing_extensions import override
 
 from langchain_automix.errors import SpendLimitReachedError
 from langchain_automix.flow.steps import BrokenOff, Call, NeedsNoSlot, Steps
-from langchain_automix.mix.limits.allowance import PRESSURE_SEED, Allowance
-from langchain_automix.mix.limits.ledger import Answer, Seen, nanos
+from langchain_automix.mix.limits.allowance import PRESSURE_SEED, SpendAllowance
+from langchain_automix.mix.limits.ledger import Answer, ReserveResult, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
-from langchain_automix.mix.record import CameTo
+from langchain_automix.mix.record import QueryCost
 from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.utils.fingerprints import uniform
 
 if TYPE_CHECKING:
-    from langchain_automix.mix.config import Setup
+    from langchain_automix.mix.config import MixConfig
 
 
 T = TypeVar("T")
-Cost = Callable[[], CameTo]
+Cost = Callable[[], QueryCost]
 """Says what a query has come to."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
 
 @dataclass
-class Spending:
+class SpendSession:
     """The places of one query, and what its limits are told of it."""
 
     limits: Sequence[SpendLimit]
@@ -98,7 +98,7 @@ class Spending:
         yield from self._settle(cost)
         return reply
 
-    def allowance(self, mix: Setup, query_id: str) -> Allowance:
+    def allowance(self, mix: MixConfig, query_id: str) -> SpendAllowance:
         """Return what the query may spend, once it has its place.
 
         A router without costs to weigh, or with a guarantee that holds for one cost weight only,
@@ -107,18 +107,18 @@ class Spending:
         """
         if self.reached is not None:
             said = f"The spend limit of {self.reached.said()} is reached"
-            return Allowance(cheapest=f"{said}: {mix.names[0]} is asked, and not checked.")
+            return SpendAllowance(cheapest=f"{said}: {mix.names[0]} is asked, and not checked.")
         if not self.pressure or mix.forced is not None:
-            return Allowance(mix.cost_weight)
+            return SpendAllowance(mix.cost_weight)
         router = mix.router
         if isinstance(router, POMDPRouter) and "max_risk" not in router.policy.goal:
             weight = cost_weight_under_pressure(router.policy, mix.cost_weight, self.pressure)
             if weight is not None:
                 note = f"(The spend limit is near: the cost weight is raised to {weight:.3g}.)"
-                return Allowance(weight, note=note)
+                return SpendAllowance(weight, note=note)
         if uniform(query_id, PRESSURE_SEED) >= self.pressure:
-            return Allowance(mix.cost_weight)
-        return Allowance(
+            return SpendAllowance(mix.cost_weight)
+        return SpendAllowance(
             cheapest=f"The spend limit is near: {1 - self.pressure:.0%} of the queries may be "
             f"checked and escalated; for this one {mix.names[0]} is asked, and not checked."
         )
@@ -159,7 +159,7 @@ class Spending:
             release()
         except Exception as error:  # noqa: BLE001  (it is given back later)
             limit.books.put_off(release)
-            _say_unreachable(limit, error)
+            _warn_unreachable_store(limit, error)
 
     def _ask_one(self, limit: SpendLimit, bucket: str) -> Answer:
         try:
@@ -168,7 +168,7 @@ class Spending:
         except Exception as error:
             # It may have been given a place, and the word of it lost.
             limit.books.put_off(self._release(limit, bucket))
-            _say_unreachable(limit, error)
+            _warn_unreachable_store(limit, error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(
                     f"The spend limit of {limit.said()} cannot be looked up, so nothing is spent: "
@@ -189,7 +189,7 @@ class Spending:
     def _settle(self, cost: Cost) -> Steps[None]:
         if not self.places:
             return
-        came = _came_to(cost)
+        came = _cost_or_none(cost)
         settlement = self._settlement(came)
         try:
             yield [self._call(settlement)]
@@ -202,16 +202,16 @@ class Spending:
         """Settle a query that was broken off; its cost is known if no paid call was under way."""
         if not self.places:
             return
-        came = _came_to(cost)
+        came = _cost_or_none(cost)
         if came.cost is not None and not is_known:  # that much, or more
             came = came._replace(cost=None, is_lost=True)
         self._put_off(self._settlement(came))
         with contextlib.suppress(SpendWarning):  # as an error, in the place of what broke it off
             self._say_unknown(came)
 
-    def _say_unknown(self, came: CameTo) -> None:
+    def _say_unknown(self, came: QueryCost) -> None:
         for limit, _ in self.places if came.cost is None else ():
-            _say_unknown(limit, is_lost=came.is_lost)
+            _warn_unknown_cost(limit, is_lost=came.is_lost)
 
     def _put_off(self, settlement: Callable[[RunnableConfig | None], None]) -> None:
         stores = [limit.books for limit, _ in self.places]
@@ -219,7 +219,7 @@ class Spending:
         waiting = next((books for books in stores if books.is_remote), stores[0])
         waiting.put_off(partial(settlement, None))
 
-    def _settlement(self, came: CameTo) -> Callable[[RunnableConfig | None], None]:
+    def _settlement(self, came: QueryCost) -> Callable[[RunnableConfig | None], None]:
         left = list(self.places)
         cost = None if came.cost is None else nanos(came.cost)
         may = nanos(came.may or Decimal(0))
@@ -233,28 +233,28 @@ class Spending:
                     try:
                         one()
                     except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
-                        _say_unreachable(limit, error)
+                        _warn_unreachable_store(limit, error)
                         limit.books.put_off(one)
                     left.pop(0)
 
         return settle
 
 
-def _came_to(cost: Cost) -> CameTo:
+def _cost_or_none(cost: Cost) -> QueryCost:
     try:
         return cost()
     except Exception:  # noqa: BLE001  (prices that are none, which the query's record tells of)
-        return CameTo(None, None)  # a place is given away whatever happens
+        return QueryCost(None, None)  # a place is given away whatever happens
 
 
-def _without_waiting(limit: SpendLimit, seen: Seen) -> Answer:
+def _without_waiting(limit: SpendLimit, seen: ReserveResult) -> Answer:
     """Say `spent` instead of `busy` where the rest of the money is as good as spent."""
     if seen.answer == "busy" and limit.when_spent == "cheapest" and seen.standing.most:
         return "spent" if seen.standing.spent >= limit.soft * limit.terms.limit else "busy"
     return seen.answer
 
 
-def _say_unknown(limit: SpendLimit, *, is_lost: bool) -> None:
+def _warn_unknown_cost(limit: SpendLimit, *, is_lost: bool) -> None:
     limit.books.warn_once(
         "A query was broken off, or a request of it failed or timed out unseen: what it cost is "
         f"unknown, and the spend limit of {limit.said()} counts it as the dearest one, as soon as "
@@ -268,7 +268,7 @@ def _say_unknown(limit: SpendLimit, *, is_lost: bool) -> None:
     )
 
 
-def _say_unreachable(limit: SpendLimit, error: Exception) -> None:
+def _warn_unreachable_store(limit: SpendLimit, error: Exception) -> None:
     limit.books.warn_once(
         f"The store of the spend limit of {limit.said()} cannot be reached "
         f"({type(error).__name__}): until it can, the limit counts as reached.",

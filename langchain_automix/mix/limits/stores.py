@@ -16,7 +16,15 @@ from uuid import uuid4
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.mix.limits.ledger import DOUBT, SLOTS, Answer, Book, Seen, Standing, Terms
+from langchain_automix.mix.limits.ledger import (
+    DOUBT,
+    SLOTS,
+    Answer,
+    LimitStatus,
+    LimitTerms,
+    ReserveResult,
+    SpendLedger,
+)
 
 if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
@@ -68,7 +76,7 @@ class SpendStore(ABC):
             warnings.warn(text, category, stacklevel=3)
 
     @abstractmethod
-    def reserve(self, bucket: str, query: str, terms: Terms) -> Seen:
+    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
         """Ask for a query's place."""
 
     @abstractmethod
@@ -78,18 +86,18 @@ class SpendStore(ABC):
         query: str,
         cost: int | None,
         may: int,
-        terms: Terms,
+        terms: LimitTerms,
         *,
         lost: bool = False,
     ) -> None:
         """Count what a query came to, and give its place away; see `Book.settle`."""
 
     @abstractmethod
-    def release(self, bucket: str, query: str, terms: Terms) -> None:
+    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
         """Give away the place of a query that has cost nothing."""
 
     @abstractmethod
-    def standing(self, bucket: str, terms: Terms) -> Standing:
+    def standing(self, bucket: str, terms: LimitTerms) -> LimitStatus:
         """Return how the limit stands."""
 
 
@@ -101,18 +109,18 @@ class _Shelf:
     """The books of one process, by bucket."""
 
     def __init__(self) -> None:
-        self.books: dict[str, Book] = {}
+        self.books: dict[str, SpendLedger] = {}
         self._swept_at = _MANY
 
-    def book(self, bucket: str, terms: Terms, now: int) -> Book:
+    def book(self, bucket: str, terms: LimitTerms, now: int) -> SpendLedger:
         """Return a book, with what has left the window forgotten."""
         if len(self.books) >= self._swept_at:
             # One bucket a tenant, for years: those of whom nothing is left in the window go.
             for book in self.books.values():
                 book.forget(terms, now)
-            self.books = {k: b for k, b in self.books.items() if b != Book()}
+            self.books = {k: b for k, b in self.books.items() if b != SpendLedger()}
             self._swept_at = max(_MANY, 2 * len(self.books))
-        book = self.books.setdefault(bucket, Book())
+        book = self.books.setdefault(bucket, SpendLedger())
         book.forget(terms, now)
         return book
 
@@ -128,7 +136,7 @@ class ProcessStore(SpendStore):
         self._lock = threading.Lock()
 
     @override
-    def reserve(self, bucket: str, query: str, terms: Terms) -> Seen:
+    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
         with self._lock:
             now = now_ms()
             book = self._shelf.book(bucket, terms, now)
@@ -137,7 +145,7 @@ class ProcessStore(SpendStore):
             answer = standing.verdict(terms.limit)
             if answer == "granted":
                 book.hold(query, terms, now)
-            return Seen(answer, standing)
+            return ReserveResult(answer, standing)
 
     @override
     def settle(
@@ -146,7 +154,7 @@ class ProcessStore(SpendStore):
         query: str,
         cost: int | None,
         may: int,
-        terms: Terms,
+        terms: LimitTerms,
         *,
         lost: bool = False,
     ) -> None:
@@ -156,12 +164,12 @@ class ProcessStore(SpendStore):
             book.settle(query, cost, may, terms, now, lost=lost)
 
     @override
-    def release(self, bucket: str, query: str, terms: Terms) -> None:
+    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
         with self._lock:
             self._shelf.book(bucket, terms, now_ms()).held.pop(query, None)
 
     @override
-    def standing(self, bucket: str, terms: Terms) -> Standing:
+    def standing(self, bucket: str, terms: LimitTerms) -> LimitStatus:
         with self._lock:
             now = now_ms()
             return self._shelf.book(bucket, terms, now).standing(terms, now)
@@ -190,7 +198,7 @@ class GraphStore(SpendStore):
         self._shelf = _Shelf()
 
     @override
-    def reserve(self, bucket: str, query: str, terms: Terms) -> Seen:
+    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
         with self._lock:
             now = now_ms()
             self._change(bucket, terms, now, lambda book: book.hold(query, terms, now))
@@ -203,7 +211,7 @@ class GraphStore(SpendStore):
             finally:
                 if answer != "granted":
                     self._give_away(bucket, query, terms, now)
-            return Seen(answer, standing)
+            return ReserveResult(answer, standing)
 
     @override
     def settle(
@@ -212,7 +220,7 @@ class GraphStore(SpendStore):
         query: str,
         cost: int | None,
         may: int,
-        terms: Terms,
+        terms: LimitTerms,
         *,
         lost: bool = False,
     ) -> None:
@@ -221,30 +229,32 @@ class GraphStore(SpendStore):
             if cost is None:
                 most = self._whole(bucket, terms, now).standing(terms, now).most
 
-            def settle(book: Book) -> None:
+            def settle(book: SpendLedger) -> None:
                 book.settle(query, cost, may, terms, now, lost=lost, most=most)
 
             self._change(bucket, terms, now, settle)
 
     @override
-    def release(self, bucket: str, query: str, terms: Terms) -> None:
+    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
         with self._lock:
             self._give_away(bucket, query, terms, now_ms())
 
     @override
-    def standing(self, bucket: str, terms: Terms) -> Standing:
+    def standing(self, bucket: str, terms: LimitTerms) -> LimitStatus:
         with self._lock:
             now = now_ms()
             return self._whole(bucket, terms, now).standing(terms, now)
 
-    def _give_away(self, bucket: str, query: str, terms: Terms, now: int) -> None:
+    def _give_away(self, bucket: str, query: str, terms: LimitTerms, now: int) -> None:
         # Whether or not it can be told now: what is told next says it, too.
         self._book(bucket, terms, now).held.pop(query, None)
         self._change(bucket, terms, now, lambda _: None)
 
-    def _change(self, bucket: str, terms: Terms, now: int, change: Callable[[Book], None]) -> None:
+    def _change(
+        self, bucket: str, terms: LimitTerms, now: int, change: Callable[[SpendLedger], None]
+    ) -> None:
         """Change this process's book, here and in the store; where that fails, not at all."""
-        changed = Book.of(self._book(bucket, terms, now).written())
+        changed = SpendLedger.of(self._book(bucket, terms, now).written())
         change(changed)
         kept = terms.kept
         # Processes that are no more leave their items; a store that can drops them.
@@ -252,23 +262,23 @@ class GraphStore(SpendStore):
         self._store.put(self._namespace(bucket), self._key, changed.written(), index=False, **last)
         self._shelf.books[bucket] = changed
 
-    def _book(self, bucket: str, terms: Terms, now: int) -> Book:
+    def _book(self, bucket: str, terms: LimitTerms, now: int) -> SpendLedger:
         if self._process != os.getpid():  # a fork: its parent writes on under the same key
             self._start()
         return self._shelf.book(bucket, terms, now)
 
-    def _whole(self, bucket: str, terms: Terms, now: int) -> Book:
+    def _whole(self, bucket: str, terms: LimitTerms, now: int) -> SpendLedger:
         books = [self._book(bucket, terms, now)]
         namespace, offset = self._namespace(bucket), 0
         while True:
             items = self._store.search(namespace, limit=_PAGE, offset=offset)
             # Some stores find also what only begins alike: for `acme` the books of `acme2`.
             own = (item for item in items if tuple(item.namespace) == namespace)
-            books += [Book.of(item.value) for item in own if item.key != self._key]
+            books += [SpendLedger.of(item.value) for item in own if item.key != self._key]
             if len(items) < _PAGE:
                 break
             offset += _PAGE
-        whole = Book.together(books)
+        whole = SpendLedger.together(books)
         whole.forget(terms, now)
         return whole
 
@@ -403,7 +413,7 @@ class RedisStore(SpendStore):
         self._name = name
 
     @override
-    def reserve(self, bucket: str, query: str, terms: Terms) -> Seen:
+    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
         return self._do("reserve", bucket, query, terms)
 
     @override
@@ -413,7 +423,7 @@ class RedisStore(SpendStore):
         query: str,
         cost: int | None,
         may: int,
-        terms: Terms,
+        terms: LimitTerms,
         *,
         lost: bool = False,
     ) -> None:
@@ -421,16 +431,22 @@ class RedisStore(SpendStore):
         self._do("settle", bucket, query, terms, *amounts)
 
     @override
-    def release(self, bucket: str, query: str, terms: Terms) -> None:
+    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
         self._do("release", bucket, query, terms)
 
     @override
-    def standing(self, bucket: str, terms: Terms) -> Standing:
+    def standing(self, bucket: str, terms: LimitTerms) -> LimitStatus:
         return self._do("look", bucket, "", terms).standing
 
     def _do(
-        self, step: str, bucket: str, query: str, terms: Terms, *more: Any, now: int | None = None
-    ) -> Seen:
+        self,
+        step: str,
+        bucket: str,
+        query: str,
+        terms: LimitTerms,
+        *more: Any,
+        now: int | None = None,
+    ) -> ReserveResult:
         time = "" if now is None else now
         limits = (terms.limit, terms.width, terms.lease, terms.told, SLOTS, DOUBT, _REMEMBERED)
         # The braces keep both keys on one server of a cluster.
@@ -438,7 +454,7 @@ class RedisStore(SpendStore):
         keys = [key, f"{key}:settled:{query}"]
         found: Any = self._script(keys=keys, args=[step, query, time, *limits, *more])
         answer: Any = found[0].decode() if isinstance(found[0], bytes) else found[0]
-        return Seen(answer, Standing(*map(int, found[1:])))
+        return ReserveResult(answer, LimitStatus(*map(int, found[1:])))
 
 
 def client_of(url: str) -> Redis:

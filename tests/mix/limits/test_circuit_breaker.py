@@ -23,7 +23,7 @@ from langchain_automix.errors import (
     ModelsFailedError,
     SpendLimitReachedError,
 )
-from langchain_automix.mix.limits.circuit_breaker import is_of_the_model, key_of
+from langchain_automix.mix.limits.circuit_breaker import is_model_failure, key_of
 
 FAILURES, COOL_DOWN = 3, 10.0
 
@@ -169,7 +169,7 @@ def _of_httpx(status: int) -> httpx.HTTPStatusError:
     ],
 )
 def test_what_says_something_of_a_model(error: Exception, counts: bool) -> None:
-    assert is_of_the_model(error) is counts
+    assert is_model_failure(error) is counts
 
 
 def test_a_model_is_known_by_its_name_and_its_server() -> None:

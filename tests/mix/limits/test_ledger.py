@@ -14,7 +14,14 @@ from langgraph.store.base import SearchItem
 from langgraph.store.memory import InMemoryStore
 
 from langchain_automix.mix.limits import stores as _spend_stores
-from langchain_automix.mix.limits.ledger import SLOTS, Book, Standing, Terms, dollars, nanos
+from langchain_automix.mix.limits.ledger import (
+    SLOTS,
+    LimitStatus,
+    LimitTerms,
+    SpendLedger,
+    dollars,
+    nanos,
+)
 from langchain_automix.mix.limits.stores import GraphStore, ProcessStore, RedisStore, SpendStore
 from tests.support.servers.redis_server import needs_redis, redis_server
 
@@ -38,9 +45,11 @@ def steps() -> st.SearchStrategy[list[Step]]:
     )
 
 
-def terms() -> st.SearchStrategy[Terms]:
+def terms() -> st.SearchStrategy[LimitTerms]:
     limits, widths = st.sampled_from([1, 500, 2000, 2**50]), st.sampled_from([0, 1, 10])
-    return st.builds(Terms, limits, widths, st.sampled_from([5, 100]), st.sampled_from([0, 300]))
+    return st.builds(
+        LimitTerms, limits, widths, st.sampled_from([5, 100]), st.sampled_from([0, 300])
+    )
 
 
 @given(st.decimals(min_value=0, max_value=10**6, allow_nan=False))
@@ -59,8 +68,8 @@ class TestTheRule:
         self, asked: list[tuple[int, int]], limit: int, is_told: bool
     ) -> None:
         """Ten queries at a time, none dearer than the dearest before, or than `query_cost`."""
-        rule = Terms(limit, 0, 10**9, 100 if is_told else 0)
-        book, now, costs, paid = Book(), 0, dict[int, int](), 0
+        rule = LimitTerms(limit, 0, 10**9, 100 if is_told else 0)
+        book, now, costs, paid = SpendLedger(), 0, dict[int, int](), 0
         for query, cost in asked:
             if query in costs:
                 came_to = costs.pop(query)
@@ -77,7 +86,7 @@ class TestTheRule:
     ) -> None:
         order = ["granted", "busy", "spent"]
         now, before = (
-            order.index(Standing(n, live, 0, place).verdict(limit))
+            order.index(LimitStatus(n, live, 0, place).verdict(limit))
             for n in (spent, max(0, spent - 1))
         )
         assert before <= now
@@ -86,8 +95,8 @@ class TestTheRule:
     @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 50)), max_size=60))
     def test_no_window_holds_more_than_the_limit(self, asked: list[tuple[int, int]]) -> None:
         """Whatever moment a window begins at, it has one query more at most."""
-        rule = Terms(100, 2, 10**9, 50)
-        book, now, paid = Book(), 0, list[tuple[int, int]]()
+        rule = LimitTerms(100, 2, 10**9, 50)
+        book, now, paid = SpendLedger(), 0, list[tuple[int, int]]()
         for pause, cost in asked:
             now += pause
             book.forget(rule, now)
@@ -99,39 +108,39 @@ class TestTheRule:
             assert sum(within) < 100 + 50
 
     def test_what_left_the_window_is_forgotten(self) -> None:
-        rule, book = Terms(100, 10, 50), Book()
+        rule, book = LimitTerms(100, 10, 50), SpendLedger()
         book.settle("a", 100, 100, rule, 0)
         book.hold("lost", rule, 0)
-        assert book.standing(rule, 60) == Standing(200, 0, 100, 1100)
+        assert book.standing(rule, 60) == LimitStatus(200, 0, 100, 1100)
         for now, gone in ((10 * SLOTS, False), (10 * SLOTS + 10, True)):
             book.forget(rule, now)
-            assert (book == Book()) is gone
+            assert (book == SpendLedger()) is gone
 
     def test_a_query_that_never_settles_counts_as_the_dearest(self) -> None:
-        rule, book = Terms(1000, 0, 50), Book()
+        rule, book = LimitTerms(1000, 0, 50), SpendLedger()
         book.hold("lost", rule, 0)
-        assert book.standing(rule, 49) == Standing(0, 1, 0, 0)
-        assert book.standing(rule, 50) == Standing(0, 0, 0, 0)
+        assert book.standing(rule, 49) == LimitStatus(0, 1, 0, 0)
+        assert book.standing(rule, 50) == LimitStatus(0, 0, 0, 0)
         book.settle("other", 30, 40, rule, 60)
-        assert book.standing(rule, 60) == Standing(70, 0, 40, 440)
+        assert book.standing(rule, 60) == LimitStatus(70, 0, 40, 440)
         book.settle("lost", 5, 5, rule, 70)
-        assert book.standing(rule, 70) == Standing(35, 0, 40, 240)
+        assert book.standing(rule, 70) == LimitStatus(35, 0, 40, 240)
 
     def test_an_unknown_cost_is_never_zero(self) -> None:
-        rule = Terms(1000, 0, 50)
+        rule = LimitTerms(1000, 0, 50)
         for known, counted in ((40, 40), (0, 1000)):
-            book = Book(most={0: known} if known else {})
+            book = SpendLedger(most={0: known} if known else {})
             book.settle("q", None, 0, rule, 0)
             assert book.spent == {0: counted}
 
     def test_a_lost_cost_waits_for_a_dearest_query(self) -> None:
-        rule, book = Terms(1000, 10, 50), Book()
+        rule, book = LimitTerms(1000, 10, 50), SpendLedger()
         book.hold("q", rule, 0)
         book.settle("q", None, 0, rule, 20, lost=True)
         book.held.pop("q", None)  # a release that was put off
-        assert book.standing(rule, 20) == Standing(0, 0, 0, 0)
+        assert book.standing(rule, 20) == LimitStatus(0, 0, 0, 0)
         book.settle("other", 30, 40, rule, 30)
-        assert book.standing(rule, 30) == Standing(70, 0, 40, 440)
+        assert book.standing(rule, 30) == LimitStatus(70, 0, 40, 440)
         book.settle("next", None, 60, rule, 30, lost=True)  # that much is known of it
         assert book.standing(rule, 30).spent == 30 + 60 + 60
 
@@ -170,12 +179,12 @@ KINDS = ["process", "graph", pytest.param("redis", marks=needs_redis)]
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps(), terms())
-def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -> None:
+def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: LimitTerms) -> None:
     from redis import Redis  # noqa: PLC0415  (may be absent)
 
     client = Redis.from_url(redis_url, decode_responses=True)
     client.flushall()
-    store, book, now = RedisStore(client, "n"), Book(), 10**12
+    store, book, now = RedisStore(client, "n"), SpendLedger(), 10**12
     settled = 0
     for step, number, cost, may, lost, later in many:
         now += later
@@ -208,7 +217,7 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: Terms) -
 def test_two_processes_with_a_langgraph_store_are_one_book(
     monkeypatch: pytest.MonkeyPatch, many: list[Step], which: list[bool]
 ) -> None:
-    rule, book, now = Terms(2000, 10, 100), Book(), 10**12
+    rule, book, now = LimitTerms(2000, 10, 100), SpendLedger(), 10**12
     shared = InMemoryStore()
     both = (GraphStore(shared, "a.b"), GraphStore(shared, "a.b"))
     for (step, number, cost, may, lost, later), second in zip(many, which, strict=False):
@@ -237,7 +246,7 @@ class TestEveryStore:
     def test_threads_of_two_processes_lose_nothing(
         self, stores: tuple[SpendStore, SpendStore]
     ) -> None:
-        rule = Terms(10**12, 0, 10**6, 1)
+        rule = LimitTerms(10**12, 0, 10**6, 1)
 
         def work(store: SpendStore, name: int) -> None:
             for i in range(25):
@@ -257,7 +266,7 @@ class TestEveryStore:
         self, stores: tuple[SpendStore, SpendStore]
     ) -> None:
         """While no price is known, queries start one after the other."""
-        rule, answers = Terms(1000, 0, 10**6), list[str]()
+        rule, answers = LimitTerms(1000, 0, 10**6), list[str]()
         threads = [
             threading.Thread(
                 target=lambda i=i: answers.append(stores[i % 2].reserve("all", str(i), rule).answer)
@@ -273,7 +282,7 @@ class TestEveryStore:
 
     def test_what_is_done_again_is_done_once(self, stores: tuple[SpendStore, SpendStore]) -> None:
         """A step whose reply was lost is repeated, by redis-py or by whoever settles later."""
-        rule = Terms(1000, 0, 10**6)
+        rule = LimitTerms(1000, 0, 10**6)
         for _ in range(2):
             assert stores[0].reserve("all", "q", rule).answer == "granted"
         assert stores[1].reserve("all", "other", rule).answer == "busy"
@@ -283,18 +292,18 @@ class TestEveryStore:
         stores[1].settle("all", "other", 3, 5, rule)
         if isinstance(stores[1], RedisStore):  # the others' steps are not done where they fail
             stores[1].settle("all", "other", 3, 5, rule)
-        assert stores[0].standing("all", rule) == Standing(3, 0, 5, 55)
+        assert stores[0].standing("all", rule) == LimitStatus(3, 0, 5, 55)
 
     def test_buckets_do_not_share(self, stores: tuple[SpendStore, SpendStore]) -> None:
-        rule = Terms(1000, 1000, 10**6)
+        rule = LimitTerms(1000, 1000, 10**6)
         for bucket, cost in (("of:a.b", 3), ("of:a", 5), ("of:", 7), ("of:\N{SNOWMAN} :/", 9)):
             stores[0].settle(bucket, "q", cost, cost, rule)
-            assert stores[1].standing(bucket, rule) == Standing(cost, 0, cost, 11 * cost)
+            assert stores[1].standing(bucket, rule) == LimitStatus(cost, 0, cost, 11 * cost)
 
     def test_a_place_that_is_given_away_is_free(
         self, stores: tuple[SpendStore, SpendStore]
     ) -> None:
-        rule = Terms(1000, 0, 10**6)
+        rule = LimitTerms(1000, 0, 10**6)
         # Two in the process's own store: a second query is let in there by the first's going.
         for query in ("a", "b"):
             assert stores[0].reserve("all", query, rule).answer == "granted"
@@ -312,7 +321,7 @@ def test_a_store_that_finds_by_the_begin_of_a_text_mixes_no_tenants() -> None:
             found = [item for item in items if ".".join(item.namespace).startswith(begin)]
             return found[offset : offset + limit]
 
-    shared, rule = ByText(), Terms(1000, 0, 10**6)
+    shared, rule = ByText(), LimitTerms(1000, 0, 10**6)
     stores = [GraphStore(shared, "n") for _ in range(130)]
     for store in stores:
         store.settle("of:acme2", "q", 3, 3, rule)
@@ -322,7 +331,7 @@ def test_a_store_that_finds_by_the_begin_of_a_text_mixes_no_tenants() -> None:
 
 
 def test_the_books_of_tenants_long_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule, store = Terms(1000, 10, 10), ProcessStore()
+    rule, store = LimitTerms(1000, 10, 10), ProcessStore()
     for i in range(5000):
         monkeypatch.setattr(_spend_stores, "now_ms", lambda i=i: 100 * i)
         store.settle(f"of:{i}", "q", 1, 1, rule)

@@ -30,7 +30,7 @@ from langchain_automix import (
     UncalibratedWarning,
 )
 from langchain_automix.errors import AutoMixError, DeadlineError
-from langchain_automix.mix.limits.ledger import Seen, Standing
+from langchain_automix.mix.limits.ledger import LimitStatus, ReserveResult
 from langchain_automix.mix.limits.stores import ProcessStore
 from langchain_automix.models.prices import PriceWarning, dollars_of
 from langchain_automix.policy.decision.prior import prior_policy
@@ -493,7 +493,11 @@ class TestAStoreThatIsAway:
         class Turning(ProcessStore):
             def reserve(self, *given: Any) -> Any:
                 store.away = not store.away
-                return Seen("busy", Standing(0, 1, 0, 0)) if store.away else super().reserve(*given)
+                return (
+                    ReserveResult("busy", LimitStatus(0, 1, 0, 0))
+                    if store.away
+                    else super().reserve(*given)
+                )
 
         limits = [SpendLimit(1, store=store), SpendLimit(1, name="other")]
         limits[1].__dict__["_books"] = Turning()
