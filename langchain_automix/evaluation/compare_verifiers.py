@@ -78,7 +78,7 @@ def compare_verifiers(
         print(compare_verifiers(RoutingLog.read("checks.jsonl")))
         ```
     """
-    comparing = _Comparing.of(log, cost_weight, samples, model, seed)
+    comparing = _ChecksOnLog.of(log, cost_weight, samples, model, seed)
     rows = tuple(row for name in comparing.checks for row in comparing.rows(name))
     if not rows:
         raise AutoMixError(
@@ -106,7 +106,7 @@ def compare_verifiers(
 
 
 @dataclass(frozen=True)
-class _Comparing:
+class _ChecksOnLog:
     """A log whose checks are compared, on the same queries in the same folds."""
 
     log: RoutingLog
@@ -137,7 +137,7 @@ class _Comparing:
         samples: Sequence[int],
         model: str | None,
         seed: int,
-    ) -> _Comparing:
+    ) -> _ChecksOnLog:
         if cost_weight is not None and not 0 <= cost_weight < float("inf"):
             raise AutoMixError(
                 f"cost_weight must be a number of at least 0; given: {cost_weight!r}."

@@ -9,7 +9,7 @@ import numpy as np
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.result import Baseline, Evaluation
-from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.bounds import oracle
 from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
@@ -62,7 +62,7 @@ def evaluate(
     weight = _weight(policy, complete(columns), cost_weight)
     known = columns.complete
     outcomes = _replay(router, policy, log, columns, known)
-    found = judge(
+    found = evaluate_outcomes(
         outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
     )
     words = (*found.words, *columns.notes)
@@ -71,7 +71,7 @@ def evaluate(
     return replace(found, words=words)
 
 
-def judge(
+def evaluate_outcomes(
     outcomes: Outcomes,
     data: LogArrays,
     cost_weight: float,
@@ -163,7 +163,7 @@ def _replay(
 ) -> Outcomes:
     if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
         places = np.flatnonzero(known).tolist()
-        return _outcomes([replay(router, log[i : i + 1])[0] for i in places])
+        return _outcomes([replay_router(router, log[i : i + 1])[0] for i in places])
     ids = [query_id for query_id, good in zip(log.store.ids, known.tolist(), strict=True) if good]
     return replay_policy(policy, columns.rows(known), ids)
 

@@ -14,7 +14,7 @@ from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
 
 @dataclass(frozen=True)
-class Replayed:
+class RouterOutcome:
     """What became of one logged query."""
 
     model_index: int
@@ -33,7 +33,7 @@ class Replayed:
     """Whether more than one model was asked."""
 
 
-def replay(router: Router, log: RoutingLog) -> list[Replayed]:
+def replay_router(router: Router, log: RoutingLog) -> list[RouterOutcome]:
     """Send every logged query through a router, with the recorded answers and checks.
 
     Verdicts are drawn in the order recorded, and only as many as the router asks for.
@@ -45,7 +45,7 @@ def replay(router: Router, log: RoutingLog) -> list[Replayed]:
     return [_replay(router, query, is_checked=is_checked) for query in log]
 
 
-def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> Replayed:
+def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> RouterOutcome:
     models = tuple(answer.model for answer in query.answers)
     visits: dict[int, Visit] = {}
     cost, samples = 0.0, 0
@@ -71,10 +71,10 @@ def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> Replayed
         state = RoutingState(models=models, visits=tuple(visits.values()), query_id=query.id)
         decision = router.decide(state)
     if decision.action == "abstain":
-        return Replayed(-1, 0.0, cost, samples, len(visits) > 1)
+        return RouterOutcome(-1, 0.0, cost, samples, len(visits) > 1)
     kept = query.answers[decision.model_index]
     quality = _known(kept.quality, query, kept)
-    return Replayed(decision.model_index, quality, cost, samples, len(visits) > 1)
+    return RouterOutcome(decision.model_index, quality, cost, samples, len(visits) > 1)
 
 
 def _check(

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.evaluation.evaluate import FEW, judge, same_models
+from langchain_automix.evaluation.evaluate import FEW, evaluate_outcomes, same_models
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
@@ -152,7 +152,7 @@ class _Measured:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The same figures as `evaluate` gives, of what the policy is judged by."""
-        return judge(
+        return evaluate_outcomes(
             self.outcomes,
             self.data,
             self.cost_weight,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError, Comparison, RoutingLog, compare_verifiers
 from langchain_automix.evaluation.comparison import cells
-from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.statistics import auroc, auroc_interval
@@ -128,7 +128,7 @@ class TestUtility:
                 router = POMDPRouter.fit(train, cost_weight=WEIGHT)
                 utility += [
                     replayed.quality - WEIGHT * replayed.cost
-                    for replayed in replay(
+                    for replayed in replay_router(
                         router,
                         alone.select(where=lambda q, out=out: int(q.id) in out),  # type: ignore[misc]
                     )

@@ -10,7 +10,7 @@ import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, ThresholdRouter
 from langchain_automix.evaluation.evaluate import evaluate
-from langchain_automix.evaluation.router_replay import auroc, replay
+from langchain_automix.evaluation.router_replay import auroc, replay_router
 from langchain_automix.policy.statistics import bootstrap, calibration, ibc_lift
 from langchain_automix.routers.baselines import (
     AlwaysRouter,
@@ -26,7 +26,7 @@ from tests.support.builders.synthetic_logs import query, world
 def test_figures_are_those_of_a_replay() -> None:
     log = world(300, seed=4)
     router = POMDPRouter.fit(world(300), cost_weight=0.03)
-    found, outcomes = evaluate(router, log), replay(router, log)
+    found, outcomes = evaluate(router, log), replay_router(router, log)
     n = len(outcomes)
     assert found.quality == pytest.approx(sum(o.quality for o in outcomes) / n)
     assert found.cost == pytest.approx(sum(o.cost for o in outcomes) / n)
@@ -113,7 +113,7 @@ def test_the_efficiency_of_a_good_policy_is_near_1() -> None:
 def test_baselines_are_routers(kind: type[POMDPRouter]) -> None:
     log = world(200)
     router = kind.fit(log, cost_weight=0.03)
-    assert len(replay(router, log)) == 200
+    assert len(replay_router(router, log)) == 200
     found = evaluate(router, log)
     assert found.utility <= found.baselines["oracle"].quality
     assert router.explain()
@@ -124,7 +124,7 @@ def test_a_random_mix_meets_its_budget_and_an_oracle_beats_all() -> None:
     mix = RandomMixRouter.fit(log, max_cost=5.5)
     assert [plan.name for plan in mix.policy.plans] == ["always:small", "always:large"]
     assert evaluate(mix, log).cost == pytest.approx(5.5, rel=0.1)
-    oracle = replay(OracleRouter.fit(log, cost_weight=0.03), log)
+    oracle = replay_router(OracleRouter.fit(log, cost_weight=0.03), log)
     best = sum(o.quality - 0.03 * o.cost for o in oracle) / 300
     assert best >= evaluate(mix, log, cost_weight=0.03).utility
 

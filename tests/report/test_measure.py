@@ -13,7 +13,7 @@ import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
 from langchain_automix.evaluation.evaluate import evaluate
-from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.bounds import check_prices, perfect_check_utility
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.decision.policy import Policy
@@ -84,7 +84,7 @@ def test_held_out_figures_are_those_of_evaluate(
         other = found.baselines[point.name]
         assert (point.quality, point.cost) == (other.quality, other.cost)
         assert point.utility_difference == other.utility_difference
-    outcomes = replay(POMDPRouter(policy=policy), log)
+    outcomes = replay_router(POMDPRouter(policy=policy), log)
     for decision, outcome in zip(contents.decisions, outcomes, strict=True):
         assert decision.model_index == outcome.model_index
         assert decision.cost == pytest.approx(outcome.cost)

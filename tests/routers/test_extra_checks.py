@@ -24,7 +24,7 @@ from langchain_automix import (
     Visit,
     evaluate,
 )
-from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.decision.describe import describe_policy
 from langchain_automix.policy.decision.plan import Plan
@@ -201,7 +201,7 @@ class TestReplay:
         log = several(150, seed=7, lost=lost, of_last=router is of_both)
         policy = router().policy
         outcomes = replay_policy(policy, to_arrays(log), log.store.ids)
-        slowly = replay(router(), log)
+        slowly = replay_router(router(), log)
         assert outcomes.model.tolist() == [one.model_index for one in slowly]
         assert outcomes.cost == pytest.approx([one.cost for one in slowly])
         assert outcomes.samples.tolist() == [one.samples for one in slowly]

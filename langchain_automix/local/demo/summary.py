@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langchain_automix.evaluation.router_replay import Replayed, auroc, replay
+from langchain_automix.evaluation.router_replay import RouterOutcome, auroc, replay_router
 from langchain_automix.local.demo.run import Row, routing_log
 from langchain_automix.local.models import Pair
 from langchain_automix.policy.data.log import RoutingLog
@@ -172,7 +172,7 @@ def _mixed(
     if any(_means(half, 1)[1] <= _means(half, 0)[1] for half in (log, fit_log)):
         return None
     router = kind.fit(fit_log)
-    outcomes = replay(router, log)
+    outcomes = replay_router(router, log)
     small, large = _means(log, 0), _means(log, 1)
     cost = _mean([outcome.cost for outcome in outcomes])
     share = min(max((cost - small[1]) / (large[1] - small[1]), 0.0), 1.0)
@@ -189,7 +189,7 @@ def _mixed(
     )
 
 
-def _error(outcomes: Sequence[Replayed], log: RoutingLog, share: float) -> float:
+def _error(outcomes: Sequence[RouterOutcome], log: RoutingLog, share: float) -> float:
     differences = []
     for outcome, query in zip(outcomes, log, strict=True):
         small, large = (answer.quality or 0.0 for answer in query.answers)

@@ -10,7 +10,7 @@ import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, RoutingState, Verification
 from langchain_automix.evaluation.evaluate import evaluate
-from langchain_automix.evaluation.router_replay import replay
+from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.baselines import fit_rule
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
@@ -42,7 +42,7 @@ class TestGoals:
         costs = [replay_plan(plan, to_arrays(log)).cost.mean() for plan in policy.plans]
         mixed = policy.first_share * costs[0] + (1 - policy.first_share) * costs[-1]
         assert mixed == pytest.approx(budget)
-        outcomes = replay(POMDPRouter(policy=policy), log)
+        outcomes = replay_router(POMDPRouter(policy=policy), log)
         assert sum(o.cost for o in outcomes) / len(outcomes) == pytest.approx(budget, rel=0.15)
 
     def test_mixing_is_by_id_and_seed(self) -> None:
@@ -231,7 +231,7 @@ class TestRules:
 def test_a_plan_and_its_router_replay_alike() -> None:
     log = world(150)
     router = POMDPRouter.fit(log, cost_weight=0.03)
-    slow = replay(router, log)
+    slow = replay_router(router, log)
     fast = replay_plan(router.policy.plans[0], to_arrays(log))
     assert [o.model_index for o in slow] == fast.model.tolist()
     assert [o.cost for o in slow] == pytest.approx(fast.cost.tolist())
