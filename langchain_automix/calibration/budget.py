@@ -74,7 +74,7 @@ class Progress:
 
 
 @dataclass
-class Course:
+class CalibrationRun:
     """The state that all workers of one run share."""
 
     examples: int

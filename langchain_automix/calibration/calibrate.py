@@ -16,22 +16,29 @@ from typing import Any, Literal
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
-from langchain_automix.calibration.budget import MOMENT, WAIT, Course, Progress, Stopped, in_order
-from langchain_automix.calibration.config import CURRENCIES, Setup, Unit, unit_for
-from langchain_automix.calibration.cost_estimate import Estimate, Tallies, estimate
-from langchain_automix.calibration.early_stopping import Looks
-from langchain_automix.calibration.example_run import Examination
+from langchain_automix.calibration.budget import (
+    MOMENT,
+    WAIT,
+    CalibrationRun,
+    Progress,
+    Stopped,
+    in_order,
+)
+from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig, Unit, choose_unit
+from langchain_automix.calibration.cost_estimate import EarlierCalls, Estimate, estimate
+from langchain_automix.calibration.early_stopping import EarlyStopping
+from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example, Examples, examples_from
-from langchain_automix.calibration.graders.custom import grader_from
+from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.journal import Journal
-from langchain_automix.calibration.log_writer import Row, Written, write_log
+from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
 from langchain_automix.calibration.validation import (
+    build_mix,
     changed_since,
-    journal_of,
-    mix_of,
-    refuse_out,
-    refuse_settings,
-    says_changed,
+    describe_changes,
+    journal_path,
+    validate_output,
+    validate_settings,
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -157,7 +164,7 @@ class Calibrated:
     """The routing log."""
 
     progress: Progress
-    written: Written
+    written: LogStatistics
     last_error: str
     """Of the last call that failed; empty where none did."""
 
@@ -166,15 +173,15 @@ class Calibrated:
 class _Session:
     """One run: what is left to do, and where it is kept."""
 
-    setup: Setup
+    setup: CalibrationConfig
     examples: Examples
     todo: Iterable[Example]
     journal: Journal
-    course: Course
-    examination: Examination
+    course: CalibrationRun
+    examination: ExampleRunnable
     out: Path
     concurrency: int
-    looks: Looks | None
+    looks: EarlyStopping | None
 
     def work(self) -> None:
         """Take the examples, several at a time, each in a thread of its own."""
@@ -340,28 +347,28 @@ def _session(
 ) -> Iterator[_Session]:
     """Set everything up, have it approved, and keep the journal open meanwhile."""
     out = Path(out)
-    refuse_settings({"unit": unit, "unlabelled": unlabelled, "on_change": on_change, **options})
-    refuse_out(out)
-    mix = mix_of(models, **{name: options[name] for name in ("prompt", "verifier", "prices")})
+    validate_settings({"unit": unit, "unlabelled": unlabelled, "on_change": on_change, **options})
+    validate_output(out)
+    mix = build_mix(models, **{name: options[name] for name in ("prompt", "verifier", "prices")})
     found = examples_from(examples, names=names)
-    setup = Setup(
+    setup = CalibrationConfig(
         mix,
-        grader_from(quality),
-        unit_for(mix, unit, is_limited=options["max_spend"] is not None),
+        to_grader(quality),
+        choose_unit(mix, unit, is_limited=options["max_spend"] is not None),
         unlabelled,
         compares=unlabelled == "agreement" and 0 < found.referenced < len(found),
     )
-    tallies = Tallies(setup)
-    with Journal(journal_of(out), tallies.hear) as journal:
+    tallies = EarlierCalls(setup)
+    with Journal(journal_path(out), tallies.hear) as journal:
         changed = changed_since(journal.settings, setup.asks)
         if changed and on_change == "raise":
-            raise AutoMixError(says_changed(changed, out))
+            raise AutoMixError(describe_changes(changed, out))
         may_stop = options["adaptive"] or options["max_spend"] is not None
         todo = in_order(found, options["seed"] if may_stop else None)
         expected = estimate(setup, todo, journal, tallies, changed=changed)
         if approve is not None and not approve(expected):
             raise AutoMixError("Not approved: nothing was asked.")
-        course = Course(
+        course = CalibrationRun(
             examples=len(found),
             currency=CURRENCIES[setup.unit],
             spent=tallies.spent,
@@ -379,10 +386,10 @@ def _session(
             todo=todo,
             journal=journal,
             course=course,
-            examination=Examination(setup=setup, journal=journal, course=course),
+            examination=ExampleRunnable(setup=setup, journal=journal, course=course),
             out=out,
             concurrency=options["concurrency"] or (1 if setup.unit == "seconds" else 16),
-            looks=Looks(options["goal"], options["seed"]) if options["adaptive"] else None,
+            looks=EarlyStopping(options["goal"], options["seed"]) if options["adaptive"] else None,
         )
 
 

@@ -18,7 +18,7 @@ from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.graders.custom import name_of
+from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.identity import secrets_of, sole_identity
@@ -75,7 +75,7 @@ _CONNECTION = frozenset(
 
 
 @dataclass(frozen=True)
-class Check:
+class CalibratedCheck:
     """One of the checks that a calibration makes of every answer but the last."""
 
     name: str | None
@@ -109,7 +109,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Setup:
+class CalibrationConfig:
     """All that decides what an example costs and comes to."""
 
     mix: AutoMixRunnable
@@ -135,7 +135,7 @@ class Setup:
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
         """The models as they answer: in one piece, and never from a cache, which would be free."""
-        return tuple(map(_in_one_piece, self._given))
+        return tuple(map(_without_streaming_or_cache, self._given))
 
     @cached_property
     def _given(self) -> tuple[Runnable[Any, Any], ...]:
@@ -144,17 +144,17 @@ class Setup:
         )  # noqa: SLF001  (with the tools of the mix)
 
     @cached_property
-    def checks(self) -> tuple[Check, ...]:
+    def checks(self) -> tuple[CalibratedCheck, ...]:
         """The checks of an answer, each of which is made and kept by itself; the first leads."""
         verifier = self.mix.verifier
         named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
         if isinstance(verifier, CombinedVerifier):
             named = [*verifier.checks.items()]
         # What one check reads of an answer is no business of another that asks for it again.
-        answerers = map(_in_one_piece, self.mix._mix.answerers)  # noqa: SLF001
+        answerers = map(_without_streaming_or_cache, self.mix._mix.answerers)  # noqa: SLF001
         pairs = list(zip(answerers, self.mix.models, strict=True))
         return tuple(
-            Check(
+            CalibratedCheck(
                 name,
                 each,
                 tuple(
@@ -167,7 +167,7 @@ class Setup:
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
         """Of each model: a short hash of what shapes its answers."""
-        return tuple(fingerprint(model) for model in self._given)
+        return tuple(model_fingerprint(model) for model in self._given)
 
     @cached_property
     def verifier(self) -> str:
@@ -180,7 +180,7 @@ class Setup:
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
         asked: dict[str, Any] = {}
         if isinstance(self.grader, Runnable):
-            asked = {"grader": name_of(self.grader), **_asked_model("grader", self.grader)}
+            asked = {"grader": grader_name(self.grader), **_asked_model("grader", self.grader)}
         first = self.checks[0]
         if first.name is None:
             asked |= first.shape
@@ -188,7 +188,7 @@ class Setup:
             asked["checks"] = {check.name: check.shape for check in self.checks}
         return {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
-            "prompt": short_hash(_as_json(prompt)),
+            "prompt": json_hash(_as_json(prompt)),
             **asked,
         }
 
@@ -196,12 +196,12 @@ class Setup:
     def makes(self) -> str:
         """Hash of all that shapes a row of the log, once the calls are there."""
         prices = self.mix.prices
-        counted = prices if isinstance(prices, Mapping) else name_of(prices)
-        grades = [name_of(self.grader), self.unlabelled, self.compares]
+        counted = prices if isinstance(prices, Mapping) else grader_name(prices)
+        grades = [grader_name(self.grader), self.unlabelled, self.compares]
         made = [self.asks, self.names, grades, self.unit, counted]
         if (order := [check.name for check in self.checks]) != [None]:
             made.append(order)
-        return short_hash(made)
+        return json_hash(made)
 
     @cached_property
     def _secrets(self) -> frozenset[str]:
@@ -257,7 +257,7 @@ class Setup:
         return None, messages, check
 
 
-def unit_for(mix: AutoMixRunnable, wanted: Unit | None, *, is_limited: bool = False) -> Unit:
+def choose_unit(mix: AutoMixRunnable, wanted: Unit | None, *, is_limited: bool = False) -> Unit:
     """Return what costs are counted in; warns where nothing is said, and no price is known.
 
     Args:
@@ -294,27 +294,27 @@ def unit_for(mix: AutoMixRunnable, wanted: Unit | None, *, is_limited: bool = Fa
     return "dollars"
 
 
-def fingerprint(model: Runnable[Any, Any]) -> str:
+def model_fingerprint(model: Runnable[Any, Any]) -> str:
     """Return a short hash of what shapes a model's answers: its settings and what is bound to it.
 
     How it is reached is left out, and so are keys and the port of a server on this machine.
     """
     chat_model, bound = unwrap(model)
     if chat_model is None:
-        return short_hash(name_of(model))
+        return json_hash(grader_name(model))
     if chat_model.is_lc_serializable():
-        settings: Any = _placeless(dumpd(chat_model).get("kwargs", {}))
+        settings: Any = _without_addresses(dumpd(chat_model).get("kwargs", {}))
     else:
         settings = chat_model._identifying_params  # noqa: SLF001  (what LangChain's cache goes by)
-    kept = {k: _unreached(v) for k, v in settings.items() if k not in _CONNECTION}
+    kept = {k: _without_local_port(v) for k, v in settings.items() if k not in _CONNECTION}
     shape = [type(chat_model).__name__, kept, bound]
     fallbacks, configured = fallbacks_and_config(model)
     if fallbacks or configured:
-        shape += [[fingerprint(fallback) for fallback in fallbacks], configured]
-    return short_hash(shape)
+        shape += [[model_fingerprint(fallback) for fallback in fallbacks], configured]
+    return json_hash(shape)
 
 
-def short_hash(what: Any) -> str:
+def json_hash(what: Any) -> str:
     """Return 16 hexadecimal digits that stand for a value."""
     text = json.dumps(what, sort_keys=True, default=_as_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -326,7 +326,7 @@ def _asked_model(name: str, what: Any) -> dict[str, str]:
     if not isinstance(model, Runnable):
         return {}
     # How it samples is in the name of what asks it.
-    return {f"{name} model": fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
+    return {f"{name} model": model_fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
 
 
 def _filled(prompt: BasePromptTemplate[Any], given: dict[str, Any], example: Example) -> Any:
@@ -343,16 +343,16 @@ def _as_json(value: Any) -> Any:
     found = dumpd(value)
     # Of what cannot be dumped, only the kind is the same in the next process.
     is_unknown = isinstance(found, dict) and found.get("type") == "not_implemented"
-    return name_of(value) if is_unknown else _placeless(found)
+    return grader_name(value) if is_unknown else _without_addresses(found)
 
 
-def _placeless(found: Any) -> Any:
+def _without_addresses(found: Any) -> Any:
     """Leave out of a dump where things are: addresses in memory, modules of this package."""
     if isinstance(found, list):
-        return [_placeless(each) for each in found]
+        return [_without_addresses(each) for each in found]
     if not isinstance(found, dict):
         return found
-    kept = {name: _placeless(each) for name, each in found.items()}
+    kept = {name: _without_addresses(each) for name, each in found.items()}
     if found.get("type") in ("constructor", "not_implemented") and found.get("lc") == 1:
         kept["id"] = stable_id(found["id"])
     if found.get("type") == "not_implemented" and isinstance(found.get("repr"), str):
@@ -360,7 +360,7 @@ def _placeless(found: Any) -> Any:
     return kept
 
 
-def _unreached(value: Any) -> Any:
+def _without_local_port(value: Any) -> Any:
     """Leave out of a URL on this machine the port, which changes from run to run."""
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         parts = urlsplit(value)
@@ -369,7 +369,7 @@ def _unreached(value: Any) -> Any:
     return value
 
 
-def _in_one_piece(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def _without_streaming_or_cache(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return map_chat_models(without_streaming(answerer), _uncached)
 
 

@@ -13,12 +13,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable
 
-from langchain_automix.calibration.budget import Course, Stage
-from langchain_automix.calibration.config import CURRENCIES, Setup
-from langchain_automix.calibration.example_run import Examination
+from langchain_automix.calibration.budget import CalibrationRun, Stage
+from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
+from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
-from langchain_automix.calibration.journal import Entry, Journal, asked_about
+from langchain_automix.calibration.journal import Entry, Journal, example_key
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Note
@@ -108,7 +108,7 @@ class Estimate:
 
 
 @dataclass
-class Tally:
+class CallStats:
     """What calls of one kind took; of calls to come, what they are expected to take."""
 
     calls: float = 0
@@ -124,7 +124,7 @@ class Tally:
         self.tokens_out += sum(usage.get("output_tokens", 0) for usage in usages)
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
-    def add_all(self, other: Tally, scale: float) -> None:
+    def add_all(self, other: CallStats, scale: float) -> None:
         """Count so many times what another tally holds."""
         self.calls += scale * other.calls
         self.tokens_in += scale * other.tokens_in
@@ -133,13 +133,13 @@ class Tally:
         self.cost = (self.cost or 0.0) + scale * (other.cost or 0.0) if known else None
 
 
-class Tallies:
+class EarlierCalls:
     """What an earlier run's calls took, by their kind; adds up as the journal is read."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: CalibrationConfig) -> None:
         self.setup = setup
         self.spent = 0.0
-        self.by_kind: dict[Kind, Tally] = defaultdict(Tally)
+        self.by_kind: dict[Kind, CallStats] = defaultdict(CallStats)
 
     def hear(self, entry: Entry) -> None:
         """Count one finished call of an earlier run."""
@@ -156,7 +156,11 @@ def kind_of(key: str, entry: Entry) -> Kind:
 
 
 def estimate(
-    setup: Setup, examples: Iterable[Example], journal: Journal, tallies: Tallies, **about: Any
+    setup: CalibrationConfig,
+    examples: Iterable[Example],
+    journal: Journal,
+    tallies: EarlierCalls,
+    **about: Any,
 ) -> Estimate:
     """Return what is to be asked for; a rehearsal of some examples counts calls and tokens.
 
@@ -170,14 +174,14 @@ def estimate(
     # Those that an earlier run began need fewer calls than those that it did not come to.
     parts = {begun: _Part(setup, journal) for begun in (True, False)}
     count = unlabelled = 0
-    examination = Examination(setup=setup, journal=journal, course=Course(0, ""))
+    examination = ExampleRunnable(setup=setup, journal=journal, course=CalibrationRun(0, ""))
     for example in examples:
         count += 1
         unlabelled += not example.references
         if examination.finished(example) is None:
-            parts[journal.knows(asked_about(example))].take(example)
-    short: dict[Kind, Tally] = defaultdict(Tally)
-    long: dict[Kind, Tally] = defaultdict(Tally)
+            parts[journal.knows(example_key(example))].take(example)
+    short: dict[Kind, CallStats] = defaultdict(CallStats)
+    long: dict[Kind, CallStats] = defaultdict(CallStats)
     for part in parts.values():
         for found, rehearsal in ((short, part.short), (long, part.long)):
             for kind, tally in rehearsal.made.items():
@@ -206,7 +210,7 @@ def _cut_short(journal: Journal) -> Iterable[str]:
         )
 
 
-def _untold(setup: Setup) -> Iterator[str]:
+def _untold(setup: CalibrationConfig) -> Iterator[str]:
     """Say of whom it cannot be known what they are going to ask for."""
     checks = [
         (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
@@ -224,10 +228,10 @@ def _untold(setup: Setup) -> Iterator[str]:
 class _Part:
     """Some of the examples; the first of them are rehearsed, and stand for the others."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: CalibrationConfig, journal: Journal) -> None:
         self.examples = 0
-        self.short = _Rehearsal(setup, journal, is_long=False)
-        self.long = _Rehearsal(setup, journal, is_long=True)
+        self.short = _DryRun(setup, journal, is_long=False)
+        self.long = _DryRun(setup, journal, is_long=True)
 
     def take(self, example: Example) -> None:
         """Count an example."""
@@ -242,7 +246,7 @@ class _Part:
         return max(1.0, self.examples / _LOOKED_AT)
 
 
-def _order(setup: Setup, kind: Kind) -> tuple[int, int, int]:
+def _order(setup: CalibrationConfig, kind: Kind) -> tuple[int, int, int]:
     stage, model, check = kind
     names = [each.name for each in setup.checks]
     place = names.index(check) if check in names else 0
@@ -250,11 +254,11 @@ def _order(setup: Setup, kind: Kind) -> tuple[int, int, int]:
 
 
 def _stage(
-    setup: Setup,
+    setup: CalibrationConfig,
     kind: Kind,
-    low: Tally,
-    high: Tally,
-    earlier: Tally | None,
+    low: CallStats,
+    high: CallStats,
+    earlier: CallStats | None,
 ) -> StageEstimate:
     calls = round(low.calls)
     cost = None
@@ -278,17 +282,17 @@ def _ungraded(answer: str, references: Sequence[str]) -> None:
     del answer, references
 
 
-class _Rehearsal:
+class _DryRun:
     """Takes examples their way with replies that no model gave, and counts what is asked."""
 
-    def __init__(self, setup: Setup, journal: Journal, *, is_long: bool) -> None:
-        self.made: dict[Kind, Tally] = defaultdict(Tally)
+    def __init__(self, setup: CalibrationConfig, journal: Journal, *, is_long: bool) -> None:
+        self.made: dict[Kind, CallStats] = defaultdict(CallStats)
         self.is_long = is_long
         self._numbers = itertools.count()
         # A function of the user's own is not called before all is approved.
         grader = setup.grader if isinstance(setup.grader, Runnable) else _ungraded
-        self.examination = Examination(
-            setup=replace(setup, grader=grader), journal=self, course=Course(0, "")
+        self.examination = ExampleRunnable(
+            setup=replace(setup, grader=grader), journal=self, course=CalibrationRun(0, "")
         )
         self.journal = journal
         self.setup = setup

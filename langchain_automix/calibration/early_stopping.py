@@ -9,7 +9,7 @@ from typing import Any
 from langchain_automix.errors import AutoMixError
 
 
-class Looks:
+class EarlyStopping:
     """Holds the numbers of finished examples, and tests them at growing intervals.
 
     The test itself is `langchain_automix.policy.fitting.stopping.check_stopping`.

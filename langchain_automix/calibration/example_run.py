@@ -17,16 +17,22 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, InstanceOf
 from typing_extensions import override
 
-from langchain_automix.calibration.budget import Course, Stage
-from langchain_automix.calibration.config import CURRENCIES, Check, Setup, fingerprint, short_hash
+from langchain_automix.calibration.budget import CalibrationRun, Stage
+from langchain_automix.calibration.config import (
+    CURRENCIES,
+    CalibratedCheck,
+    CalibrationConfig,
+    json_hash,
+    model_fingerprint,
+)
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.graders.custom import grade_flow, name_of
+from langchain_automix.calibration.graders.custom import grade_flow, grader_name
 from langchain_automix.calibration.graders.text import Grade, GraderInput
 from langchain_automix.calibration.journal import (
     Entry,
-    asked_about,
-    dumped,
-    recalled,
+    example_key,
+    from_entry,
+    to_entry,
     to_plain_input,
 )
 from langchain_automix.errors import AutoMixError
@@ -48,17 +54,17 @@ class CallFailed(Exception):  # noqa: N818  (it failed; that is recorded, and no
         self.cause = cause
 
 
-class Examination(FlowRunnable[Example, dict[str, Any]]):
+class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     """Takes one example through all models, checks and grades; returns its row of the log.
 
     Calls are made one after the other, so that each is kept before the next.
     """
 
-    setup: InstanceOf[Setup]
+    setup: InstanceOf[CalibrationConfig]
     journal: Any
     """A `Journal`, or what stands for one."""
 
-    course: InstanceOf[Course]
+    course: InstanceOf[CalibrationRun]
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -76,15 +82,15 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
 
     def digest(self, example: Example) -> str:
         """Return what stands for an example and all that shapes its row."""
-        return short_hash([self.setup.makes, example.model_dump(mode="json")])
+        return json_hash([self.setup.makes, example.model_dump(mode="json")])
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
-        way = UnderWay(input, self.journal.calls_of(asked_about(input)))
+        way = ExampleState(input, self.journal.calls_of(example_key(input)))
         prompt, given, asked = self.setup.asked(input)
         if prompt is not None:
             [given] = yield [Call(prompt, given)]
-        parts = [Part(name) for name in self.setup.names]
+        parts = [ModelResult(name) for name in self.setup.names]
         for place, part in enumerate(parts):
             try:
                 yield from self._answer(way, part, place, given)
@@ -100,7 +106,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         self.journal.add_row(input.id, self.digest(input), {"query": row})
         return row
 
-    def _answer(self, way: UnderWay, part: Part, place: int, given: Any) -> Steps[None]:
+    def _answer(self, way: ExampleState, part: ModelResult, place: int, given: Any) -> Steps[None]:
         setup, before = self.setup, (len(way.calls), way.seconds)
         call = Call(setup.answerers[place], given, run_name="draft", tags=[f"automix:{part.model}"])
         shaped = [setup.fingerprints[place], to_plain_input(given)]
@@ -113,12 +119,14 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         part.message = message
         part.cost = self._cost(part.model, *way.since(*before))
 
-    def _check(self, way: UnderWay, part: Part, check: Check, flow: Steps[Any]) -> Steps[None]:
+    def _check(
+        self, way: ExampleState, part: ModelResult, check: CalibratedCheck, flow: Steps[Any]
+    ) -> Steps[None]:
         """Make one check of an answer; where it fails, the others are made all the same."""
         if not part.text:
             # As in the mix: nothing is asked about an empty answer, which is unknown.
-            if (nothing := unknown_by(check)) is not None:
-                part.checks[check.name] = Checked(nothing, no_cost())
+            if (nothing := unknown_verification(check)) is not None:
+                part.checks[check.name] = CheckResult(nothing, no_cost())
             return
         before = (len(way.calls), way.seconds)
         try:
@@ -138,9 +146,9 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         # What is no chat model is heard by no bill; the check tells of it.
         calls = max(calls, list(found.calls), key=len)
         known = found.verdicts or found.score is not None
-        kept = found if known else unknown_by(check) or Verification()
+        kept = found if known else unknown_verification(check) or Verification()
         cost = self._check_cost(part.model, kept, calls, seconds)
-        part.checks[check.name] = Checked(kept, cost)
+        part.checks[check.name] = CheckResult(kept, cost)
 
     def _check_cost(
         self, model: str, check: Verification, calls: list[ModelCall], seconds: float
@@ -172,7 +180,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             )
         return cost
 
-    def _grade(self, way: UnderWay, parts: Sequence[Part]) -> Steps[None]:
+    def _grade(self, way: ExampleState, parts: Sequence[ModelResult]) -> Steps[None]:
         """Grade all answers: against the references, or against the largest model's answer."""
         example, setup = way.example, self.setup
         largest = parts[-1]
@@ -194,7 +202,9 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             except CallFailed as failure:
                 part.failed = part.failed or str(failure)
 
-    def _graded(self, way: UnderWay, part: Part, references: Sequence[str]) -> Steps[Grade]:
+    def _graded(
+        self, way: ExampleState, part: ModelResult, references: Sequence[str]
+    ) -> Steps[Grade]:
         example, grader = way.example, self.setup.grader
         given = GraderInput(
             answer=part.text,
@@ -203,11 +213,11 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             context=example.context,
         )
         flow = grade_flow(grader, given)
-        return (yield from self._through(way, "grade", part.model, flow, name_of(grader)))
+        return (yield from self._through(way, "grade", part.model, flow, grader_name(grader)))
 
     def _through(
         self,
-        way: UnderWay,
+        way: ExampleState,
         stage: Stage,
         model: str,
         flow: Steps[T],
@@ -236,7 +246,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             results: list[Any] = []
             try:
                 for call in () if isinstance(level, Note) else level:
-                    shaped = [shape, fingerprint(call.runnable), to_plain_input(call.input)]
+                    shaped = [shape, model_fingerprint(call.runnable), to_plain_input(call.input)]
                     made = self._made(way, stage, model, nth, call, shaped, check)
                     try:
                         results.append((yield from made))
@@ -255,7 +265,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
 
     def _made(
         self,
-        way: UnderWay,
+        way: ExampleState,
         stage: Stage,
         model: str,
         nth: int,
@@ -264,7 +274,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
         check: str | None = None,
     ) -> Steps[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
-        key = f"{stage} {model} {nth} {short_hash(shaped)}"
+        key = f"{stage} {model} {nth} {json_hash(shaped)}"
         bills = [handler for handler in call.callbacks if isinstance(handler, UsageCollector)]
         entry = way.kept.get(key)
         if entry is None:
@@ -272,14 +282,14 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             output = entry.pop("kept")
             way.kept[key] = entry  # an answer may be compared twice with the same text
         else:
-            output = recalled(entry, bills)
+            output = from_entry(entry, bills)
         way.calls += [ModelCall.model_validate(each) for each in entry["calls"]]
         way.seconds += entry["seconds"]
         return output
 
     def _newly(
         self,
-        way: UnderWay,
+        way: ExampleState,
         stage: Stage,
         model: str,
         key: str,
@@ -289,7 +299,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
     ) -> Steps[Entry]:
         self.course.before()
         started = time.perf_counter()
-        example, about = asked_about(way.example), {"id": way.example.id}
+        example, about = example_key(way.example), {"id": way.example.id}
         try:
             [output] = yield [replace(call, hands_back=False)]
         except Exception as error:
@@ -309,7 +319,7 @@ class Examination(FlowRunnable[Example, dict[str, Any]]):
             **({} if check is None else {"check": check}),
             "seconds": round(seconds, 6),
             "calls": [each.model_dump(mode="json", exclude_none=True) for each in calls],
-            "output": dumped(output),
+            "output": to_entry(output),
         }
         if bills and (replies := [reply for bill in bills for reply in bill.replies])[1:]:
             entry["replies"] = [message_to_dict(reply) for reply in replies]
@@ -344,7 +354,7 @@ def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
 
 
 def _checking(
-    checker: Runnable[Any, Any], asked: VerifierInput, given: Any, parts: Sequence[Part]
+    checker: Runnable[Any, Any], asked: VerifierInput, given: Any, parts: Sequence[ModelResult]
 ) -> Steps[Any]:
     """Check the last of some answers; each request of a check of ours is a call of the flow."""
     *before, part = parts
@@ -366,7 +376,7 @@ name would be taken for it."""
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What a check of an answer found, and what it cost."""
 
     found: Verification
@@ -380,13 +390,13 @@ class Checked:
 
 
 @dataclass
-class Part:
+class ModelResult:
     """One model's part in an example."""
 
     model: str
     message: AIMessage | None = None
     cost: float | None = None
-    checks: dict[str | None, Checked] = field(default_factory=dict)
+    checks: dict[str | None, CheckResult] = field(default_factory=dict)
     """What each check found, by name; one that was not made, or failed, is not here."""
 
     quality: float | None = None
@@ -401,7 +411,7 @@ class Part:
 
 
 @dataclass
-class UnderWay:
+class ExampleState:
     """An example under way: what is known of it, and what was paid on the way."""
 
     example: Example
@@ -416,7 +426,9 @@ class UnderWay:
         return self.calls[calls:], self.seconds - seconds
 
 
-def row_of(setup: Setup, example: Example, parts: Sequence[Part]) -> dict[str, Any]:
+def row_of(
+    setup: CalibrationConfig, example: Example, parts: Sequence[ModelResult]
+) -> dict[str, Any]:
     """Return the example as a line of a routing log."""
     labels = "references" if example.references else setup.unlabelled
     first = setup.checks[0].name
@@ -457,11 +469,11 @@ def row_of(setup: Setup, example: Example, parts: Sequence[Part]) -> dict[str, A
     }
 
 
-def _replies(part: Part, check: str | None) -> list[str]:
+def _replies(part: ModelResult, check: str | None) -> list[str]:
     return list(part.checks[check].found.replies) if check in part.checks else []
 
 
-def unknown_by(check: Check) -> Verification | None:
+def unknown_verification(check: CalibratedCheck) -> Verification | None:
     """Return the invalid verdicts that say that a check found nothing; None of one that scores."""
     samples = check.samples
     return None if samples is None else Verification(verdicts=(None,) * samples)

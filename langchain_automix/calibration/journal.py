@@ -16,9 +16,9 @@ from typing import IO, Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, message_to_dict, messages_from_dict
 
-from langchain_automix.calibration.config import short_hash
+from langchain_automix.calibration.config import json_hash
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.examples.fields import plain
+from langchain_automix.calibration.examples.fields import to_json_default
 from langchain_automix.calibration.graders.text import Grade
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.usage import UsageCollector
@@ -259,7 +259,9 @@ def _sealed(entry: Entry) -> bytes:
     """Return an entry as a line, with its checksum."""
     # Half of a pair of surrogates, as a model that is cut short may send it, is no valid UTF-8;
     # `json.loads` reads it in this form.
-    body = json.dumps(entry, ensure_ascii=False, default=plain).encode("utf-8", "surrogatepass")
+    body = json.dumps(entry, ensure_ascii=False, default=to_json_default).encode(
+        "utf-8", "surrogatepass"
+    )
     return b'%s, "crc": "%08x"}\n' % (body[:-1], zlib.crc32(body))
 
 
@@ -291,13 +293,13 @@ def _lock_alone(file: IO[bytes], path: Path) -> None:
         ) from error
 
 
-def asked_about(example: Example) -> str:
+def example_key(example: Example) -> str:
     """Return what the calls of an example are kept by: what it asks, whatever its id and place."""
     said = [dict(message) for message in example.messages]
-    return short_hash([example.question, example.context, said, example.prompt])
+    return json_hash([example.question, example.context, said, example.prompt])
 
 
-def dumped(output: Any) -> dict[str, Any]:
+def to_entry(output: Any) -> dict[str, Any]:
     """Return what a call returned, as JSON holds it, with its kind."""
     if isinstance(output, BaseMessage):
         return {"message": message_to_dict(output)}
@@ -308,7 +310,7 @@ def dumped(output: Any) -> dict[str, Any]:
     return {"value": output}
 
 
-def recalled(entry: Entry, bills: list[UsageCollector]) -> Any:
+def from_entry(entry: Entry, bills: list[UsageCollector]) -> Any:
     """Return what a kept call returned; its bill is heard as it was then."""
     [(kind, value)] = entry["output"].items()
     made: Any = value

@@ -19,7 +19,7 @@ STRENGTH = 4.0
 squared error: with less, 5 labels do harm; with more, 50 are not used fully."""
 
 
-def corrected(agreement: Floats, quality: Floats) -> Floats:
+def correct_labels(agreement: Floats, quality: Floats) -> Floats:
     """Return the quality of every answer: as labelled, or as expected from the agreement.
 
     For each model the expected quality runs in a straight line from that of an answer that

@@ -16,7 +16,7 @@ _SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True)
-class Written:
+class LogStatistics:
     """What a log came to."""
 
     queries: int = 0
@@ -67,8 +67,8 @@ class _Count:
         for tally, answer in zip(self.models, answers, strict=True):
             tally.add(answer)
 
-    def written(self) -> Written:
-        return Written(
+    def written(self) -> LogStatistics:
+        return LogStatistics(
             queries=self.queries,
             complete=self.complete,
             labelled=self.labelled,
@@ -86,7 +86,7 @@ def write_log(
     *,
     correct: bool,
     checks: bool = False,
-) -> Written:
+) -> LogStatistics:
     """Write the log of all examples that have a row; a reader never sees half of it.
 
     Args:
@@ -125,7 +125,7 @@ def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
     """Yield the corrected qualities of each row, in order."""
     import numpy as np  # noqa: PLC0415  (seconds, for those who calibrate with labels)
 
-    from langchain_automix.calibration.label_correction import corrected  # noqa: PLC0415
+    from langchain_automix.calibration.label_correction import correct_labels  # noqa: PLC0415
 
     agreement, quality = [], []
     for row in rows:
@@ -133,7 +133,7 @@ def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
         agreement.append(row["metadata"]["agreement"])
         unknown = [None] * len(row["answers"])
         quality.append([a["quality"] for a in row["answers"]] if labelled else unknown)
-    found = corrected(np.array(agreement, dtype=float), np.array(quality, dtype=float))
+    found = correct_labels(np.array(agreement, dtype=float), np.array(quality, dtype=float))
     return iter([[None if q != q else q for q in row] for row in found.tolist()])  # noqa: PLR0124
 
 

@@ -26,7 +26,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def mix_of(models: Any, **given: Any) -> AutoMixRunnable:
+def build_mix(models: Any, **given: Any) -> AutoMixRunnable:
     """Return the mix to calibrate: one of these models, or the user's own with other fields.
 
     Args:
@@ -66,7 +66,7 @@ def _refuse_checks(verifier: Any) -> None:
             raise AutoMixError(f"The check {name!r} cannot be logged: {error}.") from error
 
 
-def refuse_settings(settings: Mapping[str, Any]) -> None:
+def validate_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings of `calibrate` that are none.
 
     Raises:
@@ -92,12 +92,12 @@ def refuse_settings(settings: Mapping[str, Any]) -> None:
         raise AutoMixError(f"goal: there is no {unknown[0]!r}; there are {', '.join(known)}.")
 
 
-def journal_of(out: Path) -> Path:
+def journal_path(out: Path) -> Path:
     """Return the journal beside a log."""
     return out.with_name(out.name + ".journal")
 
 
-def refuse_out(out: Path) -> None:
+def validate_output(out: Path) -> None:
     """Refuse a log that could not be written in the end, or would be written over something else.
 
     Raises:
@@ -113,7 +113,7 @@ def refuse_out(out: Path) -> None:
         )
     if not out.absolute().parent.is_dir():
         raise AutoMixError(f"The log {out} cannot be written: there is no such folder.")
-    if out.exists() and not journal_of(out).exists():
+    if out.exists() and not journal_path(out).exists():
         raise AutoMixError(
             f"{out} exists, and no calibration has begun it: move it away, or give another --out."
         )
@@ -163,7 +163,7 @@ def _changed_checks(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
     return {} if alone in several.values() else {"check": (then, new)}
 
 
-def says_changed(changed: Mapping[str, Any], out: Path) -> str:
+def describe_changes(changed: Mapping[str, Any], out: Path) -> str:
     """Say what has changed since the run that began a log, and what may be done about it."""
     what = ", ".join(f"the {name}" for name in changed)
     return (

@@ -22,7 +22,7 @@ from langchain_automix.calibration.config import Unit
 from langchain_automix.calibration.cost_estimate import Estimate
 from langchain_automix.calibration.examples.examples import Examples, examples_from
 from langchain_automix.calibration.graders.text import GRADERS
-from langchain_automix.calibration.validation import journal_of, refuse_out
+from langchain_automix.calibration.validation import journal_path, validate_output
 from langchain_automix.cli import tables as view
 from langchain_automix.cli.checks import check_named, large_checks, names_of
 from langchain_automix.cli.inputs import grader_named, prices_in, prompt_in
@@ -154,7 +154,7 @@ class CalibrateCommand:
             raise AutoMixError(
                 f"--out {options.out} would be written over the examples: give another."
             )
-        refuse_out(options.out)  # before a model is opened
+        validate_output(options.out)  # before a model is opened
         if options.max_spend is not None and not 0 < options.max_spend < float("inf"):
             raise AutoMixError(f"--max-spend must be above 0, not {options.max_spend!r}.")
         if options.goal and not options.adaptive:
@@ -214,7 +214,7 @@ class CalibrateCommand:
         return open_hosted(spec, self.options.wanted).chat
 
     def _calibrated(self, examples: Examples, mix: AutoMixRunnable, unit: Unit) -> Calibrated:
-        options, journal = self.options, journal_of(self.options.out)
+        options, journal = self.options, journal_path(self.options.out)
         is_new = not journal.exists()
         with self.watch:
             try:
@@ -330,7 +330,7 @@ class CalibrateCommand:
             event("done", **view.as_dict(found), next=fit if written.complete else None)
         elif written.failed < written.queries:
             view.summary(self.console, found, options.max_spend)
-            view.say(self.console, f"Log: {found.out} (every call: {journal_of(found.out).name})")
+            view.say(self.console, f"Log: {found.out} (every call: {journal_path(found.out).name})")
             view.say(
                 self.console,
                 f"Next: [bold]{fit}[/]"

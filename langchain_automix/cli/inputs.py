@@ -15,7 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_automix.calibration.examples.examples import Examples
-from langchain_automix.calibration.graders.custom import grader_from
+from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.judges import LLMJudge
 from langchain_automix.calibration.graders.text import GRADERS
 from langchain_automix.errors import AutoMixError
@@ -107,13 +107,13 @@ def grader_named(quality: str, open_model: Callable[[str], Runnable[Any, Any]]) 
         AutoMixError: There is no such grader.
     """
     if quality in GRADERS:
-        return grader_from(quality)
+        return to_grader(quality)
     kind, _, model = quality.partition(":")
     if kind == "judge" and model:
         return LLMJudge(model=open_model(model))
     path, _, name = quality.rpartition(":")
     if path.endswith(".py") and name:
-        return grader_from(_function(Path(path), name))
+        return to_grader(_function(Path(path), name))
     raise AutoMixError(
         f"There is no grader {quality!r}: give {', '.join(GRADERS)}, judge:PROVIDER:MODEL, or "
         "path/to/file.py:function."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_automix.calibration.budget import Progress
     from langchain_automix.calibration.calibrate import Calibrated
     from langchain_automix.calibration.cost_estimate import Estimate, StageEstimate
-    from langchain_automix.calibration.log_writer import ModelFigures, Written
+    from langchain_automix.calibration.log_writer import LogStatistics, ModelFigures
 
 
 _LONGEST_ERROR = 160
@@ -192,7 +192,7 @@ def _why_stopped(progress: Progress, limit: float | None) -> str:
     return progress.words
 
 
-def _figures(written: Written, currency: str) -> Table:
+def _figures(written: LogStatistics, currency: str) -> Table:
     table = _table(("answers of", "left"), ("graded", "right"), ("quality", "right"))
     for name in ("answer costs", "check costs", "AUROC of check"):
         table.add_column(name, justify="right", header_style="dim")
@@ -216,7 +216,7 @@ def _known(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def labels(written: Written) -> list[str]:
+def labels(written: LogStatistics) -> list[str]:
     """Say what the qualities are made of, where not of accepted answers."""
     agreed = written.queries - written.labelled - written.corrected
     if not written.models or not (agreed or written.corrected):
@@ -234,7 +234,7 @@ def labels(written: Written) -> list[str]:
     ]
 
 
-def _failures(written: Written) -> list[str]:
+def _failures(written: LogStatistics) -> list[str]:
     if not written.failed:
         return []
     shown = [

@@ -13,7 +13,7 @@ import numpy as np
 
 from langchain_automix import RoutingLog
 from langchain_automix.calibration.graders.text import Grader, exact_match, token_f1
-from langchain_automix.calibration.label_correction import corrected
+from langchain_automix.calibration.label_correction import correct_labels
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
 from langchain_automix.policy.replay import replay_plan
@@ -105,7 +105,7 @@ def measure(half: Half, seed: int, tally: Tally) -> None:
         known = np.full_like(fit.quality, np.nan)
         known[labelled] = fit.quality[labelled]
         for column, agreement in half.agreements.items():
-            mended = replace(fit, quality=corrected(agreement, known))
+            mended = replace(fit, quality=correct_labels(agreement, known))
             note(f"{number} labels, the rest corrected", column, mended)
 
 

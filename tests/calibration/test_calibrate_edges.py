@@ -32,7 +32,7 @@ from langchain_automix import (
 from langchain_automix.calibration.budget import Progress
 from langchain_automix.calibration.calibrate import run_calibration
 from langchain_automix.calibration.cost_estimate import Estimate
-from langchain_automix.calibration.graders.custom import name_of
+from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LLMJudge
 from tests.calibration.test_calibrate import PRICES, entries, models, number_of, questions, script
 from tests.support.builders.scripted_replies import Body, Error, Outcome
@@ -166,7 +166,7 @@ def test_a_function_that_knows_what_is_not_there_yet_has_a_name() -> None:
         def grade(answer: str, references: list[str]) -> float:
             return worth if answer else grade("x", references)
 
-        found = name_of(grade)  # one of its cells is empty
+        found = grader_name(grade)  # one of its cells is empty
         worth: float = len(found)
         return found
 

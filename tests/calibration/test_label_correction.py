@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from langchain_automix.calibration.label_correction import STRENGTH, _ends, corrected
+from langchain_automix.calibration.label_correction import STRENGTH, _ends, correct_labels
 from langchain_automix.errors import AutoMixError
 
 share = st.floats(0, 1, width=32)
@@ -31,7 +31,7 @@ def tables(draw: Any, *, binary: bool = False, labels: bool = True) -> tuple[Any
 @given(tables())
 def test_in_range_and_labels_unchanged(given: tuple[Any, Any]) -> None:
     agreement, quality = given
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     assert ((found >= 0) & (found <= 1)).all()
     known = ~np.isnan(quality)
     assert (found[known] == quality[known]).all()
@@ -40,7 +40,7 @@ def test_in_range_and_labels_unchanged(given: tuple[Any, Any]) -> None:
 @given(tables(labels=False))
 def test_without_labels_the_agreement_itself(given: tuple[Any, Any]) -> None:
     agreement, quality = given
-    assert corrected(agreement, quality) == pytest.approx(agreement, abs=1e-12)
+    assert correct_labels(agreement, quality) == pytest.approx(agreement, abs=1e-12)
 
 
 @given(tables(), st.randoms(use_true_random=False))
@@ -48,15 +48,15 @@ def test_the_order_of_examples_does_not_matter(given: tuple[Any, Any], random: A
     agreement, quality = given
     order = list(range(len(agreement)))
     random.shuffle(order)
-    shuffled = corrected(agreement[order], quality[order])
-    assert shuffled == pytest.approx(corrected(agreement, quality)[order], abs=1e-9)
+    shuffled = correct_labels(agreement[order], quality[order])
+    assert shuffled == pytest.approx(correct_labels(agreement, quality)[order], abs=1e-9)
 
 
 @given(tables())
 def test_nothing_is_written_to(given: tuple[Any, Any]) -> None:
     agreement, quality = given
     before = agreement.copy(), quality.copy()
-    corrected(agreement, quality)
+    correct_labels(agreement, quality)
     assert np.array_equal(agreement, before[0])
     assert np.array_equal(quality, before[1], equal_nan=True)
 
@@ -64,7 +64,7 @@ def test_nothing_is_written_to(given: tuple[Any, Any]) -> None:
 @given(tables())
 def test_more_agreement_never_means_less_quality_of_a_cheaper_model(given: Any) -> None:
     agreement, quality = given
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     for model in range(agreement.shape[1] - 1):
         expected = np.isnan(quality[:, model])
         order = np.argsort(agreement[expected, model], kind="stable")
@@ -74,7 +74,7 @@ def test_more_agreement_never_means_less_quality_of_a_cheaper_model(given: Any) 
 @given(tables(binary=True))
 def test_yes_and_no_are_beta_binomial(given: tuple[Any, Any]) -> None:
     agreement, quality = given
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     labelled = ~np.isnan(quality[:, 0])
     own = agreement[labelled, 0] == 1
     right = quality[labelled, 0]
@@ -113,7 +113,7 @@ def test_perfect_agreement_and_perfect_labels_give_one(
     agreement = np.ones((labelled + others, models))
     quality = np.ones_like(agreement)
     quality[labelled:] = np.nan
-    assert corrected(agreement, quality) == pytest.approx(agreement)
+    assert correct_labels(agreement, quality) == pytest.approx(agreement)
 
 
 def drawn(n: int, seed: int = 0) -> tuple[Any, Any]:
@@ -133,7 +133,7 @@ def test_labels_bring_the_means_to_the_truth(labels: int, off: float) -> None:
         agreement, quality = drawn(4_000, seed)
         known = quality.copy()
         known[labels:] = np.nan
-        misses.append(corrected(agreement, known)[labels:].mean(axis=0) - [0.6, 0.8])
+        misses.append(correct_labels(agreement, known)[labels:].mean(axis=0) - [0.6, 0.8])
     assert np.sqrt(np.mean(np.square(misses), axis=0)).max() < off
 
 
@@ -144,14 +144,14 @@ def test_five_labels_do_no_harm() -> None:
         known = quality.copy()
         known[5:] = np.nan
         before.append(np.square(agreement - quality)[5:].mean())
-        after.append(np.square(corrected(agreement, known) - quality)[5:].mean())
+        after.append(np.square(correct_labels(agreement, known) - quality)[5:].mean())
     assert np.mean(after) < np.mean(before)
 
 
 def test_agreement_speaks_for_the_largest_model_too() -> None:
     agreement, quality = drawn(1_000)
     quality[200:] = np.nan
-    found = corrected(agreement, quality)[200:]
+    found = correct_labels(agreement, quality)[200:]
     agrees = agreement[200:, 0] == 1
     assert found[agrees, 1].min() > found[~agrees, 1].max()
 
@@ -162,7 +162,7 @@ def test_the_largest_model_may_be_worse_where_all_agree() -> None:
     agreement[:40, 0] = 0.0
     quality = np.full((80, 2), np.nan)
     quality[:30], quality[40:70] = [0.0, 1.0], [0.0, 0.0]
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     assert found[75, 1] < found[35, 1]
 
 
@@ -170,7 +170,7 @@ def test_one_label_of_a_row_is_enough() -> None:
     agreement, quality = drawn(100)
     quality[50:] = np.nan
     quality[:50, 1] = np.nan
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     assert found[:, 1] == pytest.approx(1.0)
     assert found[50:, 0] != pytest.approx(agreement[50:, 0])
 
@@ -179,7 +179,7 @@ def test_what_is_missing_stays_unknown() -> None:
     agreement = np.array([[1.0, np.nan, 1.0], [np.nan, np.nan, np.nan], [0.0, 1.0, 1.0]])
     quality = np.full((3, 3), np.nan)
     quality[2] = [0.0, 1.0, 1.0]
-    found = corrected(agreement, quality)
+    found = correct_labels(agreement, quality)
     assert np.isnan(found).tolist() == [[False, True, False], [True] * 3, [False] * 3]
 
 
@@ -196,4 +196,4 @@ def test_what_is_missing_stays_unknown() -> None:
 )
 def test_tables_that_do_not_fit_are_refused(agreement: Any, quality: Any, says: str) -> None:
     with pytest.raises(AutoMixError, match=says):
-        corrected(agreement, quality)
+        correct_labels(agreement, quality)

@@ -40,8 +40,8 @@ from langchain_automix import (
     Verification,
     calibrate,
 )
-from langchain_automix.calibration.config import Setup, fingerprint, short_hash
-from langchain_automix.calibration.graders.custom import grader_from, name_of
+from langchain_automix.calibration.config import CalibrationConfig, json_hash, model_fingerprint
+from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LLMJudge
 from langchain_automix.calibration.graders.text import GRADERS, exact_match, token_f1
 from langchain_automix.local.recording import Recorder
@@ -243,20 +243,20 @@ def fingerprints() -> dict[str, str]:
     found["verifier decision"] = DecisionVerifier(model=decides).fingerprint
     own: Any = exact_match
     found["verifier runnable"] = fingerprint_of(RunnableLambda(own))
-    found |= {f"grader {name}": name_of(grader_from(name)) for name in GRADERS}
+    found |= {f"grader {name}": grader_name(to_grader(name)) for name in GRADERS}
     small, large = model("small"), model("large", temperature=0.3)
     judge = LLMJudge(model=small)
-    found["grader judge"] = name_of(judge)
-    found["grader similarity"] = name_of(
+    found["grader judge"] = grader_name(judge)
+    found["grader similarity"] = grader_name(
         EmbeddingSimilarity.model_construct(embeddings=_Embeddings(), low=0.0, high=1.0)  # type: ignore[arg-type]
     )
     mix = AutoMixRunnable.from_models(small, large, router=ThresholdRouter(), prices=PRICES)
-    found["class mix"] = name_of(type(mix))
-    found["class chat model"] = name_of(ChatAutoMix)
-    found["class judge"] = name_of(LLMJudge)
-    found["model"] = fingerprint(small)
-    found["model with tools"] = fingerprint(small.bind_tools([TOOL]))
-    found["model mix"] = fingerprint(ChatAutoMix(models=[small, large]))
+    found["class mix"] = grader_name(type(mix))
+    found["class chat model"] = grader_name(ChatAutoMix)
+    found["class judge"] = grader_name(LLMJudge)
+    found["model"] = model_fingerprint(small)
+    found["model with tools"] = model_fingerprint(small.bind_tools([TOOL]))
+    found["model mix"] = model_fingerprint(ChatAutoMix(models=[small, large]))
     checks: dict[str, Any] = {
         "self": SelfVerifier(),
         "judge": judge,
@@ -264,11 +264,11 @@ def fingerprints() -> dict[str, str]:
         "function": exact_match,
     }
     for name, each in checks.items():  # as they stand in what a prompt or a model holds
-        found[f"settings {name}"] = short_hash([each])
-        found[f"bound {name}"] = fingerprint(small.bind(extra=each))
+        found[f"settings {name}"] = json_hash([each])
+        found[f"bound {name}"] = model_fingerprint(small.bind(extra=each))
     for name in ("exact_match", "f1", "numeric"):
-        found[f"row {name}"] = Setup(mix, grader_from(name), "dollars").makes
-    found["row judge"] = Setup(mix, judge, "dollars").makes
+        found[f"row {name}"] = CalibrationConfig(mix, to_grader(name), "dollars").makes
+    found["row judge"] = CalibrationConfig(mix, judge, "dollars").makes
     return found
 
 

@@ -10,13 +10,13 @@ from typing_extensions import override
 
 from langchain_automix.calibration.examples.fields import (
     FIELD_NAMES,
-    Naming,
-    context_of,
-    json_ready,
-    kind_of,
-    messages_of,
-    question_in,
-    references_of,
+    FieldMapping,
+    describe_type,
+    read_context,
+    read_messages,
+    read_question,
+    read_references,
+    to_json_value,
 )
 from langchain_automix.calibration.examples.sources import FirstOf, Source, source_of
 from langchain_automix.errors import AutoMixError, first_problem
@@ -59,7 +59,7 @@ class Example(BaseModel):
         if not isinstance(data, Mapping) or "question" in data or not data.get("messages"):
             return data
         try:
-            question, before = question_in(messages_of(data["messages"]))
+            question, before = read_question(read_messages(data["messages"]))
         except ValueError as error:
             raise ValueError(f"messages: {error}") from error
         return {**data, "question": question, "messages": before}
@@ -79,22 +79,22 @@ class Example(BaseModel):
     @field_validator("context", mode="before")
     @classmethod
     def _context(cls, value: Any) -> Any:
-        return context_of(value)
+        return read_context(value)
 
     @field_validator("references", mode="before")
     @classmethod
     def _references(cls, value: Any) -> Any:
-        return references_of(value)
+        return read_references(value)
 
     @field_validator("messages", mode="before")
     @classmethod
     def _messages(cls, value: Any) -> Any:
-        return messages_of(value)
+        return read_messages(value)
 
     @field_validator("metadata", mode="before")
     @classmethod
     def _metadata(cls, value: Any) -> Any:
-        return json_ready(value)
+        return to_json_value(value)
 
 
 class Examples(Collection[Example]):
@@ -111,7 +111,7 @@ class Examples(Collection[Example]):
         AutoMixError: An example does not fit, an id stands twice, or there is none.
     """
 
-    def __init__(self, source: Source, naming: Naming) -> None:
+    def __init__(self, source: Source, naming: FieldMapping) -> None:
         self._source = source
         self._naming = naming
         self._count = 0
@@ -160,7 +160,7 @@ class Examples(Collection[Example]):
             return row
         if not isinstance(row, Mapping | str):
             raise AutoMixError(
-                f"{where} is {kind_of(row)}; give an object with a question, or the question alone."
+                f"{where} is {describe_type(row)}; give an object with a question, or the question alone."
             )
         try:
             # Nothing else says what the only text is.
@@ -207,6 +207,6 @@ def examples_from(
     """
     if isinstance(source, Examples):
         return source
-    naming = Naming(names)
+    naming = FieldMapping(names)
     found = source_of(source, naming, client)
     return Examples(found if limit is None else FirstOf(found, limit), naming)

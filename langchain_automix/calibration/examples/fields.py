@@ -29,7 +29,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
 """Names under which each field of an example is found, where the user names no other."""
 
 
-class Naming:
+class FieldMapping:
     """Which key of a user's data holds which field.
 
     Args:
@@ -80,7 +80,7 @@ class Naming:
             return fields
         given = fields.get("metadata", {})
         if not isinstance(given, Mapping):
-            raise ValueError(f"field metadata: an object is needed, not {kind_of(given)}.")  # noqa: TRY004
+            raise ValueError(f"field metadata: an object is needed, not {describe_type(given)}.")  # noqa: TRY004
         if twice := sorted(given.keys() & rest.keys()):
             raise ValueError(f"field metadata: {twice[0]!r} stands in it and beside it.")
         return {**fields, "metadata": {**rest, **given}}
@@ -128,7 +128,7 @@ def is_absent(value: Any) -> bool:
     return isinstance(value, float) and value != value  # noqa: PLR0124  (NaN)
 
 
-def references_of(value: Any) -> tuple[str, ...]:
+def read_references(value: Any) -> tuple[str, ...]:
     """Return one accepted answer, or a list of them, as texts, each once.
 
     A number or a truth value becomes its JSON text, a message its words, SQuAD's
@@ -170,10 +170,10 @@ def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{kind_of(value)} is neither a text nor JSON: {error}") from error
+        raise ValueError(f"{describe_type(value)} is neither a text nor JSON: {error}") from error
 
 
-def context_of(value: Any) -> str | None:
+def read_context(value: Any) -> str | None:
     """Return a context as one text: a text, or a list of texts and documents.
 
     Raises:
@@ -184,7 +184,7 @@ def context_of(value: Any) -> str | None:
     if isinstance(value, str | Document) or _is_document(value):
         value = [value]
     if not isinstance(value, list | tuple):
-        raise ValueError(f"a text or a list of documents is needed, not {kind_of(value)}")  # noqa: TRY004
+        raise ValueError(f"a text or a list of documents is needed, not {describe_type(value)}")  # noqa: TRY004
     texts: list[str | Document] = []
     for part in value:
         if _is_document(part):
@@ -192,7 +192,9 @@ def context_of(value: Any) -> str | None:
         elif isinstance(part, str | Document):
             texts.append(part)
         else:
-            raise ValueError(f"a document is {kind_of(part)}; give a text or its `page_content`")
+            raise ValueError(
+                f"a document is {describe_type(part)}; give a text or its `page_content`"
+            )
     text = context_text(texts)
     return text if text and text.strip() else None
 
@@ -201,7 +203,7 @@ def _is_document(value: Any) -> bool:
     return isinstance(value, Mapping) and "page_content" in value
 
 
-def messages_of(value: Any) -> tuple[Mapping[str, Any], ...]:
+def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Return messages, in any form that LangChain reads, as mappings with `role` and `content`.
 
     Raises:
@@ -210,7 +212,7 @@ def messages_of(value: Any) -> tuple[Mapping[str, Any], ...]:
     if is_absent(value):
         return ()
     if not isinstance(value, list | tuple):
-        raise ValueError(f"a list of messages is needed, not {kind_of(value)}")  # noqa: TRY004
+        raise ValueError(f"a list of messages is needed, not {describe_type(value)}")  # noqa: TRY004
     # As they are, where they have the right form already: nothing is lost on the way.
     return tuple(
         message if isinstance(message, Mapping) and "role" in message else _as_mapping(read)
@@ -218,7 +220,7 @@ def messages_of(value: Any) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def question_in(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def read_question(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """Return the question that a conversation ends with, and what was said before it.
 
     Raises:
@@ -251,19 +253,19 @@ def _as_mapping(message: BaseMessage) -> Mapping[str, Any]:
     return mapping
 
 
-def json_ready(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Return a value as JSON has it: numbers of numpy as numbers, times and the like as texts.
 
     Raises:
         ValueError: It holds a number that JSON does not have.
     """
     try:
-        return json.loads(json.dumps(value, default=plain, allow_nan=False))
+        return json.loads(json.dumps(value, default=to_json_default, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"it cannot be written as JSON: {error}") from error
 
 
-def plain(value: Any) -> Any:
+def to_json_default(value: Any) -> Any:
     """Return what numpy and pandas hold in a form that JSON has; a text, of anything else."""
     if is_absent(value):
         return None
@@ -271,7 +273,7 @@ def plain(value: Any) -> Any:
     return as_list() if callable(as_list) else str(value)
 
 
-def kind_of(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """Return what a value is, for a message."""
     name = "truth value" if isinstance(value, bool) else type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

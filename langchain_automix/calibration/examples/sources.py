@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from langchain_automix.calibration.examples.fields import Naming, is_absent
+from langchain_automix.calibration.examples.fields import FieldMapping, is_absent
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.files import bounded_lines
 
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Yield each example as it stands there: a mapping, a text or an `Example`."""
 
 
-def source_of(source: Any, naming: Naming, client: Client | None) -> Source:
+def source_of(source: Any, naming: FieldMapping, client: Client | None) -> Source:
     """Return where examples are kept; see `examples_from`.
 
     Raises:
@@ -65,11 +65,11 @@ class FileSource:
     """A file of JSON lines or CSV, which must stay as it is while it is used."""
 
     path: Path
-    naming: Naming
+    naming: FieldMapping
     stamp: tuple[int, int]
 
     @classmethod
-    def of(cls, path: Path, naming: Naming) -> FileSource:
+    def of(cls, path: Path, naming: FieldMapping) -> FileSource:
         """Return the file as it is now."""
         if not path.name.endswith((".jsonl", ".jsonl.gz", ".csv")):
             raise AutoMixError(f"The examples {path} have another format: {_TAKEN}.")
@@ -236,7 +236,7 @@ def _unboxed(cell: Any) -> Any:
     return as_python() if callable(as_python) else cell
 
 
-def _langsmith(dataset: str, naming: Naming, client: Client | None) -> ListSource:
+def _langsmith(dataset: str, naming: FieldMapping, client: Client | None) -> ListSource:
     """Read a dataset in LangSmith, once: whoever changes it meanwhile changes no calibration."""
     import langsmith  # noqa: PLC0415  (only here is it needed)
     from langsmith.utils import LangSmithError  # noqa: PLC0415
@@ -252,7 +252,7 @@ def _langsmith(dataset: str, naming: Naming, client: Client | None) -> ListSourc
     return ListSource(tuple(rows), f"The dataset {dataset!r}", tuple(places))
 
 
-def _stored(example: Stored, naming: Naming, where: str) -> Mapping[str, Any]:
+def _stored(example: Stored, naming: FieldMapping, where: str) -> Mapping[str, Any]:
     """Return an example of LangSmith's as one mapping, with keys that `naming` knows."""
     row, outputs = dict(example.inputs or {}), dict(example.outputs or {})
     if len(row) == 1 and naming.field_of(only := next(iter(row))) is None:

@@ -37,7 +37,7 @@ _HOW = (
 )
 
 
-class ByName:
+class KeywordGrader:
     """A user's function that takes some of a grader's inputs by their names."""
 
     def __init__(self, function: Callable[..., Any], wanted: tuple[str, ...]) -> None:
@@ -50,12 +50,12 @@ class ByName:
         return self.function(**{name: given[name] for name in self.wanted})
 
 
-AnyGrader = Grader | ByName | Runnable[GraderInput, Any]
-"""What `grader_from` returns: a function of answer and accepted answers, one of any of a grader's
+AnyGrader = Grader | KeywordGrader | Runnable[GraderInput, Any]
+"""What `to_grader` returns: a function of answer and accepted answers, one of any of a grader's
 inputs by name, or a Runnable."""
 
 
-def grader_from(quality: Any) -> AnyGrader:
+def to_grader(quality: Any) -> AnyGrader:
     """Return a grader, from whatever a user gives for one.
 
     Args:
@@ -83,18 +83,18 @@ def grader_from(quality: Any) -> AnyGrader:
         return LangSmithGrader(quality)
     if not callable(quality):
         raise AutoMixError(f"{quality!r} is no grader: {_HOW}.")
-    return quality if isinstance(quality, ByName) else _from_function(quality)
+    return quality if isinstance(quality, KeywordGrader) else _from_function(quality)
 
 
-def graded(grader: Any, input: GraderInput) -> Grade:
+def run_grader(grader: Any, input: GraderInput) -> Grade:
     """Grade an answer with a grader that is not a Runnable.
 
     Raises:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
-    if isinstance(grader, ByName):
-        return as_grade(grader(input), grader)
-    return as_grade(grader(input["answer"], input["references"]), grader)
+    if isinstance(grader, KeywordGrader):
+        return to_grade(grader(input), grader)
+    return to_grade(grader(input["answer"], input["references"]), grader)
 
 
 def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
@@ -105,16 +105,16 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     """
     if isinstance(grader, FlowRunnable):
         own: Steps[Grade] = grader._flow(input)  # noqa: SLF001  (its calls become this flow's)
-        return as_grade((yield from own), grader)
+        return to_grade((yield from own), grader)
     if not isinstance(grader, Runnable):
-        return graded(grader, input)
+        return run_grader(grader, input)
     bill = UsageCollector()
     [found] = yield [Call(grader, input, run_name="grade", callbacks=[bill])]
-    grade = as_grade(found, grader)
+    grade = to_grade(found, grader)
     return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade
 
 
-def as_grade(found: Any, grader: Any) -> Grade:
+def to_grade(found: Any, grader: Any) -> Grade:
     """Return what a grader found as a `Grade`.
 
     Args:
@@ -133,22 +133,22 @@ def as_grade(found: Any, grader: Any) -> Grade:
     known = fields.keys() <= Grade.model_fields.keys()
     if not known or not isinstance(quality, bool | int | float | None):
         raise AutoMixError(
-            f"The grader {name_of(grader)} returned {found!r}; a grade is a number in [0, 1], or "
+            f"The grader {grader_name(grader)} returned {found!r}; a grade is a number in [0, 1], or "
             "None if unknown."
         )
     if quality is not None and not 0 <= quality <= 1:  # NaN, too
         raise AutoMixError(
-            f"The grader {name_of(grader)} returned {quality!r}; a grade lies in [0, 1]."
+            f"The grader {grader_name(grader)} returned {quality!r}; a grade lies in [0, 1]."
         )
     return Grade.model_validate({**fields, "quality": quality})
 
 
-def name_of(grader: Any) -> str:
+def grader_name(grader: Any) -> str:
     """Return a text that names a grader with its settings, the same in every process.
 
     Grades that were made under one name are not to be mixed with those of another.
     """
-    while isinstance(grader, ByName | LangSmithGrader | AsyncGrader):
+    while isinstance(grader, KeywordGrader | LangSmithGrader | AsyncGrader):
         grader = grader.function
     return _names.stable_name(grader)
 
@@ -177,12 +177,12 @@ def _from_function(function: Callable[..., Any]) -> AnyGrader:
     wanted = None if parameters is None else _names_taken(parameters)
     if wanted is None and parameters is not None and not _takes_two(function):
         raise AutoMixError(
-            f"The grader {name_of(function)} takes ({', '.join(p.name for p in parameters)}); "
+            f"The grader {grader_name(function)} takes ({', '.join(p.name for p in parameters)}); "
             f"{_HOW}."
         )
     if _is_async(function):
         return AsyncGrader(function, wanted)
-    return function if wanted is None else ByName(function, wanted)
+    return function if wanted is None else KeywordGrader(function, wanted)
 
 
 def _names_taken(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...] | None:

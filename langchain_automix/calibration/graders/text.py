@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from langchain_automix.calibration.examples.fields import Naming, references_of
+from langchain_automix.calibration.examples.fields import FieldMapping, read_references
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.identifiers import stable_name
@@ -144,14 +144,14 @@ def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = 
         AutoMixError: There is no such output, it is not clear which, or it is no answer.
     """
     outputs = outputs or {}
-    name = reference or Naming().reference_key(outputs)
+    name = reference or FieldMapping().reference_key(outputs)
     if name is None or name not in outputs:
         raise AutoMixError(
             f"Which output of an example is the accepted answer? It has {sorted(outputs)}: "
             "give its name as reference=."
         )
     try:
-        return list(references_of(outputs[name]))
+        return list(read_references(outputs[name]))
     except ValueError as error:
         raise AutoMixError(f"The output {name!r} of an example cannot be used: {error}.") from error
 

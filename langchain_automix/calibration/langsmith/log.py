@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_automix.calibration.graders.text import Grader, accepted_answers
 from langchain_automix.calibration.langsmith.traces import (
     CostOf,
-    Skipped,
+    SkippedRun,
     TracedAnswer,
     TracedQuery,
     Traces,
@@ -114,13 +114,13 @@ def log_from_langsmith(
             example.id: accepted_answers(example.outputs, reference)
             for example in client.list_examples(dataset_name=dataset)
         }
-    found = _Found(Traces.of(runs), cost_of, grader, accepted)
+    found = _LogBuilder(Traces.of(runs), cost_of, grader, accepted)
     found.read(Grades(client, quality))
     wanted = tuple(models) if models is not None else found.models()
     records = found.by_example(wanted) if dataset is not None else found.one_by_one(wanted)
     log = RoutingLog(list(records))
-    _tell(found.skipped, len(log))
-    _tell_gaps(log)
+    _warn_skipped(found.skipped, len(log))
+    _warn_gaps(log)
     return log
 
 
@@ -181,7 +181,7 @@ class Grades:
                 found = sum(scores) / len(scores) if scores else None
             if found is not None:
                 if not 0 <= found <= 1:
-                    raise Skipped("its quality lies outside [0, 1]")
+                    raise SkippedRun("its quality lies outside [0, 1]")
                 return float(found)
         return None
 
@@ -200,7 +200,7 @@ class _Known:
 
 
 @dataclass
-class _Found:
+class _LogBuilder:
     """Queries of the traces that can be used, with their qualities."""
 
     traces: Traces
@@ -224,14 +224,14 @@ class _Found:
         for run in itertools.chain.from_iterable(mixes.values()):
             try:
                 self.queries.append(self.traces.query(run, self.cost_of))
-            except Skipped as why:
+            except SkippedRun as why:
                 self.skipped[str(why)] += 1
         self.queries.sort(key=lambda query: query.run.start_time, reverse=True)
         grades.fetch(self._graded(mixes))
         for query in list(self.queries):
             try:
                 self._grade(query, grades, alone=len(mixes[query.run.trace_id]) == 1)
-            except Skipped as why:
+            except SkippedRun as why:
                 self.queries.remove(query)
                 self.skipped[str(why)] += 1
         for root in reversed(self.traces.roots):
@@ -258,7 +258,7 @@ class _Found:
             if found is not None:
                 qualities[name] = found
         if not qualities:
-            raise Skipped("it has no grade")
+            raise SkippedRun("it has no grade")
         self.qualities[query.run.id] = qualities
         for name, found in qualities.items():
             answer = query.answers[name]
@@ -267,7 +267,7 @@ class _Found:
     def _single(self, root: Run, grades: Grades) -> None:
         try:
             quality = grades.of(root)
-        except Skipped as why:
+        except SkippedRun as why:
             self.skipped[str(why)] += 1
             return
         answered = self.traces.single(root, self.cost_of)
@@ -337,7 +337,7 @@ class _Found:
             return
         try:
             answers = [self._logged(query, model, known.get(model, ())) for model in models]
-        except Skipped as why:
+        except SkippedRun as why:
             self.skipped[str(why)] += 1
             return
         metadata = {"run_id": str(query.run.id), "trace_id": str(query.run.trace_id)}
@@ -356,7 +356,7 @@ class _Found:
         return {"model": model, "quality": quality, "cost": answer.cost, "verification": check}
 
 
-def _tell(skipped: Counter[str], kept: int) -> None:
+def _warn_skipped(skipped: Counter[str], kept: int) -> None:
     """Say what was left out.
 
     Raises:
@@ -376,7 +376,7 @@ def _tell(skipped: Counter[str], kept: int) -> None:
         )
 
 
-def _tell_gaps(log: RoutingLog) -> None:
+def _warn_gaps(log: RoutingLog) -> None:
     """Say how much of a log can be fitted from, where that is not all of it."""
     complete = sum(
         all(a["quality"] is not None and a["cost"] is not None for a in record["answers"])

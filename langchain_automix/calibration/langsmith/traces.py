@@ -28,7 +28,7 @@ _TAG = "automix:"
 _VERIFY, _ROUTE = "automix:verify", "automix:route"
 
 
-class Skipped(Exception):  # noqa: N818  (no error: a run that says too little)
+class SkippedRun(Exception):  # noqa: N818  (no error: a run that says too little)
     """Why a run is left out of a log."""
 
 
@@ -97,9 +97,9 @@ class Traces:
             Skipped: It failed or is not complete.
         """
         if mix.error:
-            raise Skipped("the run failed")
+            raise SkippedRun("the run failed")
         if mix.end_time is None:
-            raise Skipped("the run is not finished")
+            raise SkippedRun("the run is not finished")
         asked: dict[str, list[Run]] = defaultdict(list)
         for step in self.children[mix.id]:
             for tag in self._steps_tags(step):
@@ -112,9 +112,9 @@ class Traces:
         models, checks = _evidence(routed)
         kept = _kept(mix, routed, models) or (next(iter(answers)) if len(answers) == 1 else None)
         if kept is None:
-            raise Skipped("it does not say whose answer was kept")
+            raise SkippedRun("it does not say whose answer was kept")
         if kept not in answers:
-            raise Skipped("the run of the kept answer is missing")
+            raise SkippedRun("the run of the kept answer is missing")
         return TracedQuery(mix, answers, kept, models, checks)
 
     def single(self, root: Run, cost_of: CostOf) -> tuple[str, TracedAnswer] | None:
@@ -169,7 +169,7 @@ def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, 
     try:
         state = RoutingState.model_validate(routed[-1].inputs.get("input"))
     except ValidationError as error:
-        raise Skipped("the router's input is hidden or of another version") from error
+        raise SkippedRun("the router's input is hidden or of another version") from error
     found = {state.models[visit.model_index]: visit.verification for visit in state.visits}
     return state.models, {name: check for name, check in found.items() if check is not None}
 
@@ -187,7 +187,7 @@ def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> st
     else:
         return None
     if action == "abstain":
-        raise Skipped("no answer was given (abstain)")
+        raise SkippedRun("no answer was given (abstain)")
     return None if action == "verify" else kept
 
 
@@ -233,7 +233,7 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
     # What is paid a request, whatever the number of its verdicts: the prompt.
     prompts = cost_of([_prompt_only(call) for call in check.calls])
     if total is None or prompts is None:
-        raise Skipped("the cost of its check is unknown (give cost_of=)")
+        raise SkippedRun("the cost of its check is unknown (give cost_of=)")
     n, requests = len(check.verdicts), len(check.calls)
     fixed = float(prompts) if n > requests else 0.0  # one request a verdict: all goes with it
     sample = max(0.0, (float(total) - fixed) / n)

@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, conv
 
 from langchain_automix import AutoMixError
 from langchain_automix.calibration.examples.examples import Example, examples_from
-from langchain_automix.calibration.examples.fields import references_of
+from langchain_automix.calibration.examples.fields import read_references
 
 ROWS: list[dict[str, Any]] = [
     {"question": "Where was it built?", "context": "In Turku.", "references": ["Turku"]},
@@ -90,7 +90,7 @@ class TestFields:
         ],
     )
     def test_references(self, value: Any, texts: tuple[str, ...]) -> None:
-        assert references_of(value) == texts
+        assert read_references(value) == texts
         assert only([{"question": "q", "answer": value}]).references == texts
 
     def test_the_users_own_names(self) -> None:

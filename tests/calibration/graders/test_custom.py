@@ -19,11 +19,11 @@ from langsmith.evaluation import EvaluationResult, RunEvaluator, run_evaluator
 from langchain_automix import AutoMixError, SelfVerifier
 from langchain_automix.calibration.graders.custom import (
     _run_of,
-    as_grade,
     grade_flow,
-    graded,
-    grader_from,
-    name_of,
+    grader_name,
+    run_grader,
+    to_grade,
+    to_grader,
 )
 from langchain_automix.calibration.graders.text import GRADERS, Grade, GraderInput, token_f1
 from langchain_automix.flow.drivers import drive
@@ -111,7 +111,7 @@ def shift(by: float) -> Any:
 
 def grade_of(quality: Any, input: GraderInput = INPUT) -> Grade:
     """Grade as the calibrator does: a flow, driven call by call."""
-    grader = grader_from(quality)
+    grader = to_grader(quality)
     found = cast("Any", RunnableLambda)(
         lambda given, run_manager, config: drive(
             FlowRun(grade_flow(grader, given), run_manager, config)
@@ -133,7 +133,7 @@ LANGSMITH = [
 class TestAnyGrader:
     @pytest.mark.parametrize("name", sorted(GRADERS))
     def test_by_name(self, name: str) -> None:
-        assert grader_from(name) is GRADERS[name]
+        assert to_grader(name) is GRADERS[name]
 
     @pytest.mark.parametrize("quality", [*PLAIN, *WAITING, *LANGSMITH])
     def test_one_of_a_users_own(self, quality: Any) -> None:
@@ -143,9 +143,9 @@ class TestAnyGrader:
 
     @pytest.mark.parametrize("quality", [*WAITING, *LANGSMITH])
     async def test_within_a_loop(self, quality: Any) -> None:
-        grader: Any = grader_from(quality)
-        assert as_grade(await grader.ainvoke(INPUT), grader).quality == 1
-        assert as_grade(grader.invoke(INPUT), grader).quality == 1
+        grader: Any = to_grader(quality)
+        assert to_grade(await grader.ainvoke(INPUT), grader).quality == 1
+        assert to_grade(grader.invoke(INPUT), grader).quality == 1
 
     def test_the_reason_of_an_evaluator(self) -> None:
         assert grade_of(of_run_and_example).why == "as it should be"
@@ -153,7 +153,7 @@ class TestAnyGrader:
     def test_an_evaluator_is_not_traced(self) -> None:
         with LangSmithServer() as ls, tracing_context(enabled=True, client=ls.client):
             for evaluator in (of_outputs, of_outputs_awaited, evaluator_of(of_outputs)):
-                grader: Any = grader_from(evaluator)
+                grader: Any = to_grader(evaluator)
                 assert grader._grade(INPUT)["quality"] == 1
             assert not ls.runs
             run, example = _run_of(INPUT)
@@ -184,7 +184,7 @@ class TestAnyGrader:
             return returned
 
         with pytest.raises(AutoMixError, match=message):
-            graded(grader_from(handing_on), INPUT)
+            run_grader(to_grader(handing_on), INPUT)
         with pytest.raises(AutoMixError):
             grade_of(RunnableLambda(lambda _: returned))
 
@@ -192,7 +192,7 @@ class TestAnyGrader:
         import numpy as np  # noqa: PLC0415
 
         for one in (np.float32(1), np.bool_(1), np.int64(1)):
-            assert as_grade(one, in_turku) == Grade(quality=1.0)
+            assert to_grade(one, in_turku) == Grade(quality=1.0)
 
     @pytest.mark.parametrize(
         ("quality", "message"),
@@ -208,12 +208,12 @@ class TestAnyGrader:
     )
     def test_what_is_no_grader(self, quality: Any, message: str) -> None:
         with pytest.raises(AutoMixError, match=message):
-            grader_from(quality)
+            to_grader(quality)
 
     def test_a_model_is_no_grader(self, server: OpenAIServer) -> None:
         for model in (server.model("small"), server.model("small").with_retry()):
             with pytest.raises(AutoMixError, match="give LLMJudge"):
-                grader_from(model)
+                to_grader(model)
 
     def test_a_verifier_is_no_grader(self, server: OpenAIServer) -> None:
         server.script = lambda body: [ACCEPT] * body["n"]
@@ -254,11 +254,16 @@ class TestNames:
         assert first == second
         assert len(first) == len(PLAIN) + len(WAITING) + len(LANGSMITH) + 6 + len(GRADERS)
         twice = {name for name, count in Counter(first).items() if count > 1}
-        assert twice == {name_of(token_f1)}, "which has two names"
+        assert twice == {grader_name(token_f1)}, "which has two names"
         assert not any(" at 0x" in name for name in first)
 
     def test_a_setting_changes_the_name(self) -> None:
-        names = [name_of(shift(0)), name_of(shift(1)), name_of(Shifted(0)), name_of(Shifted(1))]
-        names += [name_of(functools.partial(with_default, weight=w)) for w in (1, 2)]
-        names += [name_of(Shifted(0).grade), name_of(Shifted(1).grade)]
+        names = [
+            grader_name(shift(0)),
+            grader_name(shift(1)),
+            grader_name(Shifted(0)),
+            grader_name(Shifted(1)),
+        ]
+        names += [grader_name(functools.partial(with_default, weight=w)) for w in (1, 2)]
+        names += [grader_name(Shifted(0).grade), grader_name(Shifted(1).grade)]
         assert len(set(names)) == 8

@@ -14,7 +14,7 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.runnables import RunnableLambda
 from pydantic import ValidationError
 
-from langchain_automix.calibration.graders.custom import grade_flow, grader_from, name_of
+from langchain_automix.calibration.graders.custom import grade_flow, grader_name, to_grader
 from langchain_automix.calibration.graders.judges import _GOOD, _SAME, EmbeddingSimilarity, LLMJudge
 from langchain_automix.calibration.graders.text import Grade, GraderInput
 from langchain_automix.flow.runnable import FlowRunnable
@@ -207,22 +207,22 @@ class TestAsARunnable:
 
     def test_it_is_a_grader(self, server: OpenAIServer) -> None:
         judge = LLMJudge(model=server.model("judge"))
-        assert grader_from(judge) is judge
+        assert to_grader(judge) is judge
         same = LLMJudge(model=server.model("judge"))
-        assert name_of(judge) == name_of(same)
+        assert grader_name(judge) == grader_name(same)
         others = [
             LLMJudge(model=server.model("other")),
             LLMJudge(model=server.model("judge"), rubric="Be strict."),
             LLMJudge(model=server.model("judge"), max_tokens=9),
         ]
-        assert len({name_of(each) for each in (judge, *others)}) == 4
+        assert len({grader_name(each) for each in (judge, *others)}) == 4
 
 
 class TestBills:
     """What a grader pays is heard, whoever asks the model."""
 
     def flow(self, quality: Any) -> Any:
-        grader = grader_from(quality)
+        grader = to_grader(quality)
 
         class Driven(FlowRunnable[GraderInput, Grade]):
             def _flow(self, input: GraderInput, **kwargs: Any) -> Any:
@@ -327,7 +327,7 @@ class TestEmbeddings:
 
     def test_names(self) -> None:
         names = {
-            name_of(EmbeddingSimilarity(embeddings=embeddings, low=low))
+            grader_name(EmbeddingSimilarity(embeddings=embeddings, low=low))
             for embeddings in (Compass(), Compass(), DeterministicFakeEmbedding(size=3))
             for low in (0.0, 0.5)
         }
