@@ -30,7 +30,7 @@ _LEAST = 5e-4
 
 
 @dataclass(frozen=True)
-class Situation:
+class PolicyOnLog:
     """What advice is given on."""
 
     data: LogArrays
@@ -56,7 +56,7 @@ class Situation:
         return describe_gain(gain, self.cost_weight, self.cost, self.currency)
 
 
-def advice_of(situation: Situation, crossed: CrossFit | None) -> tuple[Advice, ...]:
+def build_advice(situation: PolicyOnLog, crossed: CrossFit | None) -> tuple[Advice, ...]:
     """Return what would help, the largest gain first.
 
     Args:
@@ -69,7 +69,7 @@ def advice_of(situation: Situation, crossed: CrossFit | None) -> tuple[Advice, .
     return tuple(sorted(found, key=lambda advice: -(advice.gain or 0.0)))
 
 
-def _verifier(situation: Situation) -> Advice:
+def _verifier(situation: PolicyOnLog) -> Advice:
     """Advise on a better verifier.
 
     The gain is the best mean utility with a check that is never wrong, at the present price,
@@ -112,7 +112,7 @@ def _verifier(situation: Situation) -> Advice:
     return Advice("A better verifier", gain, text)
 
 
-def _examples(situation: Situation, crossed: CrossFit) -> Advice:
+def _examples(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
     """Advise on more examples, by the learning curve.
 
     Policies are fitted for the cost weight to four fifths of the log, and to random halves of
@@ -152,7 +152,7 @@ def _examples(situation: Situation, crossed: CrossFit) -> Advice:
     return Advice("More examples", gain, start + text)
 
 
-def _model(situation: Situation, crossed: CrossFit) -> Advice:
+def _model(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
     """Advise on another model.
 
     The gain is what a cross-fitted policy gains if the largest model's answers were all right,

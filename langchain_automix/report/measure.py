@@ -22,7 +22,7 @@ from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.digest import was_fitted_to
 from langchain_automix.policy.replay import Outcomes, Trajectories, replay_policy
 from langchain_automix.policy.statistics import Interval, mean_interval, wilson_interval
-from langchain_automix.report.advice import Situation, advice_of
+from langchain_automix.report.advice import PolicyOnLog, build_advice
 from langchain_automix.report.contents import (
     Benefit,
     BenefitGroup,
@@ -35,7 +35,7 @@ from langchain_automix.report.contents import (
 )
 from langchain_automix.report.decisions import decisions_of
 from langchain_automix.report.labels import labels_of
-from langchain_automix.report.verdict import Said, goal_notes, numbers_of, verdict_of
+from langchain_automix.report.verdict import Findings, goal_notes, numbers_of, verdict_of
 
 _RUNGS, _FEW_RUNGS = 13, 6
 """Cost weights that are fitted for the frontier; fewer where the log can tell few apart."""
@@ -43,7 +43,7 @@ _RUNGS, _FEW_RUNGS = 13, 6
 _FEW_QUERIES = 50
 
 
-def contents_of(
+def measure(
     policy: Policy, log: RoutingLog, *, cost_weight: float | None = None, seed: int = 0
 ) -> Contents:
     """Measure all that a report says.
@@ -66,7 +66,7 @@ def contents_of(
         raise AutoMixError(f"cost_weight must be a number of at least 0; given: {cost_weight!r}.")
     measured = _Measured.of(policy, log, cost_weight, seed)
     found = measured.evaluation
-    said = Said(policy, measured.data, measured.outcomes, found, seed)
+    said = Findings(policy, measured.data, measured.outcomes, found, seed)
     labels = labels_of(measured.metadata, measured.data.models[-1])
     return Contents(
         models=policy.models,
@@ -89,7 +89,7 @@ def contents_of(
         decisions=decisions_of(
             measured.outcomes, measured.paths, measured.data, measured.ids, measured.metadata
         ),
-        advice=advice_of(measured.situation(labels), measured.crossed),
+        advice=build_advice(measured.situation(labels), measured.crossed),
         notes=_notes(measured, log, labels),
     )
 
@@ -167,10 +167,10 @@ class _Measured:
         assert self.outcomes.paths is not None  # noqa: S101
         return self.outcomes.paths
 
-    def situation(self, labels: Labels) -> Situation:
+    def situation(self, labels: Labels) -> PolicyOnLog:
         """Return what advice is given on."""
         unanswered = self.policy.goal.get("abstain_value")
-        return Situation(
+        return PolicyOnLog(
             data=self.data,
             utility=self.outcomes.utility(self.cost_weight, unanswered),
             paths=self.paths,

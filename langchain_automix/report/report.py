@@ -49,11 +49,11 @@ class Report:
                 the log, or a file cannot be read.
         """
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415  (only needed here)
-        from langchain_automix.report.measure import contents_of  # noqa: PLC0415  (loads numpy)
+        from langchain_automix.report.measure import measure  # noqa: PLC0415  (loads numpy)
 
         policy = _policy_of(router)
         logged = RoutingLog.read(log) if isinstance(log, str | Path) else log
-        return cls(contents_of(policy, logged, cost_weight=cost_weight, seed=seed))
+        return cls(measure(policy, logged, cost_weight=cost_weight, seed=seed))
 
     def to_html(self) -> str:
         """Return the report as one page of HTML, which asks no server for anything."""

@@ -30,7 +30,7 @@ _SAME = 0.005
 
 
 @dataclass(frozen=True)
-class Said:
+class Findings:
     """All that the sentences are made of."""
 
     policy: Policy
@@ -116,7 +116,7 @@ def alone(policy: Policy) -> str | None:
     return policy.models[first.opening.model]
 
 
-def verdict_of(said: Said) -> str:
+def verdict_of(said: Findings) -> str:
     """Return what the policy comes to, in one sentence that claims no more than the log shows."""
     if len(said.data) < FEW:
         number = "one query" if len(said.data) == 1 else f"{len(said.data)} queries"
@@ -133,7 +133,7 @@ def verdict_of(said: Said) -> str:
     return f"{_head(said)}{_quality_clause(said)}; {_utility_clause(said)}."
 
 
-def _single(said: Said, single: str) -> str:
+def _single(said: Findings, single: str) -> str:
     if not said.is_steady:
         return (
             f"This log is too small to tell what pays: the policy gives every query to {single}, "
@@ -158,7 +158,7 @@ def _single(said: Said, single: str) -> str:
     return f"{text}{_cost_clause(said)} ({said.compared})."
 
 
-def _mixed(said: Said) -> str:
+def _mixed(said: Findings) -> str:
     names = [said.policy.models[plan.opening.model] for plan in said.policy.plans]
     return (
         f"No check is made: the policy gives queries to {names[0]} or to {names[-1]} at random"
@@ -166,7 +166,7 @@ def _mixed(said: Said) -> str:
     )
 
 
-def _risk(said: Said) -> str:
+def _risk(said: Findings) -> str:
     answered = said.outcomes.model >= 0
     wrong = float(np.where(answered, 1 - said.outcomes.quality, 0.0).mean())
     limit = said.policy.goal["max_risk"]
@@ -177,7 +177,7 @@ def _risk(said: Said) -> str:
     )
 
 
-def _abstaining(said: Said) -> str:
+def _abstaining(said: Findings) -> str:
     silent = said.found.abstention_rate
     answered = ""
     if silent < 1:
@@ -193,7 +193,7 @@ def _change(saved: float) -> str:
     return f"{format_percent(abs(saved))} {'less' if saved > 0 else 'more'}"
 
 
-def _cost(said: Said) -> str:
+def _cost(said: Findings) -> str:
     if said.saving is None:
         return f"a cost of {format_money(said.found.cost, said.found.currency)}"
     if abs(said.saving[0]) < _SAME:
@@ -201,11 +201,11 @@ def _cost(said: Said) -> str:
     return f"{_change(said.saving[0])} cost than always {said.largest}"
 
 
-def _cost_clause(said: Said) -> str:
+def _cost_clause(said: Findings) -> str:
     return f", at {_cost(said)}"
 
 
-def _head(said: Said) -> str:
+def _head(said: Findings) -> str:
     if said.saving is None:
         return f"Costs {format_money(said.found.cost, said.found.currency)}"
     saved, (low, high) = said.saving
@@ -218,7 +218,7 @@ def _head(said: Said) -> str:
     return f"Saves {format_percent(saved)} of the cost of always {said.largest}"
 
 
-def _quality_clause(said: Said) -> str:
+def _quality_clause(said: Findings) -> str:
     _, (low, high) = said.difference
     figures = f"({said.compared})"
     if low > 0:
@@ -230,7 +230,7 @@ def _quality_clause(said: Said) -> str:
     return f" with no loss of quality shown {figures}"
 
 
-def _utility_clause(said: Said) -> str:
+def _utility_clause(said: Findings) -> str:
     against = said.found.baselines[f"always:{said.worthiest}"]
     low, high = against.interval
     if low > 0:
@@ -258,12 +258,12 @@ def goal_notes(policy: Policy, found: Evaluation) -> list[str]:
     return notes
 
 
-def numbers_of(said: Said) -> tuple[Number, Number, Number]:
+def numbers_of(said: Findings) -> tuple[Number, Number, Number]:
     """Return cost against the largest model, quality against the best one, and escalations."""
     return _cost_number(said), _quality_number(said), _third_number(said)
 
 
-def _cost_number(said: Said) -> Number:
+def _cost_number(said: Findings) -> Number:
     own = format_money(said.found.cost, said.found.currency)
     if said.saving is None:
         detail = f"Always {said.largest} costs nothing in this log, so there is nothing to save."
@@ -281,7 +281,7 @@ def _cost_number(said: Said) -> Number:
     return Number(f"Cost against always {said.largest}", value, detail)
 
 
-def _quality_number(said: Said) -> Number:
+def _quality_number(said: Findings) -> Number:
     best = said.data.models[said.best]
     difference, interval = said.difference
     mean = float(said.data.quality[:, said.best].mean())
@@ -300,7 +300,7 @@ def _quality_number(said: Said) -> Number:
     return Number(label, format_signed(difference), detail)
 
 
-def _third_number(said: Said) -> Number:
+def _third_number(said: Findings) -> Number:
     found, rate = said.found, said.found.escalation_rate
     drawn = f"{found.verification_samples:.2f} verdicts are drawn a query"
     single = alone(said.policy)

@@ -10,14 +10,14 @@ import pytest
 from langchain_automix import POMDPRouter
 from langchain_automix.report.contents import Advice, Contents, Point
 from langchain_automix.report.markdown import markdown_of
-from langchain_automix.report.measure import contents_of
+from langchain_automix.report.measure import measure
 from tests.support.builders.synthetic_logs import world
 
 
 @pytest.fixture(scope="module")
 def contents() -> Contents:
     policy = POMDPRouter.fit(world(200, k=3), cost_weight=0.03).policy
-    return contents_of(policy, world(40, seed=3, k=3))
+    return measure(policy, world(40, seed=3, k=3))
 
 
 def unescaped(text: str) -> str:

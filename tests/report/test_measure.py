@@ -22,7 +22,7 @@ from langchain_automix.policy.fitting.digest import log_digest, was_fitted_to
 from langchain_automix.policy.replay import replay_policy
 from langchain_automix.report.contents import Contents, Labels, LoggedDecision
 from langchain_automix.report.labels import labels_of
-from langchain_automix.report.measure import contents_of
+from langchain_automix.report.measure import measure
 from tests.support.builders import synthetic_logs as worlds
 from tests.support.builders.synthetic_logs import query
 
@@ -59,14 +59,14 @@ def known(decisions: tuple[LoggedDecision, ...]) -> list[dict[str, Any]]:
 def fitted() -> tuple[Policy, RoutingLog, Contents]:
     log = world(100, sample_cost=0.05)
     policy = POMDPRouter.fit(log, cost_weight=0.03).policy
-    return policy, log, contents_of(policy, log)
+    return policy, log, measure(policy, log)
 
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[Policy, RoutingLog, Contents]:
     policy = POMDPRouter.fit(world(100, sample_cost=0.05), cost_weight=0.03).policy
     log = world(45, seed=7, sample_cost=0.05)
-    return policy, log, contents_of(policy, log)
+    return policy, log, measure(policy, log)
 
 
 def test_held_out_figures_are_those_of_evaluate(
@@ -184,7 +184,7 @@ def test_a_perfect_check_by_brute_force() -> None:
         best = max(float(rule.mean()) for rule in (*rules, *alone))
         found = perfect_check_utility(data, 0.03, np.array([price, np.nan]))
         assert found == pytest.approx(best)
-    contents = contents_of(policy, log)
+    contents = measure(policy, log)
     [advice] = [a for a in contents.advice if a.title == "A better verifier"]
     crossed, _ = CrossFit(data, log.store.ids, 0.03).like(policy)
     assert crossed.paths is not None
@@ -230,7 +230,7 @@ def test_a_file_without_a_digest_is_known_by_its_means(tmp_path: Path) -> None:
     policy = Policy.load(path)
     assert was_fitted_to(policy, log)
     assert not was_fitted_to(policy, world(19, seed=9))
-    notes = contents_of(policy, world(19, seed=9)).notes
+    notes = measure(policy, world(19, seed=9)).notes
     assert any("does not say which log" in note for note in notes)
 
 
@@ -251,7 +251,7 @@ def test_a_goal_that_a_fold_cannot_reach(goal: dict[str, float]) -> None:
 def test_a_policy_of_one_model() -> None:
     log = noise(40, 3)
     policy = POMDPRouter.fit(log, cost_weight=0.5).policy
-    contents = contents_of(policy, log)
+    contents = measure(policy, log)
     assert "One model alone" in contents.verdict
     assert "small" in contents.verdict
     assert contents.numbers[2].value == "0 %"
@@ -260,7 +260,7 @@ def test_a_policy_of_one_model() -> None:
     assert "50 % less cost than always" in contents.verdict
     best = RoutingLog([query(i, 0.0, 1.0, [True, False]) for i in range(40)])
     large = POMDPRouter.fit(best, cost_weight=0.0).policy
-    words = contents_of(large, best)
+    words = measure(large, best)
     assert "saves nothing" in words.verdict
     assert words.numbers[0].value == "0 %"
     assert words.numbers[1].value == "0.000"
@@ -269,7 +269,7 @@ def test_a_policy_of_one_model() -> None:
 def test_a_limit_on_risk_with_abstentions() -> None:
     log = world(200)
     policy = POMDPRouter.fit(log, cost_weight=0.02, max_risk=0.2, abstain_value=0.6).policy
-    contents = contents_of(policy, world(45, seed=4))
+    contents = measure(policy, world(45, seed=4))
     assert "gives a wrong answer to" in contents.verdict
     assert "the limit of 20 %" in contents.verdict
     if any(d.model_index is None for d in contents.decisions):
@@ -280,10 +280,10 @@ def test_a_limit_on_risk_with_abstentions() -> None:
 
 def test_too_small_to_tell() -> None:
     policy = POMDPRouter.fit(world(200), cost_weight=0.03).policy
-    contents = contents_of(policy, world(8, seed=3))
+    contents = measure(policy, world(8, seed=3))
     assert "too small to tell" in contents.verdict
     one = world(1)
-    alone = contents_of(POMDPRouter.fit(one).policy, one)
+    alone = measure(POMDPRouter.fit(one).policy, one)
     assert alone.queries == 1
     assert [a.title for a in alone.advice] == ["A better verifier"]
 
@@ -310,7 +310,7 @@ def test_labels_and_texts_and_foreign_metadata() -> None:
             "replies": [[f"reply {k}" for k in range(8)], []],
         }
 
-    contents = contents_of(policy, labelled(log, full))
+    contents = measure(policy, labelled(log, full))
     assert contents.labels.kind == "agreement"
     assert "cannot tell how often large is wrong" in contents.labels.text
     [advice] = [a for a in contents.advice if a.title == "Another model"]
@@ -331,7 +331,7 @@ def test_labels_and_texts_and_foreign_metadata() -> None:
         {"references": 5},
         {"labels": {}},
     ]
-    foreign = contents_of(policy, labelled(log, lambda i: [*odd[1:], *shapes][i % 7]))
+    foreign = measure(policy, labelled(log, lambda i: [*odd[1:], *shapes][i % 7]))
     assert foreign.labels.kind == "unknown"
     assert all(answer.text is None for d in foreign.decisions for answer in d.answers)
 
@@ -341,7 +341,7 @@ def test_incomplete_queries_are_left_out_and_said() -> None:
     for record in records[:5]:
         record["answers"][1]["quality"] = record["answers"][1]["cost"] = None
     policy = POMDPRouter.fit(world(200), cost_weight=0.03).policy
-    contents = contents_of(policy, RoutingLog(records))
+    contents = measure(policy, RoutingLog(records))
     assert (contents.queries, contents.left_out) == (40, 5)
     assert any("5 of the 45 queries were left out" in note for note in contents.notes)
 
@@ -350,27 +350,27 @@ def test_what_cannot_be_measured() -> None:
     policy = POMDPRouter.fit(world(60), cost_weight=0.03).policy
     other = RoutingLog([query(1, 0.0, 1.0, [True])]).select(models=["small"])
     with pytest.raises(AutoMixError, match="same models"):
-        contents_of(policy, other)
+        measure(policy, other)
     with pytest.raises(AutoMixError, match="cost_weight"):
-        contents_of(policy, world(60), cost_weight=float("nan"))
+        measure(policy, world(60), cost_weight=float("nan"))
     empty = [{"id": "1", "answers": [{"model": m, "quality": None} for m in ("small", "large")]}]
     with pytest.raises(AutoMixError, match="nothing to report"):
-        contents_of(policy, RoutingLog(empty))
+        measure(policy, RoutingLog(empty))
 
 
 def test_another_cost_weight_judges_alike(held_out: tuple[Policy, RoutingLog, Contents]) -> None:
     policy, log, contents = held_out
-    other = contents_of(policy, log, cost_weight=0.1)
+    other = measure(policy, log, cost_weight=0.1)
     assert other.cost_weight == 0.1
     assert (other.point.cost, other.point.quality) == (contents.point.cost, contents.point.quality)
-    assert other == contents_of(policy, log, cost_weight=0.1)
+    assert other == measure(policy, log, cost_weight=0.1)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared logs are not here")
 def test_a_stranger_s_log() -> None:
     log = RoutingLog.read(DATA / "xquad" / "xquad_qwen_log.jsonl.gz")
     fitting, rest = log.split(0.5)
-    contents = contents_of(POMDPRouter.fit(fitting).policy, rest)
+    contents = measure(POMDPRouter.fit(fitting).policy, rest)
     assert contents.queries == len(rest)
     assert all(d.question for d in contents.decisions)
     assert contents.currency == "second"

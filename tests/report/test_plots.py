@@ -10,7 +10,7 @@ import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter
 from langchain_automix.report.contents import Contents
-from langchain_automix.report.measure import contents_of
+from langchain_automix.report.measure import measure
 from langchain_automix.report.plots import (
     plot_benefit,
     plot_cost_quality,
@@ -25,7 +25,7 @@ pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
 @pytest.fixture(scope="module")
 def contents() -> Contents:
     policy = POMDPRouter.fit(world(200, k=3, sample_cost=0.05), cost_weight=0.03).policy
-    found = contents_of(policy, world(40, seed=3, k=3, sample_cost=0.05))
+    found = measure(policy, world(40, seed=3, k=3, sample_cost=0.05))
     return replace(found, currency="U$D and $x$")
 
 

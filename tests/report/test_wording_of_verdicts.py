@@ -12,7 +12,7 @@ from langchain_automix import POMDPRouter, RoutingLog
 from langchain_automix.policy.bounds import oracle, perfect_check_utility
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.report.labels import labels_of
-from langchain_automix.report.measure import contents_of
+from langchain_automix.report.measure import measure
 from tests.support.builders import synthetic_logs as worlds
 
 
@@ -49,7 +49,7 @@ def test_where_no_answer_has_a_worth_of_its_own() -> None:
 def test_a_policy_that_gives_no_answer() -> None:
     log = world(40, seed=4)
     policy = POMDPRouter.fit(world(150), cost_weight=0.02, abstain_value=0.85).policy
-    contents = contents_of(policy, log)
+    contents = measure(policy, log)
     silent = [decision for decision in contents.decisions if decision.model_index is None]
     assert silent
     assert contents.verdict.startswith("Gives no answer to")
@@ -72,14 +72,14 @@ def test_the_verdict_can_be_read() -> None:
     goals: tuple[dict[str, Any], ...] = ({"cost_weight": 0.03}, {"max_cost": 4.0})
     for goal in goals:
         policy = POMDPRouter.fit(named(world(80)), **goal).policy
-        contents = contents_of(policy, named(world(25, seed=3)))
+        contents = measure(policy, named(world(25, seed=3)))
         assert len(contents.verdict) <= 230, contents.verdict
         assert any("The goal was" in note for note in contents.notes) == ("max_cost" in goal)
 
 
 def test_one_query_of_its_own() -> None:
     one = world(1)
-    contents = contents_of(POMDPRouter.fit(one).policy, one)
+    contents = measure(POMDPRouter.fit(one).policy, one)
     assert contents.judged == "fitted to it"
     assert "interval" not in contents.numbers[0].detail
     assert not any("1 queries" in text for text in (contents.verdict, *contents.notes))
@@ -87,6 +87,6 @@ def test_one_query_of_its_own() -> None:
 
 def test_what_is_not_known_of_more_examples() -> None:
     policy = POMDPRouter.fit(world(80), cost_weight=0.03).policy
-    contents = contents_of(policy, world(5, seed=3))
+    contents = measure(policy, world(5, seed=3))
     gains = {advice.title: advice.gain for advice in contents.advice}
     assert gains["More examples"] is None
