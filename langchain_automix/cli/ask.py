@@ -12,7 +12,7 @@ from langchain_automix.cli.checks import check_fitted
 from langchain_automix.cli.open_models import opened
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.demo.run import PROMPT
-from langchain_automix.local.models import Wanted, input_limit, token_counter
+from langchain_automix.local.models import ModelOptions, input_limit, token_counter
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.verifiers.prompting.truncation import truncate_context
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def ask_once(
-    question: str, context: Path | None, wanted: Wanted, policy: Path | None, console: Console
+    question: str, context: Path | None, wanted: ModelOptions, policy: Path | None, console: Console
 ) -> dict[str, Any]:
     """Answer one question with the mix; return the answer and the record of the decision.
 

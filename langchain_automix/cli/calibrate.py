@@ -55,7 +55,7 @@ from langchain_automix.cli.options import (
 )
 from langchain_automix.cli.progress import Watch, event
 from langchain_automix.errors import AutoMixError
-from langchain_automix.local.models import Model, Wanted, is_local, open_hosted
+from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.utils.formatting import pluralize
 
@@ -66,7 +66,7 @@ _INTERRUPTED = 130
 class CalibrateOptions:
     """Options of `automix calibrate`."""
 
-    wanted: Wanted
+    wanted: ModelOptions
     examples: str
     out: Path
     checks: Sequence[str] = (USUAL_CHECK,)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.local.models import Model, Wanted, input_limit, token_counter
+from langchain_automix.local.models import Model, ModelOptions, input_limit, token_counter
 from langchain_automix.verifiers.agreement import AgreementVerifier
 from langchain_automix.verifiers.base import Verifier, fingerprint_of
 from langchain_automix.verifiers.combined import CombinedVerifier
@@ -92,7 +92,7 @@ def large_checks(names: Sequence[str]) -> bool:
     )
 
 
-def check_named(name: str, models: Sequence[Model], wanted: Wanted) -> Verifier:
+def check_named(name: str, models: Sequence[Model], wanted: ModelOptions) -> Verifier:
     """Return one check of opened models, the same for all that is done with them.
 
     Args:
@@ -103,7 +103,9 @@ def check_named(name: str, models: Sequence[Model], wanted: Wanted) -> Verifier:
     return _maker(models, wanted)(KNOWN_CHECKS[name])
 
 
-def check_fitted(fingerprint: str | None, models: Sequence[Model], wanted: Wanted) -> Verifier:
+def check_fitted(
+    fingerprint: str | None, models: Sequence[Model], wanted: ModelOptions
+) -> Verifier:
     """Return the check that a policy was fitted to; the few-shot one where it is none of these.
 
     Args:
@@ -116,7 +118,9 @@ def check_fitted(fingerprint: str | None, models: Sequence[Model], wanted: Wante
     return next((each for each in others if fingerprint_of(each) == fingerprint), first)
 
 
-def combined(names: Sequence[str], models: Sequence[Model], wanted: Wanted) -> CombinedVerifier:
+def combined(
+    names: Sequence[str], models: Sequence[Model], wanted: ModelOptions
+) -> CombinedVerifier:
     """Return the checks of opened models, the first one leading.
 
     Args:
@@ -128,7 +132,7 @@ def combined(names: Sequence[str], models: Sequence[Model], wanted: Wanted) -> C
     return CombinedVerifier(checks={name: make(KNOWN_CHECKS[name]) for name in names})
 
 
-def _maker(models: Sequence[Model], wanted: Wanted) -> Callable[[KnownCheck], Verifier]:
+def _maker(models: Sequence[Model], wanted: ModelOptions) -> Callable[[KnownCheck], Verifier]:
     """Return what makes checks of opened models."""
 
     def made(check: KnownCheck) -> Verifier:

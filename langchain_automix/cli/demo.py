@@ -13,8 +13,8 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.local.demo import view
 from langchain_automix.local.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.local.demo.run import Demo, Row, fit_half, routing_log
-from langchain_automix.local.demo.summary import summarise
-from langchain_automix.local.models import Pair, Wanted, open_replay
+from langchain_automix.local.demo.summary import summarize
+from langchain_automix.local.models import ModelOptions, ModelPair, open_replay
 from langchain_automix.local.recording import Recording
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _KEPT_BACK = 0.92
 class DemoOptions:
     """Options of `automix demo`."""
 
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: ModelOptions = field(default_factory=ModelOptions)
     data: Path = SHIPPED
     questions: int | None = None
     """None: as many as fit into `minutes`."""
@@ -104,7 +104,7 @@ class DemoCommand:
             return self._show(pair, questions, about["samples"], deadline=None)
 
     def _show(
-        self, pair: Pair, questions: list[Question], samples: int, deadline: float | None
+        self, pair: ModelPair, questions: list[Question], samples: int, deadline: float | None
     ) -> dict[str, Any]:
         demo = Demo(pair, samples=samples, price_ratio=self.options.price_ratio)
         try:
@@ -163,9 +163,9 @@ class DemoCommand:
                     self.console.print("The time is up; here is what was done.")
                     break
 
-    def _finish(self, demo: Demo, pair: Pair) -> dict[str, Any]:
+    def _finish(self, demo: Demo, pair: ModelPair) -> dict[str, Any]:
         options = self.options
-        found = summarise(demo.rows, pair, options.price_ratio)
+        found = summarize(demo.rows, pair, options.price_ratio)
         if found is not None:
             view.summary(self.console, found, (pair.small.name, pair.large.name))
         about = {

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from langchain_automix.local.demo import view
-from langchain_automix.local.models import Model, Pair, Wanted, open_models, open_pair
+from langchain_automix.local.models import Model, ModelOptions, ModelPair, open_models, open_pair
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @contextlib.contextmanager
-def opened(wanted: Wanted, console: Console) -> Iterator[Pair]:
+def opened(wanted: ModelOptions, console: Console) -> Iterator[ModelPair]:
     """Open both models, with a progress bar while weights are fetched and verified."""
     with contextlib.ExitStack() as stack:
         with _fetching(console) as progress:
@@ -23,7 +23,7 @@ def opened(wanted: Wanted, console: Console) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def opened_models(wanted: Wanted, console: Console) -> Iterator[list[Model]]:
+def opened_models(wanted: ModelOptions, console: Console) -> Iterator[list[Model]]:
     """Open two models or more, as `opened` does."""
     with contextlib.ExitStack() as stack:
         with _fetching(console) as progress:

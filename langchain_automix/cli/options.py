@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from langchain_automix.local.models import Wanted
+    from langchain_automix.local.models import ModelOptions
 
 
 Small = Annotated[
@@ -155,11 +155,11 @@ def wanted_models(
     seed: int,
     samples: int,
     **more: Any,
-) -> Wanted:
+) -> ModelOptions:
     """Return which models the options ask for."""
-    from langchain_automix.local.models import LARGE, SMALL, Wanted  # noqa: PLC0415  (for --help)
+    from langchain_automix.local.models import LARGE, SMALL, ModelOptions  # noqa: PLC0415  (for --help)
 
-    return Wanted(
+    return ModelOptions(
         small=small or SMALL,
         large=large or LARGE,
         weights=weights,

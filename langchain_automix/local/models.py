@@ -50,7 +50,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """Both models, and the clock that tells what their calls take, in seconds."""
 
     small: Model
@@ -73,7 +73,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelOptions:
     """Which models to open, and how."""
 
     small: str = SMALL
@@ -102,7 +102,7 @@ class Wanted:
 
 
 @contextlib.contextmanager
-def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair]:
+def open_pair(wanted: ModelOptions, progress: Progress | None = None) -> Iterator[ModelPair]:
     """Open both models for the length of a `with` block; local servers end with it.
 
     A model is a name in `KNOWN` (weights are fetched once, and verified), a `.gguf` file, or
@@ -113,11 +113,11 @@ def open_pair(wanted: Wanted, progress: Progress | None = None) -> Iterator[Pair
     """
     with contextlib.ExitStack() as stack:
         (small, large), recorder = _open(wanted, stack, progress)
-        yield Pair(small, large, recorder=recorder)
+        yield ModelPair(small, large, recorder=recorder)
 
 
 @contextlib.contextmanager
-def open_models(wanted: Wanted, progress: Progress | None = None) -> Iterator[list[Model]]:
+def open_models(wanted: ModelOptions, progress: Progress | None = None) -> Iterator[list[Model]]:
     """Open the models, two or more, cheap to expensive; as `open_pair` does.
 
     Raises:
@@ -128,7 +128,7 @@ def open_models(wanted: Wanted, progress: Progress | None = None) -> Iterator[li
 
 
 def _open(
-    wanted: Wanted, stack: contextlib.ExitStack, progress: Progress | None
+    wanted: ModelOptions, stack: contextlib.ExitStack, progress: Progress | None
 ) -> tuple[list[Model], Recorder | None]:
     specs = wanted.specs
     if twice := [spec for spec in specs if specs.count(spec) > 1]:
@@ -159,7 +159,7 @@ def _open(
     return models, recorder
 
 
-def input_limit(models: Sequence[Model], wanted: Wanted) -> int | None:
+def input_limit(models: Sequence[Model], wanted: ModelOptions) -> int | None:
     """Return how many tokens may go into every one of some models; None where all are hosted."""
     if all(model.count_tokens is None for model in models):
         return None
@@ -176,7 +176,7 @@ def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]
 
 
 @contextlib.contextmanager
-def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[Pair]:
+def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[ModelPair]:
     """Open the two recorded models: the same way over HTTP, with recorded answers and times.
 
     Args:
@@ -190,13 +190,13 @@ def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[Pair]:
             _local(about[name], server.base_url, "recorded", about["seed"])
             for name in ("small", "large")
         )
-        yield Pair(small, large, clock=server.clock, is_replay=True)
+        yield ModelPair(small, large, clock=server.clock, is_replay=True)
 
 
 @contextlib.contextmanager
 def open_recorded(
     path: Path, *, answer_tokens: int = ANSWER_TOKENS, pace: float = 0.0
-) -> Iterator[Pair]:
+) -> Iterator[ModelPair]:
     """Open both local models for a notebook: from its recording, or for real.
 
     With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
@@ -216,7 +216,7 @@ def open_recorded(
         with open_replay(Recording.read(path), pace) as pair:
             yield pair
         return
-    wanted = Wanted(record=True, answer_tokens=answer_tokens)
+    wanted = ModelOptions(record=True, answer_tokens=answer_tokens)
     with open_pair(wanted) as pair:
         yield pair
         about = {"small": pair.small.name, "large": pair.large.name, "seed": wanted.seed}
@@ -240,7 +240,7 @@ def is_local(spec: str) -> bool:
     )
 
 
-def _server(spec: str, wanted: Wanted, progress: Progress | None) -> LlamaServer:
+def _server(spec: str, wanted: ModelOptions, progress: Progress | None) -> LlamaServer:
     place = wanted.specs.index(spec)
     checks = place < len(wanted.specs) - 1 or wanted.large_checks
     path = Path(spec).expanduser()
@@ -300,7 +300,7 @@ def _bypass_proxies() -> None:
             os.environ[name] = ",".join(filter(None, [*hosts, "127.0.0.1"]))
 
 
-def open_hosted(spec: str, wanted: Wanted) -> Model:
+def open_hosted(spec: str, wanted: ModelOptions) -> Model:
     """Open a `provider:model` of LangChain's `init_chat_model`.
 
     Raises:

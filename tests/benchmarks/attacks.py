@@ -19,7 +19,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from typing_extensions import override
 
 from langchain_automix import SelfVerifier, TokenProbabilityVerifier
-from langchain_automix.local.models import LARGE, SMALL, Model, Wanted, open_models
+from langchain_automix.local.models import LARGE, SMALL, Model, ModelOptions, open_models
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import CheckContext
@@ -124,7 +124,7 @@ def rows(
     """Yield, model by model, the table of all its checks."""
     asker = Asker(results)
     small, *middle, large = names
-    wanted = Wanted(small=small, middle=tuple(middle), large=large, samples=1)
+    wanted = ModelOptions(small=small, middle=tuple(middle), large=large, samples=1)
     chosen = CASES[:: max(1, len(CASES) // cases)][:cases] if cases else CASES
     with open_models(wanted) as models:
         for model in models:

@@ -15,7 +15,7 @@ from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.log_writer import ModelTally
 from langchain_automix.cli.checks import KNOWN_CHECKS, check_fitted, check_named
 from langchain_automix.evaluation.router_replay import auroc
-from langchain_automix.local.models import Model, Wanted, input_limit
+from langchain_automix.local.models import Model, ModelOptions, input_limit
 from langchain_automix.utils.formatting import (
     format_amount,
     format_count,
@@ -126,7 +126,7 @@ def test_a_local_check_fits_into_its_model() -> None:
 
     chat = ChatOpenAI(model="x", api_key=SecretStr("test"))
     local = Model("local", chat, count_tokens=lambda text: len(text.split()))
-    hosted, wanted = Model("hosted", chat), Wanted(answer_tokens=500, samples=3)
+    hosted, wanted = Model("hosted", chat), ModelOptions(answer_tokens=500, samples=3)
     check = check_named("few-shot", [local, hosted], wanted)
     assert isinstance(check, SelfVerifier)
     assert check.max_input_tokens == 4096 - 500 - 64
@@ -147,7 +147,7 @@ def test_a_policy_meets_the_check_that_it_was_fitted_to(name: str) -> None:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415
 
     models = [Model(n, ChatOpenAI(model=n, api_key=SecretStr("test"))) for n in ("a", "b")]
-    check = check_named(name, models, Wanted(samples=3))
-    assert check_fitted(fingerprint_of(check), models, Wanted(samples=3)) == check
-    assert isinstance(check_fitted("another", models, Wanted()), SelfVerifier)
-    assert isinstance(check_fitted(None, models, Wanted()), SelfVerifier)
+    check = check_named(name, models, ModelOptions(samples=3))
+    assert check_fitted(fingerprint_of(check), models, ModelOptions(samples=3)) == check
+    assert isinstance(check_fitted("another", models, ModelOptions()), SelfVerifier)
+    assert isinstance(check_fitted(None, models, ModelOptions()), SelfVerifier)

@@ -14,7 +14,7 @@ from rich.console import Console
 from langchain_automix import AutoMixError, AutoMixRunnable, RoutingLog
 from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.cli.calibrate import CalibrateCommand, CalibrateOptions
-from langchain_automix.local.models import Model, Wanted
+from langchain_automix.local.models import Model, ModelOptions
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
     PROCESS,
@@ -101,7 +101,8 @@ class TestDeadServer:
         server.script = lambda body: 500 if len(server.requests) > 6 else script(body)
         chats = [server.model(name) for name in ("small", "large")]
         command = CalibrateCommand(
-            CalibrateOptions(Wanted(), "examples.jsonl", Path("log.jsonl"), yes=True), Console()
+            CalibrateOptions(ModelOptions(), "examples.jsonl", Path("log.jsonl"), yes=True),
+            Console(),
         )
         command._models = [Model(str(n), chat, died) for n, chat in enumerate(chats)]
         mix = AutoMixRunnable(models=chats)

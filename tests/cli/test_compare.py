@@ -12,7 +12,7 @@ import pytest
 
 from langchain_automix import RoutingLog
 from langchain_automix.cli.checks import KNOWN_CHECKS, combined, names_of
-from langchain_automix.local.models import Model, Wanted
+from langchain_automix.local.models import Model, ModelOptions
 from tests.evaluation.test_compare_verifiers import checked
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
@@ -193,7 +193,7 @@ class TestExamples:
 
 def test_the_checks_of_the_table_are_all_different(server: OpenAIServer) -> None:
     models = [Model(name, server.model(name)) for name in ("small", "large")]
-    made = combined(tuple(KNOWN_CHECKS), models, Wanted())
+    made = combined(tuple(KNOWN_CHECKS), models, ModelOptions())
     shapes = {
         (getattr(check, "fingerprint", None), getattr(check, "model", None) is None)
         for check in made.checks.values()

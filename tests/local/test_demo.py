@@ -17,8 +17,15 @@ from langchain_automix.calibration.graders.text import exact_match, token_f1
 from langchain_automix.cli.demo import DemoCommand, DemoOptions
 from langchain_automix.local.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.local.demo.run import Demo, fit_half, routing_log
-from langchain_automix.local.demo.summary import summarise
-from langchain_automix.local.models import Model, Pair, Wanted, _local, open_pair, open_replay
+from langchain_automix.local.demo.summary import summarize
+from langchain_automix.local.models import (
+    Model,
+    ModelOptions,
+    ModelPair,
+    _local,
+    open_pair,
+    open_replay,
+)
 from langchain_automix.local.recording import Recorder, Recording
 from tests.local.test_server import child_of, tiny_gguf
 from tests.support.servers.openai_server import ACCEPT, REJECT, OpenAIServer, is_check
@@ -51,16 +58,16 @@ def knowing(small_knows: set[int]) -> Any:
 
 
 @pytest.fixture
-def pair(server: OpenAIServer) -> Pair:
+def pair(server: OpenAIServer) -> ModelPair:
     server.script = knowing({0, 1, 2, 5, 6, 7})
     ticks = iter(range(10**6))
     small, large = (Model(name, server.model(name)) for name in ("small", "large"))
-    return Pair(small, large, clock=lambda: float(next(ticks)))
+    return ModelPair(small, large, clock=lambda: float(next(ticks)))
 
 
 class TestRun:
     def test_one_half_is_fitted_on_and_the_other_routed(
-        self, server: OpenAIServer, pair: Pair
+        self, server: OpenAIServer, pair: ModelPair
     ) -> None:
         demo = Demo(pair)
         rows = list(demo.run(questions(10)))
@@ -84,7 +91,7 @@ class TestRun:
             ("large", False): 10,
         }
 
-    def test_what_is_spent_is_what_was_billed(self, server: OpenAIServer, pair: Pair) -> None:
+    def test_what_is_spent_is_what_was_billed(self, server: OpenAIServer, pair: ModelPair) -> None:
         rows = list(Demo(pair).run(questions(6)))
         parts = [p for row in rows for p in (row.small.spent, row.check_spent, row.large.spent)]
         for side in ("prompt_tokens", "completion_tokens"):
@@ -92,19 +99,19 @@ class TestRun:
             assert sum(spent) == sum(billed[side] for billed in server.billed)
         assert all(part.seconds > 0 for part in parts)
 
-    def test_it_goes_on_where_it_was(self, pair: Pair) -> None:
+    def test_it_goes_on_where_it_was(self, pair: ModelPair) -> None:
         demo = Demo(pair)
         first = next(demo.run(questions(6)))
         rest = list(demo.run(questions(6)))
         assert [row.question.id for row in [first, *rest]] == [f"q{i}" for i in range(6)]
 
-    def test_a_failed_call_is_one_error(self, server: OpenAIServer, pair: Pair) -> None:
+    def test_a_failed_call_is_one_error(self, server: OpenAIServer, pair: ModelPair) -> None:
         server.script = lambda _: 500
         with pytest.raises(AutoMixError, match=r"A model call failed: .*scripted"):
             list(Demo(pair).run(questions(4)))
 
     def test_one_that_the_mix_would_go_on_from_is_an_error_too(
-        self, server: OpenAIServer, pair: Pair
+        self, server: OpenAIServer, pair: ModelPair
     ) -> None:
         script = server.script
         server.script = lambda body: 500 if body["model"] == "small" else script(body)
@@ -115,7 +122,7 @@ class TestRun:
     def test_a_server_that_dies_in_between_is_named(self, tmp_path: Path) -> None:
         pytest.importorskip("xllamacpp", reason="needs the extra `local`")
         files = [tiny_gguf(tmp_path / f"{name}.gguf") for name in ("one", "two")]
-        with open_pair(Wanted(small=str(files[0]), large=str(files[1]), samples=1)) as opened:
+        with open_pair(ModelOptions(small=str(files[0]), large=str(files[1]), samples=1)) as opened:
             check = opened.large.check
             os.kill(child_of(check.__self__), signal.SIGKILL)  # type: ignore[attr-defined]
             with pytest.raises(AutoMixError, match="model server 'two' died with exit code -9"):
@@ -128,9 +135,9 @@ class TestRun:
 
 
 class TestSummary:
-    def test_figures_by_hand(self, pair: Pair) -> None:
+    def test_figures_by_hand(self, pair: ModelPair) -> None:
         rows = list(Demo(pair, price_ratio=17).run(questions(10)))
-        found = summarise(rows, pair, 17)
+        found = summarize(rows, pair, 17)
         assert found is not None
         accuracies = {way.name: way.accuracy for way in found.ways}
         assert accuracies == {"always small": 0.5, "always large": 1.0, "AutoMix": 1.0}
@@ -148,16 +155,16 @@ class TestSummary:
         assert dear.verdict == "yes"
         json.dumps(found.as_dict())
 
-    def test_nothing_routed_yet(self, pair: Pair) -> None:
+    def test_nothing_routed_yet(self, pair: ModelPair) -> None:
         rows = list(Demo(pair).run(questions(10)))
-        assert summarise([], pair, 17) is None
-        found = summarise(rows[:4], pair, 17)
+        assert summarize([], pair, 17) is None
+        found = summarize(rows[:4], pair, 17)
         assert found is not None
         assert [way.name for way in found.ways] == ["always small", "always large"]
         assert found.ways[0].accuracy == 0.75
         assert (found.escalation_rate, found.mixed) == (None, ())
 
-    def test_the_log_holds_the_run(self, pair: Pair) -> None:
+    def test_the_log_holds_the_run(self, pair: ModelPair) -> None:
         rows = list(Demo(pair).run(questions(4)))
         log = routing_log(rows, pair, None)
         assert log.models == ("small", "large")
@@ -170,7 +177,7 @@ class TestSummary:
 class TestCommand:
     def options(self, **changes: Any) -> DemoOptions:
         return DemoOptions(
-            **{"wanted": Wanted(small="openai:small", large="openai:large"), **changes}
+            **{"wanted": ModelOptions(small="openai:small", large="openai:large"), **changes}
         )
 
     def run(self, monkeypatch: Any, server: OpenAIServer, options: DemoOptions) -> tuple[Any, str]:
@@ -230,7 +237,7 @@ class TestRecording:
         upstream = dict.fromkeys(("small", "large"), (server.base_url, "test"))
         with Recorder(upstream) as recorder:
             models = [_local(name, recorder.base_url, "test", seed=7) for name in upstream]
-            live = list(Demo(Pair(models[0], models[1])).run(questions(6)))
+            live = list(Demo(ModelPair(models[0], models[1])).run(questions(6)))
             about = {"small": "small", "large": "large", "seed": 7}
             recorder.recording(about).write(tmp_path / "run.json.gz")
         asked = len(server.requests)

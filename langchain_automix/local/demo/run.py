@@ -15,7 +15,7 @@ from langchain_automix.calibration.config import ANSWER_FROM_CONTEXT
 from langchain_automix.calibration.graders.text import exact_match
 from langchain_automix.errors import QueryFailedError
 from langchain_automix.local.demo.questions import Question
-from langchain_automix.local.models import CONTEXT_TOKENS, Model, Pair
+from langchain_automix.local.models import CONTEXT_TOKENS, Model, ModelPair
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.policy.data.log import RoutingLog
@@ -75,12 +75,12 @@ class Row:
         return self.large if self.record["model_index"] else self.small
 
 
-class Meter(BaseCallbackHandler):
+class CallMeter(BaseCallbackHandler):
     """Takes the time and the bill of the runs that AutoMix names in its trace."""
 
     run_inline = True
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: ModelPair) -> None:
         self._clock = pair.clock
         self._started: dict[Any, tuple[str, float]] = {}
         self._bill = UsageCollector()
@@ -133,7 +133,9 @@ class Demo:
             the router's decisions; None takes the measured seconds.
     """
 
-    def __init__(self, pair: Pair, *, samples: int = 8, price_ratio: float | None = 17) -> None:
+    def __init__(
+        self, pair: ModelPair, *, samples: int = 8, price_ratio: float | None = 17
+    ) -> None:
         self.pair = pair
         self.samples = samples
         self.price_ratio = price_ratio
@@ -186,7 +188,7 @@ class Demo:
             raise self.pair.explain(error) from error
 
     def _measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
-        meter = Meter(self.pair)
+        meter = CallMeter(self.pair)
         kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
         # The mix goes on where a call fails; what is measured here needs every one.
         for failed in kept.response_metadata["automix"]["failed"]:
@@ -204,7 +206,7 @@ class Demo:
             record=kept.response_metadata["automix"],
         )
 
-    def _answered(self, question: Question, meter: Meter, stage: str) -> Answered:
+    def _answered(self, question: Question, meter: CallMeter, stage: str) -> Answered:
         reply = meter.replies[stage]
         text = " ".join(str(reply.text).split())
         usage = reply.usage_metadata
@@ -215,7 +217,7 @@ class Demo:
         )
         return Answered(text, exact_match(text, question.references) == 1, spent)
 
-    def _check_spent(self, meter: Meter) -> Spent:
+    def _check_spent(self, meter: CallMeter) -> Spent:
         check = meter.verification
         usages = [call.usage for call in check.calls if call.usage is not None]
         count = self.pair.small.count_tokens
@@ -235,7 +237,7 @@ def fit_half(questions: Sequence[Question]) -> int:
     return min(cuts, key=lambda i: abs(i - middle)) if cuts else round(middle)
 
 
-def routing_log(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> RoutingLog:
+def routing_log(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -> RoutingLog:
     """Return the rows as a routing log.
 
     Args:
@@ -247,7 +249,7 @@ def routing_log(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> R
     return RoutingLog(_logged(row, pair, price_ratio) for row in rows)
 
 
-def _logged(row: Row, pair: Pair, price_ratio: float | None) -> dict[str, Any]:
+def _logged(row: Row, pair: ModelPair, price_ratio: float | None) -> dict[str, Any]:
     spent = (row.small.spent, row.large.spent)
     # An empty answer is not checked: that is unknown, like a check without a valid verdict.
     verdicts = row.check.verdicts or (None,)

@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_automix.evaluation.router_replay import RouterOutcome, auroc, replay_router
 from langchain_automix.local.demo.run import Row, routing_log
-from langchain_automix.local.models import Pair
+from langchain_automix.local.models import ModelPair
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
@@ -19,7 +19,7 @@ HOSTED_RATIOS = (10.0, 17.0, 60.0)
 
 
 @dataclass(frozen=True)
-class Way:
+class Strategy:
     """Accuracy and mean cost of one way to answer, over the reported questions."""
 
     name: str
@@ -30,7 +30,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class MixResult:
     """Whether mixing paid at some cost of the models, on the reported questions."""
 
     policy: str
@@ -66,7 +66,7 @@ class Summary:
     fitted_on: int
     questions: int
     price_ratio: float | None
-    ways: tuple[Way, ...]
+    ways: tuple[Strategy, ...]
     escalation_rate: float | None
     """None where nothing was routed."""
 
@@ -82,10 +82,10 @@ class Summary:
     seconds_by_stage: dict[str, float]
     """Where the time went, in total over all questions."""
 
-    mixed: tuple[Mixed, ...]
+    mixed: tuple[MixResult, ...]
     """The paper's rule, which checks every answer, at several prices."""
 
-    fitted: tuple[Mixed, ...]
+    fitted: tuple[MixResult, ...]
     """What `POMDPRouter.fit` makes of the same log; it may leave out the check."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Summary:
         return figures
 
 
-def summarise(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> Summary | None:
+def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -> Summary | None:
     """Return the figures of a run; of its fit half as long as nothing was routed."""
     if not rows:
         return None
@@ -125,8 +125,8 @@ def summarise(rows: Sequence[Row], pair: Pair, price_ratio: float | None) -> Sum
     )
 
 
-def _ways(rows: Sequence[Row]) -> tuple[Way, ...]:
-    def way(name: str, asked: Sequence[tuple[bool, bool, bool]], right: Sequence[bool]) -> Way:
+def _ways(rows: Sequence[Row]) -> tuple[Strategy, ...]:
+    def way(name: str, asked: Sequence[tuple[bool, bool, bool]], right: Sequence[bool]) -> Strategy:
         seconds, tokens = [], ([], [])  # type: ignore[var-annotated]
         for row, (small, check, large) in zip(rows, asked, strict=True):
             parts = [(small, row.small.spent), (check, row.check_spent), (large, row.large.spent)]
@@ -134,7 +134,7 @@ def _ways(rows: Sequence[Row]) -> tuple[Way, ...]:
             used = [part.tokens_in + part.tokens_out if on else 0 for on, part in parts]
             tokens[0].append(used[0] + used[1])
             tokens[1].append(used[2])
-        return Way(name, _mean(right), _mean(seconds), _mean(tokens[0]), _mean(tokens[1]))
+        return Strategy(name, _mean(right), _mean(seconds), _mean(tokens[0]), _mean(tokens[1]))
 
     n = len(rows)
     return (
@@ -149,8 +149,8 @@ def _ways(rows: Sequence[Row]) -> tuple[Way, ...]:
 
 
 def _at_each_price(
-    kind: type[POMDPRouter], fitted: Sequence[Row], routed: Sequence[Row], pair: Pair
-) -> tuple[Mixed, ...]:
+    kind: type[POMDPRouter], fitted: Sequence[Row], routed: Sequence[Row], pair: ModelPair
+) -> tuple[MixResult, ...]:
     if not routed:
         return ()
     found = (_mixed(kind, fitted, routed, pair, ratio) for ratio in (None, *HOSTED_RATIOS))
@@ -161,9 +161,9 @@ def _mixed(
     kind: type[POMDPRouter],
     fitted: Sequence[Row],
     routed: Sequence[Row],
-    pair: Pair,
+    pair: ModelPair,
     ratio: float | None,
-) -> Mixed | None:
+) -> MixResult | None:
     """Refit on the fit half at other costs, and replay the reported half from its answers.
 
     None where the large model costs no more than the small one: there is nothing to weigh.
@@ -178,7 +178,7 @@ def _mixed(
     share = min(max((cost - small[1]) / (large[1] - small[1]), 0.0), 1.0)
     # Above the large model's cost one would ask it always, unless it is the worse one.
     share = share if large[0] > small[0] else 0.0
-    return Mixed(
+    return MixResult(
         policy=router.policy.plans[0].name,
         price_ratio=ratio,
         accuracy=_mean([outcome.quality for outcome in outcomes]),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_automix.local.demo.run import Row
-    from langchain_automix.local.demo.summary import Mixed, Summary
+    from langchain_automix.local.demo.summary import MixResult, Summary
 
 
 _INDENT = (0, 0, 0, 2)
@@ -147,7 +147,7 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
         console.print(Padding(line, _INDENT), highlight=False)
 
 
-def in_words(mixed: Sequence[Mixed]) -> list[str]:
+def in_words(mixed: Sequence[MixResult]) -> list[str]:
     """Say honestly whether mixing paid at the measured cost."""
     measured = next((m for m in mixed if m.price_ratio is None), None)
     if measured is None:
@@ -177,7 +177,7 @@ def _ways(found: Summary) -> Table:
     return table
 
 
-def _mixed(title: str, rows: Sequence[Mixed]) -> Table:
+def _mixed(title: str, rows: Sequence[MixResult]) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
