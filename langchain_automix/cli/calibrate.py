@@ -24,7 +24,7 @@ from langchain_automix.calibration.examples.examples import Examples, examples_f
 from langchain_automix.calibration.graders.text import GRADERS
 from langchain_automix.calibration.validation import journal_path, validate_output
 from langchain_automix.cli import tables as view
-from langchain_automix.cli.checks import check_named, large_checks, names_of
+from langchain_automix.cli.checks import check_named, large_checks, resolve_checks
 from langchain_automix.cli.inputs import grader_named, prices_in, prompt_in
 from langchain_automix.cli.open_models import opened_models
 from langchain_automix.cli.options import (
@@ -53,7 +53,7 @@ from langchain_automix.cli.options import (
     Yes,
     wanted_models,
 )
-from langchain_automix.cli.progress import Watch, event
+from langchain_automix.cli.progress import ProgressDisplay, event
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -107,9 +107,9 @@ class CalibrateCommand:
     def __init__(self, options: CalibrateOptions, console: Console) -> None:
         self.options = options
         self.console = console
-        self.watch = Watch(console, options.max_spend, as_json=options.as_json)
+        self.watch = ProgressDisplay(console, options.max_spend, as_json=options.as_json)
         self.interrupted = False
-        self._checks = names_of(options.checks)
+        self._checks = resolve_checks(options.checks)
         self._models: Sequence[Model] = ()
         self._failed = 0
         self._approved = False

@@ -66,7 +66,7 @@ KNOWN_CHECKS: dict[str, KnownCheck] = {
 """All that there are, in the order of the table; the first one leads."""
 
 
-def names_of(wanted: Sequence[str]) -> tuple[str, ...]:
+def resolve_checks(wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the checks to make, in the order of the table.
 
     Args:

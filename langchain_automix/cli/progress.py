@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LINE_SECONDS, _JSON_SECONDS = 10.0, 5.0
 
 
-class Watch:
+class ProgressDisplay:
     """Hears of each example, from any thread, and shows how far it is.
 
     Args:

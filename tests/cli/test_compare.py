@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langchain_automix import RoutingLog
-from langchain_automix.cli.checks import KNOWN_CHECKS, combined, names_of
+from langchain_automix.cli.checks import KNOWN_CHECKS, combined, resolve_checks
 from langchain_automix.local.models import Model, ModelOptions
 from tests.evaluation.test_compare_verifiers import checked
 from tests.support.builders.calibrating import (  # noqa: F401
@@ -124,7 +124,7 @@ class TestExamples:
         _, out, _ = compared("--json")
         stages = events(out)[0]["stages"]
         checks = [stage["check"] for stage in stages if stage["stage"] == "check"]
-        assert checks == [name for name in names_of(()) if name != "log-probability"]
+        assert checks == [name for name in resolve_checks(()) if name != "log-probability"]
 
     def test_the_table(self, compared: Run, server: OpenAIServer) -> None:
         code, out, _ = compared("--yes", "--k", 1, *CHECKS)
