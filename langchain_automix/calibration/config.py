@@ -32,7 +32,7 @@ from langchain_automix.models.wrappers import (
 )
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.fingerprints import ADDRESS
-from langchain_automix.utils.identifiers import stable_id
+from langchain_automix.utils.identifiers import registered_id
 from langchain_automix.verifiers.base import (
     VerifierInput,
     bind_answerer,
@@ -139,9 +139,8 @@ class CalibrationConfig:
 
     @cached_property
     def _given(self) -> tuple[Runnable[Any, Any], ...]:
-        return tuple(
-            prepare_answerer(self.mix.verifier, model) for model in self.mix._mix.answerers
-        )  # noqa: SLF001  (with the tools of the mix)
+        answerers = self.mix._mix.answerers  # noqa: SLF001  (with the tools of the mix)
+        return tuple(prepare_answerer(self.mix.verifier, model) for model in answerers)
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
@@ -354,7 +353,7 @@ def _without_addresses(found: Any) -> Any:
         return found
     kept = {name: _without_addresses(each) for name, each in found.items()}
     if found.get("type") in ("constructor", "not_implemented") and found.get("lc") == 1:
-        kept["id"] = stable_id(found["id"])
+        kept["id"] = registered_id(found["id"])
     if found.get("type") == "not_implemented" and isinstance(found.get("repr"), str):
         kept["repr"] = ADDRESS.sub("", found["repr"])
     return kept

@@ -47,7 +47,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.compare_verifiers import compare_verifiers
 from langchain_automix.evaluation.comparison import EXPLANATION, Comparison, cells, heads, title
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.utils.text import shown
+from langchain_automix.utils.text import escape_rich
 
 if TYPE_CHECKING:
     from langchain_automix.calibration.calibrate import Calibrated
@@ -215,11 +215,11 @@ class CompareCommand(CalibrateCommand):
             event("done", **view.as_dict(found))
         elif found.written.queries:
             first, *others = view.ending(found, self.options.max_spend)
-            for line in (f"[bold]{shown(first)}[/]", *map(shown, others)):
+            for line in (f"[bold]{escape_rich(first)}[/]", *map(escape_rich, others)):
                 view.say(self.console, line)
             for line in view.labels(found.written):
-                view.say(self.console, shown(line))
-            view.say(self.console, f"Log: {shown(str(found.out))}\n")
+                view.say(self.console, escape_rich(line))
+            view.say(self.console, f"Log: {escape_rich(str(found.out))}\n")
         if found.written.complete > 1 and found.progress.stopped != "interrupted":
             show(self.console, RoutingLog.read(found.out), self._comparing)
 
@@ -259,14 +259,14 @@ def show(console: Console, log: RoutingLog, options: CompareOptions) -> None:
     if options.as_json:
         event("comparison", **found.to_dict())
         return
-    view.say(console, shown(title(found)))
+    view.say(console, escape_rich(title(found)))
     console.print()
     console.print(_table(found))
     for line in EXPLANATION:
-        view.say(console, shown(line), style="dim")
+        view.say(console, escape_rich(line), style="dim")
     console.print()
     for note in found.notes:
-        view.say(console, shown(note))
+        view.say(console, escape_rich(note))
 
 
 def _table(found: Comparison) -> Table:
@@ -276,5 +276,5 @@ def _table(found: Comparison) -> Table:
     table.columns[0].no_wrap = False
     best = None if found.best is None else found.rows.index(found.best)
     for place, row in enumerate(cells(found)):
-        table.add_row(*map(shown, row), style="bold" if place == best else None)
+        table.add_row(*map(escape_rich, row), style="bold" if place == best else None)
     return table

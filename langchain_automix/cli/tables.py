@@ -14,7 +14,7 @@ from langchain_automix.utils.formatting import (
     format_range,
     pluralize,
 )
-from langchain_automix.utils.text import shown
+from langchain_automix.utils.text import escape_rich
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,7 @@ def estimate(console: Console, expected: Estimate, *, without_references: str) -
             f"{format_amount(expected.spent, expected.currency)} spent before.",
         )
     for note in expected.notes:
-        say(console, shown(note))
+        say(console, escape_rich(note))
     if not expected.calls:
         say(console, "No call is left to make.")
         return
@@ -69,7 +69,7 @@ def _stages(expected: Estimate) -> Table:
             # Of one model's answers the checks' names alone fit the line.
             name = stage.check if stage.check and len(checked) == 1 else named(stage)
             table.add_row(
-                f"  {shown(name)}",
+                f"  {escape_rich(name)}",
                 f"{stage.calls:,}",
                 format_range(*map(format_count, stage.tokens_in)),
                 format_range(*map(format_count, stage.tokens_out)),
@@ -100,7 +100,7 @@ def _cost_in_words(expected: Estimate) -> str:
     if expected.currency != "USD":
         return "How long it takes can be said only after some calls: the bar shows it."
     unknown = ", ".join(map(named, filter(lambda s: s.calls and s.cost is None, expected.stages)))
-    return f"What it costs is not known, for there is no price for: {shown(unknown)}."
+    return f"What it costs is not known, for there is no price for: {escape_rich(unknown)}."
 
 
 def named(stage: StageEstimate) -> str:
@@ -143,7 +143,7 @@ def summary(console: Console, found: Calibrated, limit: float | None) -> None:
     """Print what came of it: how far it got, the figures, what failed."""
     progress, written = found.progress, found.written
     console.print()
-    first, *others = map(shown, ending(found, limit))
+    first, *others = map(escape_rich, ending(found, limit))
     say(console, f"[bold]{first}[/]")
     for line in others:
         say(console, line)
@@ -158,7 +158,7 @@ def summary(console: Console, found: Calibrated, limit: float | None) -> None:
         )
     console.print()
     for line in (*labels(written), *_failures(written)):
-        say(console, shown(line))
+        say(console, escape_rich(line))
 
 
 def ending(found: Calibrated, limit: float | None) -> list[str]:
@@ -183,7 +183,8 @@ def ending(found: Calibrated, limit: float | None) -> list[str]:
 def _why_stopped(progress: Progress, limit: float | None) -> str:
     if progress.stopped == "max_spend" and limit is not None:
         return (
-            f"It stopped before --max-spend {format_amount(limit, progress.currency)} would be passed; "
+            f"It stopped before --max-spend {format_amount(limit, progress.currency)} would be "
+            "passed; "
             "the same command with a higher one goes on from here."
         )
     more = "The same command goes on from here."
@@ -198,7 +199,7 @@ def _figures(written: LogStatistics, currency: str) -> Table:
         table.add_column(name, justify="right", header_style="dim")
     for model in written.models:
         table.add_row(
-            f"  {shown(model.model)}",
+            f"  {escape_rich(model.model)}",
             f"{model.answers:,}",
             _known(model.quality),
             "unknown" if model.cost is None else format_amount(model.cost, currency),

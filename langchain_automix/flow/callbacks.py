@@ -43,7 +43,7 @@ def announce(
 async def aannounce(
     note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 ) -> None:
-    """Tell those of a note whom `announce` would keep waiting: what they await may be this loop's."""
+    """Announce to listeners that are awaited, which `announce` leaves out."""
     if note.event is None:
         return
     for handler in _each_once(run_manager.handlers):

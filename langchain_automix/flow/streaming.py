@@ -64,7 +64,7 @@ async def adrive_stream(one: FlowRun[Any]) -> AsyncIterator[Any]:
 
 
 async def _next(call: Call, chunks: AsyncIterator[Any]) -> Any:
-    """Return the next chunk, or `END_OF_STREAM`; a stream that shows nothing in time is given up."""
+    """Return the next chunk or `END_OF_STREAM`; give up a stream that shows nothing in time."""
     told = call.showing is not None and call.showing.told
     async with await_within(None if told else call.clock):
         return await anext(chunks, END_OF_STREAM)

@@ -26,7 +26,7 @@ from langchain_automix.mix.kept_answer import answer_chunks
 from langchain_automix.mix.runnable import AutoMixRunnable, Tool
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.wrappers import chat_model_of
-from langchain_automix.utils.identifiers import stable_name
+from langchain_automix.utils.identifiers import registered_name
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
 
 
-@stable_name("langchain_automix.chat_model.ChatAutoMix")
+@registered_name("langchain_automix.chat_model.ChatAutoMix")
 class ChatAutoMix(BaseChatModel, MixSettings):
     """A chat model that is a mix: a cheap model answers and is checked, a larger one where it pays.
 

@@ -92,7 +92,7 @@ def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -
 
 
 def cost_of(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Decimal | None:
-    """Return what requests cost, in US dollars; None as soon as one is unknown; see `price_calls`."""
+    """Return what requests cost in US dollars; None if any is unknown (see `price_calls`)."""
     return price_calls(calls, prices).total
 
 

@@ -86,7 +86,8 @@ def _verifier(situation: PolicyOnLog) -> Advice:
     if not checked:
         text = (
             "No answer in this log was checked. A check that is never wrong and costs nothing "
-            f"would gain at most {format_signed(max(free, 0.0))} of utility, {situation.said(gain)}."
+            f"would gain at most {format_signed(max(free, 0.0))} of utility, "
+            f"{situation.said(gain)}."
         )
     elif gain < _LEAST:
         text = (
@@ -96,7 +97,8 @@ def _verifier(situation: PolicyOnLog) -> Advice:
     else:
         text = (
             "A check that is never wrong, at the present price, would gain at most "
-            f"{format_signed(gain)} of utility, {situation.said(gain)}; if it cost nothing, at most "
+            f"{format_signed(gain)} of utility, {situation.said(gain)}; if it cost nothing, at "
+            "most "
             f"{format_signed(max(free, 0.0))}."
         )
     if ceiling < _LEAST:
@@ -107,7 +109,8 @@ def _verifier(situation: PolicyOnLog) -> Advice:
         return Advice("A better verifier", 0.0, text)
     text += (
         " Any real verifier gains a part of that. A router that knew all answers beforehand would "
-        f"gain {format_signed(max(ceiling, 0.0))}: more is not to be had by routing among these models."
+        f"gain {format_signed(max(ceiling, 0.0))}: more is not to be had by routing among these "
+        "models."
     )
     return Advice("A better verifier", gain, text)
 
@@ -123,7 +126,8 @@ def _examples(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
     n, weight = len(situation.data), situation.cost_weight
     if n < FEW:
         text = (
-            f"{format_number(n, 'query', 'queries')} are too few to measure what more would gain; no "
+            f"{format_number(n, 'query', 'queries')} are too few to measure what more would "
+            "gain; no "
             "figure here can be relied on before there are more."
         )
         return Advice("More examples", None, text)
@@ -140,7 +144,8 @@ def _examples(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
         gain, text = 0.0, " More examples are not expected to make the policy better."
     elif interval[0] <= 0:
         text = (
-            f" So twice as many examples would gain at most about {format_signed(gain)}, and that is not "
+            f" So twice as many examples would gain at most about {format_signed(gain)}, and "
+            "that is not "
             "shown to be more than nothing."
         )
     else:
@@ -174,7 +179,8 @@ def _model(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
     better = crossed.with_data(_with_perfect_last, weight)
     gain = max(float((better - utility).mean()), 0.0)
     text = (
-        f"{format_percent(hopeless)} of the queries are hopeless: no model answers them well. A model "
+        f"{format_percent(hopeless)} of the queries are hopeless: no model answers them well. A "
+        "model "
         f"that is always right, at the price of {largest}, would gain "
     )
     text += (

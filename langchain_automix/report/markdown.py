@@ -42,7 +42,8 @@ def _lines(contents: Contents) -> Iterator[str]:
     if contents.advice:
         yield from ("", "### What would help most", "")
     for advice in contents.advice:
-        yield f"- **{escape_markdown(advice.title)}** ({_gain(advice.gain)}): {escape_markdown(advice.text)}"
+        title, text = escape_markdown(advice.title), escape_markdown(advice.text)
+        yield f"- **{title}** ({_gain(advice.gain)}): {text}"
     if contents.notes:
         yield from ("", "### Notes", "")
     for note in contents.notes:

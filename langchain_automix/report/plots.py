@@ -177,7 +177,7 @@ BLUE, RED, GREY = "#0072B2", "#D55E00", "0.55"
 
 
 class BenefitGroup(Protocol):
-    """Some answers of about the same confidence, as `langchain_automix.policy.benefit.BenefitGroup`."""
+    """Answers of about the same confidence (see `langchain_automix.policy.benefit`)."""
 
     @property
     def confidence(self) -> float:

@@ -172,7 +172,8 @@ def _risk(said: Findings) -> str:
     limit = said.policy.goal["max_risk"]
     held = "within" if wrong <= limit else "above"
     return (
-        f"Answers {format_percent(float(answered.mean()))} of the queries and gives a wrong answer to "
+        f"Answers {format_percent(float(answered.mean()))} of the queries and gives a wrong "
+        "answer to "
         f"{format_percent(wrong)} of all, {held} the limit of {format_percent(limit)}"
     )
 
@@ -181,10 +182,12 @@ def _abstaining(said: Findings) -> str:
     silent = said.found.abstention_rate
     answered = ""
     if silent < 1:
-        answered = f" and answers the others with quality {format_quality(said.found.quality / (1 - silent))}"
+        quality = format_quality(said.found.quality / (1 - silent))
+        answered = f" and answers the others with quality {quality}"
     worth = said.policy.goal.get("abstain_value", 0.0)
     return (
-        f"Gives no answer to {format_percent(silent)} of the queries{answered}{_cost_clause(said)}; "
+        f"Gives no answer to {format_percent(silent)} of the "
+        f"queries{answered}{_cost_clause(said)}; "
         f"{_utility_clause(said)}, if no answer is worth {worth:g}."
     )
 
@@ -246,7 +249,8 @@ def goal_notes(policy: Policy, found: Evaluation) -> list[str]:
     if (most := policy.goal.get("max_cost")) is not None:
         met = "within" if found.cost <= most * (1 + 1e-9) else "above"
         notes.append(
-            f"The goal was a mean cost of at most {format_money(most, found.currency)}; on this log it is "
+            f"The goal was a mean cost of at most {format_money(most, found.currency)}; on this "
+            "log it is "
             f"{format_money(found.cost, found.currency)}, {met} that."
         )
     if (least := policy.goal.get("min_quality")) is not None:
@@ -292,7 +296,8 @@ def _quality_number(said: Findings) -> Number:
         )
         return Number(label, format_signed(0.0), detail)
     detail = (
-        f"{format_quality(said.found.quality)} against {format_quality(mean)} for always {best}, the best model "
+        f"{format_quality(said.found.quality)} against {format_quality(mean)} for always {best}, "
+        "the best model "
         f"alone{'' if len(said.data) == 1 else f' ({format_interval(interval)})'}."
     )
     if said.found.abstention_rate:
@@ -306,7 +311,8 @@ def _third_number(said: Findings) -> Number:
     single = alone(said.policy)
     if found.abstention_rate:
         detail = (
-            f"{format_percent(found.abstention_rate)} get no answer; {format_percent(rate)} are escalated, and "
+            f"{format_percent(found.abstention_rate)} get no answer; {format_percent(rate)} are "
+            "escalated, and "
             f"{drawn}."
         )
         return Number("Queries answered", format_percent(1 - found.abstention_rate), detail)

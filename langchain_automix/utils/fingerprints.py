@@ -8,7 +8,7 @@ import inspect
 import re
 from typing import Any
 
-from langchain_automix.utils.identifiers import PACKAGE, stable_path
+from langchain_automix.utils.identifiers import PACKAGE, registered_path
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """An address in memory, as it stands in the `repr` of an object; another one in each process."""
@@ -27,7 +27,7 @@ def stable_name(what: Any) -> str:
 
 
 def _name_of_function(function: Any) -> str:
-    name = stable_path(f"{function.__module__}.{function.__qualname__}")
+    name = registered_path(f"{function.__module__}.{function.__qualname__}")
     code = getattr(function, "__code__", None)
     if code is None or str(function.__module__).partition(".")[0] == PACKAGE:
         return name

@@ -1,8 +1,8 @@
 """Names in files that outlive the place of the code: ids of saved objects, names in fingerprints.
 
 Journals, policies and dumps of earlier versions hold paths of modules. Those paths stand here, and
-at `stable_name`, as plain texts: they say where something stood when it got its name, and are not
-to be changed when it moves.
+at `registered_name`, as plain texts: they say where something stood when it got its name, and
+are not to be changed when it moves.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OLD_IDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
 _REGISTERED: dict[str, str] = {}
 
 
-def stable_name(name: str) -> Callable[[T], T]:
+def registered_name(name: str) -> Callable[[T], T]:
     """Name a function or a class of this package in fingerprints, wherever it stands.
 
     Args:
@@ -69,7 +69,7 @@ def stable_name(name: str) -> Callable[[T], T]:
     return register
 
 
-def stable_path(path: str) -> str:
+def registered_path(path: str) -> str:
     """Return the name that stands for a path of this package in fingerprints.
 
     Args:
@@ -84,6 +84,6 @@ def stable_path(path: str) -> str:
     return path
 
 
-def stable_id(id: Sequence[str]) -> list[str]:
+def registered_id(id: Sequence[str]) -> list[str]:
     """Return what stands in fingerprints for the id of a saved object."""
-    return stable_path(".".join(id)).split(".")
+    return registered_path(".".join(id)).split(".")

@@ -84,7 +84,7 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def shown(text: str) -> str:
+def escape_rich(text: str) -> str:
     """Return a text as rich's markup that shows it as it is, nothing in it obeyed."""
     from rich.markup import escape  # noqa: PLC0415  (the command line works without rich)
 

@@ -29,7 +29,7 @@ from langchain_automix import POMDPRouter, RoutingLog, SelfVerifier, ThresholdRo
 from langchain_automix.calibration.graders.text import exact_match
 from langchain_automix.local.recording import Recording, Replay
 from langchain_automix.utils.fingerprints import stable_name
-from langchain_automix.utils.identifiers import OLD_IDS, stable_name
+from langchain_automix.utils.identifiers import OLD_IDS, registered_name
 from tests.golden import make
 from tests.support.builders.mixes import record_of
 from tests.support.servers.openai_server import OpenAIServer, answering
@@ -209,7 +209,7 @@ class TestFingerprints:
     def test_what_moves_keeps_its_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for moved in (exact_match, SelfVerifier):
             monkeypatch.setattr(moved, "__module__", "langchain_automix.elsewhere")
-        stable_name("langchain_automix.calibration.grading.exact_match")(exact_match)
+        registered_name("langchain_automix.calibration.grading.exact_match")(exact_match)
         assert make.fingerprints() == golden("fingerprints.json")
         assert stable_name(SelfVerifier) == "langchain_automix.verifiers.self_verifier.SelfVerifier"
         assert SelfVerifier.lc_id() == ["langchain_automix", "SelfVerifier"]
@@ -231,7 +231,7 @@ def test_whatever_can_be_saved_is_found_by_its_id() -> None:
         and kind.is_lc_serializable()
         and not inspect.isabstract(kind)
         and not kind.__name__.startswith("_")
-        and kind.__name__ != "Examination"
+        and kind.__name__ != "ExampleRunnable"
     }
     assert {OLD_IDS[old][-1] for old in OLD_IDS} <= {kind.__name__ for kind in named}
     for kind in named:

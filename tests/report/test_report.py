@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from langchain_automix import AutoMixError, POMDPRouter, Report
-from langchain_automix.cli.policy import register_report
+from langchain_automix.cli.policy import register
 from langchain_automix.routers.baselines import AlwaysRouter
 from tests.support.builders.synthetic_logs import world
 
@@ -19,7 +19,7 @@ from tests.support.builders.synthetic_logs import world
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    register_report(app)
+    register(app)
     return app
 
 

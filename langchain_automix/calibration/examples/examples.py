@@ -160,7 +160,8 @@ class Examples(Collection[Example]):
             return row
         if not isinstance(row, Mapping | str):
             raise AutoMixError(
-                f"{where} is {describe_type(row)}; give an object with a question, or the question alone."
+                f"{where} is {describe_type(row)}; give an object with a question, or the "
+                "question alone."
             )
         try:
             # Nothing else says what the only text is.

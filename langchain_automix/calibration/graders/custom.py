@@ -133,7 +133,8 @@ def to_grade(found: Any, grader: Any) -> Grade:
     known = fields.keys() <= Grade.model_fields.keys()
     if not known or not isinstance(quality, bool | int | float | None):
         raise AutoMixError(
-            f"The grader {grader_name(grader)} returned {found!r}; a grade is a number in [0, 1], or "
+            f"The grader {grader_name(grader)} returned {found!r}; a grade is a number in [0, "
+            "1], or "
             "None if unknown."
         )
     if quality is not None and not 0 <= quality <= 1:  # NaN, too

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from langchain_automix.calibration.examples.fields import FieldMapping, read_references
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
-from langchain_automix.utils.identifiers import stable_name
+from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.json_values import json_value, same_json
 from langchain_automix.utils.text import normalize_answer
 
@@ -52,7 +52,7 @@ class Grade(BaseModel):
     """Requests that the grade cost."""
 
 
-@stable_name("langchain_automix.calibration.grading.exact_match")
+@registered_name("langchain_automix.calibration.grading.exact_match")
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer equals an accepted one after `normalize_answer`, else 0.0.
 
@@ -62,7 +62,7 @@ def exact_match(answer: str, references: Sequence[str]) -> float | None:
     return _best(float(said == normalize_answer(reference)) for reference in references)
 
 
-@stable_name("langchain_automix.calibration.grading.token_f1")
+@registered_name("langchain_automix.calibration.grading.token_f1")
 def token_f1(answer: str, references: Sequence[str]) -> float | None:
     """Return the best F1 score, in [0, 1], of shared words with an accepted answer (SQuAD).
 
@@ -71,7 +71,7 @@ def token_f1(answer: str, references: Sequence[str]) -> float | None:
     return _best(_f1(answer, reference) for reference in references)
 
 
-@stable_name("langchain_automix.calibration.grading.numeric")
+@registered_name("langchain_automix.calibration.grading.numeric")
 def numeric(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the last number in the answer equals the last one in an accepted answer.
 
@@ -84,7 +84,7 @@ def numeric(answer: str, references: Sequence[str]) -> float | None:
     return _best(float(said is not None and said.equals(number)) for number in wanted)
 
 
-@stable_name("langchain_automix.calibration.grading.multiple_choice")
+@registered_name("langchain_automix.calibration.grading.multiple_choice")
 def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer chooses the letter of an accepted one, else 0.0.
 
@@ -96,7 +96,7 @@ def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     return _best(float(chosen_letter(answer) == letter) for letter in wanted)
 
 
-@stable_name("langchain_automix.calibration.grading.contains")
+@registered_name("langchain_automix.calibration.grading.contains")
 def contains(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if an accepted answer stands in the answer, as whole words, else 0.0.
 
@@ -107,7 +107,7 @@ def contains(answer: str, references: Sequence[str]) -> float | None:
     return _best(float(f" {reference} " in said) for reference in wanted)
 
 
-@stable_name("langchain_automix.calibration.grading.json_equal")
+@registered_name("langchain_automix.calibration.grading.json_equal")
 def json_equal(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer is the same JSON value as an accepted one, else 0.0.
 

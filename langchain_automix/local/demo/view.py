@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from langchain_automix.local.demo.run import OUTPUT_PRICE
-from langchain_automix.utils.text import printable, shown
+from langchain_automix.utils.text import escape_rich, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,12 +96,13 @@ def row(console: Console, found: Row) -> None:
 def _cell(text: str, column: int) -> str:
     width = _COLUMNS[column][1]
     text = printable(text)
-    return shown(text if len(text) == width else set_cell_size(text, width))
+    return escape_rich(text if len(text) == width else set_cell_size(text, width))
 
 
 def _marked(text: str, correct: bool, column: int) -> str:
     mark = "[green]✓[/]" if correct else "[red]✗[/]"
-    return f"{mark} {shown(set_cell_size(printable(text) or '(nothing)', _COLUMNS[column][1] - 2))}"
+    cell = set_cell_size(printable(text) or "(nothing)", _COLUMNS[column][1] - 2)
+    return f"{mark} {escape_rich(cell)}"
 
 
 def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
@@ -121,7 +122,8 @@ def summary(console: Console, found: Summary, names: tuple[str, str]) -> None:
         else f"a large model at {found.price_ratio:g} times the small one's price"
     )
     lines = [
-        f"Small is {shown(names[0])}, large is {shown(names[1])}; tokens are read plus written.",
+        f"Small is {escape_rich(names[0])}, large is {escape_rich(names[1])}; tokens are read "
+        "plus written.",
         f"The router was fitted to {found.fitted_on} other questions, for {price}; it asked the "
         f"large model on {found.escalation_rate:.0%} of these."
         if routed

@@ -23,7 +23,7 @@ from langchain_automix.flow.steps import Steps
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.identity import identity
 from langchain_automix.models.wrappers import chat_model_of
-from langchain_automix.utils.identifiers import stable_name
+from langchain_automix.utils.identifiers import registered_name
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half-open"]
@@ -46,7 +46,7 @@ class _Circuit:
     """When the trial call that is under way began; None: there is none."""
 
 
-@stable_name("langchain_automix.breaker.CircuitBreaker")
+@registered_name("langchain_automix.breaker.CircuitBreaker")
 class CircuitBreaker:
     """Passes over a model that has failed several times in a row, until it answers again.
 

@@ -19,7 +19,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
 from langchain_automix.mix.limits.stores import SpendStore, store_of
 from langchain_automix.models.prices import CURRENCY, format_dollars
-from langchain_automix.utils.identifiers import stable_name
+from langchain_automix.utils.identifiers import registered_name
 
 _MOST = 1_000_000
 """Dollars: a thousandth of what Redis can add up exactly in nano-dollars would do, too."""
@@ -32,7 +32,7 @@ class SpendWarning(UserWarning):
     """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
 
 
-@stable_name("langchain_automix.spend.SpendLimit")
+@registered_name("langchain_automix.spend.SpendLimit")
 class SpendLimit(BaseModel):
     """What the queries of a mix may cost, together.
 
