@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(app: typer.Typer, *args: object) -> str:
-    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["report", *map(str, args)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -97,5 +97,5 @@ def test_bad_input_is_one_clear_error(
     given |= {k: v if k == "weight" else tmp_path / v for k, v in changed.items()}
     args = [given["policy"], given["log"], "--out", given["out"], "--cost-weight", given["weight"]]
     with pytest.raises(AutoMixError, match=message):
-        CliRunner().invoke(app, list(map(str, args)), catch_exceptions=False)
+        CliRunner().invoke(app, ["report", *map(str, args)], catch_exceptions=False)
     assert not (tmp_path / "r.html").exists()
