@@ -3,56 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_automix._version import __version__
+from langchain_automix._version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from langchain_automix.calibration.calibrate import acalibrate, calibrate
-    from langchain_automix.calibration.langsmith.experiment import (
-        aevaluate_on_langsmith,
-        evaluate_on_langsmith,
-    )
-    from langchain_automix.calibration.langsmith.log import log_from_langsmith
-    from langchain_automix.errors import (
-        AutoMixError,
-        CutShortError,
-        DeadlineError,
-        ModelsFailedError,
-        SpendLimitReachedError,
-    )
-    from langchain_automix.evaluation.compare_verifiers import compare_verifiers
-    from langchain_automix.evaluation.comparison import Comparison
-    from langchain_automix.evaluation.evaluate import evaluate
-    from langchain_automix.evaluation.result import Evaluation
-    from langchain_automix.mix.chat_model import ChatAutoMix
-    from langchain_automix.mix.explain import explain
-    from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
-    from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
-    from langchain_automix.mix.middleware import AutoMixMiddleware
-    from langchain_automix.mix.runnable import AutoMixRunnable
-    from langchain_automix.mix.totals import AutoMixTotals
-    from langchain_automix.models.prices import PriceWarning
-    from langchain_automix.policy.data.log import RoutingLog
-    from langchain_automix.report.report import Report
-    from langchain_automix.routers.pomdp import (
-        POMDPRouter,
-        UncalibratedWarning,
-        VerifierChangedWarning,
-    )
-    from langchain_automix.routers.threshold import ThresholdRouter
-    from langchain_automix.types import Decision, RoutingState, Verification, Visit
-    from langchain_automix.verifiers.agreement import AgreementVerifier, EarlierAgreementVerifier
-    from langchain_automix.verifiers.combined import CombinedVerifier
-    from langchain_automix.verifiers.decision_model import DecisionVerifier
-    from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
-    from langchain_automix.verifiers.prompting.wording import Wording
-    from langchain_automix.verifiers.rules import FunctionVerifier, PatternVerifier, SchemaVerifier
-    from langchain_automix.verifiers.self_verifier import SelfVerifier
-    from langchain_automix.verifiers.support import SupportVerifier
-    from langchain_automix.verifiers.token_probability import TokenProbabilityVerifier
-
-# Loaded when first asked for, so that `import langchain_automix` costs next to nothing.
+# Public names and their homes. Each is loaded when first asked for, so that importing the package
+# costs next to nothing; `__init__.pyi` lists the same for type checkers, and a test compares them.
 _HOME = {
     "AgreementVerifier": "verifiers.agreement",
     "AutoMixError": "errors",
@@ -114,54 +70,7 @@ _SAVED_HOME = {
     "StructuredMix": "mix.structured",
 }
 
-__all__ = [
-    "AgreementVerifier",
-    "AutoMixError",
-    "AutoMixMiddleware",
-    "AutoMixRunnable",
-    "AutoMixTotals",
-    "ChatAutoMix",
-    "CircuitBreaker",
-    "CombinedVerifier",
-    "Comparison",
-    "CutShortError",
-    "DeadlineError",
-    "Decision",
-    "DecisionVerifier",
-    "EarlierAgreementVerifier",
-    "Evaluation",
-    "FunctionVerifier",
-    "LogProbabilityVerifier",
-    "ModelsFailedError",
-    "POMDPRouter",
-    "PatternVerifier",
-    "PriceWarning",
-    "Report",
-    "RoutingLog",
-    "RoutingState",
-    "SchemaVerifier",
-    "SelfVerifier",
-    "SpendLimit",
-    "SpendLimitReachedError",
-    "SpendWarning",
-    "SupportVerifier",
-    "ThresholdRouter",
-    "TokenProbabilityVerifier",
-    "UncalibratedWarning",
-    "Verification",
-    "VerifierChangedWarning",
-    "Visit",
-    "Wording",
-    "__version__",
-    "acalibrate",
-    "aevaluate_on_langsmith",
-    "calibrate",
-    "compare_verifiers",
-    "evaluate",
-    "evaluate_on_langsmith",
-    "explain",
-    "log_from_langsmith",
-]
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605  (one list, and it is above)
 
 
 def __getattr__(name: str) -> Any:
@@ -172,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return __all__

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +69,23 @@ def test_the_public_names() -> None:
     for name in EXPECTED:
         assert getattr(langchain_automix, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
-        _ = langchain_automix.Nothing
+        getattr(langchain_automix, "Nothing")  # noqa: B009  (a type checker knows better)
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    """The stub names each public name once, from the module that it is loaded from."""
+    stub = Path(langchain_automix.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    told = {
+        alias.asname: f"{node.module}"
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(map(str, told)) == EXPECTED
+    for name in sorted({*EXPECTED} - {"__version__"}):
+        assert getattr(importlib.import_module(told[name]), name) is getattr(
+            langchain_automix, name
+        )
 
 
 def test_every_public_name_says_what_it_is() -> None:
