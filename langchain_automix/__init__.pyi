@@ -57,4 +57,4 @@ from langchain_automix.verifiers.token_probability import (
     TokenProbabilityVerifier as TokenProbabilityVerifier,
 )
 
-__all__: list[str]
+__all__: list[str]  # noqa: PYI035  (made of a table at run time)
