@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 # Half of the usual number: the whole suite has 15 minutes on two slow cores.
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what goes over HTTP, or starts processes: `pytest -m "not wire"` answers at once."""
+    for item in items:
+        module = vars(getattr(item, "module", None) or object)
+        if not module or any(_is_of_a_server(value) for value in module.values()):
+            item.add_marker("wire")
+
+
+def _is_of_a_server(value: object) -> bool:
+    home = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+    return value is subprocess or str(home).startswith("tests.support.servers")
 
 
 @pytest.fixture(autouse=True)
