@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.manager import AsyncRunManager, ahandle_event, handle_event
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers import BaseTracer
 from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
 
 from langchain_automix.flow.steps import Note
@@ -15,10 +19,10 @@ from langchain_automix.flow.steps import Note
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
         AsyncCallbackManagerForChainRun,
-        BaseCallbackHandler,
         BaseRunManager,
         CallbackManagerForChainRun,
     )
+    from langchain_core.runnables import RunnableConfig
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -93,3 +97,56 @@ def _annotate_run(handler: BaseCallbackHandler, note: Note, run_manager: BaseRun
 def is_reader(handler: BaseCallbackHandler) -> bool:
     """Whether a user sees tokens through this handler."""
     return isinstance(handler, _StreamingCallbackHandler | _V2StreamingCallbackHandler)
+
+
+_TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
+
+
+class TokenlessHandler(BaseCallbackHandler):
+    """A user's handler that hears of a draft as ever, but for its tokens.
+
+    A handler such as `StreamingStdOutCallbackHandler` shows what it hears, and what may yet be
+    rejected is shown to nobody. For all else it is the handler itself.
+    """
+
+    def __init__(self, handler: BaseCallbackHandler) -> None:
+        object.__setattr__(self, "_handler", handler)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _TOKEN_EVENTS:
+            return _ignore
+        return getattr(object.__getattribute__(self, "_handler"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_handler"), name, value)
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None:
+    """Take no note of a token."""
+
+
+def without_readers(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+    """Return the handlers that may hear of what nobody may be shown: no reader, and no token."""
+    return [_without_tokens(handler) for handler in handlers if not is_reader(handler)]
+
+
+def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
+    hears = any(
+        getattr(type(handler), event, None) is not getattr(BaseCallbackHandler, event, None)
+        for event in _TOKEN_EVENTS
+    )
+    return TokenlessHandler(handler) if hears and not isinstance(handler, BaseTracer) else handler
+
+
+@contextlib.contextmanager
+def ambient_config(config: RunnableConfig) -> Iterator[None]:
+    """Make a configuration that of the context, for whatever is called without one.
+
+    LangChain merges the configuration of the context into each binding, and gives it to a model
+    that is called without any: who is left out of a call would hear of it so all the same.
+    """
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)

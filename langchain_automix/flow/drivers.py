@@ -15,6 +15,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_executor_for_config
 
 from langchain_automix.errors import AutoMixError, DeadlineError
+from langchain_automix.flow.callbacks import ambient_config
 from langchain_automix.flow.deadline import ABANDONABLE, await_within, start_work, wait_within
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.steps import Call, NeedsNoSlot
@@ -92,7 +93,7 @@ def make_calls(one: FlowRun[Any]) -> list[Any] | Exception:
         gate = None if _needs_no_slot(call) else gate
         inner = CONCURRENCY.get() if gate is None else threading.Semaphore(1)
         # What it calls in turn shares its one place.
-        with hold_slot(gate), set_limit(CONCURRENCY, inner):
+        with hold_slot(gate), set_limit(CONCURRENCY, inner), ambient_config(config):
             return call.runnable.invoke(call.input, config, **call.kwargs)
 
     def together() -> list[Any]:
@@ -156,9 +157,10 @@ async def amake_calls(one: FlowRun[Any]) -> list[Any] | Exception:
         gate = ASYNC_CONCURRENCY.get()
         if gate is None or _needs_no_slot(call):
             async with limit:
-                return await call.runnable.ainvoke(call.input, config, **call.kwargs)
+                with ambient_config(config):
+                    return await call.runnable.ainvoke(call.input, config, **call.kwargs)
         async with gate:
-            with set_limit(ASYNC_CONCURRENCY, asyncio.Semaphore(1)):
+            with set_limit(ASYNC_CONCURRENCY, asyncio.Semaphore(1)), ambient_config(config):
                 return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
     try:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from langchain_core.runnables.config import patch_config
 
-from langchain_automix.flow.callbacks import aannounce, announce, is_inside_mix, is_reader
+from langchain_automix.flow.callbacks import (
+    aannounce,
+    announce,
+    is_inside_mix,
+    is_reader,
+    without_readers,
+)
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps, T
 from langchain_automix.flow.stream_guard import StreamGuard
@@ -83,11 +89,14 @@ class FlowRun(Generic[T]):
         if self._readers and call.showing is not None:  # it is told before the readers
             manager.handlers.insert(0, call.showing)
             manager.inheritable_handlers.insert(0, call.showing)
-        if self._readers and call.audience != "everyone":
-            wanted = call.audience == "readers"
+        if call.audience != "everyone":
             for kind in ("handlers", "inheritable_handlers"):
-                told = [h for h in getattr(manager, kind) if is_reader(h) is wanted]
-                setattr(manager, kind, told)
+                handlers = getattr(manager, kind)
+                if call.audience == "readers":
+                    handlers = [h for h in handlers if is_reader(h)]
+                else:
+                    handlers = without_readers(handlers)
+                setattr(manager, kind, handlers)
         child = patch_config(self.config, callbacks=manager, run_name=call.run_name)
         if call.tags:
             child["tags"] = [*(self.config.get("tags") or []), *call.tags]
