@@ -42,9 +42,12 @@ def final_decision(mix: MixConfig, way: QueryState, decision: Decision) -> Decis
             raise _failure(mix, way)
         return _fall_back_to_best(mix, way, decision, f"The call of {mix.names[index]} failed")
     # No answer at all, unlike one that does not fit, is no reason to show what was not kept.
-    nothing = missing_answer_reason(way.replies[index].message) is not None
+    message = way.replies[index].message
+    nothing = missing_answer_reason(message) is not None
     shows_none = nothing and mix.on_escalation_error == "raise"
-    if decision.model_index == index or not way.usable or shows_none:
+    # An agent mends a call that does not fit, as it does with a plain model.
+    is_mended = bool(mix.tools and message.tool_calls)
+    if decision.model_index == index or not way.usable or shows_none or is_mended:
         if mix.forced is None and (why := reserved_tool_problem(mix, index, way.replies[index])):
             way.degraded = f"{why[0].upper()}{why[1:]}, and none is asked: no answer is given."
             return decision.model_copy(

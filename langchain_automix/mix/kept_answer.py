@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -62,6 +62,23 @@ class AnswerReplay(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         for chunk in answer_chunks(self.message):
             yield ChatGenerationChunk(message=chunk)
+
+    def _stream_chat_model_events(self, *_: Any, **__: Any) -> Iterator[Mapping[str, Any]]:
+        """Yield the answer as protocol events (`stream_events(version="v3")`).
+
+        Under the answer's own id: LangGraph knows by it that the message which the node returns
+        was told already.
+        """
+        # Only a LangChain that has these events calls this.
+        from langchain_core.language_models._compat_bridge import message_to_events  # noqa: PLC0415
+
+        yield from message_to_events(self.message, message_id=self.message.id)
+
+    async def _astream_chat_model_events(
+        self, *_: Any, **__: Any
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        for event in self._stream_chat_model_events():
+            yield event
 
 
 def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:

@@ -195,11 +195,20 @@ async def by_graph(asked: Runnable[Any, Any]) -> Any:
     return shown + await collected(graph.astream(given, stream_mode=modes))
 
 
+async def by_protocol(asked: Runnable[Any, Any]) -> Any:
+    given = {"messages": [("human", "Where?")]}
+    graph = graph_of(asked)
+    shown = ["".join(each.text) for each in graph.stream_events(given, version="v3").messages]
+    run = await graph.astream_events(given, version="v3")
+    return shown + [await each.text async for each in run.messages]
+
+
 READINGS: dict[str, Callable[[Runnable[Any, Any]], Any]] = {
     "stream": lambda asked: asyncio.to_thread(lambda: list(asked.stream("Where?"))),
     "astream": lambda asked: collected(asked.astream("Where?")),
     "events v1": lambda asked: collected(asked.astream_events("Where?", version="v1")),
     "events v2": lambda asked: collected(asked.astream_events("Where?", version="v2")),
+    "events v3": by_protocol,
     "log": lambda asked: collected(asked.astream_log("Where?")),
     "callbacks": by_callbacks,
     "graph": by_graph,

@@ -118,11 +118,21 @@ class TestAnswers:
     async def test_an_earlier_one_that_fits_comes_first(
         self, server: OpenAIServer, retries: int
     ) -> None:
-        server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
+        server.script = answers(TURKU, broken("{"), verdicts="r")
         made = mix(server, retries_if_unusable=retries).bind_tools([weather])
         for message in (made.invoke("Do."), await made.ainvoke("Do.")):
             assert message.tool_calls[0]["args"] == {"city": "Turku"}
             assert "large cannot be used" in record_of(message)["degraded"]
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    async def test_but_not_before_a_call_that_an_agent_can_mend(
+        self, server: OpenAIServer, retries: int
+    ) -> None:
+        server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
+        made = mix(server, retries_if_unusable=retries).bind_tools([weather])
+        for message in (made.invoke("Do."), await made.ainvoke("Do.")):
+            assert message.tool_calls[0]["name"] == "whether"
+            assert "given as it is" in record_of(message)["degraded"]
 
     def test_one_that_was_shown_is_given(self, server: OpenAIServer) -> None:
         server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
