@@ -297,7 +297,7 @@ _WIGGLES = (
 
 
 def gp_smooth(
-    place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, aside: Floats
+    place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, invalid_share: Floats
 ) -> Floats:
     """Return the posterior mean of a curve at each place.
 
@@ -307,12 +307,12 @@ def gp_smooth(
         mean: (b,) their mean; ignored where `count` is 0.
         noise: Variance of one observation around the curve, above 0.
         slope: Prior mean of the curve's slope.
-        aside: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
+        invalid_share: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
     """
     seen = count > 0
     line = slope * (place - 0.5)
     centred = mean[seen] - line[seen]
-    kernels = _kernels(place, aside)
+    kernels = _kernels(place, invalid_share)
     inverse = np.linalg.inv(kernels[:, seen][:, :, seen] + np.diag(noise / count[seen]))
     # The curve's level has a flat prior: its estimate is the generalised least squares mean.
     row_sums = inverse.sum(axis=2)
@@ -329,9 +329,9 @@ def gp_smooth(
     return posterior
 
 
-def _kernels(place: Floats, aside: Floats) -> Floats:
-    linear = np.outer(place - 0.5, place - 0.5) + np.outer(aside, aside)
-    squares = (place[:, None] - place) ** 2 + (aside[:, None] - aside) ** 2
+def _kernels(place: Floats, invalid_share: Floats) -> Floats:
+    linear = np.outer(place - 0.5, place - 0.5) + np.outer(invalid_share, invalid_share)
+    squares = (place[:, None] - place) ** 2 + (invalid_share[:, None] - invalid_share) ** 2
     kernels = [
         spread**2 * linear + size * np.exp(-squares / (2 * length**2))
         for spread in _SLOPE_SPREADS

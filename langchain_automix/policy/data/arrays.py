@@ -189,7 +189,7 @@ def _checked(check: CheckColumns, shape: tuple[int, int]) -> CheckArrays:
 
 
 def _priced(check: CheckColumns, fixed: Floats) -> Floats:
-    """Take an unknown price for the mean of the known ones of that model's checks, or for 0.
+    """Replace an unknown price by the mean known price of that model's checks, or by 0.
 
     `Columns.notes` says so, and so does what is fitted or judged on them.
     """
@@ -210,7 +210,7 @@ def _kinds(check: CheckColumns) -> Ints:
 def _without_price(
     check: CheckColumns, found: CheckArrays, models: tuple[str, ...], name: str
 ) -> Iterator[str]:
-    """Say which prices are not known, and what they are taken for."""
+    """State which prices are unknown, and what replaces them."""
     shape = found.score.shape
     scored = (_kinds(check) == SCORE).reshape(shape)
     unknown = scored & np.isnan(_numbers(check.fixed_cost, shape))

@@ -66,7 +66,7 @@ class CheckColumns:
         }
 
     def copy_check(self, other: CheckColumns, place: int) -> None:
-        """Append what another one holds at a place."""
+        """Append what another one holds at an index."""
         if place >= len(other.kind):
             self.add_check(None)
             return
@@ -77,7 +77,7 @@ class CheckColumns:
         self.ends.append(len(self.verdicts))
 
     def fill(self, number: int) -> None:
-        """Say of every answer up to this number that was not spoken of that it was not checked."""
+        """Mark every answer up to this number that has no entry as not checked."""
         for _ in range(number - len(self.kind)):
             self.add_check(None)
 
@@ -95,7 +95,7 @@ class LogColumns(CheckColumns):
     """Further checks by name, as long as the others once all queries are in."""
 
     metadata: dict[int, Any] = field(default_factory=dict)
-    """By place, where there is any."""
+    """By index, where there is any."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -118,7 +118,7 @@ class LogColumns(CheckColumns):
             self.add_check(answer.verification)
 
     def answer(self, place: int) -> dict[str, Any]:
-        """Return an answer by its place among all answers, as a record."""
+        """Return an answer by its index among all answers, as a record."""
         found: dict[str, Any] = {
             "model": self.models[place % len(self.models)],
             "quality": _null(self.quality[place]),
@@ -131,7 +131,7 @@ class LogColumns(CheckColumns):
         return found
 
     def record(self, place: int) -> dict[str, Any]:
-        """Return a query by its place, as a record."""
+        """Return a query by its index, as a record."""
         width = len(self.models)
         answers = [self.answer(place * width + j) for j in range(width)]
         found: dict[str, Any] = {"id": self.ids[place], "answers": answers}

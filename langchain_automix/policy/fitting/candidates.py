@@ -50,7 +50,7 @@ class FittedCandidate:
 
     name: str
     make_plan: Callable[[], Plan]
-    """Writes its plan; most candidates are not chosen, and theirs is not needed."""
+    """Extracts its plan when called; most candidates are never chosen."""
 
     complexity: int
     """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
@@ -181,7 +181,7 @@ class CandidateFitter:
 
     @cached_property
     def folds(self) -> list[tuple[LogArrays, Ints]]:
-        """Queries to fit on, and places in `sample` of those held out, of each fold."""
+        """For each fold, queries to fit on, and indices in `sample` of those held out."""
         number = min(FOLDS, len(self.sample))
         fold = np.random.default_rng(self.seed + 1).permutation(len(self.sample)) % number
         return [
@@ -211,7 +211,7 @@ class CandidateFitter:
         return any(len(names) > 1 for names in self.checks.values()) or last in self.checks
 
     @cached_property
-    def _worlds(self) -> list[tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]]:
+    def _pomdps(self) -> list[tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]]:
         """Each family's name and complexity, its POMDP, and those without each fold."""
         families = [family for pair in self._pairs for family in self._of_one_check(*pair)]
         if not self.chain:
@@ -246,9 +246,9 @@ class CandidateFitter:
             folds = [two_model_pomdps_by_check(train, *args) for train, _ in self.folds]
             by = "" if name is None else f" by {name}"
             for shape in self.shapes:
-                worlds = [fold[shape] for fold in folds]
+                fold_pomdps = [fold[shape] for fold in folds]
                 called = f"{shape}:{self._called(small, large)}{by}"
-                yield called, 1 if shape == "monotone" else 2, full[shape], worlds
+                yield called, 1 if shape == "monotone" else 2, full[shape], fold_pomdps
 
     def _family(
         self, name: str, make: Callable[[LogArrays], RoutingPOMDP]
@@ -274,7 +274,7 @@ class CandidateFitter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the policy should know of how several checks are read."""
+        """Notes for the reader of the policy on how several checks are read."""
         known = self.columns.notes
         if self.left_out:
             known += (
@@ -285,8 +285,8 @@ class CandidateFitter:
             return known
         read = self._grains[tuple(self.checks)]
         finest = max(self.checks, key=lambda j: len(self.checks[j]))
-        verdicts = max(grain.verdicts for grain in read[finest].values())
-        bins = max(grain.bins for grain in read[finest].values())
+        verdicts = max(resolution.verdicts for resolution in read[finest].values())
+        bins = max(resolution.bins for resolution in read[finest].values())
         return (
             *known,
             "Where several checks are read together, quality is taken for linear in the ranks of "
@@ -299,22 +299,26 @@ class CandidateFitter:
     ) -> list[FittedCandidate]:
         """Return every candidate for a cost weight, the trivial ones first."""
         found = [self._trivial(j, cost_weight) for j in range(len(self.columns.models))]
-        for name, complexity, world, worlds in self._worlds:
+        for name, complexity, pomdp, fold_pomdps in self._pomdps:
             if complexity > most_complex:
                 continue
-            solution = solve(world, cost_weight, abstain_value=abstain_value)
+            solution = solve(pomdp, cost_weight, abstain_value=abstain_value)
             make_plan = partial(self._plan, solution, name, cost_weight)
-            hold_out = partial(self._hold_out, name, worlds, cost_weight, abstain_value)
+            hold_out = partial(self._hold_out, name, fold_pomdps, cost_weight, abstain_value)
             expected = solution.opening[1]
             found.append(FittedCandidate(name, make_plan, complexity, expected, hold_out))
         return found
 
     def _hold_out(
-        self, name: str, worlds: list[RoutingPOMDP], cost_weight: float, abstain_value: float | None
+        self,
+        name: str,
+        fold_pomdps: list[RoutingPOMDP],
+        cost_weight: float,
+        abstain_value: float | None,
     ) -> Floats:
         held_out = np.empty(len(self.sample))
-        for world, (_, out) in zip(worlds, self.folds, strict=True):
-            solution = solve(world, cost_weight, abstain_value=abstain_value)
+        for pomdp, (_, out) in zip(fold_pomdps, self.folds, strict=True):
+            solution = solve(pomdp, cost_weight, abstain_value=abstain_value)
             plan = self._plan(solution, name, cost_weight, whole=False)
             outcomes = replay_plan(plan, self.columns.rows(self.sample[out]))
             held_out[out] = outcomes.utility(cost_weight, abstain_value)

@@ -79,7 +79,7 @@ def fit_policy(
         models=data.models,
         currency=None if isinstance(log, LogArrays) else log.currency,
         verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
-        goal=goal.asked(),
+        goal=goal.to_record(),
         cost_weight=chosen.cost_weight,
         plans=chosen.plans,
         first_share=chosen.first_share,
@@ -96,7 +96,7 @@ def fit_policy(
 
 
 def _validate(goal: Goal, family: Family, seed: int) -> None:
-    """Complain about what no fit can honour."""
+    """Refuse a goal that no fit can honour."""
     for name in ("max_risk", "abstain_value"):
         if family != "automix" and getattr(goal, name) is not None:
             raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
@@ -167,20 +167,20 @@ def _on_frontier(
             )
         axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
     else:
-        wanted = goal.min_quality or 0.0
-        if wanted > high.quality:
+        target = goal.min_quality or 0.0
+        if target > high.quality:
             raise OutOfReachError(
-                f"min_quality={wanted:g} is out of reach: on this log a policy reaches a quality "
+                f"min_quality={target:g} is out of reach: on this log a policy reaches a quality "
                 f"from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
                 f"({high.plan.name}).",
                 nearest=high.quality,
             )
-        axis, target = [p.quality for p in hull], max(wanted, low.quality)
-    place = int(np.searchsorted(axis, target))
-    if axis[place] == target or place == 0:
-        return _ChosenPlans((hull[place].plan,), 1.0, hull[place].weight)
-    first, second = hull[place - 1], hull[place]
-    share = (axis[place] - target) / (axis[place] - axis[place - 1])
+        axis, target = [p.quality for p in hull], max(target, low.quality)
+    index = int(np.searchsorted(axis, target))
+    if axis[index] == target or index == 0:
+        return _ChosenPlans((hull[index].plan,), 1.0, hull[index].weight)
+    first, second = hull[index - 1], hull[index]
+    share = (axis[index] - target) / (axis[index] - axis[index - 1])
     slope = (second.quality - first.quality) / (second.cost - first.cost)
     return _ChosenPlans((first.plan, second.plan), float(share), max(slope, 0.0))
 
@@ -209,7 +209,7 @@ def _points(
 
 
 def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, ...]:
-    """Say what the reader of the policy should know about the log."""
+    """Return notes on the log for the reader of the policy."""
     data, notes = learner.columns, list(learner.notes)
     if all(getattr(goal, name) is None for name in GOALS):
         notes.append(

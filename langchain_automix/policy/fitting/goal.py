@@ -57,7 +57,7 @@ class Goal:
             if value is not None and not (low <= value <= high and np.isfinite(value)):
                 raise AutoMixError(f"{name} must be {what}; given: {value!r}.")
 
-    def asked(self) -> dict[str, float]:
+    def to_record(self) -> dict[str, float]:
         """Return what was given, for the policy file."""
         names = (*GOALS, "max_risk", "abstain_value")
         found = {n: float(getattr(self, n)) for n in names if getattr(self, n) is not None}

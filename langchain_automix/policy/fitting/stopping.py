@@ -90,7 +90,7 @@ def check_stopping(
     fewest: int = FEWEST,
     seed: int = 0,
 ) -> StoppingResult:
-    """Say whether a log holds enough examples to fit a policy for a goal.
+    """Test whether a log holds enough examples to fit a policy for a goal.
 
     The examples must be in random order: the first ones stand for those that would follow. Call
     it at any number of looks; nothing of earlier looks need be kept. For `max_cost` and

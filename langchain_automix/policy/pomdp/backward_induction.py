@@ -34,7 +34,7 @@ class Action:
 
     action: Literal["answer", "verify", "escalate", "abstain"]
     model: int = -1
-    """Place among the models in play, of the model that is asked or whose answer is checked."""
+    """Index, among the models in play, of the model that is asked or whose answer is checked."""
 
     draw: CheckAction | None = None
     """The check that is bought; None: none."""
@@ -53,26 +53,26 @@ class InformationStates:
 
     options: list[Action] = field(default_factory=list)
     values: list[Floats] = field(default_factory=list)
-    """Mass times expected utility still to come, for each option; -inf where not possible."""
+    """Mass times expected utility still to come, for each action; -inf where not possible."""
 
     best: Floats = field(default_factory=lambda: np.empty(0))
     """(...): mass times the best of the values."""
 
     @cached_property
     def chosen(self) -> Ints:
-        """(...): place of the best option; of equally good ones the first, which is simpler."""
+        """(...): index of the best action; of equally good ones the first, which is the simplest."""
         best, chosen = self.values[0].copy(), np.zeros(self.mass.shape, dtype=np.int64)
-        for place, value in enumerate(self.values[1:], 1):
+        for index, value in enumerate(self.values[1:], 1):
             better = value > best + _TIE * self.mass
-            best[better], chosen[better] = value[better], place
+            best[better], chosen[better] = value[better], index
         return chosen
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A solved world."""
+    """A solved POMDP."""
 
-    world: RoutingPOMDP
+    pomdp: RoutingPOMDP
     levels: dict[tuple[int, ...], InformationStates]
     openings: tuple[tuple[Action, float], ...]
     """First steps and their expected utility."""
@@ -87,7 +87,7 @@ class Solution:
 
 
 def solve(
-    world: RoutingPOMDP,
+    pomdp: RoutingPOMDP,
     cost_weight: float,
     *,
     abstain_value: float | None = None,
@@ -99,25 +99,25 @@ def solve(
     query are searched, exactly, with the largest depth that fits.
 
     Args:
-        world: The POMDP.
+        pomdp: The POMDP.
         cost_weight: Quality that one unit of cost is worth, at least 0.
         abstain_value: Utility of giving no answer; None: not allowed.
         limit: States that the tree may have.
     """
-    depth = _depth(world, limit)
+    depth = _depth(pomdp, limit)
     levels: dict[tuple[int, ...], InformationStates] = {}
-    checkable = [j for j, evidence in enumerate(world.evidence) if evidence is not None]
+    checkable = [j for j, evidence in enumerate(pomdp.evidence) if evidence is not None]
     for size in range(depth, 0, -1):
         for checked in combinations(checkable, size):
-            level = _stop_options(world, checked, cost_weight, abstain_value)
-            _escalate_with_check(world, level, levels, cost_weight)
-            _verify_options(world, level, cost_weight)
+            level = _stop_options(pomdp, checked, cost_weight, abstain_value)
+            _escalate_with_check(pomdp, level, levels, cost_weight)
+            _verify_options(pomdp, level, cost_weight)
             levels[checked] = level
-    return Solution(world, levels, tuple(_first_actions(world, levels, cost_weight)), depth)
+    return Solution(pomdp, levels, tuple(_first_actions(pomdp, levels, cost_weight)), depth)
 
 
-def _depth(world: RoutingPOMDP, limit: int) -> int:
-    sizes = sorted((len(e.likelihood) for e in world.evidence if e is not None), reverse=True)
+def _depth(pomdp: RoutingPOMDP, limit: int) -> int:
+    sizes = sorted((len(e.likelihood) for e in pomdp.evidence if e is not None), reverse=True)
     depth = len(sizes)
     while depth > 1 and math.prod(sizes[:depth]) > limit:
         depth -= 1
@@ -125,12 +125,12 @@ def _depth(world: RoutingPOMDP, limit: int) -> int:
 
 
 def _stop_options(
-    world: RoutingPOMDP, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
+    pomdp: RoutingPOMDP, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
 ) -> InformationStates:
     """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
-    joint = np.concatenate([world.quality, np.ones((len(world.weight), 1))], axis=1)
-    joint = joint * world.weight[:, None]
-    likelihoods = [_likelihood(world, j) for j in checked]
+    joint = np.concatenate([pomdp.quality, np.ones((len(pomdp.weight), 1))], axis=1)
+    joint = joint * pomdp.weight[:, None]
+    likelihoods = [_likelihood(pomdp, j) for j in checked]
     *shape, columns = (*(len(x) for x in likelihoods), joint.shape[1])
     sums = likelihoods[-1][:, :, None] * joint if len(checked) > 1 else joint
     product = likelihoods[0]
@@ -145,32 +145,32 @@ def _stop_options(
     if abstain_value is not None:
         level.options.append(Action("abstain"))
         level.values.append(abstain_value * level.mass)
-    for j in range(checked[-1] + 1, len(world.models)):
+    for j in range(checked[-1] + 1, len(pomdp.models)):
         level.options.append(Action("escalate", j))
-        level.values.append(level.quality[..., j] - cost_weight * world.cost[j] * level.mass)
+        level.values.append(level.quality[..., j] - cost_weight * pomdp.cost[j] * level.mass)
     return level
 
 
-def _likelihood(world: RoutingPOMDP, model: int) -> Floats:
-    evidence = world.evidence[model]
+def _likelihood(pomdp: RoutingPOMDP, model: int) -> Floats:
+    evidence = pomdp.evidence[model]
     assert evidence is not None  # noqa: S101  (only checkable models get here)
     return evidence.likelihood
 
 
 def _escalate_with_check(
-    world: RoutingPOMDP,
+    pomdp: RoutingPOMDP,
     level: InformationStates,
     levels: dict[tuple[int, ...], InformationStates],
     cost_weight: float,
 ) -> None:
-    for j in range(level.checked[-1] + 1, len(world.models)):
+    for j in range(level.checked[-1] + 1, len(pomdp.models)):
         following = levels.get((*level.checked, j))
         if following is None:
             continue
         # State 0 of the last model: it has answered, and the first check is about to be bought.
         for option, value in _first_checks(following, j):
             level.options.append(option)
-            level.values.append(value - cost_weight * world.cost[j] * level.mass)
+            level.values.append(value - cost_weight * pomdp.cost[j] * level.mass)
 
 
 def _first_checks(level: InformationStates, model: int) -> Iterator[tuple[Action, Floats]]:
@@ -179,10 +179,10 @@ def _first_checks(level: InformationStates, model: int) -> Iterator[tuple[Action
             yield Action("escalate", model, option.draw), value[..., 0]
 
 
-def _verify_options(world: RoutingPOMDP, level: InformationStates, cost_weight: float) -> None:
+def _verify_options(pomdp: RoutingPOMDP, level: InformationStates, cost_weight: float) -> None:
     """Value further verdicts on the latest answer, from the most drawn back to none."""
     last = level.checked[-1]
-    evidence = world.evidence[last]
+    evidence = pomdp.evidence[last]
     assert evidence is not None  # noqa: S101
     level.best = np.max(level.values, axis=0)
     further = [np.full_like(level.mass, -np.inf) for _ in evidence.draws]
@@ -204,11 +204,11 @@ def _verify_options(world: RoutingPOMDP, level: InformationStates, cost_weight: 
 
 
 def _first_actions(
-    world: RoutingPOMDP, levels: dict[tuple[int, ...], InformationStates], cost_weight: float
+    pomdp: RoutingPOMDP, levels: dict[tuple[int, ...], InformationStates], cost_weight: float
 ) -> Iterator[tuple[Action, float]]:
-    means = world.weight @ world.quality
-    for j in range(len(world.models)):
-        price = cost_weight * float(world.cost[j])
+    means = pomdp.weight @ pomdp.quality
+    for j in range(len(pomdp.models)):
+        price = cost_weight * float(pomdp.cost[j])
         yield Action("escalate", j), float(means[j]) - price
         if (j,) in levels:
             for option, value in _first_checks(levels[j,], j):

@@ -1,4 +1,4 @@
-"""The belief over logged queries: which of them is the query at hand like?
+"""The belief over logged queries: which of them the query at hand is like.
 
 Every logged query, or group of alike ones, is a particle that carries the qualities of all
 models. What a check of a new answer finds weighs the particles by how likely it is to see that
@@ -32,8 +32,8 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
     for _ in range(4):
         axes = [np.linspace(*span, steps + 1) for span in spans]
         means, sizes = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
-        place = int(_log_marginal(means, np.exp(sizes), pairs, times).argmax())
-        best = (float(means[place]), float(sizes[place]))
+        rank = int(_log_marginal(means, np.exp(sizes), pairs, times).argmax())
+        best = (float(means[rank]), float(sizes[rank]))
         spans = tuple(  # type: ignore[assignment]
             (max(b - (s[1] - s[0]) / steps, low), min(b + (s[1] - s[0]) / steps, high))
             for b, s, (low, high) in zip(best, spans, bounds, strict=True)
@@ -137,11 +137,11 @@ def longer_likelihood(
     return np.where(possible, np.exp(logs), 0.0)
 
 
-def rank_kernel(place: Floats, bins: Ints, number: int, bandwidth: float) -> Floats:
+def rank_kernel(rank: Floats, bins: Ints, number: int, bandwidth: float) -> Floats:
     """Return how likely each bin is on each particle: a Gaussian kernel on ranks.
 
     Args:
-        place: (particles,) rank of each particle's score, in (0, 1).
+        rank: (particles,) rank of each particle's score, in (0, 1).
         bins: (particles,) bin of each particle's score.
         number: Number of bins.
         bandwidth: Standard deviation of the kernel, in ranks.
@@ -150,28 +150,28 @@ def rank_kernel(place: Floats, bins: Ints, number: int, bandwidth: float) -> Flo
         (bins, particles); each column sums to 1.
     """
     mass = np.maximum(np.bincount(bins, minlength=number), 1e-9)
-    centre = np.bincount(bins, place, minlength=number) / mass
-    squares = ((centre[:, None] - place[None, :]) / bandwidth) ** 2 / 2
+    centre = np.bincount(bins, rank, minlength=number) / mass
+    squares = ((centre[:, None] - rank[None, :]) / bandwidth) ** 2 / 2
     kernel = mass[:, None] * np.exp(squares.min(axis=0) - squares)
     likelihood: Floats = kernel / kernel.sum(axis=0)
     return likelihood
 
 
-def out_of_fold_bandwidth(place: Floats, quality: Floats, weight: Floats) -> float:
+def out_of_fold_bandwidth(rank: Floats, quality: Floats, weight: Floats) -> float:
     """Return the kernel bandwidth whose leave-one-out predictions of quality are best.
 
     Args:
-        place: (n,) ranks of the scores; some 300 of them are used, evenly chosen.
+        rank: (n,) ranks of the scores; some 300 of them are used, evenly chosen.
         quality: (n, m) what is predicted.
         weight: (n,) how much each counts.
     """
-    step = -(-len(place) // 300)
-    place, quality, weight = place[::step], quality[::step], weight[::step]
+    step = -(-len(rank) // 300)
+    rank, quality, weight = rank[::step], quality[::step], weight[::step]
     candidates = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-    if len(place) < 3:  # noqa: PLR2004  (nothing to leave out)
+    if len(rank) < 3:  # noqa: PLR2004  (nothing to leave out)
         return candidates[-1]
 
-    squares = (place[:, None] - place[None, :]) ** 2
+    squares = (rank[:, None] - rank[None, :]) ** 2
 
     def error(bandwidth: float) -> float:
         exponents = squares / (2 * bandwidth**2)

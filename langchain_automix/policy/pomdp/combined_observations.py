@@ -95,19 +95,19 @@ def combine(checks: Sequence[tuple[str | None, ObservationModel]]) -> JointObser
     for part in parts[1:]:
         likelihood = likelihood[:, None, :] * part.likelihood[None, :, :]
         likelihood = likelihood.reshape(-1, part.likelihood.shape[1])
-    places = np.arange(len(likelihood)).reshape([len(part.likelihood) for part in parts])
+    states_of = np.arange(len(likelihood)).reshape([len(part.likelihood) for part in parts])
     draws = tuple(
-        _among(places, axis, replace(draw, check=name))
+        _among(states_of, axis, replace(draw, check=name))
         for axis, (name, part) in enumerate(checks)
         for draw in part.draws
     )
     return JointObservationModel(likelihood, draws, names=names, parts=parts)
 
 
-def _among(places: Ints, axis: int, draw: CheckAction) -> CheckAction:
-    """Return a draw of one check, whatever the others have found."""
-    sources = np.take(places, draw.sources, axis=axis).reshape(-1)
-    targets = np.take(places, draw.targets.T, axis=axis)  # (..., outcomes, sources, ...)
+def _among(states_of: Ints, axis: int, draw: CheckAction) -> CheckAction:
+    """Return the action of one check, whatever the others have found."""
+    sources = np.take(states_of, draw.sources, axis=axis).reshape(-1)
+    targets = np.take(states_of, draw.targets.T, axis=axis)  # (..., outcomes, sources, ...)
     targets = np.moveaxis(targets, axis, -1).reshape(len(sources), -1)
     order = np.argsort(sources)
     return replace(draw, sources=sources[order], targets=targets[order])
@@ -117,16 +117,16 @@ def _among(places: Ints, axis: int, draw: CheckAction) -> CheckAction:
 class ObservationSize:
     """How much one check can find."""
 
-    most: int
+    max_verdicts: int
     """Verdicts that may be drawn, or values that its score has."""
 
     is_score: bool
 
-    def states(self, grain: Resolution) -> int:
+    def states(self, resolution: Resolution) -> int:
         """Return the number of states of its evidence, nothing found among them."""
         if self.is_score:
-            return min(self.most, grain.bins) + 1
-        return math.comb(min(self.most, grain.verdicts) + 2, 2)
+            return min(self.max_verdicts, resolution.bins) + 1
+        return math.comb(min(self.max_verdicts, resolution.verdicts) + 2, 2)
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,13 @@ class Resolution:
 
 
 def choose_resolution(checks: Iterable[ObservationSize], states: float) -> Resolution:
-    """Return the finest grain of a ladder at which checks have few enough states together.
+    """Return the finest resolution at which checks have few enough states together.
 
     Args:
         checks: The checks.
-        states: States that they may have; where no grain keeps to it, the coarsest is returned.
+        states: States that they may have; where no resolution keeps to it, the coarsest is returned.
     """
-    extents = list(checks)
-    grains = [Resolution(*step) for step in _LADDER]
-    few = (g for g in grains if math.prod(e.states(g) for e in extents) <= states)
-    return next(few, grains[-1])
+    sizes = list(checks)
+    resolutions = [Resolution(*step) for step in _LADDER]
+    fine = (g for g in resolutions if math.prod(e.states(g) for e in sizes) <= states)
+    return next(fine, resolutions[-1])

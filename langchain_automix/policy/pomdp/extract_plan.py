@@ -48,7 +48,7 @@ class _PlanBuilder:
     def step(
         self, option: Action, level: InformationStates, state: tuple[int, ...]
     ) -> PlannedAction:
-        models = self.solution.world.models
+        models = self.solution.pomdp.models
         if option.action == "escalate":
             if option.draw is None:
                 return PlannedAction(action="escalate", model=models[option.model], samples=0)
@@ -95,21 +95,21 @@ def extract_plan(
             not only after what the policy comes to: for users, whose checks may be cut short.
     """
     writer = _PlanBuilder(solution, names, whole)
-    world = solution.world
+    pomdp = solution.pomdp
     option, _ = solution.opening
     if option.draw is None:
-        index = world.models[option.model]
+        index = pomdp.models[option.model]
         opening = PlannedAction(action="escalate", model=index, samples=0)
         return Plan(name=f"always:{names[index]}", opening=opening, plays=(index,))
     first = writer.place((option.model,), ())
-    opening = _checking("escalate", world.models[option.model], option.draw, first)
+    opening = _checking("escalate", pomdp.models[option.model], option.draw, first)
     while writer.waiting:
         checked, before = writer.waiting.popleft()
         writer.tables.append(_table(writer, checked, before, option.draw))
     return Plan(
         name=label,
         opening=opening,
-        plays=world.models,
+        plays=pomdp.models,
         tables=tuple(writer.tables),
         cost_weight=cost_weight,
     )
@@ -119,15 +119,15 @@ def _table(
     writer: _PlanBuilder, checked: tuple[int, ...], before: tuple[int, ...], first: CheckAction
 ) -> DecisionTable:
     level = writer.solution.levels[checked]
-    world = writer.solution.world
-    evidence = world.evidence[checked[-1]]
+    pomdp = writer.solution.pomdp
+    evidence = pomdp.evidence[checked[-1]]
     assert evidence is not None  # noqa: S101  (checked models can be checked)
     best = level.chosen[before]
     chance = _chances(level, before, best, first)
     places = best.tolist()
-    wanted: Sequence[int] = range(1, len(places))
+    states: Sequence[int] = range(1, len(places))
     if isinstance(evidence, JointObservationModel):
-        wanted = _states(writer, level, before, evidence, first)
+        states = _states(writer, level, before, evidence, first)
         shape: dict[str, Any] = {"kind": "several", "checks": evidence.readings}
     else:
         shape = {
@@ -137,9 +137,9 @@ def _table(
         }
     rows = tuple(
         _row(writer, level, (*before, s), places[s], chance[s], draft)
-        for s, draft in zip(wanted, _drafts(writer, level, before, wanted), strict=True)
+        for s, draft in zip(states, _drafts(writer, level, before, states), strict=True)
     )
-    return DecisionTable(model=world.models[checked[-1]], rows=rows, **shape)
+    return DecisionTable(model=pomdp.models[checked[-1]], rows=rows, **shape)
 
 
 def _states(
@@ -187,7 +187,7 @@ def _states(
 def _chances(
     level: InformationStates, before: tuple[int, ...], best: Ints, first: CheckAction
 ) -> list[float]:
-    """Return how often each state is a place of decision, walking the policy forward."""
+    """Return how often each state is decided in, walking the policy forward."""
     mass = level.mass[before]
     orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
     batches = {
@@ -238,7 +238,7 @@ def _drafts(
     Arrays become lists once: a fit tries hundreds of tables, and most of its time went into
     taking their numbers out one by one.
     """
-    evidence = writer.solution.world.evidence[level.checked[-1]]
+    evidence = writer.solution.pomdp.evidence[level.checked[-1]]
     assert evidence is not None  # noqa: S101
     seen: Sequence[Sequence[int]]
     if isinstance(evidence, JointObservationModel):
@@ -273,7 +273,7 @@ def _row(
     draft: _RowValues,
 ) -> DecisionRow:
     option = level.options[best]
-    several = isinstance(writer.solution.world.evidence[level.checked[-1]], JointObservationModel)
+    several = isinstance(writer.solution.pomdp.evidence[level.checked[-1]], JointObservationModel)
     many = several or bool(state[:-1])
     if option.action == "escalate" and option.draw is not None and chance == 0 and many:
         option = _unchecked(level, state)
@@ -287,7 +287,7 @@ def _row(
 
 
 def _unchecked(level: InformationStates, state: tuple[int, ...]) -> Action:
-    """Return the best option without a further check: for states that the plan never sees.
+    """Return the best action without a further check, for states that the plan never sees.
 
     Each check of a later model needs a table of its own, and a deep tree has many such states.
     """
@@ -304,5 +304,5 @@ def _label(writer: _PlanBuilder, option: Action) -> str:
         return option.action
     if option.action == "verify" and option.draw is not None:
         return verify_option(option.draw.check, option.draw.samples)
-    name = writer.names[writer.solution.world.models[option.model]]
+    name = writer.names[writer.solution.pomdp.models[option.model]]
     return f"escalate:{name}" if option.draw is None else f"escalate:{name}{CHECKED}"

@@ -1,6 +1,6 @@
 """The POMDPs of several checks: of one answer, and of the last model's answers.
 
-As in the chain of `worlds`, the particles are logged queries and their qualities are regressed on
+As in the chain of `pomdps`, the particles are logged queries and their qualities are regressed on
 what the checks found; here on products of two findings as well, since what one check is worth
 may depend on another: whether two models agree says little where both are sure.
 """
@@ -62,61 +62,63 @@ def two_model_pomdps_by_check(
     small: int,
     large: int,
     shapes: tuple[Shape, ...],
-    most: int,
+    max_verdicts: int,
     check: str | None,
 ) -> dict[Shape, RoutingPOMDP]:
-    """Return the POMDPs of two models and one check of the first; see `worlds.pair_worlds`."""
-    worlds = two_model_pomdps(columns.alone(check), small, large, shapes, most)
+    """Return the POMDPs of two models and one check of the first; see `two_model_pomdps`."""
+    pomdps = two_model_pomdps(columns.alone(check), small, large, shapes, max_verdicts)
     if check is None:
-        return worlds
+        return pomdps
     return {
-        shape: replace(world, evidence=(_named(world, check), None))
-        for shape, world in worlds.items()
+        shape: replace(pomdp, evidence=(_named(pomdp, check), None))
+        for shape, pomdp in pomdps.items()
     }
 
 
-def _named(world: RoutingPOMDP, check: str) -> ObservationModel:
-    [own, _] = world.evidence
+def _named(pomdp: RoutingPOMDP, check: str) -> ObservationModel:
+    [own, _] = pomdp.evidence
     assert own is not None  # noqa: S101  (a pair's first model is checked)
     return combine([(check, own)])
 
 
 def joint_pomdp(
-    columns: LogArrays, models: Sequence[int], grains: Mapping[int, Resolutions], seed: int = 0
+    columns: LogArrays, models: Sequence[int], resolutions: Mapping[int, Resolutions], seed: int = 0
 ) -> RoutingPOMDP:
     """Return the POMDP of some models with several checks of their answers.
 
     Args:
         columns: Queries that all these models answered, with the same checks throughout.
         models: Indices of the models in play, ascending.
-        grains: For each model whose answers are checked, its checks and how to read them.
+        resolutions: For each model whose answers are checked, its checks and how to read them.
         seed: For the choice of particles, where there are more queries than needed.
     """
-    keys = [(j, name) for j in models for name in grains.get(j, {})]
+    keys = [(j, name) for j in models for name in resolutions.get(j, {})]
     alone = {name: columns.alone(name) for _, name in keys}
-    place = np.stack([evidence_rank(alone[name], j) for j, name in keys], axis=1)
-    fitted = _quality(columns, place, [j for j, _ in keys])
-    few = np.arange(len(columns))
-    if len(few) > JOINT_PARTICLES:
-        few = np.sort(np.random.default_rng(seed).permutation(len(few))[:JOINT_PARTICLES])
+    rank = np.stack([evidence_rank(alone[name], j) for j, name in keys], axis=1)
+    fitted = _quality(columns, rank, [j for j, _ in keys])
+    particles = np.arange(len(columns))
+    if len(particles) > JOINT_PARTICLES:
+        particles = np.sort(
+            np.random.default_rng(seed).permutation(len(particles))[:JOINT_PARTICLES]
+        )
     found: dict[int, list[tuple[str | None, ObservationModel]]] = {}
     for i, (j, name) in enumerate(keys):
-        grain, is_plain = grains[j][name], list(grains[j]) == [None]
+        resolution, is_plain = resolutions[j][name], list(resolutions[j]) == [None]
         own = particle_observation_model(
             alone[name],
             j,
-            few,
-            place[:, i],
-            grain.verdicts,
-            bins=grain.bins,
-            few_states=not is_plain,
+            particles,
+            rank[:, i],
+            resolution.verdicts,
+            bins=resolution.bins,
+            coarse=not is_plain,
         )
         found.setdefault(j, []).append((name, own))
-    weight, chosen = columns.weight[few], list(models)
+    weight, chosen = columns.weight[particles], list(models)
     return RoutingPOMDP(
         tuple(models),
         weight / weight.sum(),
-        fitted[few][:, chosen],
+        fitted[particles][:, chosen],
         columns.mean(columns.cost[:, chosen]),
         tuple(_together(found[j]) if j in found else None for j in models),
     )
@@ -145,10 +147,10 @@ def resolutions_of(columns: LogArrays, checks: Mapping[int, CheckNames]) -> dict
     states = min(JOINT_STATES, max(left, 1.0) ** (1 / max(len(several), 1)))
     found: dict[int, Resolutions] = {}
     for j, own in extents.items():
-        grain = choose_resolution(own.values(), states) if j in several else SINGLE
+        resolution = choose_resolution(own.values(), states) if j in several else SINGLE
         found[j] = {
-            name: Resolution(min(extent.most, grain.verdicts), grain.bins)
-            for name, extent in own.items()
+            name: Resolution(min(size.max_verdicts, resolution.verdicts), resolution.bins)
+            for name, size in own.items()
         }
     return found
 
@@ -161,9 +163,9 @@ def _extent(columns: LogArrays, model: int, name: str | None) -> ObservationSize
     return ObservationSize(min(int(drawn.min()), BATCHES[-1]), is_score=False)
 
 
-def _quality(columns: LogArrays, place: Floats, owners: list[int]) -> Floats:
+def _quality(columns: LogArrays, rank: Floats, owners: list[int]) -> Floats:
     """Regress the quality of each model on what all checks found, and on products of two."""
-    features = place - 0.5
+    features = rank - 0.5
     if 1 < len(owners) <= _MOST_PRODUCTS:
         pairs = combinations(range(len(owners)), 2)
         # Twice, so that a product spans as much as its factors do.
@@ -177,29 +179,33 @@ CHAIN_BINS = 10
 CHAIN_PARTICLES = 1_500
 
 
-def chain_pomdp(columns: LogArrays, most: int, seed: int = 0) -> RoutingPOMDP:
+def chain_pomdp(columns: LogArrays, max_verdicts: int, seed: int = 0) -> RoutingPOMDP:
     """Return the POMDP of all models, with a check of every answer that the log has checked.
 
     Args:
         columns: Queries that all models answered, with the same answers checked throughout.
-        most: Verdicts that the policy may draw on one answer; not used for scores.
+        max_verdicts: Verdicts that the policy may draw on one answer; not used for scores.
         seed: For the choice of particles, where there are more queries than needed.
     """
     last = len(columns.models) - 1
     checkable = [j for j in range(last) if bool(columns.checked(j).all())]
-    place = np.stack([evidence_rank(columns, j) for j in checkable], axis=1)
-    fitted = linear_quality(columns, place - 0.5, checkable)
-    few = np.arange(len(columns))
-    if len(few) > CHAIN_PARTICLES:
-        few = np.sort(np.random.default_rng(seed).permutation(len(few))[:CHAIN_PARTICLES])
+    rank = np.stack([evidence_rank(columns, j) for j in checkable], axis=1)
+    fitted = linear_quality(columns, rank - 0.5, checkable)
+    particles = np.arange(len(columns))
+    if len(particles) > CHAIN_PARTICLES:
+        particles = np.sort(
+            np.random.default_rng(seed).permutation(len(particles))[:CHAIN_PARTICLES]
+        )
     evidence: list[ObservationModel | None] = [None] * (last + 1)
     for column, j in enumerate(checkable):
-        evidence[j] = particle_observation_model(columns, j, few, place[:, column], most)
-    weight = columns.weight[few]
+        evidence[j] = particle_observation_model(
+            columns, j, particles, rank[:, column], max_verdicts
+        )
+    weight = columns.weight[particles]
     return RoutingPOMDP(
         tuple(range(last + 1)),
         weight / weight.sum(),
-        fitted[few],
+        fitted[particles],
         columns.mean(columns.cost),
         tuple(evidence),
     )
@@ -215,34 +221,34 @@ def evidence_rank(columns: LogArrays, model: int) -> Floats:
 def particle_observation_model(
     columns: LogArrays,
     model: int,
-    few: Ints,
-    place: Floats,
-    most: int,
+    particles: Ints,
+    rank: Floats,
+    max_verdicts: int,
     *,
     bins: int = CHAIN_BINS,
-    few_states: bool = False,
+    coarse: bool = False,
 ) -> ObservationModel:
     """Return what the first check of a model's answers tells about some logged queries.
 
     Args:
         columns: The log.
         model: Whose answers.
-        few: (particles,): places of the queries that are particles.
-        place: (n,): rank of what the check found on each query.
-        most: Verdicts that may be drawn; not used for scores.
+        particles: (particles,): indices of the queries that are particles.
+        rank: (n,): rank of what the check found on each query.
+        max_verdicts: Verdicts that may be drawn; not used for scores.
         bins: Bins of a score.
-        few_states: Whether to leave out invalid verdicts, and longer checks than `most`.
+        coarse: Whether to leave out invalid verdicts, and longer checks than `max_verdicts`.
     """
     if not columns.is_score(model):
-        counts = columns.counts(model)[few]
-        weight = columns.weight[few]
-        return binned_verdict_model(columns, model, counts, weight, most, few=few_states)
+        counts = columns.counts(model)[particles]
+        weight = columns.weight[particles]
+        return binned_verdict_model(columns, model, counts, weight, max_verdicts, coarse=coarse)
     score = columns.score[:, model]
     edges = bin_edges(score, min(bins, max(2, len(score) // FEWEST_IN_BIN)))
-    bandwidth = out_of_fold_bandwidth(place, columns.quality, columns.weight)
-    kernel = rank_kernel(place, in_bins(score, edges), len(edges) + 1, bandwidth)
+    bandwidth = out_of_fold_bandwidth(rank, columns.quality, columns.weight)
+    kernel = rank_kernel(rank, in_bins(score, edges), len(edges) + 1, bandwidth)
     price = float(columns.mean(columns.fixed_cost[:, model]))
-    return score_observation_model(kernel[:, few], edges, price)
+    return score_observation_model(kernel[:, particles], edges, price)
 
 
 def linear_quality(columns: LogArrays, features: Floats, owners: list[int]) -> Floats:

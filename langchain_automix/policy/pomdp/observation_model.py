@@ -83,25 +83,27 @@ def verdict_observation_model(
     logged: Ints,
     weight: Floats,
     *,
-    most: int,
+    max_verdicts: int,
     prices: tuple[float, float],
     batches: Sequence[int],
-    few: bool = False,
+    coarse: bool = False,
 ) -> ObservationModel:
     """Return the evidence of sampled checks.
 
     Args:
         logged: (particles, 3) accepts, rejects, invalid of each particle.
         weight: (particles,) how many logged queries each stands for.
-        most: Verdicts that a policy may draw on one answer.
+        max_verdicts: Verdicts that a policy may draw on one answer.
         prices: Fixed cost of a check, and cost of a verdict.
         batches: Numbers of verdicts that may be drawn at once.
-        few: Whether to keep the states few: no invalid verdicts, and none beyond `most`.
+        coarse: Whether to keep the states few: no invalid verdicts, and none beyond `max_verdicts`.
     """
-    counts_invalid = bool(logged[:, 2].any()) and math.comb(most + 3, 3) <= MAX_STATES and not few
+    counts_invalid = (
+        bool(logged[:, 2].any()) and math.comb(max_verdicts + 3, 3) <= MAX_STATES and not coarse
+    )
     if not counts_invalid:
         logged = logged * np.array([1, 1, 0])
-    longest = most if counts_invalid or few else max(most, MAX_RUN_TIME_VERDICTS)
+    longest = max_verdicts if counts_invalid or coarse else max(max_verdicts, MAX_RUN_TIME_VERDICTS)
     counts = _lattice(longest, counts_invalid)
     like = _beta_binomial_likelihood(counts, logged, weight, counts_invalid)
     own = logged.sum(axis=1)
@@ -113,8 +115,8 @@ def verdict_observation_model(
         itself = np.where(beyond, longer_likelihood(*pairs, prior), itself)
     likelihood = (1 - NOVELTY) * itself + NOVELTY * like
     draws = tuple(
-        _draw(counts, n, most, prices[0] + n * prices[1], counts_invalid)
-        for n in sorted({*(b for b in batches if b <= most), most})
+        _draw(counts, n, max_verdicts, prices[0] + n * prices[1], counts_invalid)
+        for n in sorted({*(b for b in batches if b <= max_verdicts), max_verdicts})
     )
     return ObservationModel(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
 
@@ -143,25 +145,25 @@ def score_observation_model(likelihood: Floats, edges: Floats, price: float) -> 
     return ObservationModel(np.concatenate([nothing, likelihood]), (draw,), edges=edges)
 
 
-def _lattice(most: int, with_invalid: bool) -> Ints:
+def _lattice(max_verdicts: int, with_invalid: bool) -> Ints:
     return np.array(
         [
             (accepts, total - accepts - invalid, invalid)
-            for total in range(most + 1)
+            for total in range(max_verdicts + 1)
             for invalid in range((total if with_invalid else 0) + 1)
             for accepts in range(total - invalid + 1)
         ]
     )
 
 
-def _draw(counts: Ints, n: int, most: int, price: float, with_invalid: bool) -> CheckAction:
+def _draw(counts: Ints, n: int, max_verdicts: int, price: float, with_invalid: bool) -> CheckAction:
     outcomes = _lattice(n, with_invalid)
     outcomes = outcomes[outcomes.sum(axis=1) == n]
     ways = [math.factorial(n) / math.prod(math.factorial(x) for x in o) for o in outcomes.tolist()]
-    sources = np.flatnonzero(counts.sum(axis=1) + n <= most)
-    place = {tuple(state): i for i, state in enumerate(counts.tolist())}
+    sources = np.flatnonzero(counts.sum(axis=1) + n <= max_verdicts)
+    index = {tuple(state): i for i, state in enumerate(counts.tolist())}
     targets = [
-        [place[tuple(state)] for state in (counts[source] + outcomes).tolist()]
+        [index[tuple(state)] for state in (counts[source] + outcomes).tolist()]
         for source in sources.tolist()
     ]
     return CheckAction(n, price, sources, np.array(targets), np.array(ways))

@@ -38,7 +38,7 @@ LEAST_NOISE = 1e-4
 
 
 def two_model_pomdps(
-    columns: LogArrays, small: int, large: int, shapes: tuple[Shape, ...], most: int
+    columns: LogArrays, small: int, large: int, shapes: tuple[Shape, ...], max_verdicts: int
 ) -> dict[Shape, RoutingPOMDP]:
     """Return the POMDP of two models, one for each shape that the benefit may have.
 
@@ -47,14 +47,14 @@ def two_model_pomdps(
         small: Index of the model whose answer is checked.
         large: Index of the later model.
         shapes: What to assume of the benefit as a function of the confidence.
-        most: Verdicts that the policy may draw on one answer; not used for scores.
+        max_verdicts: Verdicts that the policy may draw on one answer; not used for scores.
     """
-    group, place, aside, evidence = (
+    group, rank, invalid_share, evidence = (
         _score_groups(columns, small)
         if columns.is_score(small)
-        else _verdict_groups(columns, small, most)
+        else _verdict_groups(columns, small, max_verdicts)
     )
-    groups = _Groups(group, columns.weight, place, aside)
+    groups = _Groups(group, columns.weight, rank, invalid_share)
     count = groups.count
     cost = columns.mean(columns.cost[:, [small, large]])
     low = columns.quality[:, small]
@@ -63,21 +63,21 @@ def two_model_pomdps(
         "low": _curve(groups, low, PRIOR_SLOPE),
         "benefit": _curve(groups, benefit, -PRIOR_SLOPE),
     }
-    worlds: dict[Shape, RoutingPOMDP] = {}
+    pomdps: dict[Shape, RoutingPOMDP] = {}
     for shape in shapes:
         shaped = curves
         if shape == "monotone":
             shaped = {
-                "low": _monotone(curves["low"], count, place, aside),
-                "benefit": -_monotone(-curves["benefit"], count, place, aside),
+                "low": _monotone(curves["low"], count, rank, invalid_share),
+                "benefit": -_monotone(-curves["benefit"], count, rank, invalid_share),
             }
         base = _centred(shaped["low"], count, columns.mean(low))
         gain = _centred(shaped["benefit"], count, columns.mean(benefit))
         quality = np.stack([base, base + gain], axis=1)
-        worlds[shape] = RoutingPOMDP(
+        pomdps[shape] = RoutingPOMDP(
             (small, large), count / count.sum(), quality, cost, (evidence, None)
         )
-    return worlds
+    return pomdps
 
 
 def _score_groups(columns: LogArrays, model: int) -> tuple[Ints, Floats, Floats, ObservationModel]:
@@ -87,20 +87,25 @@ def _score_groups(columns: LogArrays, model: int) -> tuple[Ints, Floats, Floats,
     group = in_bins(score, edges)
     number = len(edges) + 1
     mass = np.bincount(group, columns.weight, minlength=number)
-    place = (np.cumsum(mass) - mass / 2) / mass.sum()
+    rank = (np.cumsum(mass) - mass / 2) / mass.sum()
     price = float(columns.mean(columns.fixed_cost[:, model]))
-    return group, place, np.zeros(number), score_observation_model(np.eye(number), edges, price)
+    return group, rank, np.zeros(number), score_observation_model(np.eye(number), edges, price)
 
 
 def _verdict_groups(
-    columns: LogArrays, model: int, most: int
+    columns: LogArrays, model: int, max_verdicts: int
 ) -> tuple[Ints, Floats, Floats, ObservationModel]:
     counts, group = np.unique(columns.counts(model), axis=0, return_inverse=True)
     group = group.ravel()
     mass = np.bincount(group, columns.weight)
-    place = ranks(accept_rate(counts), mass)
-    aside = counts[:, 2] / counts.sum(axis=1)
-    return group, place, aside, binned_verdict_model(columns, model, counts, mass, most)
+    rank = ranks(accept_rate(counts), mass)
+    invalid_share = counts[:, 2] / counts.sum(axis=1)
+    return (
+        group,
+        rank,
+        invalid_share,
+        binned_verdict_model(columns, model, counts, mass, max_verdicts),
+    )
 
 
 def accept_rate(counts: Ints) -> Floats:
@@ -110,13 +115,24 @@ def accept_rate(counts: Ints) -> Floats:
 
 
 def binned_verdict_model(
-    columns: LogArrays, model: int, counts: Ints, weight: Floats, most: int, *, few: bool = False
+    columns: LogArrays,
+    model: int,
+    counts: Ints,
+    weight: Floats,
+    max_verdicts: int,
+    *,
+    coarse: bool = False,
 ) -> ObservationModel:
     """Return the observation model of one model's verdicts, at their mean prices in the log."""
     fixed = float(columns.mean(columns.fixed_cost[:, model]))
     each = float(columns.mean(columns.sample_cost[:, model]))
     return verdict_observation_model(
-        counts, weight, most=most, prices=(fixed, each), batches=BATCHES, few=few
+        counts,
+        weight,
+        max_verdicts=max_verdicts,
+        prices=(fixed, each),
+        batches=BATCHES,
+        coarse=coarse,
     )
 
 
@@ -130,16 +146,16 @@ class _Groups:
     weight: Floats
     """(n,): weight of each query."""
 
-    place: Floats
+    rank: Floats
     """(groups,): rank of the confidence, in [0, 1]."""
 
-    aside: Floats
+    invalid_share: Floats
     """(groups,): share of invalid verdicts."""
 
     @property
     def count(self) -> Floats:
         """(groups,): weight of each group."""
-        return np.bincount(self.member, self.weight, minlength=len(self.place))
+        return np.bincount(self.member, self.weight, minlength=len(self.rank))
 
 
 def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
@@ -151,21 +167,21 @@ def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
     within = float((groups.weight * (values - means[member]) ** 2).sum())
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
     return gp_smooth(
-        groups.place,
+        groups.rank,
         count,
         means,
         noise=max(noise, LEAST_NOISE),
         slope=slope,
-        aside=groups.aside,
+        invalid_share=groups.invalid_share,
     )
 
 
-def _monotone(curve: Floats, count: Floats, place: Floats, aside: Floats) -> Floats:
-    """Make a curve rise with the place, separately for each share of invalid verdicts."""
+def _monotone(curve: Floats, count: Floats, rank: Floats, invalid_share: Floats) -> Floats:
+    """Make a curve rise with the rank, separately for each share of invalid verdicts."""
     risen = curve.copy()
-    for level in np.unique(aside):
-        there = np.flatnonzero(aside == level)
-        ordered = there[np.argsort(place[there], kind="stable")]
+    for level in np.unique(invalid_share):
+        there = np.flatnonzero(invalid_share == level)
+        ordered = there[np.argsort(rank[there], kind="stable")]
         risen[ordered] = isotonic(curve[ordered], count[ordered])
     return risen
 

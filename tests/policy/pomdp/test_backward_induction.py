@@ -108,7 +108,7 @@ def small_worlds(draw: Any) -> RoutingPOMDP:
             )
             evidence.append(
                 verdict_observation_model(
-                    counts, weight, most=2, prices=(0.1, price), batches=(1, 2)
+                    counts, weight, max_verdicts=2, prices=(0.1, price), batches=(1, 2)
                 )
             )
         else:
@@ -207,7 +207,7 @@ def test_chances_of_all_outcomes_of_a_draw_sum_to_one(counts: Any) -> None:
     logged = np.array(counts)
     most = int(logged.sum(axis=1).min())
     evidence = verdict_observation_model(
-        logged, np.ones(len(logged)), most=most, prices=(0, 0), batches=(1, 2, 3)
+        logged, np.ones(len(logged)), max_verdicts=most, prices=(0, 0), batches=(1, 2, 3)
     )
     for draw in evidence.draws:
         after = np.einsum("sop,o->sp", evidence.likelihood[draw.targets], draw.ways)
@@ -228,7 +228,9 @@ def _orders(state: list[int]) -> float:
 def test_heads_of_logged_checks_have_no_bias() -> None:
     """The belief after two verdicts is the mean over all pairs of each query's verdicts."""
     logged = np.array([[3, 1, 0], [1, 3, 0]])
-    evidence = verdict_observation_model(logged, np.ones(2), most=4, prices=(0, 0), batches=(1,))
+    evidence = verdict_observation_model(
+        logged, np.ones(2), max_verdicts=4, prices=(0, 0), batches=(1,)
+    )
     assert evidence.counts is not None
     both = evidence.counts.tolist().index([2, 0, 0])
     pairs = [
@@ -264,14 +266,14 @@ def test_a_smooth_curve_is_close_to_the_prior_with_little_data_and_to_much_data(
     place = (np.arange(10) + 0.5) / 10
     wave = np.sin(place * 6)
     flat = np.zeros(10)
-    few = gp_smooth(place, flat + 0.01, wave, noise=1.0, slope=-0.3, aside=flat)
+    few = gp_smooth(place, flat + 0.01, wave, noise=1.0, slope=-0.3, invalid_share=flat)
     assert np.diff(few) == pytest.approx(np.full(9, -0.03), abs=0.02)
-    many = gp_smooth(place, flat + 10_000, wave, noise=1.0, slope=-0.3, aside=flat)
+    many = gp_smooth(place, flat + 10_000, wave, noise=1.0, slope=-0.3, invalid_share=flat)
     assert many == pytest.approx(wave, abs=0.05)
     gap = np.where(np.arange(10) == 4, 0.0, 10_000.0)
-    assert gp_smooth(place, gap, wave, noise=1.0, slope=0.0, aside=flat)[4] == pytest.approx(
-        wave[4], abs=0.1
-    )
+    assert gp_smooth(place, gap, wave, noise=1.0, slope=0.0, invalid_share=flat)[
+        4
+    ] == pytest.approx(wave[4], abs=0.1)
 
 
 def test_a_later_draw_is_never_worth_a_negative_price() -> None:
@@ -281,7 +283,7 @@ def test_a_later_draw_is_never_worth_a_negative_price() -> None:
     worth = []
     for most in (1, 2, 4, 8):
         evidence = verdict_observation_model(
-            logged, np.ones(3), most=most, prices=(0, 0), batches=(1, 2)
+            logged, np.ones(3), max_verdicts=most, prices=(0, 0), batches=(1, 2)
         )
         world = RoutingPOMDP(
             (0, 1), np.full(3, 1 / 3), quality, np.array([0.1, 1.0]), (evidence, None)

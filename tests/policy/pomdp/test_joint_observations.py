@@ -100,7 +100,12 @@ def verdicts(draw: Any, particles: int, price: float) -> ObservationModel:
     counts = counts.filter(lambda pair: sum(pair) > 1)  # as many as are drawn
     logged = np.array(draw(st.lists(counts, min_size=particles, max_size=particles)))
     return verdict_observation_model(
-        logged, np.ones(particles), most=2, prices=(0.02, price), batches=(1, 2), few=True
+        logged,
+        np.ones(particles),
+        max_verdicts=2,
+        prices=(0.02, price),
+        batches=(1, 2),
+        coarse=True,
     )
 
 
