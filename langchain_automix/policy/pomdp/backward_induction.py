@@ -60,7 +60,7 @@ class InformationStates:
 
     @cached_property
     def chosen(self) -> Ints:
-        """(...): index of the best action; of equally good ones the first, which is the simplest."""
+        """(...): index of the best action; of equals the first, which is the simplest."""
         best, chosen = self.values[0].copy(), np.zeros(self.mass.shape, dtype=np.int64)
         for index, value in enumerate(self.values[1:], 1):
             better = value > best + _TIE * self.mass

@@ -145,7 +145,7 @@ def choose_resolution(checks: Iterable[ObservationSize], states: float) -> Resol
 
     Args:
         checks: The checks.
-        states: States that they may have; where no resolution keeps to it, the coarsest is returned.
+        states: States that they may have; the coarsest resolution where none keeps to it.
     """
     sizes = list(checks)
     resolutions = [Resolution(*step) for step in _LADDER]
