@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
@@ -120,22 +118,3 @@ def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> flo
             "router chooses."
         )
     return value
-
-
-def auroc(scores: Sequence[float | None], outcomes: Sequence[bool]) -> float | None:
-    """Return the chance that a success has a higher score than a failure, ties counting half.
-
-    Unknown scores are left out. None if that leaves no success or no failure.
-    """
-    known = sorted((s, good) for s, good in zip(scores, outcomes, strict=True) if s is not None)
-    goods = sum(good for _, good in known)
-    bads = len(known) - goods
-    if not goods or not bads:
-        return None
-    wins, before = 0.0, 0
-    for _, tied in groupby(known, key=lambda pair: pair[0]):
-        here = [good for _, good in tied]
-        bad_here = len(here) - sum(here)
-        wins += sum(here) * (before + bad_here / 2)
-        before += bad_here
-    return wins / (goods * bads)

@@ -16,9 +16,9 @@ from langchain_automix.report.contents import Advice, Labels
 from langchain_automix.utils.formatting import (
     describe_gain,
     format_interval,
-    format_number,
     format_percent,
     format_signed,
+    pluralize,
 )
 
 _HALF = 0.5
@@ -126,7 +126,7 @@ def _examples(situation: PolicyOnLog, crossed: CrossFit) -> Advice:
     n, weight = len(situation.data), situation.cost_weight
     if n < FEW:
         text = (
-            f"{format_number(n, 'query', 'queries')} are too few to measure what more would "
+            f"{pluralize(n, 'query', 'queries')} are too few to measure what more would "
             "gain; no "
             "figure here can be relied on before there are more."
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Interval = tuple[float, float]
+from langchain_automix.policy.benefit import BenefitGroup
+from langchain_automix.policy.statistics import Interval
 
 Kind = Literal["escalated_wrong", "kept_wrong", "hopeless", "saved"]
 """Of a decision: `escalated_wrong`, money was paid for a larger model and the answer is still no
@@ -54,20 +55,6 @@ class Point:
 
     utility_interval: Interval | None = None
     """95 % interval of that difference."""
-
-
-@dataclass(frozen=True)
-class BenefitGroup:
-    """Some answers of about the same confidence."""
-
-    confidence: float
-    benefit: float
-    """Mean quality of the larger model's answers minus that of these."""
-
-    error: float
-    """Standard error of that mean."""
-
-    queries: int
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from langchain_automix.report.contents import Contents, Interval, Point
-from langchain_automix.utils.formatting import format_number, format_signed
+from langchain_automix.policy.statistics import Interval
+from langchain_automix.report.contents import Contents, Point
+from langchain_automix.utils.formatting import format_signed, pluralize
 from langchain_automix.utils.tables import escape_markdown, markdown_table
 
 
@@ -19,7 +20,7 @@ def markdown_of(contents: Contents) -> str:
 
 
 def _lines(contents: Contents) -> Iterator[str]:
-    judged = f"{format_number(contents.queries, 'query', 'queries')}, {contents.judged}"
+    judged = f"{pluralize(contents.queries, 'query', 'queries')}, {contents.judged}"
     yield from ("## AutoMix report", "", f"**{escape_markdown(contents.verdict)}**", "")
     rows = [
         [escape_markdown(n.label), escape_markdown(n.value), escape_markdown(n.detail)]

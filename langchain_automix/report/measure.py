@@ -25,7 +25,6 @@ from langchain_automix.policy.statistics import Interval, mean_interval, wilson_
 from langchain_automix.report.advice import PolicyOnLog, build_advice
 from langchain_automix.report.contents import (
     Benefit,
-    BenefitGroup,
     Contents,
     CostPart,
     Labels,
@@ -316,7 +315,7 @@ def _benefits(policy: Policy, data: LogArrays, cost_weight: float) -> Iterator[B
         yield Benefit(
             model=data.models[small],
             larger=data.models[large],
-            groups=tuple(BenefitGroup(g.confidence, g.benefit, g.error, g.queries) for g in groups),
+            groups=groups,
             curve=curve,
             price=cost_weight * float(data.cost[:, large].mean()),
         )

@@ -57,9 +57,9 @@ class Report:
 
     def to_html(self) -> str:
         """Return the report as one page of HTML, which asks no server for anything."""
-        from langchain_automix.report.html.page import page_of  # noqa: PLC0415  (reads its assets)
+        from langchain_automix.report.html.page import render_page  # noqa: PLC0415  (reads its assets)
 
-        return page_of(self.contents)
+        return render_page(self.contents)
 
     def to_markdown(self) -> str:
         """Return the report's figures as Markdown, such as for a pull request."""

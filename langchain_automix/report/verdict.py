@@ -16,9 +16,9 @@ from langchain_automix.report.contents import Number
 from langchain_automix.utils.formatting import (
     format_change,
     format_interval,
-    format_money,
     format_percent,
     format_quality,
+    format_query_cost,
     format_signed,
 )
 
@@ -198,7 +198,7 @@ def _change(saved: float) -> str:
 
 def _cost(said: Findings) -> str:
     if said.saving is None:
-        return f"a cost of {format_money(said.found.cost, said.found.currency)}"
+        return f"a cost of {format_query_cost(said.found.cost, said.found.currency)}"
     if abs(said.saving[0]) < _SAME:
         return f"about the cost of always {said.largest}"
     return f"{_change(said.saving[0])} cost than always {said.largest}"
@@ -210,7 +210,7 @@ def _cost_clause(said: Findings) -> str:
 
 def _head(said: Findings) -> str:
     if said.saving is None:
-        return f"Costs {format_money(said.found.cost, said.found.currency)}"
+        return f"Costs {format_query_cost(said.found.cost, said.found.currency)}"
     saved, (low, high) = said.saving
     if low <= 0 <= high and high - low > 2 * _TELLING:
         return f"Is not shown to save anything against always {said.largest}"
@@ -249,9 +249,8 @@ def goal_notes(policy: Policy, found: Evaluation) -> list[str]:
     if (most := policy.goal.get("max_cost")) is not None:
         met = "within" if found.cost <= most * (1 + 1e-9) else "above"
         notes.append(
-            f"The goal was a mean cost of at most {format_money(most, found.currency)}; on this "
-            "log it is "
-            f"{format_money(found.cost, found.currency)}, {met} that."
+            f"The goal was a mean cost of at most {format_query_cost(most, found.currency)}; on "
+            f"this log it is {format_query_cost(found.cost, found.currency)}, {met} that."
         )
     if (least := policy.goal.get("min_quality")) is not None:
         met = "which reaches that" if found.quality >= least - 1e-9 else "below that"
@@ -268,12 +267,12 @@ def numbers_of(said: Findings) -> tuple[Number, Number, Number]:
 
 
 def _cost_number(said: Findings) -> Number:
-    own = format_money(said.found.cost, said.found.currency)
+    own = format_query_cost(said.found.cost, said.found.currency)
     if said.saving is None:
         detail = f"Always {said.largest} costs nothing in this log, so there is nothing to save."
         return Number("Cost", own, detail)
     saved, (low, high) = said.saving
-    large = format_money(float(said.data.cost[:, -1].mean()), said.found.currency)
+    large = format_query_cost(float(said.data.cost[:, -1].mean()), said.found.currency)
     value = format_change(-saved)
     if alone(said.policy) == said.largest and saved == 0:
         detail = f"The policy always asks {said.largest}, so it saves nothing: {large}."
