@@ -58,7 +58,7 @@ def evaluate(
     columns = to_arrays(log)
     policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
     if policy is not None:
-        same_models(policy, log)
+        validate_models(policy, log)
     weight = _weight(policy, complete(columns), cost_weight)
     known = columns.complete
     outcomes = _replay(router, policy, log, columns, known)
@@ -137,7 +137,7 @@ FEW = 20
 """Queries below which no difference is more than luck."""
 
 
-def same_models(policy: Policy, log: RoutingLog) -> None:
+def validate_models(policy: Policy, log: RoutingLog) -> None:
     """Complain if a policy is for other models than a log's.
 
     Raises:

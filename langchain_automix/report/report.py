@@ -63,9 +63,9 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the report's figures as Markdown, such as for a pull request."""
-        from langchain_automix.report.markdown import markdown_of  # noqa: PLC0415  (only here)
+        from langchain_automix.report.markdown import render_markdown  # noqa: PLC0415  (only here)
 
-        return markdown_of(self.contents)
+        return render_markdown(self.contents)
 
     def write(self, path: str | Path) -> None:
         """Write the report to a file; a reader never sees half of it.

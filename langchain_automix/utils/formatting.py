@@ -31,17 +31,17 @@ def format_signed(
         return "unknown"
     text = f"{difference:+.{digits}f}"
     text = text if float(text) else text[1:]
-    return f"{text} ({format_range_signed(interval, digits)})" if interval else text
+    return f"{text} ({format_signed_range(interval, digits)})" if interval else text
 
 
-def format_range_signed(interval: tuple[float, float], digits: int = 3) -> str:
+def format_signed_range(interval: tuple[float, float], digits: int = 3) -> str:
     """Format the interval of a difference."""
     return " to ".join(format_signed(end, digits=digits) for end in interval)
 
 
 def format_interval(interval: tuple[float, float]) -> str:
     """Format the 95 % interval of a difference, and say that it is one."""
-    return f"95 % interval {format_range_signed(interval)}"
+    return f"95 % interval {format_signed_range(interval)}"
 
 
 def format_percent(share: float) -> str:
