@@ -239,14 +239,10 @@ class ModelTally:
         )
 
     def _auroc(self) -> float | None:
-        goods, bads = self.good.total(), self.bad.total()
-        if not goods or not bads:
-            return None
-        wins, below = 0.0, 0
-        for confidence in sorted({*self.good, *self.bad}):
-            wins += self.good[confidence] * (below + self.bad[confidence] / 2)
-            below += self.bad[confidence]
-        return wins / (goods * bads)
+        from langchain_automix.policy.statistics import auroc  # noqa: PLC0415  (loads numpy)
+
+        good = [True] * self.good.total() + [False] * self.bad.total()
+        return auroc([*self.good.elements(), *self.bad.elements()], good)
 
 
 def _cost(check: Mapping[str, Any]) -> float | None:

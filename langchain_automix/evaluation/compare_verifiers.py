@@ -1,4 +1,4 @@
-"""Compare the checks in a routing log: what each tells, what it costs, what it would bring."""
+"""Compare the checks in a routing log: what each tells, what it costs, what it would gain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.evaluation.comparison import ComparedCheck, Comparison, notes_on
+from langchain_automix.evaluation.comparison import ComparedCheck, Comparison, describe_comparison
 from langchain_automix.policy.data.arrays import (
     INVALID,
     NOT_DRAWN,
@@ -78,31 +78,31 @@ def compare_verifiers(
         print(compare_verifiers(RoutingLog.read("checks.jsonl")))
         ```
     """
-    comparing = _ChecksOnLog.of(log, cost_weight, samples, model, seed)
-    rows = tuple(row for name in comparing.checks for row in comparing.rows(name))
+    checks = _ChecksOnLog.of(log, cost_weight, samples, model, seed)
+    rows = tuple(row for name in checks.names for row in checks.rows(name))
     if not rows:
         raise AutoMixError(
-            f"The routing log has no check of {comparing.model}'s answers that all models answered "
+            f"The routing log has no check of {checks.model}'s answers that all models answered "
             "too: there is nothing to compare."
         )
-    together = comparing.together() if len(comparing.checks) > 1 else None
-    data = comparing.data
-    found = Comparison(
+    data, index = checks.data, checks.model_index
+    comparison = Comparison(
         models=data.models,
-        model=comparing.model,
+        model=checks.model,
         currency=log.currency,
         queries=len(data),
         left_out=len(log) - len(data),
-        right=int((data.quality[:, comparing.place] >= _GOOD).sum()),
-        quality=float(data.quality[:, comparing.place].mean()),
-        answer_cost=float(data.cost[:, comparing.place].mean()),
-        cost_weight=comparing.cost_weight,
-        without=float(comparing.without.mean()),
+        right=int((data.quality[:, index] >= _GOOD).sum()),
+        quality=float(data.quality[:, index].mean()),
+        answer_cost=float(data.cost[:, index].mean()),
+        cost_weight=checks.cost_weight,
+        without=float(checks.without.mean()),
         rows=rows,
-        together=together,
+        together=checks.together() if len(checks.names) > 1 else None,
         notes=(),
     )
-    return replace(found, notes=tuple(notes_on(found, *comparing.remarks())))
+    notes = tuple(describe_comparison(comparison, *checks.remarks()))
+    return replace(comparison, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,15 @@ class _ChecksOnLog:
     data: LogArrays
     """The complete queries."""
 
-    places: Ints
+    log_rows: Ints
     """Of these in the log."""
 
     ids: Sequence[str]
-    place: int
+    model_index: int
     """Of the model whose answers' checks are judged."""
 
-    checks: tuple[str, ...]
-    """Names of the checks, as the log has them."""
+    names: tuple[str, ...]
+    """Of the checks, as the log has them."""
 
     cost_weight: float
     samples: tuple[int, ...]
@@ -142,32 +142,32 @@ class _ChecksOnLog:
             raise AutoMixError(
                 f"cost_weight must be a number of at least 0; given: {cost_weight!r}."
             )
-        if wrong := [k for k in samples if k < 1]:
-            raise AutoMixError(f"A check draws at least 1 verdict; samples holds {wrong[0]!r}.")
-        columns = to_arrays(log)
-        places = np.flatnonzero(columns.complete)
-        if len(log.models) < 2 or len(places) < 2:  # noqa: PLR2004
+        if too_few := [k for k in samples if k < 1]:
+            raise AutoMixError(f"A check draws at least 1 verdict; samples holds {too_few[0]!r}.")
+        arrays = to_arrays(log)
+        rows = np.flatnonzero(arrays.complete)
+        if len(log.models) < 2 or len(rows) < 2:  # noqa: PLR2004
             raise AutoMixError(
                 f"Checks are compared on two or more queries that two or more models answered, "
                 f"with quality and cost; this log of {len(log)} queries and {len(log.models)} "
-                f"models has {len(places)} such queries."
+                f"models has {len(rows)} such queries."
             )
         if model is not None and model not in log.models[:-1]:
             raise AutoMixError(
                 f"No check of {model!r} can be compared: give one of {list(log.models[:-1])}, "
                 "whose answers a larger model may improve on."
             )
-        data = columns.rows(places)
+        data = arrays.rows(rows)
         weight = indifferent_weight(data) if cost_weight is None else cost_weight
-        ids = [log.store.ids[place] for place in places.tolist()]
+        ids = [log.store.ids[row] for row in rows.tolist()]
         bare = CrossFit(_unchecked(data), ids, weight, seed)
         return cls(
             log=log,
             data=data,
-            places=places,
+            log_rows=rows,
             ids=ids,
-            place=0 if model is None else log.models.index(model),
-            checks=log.checks,
+            model_index=0 if model is None else log.models.index(model),
+            names=log.checks,
             cost_weight=weight,
             samples=tuple(samples),
             seed=seed,
@@ -177,24 +177,24 @@ class _ChecksOnLog:
     @property
     def model(self) -> str:
         """The model whose answers' checks are judged."""
-        return self.data.models[self.place]
+        return self.data.models[self.model_index]
 
     def rows(self, check: str) -> Iterator[ComparedCheck]:
-        """Yield what a check comes to, with each number of verdicts; nothing if it is not there."""
+        """Yield the figures of a check for each number of verdicts; none if it was never made."""
         data = self.data.alone(None if check == FIRST_CHECK else check)
         name = self._name(check)
         try:
-            is_score = data.is_score(self.place)
+            is_score = data.is_score(self.model_index)
         except AutoMixError as error:
             raise AutoMixError(f"Check {name!r}: {error}") from error
-        checked = data.checked(self.place)
+        checked = data.checked(self.model_index)
         if not checked.any():
             return
         fixed, each = self._prices(check)
         if is_score:
             yield self._row(name, None, data, fixed)
             return
-        drawn = (data.verdicts[:, self.place] != NOT_DRAWN).sum(axis=1)[checked]
+        drawn = (data.verdicts[:, self.model_index] != NOT_DRAWN).sum(axis=1)[checked]
         # A few checks that were cut short must not hold all others down to their length.
         most = int(np.quantile(drawn, 0.1, method="lower"))
         for k in sorted({*(k for k in self.samples if k < most), most}):
@@ -202,16 +202,16 @@ class _ChecksOnLog:
             yield self._row(name, k, first, fixed + k * each)
 
     def _name(self, check: str) -> str:
-        """Return what a check is called; the first one, as the metadata of all queries has it."""
+        """Return the name of a check; of the first one, what all metadata call it."""
         if check != FIRST_CHECK:
             return check
         return self.log.said_by_all("check") or check
 
     def _prices(self, check: str) -> tuple[float, float]:
-        """Return the mean price of a check and of each verdict; NaN where none is known."""
+        """Return the mean price of a check and of each verdict; NaN where it is unknown."""
         store = self.log.store
         column = store if check == FIRST_CHECK else store.further[check]
-        answers = self.places * len(self.data.models) + self.place
+        answers = self.log_rows * len(self.data.models) + self.model_index
         answers = answers[np.frombuffer(bytes(column.kind), dtype=np.uint8)[answers] != NO_CHECK]
         fixed, each = (
             np.frombuffer(prices, dtype=np.float64)[answers]
@@ -223,19 +223,19 @@ class _ChecksOnLog:
         return float(fixed[known].mean()), float(each[known].mean())
 
     def _row(self, name: str, k: int | None, data: LogArrays, price: float) -> ComparedCheck:
-        quality = data.quality[:, self.place]
+        quality = data.quality[:, self.model_index]
         benefit = data.quality[:, -1] - quality
-        confidence = confidences(data, self.place)
-        verdicts = data.verdicts[:, self.place]
+        confidence = confidences(data, self.model_index)
+        verdicts = data.verdicts[:, self.model_index]
         drawn = int((verdicts != NOT_DRAWN).sum())
         raw = calibration(confidence, quality)
         brier, plain = calibrated_brier(confidence, quality, self.seed)
-        answer = float(data.cost[:, self.place].mean())
+        answer = float(data.cost[:, self.model_index].mean())
         known = None if np.isnan(price) else price
         return ComparedCheck(
             name=name,
             samples=k,
-            answers=int(data.checked(self.place).sum()),
+            answers=int(data.checked(self.model_index).sum()),
             unknown=float(np.isnan(confidence).mean()),
             invalid=None if k is None else float((verdicts == INVALID).sum() / drawn),
             auroc=auroc(confidence, quality >= _GOOD),
@@ -251,7 +251,7 @@ class _ChecksOnLog:
         )
 
     def _use(self, outcomes: Outcomes) -> dict[str, Any]:
-        """Return what a policy makes of a check, query by query against none."""
+        """Return what a policy makes of a check, compared query by query with no check."""
         assert outcomes.paths is not None  # noqa: S101
         utility = outcomes.utility(self.cost_weight)
         difference = utility - self.without
@@ -264,26 +264,19 @@ class _ChecksOnLog:
         }
 
     def remarks(self) -> Iterator[str]:
-        """Yield what is not known of the log, one sentence each."""
+        """Yield what the log does not tell, one sentence each."""
         yield from self.data.notes
         named = (self.log.store.metadata.get(0) or {}).get("check_replies")
         for name in named if isinstance(named, dict) else ():
-            if name not in self.checks or not self.data.alone(name).checked(self.place).any():
+            if name not in self.names or not self.data.alone(name).checked(self.model_index).any():
                 yield f"{name!r} found nothing on any answer."
 
     def together(self) -> ComparedCheck:
         """Return what a policy makes of all checks together."""
         outcomes = CrossFit(self.data, self.ids, self.cost_weight, self.seed).at(self.cost_weight)
-        nothing = dict.fromkeys(
-            (field for field in ComparedCheck.__dataclass_fields__ if field != "name"), None
-        )
-        given: dict[str, Any] = {
-            **nothing,
-            "name": "all together",
-            "answers": len(self.data),
-            **self._use(outcomes),
-        }
-        return ComparedCheck(**given)
+        values: dict[str, Any] = dict.fromkeys(ComparedCheck.__dataclass_fields__)
+        values |= {"name": "all together", "answers": len(self.data), **self._use(outcomes)}
+        return ComparedCheck(**values)
 
 
 def _unchecked(data: LogArrays) -> LogArrays:

@@ -1,9 +1,9 @@
-"""What a comparison of checks comes to: a row a check, and what the rows can tell."""
+"""The result of comparing checks: a row for each check, and what the rows can tell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,20 +16,20 @@ from langchain_automix.utils.tables import escape_markdown, markdown_table, text
 class ComparedCheck:
     """What one check tells of the answers of one model, and what a policy makes of it.
 
-    Intervals are of 95 %. None stands for what is not known or not defined.
+    Intervals are of 95 %. None stands for what is unknown or undefined.
     """
 
     name: str
     samples: int | None
     """Verdicts that the policy may draw, the first ones of the log; None for a check with a score,
-    or where all checks are used together."""
+    or for all checks together."""
 
     answers: int
     """Answers that were checked."""
 
     unknown: float | None
-    """Share of the answers, in [0, 1], of which the check gave no confidence: it was not made, it
-    failed, or it held no valid verdict."""
+    """Share of the answers, in [0, 1], without a confidence: the check was not made, it failed, or
+    it held no valid verdict."""
 
     invalid: float | None
     """Share of the verdicts that are invalid; None for a check with a score."""
@@ -43,21 +43,21 @@ class ComparedCheck:
 
     benefit_auroc_interval: Interval | None
     ece: float | None
-    """Mean distance of the raw confidence and the quality, in [0, 1]."""
+    """Mean distance between the raw confidence and the quality, in [0, 1]."""
 
     brier: float | None
-    """Mean squared distance, in [0, 1], of the quality and what a monotone curve, fitted to other
-    queries, makes of the confidence."""
+    """Mean squared distance, in [0, 1], between the quality and a monotone curve of the confidence
+    that was fitted to other queries."""
 
     explained: float | None
-    """How much smaller that is than with the mean quality in the curve's place, as a share; 0 or
-    less: the check says nothing of the quality."""
+    """Share by which that is smaller than with the mean quality in the curve's place; at 0 or less
+    the check says nothing about the quality."""
 
     price: float | None
     """Mean cost of a check with all its verdicts, in the log's currency."""
 
     price_ratio: float | None
-    """The same in answers of the model."""
+    """The same, as a multiple of the cost of the model's answer."""
 
     utility: float
     """Mean of quality - cost_weight * cost under a policy that was fitted, with this check alone,
@@ -67,7 +67,7 @@ class ComparedCheck:
     """That utility minus the one without any check."""
 
     gain_interval: Interval
-    """By the differences query by query; it does not know that policies vary with their data."""
+    """From the differences query by query; it ignores that policies vary with their data."""
 
     use: float
     """Share of the queries on which that policy makes the check."""
@@ -132,15 +132,21 @@ class Comparison:
         return {**asdict(self), "rows": rows, "best": None if best is None else best.label}
 
     def to_markdown(self) -> str:
-        """Return the table and its notes as Markdown."""
-        from langchain_automix.evaluation.comparison import comparison_markdown  # noqa: PLC0415
+        """Return all figures that a reader may want, and the notes, as Markdown.
 
-        return comparison_markdown(self)
+        Names and texts from the log are escaped: they can neither break the table nor mention,
+        link or embed anything.
+        """
+        unit = f" ({escape_markdown(self.currency)})" if self.currency else ""
+        best = None if self.best is None else self.best.label
+        rows = [_markdown_cells(row, unit, best) for row in _all_rows(self)]
+        table = markdown_table([*rows[0]], [[*cells.values()] for cells in rows])
+        notes = [f"- {escape_markdown(note)}" for note in self.notes]
+        return "\n".join([escape_markdown(title(self)), "", *table, "", *notes, ""])
 
     def __str__(self) -> str:
-        from langchain_automix.evaluation.comparison import comparison_text  # noqa: PLC0415
-
-        return comparison_text(self)
+        lines = [title(self), "", *text_table(heads(), cells(self)), "", *EXPLANATION, ""]
+        return "\n".join([*lines, *self.notes])
 
 
 EXPLANATION = (
@@ -158,109 +164,71 @@ _FEW_OF_A_KIND = 10
 """Right or wrong answers below which an AUROC says next to nothing."""
 
 
-def title(found: Comparison) -> str:
+def title(comparison: Comparison) -> str:
     """Return one sentence on what was compared."""
-    unit = found.currency or "unit of cost"
+    unit, right = comparison.currency or "unit of cost", comparison.right / comparison.queries
     return (
-        f"Checks of {found.model}'s answers to {found.queries} queries; quality: "
-        f"{found.quality:.3f}, right: {found.right / found.queries:.1%}. Utility without any "
-        f"check: {found.without:.4f}, at cost weight {found.cost_weight:g} (quality that one "
+        f"Checks of {comparison.model}'s answers to {comparison.queries} queries; quality: "
+        f"{comparison.quality:.3f}, right: {right:.1%}. Utility without any check: "
+        f"{comparison.without:.4f}, at cost weight {comparison.cost_weight:g} (quality that one "
         f"{unit} is worth)."
     )
 
 
 def heads() -> tuple[str, ...]:
-    """Return the names of the columns that fit 80 characters."""
+    """Return the names of the columns, which fit 80 characters."""
     return ("check", "k", "AUROC", "95 %", "ECE", "price", "gain", "95 %")
 
 
-def cells(found: Comparison) -> list[tuple[str, ...]]:
+def cells(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return the rows under `heads`, that of all checks together at the end."""
-    return [_cells(row) for row in _all_of(found)]
+    return [_cells(row) for row in _all_rows(comparison)]
 
 
-def comparison_text(found: Comparison) -> str:
-    """Return a comparison as a plain text."""
-    lines = [title(found), "", *text_table(heads(), cells(found)), "", *EXPLANATION, ""]
-    return "\n".join([*lines, *found.notes])
-
-
-def comparison_markdown(found: Comparison) -> str:
-    """Return a comparison as Markdown: all figures that a reader may want, and the notes.
-
-    Names and texts from the log are escaped: they can neither break the table nor mention, link or
-    embed anything.
-    """
-    unit = f" ({escape_markdown(found.currency)})" if found.currency else ""
-    names = (
-        "check",
-        "k",
-        "answers",
-        "unknown",
-        "AUROC",
-        "AUROC of benefit",
-        "ECE",
-        "Brier",
-        "explained",
-        f"price{unit}",
-        "in answers",
-        "used on",
-        "utility",
-        "gain over no check",
-    )
-    rows = [_markdown_cells(row) for row in _all_of(found)]
-    best = None if found.best is None else found.best.label
-    marked = [
-        [f"**{row[0]}**", *row[1:]] if compared.label == best else row
-        for compared, row in zip(_all_of(found), rows, strict=True)
-    ]
-    lines = [escape_markdown(title(found)), "", *markdown_table(names, marked), ""]
-    return "\n".join([*lines, *(f"- {escape_markdown(note)}" for note in found.notes), ""])
-
-
-def notes_on(found: Comparison, *remarks: str) -> Iterator[str]:
+def describe_comparison(comparison: Comparison, *remarks: str) -> Iterator[str]:
     """Yield what the figures can and cannot tell, one plain sentence each.
 
     Args:
-        found: The figures.
+        comparison: The figures.
         *remarks: On the log.
     """
-    n, right = found.queries, found.right
+    n, right = comparison.queries, comparison.right
     if n < FEW or min(right, n - right) < _FEW_OF_A_KIND:
         yield (
-            f"This log is too small to tell one check from another: of {found.model}'s {n} answers "
-            f"{right} are right and {n - right} wrong."
+            f"This log is too small to tell one check from another: of {comparison.model}'s {n} "
+            f"answers {right} are right and {n - right} wrong."
         )
-    yield _verdict(found)
-    if found.left_out:
-        were = "query was" if found.left_out == 1 else "queries were"
-        yield f"{found.left_out} {were} left out: not all models answered, with quality and cost."
+    yield _verdict(comparison)
+    if left_out := comparison.left_out:
+        were = "query was" if left_out == 1 else "queries were"
+        yield f"{left_out} {were} left out: not all models answered, with quality and cost."
     yield from remarks
-    fewer = {row.name: row.answers for row in found.rows if row.answers < n}
+    fewer = {row.name: row.answers for row in comparison.rows if row.answers < n}
     for name, answers in fewer.items():
         yield f"{name!r} was made of {answers} of the {n} answers; the others count as unknown."
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(comparison: Comparison) -> str:
     """Say which check gains most, and whether the log can tell."""
-    best = found.best
+    best = comparison.best
     if best is None:
         return "No check gains anything here: the best single model, unchecked, does as well."
     low, high = best.gain_interval
-    said = f"{best.label} gains most over no check, {best.gain:+.4f} of utility"
+    text = f"{best.label} gains most over no check, {best.gain:+.4f} of utility"
     if low <= 0:
         return (
-            f"{said}, but the log cannot tell that from nothing: the gain lies between {low:+.4f} "
+            f"{text}, but the log cannot tell that from nothing: the gain lies between {low:+.4f} "
             f"and {high:+.4f}."
         )
-    many = f" Being the best of {len(found.rows)} flatters it." if len(found.rows) > 1 else ""
-    return f"{said} (between {low:+.4f} and {high:+.4f}).{many}"
+    number = len(comparison.rows)
+    caveat = f" Being the best of {number} flatters it." if number > 1 else ""
+    return f"{text} (between {low:+.4f} and {high:+.4f}).{caveat}"
 
 
-def _all_of(found: Comparison) -> Iterator[ComparedCheck]:
-    yield from found.rows
-    if found.together is not None:
-        yield found.together
+def _all_rows(comparison: Comparison) -> Iterator[ComparedCheck]:
+    yield from comparison.rows
+    if comparison.together is not None:
+        yield comparison.together
 
 
 def _cells(row: ComparedCheck) -> tuple[str, ...]:
@@ -276,34 +244,35 @@ def _cells(row: ComparedCheck) -> tuple[str, ...]:
     )
 
 
-def _markdown_cells(row: ComparedCheck) -> list[str]:
-    return [
-        escape_markdown(row.name),
-        "" if row.samples is None else str(row.samples),
-        str(row.answers),
-        _known(row.unknown, ".1%"),
-        _both(row.auroc, row.auroc_interval, ".3f"),
-        _both(row.benefit_auroc, row.benefit_auroc_interval, ".3f"),
-        _known(row.ece, ".3f"),
-        _known(row.brier, ".4f"),
-        _known(row.explained, "+.1%"),
-        _known(row.price, ".3g"),
-        _known(row.price_ratio, ".3g"),
-        f"{row.use:.0%}",
-        f"{row.utility:.4f}",
-        _both(row.gain, row.gain_interval, "+.4f"),
-    ]
+def _markdown_cells(row: ComparedCheck, unit: str, best: str | None) -> dict[str, str]:
+    name = escape_markdown(row.name)
+    return {
+        "check": f"**{name}**" if row.label == best else name,
+        "k": "" if row.samples is None else str(row.samples),
+        "answers": str(row.answers),
+        "unknown": _known(row.unknown, ".1%"),
+        "AUROC": _both(row.auroc, row.auroc_interval, ".3f"),
+        "AUROC of benefit": _both(row.benefit_auroc, row.benefit_auroc_interval, ".3f"),
+        "ECE": _known(row.ece, ".3f"),
+        "Brier": _known(row.brier, ".4f"),
+        "explained": _known(row.explained, "+.1%"),
+        f"price{unit}": _known(row.price, ".3g"),
+        "in answers": _known(row.price_ratio, ".3g"),
+        "used on": f"{row.use:.0%}",
+        "utility": f"{row.utility:.4f}",
+        "gain over no check": _both(row.gain, row.gain_interval, "+.4f"),
+    }
 
 
-def _known(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
+def _known(value: float | None, spec: str) -> str:
+    return "" if value is None else f"{value:{spec}}"
 
 
-def _short(interval: Interval | None, form: str) -> str:
-    """Return both ends without their leading zeros, which are the same in every row."""
-    return " ".join(_LEADING_ZERO.sub(r"\1.", f"{end:{form}}") for end in interval or ())
+def _short(interval: Interval | None, spec: str) -> str:
+    """Format both ends without their leading zeros, which are the same in every row."""
+    return " ".join(_LEADING_ZERO.sub(r"\1.", f"{end:{spec}}") for end in interval or ())
 
 
-def _both(value: float | None, interval: Interval | None, form: str) -> str:
-    ends: Sequence[float] = interval or ()
-    return _known(value, form) + (f" ({' to '.join(f'{end:{form}}' for end in ends)})" * bool(ends))
+def _both(value: float | None, interval: Interval | None, spec: str) -> str:
+    ends = "" if interval is None else f" ({interval[0]:{spec}} to {interval[1]:{spec}})"
+    return f"{_known(value, spec)}{ends}"

@@ -1,17 +1,17 @@
-"""Judge a router on a routing log: quality, cost, baselines, and how sure all of it is."""
+"""Judge a router on a routing log: quality, cost, baselines, and how certain they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.result import Baseline, Evaluation
-from langchain_automix.evaluation.router_replay import replay_router
+from langchain_automix.evaluation.router_replay import RouterOutcome, replay_router
 from langchain_automix.policy.bounds import oracle
-from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask, to_arrays
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family, confidences
@@ -31,8 +31,19 @@ from langchain_automix.policy.statistics import (
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
 
+FEW = 20
+"""Queries below which no difference is more than luck."""
+
+_CHANCE = 0.5
+"""AUROC of a check that tells nothing."""
+
 _SHOWN_DIFFERENCE = 0.02
-"""A difference in utility that matters: an interval wider than this is said to be wide."""
+"""A difference in utility that matters: a log whose interval is wider is called too small."""
+
+_FLATTERED = (
+    "The policy was fitted to this very log, which flatters it: judge it on queries that it has "
+    "not seen, or by `automix report`, which fits anew without each query."
+)
 
 
 def evaluate(
@@ -55,20 +66,26 @@ def evaluate(
         AutoMixError: The router is for other models, asks for something that the log does not
             hold, or no query is complete.
     """
-    columns = to_arrays(log)
+    arrays = to_arrays(log)
     policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
     if policy is not None:
-        same_models(policy, log)
-    weight = _weight(policy, complete(columns), cost_weight)
-    known = columns.complete
-    outcomes = _replay(router, policy, log, columns, known)
-    found = evaluate_outcomes(
-        outcomes, columns.rows(known), weight, policy=policy, currency=log.currency, seed=seed
+        validate_models(policy, log)
+    usable = complete(arrays)
+    if cost_weight is None:
+        cost_weight = indifferent_weight(usable) if policy is None else policy.cost_weight
+    data = arrays.rows(arrays.complete)
+    rows = np.flatnonzero(arrays.complete).tolist()
+    if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
+        outcomes = _to_outcomes([replay_router(router, log[row : row + 1])[0] for row in rows])
+    else:
+        outcomes = replay_policy(policy, data, [log.store.ids[row] for row in rows])
+    evaluation = evaluate_outcomes(
+        outcomes, data, cost_weight, policy=policy, currency=log.currency, seed=seed
     )
-    words = (*found.words, *columns.notes)
+    words = (*evaluation.words, *arrays.notes)
     if policy is not None and was_fitted_to(policy, log):
         words += (_FLATTERED,)
-    return replace(found, words=words)
+    return replace(evaluation, words=words)
 
 
 def evaluate_outcomes(
@@ -93,22 +110,25 @@ def evaluate_outcomes(
     abstain_value = None if policy is None else policy.goal.get("abstain_value")
     utility = outcomes.utility(cost_weight, abstain_value)
     baselines = {
-        name: _compared(utility, quality, cost, cost_weight)
-        for name, (quality, cost) in _baselines(data, cost_weight, outcomes, seed).items()
+        name: _compare(utility, quality, cost, quality - cost_weight * cost)
+        for name, (quality, cost) in _rules(data, cost_weight, outcomes, seed)
     }
     baselines["oracle"] = _oracle(data, utility, cost_weight, abstain_value)
     lift = _lift(outcomes, data, seed)
     calibrations = _calibrations(data, outcomes)
-    words: tuple[str, ...]
-    number = "one query" if len(data) == 1 else f"{len(data)} queries"
-    words = (f"This log of {number} is too small to tell one router from another.",)
-    if len(data) >= FEW:
-        words = _words(data, utility, baselines, calibrations, policy)
-    quality_columns = outcomes.quality[:, None]
+    if len(data) < FEW:
+        number = "one query" if len(data) == 1 else f"{len(data)} queries"
+        words = [f"This log of {number} is too small to tell one router from another."]
+    else:
+        words = [_describe_standing(data, utility, baselines), *_describe_checks(calibrations)]
+        if policy is not None and all(not plan.tables for plan in policy.plans):
+            words.insert(
+                0, "The policy pays for no check: single models, as they are, served best."
+            )
     return Evaluation(
         queries=len(data),
         quality=float(outcomes.quality.mean()),
-        quality_interval=bootstrap(quality_columns, lambda m: m[:, 0], seed)
+        quality_interval=bootstrap(outcomes.quality[:, None], lambda m: m[:, 0], seed)
         or mean_interval(outcomes.quality),
         cost=float(outcomes.cost.mean()),
         cost_interval=mean_interval(outcomes.cost),
@@ -123,25 +143,16 @@ def evaluate_outcomes(
         baselines=baselines,
         frontier_efficiency=_efficiency(data, outcomes, seed),
         calibration=calibrations,
-        words=words,
+        words=tuple(words),
         currency=currency,
     )
 
 
-_FLATTERED = (
-    "The policy was fitted to this very log, which flatters it: judge it on queries that it has "
-    "not seen, or by `automix report`, which fits anew without each query."
-)
-
-FEW = 20
-"""Queries below which no difference is more than luck."""
-
-
-def same_models(policy: Policy, log: RoutingLog) -> None:
-    """Complain if a policy is for other models than a log's.
+def validate_models(policy: Policy, log: RoutingLog) -> None:
+    """Check that a policy and a log are of the same models.
 
     Raises:
-        AutoMixError: It is.
+        AutoMixError: They are not.
     """
     if policy.models != log.models:
         raise AutoMixError(
@@ -150,57 +161,38 @@ def same_models(policy: Policy, log: RoutingLog) -> None:
         )
 
 
-def _weight(policy: Policy | None, data: LogArrays, given: float | None) -> float:
-    if given is not None:
-        return given
-    if policy is not None:
-        return policy.cost_weight
-    return indifferent_weight(data)
-
-
-def _replay(
-    router: Router, policy: Policy | None, log: RoutingLog, columns: LogArrays, known: Mask
-) -> Outcomes:
-    if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
-        places = np.flatnonzero(known).tolist()
-        return _outcomes([replay_router(router, log[i : i + 1])[0] for i in places])
-    ids = [query_id for query_id, good in zip(log.store.ids, known.tolist(), strict=True) if good]
-    return replay_policy(policy, columns.rows(known), ids)
-
-
-def _outcomes(found: list[Any]) -> Outcomes:
+def _to_outcomes(replayed: Sequence[RouterOutcome]) -> Outcomes:
     return Outcomes(
-        np.array([r.model_index for r in found]),
-        np.array([r.quality for r in found]),
-        np.array([r.cost for r in found]),
-        np.array([r.samples for r in found]),
-        np.array([1 + r.escalated for r in found]),
-        np.full(len(found), np.nan),
+        model=np.array([r.model_index for r in replayed]),
+        quality=np.array([r.quality for r in replayed]),
+        cost=np.array([r.cost for r in replayed]),
+        samples=np.array([r.samples for r in replayed]),
+        asked=np.array([1 + r.escalated for r in replayed]),
+        expected=np.full(len(replayed), np.nan),
     )
 
 
-def _compared(utility: Floats, quality: Floats, cost: Floats, weight: float) -> Baseline:
-    difference = utility - (quality - weight * cost)
+def _compare(utility: Floats, quality: Floats, cost: Floats, other: Floats) -> Baseline:
+    """Compare the utility of a router, query by query, with that of another rule."""
+    difference = utility - other
     return Baseline(
-        float(quality.mean()),
-        float(cost.mean()),
-        float(difference.mean()),
-        mean_interval(difference),
+        quality=float(quality.mean()),
+        cost=float(cost.mean()),
+        utility_difference=float(difference.mean()),
+        interval=mean_interval(difference),
     )
 
 
-def _baselines(
+def _rules(
     data: LogArrays, weight: float, outcomes: Outcomes, seed: int
-) -> dict[str, tuple[Floats, Floats]]:
-    found = {
-        f"always:{name}": (data.quality[:, j], data.cost[:, j])
-        for j, name in enumerate(data.models)
-    }
-    found["random_mix"] = _random_mix(data, float(outcomes.cost.mean()))
+) -> Iterator[tuple[str, tuple[Floats, Floats]]]:
+    """Yield quality and cost of each query under every rule to compare with."""
+    for j, name in enumerate(data.models):
+        yield f"always:{name}", (data.quality[:, j], data.cost[:, j])
+    yield "random_mix", _random_mix(data, float(outcomes.cost.mean()))
     families: tuple[Family, ...] = ("threshold", "double_threshold", "released")
     for family in families:
-        found[family] = _cross_fitted(data, weight, family, seed)
-    return found
+        yield family, _cross_fitted(data, weight, family, seed)
 
 
 def _oracle(
@@ -210,16 +202,10 @@ def _oracle(
     rows, best = np.arange(len(data)), (data.quality - weight * data.cost).argmax(axis=1)
     quality, cost = data.quality[rows, best], data.cost[rows, best]
     worth = oracle(data, weight, abstain_value)
-    silent = worth > quality - weight * cost
-    quality = np.where(silent, 0.0, quality)
-    cost = np.where(silent, data.cost.min(axis=1), cost)
-    difference = utility - worth
-    return Baseline(
-        float(quality.mean()),
-        float(cost.mean()),
-        float(difference.mean()),
-        mean_interval(difference),
-    )
+    is_silent = worth > quality - weight * cost
+    quality = np.where(is_silent, 0.0, quality)
+    cost = np.where(is_silent, data.cost.min(axis=1), cost)
+    return _compare(utility, quality, cost, worth)
 
 
 def _random_mix(data: LogArrays, budget: float) -> tuple[Floats, Floats]:
@@ -231,6 +217,7 @@ def _random_mix(data: LogArrays, budget: float) -> tuple[Floats, Floats]:
 
 
 def _halves(data: LogArrays, seed: int) -> list[tuple[LogArrays, Ints]]:
+    """Return, for each of two random halves, its queries and the rows of the other."""
     order = np.random.default_rng(seed).permutation(len(data))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     return [(data.rows(first), second), (data.rows(second), first)]
@@ -239,14 +226,14 @@ def _halves(data: LogArrays, seed: int) -> list[tuple[LogArrays, Ints]]:
 def _cross_fitted(
     data: LogArrays, weight: float, family: Family, seed: int
 ) -> tuple[Floats, Floats]:
-    """Fit a rule on each half and replay it on the other."""
+    """Fit a rule to each half and replay it on the other."""
     quality, cost = np.empty(len(data)), np.empty(len(data))
     halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
-    for fitting, rest in halves:
+    for train, rest in halves:
         try:
-            policy = fit_policy(fitting, Goal(cost_weight=weight), family=family, seed=seed)
+            policy = fit_policy(train, Goal(cost_weight=weight), family=family, seed=seed)
         except AutoMixError:  # nothing was checked: the rule has nothing to read
-            policy = fit_policy(fitting, Goal(cost_weight=weight), family="always", seed=seed)
+            policy = fit_policy(train, Goal(cost_weight=weight), family="always", seed=seed)
         outcomes = replay_plan(policy.plans[0], data.rows(rest))
         quality[rest], cost[rest] = outcomes.quality, outcomes.cost
     return quality, cost
@@ -259,23 +246,20 @@ def _lift(outcomes: Outcomes, data: LogArrays, seed: int) -> Lift:
 
 def _efficiency(data: LogArrays, outcomes: Outcomes, seed: int) -> float | None:
     """Return the gain over random mixing as a share of what the checks make possible."""
-    if len(data) < 20:  # noqa: PLR2004  (two halves of nothing)
+    if len(data) < FEW:  # two halves of nothing
         return None
     budget = float(outcomes.cost.mean())
-    chord = float(_random_mix(data, budget)[0].mean())
+    mixed = float(_random_mix(data, budget)[0].mean())
     reached = []
-    for fitting, rest in _halves(data, seed):
-        plans = policy_frontier(fitting, seed=seed)
+    for train, rest in _halves(data, seed):
         held_out = data.rows(rest)
-        points = [
-            (o.cost.mean(), o.quality.mean()) for o in (replay_plan(p, held_out) for p in plans)
-        ]
-        costs, qualities = np.array(sorted(points)).T
+        replays = (replay_plan(plan, held_out) for plan in policy_frontier(train, seed=seed))
+        costs, qualities = np.array(sorted((o.cost.mean(), o.quality.mean()) for o in replays)).T
         reached.append(float(np.interp(budget, costs, np.maximum.accumulate(qualities))))
-    possible = float(np.mean(reached)) - chord
+    possible = float(np.mean(reached)) - mixed
     if possible <= 1e-9:  # noqa: PLR2004
         return None
-    return (float(outcomes.quality.mean()) - chord) / possible
+    return (float(outcomes.quality.mean()) - mixed) / possible
 
 
 def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]:
@@ -284,49 +268,42 @@ def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]
         for check in (None, *data.checks):
             alone = data.alone(check)
             if alone.checked(j).any():
-                called = name if check is None else f"{name} by {check}"
+                label = name if check is None else f"{name} by {check}"
                 confidence = confidences(alone, j)
-                found[f"confidence:{called}"] = calibration(confidence, data.quality[:, j])
+                found[f"confidence:{label}"] = calibration(confidence, data.quality[:, j])
     found["belief"] = calibration(outcomes.expected, outcomes.quality)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _words(
-    data: LogArrays,
-    utility: Floats,
-    baselines: dict[str, Baseline],
-    calibrations: dict[str, Calibration],
-    policy: Policy | None,
-) -> tuple[str, ...]:
-    words = []
-    singles = {k: b for k, b in baselines.items() if k.startswith("always:")}
-    name, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
-    model = name.removeprefix("always:")
+def _describe_standing(data: LogArrays, utility: Floats, baselines: dict[str, Baseline]) -> str:
+    """Say how the router compares with the best single model."""
+    singles = {name: baselines[f"always:{name}"] for name in data.models}
+    model, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
     low, high = best.interval
-    if policy is not None and all(not plan.tables for plan in policy.plans):
-        words.append("The policy pays for no check: single models, as they are, served best.")
     if low > 0:
-        words.append(f"The router is better than the best single model, {model}, on this log.")
-    elif high < 0:
-        words.append(f"One model alone is best on this log: {model}.")
-    elif best.utility_difference == 0 and not utility.std():
-        words.append(f"The router does just what {model} alone does.")
-    elif high - low > _SHOWN_DIFFERENCE:
-        words.append(
+        return f"The router is better than the best single model, {model}, on this log."
+    if high < 0:
+        return f"One model alone is best on this log: {model}."
+    if best.utility_difference == 0 and not utility.std():
+        return f"The router does just what {model} alone does."
+    if high - low > _SHOWN_DIFFERENCE:
+        return (
             f"This log of {len(data)} queries is too small to tell the router from {model} alone: "
             f"the difference in utility lies between {low:+.3f} and {high:+.3f}."
         )
-    else:
-        words.append(f"The router is about as good as {model} alone.")
+    return f"The router is about as good as {model} alone."
+
+
+def _describe_checks(calibrations: dict[str, Calibration]) -> Iterator[str]:
+    """Name the checks that are not shown to be better than chance."""
     for key, found in calibrations.items():
         if key == "belief" or found.auroc is None or found.auroc_interval is None:
             continue
         checked = key.removeprefix("confidence:")
-        if found.auroc_interval[1] < 0.5:  # noqa: PLR2004
-            words.append(f"The check of {checked} is worse than chance (AUROC {found.auroc:.2f}).")
-        elif found.auroc_interval[0] <= 0.5:  # noqa: PLR2004
-            words.append(
+        if found.auroc_interval[1] < _CHANCE:
+            yield f"The check of {checked} is worse than chance (AUROC {found.auroc:.2f})."
+        elif found.auroc_interval[0] <= _CHANCE:
+            yield (
                 f"The check of {checked} is not shown to be better than chance "
                 f"(AUROC {found.auroc:.2f})."
             )
-    return tuple(words)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_automix.policy.statistics import Calibration, Interval
+from langchain_automix.utils.formatting import format_signed, format_signed_range, pluralize
 from langchain_automix.utils.tables import text_table
 
 
@@ -68,46 +69,36 @@ class Evaluation:
         return asdict(self)
 
     def __str__(self) -> str:
-        from langchain_automix.evaluation.result import evaluation_text  # noqa: PLC0415
-
-        return evaluation_text(self)
-
-
-def evaluation_text(found: Evaluation) -> str:
-    """Return an evaluation in words and as a table."""
-    unit = f" {found.currency}" if found.currency else ""
-    low, high = found.quality_interval
-    abstained = f", {found.abstention_rate:.1%} abstained." if found.abstention_rate else "."
-    head = (
-        f"{found.queries} queries: quality {found.quality:.4f} ({low:.4f} to {high:.4f}), "
-        f"cost {found.cost:g}{unit} a query, utility {found.utility:.4f} at cost weight "
-        f"{found.cost_weight:g}."
-    )
-    counts = (
-        f"{found.escalation_rate:.1%} escalated, {found.verification_samples:.2f} verdicts drawn "
-        f"a query{abstained}"
-    )
-    lines = [head, counts]
-    if found.ibc_lift is not None and found.ibc_lift_interval is not None:
-        low, high = found.ibc_lift_interval
-        lines.append(f"ΔIBC {found.ibc_lift:+.1%} ({low:+.1%} to {high:+.1%}).")
-    else:
-        lines.append(
+        unit = f" {self.currency}" if self.currency else ""
+        low, high = self.quality_interval
+        abstained = f", {self.abstention_rate:.1%} abstained." if self.abstention_rate else "."
+        lift = (
             "ΔIBC is undefined here: it needs a router that pays more than the first model alone, "
             "and a last model that is better and dearer."
         )
-    if found.frontier_efficiency is not None:
-        lines.append(f"Frontier efficiency {found.frontier_efficiency:.0%} of what checks allow.")
-    rows = [
-        (
-            name,
-            f"{b.quality:.4f}",
-            f"{b.cost:.4g}",
-            f"{b.utility_difference:+.4f}",
-            f"{b.interval[0]:+.4f} to {b.interval[1]:+.4f}",
-        )
-        for name, b in found.baselines.items()
-    ]
-    heads = ("against", "quality", "cost", "utility gained", "95 % interval")
-    lines += ["", *text_table(heads, rows), "", *found.words]
-    return "\n".join(lines)
+        if self.ibc_lift is not None and self.ibc_lift_interval is not None:
+            start, end = self.ibc_lift_interval
+            lift = f"ΔIBC {self.ibc_lift:+.1%} ({start:+.1%} to {end:+.1%})."
+        lines = [
+            f"{pluralize(self.queries, 'query', 'queries')}: quality {self.quality:.4f} "
+            f"({low:.4f} to {high:.4f}), cost {self.cost:g}{unit} a query, utility "
+            f"{self.utility:.4f} at cost weight {self.cost_weight:g}.",
+            f"{self.escalation_rate:.1%} escalated, {self.verification_samples:.2f} verdicts drawn "
+            f"a query{abstained}",
+            lift,
+        ]
+        if self.frontier_efficiency is not None:
+            share = f"{self.frontier_efficiency:.0%}"
+            lines.append(f"Frontier efficiency {share} of what checks allow.")
+        heads = ("against", "quality", "cost", "utility gained", "95 % interval")
+        rows = [
+            (
+                name,
+                f"{b.quality:.4f}",
+                f"{b.cost:.4g}",
+                format_signed(b.utility_difference, digits=4),
+                format_signed_range(b.interval, digits=4),
+            )
+            for name, b in self.baselines.items()
+        ]
+        return "\n".join([*lines, "", *text_table(heads, rows), "", *self.words])

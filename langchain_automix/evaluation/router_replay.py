@@ -1,10 +1,8 @@
-"""Replay a router on a routing log: what it would have kept, and what that would have cost."""
+"""Replay a router on a routing log: what it would have kept, and what it would have cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
@@ -18,13 +16,13 @@ class RouterOutcome:
     """What became of one logged query."""
 
     model_index: int
-    """Whose answer is kept; -1 if none is."""
+    """Index of the model whose answer is kept; -1 if none is."""
 
     quality: float
     """Quality of the kept answer, in [0, 1]; 0 if none is kept."""
 
     cost: float
-    """Cost of every answer and check on the way, in the log's currency."""
+    """Cost of all answers and checks, in the log's currency."""
 
     samples: int
     """Verdicts drawn."""
@@ -41,11 +39,11 @@ def replay_router(router: Router, log: RoutingLog) -> list[RouterOutcome]:
     Raises:
         AutoMixError: The router asks for an answer or a check that was not recorded.
     """
-    is_checked = FIRST_CHECK in log.checks
-    return [_replay(router, query, is_checked=is_checked) for query in log]
+    has_checks = FIRST_CHECK in log.checks
+    return [_replay(router, query, has_checks=has_checks) for query in log]
 
 
-def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> RouterOutcome:
+def _replay(router: Router, query: LoggedQuery, *, has_checks: bool) -> RouterOutcome:
     models = tuple(answer.model for answer in query.answers)
     visits: dict[int, Visit] = {}
     cost, samples = 0.0, 0
@@ -58,14 +56,14 @@ def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> RouterOu
             visits[index] = Visit(model_index=index)
             if decision.samples == 0:
                 break
-        if decision.check is None and not is_checked:
+        if decision.check is None and not has_checks:
             raise AutoMixError(
                 f"The log has no checks, and the router asks for one of {answer.model}'s answer to "
                 f"query {query.id!r}."
             )
-        drawn, paid = _check(query, answer, visits[index].verification, decision)
-        cost, samples = cost + paid, samples + _number(drawn)
         before = visits[index].verification
+        drawn, price, new = _check(query, answer, before, decision)
+        cost, samples = cost + price, samples + new
         together = drawn if before is None else before.and_then(drawn)
         visits[index] = Visit(model_index=index, verification=together)
         state = RoutingState(models=models, visits=tuple(visits.values()), query_id=query.id)
@@ -79,15 +77,18 @@ def _replay(router: Router, query: LoggedQuery, *, is_checked: bool) -> RouterOu
 
 def _check(
     query: LoggedQuery, answer: LoggedAnswer, before: Verification | None, decision: Decision
-) -> tuple[Verification, float]:
+) -> tuple[Verification, float, int]:
+    """Return what a check found, its price, and how many verdicts it drew."""
     name = decision.check
     check = answer.verification if name is None else answer.checks.get(name)
     if check is None:
         which = "" if name is None else f" {name!r}"
-        return _of(name, Verification(problem=f"the log has no check{which} of this answer")), 0.0
+        missing = Verification(problem=f"the log has no check{which} of this answer")
+        return _named(name, missing), 0.0, 0
     if check.verdicts is None:
         problem = "the check found nothing" if check.score is None else None
-        return _of(name, Verification(score=check.score, problem=problem)), check.total_cost
+        scored = Verification(score=check.score, problem=problem)
+        return _named(name, scored), check.total_cost, 0
     if before is not None and name is not None:
         before = before.checks.get(name)
     start = len(before.verdicts) if before else 0
@@ -98,19 +99,13 @@ def _check(
             f"The log has {len(check.verdicts)} verdicts on {answer.model}'s answer to query "
             f"{query.id!r}; the router asks for {end}."
         )
-    return _of(name, Verification(verdicts=drawn)), check.fixed_cost + len(
-        drawn
-    ) * check.sample_cost
+    price = check.fixed_cost + len(drawn) * check.sample_cost
+    return _named(name, Verification(verdicts=drawn)), price, len(drawn)
 
 
-def _number(found: Verification) -> int:
-    """Return how many verdicts were drawn, by all checks."""
-    return len(found.verdicts) + sum(len(check.verdicts) for check in found.checks.values())
-
-
-def _of(name: str | None, found: Verification) -> Verification:
-    """Return what a check found, as that of the check of this name."""
-    return found if name is None else Verification(checks={name: found})
+def _named(check: str | None, found: Verification) -> Verification:
+    """Return what was found as that of an extra check, where it has a name."""
+    return found if check is None else Verification(checks={check: found})
 
 
 def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> float:
@@ -120,22 +115,3 @@ def _known(value: float | None, query: LoggedQuery, answer: LoggedAnswer) -> flo
             "router chooses."
         )
     return value
-
-
-def auroc(scores: Sequence[float | None], outcomes: Sequence[bool]) -> float | None:
-    """Return the chance that a success has a higher score than a failure, ties counting half.
-
-    Unknown scores are left out. None if that leaves no success or no failure.
-    """
-    known = sorted((s, good) for s, good in zip(scores, outcomes, strict=True) if s is not None)
-    goods = sum(good for _, good in known)
-    bads = len(known) - goods
-    if not goods or not bads:
-        return None
-    wins, before = 0.0, 0
-    for _, tied in groupby(known, key=lambda pair: pair[0]):
-        here = [good for _, good in tied]
-        bad_here = len(here) - sum(here)
-        wins += sum(here) * (before + bad_here / 2)
-        before += bad_here
-    return wins / (goods * bads)

@@ -1,4 +1,4 @@
-"""What a check says about the benefit: the data in groups, and what a policy believes."""
+"""What a check tells about the benefit: the data in groups, and what a policy believes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class BenefitGroup:
     queries: int
 
 
-def benefit_groups(columns: LogArrays, small: int, large: int) -> tuple[BenefitGroup, ...]:
+def benefit_groups(data: LogArrays, small: int, large: int) -> tuple[BenefitGroup, ...]:
     """Return the benefit of asking a larger model, by the confidence in a smaller one's answer.
 
     Args:
-        columns: Complete queries.
+        data: Complete queries.
         small: Index of the model whose answers are checked.
         large: Index of the larger model.
 
@@ -44,16 +44,17 @@ def benefit_groups(columns: LogArrays, small: int, large: int) -> tuple[BenefitG
         Up to 12 groups, by rising confidence; one a value where there are few values. Answers
         without a known confidence are left out.
     """
-    confidence = confidences(columns, small)
-    benefit = columns.quality[:, large] - columns.quality[:, small]
-    known = np.flatnonzero(~np.isnan(confidence))
-    found = []
-    for group in equal_groups(confidence[known], _MOST_GROUPS):
-        inside = benefit[known[group]]
+    confidence = confidences(data, small)
+    benefit = data.quality[:, large] - data.quality[:, small]
+    known = ~np.isnan(confidence)
+    confidence, benefit = confidence[known], benefit[known]
+    groups = []
+    for rows in equal_groups(confidence, _MOST_GROUPS):
+        inside = benefit[rows]
         error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
-        middle = float(confidence[known[group]].mean())
-        found.append(BenefitGroup(middle, float(inside.mean()), error, len(inside)))
-    return tuple(found)
+        middle = float(confidence[rows].mean())
+        groups.append(BenefitGroup(middle, float(inside.mean()), error, len(inside)))
+    return tuple(groups)
 
 
 def checking_plan(policy: Policy) -> tuple[Plan, DecisionTable] | None:
@@ -62,13 +63,13 @@ def checking_plan(policy: Policy) -> tuple[Plan, DecisionTable] | None:
 
 
 def believed_benefit(
-    table: DecisionTable, here: int, check: str | None = None
+    table: DecisionTable, rank: int, check: str | None = None
 ) -> tuple[tuple[float, float], ...]:
-    """Return (confidence, expected benefit) of the fullest findings of one check, ascending.
+    """Return (confidence, expected benefit) for each complete result of one check, ascending.
 
     Args:
-        table: What is done after each finding.
-        here: Place of its model among the models in play.
+        table: What is done after each result.
+        rank: Of its model among the models in play.
         check: Which of several checks, the others having found nothing; None: the first.
 
     Returns:
@@ -76,23 +77,23 @@ def believed_benefit(
     """
     if any(not row.quality for row in table.rows):
         return ()
-    found = [
-        (confidence, row.quality[-1] - row.quality[here])
+    curve = [
+        (confidence, row.quality[-1] - row.quality[rank])
         for row in table.rows
         if (confidence := _confidence(table, row.seen, check)) is not None
     ]
-    return tuple(sorted(found))
+    return tuple(sorted(curve))
 
 
 def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> float | None:
-    """Return the confidence that stands for what one check found at its fullest."""
+    """Return the confidence after a complete result of one check; None after any other."""
     edges, most, is_score = table.edges, 0, table.kind == "score"
     if table.checks:
-        place = next((i for i, r in enumerate(table.checks) if r.name == check), None)
+        index = next((i for i, r in enumerate(table.checks) if r.name == check), None)
         parts = table.parts(seen)
-        if place is None or any(any(part) for i, part in enumerate(parts) if i != place):
+        if index is None or any(any(part) for i, part in enumerate(parts) if i != index):
             return None
-        reading, seen = table.checks[place], parts[place]
+        reading, seen = table.checks[index], parts[index]
         edges, most, is_score = reading.edges, reading.most, reading.kind == "score"
         if not any(seen):
             return None

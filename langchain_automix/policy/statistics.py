@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,18 +68,19 @@ def bootstrap(
     return float(low), float(high)
 
 
-def auroc(confidence: Floats, good: Mask) -> float | None:
+def auroc(confidence: Floats | Sequence[float | None], good: Mask | Sequence[bool]) -> float | None:
     """Return the chance that a good answer has more confidence than a bad one, ties counting half.
 
     Args:
-        confidence: (n,) any numbers; NaN is left out.
+        confidence: (n,) any numbers; NaN and None are left out.
         good: (n,) which answers are good.
 
     Returns:
         None without a good answer, or without a bad one.
     """
-    known = ~np.isnan(confidence)
-    return _auroc(confidence[known], good[known])[0]
+    values, is_good = np.array(confidence, dtype=np.float64), np.array(good, dtype=np.bool_)
+    known = ~np.isnan(values)
+    return _auroc(values[known], is_good[known])[0]
 
 
 def auroc_interval(confidence: Floats, good: Mask, seed: int = 0) -> Interval | None:

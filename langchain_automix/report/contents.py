@@ -1,17 +1,18 @@
-"""What a report says: plain figures and texts, measured before anything is drawn."""
+"""What a report says: plain figures and texts, measured before anything is rendered."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Interval = tuple[float, float]
+from langchain_automix.policy.benefit import BenefitGroup
+from langchain_automix.policy.statistics import Interval
 
 Kind = Literal["escalated_wrong", "kept_wrong", "hopeless", "saved"]
-"""Of a decision: `escalated_wrong`, money was paid for a larger model and the answer is still no
-better than the first one; `kept_wrong`, a model that was not asked would have answered better;
-`hopeless`, no model answers it well (quality below one half); `saved`, the first model's answer
-was kept and no other is better."""
+"""How a decision turned out. `escalated_wrong`: a larger model was paid for, and the answer is no
+better than the first one. `kept_wrong`: a model that was not asked would have answered better.
+`hopeless`: no model answers it well (quality below one half). `saved`: the first model's answer was
+kept, and no other is better."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class Labels:
 
     kind: Literal["references", "grade", "agreement", "corrected", "mixed", "unknown"]
     text: str
-    """What that can tell, and what it cannot."""
+    """What they can tell, and what they cannot."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A rule's place on the plane of cost and quality; means per query."""
+    """Cost and quality of a rule, means per query."""
 
     name: str
     cost: float
@@ -47,7 +48,7 @@ class Point:
     escalation_rate: float | None = None
     verification_samples: float | None = None
     cost_weight: float | None = None
-    """Of a policy on the frontier: the cost weight that it was fitted for."""
+    """What a policy on the frontier was fitted for."""
 
     utility_difference: float | None = None
     """Of a baseline: mean utility of the policy minus that of this rule."""
@@ -57,22 +58,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class BenefitGroup:
-    """Some answers of about the same confidence."""
-
-    confidence: float
-    benefit: float
-    """Mean quality of the larger model's answers minus that of these."""
-
-    error: float
-    """Standard error of that mean."""
-
-    queries: int
-
-
-@dataclass(frozen=True)
 class Benefit:
-    """What asking the larger model gains, against the confidence in a smaller one's answer."""
+    """What asking a larger model gains, by the confidence in a smaller one's answer."""
 
     model: str
     larger: str
@@ -81,19 +68,19 @@ class Benefit:
     """(confidence, benefit) as the policy believes it; empty where it never checks."""
 
     price: float
-    """What the larger model costs, in quality: where the benefit is above, escalating pays."""
+    """What the larger model costs, in quality; escalating pays where the benefit is above it."""
 
 
 @dataclass(frozen=True)
 class ReliabilityGroup:
-    """Some answers of about the same stated confidence."""
+    """Answers with about the same stated confidence."""
 
     stated: float
     actual: float
-    """Their mean quality."""
+    """Mean quality of the answers."""
 
     interval: Interval
-    """95 % interval of it (Wilson)."""
+    """95 % interval of that mean (Wilson)."""
 
     queries: int
 
@@ -113,7 +100,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class CostPart:
-    """What one kind of call costs, mean per query."""
+    """Mean cost per query of one kind of call."""
 
     part: Literal["answers", "checks"]
     model: str
@@ -122,11 +109,11 @@ class CostPart:
 
 @dataclass(frozen=True)
 class LoggedText:
-    """One model's part in a query."""
+    """One model's answer to a query, and the check of it."""
 
     model: str
     text: str | None
-    """Its answer; None where the log holds no texts."""
+    """The answer; None where the log holds no texts."""
 
     quality: float | None
     cost: float | None
@@ -152,7 +139,7 @@ class LoggedDecision:
     references: tuple[str, ...]
     answers: tuple[LoggedText, ...]
     model_index: int | None
-    """Whose answer is kept; None where none is."""
+    """Index of the model whose answer is kept; None where none is."""
 
     confidence: float | None
     quality: float
@@ -162,7 +149,7 @@ class LoggedDecision:
 
 @dataclass(frozen=True)
 class Advice:
-    """Something that would raise the utility, and by how much."""
+    """A change that would raise the utility, and by how much."""
 
     title: str
     gain: float | None
@@ -173,7 +160,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Contents:
-    """All of a report; see the parts. Costs are in `currency`, means per query."""
+    """All of a report; costs are in `currency`, means per query."""
 
     models: tuple[str, ...]
     currency: str | None
@@ -182,10 +169,9 @@ class Contents:
     """Queries of the log that some model did not answer."""
 
     judged: Literal["cross-fitted", "held out", "fitted to it"]
-    """`cross-fitted`: the log is the one that the policy was fitted to, so each query is judged by
-    a policy that was fitted without it. `held out`: the policy itself, on another log; whether
-    single queries stand in both is not known. `fitted to it`: the one query that it was fitted
-    to."""
+    """`cross-fitted`: the policy was fitted to this log, so each query is judged by a policy that
+    was fitted without it. `held out`: the policy itself, on another log; whether the logs share
+    queries is unknown. `fitted to it`: the one query that it was fitted to."""
 
     labels: Labels
     verdict: str
@@ -200,7 +186,7 @@ class Contents:
     point: Point
     baselines: tuple[Point, ...]
     frontier: tuple[Point, ...]
-    """Policies from cheap to good, cross-fitted; the stops of the slider."""
+    """Cross-fitted policies from cheap to good; the stops of the slider."""
 
     benefits: tuple[Benefit, ...]
     reliabilities: tuple[Reliability, ...]

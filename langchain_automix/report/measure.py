@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.evaluation.evaluate import FEW, evaluate_outcomes, same_models
+from langchain_automix.evaluation.evaluate import FEW, evaluate_outcomes, validate_models
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
@@ -25,7 +25,6 @@ from langchain_automix.policy.statistics import Interval, mean_interval, wilson_
 from langchain_automix.report.advice import PolicyOnLog, build_advice
 from langchain_automix.report.contents import (
     Benefit,
-    BenefitGroup,
     Contents,
     CostPart,
     Labels,
@@ -33,9 +32,14 @@ from langchain_automix.report.contents import (
     Reliability,
     ReliabilityGroup,
 )
-from langchain_automix.report.decisions import decisions_of
-from langchain_automix.report.labels import labels_of
-from langchain_automix.report.verdict import Findings, goal_notes, numbers_of, verdict_of
+from langchain_automix.report.decisions import build_decisions
+from langchain_automix.report.labels import describe_labels
+from langchain_automix.report.verdict import (
+    Findings,
+    build_numbers,
+    describe_goal,
+    describe_verdict,
+)
 
 _RUNGS, _FEW_RUNGS = 13, 6
 """Cost weights that are fitted for the frontier; fewer where the log can tell few apart."""
@@ -64,89 +68,89 @@ def measure(
     """
     if cost_weight is not None and not 0 <= cost_weight < float("inf"):
         raise AutoMixError(f"cost_weight must be a number of at least 0; given: {cost_weight!r}.")
-    measured = _Measured.of(policy, log, cost_weight, seed)
-    found = measured.evaluation
-    said = Findings(policy, measured.data, measured.outcomes, found, seed)
-    labels = labels_of(measured.metadata, measured.data.models[-1])
+    measured = _Measurement.of(policy, log, cost_weight, seed)
+    data, outcomes, evaluation = measured.data, measured.outcomes, measured.evaluation
+    findings = Findings(policy, data, outcomes, evaluation, seed)
+    labels = describe_labels(measured.metadata, data.models[-1])
     return Contents(
         models=policy.models,
         currency=log.currency,
-        queries=len(measured.data),
-        left_out=len(log) - len(measured.data),
+        queries=len(data),
+        left_out=len(log) - len(data),
         judged=measured.judged,
         labels=labels,
-        verdict=verdict_of(said),
-        numbers=numbers_of(said),
+        verdict=describe_verdict(findings),
+        numbers=build_numbers(findings),
         policy_words=describe_policy(policy),
         goal=dict(policy.goal),
-        cost_weight=found.cost_weight,
-        point=_point(found),
-        baselines=_baselines(found, measured.data),
+        cost_weight=evaluation.cost_weight,
+        point=_policy_point(evaluation),
+        baselines=_baselines(evaluation, data),
         frontier=_frontier(measured),
-        benefits=tuple(_benefits(policy, measured.data, found.cost_weight)),
-        reliabilities=_reliabilities(found),
-        cost_split=_cost_split(measured.data, measured.paths),
-        decisions=decisions_of(
-            measured.outcomes, measured.paths, measured.data, measured.ids, measured.metadata
-        ),
-        advice=build_advice(measured.situation(labels), measured.crossed),
+        benefits=tuple(_benefits(policy, data, evaluation.cost_weight)),
+        reliabilities=_reliabilities(evaluation),
+        cost_split=_cost_split(data, measured.paths),
+        decisions=build_decisions(outcomes, measured.paths, data, measured.ids, measured.metadata),
+        advice=build_advice(measured.for_advice(labels), measured.cross_fit),
         notes=_notes(measured, log, labels),
     )
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Measurement:
     """A policy on a log, judged fairly."""
 
     policy: Policy
-    log: RoutingLog
     data: LogArrays
     ids: Sequence[str]
     metadata: Sequence[object]
     judged: Literal["cross-fitted", "held out", "fitted to it"]
     outcomes: Outcomes
-    crossed: CrossFit | None
+    cross_fit: CrossFit | None
     """None where there is nothing to hold out."""
 
     cost_weight: float
+    currency: str | None
     seed: int
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, policy: Policy, log: RoutingLog, cost_weight: float | None, seed: int) -> _Measured:
-        same_models(policy, log)
-        columns = to_arrays(log)
-        places = np.flatnonzero(columns.complete).tolist()
-        if not places:
+    def of(
+        cls, policy: Policy, log: RoutingLog, cost_weight: float | None, seed: int
+    ) -> _Measurement:
+        validate_models(policy, log)
+        arrays = to_arrays(log)
+        rows = np.flatnonzero(arrays.complete).tolist()
+        if not rows:
             raise AutoMixError(
                 "The routing log has no query that all models answered, with quality and cost: "
                 "there is nothing to report."
             )
-        data = columns.rows(np.array(places))
-        ids = [log.store.ids[place] for place in places]
+        data = arrays.rows(np.array(rows))
+        ids = [log.store.ids[row] for row in rows]
         weight = policy.cost_weight if cost_weight is None else cost_weight
-        crossed = CrossFit(data, ids, weight, seed) if len(places) > 1 else None
-        flattered = was_fitted_to(policy, log)
+        cross_fit = CrossFit(data, ids, weight, seed) if len(rows) > 1 else None
+        is_flattered = was_fitted_to(policy, log)
         notes: tuple[str, ...] = ()
-        judged: Literal["cross-fitted", "held out", "fitted to it"] = "held out"
-        if flattered and crossed is not None:
+        judged: Literal["cross-fitted", "held out", "fitted to it"]
+        if is_flattered and cross_fit is not None:
             judged = "cross-fitted"
-            outcomes, notes = crossed.like(policy)
+            outcomes, notes = cross_fit.like(policy)
         else:
-            judged = "fitted to it" if flattered else judged
+            judged = "fitted to it" if is_flattered else "held out"
             outcomes = replay_policy(policy, data, ids)
         return cls(
-            policy,
-            log,
-            data,
-            ids,
-            [log.store.metadata.get(place) for place in places],
-            judged,
-            outcomes,
-            crossed,
-            weight,
-            seed,
-            notes,
+            policy=policy,
+            data=data,
+            ids=ids,
+            metadata=[log.store.metadata.get(row) for row in rows],
+            judged=judged,
+            outcomes=outcomes,
+            cross_fit=cross_fit,
+            cost_weight=weight,
+            currency=log.currency,
+            seed=seed,
+            notes=notes,
         )
 
     @cached_property
@@ -157,7 +161,7 @@ class _Measured:
             self.data,
             self.cost_weight,
             policy=self.policy,
-            currency=self.log.currency,
+            currency=self.currency,
             seed=self.seed,
         )
 
@@ -167,37 +171,37 @@ class _Measured:
         assert self.outcomes.paths is not None  # noqa: S101
         return self.outcomes.paths
 
-    def situation(self, labels: Labels) -> PolicyOnLog:
-        """Return what advice is given on."""
-        unanswered = self.policy.goal.get("abstain_value")
+    def for_advice(self, labels: Labels) -> PolicyOnLog:
+        """Return what advice is based on."""
+        abstain_value = self.policy.goal.get("abstain_value")
         return PolicyOnLog(
             data=self.data,
-            utility=self.outcomes.utility(self.cost_weight, unanswered),
+            utility=self.outcomes.utility(self.cost_weight, abstain_value),
             paths=self.paths,
             cost_weight=self.cost_weight,
             cost=float(self.outcomes.cost.mean()),
-            abstain_value=unanswered,
-            currency=self.log.currency,
+            abstain_value=abstain_value,
+            currency=self.currency,
             labels=labels,
         )
 
 
-def _point(found: Evaluation) -> Point:
+def _policy_point(evaluation: Evaluation) -> Point:
     return Point(
         name="policy",
-        cost=found.cost,
-        quality=found.quality,
-        quality_interval=found.quality_interval,
-        cost_interval=found.cost_interval,
-        escalation_rate=found.escalation_rate,
-        verification_samples=found.verification_samples,
-        cost_weight=found.cost_weight,
+        cost=evaluation.cost,
+        quality=evaluation.quality,
+        quality_interval=evaluation.quality_interval,
+        cost_interval=evaluation.cost_interval,
+        escalation_rate=evaluation.escalation_rate,
+        verification_samples=evaluation.verification_samples,
+        cost_weight=evaluation.cost_weight,
     )
 
 
-def _baselines(found: Evaluation, data: LogArrays) -> tuple[Point, ...]:
+def _baselines(evaluation: Evaluation, data: LogArrays) -> tuple[Point, ...]:
     intervals = {
-        f"always:{name}": _within(mean_interval(data.quality[:, j]))
+        f"always:{name}": _quality_interval(data.quality[:, j])
         for j, name in enumerate(data.models)
     }
     return tuple(
@@ -209,59 +213,57 @@ def _baselines(found: Evaluation, data: LogArrays) -> tuple[Point, ...]:
             utility_difference=baseline.utility_difference,
             utility_interval=baseline.interval,
         )
-        for name, baseline in found.baselines.items()
+        for name, baseline in evaluation.baselines.items()
     )
 
 
-def _within(interval: Interval) -> Interval:
-    return max(interval[0], 0.0), min(interval[1], 1.0)
+def _quality_interval(quality: Floats) -> Interval:
+    low, high = mean_interval(quality)
+    return max(low, 0.0), min(high, 1.0)
 
 
-def _frontier(measured: _Measured) -> tuple[Point, ...]:
+def _frontier(measured: _Measurement) -> tuple[Point, ...]:
     """Return the policies from cheap to good, cross-fitted on the log.
 
     One fit a cost weight, judged on queries that it has not seen; what another one, or a single
     model, beats in both cost and quality is left out. Picking by the very figures that are shown
     flatters them a little. The cheapest and the dearest model are always there.
     """
-    data, crossed = measured.data, measured.crossed
+    data, cross_fit = measured.data, measured.cross_fit
     means = data.cost.mean(axis=0)
-    points = {j: _alone(data, j) for j in (int(means.argmin()), int(means.argmax()))}
-    ends = list(points.values())
-    ladder = [] if crossed is None else _ladder(data, measured.cost_weight)
-    fitted = [_fitted(crossed, weight) for weight in ladder if crossed is not None]
-    found: list[Point] = []
+    ends = [_single_point(data, j) for j in sorted({int(means.argmin()), int(means.argmax())})]
+    fitted: list[Point] = []
+    if cross_fit is not None:
+        fitted = [_fitted_point(cross_fit, w) for w in _cost_weights(data, measured.cost_weight)]
+    frontier: list[Point] = []
     for point in sorted([*ends, *fitted], key=lambda p: (p.cost, -p.quality, p.name)):
-        if not found or point.quality > found[-1].quality:
-            found.append(point)
-    found += [end for end in ends if not any(_alike(end, point) for point in found)]
-    return tuple(sorted(found, key=lambda p: (p.cost, p.quality)))
+        if not frontier or point.quality > frontier[-1].quality:
+            frontier.append(point)
+    there = {(point.cost, point.quality) for point in frontier}
+    frontier += [end for end in ends if (end.cost, end.quality) not in there]
+    return tuple(sorted(frontier, key=lambda p: (p.cost, p.quality)))
 
 
-def _alike(one: Point, other: Point) -> bool:
-    return (one.cost, one.quality) == (other.cost, other.quality)
-
-
-def _alone(data: LogArrays, model: int) -> Point:
+def _single_point(data: LogArrays, model: int) -> Point:
     quality, cost = data.quality[:, model], data.cost[:, model]
     return Point(
         name=f"always:{data.models[model]}",
         cost=float(cost.mean()),
         quality=float(quality.mean()),
-        quality_interval=_within(mean_interval(quality)),
+        quality_interval=_quality_interval(quality),
         cost_interval=mean_interval(cost),
         escalation_rate=0.0,
         verification_samples=0.0,
     )
 
 
-def _fitted(crossed: CrossFit, weight: float) -> Point:
-    outcomes = crossed.at(weight)
+def _fitted_point(cross_fit: CrossFit, weight: float) -> Point:
+    outcomes = cross_fit.at(weight)
     return Point(
-        name=crossed.name(weight),
+        name=cross_fit.name(weight),
         cost=float(outcomes.cost.mean()),
         quality=float(outcomes.quality.mean()),
-        quality_interval=_within(mean_interval(outcomes.quality)),
+        quality_interval=_quality_interval(outcomes.quality),
         cost_interval=mean_interval(outcomes.cost),
         escalation_rate=float((outcomes.asked > 1).mean()),
         verification_samples=float(outcomes.samples.mean()),
@@ -269,7 +271,7 @@ def _fitted(crossed: CrossFit, weight: float) -> Point:
     )
 
 
-def _ladder(data: LogArrays, own: float) -> list[float]:
+def _cost_weights(data: LogArrays, own: float) -> list[float]:
     """Return the cost weights to fit: 0, the one that counts, and steps over all that matter.
 
     Above 1 / (cost of the second cheapest model) no answer of it is worth its price, however
@@ -283,9 +285,8 @@ def _ladder(data: LogArrays, own: float) -> list[float]:
     slopes = list(_slopes(data))
     low = min([*slopes, high]) / 8 if slopes else 1.0 / float(means[-1]) / 64
     number = _RUNGS if len(data) >= _FEW_QUERIES else _FEW_RUNGS
-    return sorted(
-        {0.0, own, *np.geomspace(min(low, high / 8), high, number).tolist()}, reverse=True
-    )
+    steps = np.geomspace(min(low, high / 8), high, number).tolist()
+    return sorted({0.0, own, *steps}, reverse=True)
 
 
 def _slopes(data: LogArrays) -> Iterator[float]:
@@ -301,28 +302,25 @@ def _slopes(data: LogArrays) -> Iterator[float]:
 def _benefits(policy: Policy, data: LogArrays, cost_weight: float) -> Iterator[Benefit]:
     """Yield, for each checked model, the benefit of the larger model that the policy may ask."""
     for small in range(len(data.models) - 1):
-        groups = benefit_groups(data, small, len(data.models) - 1)
-        if not groups:
-            continue
+        large = len(data.models) - 1
+        curve: tuple[tuple[float, float], ...] = ()
         plan, table = next(
             ((p, t) for p in policy.plans for t in p.tables if t.model == small), (None, None)
         )
-        large = len(data.models) - 1
-        curve: tuple[tuple[float, float], ...] = ()
         if plan is not None and table is not None and plan.plays[-1] > small:
             large = plan.plays[-1]
             curve = believed_benefit(table, plan.plays.index(small))
-            groups = benefit_groups(data, small, large)
-        yield Benefit(
-            model=data.models[small],
-            larger=data.models[large],
-            groups=tuple(BenefitGroup(g.confidence, g.benefit, g.error, g.queries) for g in groups),
-            curve=curve,
-            price=cost_weight * float(data.cost[:, large].mean()),
-        )
+        if groups := benefit_groups(data, small, large):
+            yield Benefit(
+                model=data.models[small],
+                larger=data.models[large],
+                groups=groups,
+                curve=curve,
+                price=cost_weight * float(data.cost[:, large].mean()),
+            )
 
 
-def _reliabilities(found: Evaluation) -> tuple[Reliability, ...]:
+def _reliabilities(evaluation: Evaluation) -> tuple[Reliability, ...]:
     return tuple(
         Reliability(
             name=name,
@@ -334,7 +332,7 @@ def _reliabilities(found: Evaluation) -> tuple[Reliability, ...]:
             auroc=each.auroc,
             auroc_interval=each.auroc_interval,
         )
-        for name, each in found.calibration.items()
+        for name, each in evaluation.calibration.items()
     )
 
 
@@ -344,17 +342,17 @@ def _cost_split(data: LogArrays, paths: Trajectories) -> tuple[CostPart, ...]:
     checks: Floats = paths.check_cost.mean(axis=0)
     parts = [
         part
-        for j, name in enumerate(data.models)
+        for name, answer, check in zip(data.models, answers, checks, strict=True)
         for part in (
-            CostPart("answers", name, float(answers[j])),
-            CostPart("checks", name, float(checks[j])),
+            CostPart("answers", name, float(answer)),
+            CostPart("checks", name, float(check)),
         )
     ]
     return tuple(part for part in parts if part.cost)
 
 
-def _notes(measured: _Measured, log: RoutingLog, labels: Labels) -> tuple[str, ...]:
-    """Return what the reader should know, the weightiest first."""
+def _notes(measured: _Measurement, log: RoutingLog, labels: Labels) -> tuple[str, ...]:
+    """Return what the reader should know, the most important first."""
     policy, n = measured.policy, len(measured.data)
     notes = []
     if measured.judged == "cross-fitted":
@@ -377,11 +375,11 @@ def _notes(measured: _Measured, log: RoutingLog, labels: Labels) -> tuple[str, .
             f"{len(log) - n} of the {len(log)} queries {'was' if len(log) == n + 1 else 'were'} "
             "left out: not all models answered, with quality and cost."
         )
-    notes += goal_notes(policy, measured.evaluation)
+    notes += describe_goal(policy, measured.evaluation)
     if labels.kind in ("agreement", "mixed"):
         notes.append(labels.text)
     if FEW <= n < 2 * _FEW_QUERIES:
         notes.append(f"{n} queries are few: most differences below some hundredths are luck.")
     notes += measured.notes
-    # The fit's remarks are of the log that it saw; those on this log come from the evaluation.
+    # The fit's remarks are about the log that it saw; those on this log come from the evaluation.
     return tuple(dict.fromkeys((*notes, *measured.evaluation.words, *policy.fit.notes)))

@@ -1,4 +1,4 @@
-"""`Report`: what a policy does on a routing log, to look at, to print and to pass on."""
+"""`Report`: what a policy does on a routing log, to view, print and share."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _NOTEBOOK_HEIGHT = 900
 
 @dataclass(frozen=True)
 class Report:
-    """What a policy saves on a routing log, how sure that is, and every decision behind it.
+    """What a policy saves on a routing log, how certain that is, and every decision behind it.
 
-    `write` makes one page of HTML that needs nothing else: no network, no server. In a notebook
-    the report shows itself. The page holds the texts of the log, so whoever gets it can read
-    them.
+    `write` makes one page of HTML that needs nothing else: no network, no server. A notebook shows
+    the report by itself. The page holds the texts of the log: whoever gets it can read them.
 
     Example:
         >>> Report.of(router, log).write("report.html")  # doctest: +SKIP
@@ -42,7 +41,7 @@ class Report:
             router: A fitted `POMDPRouter`, its `policy`, or the path of a policy file.
             log: A `RoutingLog`, or the path of one.
             cost_weight: Quality that one unit of cost is worth, at least 0. None: the policy's.
-            seed: For halves and resampling; the same seed gives the same report.
+            seed: For folds and resampling; the same seed gives the same report.
 
         Raises:
             AutoMixError: The router has no fitted policy, the policy is for other models than
@@ -56,16 +55,20 @@ class Report:
         return cls(measure(policy, logged, cost_weight=cost_weight, seed=seed))
 
     def to_html(self) -> str:
-        """Return the report as one page of HTML, which asks no server for anything."""
-        from langchain_automix.report.html.page import page_of  # noqa: PLC0415  (reads its assets)
+        """Return the report as one page of HTML, which makes no request.
 
-        return page_of(self.contents)
+        Raises:
+            AutoMixError: jinja2 is not installed (the extra `report`).
+        """
+        from langchain_automix.report.html.page import render_page  # noqa: PLC0415  (reads its assets)
+
+        return render_page(self.contents)
 
     def to_markdown(self) -> str:
         """Return the report's figures as Markdown, such as for a pull request."""
-        from langchain_automix.report.markdown import markdown_of  # noqa: PLC0415  (only here)
+        from langchain_automix.report.markdown import render_markdown  # noqa: PLC0415  (only here)
 
-        return markdown_of(self.contents)
+        return render_markdown(self.contents)
 
     def write(self, path: str | Path) -> None:
         """Write the report to a file; a reader never sees half of it.
@@ -74,7 +77,7 @@ class Report:
             path: Markdown where it ends in `.md`, else HTML.
 
         Raises:
-            AutoMixError: The file cannot be written.
+            AutoMixError: The file cannot be written, or a page needs jinja2 (the extra `report`).
         """
         from langchain_automix.utils.files import atomic_replace  # noqa: PLC0415  (not for the page)
 
@@ -98,10 +101,10 @@ class Report:
         return f"Report({self.contents.queries} queries: {self.contents.verdict})"
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own, with some of the decisions."""
-        some = _some(self.contents.decisions, _NOTEBOOK_DECISIONS)
-        page = Report(replace(self.contents, decisions=some)).to_html()
-        # Its scripts run, but cannot reach the notebook: no allow-same-origin.
+        """Return the page in a frame of its own, with a sample of the decisions."""
+        sample = _sample(self.contents.decisions, _NOTEBOOK_DECISIONS)
+        page = Report(replace(self.contents, decisions=sample)).to_html()
+        # Without allow-same-origin its scripts run, but cannot reach the notebook.
         return (
             f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="AutoMix policy report"'
             f' width="100%" height="{_NOTEBOOK_HEIGHT}" style="border: 0"></iframe>'
@@ -125,8 +128,11 @@ def _policy_of(router: Any) -> Any:
     )
 
 
-def _some(decisions: Sequence[LoggedDecision], most: int) -> tuple[LoggedDecision, ...]:
-    """Return so many decisions in the order of the log; those that went wrong come first."""
-    wrong = [i for i, each in enumerate(decisions) if {*each.kinds} - {"saved"}]
-    right = [i for i, each in enumerate(decisions) if not {*each.kinds} - {"saved"}]
-    return tuple(decisions[i] for i in sorted((wrong + right)[:most]))
+def _sample(decisions: Sequence[LoggedDecision], size: int) -> tuple[LoggedDecision, ...]:
+    """Return up to `size` decisions in the order of the log, preferring those that went wrong."""
+
+    def went_right(index: int) -> bool:
+        return not {*decisions[index].kinds} - {"saved"}
+
+    preferred = sorted(range(len(decisions)), key=went_right)[:size]
+    return tuple(decisions[i] for i in sorted(preferred))

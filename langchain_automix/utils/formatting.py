@@ -1,85 +1,104 @@
-"""How figures are written in a report's sentences."""
+"""Numbers as text: qualities, shares, money, durations and counts."""
 
 from __future__ import annotations
 
 import math
 from decimal import Decimal
 
-_LEAST_SHARE = 5e-4
-"""A share below this would be written as none, and one as far below 1 as all."""
+_NEGLIGIBLE_SHARE = 5e-4
+"""A share below this would be rounded to none, and one as far below 1 to all."""
 
-_SMALL = 0.01
-"""Costs below this are said per 1,000 queries, so that they can be read."""
-
-
-def format_quality(value: float) -> str:
-    """Return a quality in [0, 1]."""
-    return f"{value:.3f}"
-
-
-def format_signed(value: float) -> str:
-    """Return a difference of qualities or of utilities."""
-    text = f"{value:+.3f}"
-    return "0.000" if text in ("+0.000", "-0.000") else text
-
-
-def format_interval(interval: tuple[float, float]) -> str:
-    """Return the 95 % interval of a difference."""
-    return f"95 % interval {format_signed(interval[0])} to {format_signed(interval[1])}"
-
-
-def format_percent(share: float) -> str:
-    """Return a share; in tenths of a percent where it is small or nearly all."""
-    if 0 < share < _LEAST_SHARE:
-        return "under 0.1 %"
-    if 1 - _LEAST_SHARE < share < 1:
-        return "over 99.9 %"
-    digits = 1 if 0 < share < 0.1 or 0.9 < share < 1 else 0  # noqa: PLR2004
-    return f"{share * 100:.{digits}f} %"
-
-
-def format_change(share: float) -> str:
-    """Return a change as a share, with its sign; without one where it rounds to none."""
-    text = f"{share * 100:+.0f} %"
-    return "0 %" if text in ("+0 %", "-0 %") else text
-
-
-def format_number(number: int, noun: str, many: str | None = None) -> str:
-    """Return a number of things: 1 query, 2 queries."""
-    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"
-
-
-def format_money(cost: float, currency: str | None) -> str:
-    """Return a mean cost per query, with its unit; per 1,000 queries where it is small."""
-    unit = f" {currency}" if currency else ""
-    if 0 < abs(cost) < _SMALL:
-        return f"{_without_exponent(cost * 1000)}{unit} per 1,000 queries"
-    return f"{_without_exponent(cost)}{unit} a query"
-
-
-def _without_exponent(cost: float) -> str:
-    """Return a cost with three digits, never as 1e-05."""
-    return f"{Decimal(f'{cost:.3g}'):,f}"
-
-
-def describe_gain(gain: float, cost_weight: float, cost: float, currency: str | None) -> str:
-    """Return what a gain in utility is worth: in quality, and in money.
-
-    Not in money where quality has no price, or where no more than `cost` is spent at present:
-    nothing costs less than nothing.
-    """
-    text = f"as good as {format_signed(gain)} of quality at the same cost"
-    if 0 < gain <= cost_weight * cost:
-        text += f", or as {format_money(gain / cost_weight, currency)} less at the same quality"
-    return text
-
+_SMALL_COST = 0.01
+"""Costs below this are stated per 1,000 queries, so that they can be read."""
 
 _MINUTE, _HOUR = 60, 3600
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 
+def format_quality(quality: float | None, interval: tuple[float, float] | None = None) -> str:
+    """Format a quality in [0, 1], and its interval if there is one."""
+    if quality is None:
+        return "unknown"
+    ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f"{quality:.3f}{ends}"
+
+
+def format_signed(
+    difference: float | None, interval: tuple[float, float] | None = None, *, digits: int = 3
+) -> str:
+    """Format a difference with its sign, and its interval if there is one; zero has no sign."""
+    if difference is None:
+        return "unknown"
+    text = f"{difference:+.{digits}f}"
+    text = text if float(text) else text[1:]
+    return f"{text} ({format_signed_range(interval, digits)})" if interval else text
+
+
+def format_signed_range(interval: tuple[float, float], digits: int = 3) -> str:
+    """Format the interval of a difference."""
+    return " to ".join(format_signed(end, digits=digits) for end in interval)
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    """Format the 95 % interval of a difference, and say that it is one."""
+    return f"95 % interval {format_signed_range(interval)}"
+
+
+def format_percent(share: float) -> str:
+    """Format a share for a sentence; in tenths of a percent where it is small or nearly all."""
+    if 0 < share < _NEGLIGIBLE_SHARE:
+        return "under 0.1 %"
+    if 1 - _NEGLIGIBLE_SHARE < share < 1:
+        return "over 99.9 %"
+    digits = 1 if 0 < share < 0.1 or 0.9 < share < 1 else 0  # noqa: PLR2004
+    return f"{share * 100:.{digits}f} %"
+
+
+def format_share(share: float | None) -> str:
+    """Format a share for a table, where all have the same digits."""
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def format_change(share: float) -> str:
+    """Format a relative change with its sign; without one where it rounds to none."""
+    text = f"{share * 100:+.0f} %"
+    return "0 %" if text in ("+0 %", "-0 %") else text
+
+
+def pluralize(number: int, noun: str, plural: str | None = None) -> str:
+    """Format a number of things: 1 query, 2 queries."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def format_cost(cost: float | None, currency: str | None = None) -> str:
+    """Format a cost with three digits and its unit, never as 1e-05."""
+    if cost is None:
+        return "unknown"
+    return f"{Decimal(f'{cost:.3g}'):,f}{f' {currency}' if currency else ''}"
+
+
+def format_query_cost(cost: float, currency: str | None) -> str:
+    """Format a mean cost per query; per 1,000 queries where it is small."""
+    if 0 < abs(cost) < _SMALL_COST:
+        return f"{format_cost(cost * 1000, currency)} per 1,000 queries"
+    return f"{format_cost(cost, currency)} a query"
+
+
+def describe_gain(gain: float, cost_weight: float, cost: float, currency: str | None) -> str:
+    """Say what a gain in utility is worth: in quality, and in money.
+
+    Not in money where quality has no price, or where the gain exceeds the present `cost`: nothing
+    costs less than nothing.
+    """
+    text = f"as good as {format_signed(gain)} of quality at the same cost"
+    if 0 < gain <= cost_weight * cost:
+        saved = format_query_cost(gain / cost_weight, currency)
+        text += f", or as {saved} less at the same quality"
+    return text
+
+
 def format_amount(value: float, currency: str) -> str:
-    """Return a cost with its currency: two digits that count, at least."""
+    """Format what was spent: dollars with at least two significant digits, or seconds."""
     if currency != "USD":
         return format_duration(value)
     if value == 0:
@@ -91,7 +110,7 @@ def format_amount(value: float, currency: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds, in the unit that suits."""
+    """Format seconds in the unit that suits."""
     if seconds >= _HOUR:
         return f"{seconds / _HOUR:.1f} h"
     if seconds >= _MINUTE:
@@ -100,7 +119,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_count(number: int) -> str:
-    """Return a number of tokens, short."""
+    """Format a number of tokens, abbreviated."""
     if number >= 10 * _MILLION:
         return f"{number / _MILLION:,.0f}M"
     if number >= _MILLION:
@@ -111,10 +130,5 @@ def format_count(number: int) -> str:
 
 
 def format_range(low: str, high: str) -> str:
-    """Return a range of two amounts; one of them where they read the same."""
+    """Join the ends of a range; one of them where they read the same."""
     return low if low == high else f"{low} to {high}"
-
-
-def pluralize(number: int, what: str) -> str:
-    """Return a number with what is counted."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

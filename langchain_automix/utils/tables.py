@@ -1,4 +1,4 @@
-"""Markdown in which names and texts from anywhere are no markup."""
+"""Tables as text and as Markdown, in which nothing that they hold is markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!@&$])")
 
 
 def escape_markdown(text: str) -> str:
-    """Return a text on one line in which nothing is markup."""
+    """Put a text on one line and escape all Markdown in it."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -20,7 +20,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Itera
         yield f"| {' | '.join(cells)} |"
 
 
-def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table whose first column is left- and whose others right-aligned."""
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     for row in (heads, *rows):

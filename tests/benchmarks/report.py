@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from langchain_automix.report.html.page import page_of
+from langchain_automix.report.html.page import render_page
 from tests.benchmarks.surface import Row
 from tests.support.builders.reports import contents
 from tests.support.servers.chromium import chromium, opened, run
@@ -25,7 +25,7 @@ def rows(rounds: int = 5) -> Iterator[Row]:
         for queries in (100, 1_000, 5_000):
             path = Path(folder, "report.html")
             start = time.perf_counter()
-            path.write_text(page_of(contents(queries)), encoding="utf-8")
+            path.write_text(render_page(contents(queries)), encoding="utf-8")
             made = time.perf_counter() - start
             both = [(_timed(empty), _timed(path)) for _ in range(rounds)]
             ready = [_ready(path) for _ in range(rounds)]

@@ -14,8 +14,8 @@ from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, SelfVerifie
 from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.log_writer import ModelTally
 from langchain_automix.cli.checks import KNOWN_CHECKS, check_fitted, check_named
-from langchain_automix.evaluation.router_replay import auroc
 from langchain_automix.local.models import Model, ModelOptions, input_limit
+from langchain_automix.policy.statistics import auroc
 from langchain_automix.utils.formatting import (
     format_amount,
     format_count,

@@ -10,8 +10,8 @@ import pytest
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, ThresholdRouter
 from langchain_automix.evaluation.evaluate import evaluate
-from langchain_automix.evaluation.router_replay import auroc, replay_router
-from langchain_automix.policy.statistics import bootstrap, calibration, ibc_lift
+from langchain_automix.evaluation.router_replay import replay_router
+from langchain_automix.policy.statistics import auroc, bootstrap, calibration, ibc_lift
 from langchain_automix.routers.baselines import (
     AlwaysRouter,
     DoubleThresholdRouter,

@@ -9,7 +9,7 @@ import pytest
 
 from langchain_automix import POMDPRouter
 from langchain_automix.report.contents import Advice, Contents, Point
-from langchain_automix.report.markdown import markdown_of
+from langchain_automix.report.markdown import render_markdown
 from langchain_automix.report.measure import measure
 from tests.support.builders.synthetic_logs import world
 
@@ -25,7 +25,7 @@ def unescaped(text: str) -> str:
 
 
 def test_all_of_it_is_there(contents: Contents) -> None:
-    text = unescaped(markdown_of(contents))
+    text = unescaped(render_markdown(contents))
     assert contents.verdict in text
     for number in contents.numbers:
         assert f"| {number.label} | {number.value} | {number.detail} |" in text
@@ -48,8 +48,8 @@ def test_every_row_of_a_table_has_its_cells(contents: Contents) -> None:
         advice=(Advice(evil, 0.1, evil),),
         notes=(evil,),
     )
-    text = markdown_of(worse)
-    assert len(markdown_of(contents).splitlines()) - len(text.splitlines()) == (
+    text = render_markdown(worse)
+    assert len(render_markdown(contents).splitlines()) - len(text.splitlines()) == (
         len(contents.baselines) - 1 + len(contents.advice) - 1 + len(contents.notes) - 1
     )
     sizes = [

@@ -21,7 +21,7 @@ from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.digest import log_digest, was_fitted_to
 from langchain_automix.policy.replay import replay_policy
 from langchain_automix.report.contents import Contents, Labels, LoggedDecision
-from langchain_automix.report.labels import labels_of
+from langchain_automix.report.labels import describe_labels
 from langchain_automix.report.measure import measure
 from tests.support.builders import synthetic_logs as worlds
 from tests.support.builders.synthetic_logs import query
@@ -293,7 +293,7 @@ def labelled(log: RoutingLog, make: Any) -> RoutingLog:
 
 
 def of(log: RoutingLog) -> Labels:
-    return labels_of([record["metadata"] for record in log.records()], "large")
+    return describe_labels([record["metadata"] for record in log.records()], "large")
 
 
 def test_labels_and_texts_and_foreign_metadata() -> None:

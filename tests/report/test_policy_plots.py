@@ -1,4 +1,4 @@
-"""The plots: that they are drawn, and what they say when they cannot be."""
+"""A policy's plots: that they are drawn, and what they say when they cannot be."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from langchain_automix import POMDPRouter, RoutingLog
 from langchain_automix.policy.bounds import oracle, perfect_check_utility
 from langchain_automix.policy.data.arrays import to_arrays
-from langchain_automix.report.labels import labels_of
+from langchain_automix.report.labels import describe_labels
 from langchain_automix.report.measure import measure
 from tests.support.builders import synthetic_logs as worlds
 
@@ -21,7 +21,7 @@ def world(n: int, seed: int = 1) -> RoutingLog:
 
 
 def test_labels_that_were_graded() -> None:
-    graded = labels_of([{"labels": "grade"}] * 3, "large")
+    graded = describe_labels([{"labels": "grade"}] * 3, "large")
     assert graded.kind == "grade"
     assert "judge" in graded.text
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langchain_automix.evaluation.router_replay import RouterOutcome, auroc, replay_router
+from langchain_automix.evaluation.router_replay import RouterOutcome, replay_router
 from langchain_automix.local.demo.run import Row, routing_log
 from langchain_automix.local.models import ModelPair
 from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.statistics import auroc
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
 

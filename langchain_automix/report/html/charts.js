@@ -1,4 +1,4 @@
-// Charts: drawn for the width that there is, and again when that changes.
+// Charts: drawn to the available width, and again when it changes.
 const FONT = "12px system-ui, sans-serif";
 const ruler = document.createElement("canvas").getContext("2d");
 ruler.font = FONT;
@@ -34,7 +34,7 @@ function logarithmic(low, high, from, to) {
   return scale;
 }
 
-// A drawing with axes; `spec` has x and y (ends, or log), their labels and their formats.
+// Draws axes; `spec` has x and y, each with its ends, label and number format, and whether x is logarithmic.
 function axes(width, height, spec) {
   const left = 46, right = 16, top = 26, bottom = 44;
   const kind = spec.x.log ? logarithmic : linear;
@@ -67,7 +67,7 @@ function axes(width, height, spec) {
   return { svg, x, y, box: [left, top, width - right, height - bottom] };
 }
 
-// Places all along a line, so that labels keep off it.
+// Returns points all along a line, so that labels keep off it.
 function along(line) {
   return line.flatMap(([a, b], k) => {
     const [c, d] = line[k + 1] || [a, b];
@@ -84,7 +84,7 @@ function padded(values, share, floor, ceiling) {
   return [Math.max(floor, low - pad), Math.min(ceiling, high + pad)];
 }
 
-// Puts each label where it hides the fewest labels and marks; one that finds no place is left out.
+// Puts each label where it hides the fewest labels and marks; leaves out one that fits nowhere.
 function label(svg, box, wanted, marks) {
   const taken = marks.map(([x, y, r]) => [x - r, y - r, x + r, y + r]);
   const hidden = (a, b) =>
@@ -167,7 +167,7 @@ function plane(width) {
   const moving = draw("g");
   const move = () => moving.replaceChildren(
     interval(x, y, chosen, "policy"),
-    mark(x(chosen.cost), y(chosen.quality), "policy", spoken(chosen)),
+    mark(x(chosen.cost), y(chosen.quality), "policy", describe(chosen)),
   );
   move();
   svg.append(moving);
@@ -179,7 +179,7 @@ const radius = (queries, most) => 2.5 + 3 * Math.sqrt(queries / most);
 function benefit(width, number) {
   const { model, larger, groups, curve, price } = report.benefits[number];
   const heights = groups.flatMap((g) => [g.benefit - g.error, g.benefit + g.error]).concat(curve.map((c) => c[1]), 0);
-  // A price far above all benefit would flatten them to a line: it is said, not drawn.
+  // A price far above every benefit would flatten them to a line: it is stated, not drawn.
   const shown = price <= Math.max(...heights) + 0.3;
   if (shown) heights.push(price);
   const { svg, x, y, box } = axes(width, 280, {
@@ -203,7 +203,7 @@ function benefit(width, number) {
   }
   const words = shown ? "price: above, asking pays" : `price ${price.toFixed(2)}: asking never pays`;
   const wide = widthOf(words), ends = [box[0] + 6, box[2] - 4 - wide];
-  // Where it hides the fewest marks; under the line at the left, where that is as good.
+  // Put it where it hides the fewest marks; under the line at the left where that is as good.
   const places = [cap + 15, cap - 6].filter((at) => at < box[3] - 4 && at > box[1] + 10).flatMap((at) => ends.map((from) => [from, at]));
   const hides = ([from, at]) => groups.filter((g) => x(g.confidence) > from - 6 && x(g.confidence) < from + wide + 6
     && y(g.benefit + g.error) < at + 4 && y(g.benefit - g.error) > at - 14).length;
@@ -231,7 +231,7 @@ function reliability(width, number) {
   return { svg };
 }
 
-// Bars of money: this policy in its parts, and each model alone in grey.
+// Bars of cost: this policy in its parts, and each model alone in grey.
 function cost(width) {
   const parts = report.costSplit, singles = report.baselines.filter((b) => b.name.startsWith("always:"));
   const total = parts.reduce((sum, part) => sum + part.cost, 0);
@@ -274,12 +274,12 @@ function redraw(chart, width) {
   chart.node.replaceChildren(made.svg);
 }
 
-// The width of what is around it: an empty chart takes no room.
+// Measure the parent: an empty chart has no width.
 const room = (chart) => Math.floor(chart.node.parentElement.clientWidth);
 const widths = charts.map(room); // all read before any is drawn: one layout
 charts.forEach((chart, k) => redraw(chart, widths[k]));
 new ResizeObserver(() => charts.forEach((chart) => redraw(chart, room(chart)))).observe(byId("main"));
-// On paper all charts have the width of a page, or of half of one.
+// On paper every chart has the width of a page, or of half of one.
 window.addEventListener("beforeprint", () => charts.forEach((chart) => redraw(chart, chart.kind === plane || chart.kind === cost ? 660 : 320)));
 window.addEventListener("afterprint", () => charts.forEach((chart) => redraw(chart, room(chart))));
 document.addEventListener("chosen", () => charts.forEach((chart) => chart.move && chart.move()));

@@ -1,4 +1,4 @@
-// The table of decisions: rows are made for the page that is looked at, texts read when opened.
+// The table of decisions: only the rows of the current page are made, and texts are parsed when opened.
 const [ID, QUESTION, KEPT, ASKED, CONFIDENCE, QUALITY, COST, OF_KIND] = [0, 1, 2, 3, 4, 5, 6, 7];
 const FILTERS = [
   ["all", "All", "Every query of the log."],
@@ -19,7 +19,7 @@ const rows = report.rows;
 const blocks = new Map();
 let visible = [];
 
-// The texts of a row; null while the file is still being read that far.
+// Returns the texts of a row; null while the browser has not loaded them yet.
 function textsOf(index) {
   const number = Math.floor(index / report.chunk);
   if (!blocks.has(number)) {
@@ -113,7 +113,7 @@ function toggle(button, more, index) {
   else document.addEventListener("DOMContentLoaded", () => more.firstChild.append(opened(index, textsOf(index))), { once: true });
 }
 
-// A long one scrolls within itself, so the keyboard must reach it.
+// A long passage scrolls, so the keyboard must reach it.
 const passage = (words, kind) => make("div", words.length > 2000
   ? { class: `text long ${kind}`, dir: "auto", tabindex: 0, role: "group", "aria-label": `${kind}, in full` }
   : { class: `text ${kind}`, dir: "auto" }, words);
@@ -194,5 +194,5 @@ on("search", "input", (e) => {
 update();
 for (const id of ["tools", "pager"]) byId(id).hidden = false;
 document.querySelector(".decisions").hidden = false;
-// For who measures: when the page could be used, in milliseconds from its opening.
+// For benchmarks: milliseconds from opening the page until it was usable.
 document.documentElement.dataset.ready = Math.round(performance.now());

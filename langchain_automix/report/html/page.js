@@ -1,5 +1,5 @@
 "use strict";
-// Everything that the page shows is made with these: text only ever becomes a text node.
+// All that the scripts show is made with these: text only ever becomes a text node.
 const report = JSON.parse(document.getElementById("report-data").textContent);
 const byId = (id) => document.getElementById(id);
 
@@ -65,17 +65,17 @@ function readings(stop) {
   return found;
 }
 
-function spoken(stop) {
+function describe(stop) {
   const name = stop.own ? "This policy: " : "";
   return `${name}cost ${costText(stop.cost)} a query, quality ${qualityText(stop.quality)}`;
 }
 
-let saying = 0;
+let announcement = 0;
 function choose(stop, aloud) {
   chosen = stop;
   const range = byId("stop");
   range.value = stops.indexOf(stop);
-  range.setAttribute("aria-valuetext", spoken(stop));
+  range.setAttribute("aria-valuetext", describe(stop));
   byId("chosen-name").textContent = stop.own ? "This policy" : "Another policy on the frontier";
   byId("back").hidden = Boolean(stop.own);
   byId("chosen").replaceChildren(...readings(stop).map(([name, value, more]) =>
@@ -88,9 +88,9 @@ function choose(stop, aloud) {
     fitted ? `automix fit LOG --out policy.json --cost-weight ${Number(stop.cost_weight.toPrecision(4))}` : "";
   document.dispatchEvent(new Event("chosen"));
   if (!aloud) return;
-  // Cost and quality are the slider's own text; what is said here is the rest, once it rests.
-  clearTimeout(saying);
-  saying = setTimeout(() => {
+  // The slider itself announces cost and quality; announce the rest once it has stopped moving.
+  clearTimeout(announcement);
+  announcement = setTimeout(() => {
     byId("chosen-status").textContent = readings(stop).slice(2).map((r) => `${r[0]} ${r[1]}`).join(", ");
   }, 600);
 }

@@ -1,4 +1,4 @@
-"""The report as one HTML page, which holds all that it needs and asks for nothing."""
+"""Render a report as one HTML page, which holds all that it needs and makes no request."""
 
 from __future__ import annotations
 
@@ -10,62 +10,66 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
-from itertools import islice
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_automix._version import __version__
-from langchain_automix.report.contents import Contents, LoggedDecision
-from langchain_automix.report.html import sections
-from langchain_automix.report.html.markup import Html, text
+from langchain_automix.errors import AutoMixError
+from langchain_automix.report.contents import Contents, LoggedDecision, Point
+from langchain_automix.utils.formatting import (
+    format_cost,
+    format_quality,
+    format_share,
+    format_signed,
+    pluralize,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 CHUNK = 200
-"""Decisions in one block of data; a block is read when one of its rows is opened."""
+"""Decisions in one block of data; a block is parsed when one of its rows is opened."""
 
-_QUESTION = 180
-"""Characters of a question that stand in its row."""
+_LONGEST_QUESTION = 180
+"""Characters of a question that its row shows."""
 
-_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 _SCRIPTS = ("page.js", "charts.js", "decisions.js")
+_RULES = {
+    "random_mix": "random mixing",
+    "threshold": "one threshold",
+    "double_threshold": "two thresholds",
+    "released": "released AutoMix rule",
+}
+
+_NOT_TEXT = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Lone surrogates, which no file can hold, and control characters, which HTML forbids."""
+
+_NOT_DATA = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+"""What would end a block of data early, or what no file can hold."""
 
 
-def page_of(contents: Contents) -> str:
-    """Return the report as a page of HTML.
+def render_page(contents: Contents) -> str:
+    """Render the report as a page of HTML.
 
-    Every figure stands in the page itself; the charts, the slider and the table of decisions are
-    drawn by its script. A policy for its content forbids any request, and any script but its
-    own. Texts of the log are data, and are shown as text.
+    Every figure is in the page itself; its script draws the charts, the slider and the table of
+    decisions. Its content policy forbids every request, and every script but its own. Texts of the
+    log are data, and are shown as text.
+
+    Raises:
+        AutoMixError: jinja2 is not installed.
     """
-    style, script = _asset("page.css"), _script()
-    return Template(_asset("page.html")).substitute(
-        title=text(f"AutoMix report: {' → '.join(contents.models)}"),
-        csp=text(_content_policy(style, script)),
+    style, script = _asset("page.css"), "\n".join(map(_asset, _SCRIPTS))
+    return _template().render(
+        contents=contents,
+        content_policy=(
+            f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
         style=style,
         script=script,
-        data=_json(_figures(contents)),
-        texts="\n".join(_blocks(contents.decisions)),
-        version=text(__version__),
-        **_parts(contents),
+        figures=_to_json(_figures(contents)),
+        texts=_text_blocks(contents.decisions),
+        version=__version__,
     )
-
-
-def _parts(contents: Contents) -> dict[str, Html]:
-    return {
-        "about": sections.about(contents),
-        "verdict": sections.verdict(contents),
-        "numbers": sections.numbers(contents),
-        "labels": text(contents.labels.text),
-        "plane_words": text(sections.plane_words(contents)),
-        "baselines": sections.baselines(contents),
-        "frontier": sections.frontier(contents),
-        "checks": sections.checks(contents),
-        "cost_words": text(sections.cost_words(contents)),
-        "cost_split": sections.cost_split(contents),
-        "advice": sections.advice(contents),
-        "policy": text(contents.policy_words),
-        "notes": sections.notes(contents),
-        "words": sections.words(),
-    }
 
 
 @cache
@@ -74,26 +78,64 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _script() -> str:
-    return "\n".join(map(_asset, _SCRIPTS))
-
-
-def _content_policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+def _template() -> Template:
+    try:
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise AutoMixError(
+            "A report as a page needs jinja2: pip install 'langchain-automix[report]'."
+        ) from error
+    environment = Environment(
+        autoescape=True,
+        finalize=_replace_controls,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
     )
+    environment.filters |= {
+        "cost": format_cost,
+        "pluralize": pluralize,
+        "quality": format_quality,
+        "rule": _label_rule,
+        "share": format_share,
+        "signed": lambda *numbers: format_signed(*numbers).replace("-", "\u2212"),
+        "standing": _describe_standing,
+    }
+    return environment.from_string(_asset("page.html.jinja"))
+
+
+def _replace_controls(value: Any) -> Any:
+    """Replace what no page can hold; what is HTML already went through here in its parts."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return _NOT_TEXT.sub("\ufffd", value) if is_text else value
 
 
 def _digest(block: str) -> str:
-    found = hashlib.sha256(block.encode()).digest()
-    return f"sha256-{base64.b64encode(found).decode()}"
+    return f"sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}"
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     """Return JSON that HTML cannot take for anything else."""
-    plain = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", plain)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _NOT_DATA.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _label_rule(name: str) -> str:
+    if name.startswith("always:"):
+        return f"always {name.removeprefix('always:')}"
+    return _RULES.get(name, name)
+
+
+def _describe_standing(baseline: Point) -> str:
+    """Say how the policy compares with a baseline."""
+    if baseline.name == "oracle":
+        return "out of its reach"
+    if baseline.utility_interval is None:
+        return "not measured"
+    low, high = baseline.utility_interval
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "not shown to differ"
 
 
 def _figures(contents: Contents) -> dict[str, Any]:
@@ -104,9 +146,7 @@ def _figures(contents: Contents) -> dict[str, Any]:
         "models": contents.models,
         "costWeight": contents.cost_weight,
         "point": asdict(contents.point),
-        "baselines": [
-            {**asdict(b), "label": sections.rule_label(b.name)} for b in contents.baselines
-        ],
+        "baselines": [{**asdict(b), "label": _label_rule(b.name)} for b in contents.baselines],
         "frontier": [asdict(p) for p in contents.frontier],
         "benefits": [asdict(b) for b in contents.benefits],
         "reliabilities": [asdict(r) for r in contents.reliabilities],
@@ -117,34 +157,25 @@ def _figures(contents: Contents) -> dict[str, Any]:
 
 
 def _row(decision: LoggedDecision) -> list[Any]:
-    """Return what stands in a decision's row: short, because all rows are read at once."""
+    """Return what a decision's row shows: short, because all rows are read at once."""
     question = decision.question
-    if question is not None and len(question) > _QUESTION:
-        question = f"{question[:_QUESTION]}…"
+    if question is not None and len(question) > _LONGEST_QUESTION:
+        question = f"{question[:_LONGEST_QUESTION]}…"
+    numbers = (decision.confidence, decision.quality, decision.cost)
     return [
         decision.id,
         question,
         decision.model_index,
         sum(answer.asked for answer in decision.answers),
-        _short(decision.confidence),
-        _short(decision.quality),
-        _short(decision.cost),
+        *(None if number is None else float(f"{number:.6g}") for number in numbers),
         decision.kinds,
     ]
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
-
-
-def _blocks(decisions: tuple[LoggedDecision, ...]) -> Iterator[str]:
-    """Yield the texts of the decisions, some of them to a block."""
-    rest = iter(decisions)
-    number = 0
-    while some := list(islice(rest, CHUNK)):
-        body = _json([_texts(decision) for decision in some])
-        yield f'<script type="application/json" id="texts-{number}">{body}</script>'
-        number += 1
+def _text_blocks(decisions: tuple[LoggedDecision, ...]) -> Iterator[str]:
+    """Yield the texts of the decisions as JSON, `CHUNK` decisions to a block."""
+    for start in range(0, len(decisions), CHUNK):
+        yield _to_json([_texts(decision) for decision in decisions[start : start + CHUNK]])
 
 
 def _texts(decision: LoggedDecision) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from langchain_automix import Report
+from langchain_automix import AutoMixError, Report
 from langchain_automix.report.contents import Contents
-from langchain_automix.report.html.markup import cost_text, element, quality_text, signed_text, text
-from langchain_automix.report.html.page import CHUNK, page_of
+from langchain_automix.report.html import page as page_module
+from langchain_automix.report.html.page import CHUNK, render_page
+from langchain_automix.utils.formatting import format_cost, format_quality, format_signed
 from tests.support.builders.reports import HOSTILE, bare, contents, hostile
 from tests.support.servers.chromium import chromium, opened
 
@@ -92,7 +94,7 @@ def csp_of(page: Page) -> str:
 
 class TestThePage:
     def test_it_is_whole_and_asks_for_nothing(self, made: Contents) -> None:
-        page = Page(page_of(made))
+        page = Page(render_page(made))
         assert not page.open
         assert {tag for tag, _ in page.elements} <= KNOWN
         for _, attributes in page.elements:
@@ -105,7 +107,7 @@ class TestThePage:
         assert not re.search("innerHTML|outerHTML|insertAdjacent|document.write|eval|Func", script)
 
     def test_its_policy_names_its_own_blocks_only(self, made: Contents) -> None:
-        page = Page(page_of(made))
+        page = Page(render_page(made))
         policy = csp_of(page)
         assert policy.startswith("default-src 'none'; ")
         assert "unsafe" not in policy
@@ -117,7 +119,7 @@ class TestThePage:
 
     def test_without_script_the_figures_are_there(self) -> None:
         plain = contents()
-        page = Page(page_of(plain))
+        page = Page(render_page(plain))
         assert plain.verdict in page.text
         for number in plain.numbers:
             assert number.value in page.text
@@ -128,10 +130,10 @@ class TestThePage:
             assert advice.title in page.text
         assert "+0.018 utility" in page.text
         assert plain.policy_words in page.text
-        assert quality_text(plain.point.quality, plain.point.quality_interval) in page.text
+        assert format_quality(plain.point.quality, plain.point.quality_interval) in page.text
 
     def test_every_chart_has_words_and_a_table(self) -> None:
-        page = Page(page_of(contents()))
+        page = Page(render_page(contents()))
         charts = [a for _, a in page.elements if "data-chart" in a]
         kinds = [str(a["data-chart"]).split()[0] for a in charts]
         assert kinds == ["plane", "benefit", "reliability", "reliability", "cost"]
@@ -139,7 +141,7 @@ class TestThePage:
         assert sum(tag == "table" for tag, _ in page.elements) == len(charts) + 1 + 1
 
     def test_headings_and_controls_have_names(self, made: Contents) -> None:
-        page = Page(page_of(made))
+        page = Page(render_page(made))
         ids = [a["id"] for _, a in page.elements if "id" in a]
         assert len(ids) == len(set(ids))
         for tag, a in page.elements:
@@ -151,18 +153,18 @@ class TestThePage:
         assert ("html", {"lang": "en"}) in page.elements
 
     def test_what_is_unknown_is_said_to_be(self) -> None:
-        page = Page(page_of(bare()))
+        page = Page(render_page(bare()))
         assert "AUROC is undefined here." in page.text
         assert "not measured" in page.text
         assert "Nothing was found that would raise the utility." in page.text
         assert "costs without a unit" in page.text
         none = replace(bare(), reliabilities=())
-        assert "The log holds no check" in Page(page_of(none)).text
+        assert "The log holds no check" in Page(render_page(none)).text
 
 
 class TestTheData:
     def test_round_trip(self, made: Contents) -> None:
-        page = Page(page_of(made))
+        page = Page(render_page(made))
         figures, decisions = page.data("report-data"), page.decisions()
         assert figures["queries"] == made.queries
         assert [p["cost"] for p in figures["frontier"]] == [p.cost for p in made.frontier]
@@ -179,11 +181,11 @@ class TestTheData:
             ]
 
     def test_blocks_are_of_one_size(self) -> None:
-        page = Page(page_of(contents(2 * CHUNK + 3)))
+        page = Page(render_page(contents(2 * CHUNK + 3)))
         assert [len(page.data(f"texts-{k}")) for k in range(3)] == [CHUNK, CHUNK, 3]
 
     def test_no_text_can_end_its_block(self) -> None:
-        source = page_of(hostile())
+        source = render_page(hostile())
         page = Page(source)
         for tag, attributes, body in page.blocks:
             if tag == "script" and attributes:
@@ -193,12 +195,24 @@ class TestTheData:
         assert HOSTILE[1] in page.text
 
 
-class TestMarkup:
+class TestTexts:
     def test_what_is_not_html_is_escaped_once(self) -> None:
-        inner = element("b", "<i>", title='"&')
-        assert inner == '<b title="&quot;&amp;">&lt;i&gt;</b>'
-        assert element("p", inner, "\x00&") == f"<p>{inner}\ufffd&amp;</p>"
-        assert text(inner) is inner
+        source = render_page(replace(contents(), models=('<b title="&">', "\x00\ud800&amp;")))
+        page = Page(source)
+        for words in ('models <b title="&"> → \ufffd\ufffd&amp;', "costs in USD"):
+            assert words in page.texts
+        assert "b" not in {tag for tag, _ in page.elements}
+        assert "&amp;amp;amp;" not in source
+
+    def test_without_jinja2(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+        monkeypatch.setattr(page_module, "_template", page_module._template.__wrapped__)
+        report = Report(contents())
+        with pytest.raises(AutoMixError, match=r"pip install 'langchain-automix\[report\]'"):
+            report.write(tmp_path / "report.html")
+        assert not list(tmp_path.iterdir())
+        report.write(tmp_path / "report.md")
+        assert (tmp_path / "report.md").exists()
 
     @pytest.mark.parametrize(
         ("cost", "shown"),
@@ -212,12 +226,18 @@ class TestMarkup:
         ],
     )
     def test_costs(self, cost: float | None, shown: str) -> None:
-        assert cost_text(cost) == shown
+        assert format_cost(cost) == shown
 
     def test_figures(self) -> None:
-        assert cost_text(0.5, "USD") == "0.5 USD"
-        assert signed_text(-0.0124, (-0.02, 0.0051)) == "\u22120.012 (\u22120.020 to +0.005)"
-        assert quality_text(None) == signed_text(None) == "unknown"
+        assert format_cost(0.5, "USD") == "0.5 USD"
+        assert format_signed(-0.0124, (-0.02, 0.0051)) == "-0.012 (-0.020 to +0.005)"
+        assert format_signed(-0.0004) == format_signed(0.0) == "0.000"
+        assert format_quality(None) == format_signed(None) == "unknown"
+
+    def test_a_minus_is_a_minus(self) -> None:
+        lost = replace(contents().baselines[0], utility_difference=-0.0124)
+        page = Page(render_page(replace(contents(), baselines=(lost,))))
+        assert "\u22120.012 (+0.013 to +0.029)" in page.texts
 
 
 class TestTheNotebook:
@@ -278,7 +298,7 @@ document.body.replaceChildren(JSON.stringify(found));
 def looked_at(made: Contents, folder: Path, width: int) -> tuple[Any, tuple[str, ...]]:
     """Open a page that looks at itself; its policy lets in this one script more."""
     digest = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
-    source = page_of(made).replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
+    source = render_page(made).replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     path = folder / "page.html"
     path.write_text(source.replace("</body>", f"<script>{LOOK}</script></body>"), encoding="utf-8")
     found = opened(path, width=width)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from langchain_automix.policy.benefit import BenefitGroup
 from langchain_automix.report.contents import (
     Advice,
     Benefit,
-    BenefitGroup,
     Contents,
     CostPart,
     Kind,
