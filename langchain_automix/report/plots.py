@@ -1,37 +1,43 @@
-"""Draw a policy with matplotlib; needs the extra `plots`."""
+"""Draw a policy, or what a report measured of it, with matplotlib; needs the extra `plots`."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.benefit import believed_benefit, benefit_groups, checking_plan
+from langchain_automix.policy.benefit import (
+    BenefitGroup,
+    believed_benefit,
+    benefit_groups,
+    checking_plan,
+)
 from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import complete
 from langchain_automix.policy.fitting.fit import policy_frontier
 from langchain_automix.policy.replay import Outcomes, replay_plan
+from langchain_automix.policy.statistics import Interval
+from langchain_automix.report.contents import Contents, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_BLUE, _RED, _GREY = "#0072B2", "#D55E00", "0.55"
+_BLUE, _RED, _GREEN, _YELLOW = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+_GREY = "0.55"
 """From Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+_MARKERS = {"random_mix": "x", "oracle": "^", "threshold": "v", "double_threshold": "<"}
 
 
 def plot(policy: Policy, log: RoutingLog | None, *, kind: str = "benefit") -> Any:
     """Return a matplotlib figure; see `POMDPRouter.plot`."""
     if kind not in ("benefit", "frontier"):
         raise AutoMixError(f"There is no plot {kind!r}: ask for 'benefit' or 'frontier'.")
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise AutoMixError(
-            "Plots need matplotlib: pip install 'langchain-automix[plots]'."
-        ) from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")  # of no window and no global state
-    axes = figure.add_subplot()
+    figure, axes = _new_figure()
     data = None if log is None else complete(to_arrays(log))
     if kind == "benefit":
         _draw_benefit(axes, policy, data)
@@ -59,14 +65,25 @@ def _draw_benefit(axes: Axes, policy: Policy, data: LogArrays | None) -> None:
     if not curve:
         raise AutoMixError("This rule holds no belief, so there is no benefit curve to plot.")
     groups = () if data is None else benefit_groups(data.alone(check), table.model, large)
+    price = policy.cost_weight * (policy.fit.cost[large] if policy.fit.cost else 0.0)
+    _draw_curve(axes, (policy.models[table.model], policy.models[large]), groups, curve, price)
+
+
+def _draw_curve(
+    axes: Axes,
+    models: tuple[str, str],
+    groups: Iterable[BenefitGroup],
+    curve: Sequence[tuple[float, float]],
+    price: float,
+) -> None:
+    small, large = map(_literal, models)
     for group in groups:
         axes.errorbar(group.confidence, group.benefit, group.error, fmt="o", color=_GREY)
-    axes.plot(*zip(*curve, strict=True), color=_BLUE, label="expected benefit")
-    price = policy.cost_weight * (policy.fit.cost[large] if policy.fit.cost else 0.0)
-    small_name, large_name = _literal(policy.models[table.model]), _literal(policy.models[large])
-    axes.axhline(price, color=_RED, linestyle="--", label=f"price of {large_name}")
-    axes.set_xlabel(f"confidence in the answer of {small_name}")
-    axes.set_ylabel(f"quality of {large_name} minus this answer's")
+    if curve:
+        axes.plot(*zip(*curve, strict=True), color=_BLUE, label="expected benefit")
+    axes.axhline(price, color=_RED, linestyle="--", label=f"price of {large}")
+    axes.set_xlabel(f"confidence in the answer of {small}")
+    axes.set_ylabel(f"quality of {large} minus this answer's")
 
 
 def _draw_frontier(axes: Axes, policy: Policy, data: LogArrays) -> None:
@@ -90,6 +107,149 @@ def _draw_frontier(axes: Axes, policy: Policy, data: LogArrays) -> None:
 
 def _means(outcomes: Outcomes) -> tuple[float, float]:
     return float(outcomes.cost.mean()), float(outcomes.quality.mean())
+
+
+def plot_cost_quality(contents: Contents) -> Figure:
+    """Draw every baseline, the frontier, random mixing, and the policy with its intervals.
+
+    Args:
+        contents: What a report measured.
+
+    Raises:
+        AutoMixError: matplotlib is not installed.
+    """
+    figure, axes = _new_figure()
+    singles = [point for point in contents.baselines if point.name.startswith("always:")]
+    for point in contents.baselines:
+        marker, color = _MARKERS.get(point.name, "D"), _GREY
+        if point in singles:
+            marker, color = "s", "black"
+        axes.plot(point.cost, point.quality, marker, color=color, markersize=5, linestyle="none")
+        name = point.name.removeprefix("always:").replace("_", " ")
+        at = (point.cost, point.quality)
+        axes.annotate(_literal(name), at, textcoords="offset points", xytext=(5, -10))
+    if len(singles) > 1:
+        _line(axes, (singles[0], singles[-1]), color=_GREY, linestyle=":", label="random mixing")
+    _line(axes, contents.frontier, color=_BLUE, linestyle="-", label="frontier, cross-fitted")
+    point = contents.point
+    axes.errorbar(
+        [point.cost],
+        [point.quality],
+        yerr=_bars(point.quality, point.quality_interval),
+        xerr=_bars(point.cost, point.cost_interval),
+        fmt="*",
+        markersize=14,
+        color=_RED,
+        label="this policy (95 %)",
+    )
+    axes.set_xlabel(f"mean cost of a query{_unit(contents)}")
+    axes.set_ylabel("mean quality (0 to 1)")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def plot_benefit(contents: Contents, model: str | None = None) -> Figure:
+    """Draw what asking a larger model gains, against the confidence, with the data.
+
+    Args:
+        contents: What a report measured.
+        model: The checked model. None: the first one.
+
+    Raises:
+        AutoMixError: matplotlib is not installed, or no answer of the model was checked.
+    """
+    measured = [each for each in contents.benefits if model is None or each.model == model]
+    if not measured:
+        checked = [each.model for each in contents.benefits]
+        raise AutoMixError(
+            f"There is no benefit to plot of {model or 'any model'}: the log has checks of the "
+            f"answers of {checked or 'no model'}."
+        )
+    first = measured[0]
+    figure, axes = _new_figure()
+    _draw_curve(axes, (first.model, first.larger), first.groups, first.curve, first.price)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_reliability(contents: Contents) -> Figure:
+    """Draw the true quality of answers against the stated confidence in them.
+
+    Args:
+        contents: What a report measured.
+
+    Raises:
+        AutoMixError: matplotlib is not installed, or the log has no confidence at all.
+    """
+    if not contents.reliabilities:
+        raise AutoMixError("No answer in the log has a confidence, so there is none to plot.")
+    figure, axes = _new_figure()
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="a true probability")
+    styles = ((_BLUE, "o"), (_RED, "s"), (_GREEN, "^"), (_YELLOW, "D"), ("black", "v"))
+    for (color, marker), each in zip(itertools.cycle(styles), contents.reliabilities, strict=False):
+        bars = [_bars(group.actual, group.interval) or [[0.0], [0.0]] for group in each.groups]
+        axes.errorbar(
+            [group.stated for group in each.groups],
+            [group.actual for group in each.groups],
+            yerr=[[bar[side][0] for bar in bars] for side in (0, 1)],
+            fmt=f"{marker}-",
+            color=color,
+            label=f"{_literal(each.name)} (ECE {each.ece:.2f})",
+        )
+    axes.set_xlabel("stated confidence (0 to 1)")
+    axes.set_ylabel("mean quality of the answers (0 to 1)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_cost_split(contents: Contents) -> Figure:
+    """Draw what the answers and the checks of each model cost.
+
+    Args:
+        contents: What a report measured.
+
+    Raises:
+        AutoMixError: matplotlib is not installed.
+    """
+    figure, axes = _new_figure()
+    costs = {(part.part, part.model): part.cost for part in contents.cost_split}
+    positions = list(range(len(contents.models)))
+    answers = [costs.get(("answers", model), 0.0) for model in contents.models]
+    checks = [costs.get(("checks", model), 0.0) for model in contents.models]
+    axes.bar(positions, answers, color=_BLUE, label="answers")
+    axes.bar(positions, checks, bottom=answers, color=_YELLOW, hatch="//", label="checks")
+    axes.set_xticks(positions, [_literal(model) for model in contents.models])
+    axes.tick_params(axis="x", rotation=20 if len(positions) > 2 else 0)  # noqa: PLR2004
+    axes.set_ylabel(f"mean cost of a query{_unit(contents)}")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _new_figure() -> tuple[Figure, Axes]:
+    """Return an empty figure, of no window and no global state, and its axes."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise AutoMixError(
+            "Plots need matplotlib: pip install 'langchain-automix[plots]'."
+        ) from error
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _line(axes: Axes, points: Sequence[Point], *, color: str, linestyle: str, label: str) -> None:
+    costs, qualities = [point.cost for point in points], [point.quality for point in points]
+    axes.plot(costs, qualities, color=color, linestyle=linestyle, marker=".", label=label)
+
+
+def _bars(middle: float, interval: Interval | None) -> list[list[float]] | None:
+    if interval is None:
+        return None
+    return [[max(middle - interval[0], 0.0)], [max(interval[1] - middle, 0.0)]]
+
+
+def _unit(contents: Contents) -> str:
+    return f" ({_literal(contents.currency)})" if contents.currency else ""
 
 
 def _literal(text: str) -> str:
