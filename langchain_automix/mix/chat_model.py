@@ -22,8 +22,9 @@ from typing_extensions import override
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.callbacks import is_reader
+from langchain_automix.mix.answer_format import Tool
 from langchain_automix.mix.kept_answer import answer_chunks
-from langchain_automix.mix.runnable import AutoMixRunnable, Tool
+from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils.identifiers import registered_name

@@ -15,31 +15,31 @@ from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
 
 
-def hedge_call(mix: MixConfig, way: QueryState, decision: Decision) -> tuple[int, Call] | None:
+def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tuple[int, Call] | None:
     """Return the model to ask beside the first check of an answer; None: it is not worth it."""
-    first = way.current.verification is None and way.current.model_index == decision.model_index
-    if mix.hedge is None or not first or not isinstance(mix.router, Router):
+    first = query.current.verification is None and query.current.model_index == decision.model_index
+    if config.hedge is None or not first or not isinstance(config.router, Router):
         return None
-    if way.allowance.note or way.allowance.cheapest is not None:
+    if query.allowance.note or query.allowance.cheapest is not None:
         return None  # what may not be needed is not bought while money is short
-    found = mix.router.chance_of_escalation(way.state(mix.names))
-    if found is None or found[1] < mix.hedge or found[0] in way.ledger.visits:
+    found = config.router.chance_of_escalation(query.state(config))
+    if found is None or found[1] < config.hedge or found[0] in query.ledger.visits:
         return None
     index = found[0]
-    if mix.breaker is not None and mix.breaker.state(mix.circuits[index]) != "closed":
+    if config.breaker is not None and config.breaker.state(config.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
-    return index, answer_call(mix, way, step, hands_back=True)
+    return index, answer_call(config, query, step, hands_back=True)
 
 
 def keep_hedged_answer(
-    mix: MixConfig, way: QueryState, index: int, output: Any, *, hurried: bool
+    config: MixConfig, query: QueryState, index: int, output: Any, *, hurried: bool
 ) -> None:
     """Keep what a model gave in advance, until it is needed; it is paid for in any case.
 
     Args:
-        mix: The mix.
-        way: How far the query has come.
+        config: The mix.
+        query: How far the query has come.
         index: The model.
         output: What it gave, or its error.
         hurried: Whether it had so little time that a deadline says nothing of it.
@@ -47,20 +47,20 @@ def keep_hedged_answer(
     Raises:
         AutoMixError: It is no message.
     """
-    way.hedged_model = mix.names[index]
-    circuit = mix.circuits[index]
+    query.hedged_model = config.names[index]
+    circuit = config.circuits[index]
     try:
-        reply = read_answer(mix, index, output)
+        reply = read_answer(config, index, output)
     except Exception as error:
         if not is_fault(error):
             raise
-        if mix.breaker is not None:
-            note_failure(mix.breaker, circuit, error, hurried=hurried)
-        identity = mix.identities[index]
-        way.ledger.failed_to_answer(index, mix.names[index], "escalate", error, identity)
-        way.hedged[index] = error
+        if config.breaker is not None:
+            note_failure(config.breaker, circuit, error, hurried=hurried)
+        identity = config.identities[index]
+        query.ledger.failed_to_answer(index, config.names[index], "escalate", error, identity)
+        query.hedged[index] = error
         return
-    way.ledger.asked(index, with_model_name(to_model_call([reply.message]), mix.models[index]))
-    way.hedged[index] = reply
-    if mix.breaker is not None:
-        mix.breaker.succeeded(circuit)
+    query.ledger.asked(index, with_model_name(to_model_call([reply.message]), config.models[index]))
+    query.hedged[index] = reply
+    if config.breaker is not None:
+        config.breaker.succeeded(circuit)
