@@ -39,7 +39,8 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
             answer = yield from _ask_model(config, query, call, index, hedged)
         except Exception as error:
             if hedged is None:
-                _note_failure(config, query, call, index, error)
+                if is_fault(error):
+                    query.ledger.add_failed_request(index, str(call.run_name), error)
                 if isinstance(error, DeadlineError):
                     seconds = time.perf_counter() - started
                     config.pace.learn("answer", index, seconds, at_least=True)
@@ -49,11 +50,11 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
             answer, problem = None, f"the answering call failed ({type(error).__name__})"
             break
         finally:
-            query.ledger.took(str(call.run_name), time.perf_counter() - started)
+            query.ledger.add_seconds(str(call.run_name), time.perf_counter() - started)
         if hedged is None:
             config.pace.learn("answer", index, time.perf_counter() - started)
             request = to_model_call([answer.message])
-            query.ledger.asked(index, with_model_name(request, config.models[index]))
+            query.ledger.add_request(index, with_model_name(request, config.models[index]))
         problem = _problem(config, query, call, index, answer)
         shown = call.streams and hedged is None
         hedged = None
@@ -120,7 +121,7 @@ def _read_reply(config: MixConfig, query: QueryState, call: Call, index: int) ->
         [output] = yield [call]
     except BrokenOff as broken:
         if broken.under_way:
-            query.ledger.broken_off(index, config.names[index], config.identities[index])
+            query.ledger.add_unheard_request(index)
         raise
     except Exception as error:  # noqa: BLE001  (raised again where it is one)
         return read_answer(config, index, error)
@@ -146,14 +147,6 @@ def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
             "said why it ended (no finish_reason). Ask again, or see what stands between."
         )
     return answer
-
-
-def _note_failure(
-    config: MixConfig, query: QueryState, call: Call, index: int, error: Exception
-) -> None:
-    if is_fault(error):
-        name, identity = config.names[index], config.identities[index]
-        query.ledger.failed_to_answer(index, name, str(call.run_name), error, identity)
 
 
 def _was_shown(call: Call) -> bool:

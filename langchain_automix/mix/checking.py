@@ -22,7 +22,7 @@ from langchain_automix.verifiers.base import VerifierInput
 
 
 def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
-    """Check the answer that a decision names, and add what is found to what was found before."""
+    """Check the answer that a decision names, and add the findings to the earlier ones."""
     index = decision.model_index
     before = query.ledger.visits[index].verification
     if before is not None and not before.usable:
@@ -39,15 +39,15 @@ def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps
 
 
 def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Verification]:
-    index = decision.model_index
-    # A check that failed half-query, and was retried or replaced, has been billed too.
-    heard = UsageCollector()
+    index, ledger = decision.model_index, query.ledger
+    # A check that failed half-way, and was retried or replaced, has been billed too.
+    usage = UsageCollector()
     call = Call(
         config.checkers[index],
         _verifier_input(query, decision),
         tags=["automix:verify", NOT_FOR_USERS],
         metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
-        callbacks=[heard],
+        callbacks=[usage],
         audience="tracers",
         clock=query.clock,
     )
@@ -55,50 +55,48 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
     try:
         found = _read_verification((yield from _call_with_hedge(config, query, decision, call)))
     except BrokenOff:
-        query.ledger.calls.extend([*heard.calls, *heard.unfinished])
+        ledger.calls.extend([*usage.calls, *usage.unfinished])
         raise
     except Exception as error:
         if given_up := isinstance(error, DeadlineError):
             config.pace.learn("verify", index, time.perf_counter() - started, at_least=True)
-        query.ledger.calls.extend([*heard.calls, *(heard.unfinished if given_up else ())])
-        query.ledger.failed_to_check(config.names[index], heard.failed or [(None, error)])
-        wanted = config.on_verification_error == "raise" and not given_up
-        if wanted or not is_fault(error):
+        ledger.calls.extend([*usage.calls, *(usage.unfinished if given_up else ())])
+        ledger.add_failed_check(index, usage.failed or [(None, error)])
+        is_raised = config.on_verification_error == "raise" and not given_up
+        if is_raised or not is_fault(error):
             raise
-        query.unchecked[index, decision.check] = problem = (
-            f"the check failed ({type(error).__name__})"
-        )
+        problem = f"the check failed ({type(error).__name__})"
+        query.unchecked[index, decision.check] = problem
         failed = Verification(problem=problem)
         # The failure of a further check says nothing of the first one.
         name = decision.check
         return failed if name is None else Verification(checks={name: failed})
     finally:
-        query.ledger.took("verify", time.perf_counter() - started)
+        ledger.add_seconds("verify", time.perf_counter() - started)
     if query.hedged_model is None:  # else it waited for an answer
         config.pace.learn("verify", index, time.perf_counter() - started)
-    told = len(found.calls) >= len(heard.calls)
-    query.ledger.calls.extend(found.calls if told else heard.calls)
+    ledger.calls.extend(found.calls if len(found.calls) >= len(usage.calls) else usage.calls)
     if found.undrawn is not None:
-        query.ledger.failed_to_check(config.names[index], heard.failed)
+        ledger.add_failed_check(index, usage.failed)
     return found
 
 
 def _call_with_hedge(
     config: MixConfig, query: QueryState, decision: Decision, call: Call
 ) -> Steps[Any]:
-    """Make the check; beside it, where that is worth it, the next model is asked."""
-    if (beside := hedge_call(config, query, decision)) is None:
+    """Make the check; ask the next model beside it, where that is worth it."""
+    if (hedge := hedge_call(config, query, decision)) is None:
         [output] = yield [call]
         return output
-    index, ahead = beside
+    index, ahead = hedge
     hurried = is_hurried(query)
     try:
-        output, given = yield [replace(call, hands_back=True), ahead]
+        output, hedged = yield [replace(call, hands_back=True), ahead]
     except BrokenOff as broken:
         if broken.under_way:
-            query.ledger.broken_off(index, config.names[index], config.identities[index])
+            query.ledger.add_unheard_request(index)
         raise
-    keep_hedged_answer(config, query, index, given, hurried=hurried)
+    keep_hedged_answer(config, query, index, hedged, hurried=hurried)
     if isinstance(output, Exception):
         raise output
     return output
@@ -111,7 +109,7 @@ def _read_verification(output: Any) -> Verification:
 
 
 def _mark_missing_check(found: Verification, name: str | None) -> Verification:
-    """Say of a check that was asked for by name, and not made, that it was not.
+    """Note that a check which was asked for by name was not made.
 
     Else the router could not know that it was tried, and would ask for it again and again.
     """
@@ -122,10 +120,10 @@ def _mark_missing_check(found: Verification, name: str | None) -> Verification:
 
 
 def _verifier_input(query: QueryState, decision: Decision) -> VerifierInput:
-    index = decision.model_index
-    message = query.answers[index].message
+    index, answers = decision.model_index, query.answers
+    message = answers[index].message
     request: VerifierInput = {**query.check_input, "answer": message, "check": decision.check}
-    request["earlier"] = [query.answers[j].message for j in query.answers if j != index]
+    request["earlier"] = [answers[j].message for j in answers if j != index]
     if decision.samples is not None:
         request["samples"] = decision.samples
     if (before := query.ledger.visits[index].verification) is not None:

@@ -7,7 +7,7 @@ from typing_extensions import override
 from langchain_automix.errors import DeadlineError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.guards import NO_TIME, Guard, decide_without_evidence
+from langchain_automix.mix.guards import NO_TIME, Guard, ask_unchecked, decide_without_evidence
 from langchain_automix.mix.limits.latency import Stage
 from langchain_automix.mix.query import QueryState
 from langchain_automix.routers.base import Router, keep, next_model
@@ -79,7 +79,7 @@ class DeadlineGuard(Guard):
         later = next_model(query.state(self.config)) if is_check else None
         if later is not None and self._fits_answer(clock, later):
             why = f"No time is left for another check: {self.config.names[later]} is asked."
-            return Decision(action="escalate", model_index=later, samples=0, why=why)
+            return ask_unchecked(later, why)
         return self._give_best(query, clock, decision)
 
     def lacks_evidence(self, query: QueryState) -> bool:

@@ -29,9 +29,7 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     kept = query.answers.get(index)
     if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
         kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
-    record = build_record(
-        query.ledger, decision, config.names, config.identities, query.degraded, query.hedged_model
-    )
+    record = build_record(query.ledger, decision, query.degraded, query.hedged_model)
     router = config.router
     label = router.label if isinstance(router, Router) else router.get_name()
     # Not in the record: the same query, asked again, would have another one.

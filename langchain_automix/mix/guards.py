@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
 from langchain_automix.routers.base import Router, findings, keep, next_or_keep
@@ -24,13 +26,9 @@ class Guard:
 
     def opening(self, query: QueryState) -> Decision | None:
         """Return the first step of a query; None: this guard leaves it to others."""
-        del query
-        return None
 
     def preempt(self, query: QueryState) -> Decision | None:
         """Return a later step for which the router is not asked; None: leave it to others."""
-        del query
-        return None
 
     def review(self, decision: Decision, query: QueryState) -> Decision:
         """Return a decision, or another one in its place, with the reason."""
@@ -41,34 +39,32 @@ class Guard:
 class SpendGuard(Guard):
     """Keeps a query to the cheapest model where no more may be spent."""
 
+    @override
     def opening(self, query: QueryState) -> Decision | None:
-        """Ask the cheapest model, unchecked, where only that may be spent."""
-        if (why := query.allowance.cheapest) is None:
-            return None
-        return Decision(action="escalate", model_index=0, samples=0, why=why)
+        why = query.allowance.cheapest
+        return None if why is None else ask_unchecked(0, why)
 
+    @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        """Say by which weight it was decided."""
         return query.allowance.annotate(decision)
 
 
 class ForcedModelGuard(Guard):
     """Asks the model of `force_model`, and keeps its answer."""
 
+    @override
     def opening(self, query: QueryState) -> Decision | None:
-        """Ask the forced model, unchecked."""
-        del query
         if (forced := self.config.forced) is None:
             return None
         why = f"{self.config.names[forced]} was asked for, whatever the evidence (force_model)."
-        return Decision(action="escalate", model_index=forced, samples=0, why=why)
+        return ask_unchecked(forced, why)
 
 
 class VerificationOffGuard(Guard):
     """Leaves out every check where `verification` is off."""
 
+    @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        """Ask models unchecked."""
         if self.config.verification or decision.action != "escalate":
             return decision
         update: dict[str, object] = {"samples": 0}
@@ -81,8 +77,8 @@ class VerificationOffGuard(Guard):
 class FailedCheckGuard(Guard):
     """Decides by `on_verification_error` where a check failed."""
 
+    @override
     def preempt(self, query: QueryState) -> Decision | None:
-        """Decide where the last check failed, and the router could not ask for another one."""
         found, router = query.current.verification, self.config.router
         check = None if query.last is None else query.last.check
         failed = (query.current.model_index, check) in query.unchecked
@@ -92,8 +88,8 @@ class FailedCheckGuard(Guard):
             return None
         return decide_without_evidence(self.config, query)
 
+    @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        """Refuse to make a check again that failed."""
         again = (decision.model_index, decision.check) in query.unchecked
         if decision.action != "verify" or not again:
             return decision
@@ -103,12 +99,12 @@ class FailedCheckGuard(Guard):
 class InvalidDecisionGuard(Guard):
     """Takes the safe way where the router failed, or decided what cannot be carried out."""
 
+    @override
     def preempt(self, query: QueryState) -> Decision | None:
-        """Decide in place of a router that failed before."""
         return decide_without_router(self.config, query) if query.router_failed else None
 
+    @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        """Replace what cannot be carried out."""
         if decision is not query.routed:
             return decision
         query.router_failed = self._problem(decision, query)
@@ -140,12 +136,17 @@ class InvalidDecisionGuard(Guard):
         return None
 
 
+def ask_unchecked(model_index: int, why: str) -> Decision:
+    """Decide to ask a model, and to keep its answer without a check."""
+    return Decision(action="escalate", model_index=model_index, samples=0, why=why)
+
+
 def decide_without_router(config: MixConfig, query: QueryState) -> Decision:
     """Decide by the simplest safe rule: the next model, or where there is none the last answer."""
     names, later = config.names, max(query.ledger.visits) + 1
     if later < len(names):
         query.degraded = f"{query.router_failed}, so that {names[later]} was asked to be safe."
-        return Decision(action="escalate", model_index=later, samples=0, why=query.degraded)
+        return ask_unchecked(later, query.degraded)
     kept = (query.usable or [query.current.model_index])[-1]
     query.degraded = f"{query.router_failed}, so that the last answer, of {names[kept]}, is given."
     return Decision(action="answer", model_index=kept, why=query.degraded)

@@ -1,4 +1,4 @@
-"""Ask the next model side by side with a check that will probably call for it."""
+"""Ask the next model beside a check that will probably call for it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from langchain_automix.types import Decision
 
 def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tuple[int, Call] | None:
     """Return the model to ask beside the first check of an answer; None: it is not worth it."""
-    first = query.current.verification is None and query.current.model_index == decision.model_index
-    if config.hedge is None or not first or not isinstance(config.router, Router):
+    current, router = query.current, config.router
+    is_first = current.verification is None and current.model_index == decision.model_index
+    if config.hedge is None or not is_first or not isinstance(router, Router):
         return None
     if query.allowance.note or query.allowance.cheapest is not None:
         return None  # what may not be needed is not bought while money is short
-    found = config.router.chance_of_escalation(query.state(config))
+    found = router.chance_of_escalation(query.state(config))
     if found is None or found[1] < config.hedge or found[0] in query.ledger.visits:
         return None
-    index = found[0]
-    if config.breaker is not None and config.breaker.state(config.circuits[index]) != "closed":
+    index, breaker = found[0], config.breaker
+    if breaker is not None and breaker.state(config.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
     return index, answer_call(config, query, step, hands_back=True)
@@ -35,32 +36,32 @@ def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tupl
 def keep_hedged_answer(
     config: MixConfig, query: QueryState, index: int, output: Any, *, hurried: bool
 ) -> None:
-    """Keep what a model gave in advance, until it is needed; it is paid for in any case.
+    """Keep what a model gave in advance until it is needed; it is paid for in any case.
 
     Args:
         config: The mix.
         query: How far the query has come.
         index: The model.
         output: What it gave, or its error.
-        hurried: Whether it had so little time that a deadline says nothing of it.
+        hurried: Whether it had so little time that a failure says nothing of its health.
 
     Raises:
-        AutoMixError: It is no message.
+        AutoMixError: The output holds no message.
     """
+    breaker = config.breaker
     query.hedged_model = config.names[index]
-    circuit = config.circuits[index]
     try:
-        reply = read_answer(config, index, output)
+        answer = read_answer(config, index, output)
     except Exception as error:
         if not is_fault(error):
             raise
-        if config.breaker is not None:
-            note_failure(config.breaker, circuit, error, hurried=hurried)
-        identity = config.identities[index]
-        query.ledger.failed_to_answer(index, config.names[index], "escalate", error, identity)
+        if breaker is not None:
+            note_failure(breaker, config.circuits[index], error, hurried=hurried)
+        query.ledger.add_failed_request(index, "escalate", error)
         query.hedged[index] = error
         return
-    query.ledger.asked(index, with_model_name(to_model_call([reply.message]), config.models[index]))
-    query.hedged[index] = reply
-    if config.breaker is not None:
-        config.breaker.succeeded(circuit)
+    request = to_model_call([answer.message])
+    query.ledger.add_request(index, with_model_name(request, config.models[index]))
+    query.hedged[index] = answer
+    if breaker is not None:
+        breaker.succeeded(config.circuits[index])

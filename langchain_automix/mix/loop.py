@@ -78,7 +78,7 @@ class QueryLoop:
             config.names, router, config.forced, config.cost_weight, query.query_id
         )
         query.degraded = query.allowance.cheapest
-        cost = partial(query_cost, query.ledger, config.identities)
+        cost = partial(query_cost, query.ledger)
         return (yield from spending.through(self._recorded(query), cost, lambda: query.recorded))
 
     def opening(self, query: QueryState | None = None) -> Decision:
@@ -156,11 +156,11 @@ class QueryLoop:
         except Exception as error:
             if isinstance(error, AutoMixError) or not is_fault(error):
                 raise
-            query.ledger.failed_to_route(error)
+            query.ledger.add_failed_route(error)
             query.router_failed = f"The router failed ({type(error).__name__})"
             return decide_without_router(self.config, query)
         finally:
-            query.ledger.took("route", time.perf_counter() - started)
+            query.ledger.add_seconds("route", time.perf_counter() - started)
         if not isinstance(decision, Decision):
             query.router_failed = f"The router returned {type(decision).__name__}, not a Decision"
             return decide_without_router(self.config, query)

@@ -19,7 +19,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
 from langchain_automix.mix.answer_format import AnswerFormat, required_call
 from langchain_automix.mix.config import MixConfig
-from langchain_automix.mix.guards import Guard
+from langchain_automix.mix.guards import Guard, ask_unchecked
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
@@ -195,16 +195,14 @@ class AgentRunGuard(Guard):
             why: The reason, in one sentence.
         """
         super().__init__(config)
-        self._opening = Decision(action="escalate", model_index=model_index, samples=0, why=why)
+        self._opening = ask_unchecked(model_index, why)
 
     @override
     def opening(self, query: QueryState) -> Decision | None:
-        del query
         return self._opening
 
     @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        del query
         if decision.action != "escalate":
             return decision
         return decision.model_copy(update={"samples": 0})

@@ -144,7 +144,7 @@ def start_query(config: MixConfig, input: Any) -> Steps[QueryState]:
     if tools := config.answer_format.tools:
         check_input["tools"] = tools
     clock = None if config.max_latency is None else Deadline(config.max_latency)
-    ledger = QueryLedger(config.prices)
+    ledger = QueryLedger(config.prices, config.names, config.identities)
     return QueryState(prompted, check_input, query_id(known_by), ledger, clock)
 
 

@@ -236,23 +236,6 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         return structured
 
     @override
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Answer one query.
-
-        Args:
-            input: What a chat model takes, or with `prompt` the dict that it takes.
-            config: The run's configuration.
-            **kwargs: Go to the answering models, such as `stop`.
-
-        Returns:
-            The kept answer, with the record of the query in its `response_metadata`.
-
-        Raises:
-            AutoMixError: The question is empty, or the input is not of the right kind.
-        """
-        return super().invoke(input, config, **kwargs)
-
-    @override
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
