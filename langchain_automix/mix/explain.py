@@ -101,15 +101,17 @@ def _bar(share: float) -> str:
 
 
 def _bill(record: Mapping[str, Any]) -> list[str]:
-    said = []
+    lines = []
     if record["verdicts"]:
         signs = {True: "+", False: "-", None: "?"}
         drawn = "".join(signs[verdict] for verdict in record["verdicts"])
-        said.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
+        lines.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
     unpriced = ", ".join(record.get("unpriced") or ())
-    said.append(f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}")
+    lines.append(
+        f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}"
+    )
     for name, alone in (record.get("alone") or {}).items():
         about = "about " if alone["estimate"] else ""
         cost = "unknown" if alone["cost"] is None else f"{about}{alone['cost']}"
-        said.append(f"           {name} alone: {cost}")
-    return ["", *said]
+        lines.append(f"           {name} alone: {cost}")
+    return ["", *lines]

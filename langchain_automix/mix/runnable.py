@@ -122,14 +122,14 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         return cls(models=list(models), **fields)
 
     @model_validator(mode="after")
-    def _usable(self) -> Self:
+    def _validate(self) -> Self:
         if len(self.models) < 2:  # noqa: PLR2004
             raise AutoMixError(
                 f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
             )
         names = self.model_names
-        found = [list_prices(model) for model in self.models]
-        for i, (this, following) in enumerate(itertools.pairwise(found)):
+        prices = [list_prices(model) for model in self.models]
+        for i, (this, following) in enumerate(itertools.pairwise(prices)):
             if this and following and this != following and _at_least(this, following):
                 raise AutoMixError(
                     f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
@@ -248,8 +248,8 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         async def one() -> AsyncIterator[Any]:
             yield input
 
-        made: Any = self.atransform(one(), config, **kwargs)
-        async with contextlib.aclosing(made) as chunks:
+        stream: Any = self.atransform(one(), config, **kwargs)
+        async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -258,14 +258,14 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         def run(
-            given: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+            parts: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
         ) -> Iterator[AIMessageChunk]:
             total = None
-            for part in given:
+            for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            one = FlowRun(self._run_query(total, kwargs), run_manager, config)
-            yield from map(without_last_mark, drive_stream(one))
-            yield from self._last_chunks(one)
+            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            yield from map(without_last_mark, drive_stream(flow_run))
+            yield from self._last_chunks(flow_run)
 
         yield from self._transform_stream_with_config(input, run, config)
 
@@ -274,24 +274,24 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         async def run(
-            given: AsyncIterator[Any],
+            parts: AsyncIterator[Any],
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[AIMessageChunk]:
             total = None
-            async for part in given:
+            async for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            one = FlowRun(self._run_query(total, kwargs), run_manager, config)
-            driven: Any = adrive_stream(one)
+            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            driven: Any = adrive_stream(flow_run)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:
                     yield without_last_mark(chunk)
-            for chunk in self._last_chunks(one):
+            for chunk in self._last_chunks(flow_run):
                 yield chunk
 
         # A stream that is left is closed at once: the model's connection, too.
-        made: Any = self._atransform_stream_with_config(input, run, config)
-        async with contextlib.aclosing(made) as chunks:
+        stream: Any = self._atransform_stream_with_config(input, run, config)
+        async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 yield chunk
 

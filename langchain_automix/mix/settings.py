@@ -1,4 +1,4 @@
-"""What a user sets on a mix, in whichever form it is used."""
+"""The fields of a mix, in every form of it."""
 
 from __future__ import annotations
 
@@ -104,29 +104,30 @@ class MixSettings(BaseModel):
 
     @field_validator("prices", mode="before")
     @classmethod
-    def _priced(cls, prices: Any) -> Any:
+    def _check_prices(cls, prices: Any) -> Any:
         return checked_prices(prices)
 
     @field_validator("spend_limit")
     @classmethod
-    def _told_apart(cls, given: Any) -> Any:
-        limits_of(given)
-        return given
+    def _check_names_of_limits(cls, limits: Any) -> Any:
+        limits_of(limits)
+        return limits
 
     @field_validator("models", mode="before")
     @classmethod
-    def _named(cls, models: Any) -> Any:
+    def _load_by_name(cls, models: Any) -> Any:
         if not isinstance(models, Sequence):
             return models
         return [chat_model_named(model) if isinstance(model, str) else model for model in models]
 
     def _check_limits(self, names: Sequence[str]) -> None:
-        """Refuse what a spend limit could not count.
+        """Refuse models whose spending a limit could not count, or would count twice.
 
         Raises:
             AutoMixError: A model has no known price, or is a mix with the same limit.
         """
-        limits = limits_of(self.spend_limit)
+        if not (limits := limits_of(self.spend_limit)):
+            return
         checking = models_of(self.verifier) if self.verification else []
         # What is no chat model tells its name with each answer only, such as a decision model.
         named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
@@ -134,7 +135,7 @@ class MixSettings(BaseModel):
             *zip(names, self.models, strict=True),
             *((f"{name or 'the model'}, which checks,", model) for name, model in named),
         ]
-        for name, model in asked if limits else ():
+        for name, model in asked:
             inner = chat_model_of(model) or model
             if not isinstance(inner, MixSettings):
                 if not is_priced(*identity(model), self.prices):
@@ -153,14 +154,14 @@ class MixSettings(BaseModel):
     @override
     def model_copy(self, **how: Any) -> Self:
         copy = super().model_copy(**how)
-        copy._forget()  # noqa: SLF001  (of its own kind)
+        copy._drop_cached()  # noqa: SLF001  (of its own kind)
         return copy
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        self._forget()
+        self._drop_cached()
 
-    def _forget(self) -> None:
+    def _drop_cached(self) -> None:
         for name in self.__dict__.keys() - type(self).model_fields.keys():
             self.__dict__.pop(name, None)
