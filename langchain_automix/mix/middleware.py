@@ -47,27 +47,26 @@ except ImportError as error:
 
 
 Response = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
-"""What one call of an agent's model may come to."""
+"""What one call of an agent's model may return."""
 
 Handler = Callable[[ModelRequest[Any]], Any]
-"""Calls the model of a request, with all middleware that stands further in."""
+"""Calls the model of a request, with all middleware further in."""
 
 
 class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
-    """Each model call of an agent is a mix: a cheap model's step is checked before it acts.
+    """Makes each model call of an agent a mix: a cheap model's step is checked before it acts.
 
     What the small model drafts, a tool call or an answer, is checked first for free (does it
     parse, is the tool known, do its arguments fit, does a structured response fit its schema)
     and then by the verifier, which sees the conversation, the system message and the tools.
     Only a kept step reaches the agent: a rejected tool call never runs, and no stream shows
-    it. The message that comes out holds the record of the call in
-    `response_metadata["automix"]`, as that of `AutoMixRunnable` does.
+    it. As with `AutoMixRunnable`, `response_metadata["automix"]` of the message holds the record.
 
-    The models of the mix answer in place of the agent's own model, which is not called unless
-    it is one of them. Middleware further in (later in the agent's list) is run for every
-    model that the mix asks, so that `ModelFallbackMiddleware` after this one gives each model
-    of the mix its fallbacks; one before this one asks the whole mix again. What changes the
-    tools of a request goes before this one, or its tools count as unknown.
+    The models of the mix answer instead of the agent's own model, which is called only if it is
+    one of them. Middleware further in (later in the agent's list) runs for every model that the
+    mix asks: `ModelFallbackMiddleware` after this one gives each model of the mix its fallbacks;
+    before this one, it asks the whole mix again. Middleware that changes the tools of a request
+    goes before this one, or its tools count as unknown.
 
     ??? example "In an agent"
 
@@ -95,18 +94,18 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> None:
         """Set up the mix.
 
-        A run of the agent is what follows the last human message of its state. Both options
-        on runs read the records of its messages; nothing is kept here, so that one instance
+        A run of the agent is what follows the last human message of its state. `sticky` and
+        `max_escalations` read the records of its messages; nothing is kept here, so one instance
         serves any number of agents, threads and runs.
 
         Args:
             models: Two or more chat models, cheap to expensive, or their names.
-            sticky: Whether a run that has escalated stays with the larger model: it is asked
-                straight away, and not checked. An answer that cannot be used still leads on.
-            max_escalations: Most escalations of a run. After that the first model answers, and
-                is not checked; but an answer that cannot be used (the free checks,
+            sticky: Whether a run that has escalated stays with the larger model, which is then
+                asked first, and not checked. An answer that cannot be used still leads on.
+            max_escalations: Maximum number of escalations in a run. After that the first model
+                answers, and is not checked; but an answer that cannot be used (the free checks,
                 `always_escalate_tools`) still leads on, beyond the limit. None: no limit.
-            **settings: What every form of the mix has: `verifier`, `router`, `abstention`,
+            **settings: The fields of every form of the mix: `verifier`, `router`, `abstention`,
                 `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
                 `on_verification_error`, `max_latency`, `hedge`, `cost_weight`, `force_model`,
                 `verification`, `prices`, `spend_limit` and `circuit_breaker`.
@@ -145,7 +144,7 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
             handler: Calls a request's model.
 
         Returns:
-            What the kept model gave, its message with the record of the call.
+            The kept model's response, its message with the record of the call.
         """
         response: Response = self._mix_for(request, handler).invoke(_conversation(request))
         return response
