@@ -67,7 +67,7 @@ _SAVED_HOME = {
     "OracleRouter": "routers.baselines",
     "RandomMixRouter": "routers.baselines",
     "ReleasedPOMDPRouter": "routers.baselines",
-    "StructuredMix": "mix.structured",
+    "StructuredMix": "mix.runnable",
 }
 
 __all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605  (one list, and it is above)

@@ -37,7 +37,6 @@ from langchain_automix.verifiers.base import (
     VerifierInput,
     bind_answerer,
     fingerprint_of,
-    prepare_answerer,
     verifier_for,
 )
 from langchain_automix.verifiers.combined import CombinedVerifier
@@ -139,8 +138,7 @@ class CalibrationConfig:
 
     @cached_property
     def _given(self) -> tuple[Runnable[Any, Any], ...]:
-        answerers = self.mix._mix.answerers  # noqa: SLF001  (with the tools of the mix)
-        return tuple(prepare_answerer(self.mix.verifier, model) for model in answerers)
+        return self.mix.mix_config.answering
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
@@ -150,7 +148,7 @@ class CalibrationConfig:
         if isinstance(verifier, CombinedVerifier):
             named = [*verifier.checks.items()]
         # What one check reads of an answer is no business of another that asks for it again.
-        answerers = map(_without_streaming_or_cache, self.mix._mix.answerers)  # noqa: SLF001
+        answerers = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
         pairs = list(zip(answerers, self.mix.models, strict=True))
         return tuple(
             CalibratedCheck(
@@ -230,7 +228,7 @@ class CalibrationConfig:
         """
         mix, said = self.mix, convert_to_messages([dict(m) for m in example.messages])
         check: VerifierInput = {"answer": "", "question": example.question}
-        if tools := mix._mix.tools:  # noqa: SLF001
+        if tools := mix.answer_format.tools:
             check["tools"] = tools
         if said:
             check["messages"] = said

@@ -12,21 +12,21 @@ from langchain_automix.errors import AutoMixError
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What one model gave: its message, and what was made of it."""
+    """The message that one model gave, and what was read from it."""
 
     message: AIMessage
     payload: Any = None
-    """What the caller gets in the message's place, such as a parsed object."""
+    """What the caller gets instead of the message, such as a parsed object."""
 
     problem: str | None = None
     """Why it cannot be used, such as a schema that it does not fit."""
 
 
 def read_message(output: Any, index: int) -> ModelAnswer:
-    """Read what a chat model returns.
+    """Read the output of a chat model.
 
     Raises:
-        AutoMixError: It is no message of an AI.
+        AutoMixError: The output is not an AI message.
     """
     if not isinstance(output, AIMessage):
         raise AutoMixError(

@@ -23,83 +23,89 @@ NOT_FOR_USERS = "nostream"
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
 
 
-def request_answer(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[None]:
+def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
     """Ask the model that a decision names; a call that fails is an answer that cannot be used.
 
     Its retries and fallbacks are the model's own: a call that failed is not made again.
     """
     index = decision.model_index
-    hedged = way.hedged.pop(index, None)
-    call = answer_call(mix, way, decision)
-    reply: ModelAnswer | None = None
+    hedged = query.hedged.pop(index, None)
+    call = answer_call(config, query, decision)
+    answer: ModelAnswer | None = None
     problem, shown = None, False
-    for _ in range(1 + mix.retries_if_unusable):
+    for _ in range(1 + config.retries_if_unusable):
         started = time.perf_counter()
         try:
-            reply = yield from _ask_model(mix, way, call, index, hedged)
+            answer = yield from _ask_model(config, query, call, index, hedged)
         except Exception as error:
             if hedged is None:
-                _note_failure(mix, way, call, index, error)
+                if is_fault(error):
+                    query.ledger.add_failed_request(index, str(call.run_name), error)
                 if isinstance(error, DeadlineError):
-                    mix.pace.learn("answer", index, time.perf_counter() - started, at_least=True)
-            told = call.showing is not None and call.showing.told
-            if mix.forced is not None or told or not is_fault(error):
+                    seconds = time.perf_counter() - started
+                    config.pace.learn("answer", index, seconds, at_least=True)
+            if config.forced is not None or _was_shown(call) or not is_fault(error):
                 raise
-            way.errors[index] = error
-            reply, problem = None, f"the answering call failed ({type(error).__name__})"
+            query.errors[index] = error
+            answer, problem = None, f"the answering call failed ({type(error).__name__})"
             break
         finally:
-            way.ledger.took(str(call.run_name), time.perf_counter() - started)
+            query.ledger.add_seconds(str(call.run_name), time.perf_counter() - started)
         if hedged is None:
-            mix.pace.learn("answer", index, time.perf_counter() - started)
-            way.ledger.asked(
-                index, with_model_name(to_model_call([reply.message]), mix.models[index])
-            )
-        problem = _problem(mix, way, call, index, reply)
+            config.pace.learn("answer", index, time.perf_counter() - started)
+            request = to_model_call([answer.message])
+            query.ledger.add_request(index, with_model_name(request, config.models[index]))
+        problem = _problem(config, query, call, index, answer)
         shown = call.streams and hedged is None
         hedged = None
         if problem is None:
             break
-    if reply is not None:
-        way.replies[index] = reply
-        way.shown = index if shown and problem is None else way.shown
+    if answer is not None:
+        query.answers[index] = answer
+        query.shown = index if shown and problem is None else query.shown
     unusable = Verification(problem=problem, usable=False) if problem else None
-    way.ledger.visits[index] = Visit(model_index=index, verification=unusable)
+    query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
 
 
 def answer_call(
-    mix: MixConfig, way: QueryState, decision: Decision, *, hands_back: bool = False
+    config: MixConfig, query: QueryState, decision: Decision, *, hands_back: bool = False
 ) -> Call:
     """Return the call by which the model that a decision names is asked."""
-    kwargs = way.kwargs
-    index = decision.model_index
-    streams = _may_stream(mix, decision)
+    index, arguments = decision.model_index, query.arguments
+    streams = _may_stream(config, decision)
+    if not streams:
+        arguments = {name: arguments[name] for name in arguments.keys() - _STREAM_ONLY}
     return Call(
-        (mix.answering if streams else mix.drafters)[index],
-        way.input,
-        run_name="escalate" if way.ledger.visits else "draft",
-        tags=[f"automix:{mix.names[index]}", *([] if streams else [NOT_FOR_USERS])],
-        kwargs=kwargs if streams else {k: kwargs[k] for k in kwargs.keys() - _STREAM_ONLY},
+        (config.answering if streams else config.drafters)[index],
+        query.input,
+        run_name="escalate" if query.ledger.visits else "draft",
+        tags=[f"automix:{config.names[index]}", *([] if streams else [NOT_FOR_USERS])],
+        kwargs=arguments,
         audience="everyone" if streams else "tracers",
         showing=StreamGuard() if streams else None,
-        clock=way.clock,
+        clock=query.clock,
         hands_back=hands_back,
     )
 
 
 def _ask_model(
-    mix: MixConfig, way: QueryState, call: Call, index: int, hedged: ModelAnswer | Exception | None
+    config: MixConfig,
+    query: QueryState,
+    call: Call,
+    index: int,
+    hedged: ModelAnswer | Exception | None,
 ) -> Steps[ModelAnswer]:
     if hedged is not None:  # which the breaker knows of already
         return _hedged_answer(hedged)
-    circuit = mix.circuits[index] if mix.breaker is not None else None
-    flow = _read_reply(mix, way, call, index)
-    return with_breaker(mix.breaker, circuit, mix.names[index], flow, hurried=is_hurried(way))
+    breaker, name = config.breaker, config.names[index]
+    circuit = None if breaker is None else config.circuits[index]
+    flow = _read_reply(config, query, call, index)
+    return with_breaker(breaker, circuit, name, flow, hurried=is_hurried(query))
 
 
-def is_hurried(way: QueryState) -> bool:
+def is_hurried(query: QueryState) -> bool:
     """Whether so little of a query's time is left that a model which is well may need more."""
-    return way.clock is not None and way.clock.left < way.clock.limit / 2
+    return query.clock is not None and query.clock.left < query.clock.limit / 2
 
 
 def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
@@ -110,86 +116,79 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
     return hedged
 
 
-def _read_reply(mix: MixConfig, way: QueryState, call: Call, index: int) -> Steps[ModelAnswer]:
+def _read_reply(config: MixConfig, query: QueryState, call: Call, index: int) -> Steps[ModelAnswer]:
     try:
         [output] = yield [call]
     except BrokenOff as broken:
         if broken.under_way:
-            way.ledger.broken_off(index, mix.names[index], mix.identities[index])
+            query.ledger.add_unheard_request(index)
         raise
     except Exception as error:  # noqa: BLE001  (raised again where it is one)
-        return read_answer(mix, index, error)
-    return read_answer(mix, index, output)
+        return read_answer(config, index, error)
+    return read_answer(config, index, output)
 
 
-def read_answer(mix: MixConfig, index: int, output: Any) -> ModelAnswer:
+def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
     """Read what a model gave, or the error that its call came to, or that stands for an answer.
 
     Raises:
-        Exception: The error, unless it is how a client takes an answer that does not fit.
+        Exception: The error, unless it is how a client rejects an answer that does not fit.
         CutShortError: The answer's stream ended before it did.
-        AutoMixError: It is no message.
+        AutoMixError: The output holds no message.
     """
     if isinstance(output, Exception):
-        if (unfit := mix.read_error(output)) is None:
+        if (unfit := config.answer_format.read_error(output)) is None:
             raise output
         return unfit
-    reply = mix.read(output, index)
-    if is_cut_short(reply.message):
+    answer = config.answer_format.read(output, index)
+    if is_cut_short(answer.message):
         raise CutShortError(
-            f"The stream of {mix.names[index]} ended before its answer did: the provider never "
+            f"The stream of {config.names[index]} ended before its answer did: the provider never "
             "said why it ended (no finish_reason). Ask again, or see what stands between."
         )
-    return reply
+    return answer
 
 
-def _note_failure(
-    mix: MixConfig, way: QueryState, call: Call, index: int, error: Exception
-) -> None:
-    if is_fault(error):
-        way.ledger.failed_to_answer(
-            index, mix.names[index], str(call.run_name), error, mix.identities[index]
-        )
+def _was_shown(call: Call) -> bool:
+    return call.showing is not None and call.showing.told
 
 
-def _may_stream(mix: MixConfig, decision: Decision) -> bool:
+def _may_stream(config: MixConfig, decision: Decision) -> bool:
     """Whether the answer to come is kept whatever it is, and so may be shown as it comes."""
-    if not mix.may_stream or decision.samples != 0:
+    answer_format = config.answer_format
+    if not answer_format.may_stream or decision.samples != 0:
         return False
-    if mix.forced is not None:
+    may_fail = answer_format.tools or answer_format.may_be_unusable or config.always_escalate_tools
+    if config.forced is not None or not may_fail:
         return True
-    if not (mix.tools or mix.may_be_unusable or mix.always_escalate_tools):
-        return True
-    is_last = decision.model_index == len(mix.models) - 1
-    return is_last and not mix.retries_if_unusable
+    is_last = decision.model_index == len(config.models) - 1
+    return is_last and not config.retries_if_unusable
 
 
 def _problem(
-    mix: MixConfig, way: QueryState, call: Call, index: int, reply: ModelAnswer
+    config: MixConfig, query: QueryState, call: Call, index: int, answer: ModelAnswer
 ) -> str | None:
     """Say why an answer cannot be used, as far as that can be told without a model."""
-    if mix.forced is not None:
+    if config.forced is not None:
         return None
-    problem = (
-        reply.problem or missing_answer_reason(reply.message) or _tool_problem(mix, index, reply)
-    )
-    if problem and call.showing is not None and call.showing.told:
-        way.degraded = f"{problem[0].upper()}{problem[1:]}, after a part was shown."
+    problem = answer.problem or missing_answer_reason(answer.message)
+    problem = problem or _tool_problem(config, index, answer)
+    if problem and _was_shown(call):
+        query.degraded = f"{problem[0].upper()}{problem[1:]}, after a part was shown."
         return None
     return problem
 
 
-def _tool_problem(mix: MixConfig, index: int, reply: ModelAnswer) -> str | None:
-    if (not_allowed := reserved_tool_problem(mix, index, reply)) is not None:
-        return not_allowed
-    if not mix.tools:
-        return None
-    return tool_call_problem(reply.message, mix.tools, must_call=mix.must_call)
+def _tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | None:
+    if (reserved := reserved_tool_problem(config, index, answer)) is not None:
+        return reserved
+    tools, must_call = config.answer_format.tools, config.answer_format.must_call
+    return tool_call_problem(answer.message, tools, must_call=must_call) if tools else None
 
 
-def reserved_tool_problem(mix: MixConfig, index: int, reply: ModelAnswer) -> str | None:
+def reserved_tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | None:
     """Say why the first model's answer must never be given: by `always_escalate_tools`."""
-    for made in reply.message.tool_calls if index == 0 else ():
-        if made["name"] in mix.always_escalate_tools:
-            return f"the answer calls {made['name']!r}, which only a larger model may call"
+    for call in answer.message.tool_calls if index == 0 else ():
+        if call["name"] in config.always_escalate_tools:
+            return f"the answer calls {call['name']!r}, which only a larger model may call"
     return None

@@ -22,8 +22,9 @@ from typing_extensions import override
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.callbacks import is_reader
+from langchain_automix.mix.answer_format import Tool
 from langchain_automix.mix.kept_answer import answer_chunks
-from langchain_automix.mix.runnable import AutoMixRunnable, Tool
+from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils.identifiers import registered_name
@@ -177,66 +178,47 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """Return the mix with answers that fit a schema; see `AutoMixRunnable`."""
-        mix, settings = self._mixed(None, {})
-        found = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        return RunnableBinding(bound=found, kwargs=settings, config=self._configured(None))
+        mix, arguments = self._mix_for()
+        structured = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        config = self._with_own_config(None)
+        return RunnableBinding(bound=structured, kwargs=arguments, config=config)
 
     @override
     def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
-        mix, settings = self._mixed(stop, kwargs)
-        message: AIMessage = mix.invoke(input, self._configured(config), **settings)
+        mix, arguments = self._mix_for(**kwargs)
+        message: AIMessage = mix.invoke(input, self._with_own_config(config), **arguments)
         return message
 
     @override
     async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
-        mix, settings = self._mixed(stop, kwargs)
-        message: AIMessage = await mix.ainvoke(input, self._configured(config), **settings)
+        mix, arguments = self._mix_for(**kwargs)
+        message: AIMessage = await mix.ainvoke(input, self._with_own_config(config), **arguments)
         return message
 
     @override
     def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[AIMessageChunk]:
         if self._streaming_disabled(**kwargs):
-            yield from answer_chunks(self.invoke(input, config, stop=stop, **kwargs))
+            yield from answer_chunks(self.invoke(input, config, **kwargs))
             return
-        mix, settings = self._mixed(stop, kwargs)
-        yield from mix.stream(input, self._configured(config), **settings)
+        mix, arguments = self._mix_for(**kwargs)
+        yield from mix.stream(input, self._with_own_config(config), **arguments)
 
     @override
     async def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[AIMessageChunk]:
         if self._streaming_disabled(**kwargs):
-            for chunk in answer_chunks(await self.ainvoke(input, config, stop=stop, **kwargs)):
+            for chunk in answer_chunks(await self.ainvoke(input, config, **kwargs)):
                 yield chunk
             return
-        mix, settings = self._mixed(stop, kwargs)
-        made: Any = mix.astream(input, self._configured(config), **settings)
+        mix, arguments = self._mix_for(**kwargs)
+        made: Any = mix.astream(input, self._with_own_config(config), **arguments)
         async with contextlib.aclosing(made) as chunks:  # a stream that is left is closed at once
             async for chunk in chunks:
                 yield chunk
@@ -248,13 +230,11 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        mix, settings = self._mixed(stop, kwargs)
-        return mix.batch(
-            inputs, self._all_configured(config), return_exceptions=return_exceptions, **settings
-        )
+        mix, arguments = self._mix_for(**kwargs)
+        configs = self._with_own_configs(config)
+        return mix.batch(inputs, configs, return_exceptions=return_exceptions, **arguments)
 
     @override
     async def abatch(
@@ -263,13 +243,11 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        mix, settings = self._mixed(stop, kwargs)
-        return await mix.abatch(
-            inputs, self._all_configured(config), return_exceptions=return_exceptions, **settings
-        )
+        mix, arguments = self._mix_for(**kwargs)
+        configs = self._with_own_configs(config)
+        return await mix.abatch(inputs, configs, return_exceptions=return_exceptions, **arguments)
 
     # `generate` and events of version 3 come by the methods below, with a run of their own.
     # It reports no usage: the models' own runs, which are its children, have reported it.
@@ -282,8 +260,8 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        mix, settings = self._mixed(stop, kwargs)
-        return _as_result(mix.invoke(messages, _below(run_manager, CallbackManager), **settings))
+        mix, arguments = self._mix_for(stop, **kwargs)
+        return _as_result(mix.invoke(messages, _below(run_manager, CallbackManager), **arguments))
 
     @override
     async def _agenerate(
@@ -293,9 +271,9 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        mix, settings = self._mixed(stop, kwargs)
+        mix, arguments = self._mix_for(stop, **kwargs)
         below = _below(run_manager, AsyncCallbackManager)
-        return _as_result(await mix.ainvoke(messages, below, **settings))
+        return _as_result(await mix.ainvoke(messages, below, **arguments))
 
     @override
     def _stream(
@@ -305,8 +283,8 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        mix, settings = self._mixed(stop, kwargs)
-        for chunk in mix.stream(messages, _below(run_manager, CallbackManager), **settings):
+        mix, arguments = self._mix_for(stop, **kwargs)
+        for chunk in mix.stream(messages, _below(run_manager, CallbackManager), **arguments):
             yield ChatGenerationChunk(message=_unbilled(chunk))
 
     @override
@@ -317,31 +295,30 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        mix, settings = self._mixed(stop, kwargs)
+        mix, arguments = self._mix_for(stop, **kwargs)
         below = _below(run_manager, AsyncCallbackManager)
-        made: Any = mix.astream(messages, below, **settings)
+        made: Any = mix.astream(messages, below, **arguments)
         async with contextlib.aclosing(made) as chunks:
             async for chunk in chunks:
                 yield ChatGenerationChunk(message=_unbilled(chunk))
 
-    def _mixed(
-        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    def _mix_for(
+        self, stop: list[str] | None = None, **kwargs: Any
     ) -> tuple[AutoMixRunnable, dict[str, Any]]:
-        """Return the mix that a call is for, and what goes to the answering models."""
+        """Return the mix that a call is for, and the arguments of the answering models."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        settings = {**{k: v for k, v in own.items() if v is not None}, **kwargs}
+        arguments = {**{k: v for k, v in own.items() if v is not None}, **kwargs}
         if stop := stop or self.stop:
-            settings["stop"] = stop
+            arguments["stop"] = stop
         mix = self._runnable
-        if tools := settings.pop("tools", None):
-            choice = settings.pop("tool_choice", None)
-            with_them = {"tool_choice": choice, **settings.pop("tool_settings", {})}
-            mix = mix.bind_tools(tools, **with_them)
-        if (named := settings.pop("model", None)) is not None:
-            mix = mix.model_copy(update={"force_model": named})
-        return mix, settings
+        if tools := arguments.pop("tools", None):
+            settings = {"tool_choice": arguments.pop("tool_choice", None)}
+            mix = mix.bind_tools(tools, **{**settings, **arguments.pop("tool_settings", {})})
+        if (model := arguments.pop("model", None)) is not None:
+            mix = mix.model_copy(update={"force_model": model})
+        return mix, arguments
 
-    def _configured(self, config: RunnableConfig | None) -> RunnableConfig:
+    def _with_own_config(self, config: RunnableConfig | None) -> RunnableConfig:
         own: RunnableConfig = {
             "callbacks": self.callbacks,
             "tags": self.tags or [],
@@ -349,12 +326,12 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         }
         return merge_configs(own, config)
 
-    def _all_configured(
+    def _with_own_configs(
         self, config: RunnableConfig | list[RunnableConfig] | None
     ) -> RunnableConfig | list[RunnableConfig]:
         if isinstance(config, list):
-            return [self._configured(each) for each in config]
-        return self._configured(config)
+            return [self._with_own_config(each) for each in config]
+        return self._with_own_config(config)
 
 
 def _is_builtin(tool: Tool) -> bool:

@@ -12,93 +12,91 @@ from langchain_automix.errors import DeadlineError
 from langchain_automix.flow.steps import BrokenOff, Call, Steps
 from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
 from langchain_automix.mix.config import MixConfig
-from langchain_automix.mix.deadline_guard import NO_TIME, without_check
 from langchain_automix.mix.hedging import hedge_call, keep_hedged_answer
 from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.messages import answer_text
 from langchain_automix.models.usage import UsageCollector
-from langchain_automix.routers.base import Router, findings, keep, next_or_keep
-from langchain_automix.types import NO_TEXT, Decision, RoutingState, Verification, Visit
+from langchain_automix.types import NO_TEXT, Decision, Verification, Visit
 from langchain_automix.verifiers.base import VerifierInput
 
 
-def run_check(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[None]:
-    """Check the answer that a decision names, and add what is found to what was found before."""
+def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
+    """Check the answer that a decision names, and add the findings to the earlier ones."""
     index = decision.model_index
-    before = way.ledger.visits[index].verification
+    before = query.ledger.visits[index].verification
     if before is not None and not before.usable:
         return
-    if not mix.verification:
+    if not config.verification:
         found = Verification(problem="verification is off")
-    elif not answer_text(way.replies[index].message):
+    elif not answer_text(query.answers[index].message):
         found = Verification(problem=NO_TEXT)
     else:
-        found = yield from _verify(mix, way, decision)
+        found = yield from _verify(config, query, decision)
     found = _mark_missing_check(found, decision.check)
     together = found if before is None else before.and_then(found)
-    way.ledger.visits[index] = Visit(model_index=index, verification=together)
+    query.ledger.visits[index] = Visit(model_index=index, verification=together)
 
 
-def _verify(mix: MixConfig, way: QueryState, decision: Decision) -> Steps[Verification]:
-    index = decision.model_index
+def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Verification]:
+    index, ledger = decision.model_index, query.ledger
     # A check that failed half-way, and was retried or replaced, has been billed too.
-    heard = UsageCollector()
+    usage = UsageCollector()
     call = Call(
-        mix.checkers[index],
-        _verifier_input(way, decision),
+        config.checkers[index],
+        _verifier_input(query, decision),
         tags=["automix:verify", NOT_FOR_USERS],
         metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
-        callbacks=[heard],
+        callbacks=[usage],
         audience="tracers",
-        clock=way.clock,
+        clock=query.clock,
     )
     started = time.perf_counter()
     try:
-        found = _read_verification((yield from _call_with_hedge(mix, way, decision, call)))
+        found = _read_verification((yield from _call_with_hedge(config, query, decision, call)))
     except BrokenOff:
-        way.ledger.calls.extend([*heard.calls, *heard.unfinished])
+        ledger.calls.extend([*usage.calls, *usage.unfinished])
         raise
     except Exception as error:
         if given_up := isinstance(error, DeadlineError):
-            mix.pace.learn("verify", index, time.perf_counter() - started, at_least=True)
-        way.ledger.calls.extend([*heard.calls, *(heard.unfinished if given_up else ())])
-        way.ledger.failed_to_check(mix.names[index], heard.failed or [(None, error)])
-        wanted = mix.on_verification_error == "raise" and not given_up
-        if wanted or not is_fault(error):
+            config.pace.learn("verify", index, time.perf_counter() - started, at_least=True)
+        ledger.calls.extend([*usage.calls, *(usage.unfinished if given_up else ())])
+        ledger.add_failed_check(index, usage.failed or [(None, error)])
+        is_raised = config.on_verification_error == "raise" and not given_up
+        if is_raised or not is_fault(error):
             raise
-        way.unchecked[index, decision.check] = problem = (
-            f"the check failed ({type(error).__name__})"
-        )
+        problem = f"the check failed ({type(error).__name__})"
+        query.unchecked[index, decision.check] = problem
         failed = Verification(problem=problem)
         # The failure of a further check says nothing of the first one.
         name = decision.check
         return failed if name is None else Verification(checks={name: failed})
     finally:
-        way.ledger.took("verify", time.perf_counter() - started)
-    if way.hedged_model is None:  # else it waited for an answer
-        mix.pace.learn("verify", index, time.perf_counter() - started)
-    told = len(found.calls) >= len(heard.calls)
-    way.ledger.calls.extend(found.calls if told else heard.calls)
+        ledger.add_seconds("verify", time.perf_counter() - started)
+    if query.hedged_model is None:  # else it waited for an answer
+        config.pace.learn("verify", index, time.perf_counter() - started)
+    ledger.calls.extend(found.calls if len(found.calls) >= len(usage.calls) else usage.calls)
     if found.undrawn is not None:
-        way.ledger.failed_to_check(mix.names[index], heard.failed)
+        ledger.add_failed_check(index, usage.failed)
     return found
 
 
-def _call_with_hedge(mix: MixConfig, way: QueryState, decision: Decision, call: Call) -> Steps[Any]:
-    """Make the check; beside it, where that is worth it, the next model is asked."""
-    if (beside := hedge_call(mix, way, decision)) is None:
+def _call_with_hedge(
+    config: MixConfig, query: QueryState, decision: Decision, call: Call
+) -> Steps[Any]:
+    """Make the check; ask the next model beside it, where that is worth it."""
+    if (hedge := hedge_call(config, query, decision)) is None:
         [output] = yield [call]
         return output
-    index, ahead = beside
-    hurried = is_hurried(way)
+    index, ahead = hedge
+    hurried = is_hurried(query)
     try:
-        output, given = yield [replace(call, hands_back=True), ahead]
+        output, hedged = yield [replace(call, hands_back=True), ahead]
     except BrokenOff as broken:
         if broken.under_way:
-            way.ledger.broken_off(index, mix.names[index], mix.identities[index])
+            query.ledger.add_unheard_request(index)
         raise
-    keep_hedged_answer(mix, way, index, given, hurried=hurried)
+    keep_hedged_answer(config, query, index, hedged, hurried=hurried)
     if isinstance(output, Exception):
         raise output
     return output
@@ -111,7 +109,7 @@ def _read_verification(output: Any) -> Verification:
 
 
 def _mark_missing_check(found: Verification, name: str | None) -> Verification:
-    """Say of a check that was asked for by name, and not made, that it was not.
+    """Note that a check which was asked for by name was not made.
 
     Else the router could not know that it was tried, and would ask for it again and again.
     """
@@ -121,33 +119,14 @@ def _mark_missing_check(found: Verification, name: str | None) -> Verification:
     return found.model_copy(update={"checks": {**found.checks, name: missing}})
 
 
-def _verifier_input(way: QueryState, decision: Decision) -> VerifierInput:
-    index = decision.model_index
-    message = way.replies[index].message
-    request: VerifierInput = {**way.asked, "answer": message, "check": decision.check}
-    request["earlier"] = [way.replies[j].message for j in way.replies if j != index]
+def _verifier_input(query: QueryState, decision: Decision) -> VerifierInput:
+    index, answers = decision.model_index, query.answers
+    message = answers[index].message
+    request: VerifierInput = {**query.check_input, "answer": message, "check": decision.check}
+    request["earlier"] = [answers[j].message for j in answers if j != index]
     if decision.samples is not None:
         request["samples"] = decision.samples
-    if (before := way.ledger.visits[index].verification) is not None:
+    if (before := query.ledger.visits[index].verification) is not None:
         same = before if decision.check is None else before.checks.get(decision.check)
         request["drawn"] = 0 if same is None else len(same.verdicts)
     return request
-
-
-def decide_without_evidence(mix: MixConfig, way: QueryState, state: RoutingState) -> Decision:
-    """Decide where a check failed, as `on_verification_error` says."""
-    router, found = mix.router, findings(state.current.verification)
-    check = state.current.verification
-    made = () if check is None else (check, *check.checks.values())
-    if any(each.problem == NO_TIME for each in made):
-        decision = without_check(mix, state)
-    elif mix.on_verification_error == "keep":
-        decision = keep(state, why=f"{found}: the answer is kept (on_verification_error).")
-    elif isinstance(router, Router):
-        by_means = mix.on_verification_error == "prior"
-        decision = router.without_evidence(state, by_means=by_means)
-    else:
-        decision = next_or_keep(state)
-    if decision.action == "answer":
-        way.degraded = f"{found}, so that the answer is given without having been checked."
-    return decision

@@ -1,166 +1,170 @@
-"""What a deadline leaves out: a check first, then a larger model; an answer that is there never."""
+"""`DeadlineGuard`: what a deadline leaves out. A check goes first, then a larger model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing_extensions import override
 
 from langchain_automix.errors import DeadlineError
+from langchain_automix.flow.clock import Deadline
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.guards import NO_TIME, Guard, ask_unchecked, decide_without_evidence
 from langchain_automix.mix.limits.latency import Stage
 from langchain_automix.mix.query import QueryState
-from langchain_automix.routers.base import Router, next_model, next_or_keep
-from langchain_automix.types import Decision, RoutingState, Verification, Visit
-
-NO_TIME = "no time was left for a check"
+from langchain_automix.routers.base import Router, keep, next_model
+from langchain_automix.types import Decision, Verification, Visit
 
 
-def fits(mix: MixConfig, way: QueryState, stage: Stage, index: int) -> bool:
-    """Whether a call is expected to end in time; one of which nothing is known is."""
-    if way.clock is None:
-        return True
-    expected = mix.pace.expected(stage, index)
-    return way.clock.left > (expected or 0.0)
+class DeadlineGuard(Guard):
+    """Leaves out what is not expected to end in time; never an answer that is there.
 
-
-def _check_fits(mix: MixConfig, way: QueryState, index: int) -> bool:
-    """Whether a check, and what it may call for, is expected to end in time.
-
-    A check after which no larger model could be asked any more could not change the decision.
+    Nothing is left out of a query without a deadline, or for a call whose time is not known.
     """
-    if way.clock is None:
+
+    def leaves_out_check(self, query: QueryState, decision: Decision) -> bool:
+        """Leave out the check of an answer, and note that, where it would not end in time."""
+        config, index = self.config, decision.model_index
+        clock, before = query.clock, query.ledger.visits[index].verification
+        if clock is None or not config.verification or index not in query.usable:
+            return False
+        if self._fits_check(query, clock, index):
+            return False
+        config.pace.left_out("verify", index)
+        for j in range(index + 1, len(config.names)):
+            if not self._fits_answer(clock, j):  # else it would speak against every check for ever
+                config.pace.left_out("answer", j)
+        query.unchecked[index, decision.check] = NO_TIME
+        missing = Verification(problem=NO_TIME)
+        if decision.check is not None:  # it says nothing of the first one
+            missing = Verification(checks={decision.check: missing})
+        together = missing if before is None else before.and_then(missing)
+        query.ledger.visits[index] = Visit(model_index=index, verification=together)
         return True
-    later = [
-        mix.pace.expected("answer", j) or 0.0
-        for j in range(index + 1, len(mix.names))
-        if j not in way.ledger.visits
-    ]
-    # A hedged answer comes while the check is made.
-    after = 0.0 if mix.hedge is not None else min(later, default=0.0)
-    return way.clock.left > (mix.pace.expected("verify", index) or 0.0) + after
 
+    @override
+    def preempt(self, query: QueryState) -> Decision | None:
+        if query.clock is None:
+            return None
+        if self._is_over(query):
+            return self._give_best(query, query.clock, keep(query.state(self.config)))
+        if self.lacks_evidence(query):  # nor is there time for another check
+            return decide_without_evidence(self.config, query)
+        return None
 
-def leave_out_check(mix: MixConfig, way: QueryState, decision: Decision) -> bool:
-    """Note that an answer goes unchecked, where its check would not end in time."""
-    index = decision.model_index
-    check = way.ledger.visits[index].verification
-    if not mix.verification or index not in way.usable or _check_fits(mix, way, index):
-        return False
-    mix.pace.left_out("verify", index)
-    for j in range(index + 1, len(mix.names)):
-        if not fits(mix, way, "answer", j):  # else it would speak against every check for ever
-            mix.pace.left_out("answer", j)
-    way.unchecked[index, decision.check] = NO_TIME
-    found = Verification(problem=NO_TIME)
-    if decision.check is not None:  # it says nothing of the first one
-        found = Verification(checks={decision.check: found})
-    together = found if check is None else check.and_then(found)
-    way.ledger.visits[index] = Visit(model_index=index, verification=together)
-    return True
+    @override
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        if query.clock is None:
+            return decision
+        self._note_left_out(query, query.clock)
+        if decision.action == "abstain":
+            return decision
+        if query.is_late:
+            return self._without_time(query, query.clock, decision)
+        if decision.action == "answer" or not query.usable:
+            return decision
+        return self._within_time(query, query.clock, decision)
 
+    def _without_time(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
+        """Return a decision for an answer that is there."""
+        index = decision.model_index
+        is_there = decision.action == "answer" and index in query.usable
+        is_there |= decision.action == "escalate" and _is_answer(query.hedged.get(index))
+        return decision if is_there else self._give_best(query, clock, decision)
 
-def no_time_and_no_evidence(way: QueryState, last: Decision, found: Verification | None) -> bool:
-    """Whether the last check was left out for want of time, and no other one found anything."""
-    if found is None or way.unchecked.get((last.model_index, last.check)) != NO_TIME:
-        return False
-    return all(each.confidence is None for each in (found, *found.checks.values()))
+    def _within_time(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
+        """Return the same decision, or the best one that fits into the time left."""
+        index, is_check = decision.model_index, decision.action == "verify"
+        if self._fits_check(query, clock, index) if is_check else self._fits_answer(clock, index):
+            return decision
+        self.config.pace.left_out("verify" if is_check else "answer", index)
+        later = next_model(query.state(self.config)) if is_check else None
+        if later is not None and self._fits_answer(clock, later):
+            why = f"No time is left for another check: {self.config.names[later]} is asked."
+            return ask_unchecked(later, why)
+        return self._give_best(query, clock, decision)
 
+    def lacks_evidence(self, query: QueryState) -> bool:
+        """Whether the last check was left out, and no other one found anything."""
+        found, last = query.current.verification, query.last
+        if found is None or last is None:
+            return False
+        if query.unchecked.get((last.model_index, last.check)) != NO_TIME:
+            return False
+        return all(each.confidence is None for each in (found, *found.checks.values()))
 
-def options(mix: MixConfig, way: QueryState, state: RoutingState) -> RoutingState:
-    """Return what is known, with the time that is left and what each option is expected to take."""
-    if way.clock is None or way.clock.left <= 0:  # of what is there, the usual is the best
-        return state
-    here = state.current.model_index
-    seconds = {"verify": mix.pace.expected("verify", here)}
-    seconds |= {
-        f"escalate:{mix.names[j]}": mix.pace.expected("answer", j)
-        for j in range(len(mix.names))
-        if j not in way.ledger.visits and j not in way.hedged
-    }
-    known = {option: each for option, each in seconds.items() if each is not None}
-    return state.model_copy(update={"time_left": max(0.0, way.clock.left), "seconds": known})
+    def _fits_answer(self, clock: Deadline, index: int) -> bool:
+        return clock.left > (self.config.pace.expected("answer", index) or 0.0)
 
+    def _fits_check(self, query: QueryState, clock: Deadline, index: int) -> bool:
+        """Whether a check, and what it may call for, is expected to end in time.
 
-def is_over(mix: MixConfig, way: QueryState, state: RoutingState, last: Decision) -> bool:
-    """Whether the time is up, and with it what is known of the answer that is there."""
-    if way.clock is None or way.clock.left > 0:
-        return False
-    found, index = state.current.verification, state.current.model_index
-    is_known = found is None or (found.usable and (index, last.check) not in way.unchecked)
-    is_hedged = any(isinstance(given, ModelAnswer) for given in way.hedged.values())
-    return not isinstance(mix.router, Router) or not (is_known or is_hedged)
+        A check after which no larger model could be asked any more could not change the decision.
+        """
+        pace = self.config.pace
+        later = [
+            pace.expected("answer", j) or 0.0
+            for j in range(index + 1, len(self.config.names))
+            if j not in query.ledger.visits
+        ]
+        # A hedged answer comes while the check is made.
+        after = 0.0 if self.config.hedge is not None else min(later, default=0.0)
+        return clock.left > (pace.expected("verify", index) or 0.0) + after
 
+    def _is_over(self, query: QueryState) -> bool:
+        """Whether the time is up, and a router could say no more of the answer that is there."""
+        if not query.is_late:
+            return False
+        found, index = query.current.verification, query.current.model_index
+        check = None if query.last is None else query.last.check
+        is_known = found is None or (found.usable and (index, check) not in query.unchecked)
+        is_hedged = any(map(_is_answer, query.hedged.values()))
+        return not isinstance(self.config.router, Router) or not (is_known or is_hedged)
 
-def note_left_out(mix: MixConfig, way: QueryState, state: RoutingState, decision: Decision) -> None:
-    """Note what a router that knows the time would have done with more of it."""
-    router = mix.router
-    if way.clock is None or not isinstance(router, Router):
-        return
-    if all(state.fits(option) for option in state.seconds):
-        return
-    wanted = router.decide(state.model_copy(update={"time_left": None, "seconds": {}}))
-    if (wanted.action, wanted.model_index) == (decision.action, decision.model_index):
-        return
-    mix.pace.left_out("verify" if wanted.action == "verify" else "answer", wanted.model_index)
-    if decision.action == "answer":
-        way.degraded = _not_enough(way, decision.model_index, mix.names)
-    elif decision.action == "abstain":
-        way.degraded = f"{_time(way)} did not suffice for more: no answer is given."
+    def _note_left_out(self, query: QueryState, clock: Deadline) -> None:
+        """Note what a router that knows the time would have done with more of it."""
+        router, decision, config = self.config.router, query.routed, self.config
+        if decision is None or query.router_failed or not isinstance(router, Router):
+            return
+        state = query.state(config)
+        if all(state.fits(option) for option in state.seconds):
+            return
+        wanted = router.decide(state.model_copy(update={"time_left": None, "seconds": {}}))
+        if (wanted.action, wanted.model_index) == (decision.action, decision.model_index):
+            return
+        stage: Stage = "verify" if wanted.action == "verify" else "answer"
+        config.pace.left_out(stage, wanted.model_index)
+        if decision.action == "answer":
+            query.degraded = self._shortage(clock, decision.model_index)
+        elif decision.action == "abstain":
+            query.degraded = f"{_time(clock)} did not suffice for more: no answer is given."
 
+    def _give_best(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
+        """Decide for the best answer that can be used.
 
-def _time(way: QueryState) -> str:
-    return f"The time (max_latency={way.clock.limit:g} s)" if way.clock else "The time"
-
-
-def _not_enough(way: QueryState, index: int, names: Sequence[str]) -> str:
-    return f"{_time(way)} did not suffice for more: the answer of {names[index]} is given."
-
-
-def without_check(mix: MixConfig, state: RoutingState) -> Decision:
-    """Decide where there was no time for a check: by what is known of the models without it."""
-    if isinstance(mix.router, Router):
-        return mix.router.without_evidence(state, by_means=True)
-    return next_or_keep(state)
-
-
-def in_time(mix: MixConfig, way: QueryState, state: RoutingState, decision: Decision) -> Decision:
-    """Return a decision that fits into the time left: the same, or the best that is there.
-
-    Raises:
-        DeadlineError: The time is up, and there is no answer that could be given.
-    """
-    if way.clock is None or decision.action == "abstain":
-        return decision
-    if way.clock.left <= 0:
-        is_there = decision.action == "answer" and decision.model_index in way.usable
-        hedged = way.hedged.get(decision.model_index)
-        is_there |= decision.action == "escalate" and isinstance(hedged, ModelAnswer)
-        return decision if is_there else given(mix, way, decision)
-    is_check = decision.action == "verify"
-    stage: Stage = "verify" if is_check else "answer"
-    index = decision.model_index
-    fit = _check_fits(mix, way, index) if is_check else fits(mix, way, stage, index)
-    if decision.action == "answer" or not way.usable or fit:
-        return decision
-    mix.pace.left_out(stage, index)
-    later = next_model(state)
-    if is_check and later is not None and fits(mix, way, "answer", later):
-        why = f"No time is left for another check: {mix.names[later]} is asked."
-        return Decision(action="escalate", model_index=later, samples=0, why=why)
-    return given(mix, way, decision)
-
-
-def given(mix: MixConfig, way: QueryState, decision: Decision) -> Decision:
-    """Decide for the best answer that can be used; raises where there is none."""
-    if not way.usable:
-        limit = f"max_latency={way.clock.limit:g} s" if way.clock else "max_latency"
-        failed = ", ".join(f"{mix.names[j]} ({type(e).__name__})" for j, e in way.errors.items())
-        raise DeadlineError(
-            f"No model gave an answer in time ({limit}): {failed or 'none that can be used'}. "
-            "Allow more time, or put a faster model first."
+        Raises:
+            DeadlineError: There is none.
+        """
+        if not query.usable:
+            names, errors = self.config.names, query.errors.items()
+            failed = ", ".join(f"{names[j]} ({type(error).__name__})" for j, error in errors)
+            raise DeadlineError(
+                f"No model gave an answer in time (max_latency={clock.limit:g} s): "
+                f"{failed or 'none that can be used'}. Allow more time, or put a faster model "
+                "first."
+            )
+        best = query.best(self.config)
+        query.degraded = self._shortage(clock, best)
+        return decision.model_copy(
+            update={"action": "answer", "model_index": best, "why": query.degraded, "samples": None}
         )
-    best = way.best(mix.names)
-    way.degraded = _not_enough(way, best, mix.names)
-    return decision.model_copy(
-        update={"action": "answer", "model_index": best, "why": way.degraded, "samples": None}
-    )
+
+    def _shortage(self, clock: Deadline, index: int) -> str:
+        name = self.config.names[index]
+        return f"{_time(clock)} did not suffice for more: the answer of {name} is given."
+
+
+def _time(clock: Deadline) -> str:
+    return f"The time (max_latency={clock.limit:g} s)"
+
+
+def _is_answer(hedged: object) -> bool:
+    return isinstance(hedged, ModelAnswer)

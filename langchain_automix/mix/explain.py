@@ -18,15 +18,15 @@ _NEEDED = {"action", "cost", "escalated", "model", "verdicts", "why"}
 
 
 def explain(message: AIMessage | Mapping[str, Any]) -> str:
-    """Say how a query was decided: who answered, what the check found, what each option was worth.
+    """Explain how a query was decided: who answered, what the check found, what options were worth.
 
     Args:
-        message: What a mix gave, or the record of it (`response_metadata["automix"]`), or what
+        message: The answer of a mix, or its record (`response_metadata["automix"]`), or what
             `automix ask --json` printed.
 
     Returns:
-        A text of some lines, with a bar for the quality that was expected of each model, and
-        one for the value of each option.
+        A few lines of text, with a bar for the expected quality of each model, and one for the
+        value of each option.
 
     Raises:
         AutoMixError: The message holds no record.
@@ -87,7 +87,7 @@ def _bars(title: str, values: Mapping[str, float], *, floor: float | None) -> li
 
 
 def _short(name: str) -> str:
-    """Shorten a name in its middle: what tells models apart stands at both ends."""
+    """Shorten a name in its middle: models differ at both ends of their names."""
     if len(name) <= _LONGEST_NAME:
         return name
     half = (_LONGEST_NAME - 1) // 2
@@ -101,15 +101,17 @@ def _bar(share: float) -> str:
 
 
 def _bill(record: Mapping[str, Any]) -> list[str]:
-    said = []
+    lines = []
     if record["verdicts"]:
         signs = {True: "+", False: "-", None: "?"}
         drawn = "".join(signs[verdict] for verdict in record["verdicts"])
-        said.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
+        lines.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
     unpriced = ", ".join(record.get("unpriced") or ())
-    said.append(f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}")
+    lines.append(
+        f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}"
+    )
     for name, alone in (record.get("alone") or {}).items():
         about = "about " if alone["estimate"] else ""
         cost = "unknown" if alone["cost"] is None else f"{about}{alone['cost']}"
-        said.append(f"           {name} alone: {cost}")
-    return ["", *said]
+        lines.append(f"           {name} alone: {cost}")
+    return ["", *lines]

@@ -1,78 +1,95 @@
-"""How a query ends where something went wrong: which answer is given, or which error raised."""
+"""How a query ends: which answer is given, with which record, or which error is raised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage
 
 from langchain_automix.errors import ModelsFailedError
+from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answering import reserved_tool_problem
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.kept_answer import AnswerReplay
 from langchain_automix.mix.query import QueryState
+from langchain_automix.mix.record import build_record, note_of
+from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
-from langchain_automix.routers.base import findings
+from langchain_automix.routers.base import Router, findings
 from langchain_automix.types import Decision
 
 
-def decide_without_router(way: QueryState, names: Sequence[str]) -> Decision:
-    """Decide by the simplest safe rule: the next model, or where there is none the last answer."""
-    later = max(way.ledger.visits) + 1
-    if later < len(names):
-        way.degraded = f"{way.router_failed}, so that {names[later]} was asked to be safe."
-        return Decision(action="escalate", model_index=later, samples=0, why=way.degraded)
-    kept = (way.usable or [way.current.model_index])[-1]
-    way.degraded = f"{way.router_failed}, so that the last answer, of {names[kept]}, is given."
-    return Decision(action="answer", model_index=kept, why=way.degraded)
+def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[ModelAnswer]:
+    """Return the kept answer with the record of its query, and announce both."""
+    decision = final_decision(config, query, decision)
+    index = decision.model_index
+    kept = query.answers.get(index)
+    if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
+        kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
+    record = build_record(query.ledger, decision, query.degraded, query.hedged_model)
+    router = config.router
+    label = router.label if isinstance(router, Router) else router.get_name()
+    # Not in the record: the same query, asked again, would have another one.
+    event = {**record, "seconds": query.ledger.seconds}
+    count = partial(measure, event, label)
+    yield replace(note_of(record, label), event=event, count=count)
+    query.recorded = True
+    metadata = {**kept.message.response_metadata, "automix": record}
+    message = kept.message.model_copy(update={"response_metadata": metadata})
+    if decision.action == "abstain" or query.shown != index:
+        replay = AnswerReplay.of(message)
+        yield [Call(replay, query.input, run_name="answer", audience="readers")]
+    return ModelAnswer(message, kept.payload, kept.problem)
 
 
-def final_decision(mix: MixConfig, way: QueryState, decision: Decision) -> Decision:
+def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> Decision:
     """Return the last decision as it can be carried out: what was asked last may have failed.
 
     Raises:
         Exception: The error of the model that failed; of several, `ModelsFailedError`.
     """
-    check = way.current.verification
+    check, index = query.current.verification, query.current.model_index
+    name = config.names[index]
     if decision.action == "abstain" or check is None or check.usable:
         return decision
-    index = way.current.model_index
-    is_late = way.clock is not None and way.clock.left <= 0
-    if is_late and decision.model_index in way.usable:
+    if query.is_late and decision.model_index in query.usable:
         return decision
-    if index in way.errors:
-        if mix.on_escalation_error == "raise" or not way.usable:
-            raise _failure(mix, way)
-        return _fall_back_to_best(mix, way, decision, f"The call of {mix.names[index]} failed")
+    if index in query.errors:
+        if config.on_escalation_error == "raise" or not query.usable:
+            raise _failure(config, query)
+        return _fall_back_to_best(config, query, decision, f"The call of {name} failed")
     # No answer at all, unlike one that does not fit, is no reason to show what was not kept.
-    message = way.replies[index].message
-    nothing = missing_answer_reason(message) is not None
-    shows_none = nothing and mix.on_escalation_error == "raise"
+    answer = query.answers[index]
+    is_missing = missing_answer_reason(answer.message) is not None
+    shows_none = is_missing and config.on_escalation_error == "raise"
     # An agent mends a call that does not fit, as it does with a plain model.
-    is_mended = bool(mix.tools and message.tool_calls)
-    if decision.model_index == index or not way.usable or shows_none or is_mended:
-        if mix.forced is None and (why := reserved_tool_problem(mix, index, way.replies[index])):
-            way.degraded = f"{why[0].upper()}{why[1:]}, and none is asked: no answer is given."
-            return decision.model_copy(
-                update={"action": "abstain", "model_index": index, "why": way.degraded}
-            )
-        way.degraded = f"The answer of {mix.names[index]} cannot be used, and is given as it is."
-        return decision.model_copy(update={"model_index": index})
-    return _fall_back_to_best(
-        mix, way, decision, f"The answer of {mix.names[index]} cannot be used"
-    )
+    is_mended = bool(config.answer_format.tools and answer.message.tool_calls)
+    if decision.model_index != index and query.usable and not (shows_none or is_mended):
+        return _fall_back_to_best(config, query, decision, f"The answer of {name} cannot be used")
+    if config.forced is None and (why := reserved_tool_problem(config, index, answer)):
+        query.degraded = f"{why[0].upper()}{why[1:]}, and none is asked: no answer is given."
+        update = {"action": "abstain", "model_index": index, "why": query.degraded}
+        return decision.model_copy(update=update)
+    query.degraded = f"The answer of {name} cannot be used, and is given as it is."
+    return decision.model_copy(update={"model_index": index})
 
 
 def _fall_back_to_best(
-    mix: MixConfig, way: QueryState, decision: Decision, because: str
+    config: MixConfig, query: QueryState, decision: Decision, because: str
 ) -> Decision:
     """Decide for the best of the earlier answers that could be used."""
-    best = way.best(mix.names)
-    found = way.ledger.visits[best].verification
-    error = way.errors.get(way.current.model_index)
+    best = query.best(config)
+    found = findings(query.ledger.visits[best].verification).lower()
+    error = query.errors.get(query.current.model_index)
     kind = f" ({type(error).__name__})" if error is not None else ""
-    given = f"the earlier answer of {mix.names[best]} is given, which was not kept"
-    way.degraded = f"{because}{kind}: {given} ({findings(found).lower()})."
-    return decision.model_copy(update={"model_index": best, "why": way.degraded})
+    fallback = f"the earlier answer of {config.names[best]} is given, which was not kept"
+    query.degraded = f"{because}{kind}: {fallback} ({found})."
+    return decision.model_copy(update={"model_index": best, "why": query.degraded})
 
 
-def _failure(mix: MixConfig, way: QueryState) -> Exception:
-    failed = {mix.names[index]: error for index, error in way.errors.items()}
+def _failure(config: MixConfig, query: QueryState) -> Exception:
+    failed = {config.names[index]: error for index, error in query.errors.items()}
     return ModelsFailedError.of(failed) if len(failed) > 1 else next(iter(failed.values()))

@@ -6,31 +6,34 @@ from typing import Any
 
 from langchain_core.runnables.graph import Graph
 
-from langchain_automix.mix.loop import QueryLoop
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.types import Decision
 
 
-def build_graph(mix: QueryLoop, given: Any, made: Any) -> Graph:
+def build_graph(
+    config: MixConfig, opening: Decision, input_schema: Any, output_schema: Any
+) -> Graph:
     """Return the graph of a mix, from the schema of its input to that of its output.
 
-    The ways that a query can take are in it: an answer is checked, and from the router it goes
+    It holds every way that a query can take: an answer is checked, and from the router it goes
     back to the check, on to a later model, or out.
     """
     graph = Graph()
-    start = graph.add_node(given)
-    if mix.prompt is not None:
-        graph.add_edge(start, start := graph.add_node(mix.prompt))
-    opening = mix.opening().model_index
-    last = opening if mix.forced is not None else len(mix.names) - 1
+    start = graph.add_node(input_schema)
+    if config.prompt is not None:
+        graph.add_edge(start, start := graph.add_node(config.prompt))
+    first = opening.model_index
+    last = first if config.forced is not None else len(config.names) - 1
     nodes = [  # a node without a way to it would make LangChain refuse a chain's graph
-        graph.add_node(mix.answerers[i], id=mix.names[i]) for i in range(opening, last + 1)
+        graph.add_node(config.answerers[i], id=config.names[i]) for i in range(first, last + 1)
     ]
     graph.add_edge(start, nodes[0])
     if len(nodes) == 1:  # its answer is kept, whatever it is
-        graph.add_edge(nodes[0], graph.add_node(made))
+        graph.add_edge(nodes[0], graph.add_node(output_schema))
         return graph
-    checker = graph.add_node(mix.verifier)
-    router = graph.add_node(mix.router)
-    end = graph.add_node(made)
+    checker = graph.add_node(config.verifier)
+    router = graph.add_node(config.router)
+    end = graph.add_node(output_schema)
     for node in nodes[:-1]:
         graph.add_edge(node, checker)
     graph.add_edge(nodes[-1], end)  # there is nowhere to go from the last model

@@ -1,4 +1,4 @@
-"""Ask the next model side by side with a check that will probably call for it."""
+"""Ask the next model beside a check that will probably call for it."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
 
 
-def hedge_call(mix: MixConfig, way: QueryState, decision: Decision) -> tuple[int, Call] | None:
+def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tuple[int, Call] | None:
     """Return the model to ask beside the first check of an answer; None: it is not worth it."""
-    first = way.current.verification is None and way.current.model_index == decision.model_index
-    if mix.hedge is None or not first or not isinstance(mix.router, Router):
+    current, router = query.current, config.router
+    is_first = current.verification is None and current.model_index == decision.model_index
+    if config.hedge is None or not is_first or not isinstance(router, Router):
         return None
-    if way.allowance.note or way.allowance.cheapest is not None:
+    if query.allowance.note or query.allowance.cheapest is not None:
         return None  # what may not be needed is not bought while money is short
-    found = mix.router.chance_of_escalation(way.state(mix.names))
-    if found is None or found[1] < mix.hedge or found[0] in way.ledger.visits:
+    found = router.chance_of_escalation(query.state(config))
+    if found is None or found[1] < config.hedge or found[0] in query.ledger.visits:
         return None
-    index = found[0]
-    if mix.breaker is not None and mix.breaker.state(mix.circuits[index]) != "closed":
+    index, breaker = found[0], config.breaker
+    if breaker is not None and breaker.state(config.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
-    return index, answer_call(mix, way, step, hands_back=True)
+    return index, answer_call(config, query, step, hands_back=True)
 
 
 def keep_hedged_answer(
-    mix: MixConfig, way: QueryState, index: int, output: Any, *, hurried: bool
+    config: MixConfig, query: QueryState, index: int, output: Any, *, hurried: bool
 ) -> None:
-    """Keep what a model gave in advance, until it is needed; it is paid for in any case.
+    """Keep what a model gave in advance until it is needed; it is paid for in any case.
 
     Args:
-        mix: The mix.
-        way: How far the query has come.
+        config: The mix.
+        query: How far the query has come.
         index: The model.
         output: What it gave, or its error.
-        hurried: Whether it had so little time that a deadline says nothing of it.
+        hurried: Whether it had so little time that a failure says nothing of its health.
 
     Raises:
-        AutoMixError: It is no message.
+        AutoMixError: The output holds no message.
     """
-    way.hedged_model = mix.names[index]
-    circuit = mix.circuits[index]
+    breaker = config.breaker
+    query.hedged_model = config.names[index]
     try:
-        reply = read_answer(mix, index, output)
+        answer = read_answer(config, index, output)
     except Exception as error:
         if not is_fault(error):
             raise
-        if mix.breaker is not None:
-            note_failure(mix.breaker, circuit, error, hurried=hurried)
-        identity = mix.identities[index]
-        way.ledger.failed_to_answer(index, mix.names[index], "escalate", error, identity)
-        way.hedged[index] = error
+        if breaker is not None:
+            note_failure(breaker, config.circuits[index], error, hurried=hurried)
+        query.ledger.add_failed_request(index, "escalate", error)
+        query.hedged[index] = error
         return
-    way.ledger.asked(index, with_model_name(to_model_call([reply.message]), mix.models[index]))
-    way.hedged[index] = reply
-    if mix.breaker is not None:
-        mix.breaker.succeeded(circuit)
+    request = to_model_call([answer.message])
+    query.ledger.add_request(index, with_model_name(request, config.models[index]))
+    query.hedged[index] = answer
+    if breaker is not None:
+        breaker.succeeded(config.circuits[index])

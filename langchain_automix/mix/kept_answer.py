@@ -1,4 +1,4 @@
-"""The kept answer in chunks, told to those who show tokens."""
+"""The kept answer in chunks, replayed to handlers that show tokens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing_extensions import override
 
 
 class AnswerReplay(BaseChatModel):
-    """Tells a kept answer, piece by piece, to those who show tokens to users.
+    """Replays a kept answer, piece by piece, to handlers that show tokens to users.
 
-    It is no request to a model, whose own run was traced and has reported its usage: LangChain
-    gives a tracer, and a usage handler of the context, to whatever is called without them.
+    It is no request to a model, whose own run was traced and has reported its usage. So tracing is
+    off: LangChain gives a tracer, and a usage handler of the context, to whatever has none.
     """
 
     message: AIMessage
 
     @classmethod
     def of(cls, message: AIMessage) -> AnswerReplay:
-        """Return what tells a message, without its usage."""
+        """Return the replay of a message, without its usage."""
         return cls(message=message.model_copy(update={"usage_metadata": None}), cache=False)
 
     @override
@@ -91,8 +91,8 @@ def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIM
     record = {"automix": message.response_metadata["automix"]}
     if not streamed:
         others = {k: v for k, v in message.response_metadata.items() if k not in record}
-        said = message.model_dump(exclude={"type", "response_metadata"})
-        yield AIMessageChunk(**said, response_metadata=others)
+        fields = message.model_dump(exclude={"type", "response_metadata"})
+        yield AIMessageChunk(**fields, response_metadata=others)
     yield AIMessageChunk(content="", id=message.id, response_metadata=record, chunk_position="last")
 
 

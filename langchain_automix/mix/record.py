@@ -28,9 +28,15 @@ _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
 
 @dataclass
 class QueryLedger:
-    """What one query has come to so far, as far as its record goes."""
+    """What one query has asked, found and paid so far."""
 
     prices: PriceSource | None = None
+    names: Sequence[str] = ()
+    """Names of the models in the mix."""
+
+    identities: Sequence[Identity] = ()
+    """Names and providers of the models, by which they are priced."""
+
     visits: dict[int, Visit] = field(default_factory=dict)
     calls: list[ModelCall] = field(default_factory=list)
     """All requests, in the order made."""
@@ -47,78 +53,72 @@ class QueryLedger:
 
     @property
     def cost_so_far(self) -> str | None:
-        """What the query has cost until now, as text with currency; None when unknown."""
+        """Cost of the query until now, as text with currency; None when unknown."""
         return format_dollars(cost_of(self.calls, self.prices))
 
-    def asked(self, index: int, call: ModelCall) -> None:
+    def add_request(self, index: int, call: ModelCall) -> None:
         """Add a request for an answer."""
         self.calls.append(call)
         self.answered.setdefault(index, []).append(call)
 
-    def failed_to_answer(
-        self, index: int, name: str, stage: str, error: Exception, identity: Identity
-    ) -> None:
+    def add_failed_request(self, index: int, stage: str, error: Exception) -> None:
         """Add a request for an answer that failed; what it may have cost is unknown."""
-        self._fails(name, stage, error)
+        self._add_failure(self.names[index], stage, error)
         if may_be_billed(error):
-            self.broken_off(index, name, identity)
+            self.add_unheard_request(index)
 
-    def broken_off(self, index: int, name: str, identity: Identity) -> None:
-        """Add a request for an answer of which nothing more is heard: what it cost is unknown."""
-        model, provider = identity
-        self.asked(index, UnaccountedCall(model=model or name, provider=provider))
+    def add_unheard_request(self, index: int) -> None:
+        """Add a request for an answer of which nothing more is heard: its cost is unknown."""
+        model, provider = self.identities[index]
+        call = UnaccountedCall(model=model or self.names[index], provider=provider)
+        self.add_request(index, call)
 
-    def failed_to_check(
-        self, name: str, errors: Sequence[tuple[str | None, BaseException]]
+    def add_failed_check(
+        self, index: int, errors: Sequence[tuple[str | None, BaseException]]
     ) -> None:
-        """Add a check that failed, wholly or in part, by the models that it asked."""
-        for model, error in {
-            (model, type(error)): (model, error) for model, error in errors
-        }.values():
-            self._fails(model or name, "verify", error)
+        """Add a check that failed, wholly or in part: each kind of error of each model once."""
+        kinds = {(model, type(error)): (model, error) for model, error in errors}
+        for model, error in kinds.values():
+            self._add_failure(model or self.names[index], "verify", error)
 
-    def failed_to_route(self, error: Exception) -> None:
-        """Add a router that failed."""
-        self._fails(None, "route", error)
+    def add_failed_route(self, error: Exception) -> None:
+        """Add a failure of the router."""
+        self._add_failure(None, "route", error)
 
-    def _fails(self, model: str | None, stage: str, error: BaseException) -> None:
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add the time of one step."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def _add_failure(self, model: str | None, stage: str, error: BaseException) -> None:
         kind = type(error).__name__
         self.failed.append({"model": model, "stage": stage, "error": kind})
         _LOGGER.warning("%s failed (%s): %s", model or "the router", stage, kind)
-
-    def took(self, stage: str, seconds: float) -> None:
-        """Add the time of one step."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 def build_record(
     ledger: QueryLedger,
     decision: Decision,
-    names: Sequence[str],
-    identities: Sequence[Identity],
     degraded: str | None = None,
     hedged: str | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a query whose way has ended, JSON-ready.
+    """Return the record of a query that has ended, ready for JSON.
 
     Args:
-        ledger: What it has come to.
-        decision: The last one.
-        names: The models' names in the mix.
-        identities: Names and providers by which the models are priced.
+        ledger: What was asked, found and paid.
+        decision: The last decision.
         degraded: Why the answer is less than it would be, had nothing gone wrong.
         hedged: Name of a model that was asked before it was known whether it would be needed.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = checks[-1] if checks else Verification()
     bill = price_calls(ledger.calls, ledger.prices)
-    alone = _single_model_costs(ledger, identities)
+    alone = _single_model_costs(ledger)
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
     # The first model asked is no escalation, even where its answer is kept unchecked.
     asked_one = decision.action == "escalate" and len(ledger.visits) == 1
     return {
-        "model": names[decision.model_index],
+        "model": ledger.names[decision.model_index],
         "model_index": decision.model_index,
         "action": "answer" if asked_one else decision.action,
         "confidence": check.confidence,
@@ -130,7 +130,7 @@ def build_record(
         "tokens": _tokens(ledger.calls),
         "alone": {
             name: {"cost": format_dollars(cost), "estimate": estimate}
-            for name, (cost, estimate) in zip(names, alone, strict=True)
+            for name, (cost, estimate) in zip(ledger.names, alone, strict=True)
         },
         "saved": format_dollars(saved),
         "saved_is_estimate": saved is not None and is_estimate,
@@ -144,7 +144,7 @@ def build_record(
 
 
 def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:
-    """Return what is told of a query that failed or was broken off: what it had cost by then."""
+    """Return the record of a query that failed or was broken off: what it had cost by then."""
     try:
         bill = price_calls(ledger.calls, ledger.prices)
     except AutoMixError:  # a price is none; it must not take the place of what ended the query
@@ -159,29 +159,26 @@ def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:
 
 
 class QueryCost(NamedTuple):
-    """What a query came to, in dollars."""
+    """What a query cost, in dollars."""
 
     cost: Decimal | None
     """None: unknown."""
 
     may: Decimal | None
-    """What it might have come to, had every model been asked. None: unknown."""
+    """What it might have cost, had every model been asked. None: unknown."""
 
     is_lost: bool = False
-    """Whether the cost is unknown of requests alone of which nothing more is heard; it is then
-    what was heard of that makes up `may`."""
+    """Whether the cost is unknown only because some requests were never heard of again; `may` then
+    counts the others."""
 
 
-def query_cost(ledger: QueryLedger, identities: Sequence[Identity]) -> QueryCost:
-    """Return what a query came to.
-
-    What the models would have cost that were not asked, or not heard, is estimated.
-    """
+def query_cost(ledger: QueryLedger) -> QueryCost:
+    """Return what a query cost; for models not asked, or not heard, what is likely."""
     heard = _heard(ledger)
     cost = cost_of(heard.calls, heard.prices)
     if cost is None:
         return QueryCost(None, None)
-    others = [would for would, is_estimate in _single_model_costs(heard, identities) if is_estimate]
+    others = [would for would, is_estimate in _single_model_costs(heard) if is_estimate]
     may = cost + sum((would for would in others if would is not None), Decimal(0))
     is_lost = len(heard.calls) < len(ledger.calls)
     return QueryCost(None if is_lost else cost, may, is_lost)
@@ -193,13 +190,12 @@ def _heard(ledger: QueryLedger) -> QueryLedger:
     def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
         return [call for call in calls if not isinstance(call, UnaccountedCall)]
 
-    asked = {index: heard(calls) for index, calls in ledger.answered.items()}
-    answered = {index: calls for index, calls in asked.items() if calls}
+    answered = {i: kept for i, calls in ledger.answered.items() if (kept := heard(calls))}
     return replace(ledger, calls=heard(ledger.calls), answered=answered)
 
 
 def note_of(record: Mapping[str, Any], policy: str) -> Note:
-    """Return what the query's own run is told: flat values to filter by, and the record."""
+    """Return the note for the query's own run: flat values to filter by, and the record."""
     flat = {
         "automix_action": record["action"],
         "automix_escalated": record["escalated"],
@@ -226,24 +222,20 @@ def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
     return {kind: sum(usage[kind] for usage in usages) for kind in _TOKENS}
 
 
-def _single_model_costs(
-    ledger: QueryLedger, identities: Sequence[Identity]
-) -> list[tuple[Decimal | None, bool]]:
+def _single_model_costs(ledger: QueryLedger) -> list[tuple[Decimal | None, bool]]:
     """Return what each model would have cost alone, and whether that is an estimate.
 
-    A model that was asked cost what it did, all its attempts together. Any other one is taken to
+    For a model that was asked, that is the cost of all its attempts. Any other one is taken to
     read and write as many tokens as the last request for an answer whose tokens are known. An
-    answer from LangChain's cache is taken to be free of any model, which claims no saving. A
+    answer from LangChain's cache is taken to be free from any model, which claims no saving. A
     model that is a mix itself says nothing of what another one would cost.
     """
-    found: list[tuple[Decimal | None, bool]] = []
-    requests = [call for asked in ledger.answered.values() for call in asked]
+    costs: list[tuple[Decimal | None, bool]] = []
+    requests = [call for calls in ledger.answered.values() for call in calls]
     known = [call.usage for call in requests if call.usage is not None and call.cost is None]
     usage = known[-1] if known else None
-    for index, (model, provider) in enumerate(identities):
-        if index in ledger.answered:
-            found.append((cost_of(ledger.answered[index], ledger.prices), False))
-        else:
-            would = ModelCall(model=model, provider=provider, usage=usage)
-            found.append((cost_of([would], ledger.prices), True))
-    return found
+    for index, (model, provider) in enumerate(ledger.identities):
+        alone = [ModelCall(model=model, provider=provider, usage=usage)]
+        calls = ledger.answered.get(index, alone)
+        costs.append((cost_of(calls, ledger.prices), index not in ledger.answered))
+    return costs

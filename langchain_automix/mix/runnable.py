@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
-from langchain_core.tools import BaseTool
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
@@ -23,25 +23,25 @@ from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Steps
 from langchain_automix.flow.streaming import adrive_stream, drive_stream
 from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
+from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.graph import build_graph
+from langchain_automix.mix.guards import Guard
 from langchain_automix.mix.kept_answer import answer_chunks, without_last_mark
 from langchain_automix.mix.limits.latency import latency_of
 from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
+from langchain_automix.mix.structured import StructuredFormat
 from langchain_automix.models.identity import identity, list_prices
 from langchain_automix.models.messages import add_chunks
-from langchain_automix.models.tools import bound_tools, tools_in_openai_format
-from langchain_automix.models.wrappers import map_chat_models
+from langchain_automix.models.tools import bound_tools
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.verifiers.base import fingerprint_of
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-
-
-Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
@@ -92,7 +92,20 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     """Tools that `bind_tools` has given to all models."""
 
     tool_settings: dict[str, Any] = Field(default_factory=dict)
-    """What else `bind_tools` was given, such as `tool_choice`."""
+    """Further arguments of `bind_tools`, such as `tool_choice`."""
+
+    output: Any = None
+    """Schema that `with_structured_output` has given to all models: a pydantic class, a TypedDict
+    class, or a JSON schema. None: the mix answers with messages."""
+
+    output_settings: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of `with_structured_output`, such as `method`."""
+
+    include_raw: bool = False
+    """Whether a structured output is a dict with `raw`, `parsed` and `parsing_error`."""
+
+    _format: AnswerFormat | None = PrivateAttr(default=None)
+    _guards: tuple[Guard, ...] = PrivateAttr(default=())
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -109,14 +122,14 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         return cls(models=list(models), **fields)
 
     @model_validator(mode="after")
-    def _usable(self) -> Self:
+    def _validate(self) -> Self:
         if len(self.models) < 2:  # noqa: PLR2004
             raise AutoMixError(
                 f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
             )
         names = self.model_names
-        found = [list_prices(model) for model in self.models]
-        for i, (this, following) in enumerate(itertools.pairwise(found)):
+        prices = [list_prices(model) for model in self.models]
+        for i, (this, following) in enumerate(itertools.pairwise(prices)):
             if this and following and this != following and _at_least(this, following):
                 raise AutoMixError(
                     f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
@@ -125,7 +138,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                 )
         self._check_limits(names)
         self._pace = latency_of(self.models, self.verifier)
-        self._mix.opening()
+        self._loop.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warnings.warn(
                 "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
@@ -158,7 +171,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     @property
     @override
     def OutputType(self) -> Any:
-        return AIMessage
+        return self.answer_format.output_type
 
     @property
     @override
@@ -169,7 +182,8 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     @override
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph of the mix: who answers, who checks, and where it may go from there."""
-        return build_graph(self._mix, self.get_input_schema(config), self.get_output_schema(config))
+        schemas = self.get_input_schema(config), self.get_output_schema(config)
+        return build_graph(self.mix_config, self._loop.opening(), *schemas)
 
     def bind_tools(
         self, tools: Sequence[Tool], *, tool_choice: str | bool | None = None, **kwargs: Any
@@ -186,10 +200,15 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
 
         Raises:
             NotImplementedError: A model takes no tools.
+            AutoMixError: The mix has structured output.
         """
+        if self.output is not None:
+            raise AutoMixError(
+                "A mix with structured output takes no tools; bind them, or a schema."
+            )
         settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
         bound = self.model_copy(update={"tools": list(tools), "tool_settings": settings})
-        bound._answerers()  # noqa: SLF001  (a model that takes no tools says so now)
+        _ = bound.mix_config.answerers  # a model that takes no tools says so now
         return bound
 
     def with_structured_output(
@@ -207,33 +226,14 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                 model's parsing error is raised.
             **kwargs: Go to each model's own `with_structured_output`, such as `method`.
         """
-        from langchain_automix.mix.structured import StructuredMix  # noqa: PLC0415  (it derives)
-
         if self.tools:
             raise AutoMixError(
                 "A mix with tools has no structured output: a model gets tools or a schema."
             )
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return StructuredMix(
-            **fields, output=schema, include_raw=include_raw, output_settings=kwargs
-        )
-
-    @override
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Answer one query.
-
-        Args:
-            input: What a chat model takes, or with `prompt` the dict that it takes.
-            config: The run's configuration.
-            **kwargs: Go to the answering models, such as `stop`.
-
-        Returns:
-            The kept answer, with the record of the query in its `response_metadata`.
-
-        Raises:
-            AutoMixError: The question is empty, or the input is not of the right kind.
-        """
-        return super().invoke(input, config, **kwargs)
+        fields = {"output": schema, "include_raw": include_raw, "output_settings": kwargs}
+        structured = self.model_copy(update=fields)
+        _ = structured.mix_config.answerers  # a model without structured output says so now
+        return structured
 
     @override
     def stream(
@@ -248,8 +248,8 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         async def one() -> AsyncIterator[Any]:
             yield input
 
-        made: Any = self.atransform(one(), config, **kwargs)
-        async with contextlib.aclosing(made) as chunks:
+        stream: Any = self.atransform(one(), config, **kwargs)
+        async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -258,14 +258,14 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         def run(
-            given: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+            parts: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
         ) -> Iterator[AIMessageChunk]:
             total = None
-            for part in given:
+            for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            one = FlowRun(self._query(total, kwargs), run_manager, config)
-            yield from map(without_last_mark, drive_stream(one))
-            yield from self._last_chunks(one)
+            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            yield from map(without_last_mark, drive_stream(flow_run))
+            yield from self._last_chunks(flow_run)
 
         yield from self._transform_stream_with_config(input, run, config)
 
@@ -274,50 +274,74 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         async def run(
-            given: AsyncIterator[Any],
+            parts: AsyncIterator[Any],
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[AIMessageChunk]:
             total = None
-            async for part in given:
+            async for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            one = FlowRun(self._query(total, kwargs), run_manager, config)
-            driven: Any = adrive_stream(one)
+            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            driven: Any = adrive_stream(flow_run)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:
                     yield without_last_mark(chunk)
-            for chunk in self._last_chunks(one):
+            for chunk in self._last_chunks(flow_run):
                 yield chunk
 
         # A stream that is left is closed at once: the model's connection, too.
-        made: Any = self._atransform_stream_with_config(input, run, config)
-        async with contextlib.aclosing(made) as chunks:
+        stream: Any = self._atransform_stream_with_config(input, run, config)
+        async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _last_chunks(self, one: FlowRun[ModelAnswer]) -> Iterator[Any]:
-        yield from answer_chunks(one.result().message, streamed=one.streamed)
+    def _last_chunks(self, run: FlowRun[ModelAnswer]) -> Iterator[Any]:
+        answer = run.result()
+        if self.answer_format.may_stream:
+            yield from answer_chunks(answer.message, streamed=run.streamed)
+        else:
+            yield self.answer_format.present(answer)
 
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
-        reply = yield from self._query(input, kwargs)
-        return reply.message
+        answer = yield from self._run_query(input, kwargs)
+        return self.answer_format.present(answer)
 
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
-        """Return the way of one query; the arguments go to the answering models."""
-        return self._mix.flow(input, kwargs)
+    def _run_query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
+        answer_format, arguments = self.answer_format.bind(kwargs)
+        loop = self._loop
+        if answer_format is not self.answer_format:
+            loop = QueryLoop(replace(loop.config, answer_format=answer_format), self._guards)
+        return loop.run(input, arguments)
+
+    def with_format(self, answer_format: AnswerFormat, guards: Sequence[Guard] = ()) -> Self:
+        """Return the mix with another format of its answers, and with further guards.
+
+        Args:
+            answer_format: How an answer is asked for, read and handed out.
+            guards: Stand around the router beside the mix's own.
+        """
+        copy = self.model_copy()
+        copy._format, copy._guards = answer_format, tuple(guards)  # noqa: SLF001  (of its own kind)
+        return copy
 
     @cached_property
-    def _mix(self) -> QueryLoop:
-        return self._settings()
+    def answer_format(self) -> AnswerFormat:
+        """How an answer is asked for, read and handed out."""
+        if self._format is not None:
+            return self._format
+        if self.output is not None:
+            return StructuredFormat(self.output, self.output_settings, self.include_raw)
+        return MessageFormat(self.tools, self.tool_settings, bound_tools(self.models[0]))
 
-    def _settings(self) -> QueryLoop:
-        """Work out what a query goes by."""
+    @cached_property
+    def mix_config(self) -> MixConfig:
+        """Who answers, checks and decides, as worked out from the fields."""
         names = self.model_names
-        return QueryLoop(
+        return MixConfig(
             names=names,
             models=self.models,
-            answerers=self._answerers(),
+            answer_format=self.answer_format,
             verifier=self.verifier,
             router=self.router,
             prompt=self.prompt,
@@ -325,8 +349,6 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             context_key=self.context_key,
             history_key=self.history_key,
             abstention=self.abstention,
-            tools=tools_in_openai_format(self.tools) or bound_tools(self.models[0]),
-            must_call=demanded(self.tool_settings.get("tool_choice")),
             always_escalate_tools=frozenset(self.always_escalate_tools),
             retries_if_unusable=self.retries_if_unusable,
             on_escalation_error=self.on_escalation_error,
@@ -335,7 +357,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             max_latency=self.max_latency,
             hedge=self.hedge,
             pace=self._pace,
-            forced=None if self.force_model is None else _place(self.force_model, names),
+            forced=None if self.force_model is None else _index_of(self.force_model, names),
             cost_weight=self.cost_weight,
             spend_limits=limits_of(self.spend_limit),
             breaker=self.circuit_breaker,
@@ -343,31 +365,16 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             identities=[identity(model) for model in self.models],
         )
 
-    def _answerers(self) -> list[Runnable[Any, Any]]:
-        """Return what answers in each model's place."""
-        if not self.tools:
-            return self.models
-        return [
-            map_chat_models(model, self._with_tools, other=self._with_tools)
-            for model in self.models
-        ]
-
-    def _with_tools(self, model: Any) -> Runnable[Any, Any]:
-        if not hasattr(model, "bind_tools"):
-            raise NotImplementedError(f"{type(model).__name__} takes no tools.")
-        bound: Runnable[Any, Any] = model.bind_tools(self.tools, **self.tool_settings)
-        return bound
+    @cached_property
+    def _loop(self) -> QueryLoop:
+        return QueryLoop(self.mix_config, self._guards)
 
 
-def demanded(tool_choice: Any) -> bool | str:
-    """Return what a tool choice, in the form of any provider, demands: a call, or one by name."""
-    if isinstance(tool_choice, Mapping):
-        function = tool_choice.get("function") or tool_choice
-        return str(function.get("name") or tool_choice.get("type") or "")
-    return tool_choice or False
+StructuredMix = AutoMixRunnable
+"""Name under which version 0.1.0 saved a mix with structured output."""
 
 
-def _place(forced: int | str, names: Sequence[str]) -> int:
+def _index_of(forced: int | str, names: Sequence[str]) -> int:
     known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
     if isinstance(forced, str) and forced in names:
         return names.index(forced)

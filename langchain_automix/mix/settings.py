@@ -1,4 +1,4 @@
-"""What a user sets on a mix, in whichever form it is used."""
+"""The fields of a mix, in every form of it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class MixSettings(BaseModel):
     """Decides what is done next: a Runnable from `RoutingState` to `Decision`."""
 
     abstention: str = "No answer: none is likely enough to be right."
-    """What is said when the router abstains."""
+    """Text of the answer when the router abstains."""
 
     always_escalate_tools: list[str] = Field(default_factory=list)
-    """Names of tools whose call is never taken from the first model."""
+    """Names of tools that the first model may never call: the next model is asked."""
 
     retries_if_unusable: int = Field(default=0, ge=0)
-    """Times that a model is asked again when its answer cannot be used (a tool call or a
-    structured output that does not fit its schema), before the next model is."""
+    """How often a model is asked again when its answer cannot be used (a tool call or a structured
+    output that does not fit its schema), before the next model is asked."""
 
     on_escalation_error: OnEscalationError = "raise"
     """What to do when a larger model fails after an answer was not kept, and no model after it
@@ -57,76 +57,77 @@ class MixSettings(BaseModel):
     log that the policy was fitted to; as `escalate` with routers that know none. `raise`."""
 
     max_latency: float | None = Field(default=None, gt=0)
-    """Seconds that one query may take. What is not expected to end in time, by what this mix's
-    calls have taken so far, is left out: a check first, then a larger model. A call under way
-    when the time is up is not waited for: the best answer that is there is given, and the record's
-    `degraded` says so; with none, a `DeadlineError` is raised. An answer that is being shown goes
-    on to its end. None: no limit."""
+    """Seconds that one query may take. A call that is not expected to end in time, going by how
+    long this mix's calls have taken so far, is left out: a check first, then a larger model. A call
+    still running when the time is up is abandoned: the best answer so far is given, and the
+    record's `degraded` says so; if there is none, a `DeadlineError` is raised. An answer that is
+    already being shown goes on to its end. None: no limit."""
 
     hedge: float | None = Field(default=None, ge=0, le=1)
-    """Least probability, by the fitted policy, that a check will call for the next model, at which
-    that model is asked side by side with the check: quicker, and paid for also where it turns out
-    not to be needed (the record's `hedged` names it). None, or a router without a policy: never."""
+    """If the fitted policy gives at least this probability that a check will lead to the next
+    model, that model is asked alongside the check: quicker, but paid for even when it turns out not
+    to be needed (the record's `hedged` names it). None, or a router without a policy: never."""
 
     cost_weight: float | None = Field(default=None, ge=0)
     """How much quality one unit of cost is worth, instead of the policy's own weight: what is
     checked stays as fitted, what is kept is decided anew. None: as fitted."""
 
     force_model: int | str | None = None
-    """Place or name of the one model that answers, whatever it says: without a check, also of what
-    would cost nothing, and also with a tool of `always_escalate_tools`. None: the router
-    decides."""
+    """Index or name of the one model that answers. Its answer is kept whatever it says: without any
+    check, the free ones included, and even if it calls a tool of `always_escalate_tools`. None: the
+    router decides."""
 
     verification: bool = True
-    """Whether answers are checked. Off: the model that the router starts with, knowing that
-    nothing is checked, answers; only an answer that cannot be used leads on."""
+    """Whether answers are checked. If not, the router picks the model that answers, knowing that
+    nothing is checked; only an answer that cannot be used leads on to the next model."""
 
     prices: dict[str, dict[str, float]] | Callable[..., Any] | None = None
-    """What tokens cost: a table, by model name, of the dollars for a million tokens (`input`,
-    `output`; where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
-    `output_audio`, `reasoning`), or a function from one request (a `ModelCall`) to its dollars,
-    None where it does not know; where it fails, it does not (`PriceWarning`). What they do not
-    know, and everything when this is None, comes from `genai-prices` (the extra `prices`). What
-    nothing knows is unknown, never 0."""
+    """What tokens cost: a table, by model name, of dollars per million tokens (`input`, `output`;
+    where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`, `output_audio`,
+    `reasoning`), or a function from one request (a `ModelCall`) to its dollars, or None if it does
+    not know, which is also assumed if it fails (`PriceWarning`). Any price that they do not know
+    comes from `genai-prices` (the extra `prices`). A price that nothing knows is unknown, never
+    0."""
 
     spend_limit: SpendLimit | list[SpendLimit] | None = None
-    """What the queries may cost together, in a time, with a tag, of a tenant: see `SpendLimit`.
-    Several hold side by side. The price of every model must be known."""
+    """Limits on what queries may cost together: in a period, with a tag, of a tenant; see
+    `SpendLimit`. Several hold side by side. Every model's price must be known."""
 
     circuit_breaker: CircuitBreaker | None = None
-    """Passes over a model that keeps failing, until it answers again: see `CircuitBreaker`. None:
-    every model is asked, however often it has failed."""
+    """Skips a model that keeps failing, until it answers again: see `CircuitBreaker`. None: every
+    model is asked, however often it has failed."""
 
     _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
-    # Shared by mixes of the same models: what one has learned holds for all.
+    # Shared by mixes of the same models: what one learns holds for all.
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @field_validator("prices", mode="before")
     @classmethod
-    def _priced(cls, prices: Any) -> Any:
+    def _check_prices(cls, prices: Any) -> Any:
         return checked_prices(prices)
 
     @field_validator("spend_limit")
     @classmethod
-    def _told_apart(cls, given: Any) -> Any:
-        limits_of(given)
-        return given
+    def _check_names_of_limits(cls, limits: Any) -> Any:
+        limits_of(limits)
+        return limits
 
     @field_validator("models", mode="before")
     @classmethod
-    def _named(cls, models: Any) -> Any:
+    def _load_by_name(cls, models: Any) -> Any:
         if not isinstance(models, Sequence):
             return models
         return [chat_model_named(model) if isinstance(model, str) else model for model in models]
 
     def _check_limits(self, names: Sequence[str]) -> None:
-        """Refuse what a spend limit could not count.
+        """Refuse models whose spending a limit could not count, or would count twice.
 
         Raises:
             AutoMixError: A model has no known price, or is a mix with the same limit.
         """
-        limits = limits_of(self.spend_limit)
+        if not (limits := limits_of(self.spend_limit)):
+            return
         checking = models_of(self.verifier) if self.verification else []
         # What is no chat model tells its name with each answer only, such as a decision model.
         named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
@@ -134,7 +135,7 @@ class MixSettings(BaseModel):
             *zip(names, self.models, strict=True),
             *((f"{name or 'the model'}, which checks,", model) for name, model in named),
         ]
-        for name, model in asked if limits else ():
+        for name, model in asked:
             inner = chat_model_of(model) or model
             if not isinstance(inner, MixSettings):
                 if not is_priced(*identity(model), self.prices):
@@ -153,14 +154,14 @@ class MixSettings(BaseModel):
     @override
     def model_copy(self, **how: Any) -> Self:
         copy = super().model_copy(**how)
-        copy._forget()  # noqa: SLF001  (of its own kind)
+        copy._drop_cached()  # noqa: SLF001  (of its own kind)
         return copy
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        self._forget()
+        self._drop_cached()
 
-    def _forget(self) -> None:
+    def _drop_cached(self) -> None:
         for name in self.__dict__.keys() - type(self).model_fields.keys():
             self.__dict__.pop(name, None)

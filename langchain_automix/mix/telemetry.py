@@ -1,4 +1,4 @@
-"""Metrics by the OpenTelemetry API, where it is installed: no SDK, no cost; no API, nothing."""
+"""Metrics by the OpenTelemetry API, if it is installed; without an SDK they cost nothing."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ class _Instruments(NamedTuple):
 
 
 def measure(record: Mapping[str, Any], policy: str) -> None:
-    """Count one query; what fails in that never fails the query.
+    """Count one query; a failure to count never fails the query.
 
     The attributes are the model whose answer was kept, the action and the policy; a query of
     unknown cost adds nothing to `automix.cost`, and one to `automix.unpriced_queries`.
     """
     try:
-        if (made := _instruments()) is not None:
-            _count(made, record, policy)
+        if (instruments := _instruments()) is not None:
+            _count(instruments, record, policy)
     except Exception:
         _LOGGER.debug("the metrics miss a query", exc_info=True)
 
 
-def _count(made: _Instruments, record: Mapping[str, Any], policy: str) -> None:
-    about = {
+def _count(instruments: _Instruments, record: Mapping[str, Any], policy: str) -> None:
+    attributes = {
         "automix.model": record["model"],
         "automix.action": record["action"],
         "automix.policy": policy,
     }
-    made.queries.add(1, about)
-    made.escalations.add(int(record["escalated"]), about)
-    made.verdicts.add(record["drawn"], about)
-    made.unpriced.add(int(record["cost"] is None), about)
+    instruments.queries.add(1, attributes)
+    instruments.escalations.add(int(record["escalated"]), attributes)
+    instruments.verdicts.add(record["drawn"], attributes)
+    instruments.unpriced.add(int(record["cost"] is None), attributes)
     if record["cost"] is not None:
-        made.cost.add(float(dollars_of(record["cost"])), about)
+        instruments.cost.add(float(dollars_of(record["cost"])), attributes)
     for stage, seconds in record["seconds"].items():
-        made.duration.record(seconds, {**about, "automix.stage": stage})
+        instruments.duration.record(seconds, {**attributes, "automix.stage": stage})
 
 
 @functools.cache

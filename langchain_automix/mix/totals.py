@@ -1,4 +1,4 @@
-"""`AutoMixTotals`: what many queries came to, in one callback."""
+"""`AutoMixTotals`: the totals of many queries, in one callback."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from langchain_automix.models.prices import dollars_of, format_dollars
 class AutoMixTotals(BaseCallbackHandler):
     """Adds up the records of all queries that it hears of, from any mix, thread or chain.
 
-    Where a model of a mix is a mix itself, its queries are part of the outer one's, whose record
-    holds their cost: they are not counted again.
+    Queries of a mix that is a model of another mix are not counted again: the outer record holds
+    their cost.
 
     ??? example "What a batch cost, and saved"
 
@@ -35,7 +35,7 @@ class AutoMixTotals(BaseCallbackHandler):
     run_inline = True
 
     def __init__(self) -> None:
-        """Start at nothing."""
+        """Start at zero."""
         self.queries = 0
         """Queries answered."""
 
@@ -120,9 +120,9 @@ class AutoMixTotals(BaseCallbackHandler):
     def _compared(self) -> str:
         if self._saved is None:
             return "what the largest alone would have cost is unknown"
-        way = "less" if self._saved >= 0 else "more"
+        comparison = "less" if self._saved >= 0 else "more"
         estimate = ", estimated" if self.saved_is_estimate else ""
-        return f"{format_dollars(abs(self._saved))} {way} than the largest alone{estimate}"
+        return f"{format_dollars(abs(self._saved))} {comparison} than the largest alone{estimate}"
 
 
 def _sum(total: Decimal | None, cost: str | None) -> Decimal | None:

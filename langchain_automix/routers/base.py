@@ -126,6 +126,21 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         del state
         return None
 
+    def cost_weight_under_pressure(
+        self, pressure: float, cost_weight: float | None
+    ) -> float | None:
+        """Return the cost weight by which to decide while money is short.
+
+        Args:
+            pressure: How much must be saved, in [0, 1].
+            cost_weight: The usual weight; None: the router's own.
+
+        Returns:
+            The raised weight; None where the router cannot save by weighing costs.
+        """
+        del pressure, cost_weight
+        return None
+
     def _instead(self, state: RoutingState) -> Decision | None:
         """Return the step to the model that is asked where an answer cannot be used."""
         later = next_model(state)

@@ -18,7 +18,11 @@ from langchain_automix.policy.decision.interpreter import best_row_within, escal
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.prior import prior_policy
-from langchain_automix.policy.decision.reweighting import best_alone, with_cost_weight
+from langchain_automix.policy.decision.reweighting import (
+    best_alone,
+    cost_weight_under_pressure,
+    with_cost_weight,
+)
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
 from langchain_automix.routers.explanations import explain_row
@@ -290,6 +294,14 @@ class POMDPRouter(Router):
             return None
         table = self._table(self.policy.plan_for(state.query_id), state)
         return None if table is None else escalating(table)
+
+    @override
+    def cost_weight_under_pressure(
+        self, pressure: float, cost_weight: float | None
+    ) -> float | None:
+        if "max_risk" in self.policy.goal:  # whose guarantee holds for its own weight only
+            return None
+        return cost_weight_under_pressure(self.policy, cost_weight, pressure)
 
     def _table(self, plan: Plan, state: RoutingState) -> DecisionTable | None:
         """Return the table that reads the latest check; None if the plan does not lead here."""

@@ -41,9 +41,13 @@ _FIRST_HOMES = {
 """The serialisable classes, and the modules whose paths version 0.1.0 wrote into their ids. A class
 that is younger does not belong here."""
 
+_MERGED = {"StructuredMix": "AutoMixRunnable"}
+"""Classes that are gone, and those that load what they saved."""
+
 OLD_IDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    (PACKAGE, *home.split("."), name): (PACKAGE, name) for name, home in _FIRST_HOMES.items()
-}
+    (PACKAGE, *home.split("."), name): (PACKAGE, _MERGED.get(name, name))
+    for name, home in _FIRST_HOMES.items()
+} | {(PACKAGE, name): (PACKAGE, heir) for name, heir in _MERGED.items()}
 """From the ids that version 0.1.0 wrote to those of today, as LangChain's `load` takes them for
 `additional_import_mappings`. It knows them by itself: see
 `langchain_automix.flow.serialization`."""

@@ -18,7 +18,7 @@ from tests.support.servers.langsmith_server import LangSmithServer
 from tests.support.servers.openai_server import OpenAIServer
 
 RUNS = 240
-ROOTS = {("AutoMixRunnable", "chain"), ("StructuredMix", "chain")}
+ROOTS = {("AutoMixRunnable", "chain")}
 WRAPPERS = {"RunnableWithFallbacks"}
 ROUTERS = {"ThresholdRouter", "Patient", "POMDPRouter"}
 STAGES = {"draft", "escalate", "SelfVerifier", "ChatPromptTemplate", *WRAPPERS, *ROUTERS}

@@ -14,7 +14,8 @@ from langchain_automix import AutoMixMiddleware, AutoMixRunnable, ChatAutoMix, T
 from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.deadline_guard import NO_TIME, leave_out_check, no_time_and_no_evidence
+from langchain_automix.mix.deadline_guard import DeadlineGuard
+from langchain_automix.mix.guards import NO_TIME
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import QueryLedger
@@ -260,14 +261,17 @@ def test_a_limit_of_nothing_is_refused(server: OpenAIServer) -> None:
 
 def test_a_further_check_that_is_left_out_says_nothing_of_the_first(server: OpenAIServer) -> None:
     first = Verification(score=0.9)
-    way = QueryState("?", {"answer": ""}, "q", QueryLedger(), clock=Deadline(0.0))
-    way.replies[0] = ModelAnswer(AIMessage("By the small."))
-    way.ledger.visits[0] = Visit(model_index=0, verification=first)
+    guard = DeadlineGuard(mix(server).mix_config)
     decision = Decision(action="verify", model_index=0, check="other")
-    assert leave_out_check(mix(server)._mix, way, decision)
-    found = way.ledger.visits[0].verification
+    query = QueryState("?", {"answer": ""}, "q", QueryLedger(), Deadline(0.0), last=decision)
+    query.answers[0] = ModelAnswer(AIMessage("By the small."))
+    query.ledger.visits[0] = Visit(model_index=0, verification=first)
+    assert guard.leaves_out_check(query, decision)
+    found = query.current.verification
     assert found is not None
     assert (found.score, found.problem) == (0.9, None)
     assert found.checks["other"].problem == NO_TIME
-    assert not no_time_and_no_evidence(way, decision, found)
-    assert no_time_and_no_evidence(way, decision, Verification(checks=found.checks))
+    assert not guard.lacks_evidence(query)
+    nothing = Verification(checks=found.checks)
+    query.ledger.visits[0] = Visit(model_index=0, verification=nothing)
+    assert guard.lacks_evidence(query)

@@ -214,6 +214,13 @@ class TestModels:
         assert server.requests[0]["temperature"] == 0.25
         assert server.requests[0]["response_format"]["type"] == "json_schema"
 
+    def test_a_call_with_arguments_is_as_quiet_as_one_without(self, server: OpenAIServer) -> None:
+        server.script = says(GOOD, LARGE)
+        asked = self.asked(server.model("small", streaming=True), server)
+        assert asked.invoke("Which?", stop=["."]) == Ship(**GOOD)
+        assert server.requests[0]["stop"] == ["."]
+        assert not server.requests[0].get("stream")
+
     def test_retries(self, server: OpenAIServer) -> None:
         good, failures = says(GOOD, LARGE), iter([500])
         server.script = lambda body: next(failures, None) or good(body)

@@ -21,7 +21,7 @@ class SpendAllowance(NamedTuple):
     note: str = ""
     """What is to be said of every decision."""
 
-    def told(self, decision: Decision) -> Decision:
+    def annotate(self, decision: Decision) -> Decision:
         """Return a decision that says by what weight it was made."""
         if not self.note:
             return decision

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -24,13 +24,8 @@ from langchain_automix.mix.limits.allowance import PRESSURE_SEED, SpendAllowance
 from langchain_automix.mix.limits.ledger import Answer, ReserveResult, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
 from langchain_automix.mix.record import QueryCost
-from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
-from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
-
-if TYPE_CHECKING:
-    from langchain_automix.mix.config import MixConfig
-
 
 T = TypeVar("T")
 Cost = Callable[[], QueryCost]
@@ -98,29 +93,42 @@ class SpendSession:
         yield from self._settle(cost)
         return reply
 
-    def allowance(self, mix: MixConfig, query_id: str) -> SpendAllowance:
+    def allowance(
+        self,
+        names: Sequence[str],
+        router: Runnable[Any, Any] | None,
+        forced: int | None,
+        cost_weight: float | None,
+        query_id: str | None,
+    ) -> SpendAllowance:
         """Return what the query may spend, once it has its place.
 
         A router without costs to weigh, or with a guarantee that holds for one cost weight only,
         decides for the queries that may escalate: by their ids, a share that falls from all to
         none.
+
+        Args:
+            names: Names of the models.
+            router: What decides; None: nothing is left to decide.
+            forced: The model that answers whatever the evidence.
+            cost_weight: How much quality a unit of cost is worth; None: the router's own weight.
+            query_id: The query.
         """
         if self.reached is not None:
             said = f"The spend limit of {self.reached.said()} is reached"
-            return SpendAllowance(cheapest=f"{said}: {mix.names[0]} is asked, and not checked.")
-        if not self.pressure or mix.forced is not None:
-            return SpendAllowance(mix.cost_weight)
-        router = mix.router
-        if isinstance(router, POMDPRouter) and "max_risk" not in router.policy.goal:
-            weight = cost_weight_under_pressure(router.policy, mix.cost_weight, self.pressure)
+            return SpendAllowance(cheapest=f"{said}: {names[0]} is asked, and not checked.")
+        if not self.pressure or forced is not None:
+            return SpendAllowance(cost_weight)
+        if isinstance(router, Router):
+            weight = router.cost_weight_under_pressure(self.pressure, cost_weight)
             if weight is not None:
                 note = f"(The spend limit is near: the cost weight is raised to {weight:.3g}.)"
                 return SpendAllowance(weight, note=note)
-        if uniform(query_id, PRESSURE_SEED) >= self.pressure:
-            return SpendAllowance(mix.cost_weight)
+        if uniform(query_id or "", PRESSURE_SEED) >= self.pressure:
+            return SpendAllowance(cost_weight)
         return SpendAllowance(
             cheapest=f"The spend limit is near: {1 - self.pressure:.0%} of the queries may be "
-            f"checked and escalated; for this one {mix.names[0]} is asked, and not checked."
+            f"checked and escalated; for this one {names[0]} is asked, and not checked."
         )
 
     def _call(self, work: Callable[[RunnableConfig | None], Any], pause: float = 0.0) -> Call:

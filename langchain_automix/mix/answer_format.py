@@ -1,0 +1,108 @@
+"""How an answer is asked for, read and handed out: `AnswerFormat`, and answers as messages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from typing_extensions import override
+
+from langchain_automix.mix.answer import ModelAnswer, read_message
+from langchain_automix.models.tools import tools_in_openai_format
+from langchain_automix.models.wrappers import map_chat_models
+
+Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
+
+class AnswerFormat(ABC):
+    """How an answer is asked for, read and handed out."""
+
+    tools: Sequence[dict[str, Any]] = ()
+    """The tools that the answering models have, in OpenAI's format."""
+
+    must_call: bool | str = False
+    """Whether an answer must be a tool call; a name: a call of this tool."""
+
+    may_stream: bool = True
+    """Whether the caller gets the message itself, and not something made of it."""
+
+    may_be_unusable: bool = False
+    """Whether `read` may find that an answer cannot be used: only the last model's is then
+    shown as it comes."""
+
+    @property
+    def output_type(self) -> Any:
+        """Type of what the caller gets."""
+        return AIMessage
+
+    @abstractmethod
+    def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
+        """Return what is called for an answer of each model."""
+
+    def read(self, output: Any, index: int) -> ModelAnswer:
+        """Read what the answerer of a model returned.
+
+        Raises:
+            AutoMixError: The output holds no AI message.
+        """
+        return read_message(output, index)
+
+    def read_error(self, error: Exception) -> ModelAnswer | None:
+        """Read an error by which a client rejects an answer; None: the call itself failed."""
+        del error
+        return None
+
+    def present(self, answer: ModelAnswer) -> Any:
+        """Return what the caller gets for the kept answer."""
+        return answer.message
+
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[AnswerFormat, Mapping[str, Any]]:
+        """Return the format for a call with arguments, and those that still go to the answerers."""
+        return self, arguments
+
+
+class MessageFormat(AnswerFormat):
+    """Answers as chat models give them: messages, perhaps with tool calls."""
+
+    def __init__(
+        self,
+        tools: Sequence[Tool] = (),
+        settings: Mapping[str, Any] | None = None,
+        models_own: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Set up the format.
+
+        Args:
+            tools: Tools to bind to every model.
+            settings: Further arguments of `bind_tools`, such as `tool_choice`.
+            models_own: Tools that the models have if none are bound here, in OpenAI's format.
+        """
+        self._bound, self._settings = tools, settings or {}
+        self.tools = tools_in_openai_format(tools) or models_own
+        self.must_call = required_call(self._settings.get("tool_choice"))
+
+    @override
+    def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
+        if not self._bound:
+            return models
+        return [
+            map_chat_models(model, self._with_tools, other=self._with_tools) for model in models
+        ]
+
+    def _with_tools(self, model: Any) -> Runnable[Any, Any]:
+        if not hasattr(model, "bind_tools"):
+            raise NotImplementedError(f"{type(model).__name__} takes no tools.")
+        bound: Runnable[Any, Any] = model.bind_tools(self._bound, **self._settings)
+        return bound
+
+
+def required_call(tool_choice: Any) -> bool | str:
+    """Return the call that any provider's tool choice requires: whether one, or of which tool."""
+    if isinstance(tool_choice, Mapping):
+        function = tool_choice.get("function") or tool_choice
+        return str(function.get("name") or tool_choice.get("type") or "")
+    return tool_choice or False

@@ -1,0 +1,170 @@
+"""Guards around the router: what settles a step without it, and what overrules it."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.query import QueryState
+from langchain_automix.routers.base import Router, findings, keep, next_or_keep
+from langchain_automix.types import Decision, Verification
+
+NO_TIME = "no time was left for a check"
+"""Problem of a check that a deadline left out."""
+
+
+class Guard:
+    """Has a say in each step of a query, before the router and after it.
+
+    Guards stand around the router in layers: they are asked before it from the outermost in, and
+    review what it decides from the innermost out.
+    """
+
+    def __init__(self, config: MixConfig) -> None:
+        """Guard the queries of a mix."""
+        self.config = config
+
+    def opening(self, query: QueryState) -> Decision | None:
+        """Return the first step of a query; None: this guard leaves it to others."""
+
+    def preempt(self, query: QueryState) -> Decision | None:
+        """Return a later step for which the router is not asked; None: leave it to others."""
+
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        """Return a decision, or another one in its place, with the reason."""
+        del query
+        return decision
+
+
+class SpendGuard(Guard):
+    """Keeps a query to the cheapest model where no more may be spent."""
+
+    @override
+    def opening(self, query: QueryState) -> Decision | None:
+        why = query.allowance.cheapest
+        return None if why is None else ask_unchecked(0, why)
+
+    @override
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        return query.allowance.annotate(decision)
+
+
+class ForcedModelGuard(Guard):
+    """Asks the model of `force_model`, and keeps its answer."""
+
+    @override
+    def opening(self, query: QueryState) -> Decision | None:
+        if (forced := self.config.forced) is None:
+            return None
+        why = f"{self.config.names[forced]} was asked for, whatever the evidence (force_model)."
+        return ask_unchecked(forced, why)
+
+
+class VerificationOffGuard(Guard):
+    """Leaves out every check where `verification` is off."""
+
+    @override
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        if self.config.verification or decision.action != "escalate":
+            return decision
+        update: dict[str, object] = {"samples": 0}
+        if not query.ledger.visits:
+            name = self.config.names[decision.model_index]
+            update["why"] = f"{name} is asked and not checked: verification is off."
+        return decision.model_copy(update=update)
+
+
+class FailedCheckGuard(Guard):
+    """Decides by `on_verification_error` where a check failed."""
+
+    @override
+    def preempt(self, query: QueryState) -> Decision | None:
+        found, router = query.current.verification, self.config.router
+        check = None if query.last is None else query.last.check
+        failed = (query.current.model_index, check) in query.unchecked
+        nothing = found is not None and found.confidence is None and not found.checks
+        asks_for_another = isinstance(router, Router) and router.reads_several
+        if not failed or not nothing or asks_for_another:
+            return None
+        return decide_without_evidence(self.config, query)
+
+    @override
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        again = (decision.model_index, decision.check) in query.unchecked
+        if decision.action != "verify" or not again:
+            return decision
+        return decide_without_evidence(self.config, query)
+
+
+class InvalidDecisionGuard(Guard):
+    """Takes the safe way where the router failed, or decided what cannot be carried out."""
+
+    @override
+    def preempt(self, query: QueryState) -> Decision | None:
+        return decide_without_router(self.config, query) if query.router_failed else None
+
+    @override
+    def review(self, decision: Decision, query: QueryState) -> Decision:
+        if decision is not query.routed:
+            return decision
+        query.router_failed = self._problem(decision, query)
+        if query.router_failed:
+            return decide_without_router(self.config, query)
+        query.belief = decision.belief or query.belief
+        return decision
+
+    def _problem(self, decision: Decision, query: QueryState) -> str | None:
+        """Say why a decision cannot be carried out."""
+        index = decision.model_index
+        if decision.action == "escalate" and index in query.ledger.visits:
+            return f"The router escalates to model {index}, which has been asked already"
+        if decision.action == "escalate" and index >= len(self.config.models):
+            return f"The router escalates to model {index}, which is not in the mix"
+        if decision.action == "verify" and index not in query.usable:
+            return f"The router checks model {index}, which gave no answer that can be checked"
+        return self._kept_in_vain(index, query) if decision.action == "answer" else None
+
+    def _kept_in_vain(self, index: int, query: QueryState) -> str | None:
+        # What failed may be kept where there is nothing else: its error is then raised. Of the
+        # answer that came last, `final_decision` decides.
+        may_keep = index in query.errors and index == len(self.config.models) - 1
+        if index not in query.answers and not may_keep:
+            return f"The router keeps model {index}'s answer, but it gave none"
+        is_known = index in (*query.usable, query.current.model_index)
+        if not is_known and query.usable and not may_keep:
+            return f"The router keeps model {index}'s answer, which cannot be used"
+        return None
+
+
+def ask_unchecked(model_index: int, why: str) -> Decision:
+    """Decide to ask a model, and to keep its answer without a check."""
+    return Decision(action="escalate", model_index=model_index, samples=0, why=why)
+
+
+def decide_without_router(config: MixConfig, query: QueryState) -> Decision:
+    """Decide by the simplest safe rule: the next model, or where there is none the last answer."""
+    names, later = config.names, max(query.ledger.visits) + 1
+    if later < len(names):
+        query.degraded = f"{query.router_failed}, so that {names[later]} was asked to be safe."
+        return ask_unchecked(later, query.degraded)
+    kept = (query.usable or [query.current.model_index])[-1]
+    query.degraded = f"{query.router_failed}, so that the last answer, of {names[kept]}, is given."
+    return Decision(action="answer", model_index=kept, why=query.degraded)
+
+
+def decide_without_evidence(config: MixConfig, query: QueryState) -> Decision:
+    """Decide where a check failed, as `on_verification_error` says, or was left out."""
+    router, state = config.router, query.state(config)
+    check = state.current.verification or Verification()
+    found = findings(state.current.verification)
+    is_left_out = any(each.problem == NO_TIME for each in (check, *check.checks.values()))
+    if not is_left_out and config.on_verification_error == "keep":
+        decision = keep(state, why=f"{found}: the answer is kept (on_verification_error).")
+    elif isinstance(router, Router):
+        by_means = is_left_out or config.on_verification_error == "prior"
+        decision = router.without_evidence(state, by_means=by_means)
+    else:
+        decision = next_or_keep(state)
+    if decision.action == "answer":
+        query.degraded = f"{found}, so that the answer is given without having been checked."
+    return decision
