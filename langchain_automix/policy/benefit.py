@@ -89,7 +89,7 @@ def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> f
     edges, most, is_score = table.edges, 0, table.kind == "score"
     if table.checks:
         place = next((i for i, r in enumerate(table.checks) if r.name == check), None)
-        parts = table.parts(seen)
+        parts = table.split(seen)
         if place is None or any(any(part) for i, part in enumerate(parts) if i != place):
             return None
         reading, seen = table.checks[place], parts[place]
@@ -100,7 +100,7 @@ def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> f
     elif check is not None:
         return None
     elif not is_score:
-        most = table.most
+        most = table.encodings[0].most
     if is_score:
         low, high = tuple(pairwise((0.0, *edges, 1.0)))[seen[0]]
         return (low + high) / 2
