@@ -198,7 +198,7 @@ class _Straight(Router):
         return keep(state, why=self.why)
 
     @override
-    def _instead(self, state: RoutingState) -> Decision | None:
+    def _ask_next(self, state: RoutingState) -> Decision | None:
         if (later := next_model(state)) is None:
             return None
         return Decision(action="escalate", model_index=later, samples=0)

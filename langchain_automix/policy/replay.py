@@ -88,11 +88,6 @@ def replay_plan(plan: Plan, columns: LogArrays) -> Outcomes:
 def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Outcomes:
     """Send every logged query through the plan that its id chooses.
 
-    Args:
-        policy: One plan, or two.
-        columns: The queries.
-        ids: Their ids.
-
     Raises:
         AutoMixError: The policy asks for an answer or a check that was not recorded.
     """
@@ -104,11 +99,7 @@ def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Out
 
 
 def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
-    """Return the outcomes of parts of a log as those of the whole.
-
-    Args:
-        parts: Indices of the queries in the whole, each exactly once, and their outcomes.
-    """
+    """Return the outcomes of a log from those of its parts, each with its queries' indices."""
     order = np.argsort(np.concatenate([index for index, _ in parts]))
 
     def join(pieces: Sequence[object], name: str) -> Floats:
@@ -205,26 +196,30 @@ class _Replay:
         if encoding.kind == "score":
             score = check.score[queries, model]
             bins = in_bins(np.nan_to_num(score), np.asarray(encoding.edges)) + 1
-            found = [
-                ((i,), spent) for i in range(len(encoding.edges) + 2) for spent in (False, True)
+            return 2 * np.where(made & ~np.isnan(score), bins, 0) + made, [
+                ((number,), is_spent)
+                for number in range(len(encoding.edges) + 2)
+                for is_spent in (False, True)
             ]
-            return 2 * np.where(made & ~np.isnan(score), bins, 0) + made, found
         drawn = self.drawn[encoding.name][queries]
         is_last = made & (self._recorded(queries, model, encoding.name) <= drawn)
-        base = int(drawn.max()) + 1
-        verdicts = check.verdicts[queries, model, : base - 1]
-        is_drawn = np.arange(base - 1) < drawn[:, None]
+        longest = int(drawn.max())
+        verdicts = check.verdicts[queries, model, :longest]
+        is_drawn = np.arange(longest) < drawn[:, None]
         kinds = (ACCEPT, REJECT, INVALID)
         counts = [((verdicts == kind) & is_drawn).sum(axis=1) for kind in kinds]
-        shape = (2, 2, base, base, base)
-        codes = np.ravel_multi_index((made.astype(int), is_last.astype(int), *counts), shape)
+        shape = (longest + 1, longest + 1, longest + 1, 2, 2)
+        codes = np.ravel_multi_index((*counts, made.astype(int), is_last.astype(int)), shape)
         codes, index = np.unique(codes, return_inverse=True)
-        numbers: dict[tuple[Observation, bool], int] = {}
+        numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them the same
         merged = []
-        for tried, last, *each in np.stack(np.unravel_index(codes, shape), axis=1).tolist():
-            observation = encoding.encode(*each, None)
-            is_over = last or not any(observation) or encoding.is_exhausted(sum(each), each[-1])
-            merged.append(numbers.setdefault((observation, bool(tried and is_over)), len(numbers)))
+        for accepts, rejects, invalid, *flags in np.transpose(
+            np.unravel_index(codes, shape)
+        ).tolist():
+            observation = encoding.encode(accepts, rejects, invalid, None)
+            is_enough = encoding.is_exhausted(accepts + rejects + invalid, invalid)
+            is_spent = bool(flags[0] and (flags[1] or is_enough or not any(observation)))
+            merged.append(numbers.setdefault((observation, is_spent), len(numbers)))
         return np.array(merged)[index], list(numbers)
 
     def _recorded(self, queries: Ints, model: int, check: str | None) -> Ints:

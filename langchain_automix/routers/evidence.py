@@ -52,12 +52,10 @@ def best_row_in_time(
 ) -> DecisionRow:
     """Return a row with the best step that fits into the time left, where its own does not.
 
-    Args:
-        row: What the plan does next.
-        plan: The plan of the row.
-        state: What is known, with the time left and how long each option takes.
-        names: The policy's names of the models, in the order of the state's.
+    The names are the policy's, in the order of the state's models.
     """
+    if state.time_left is None:
+        return row
 
     def fits(option: str) -> bool:
         if not option.startswith("escalate:"):
@@ -67,7 +65,7 @@ def best_row_in_time(
 
     step = row.step
     own = f"escalate:{names[step.model]}" if step.action == "escalate" else step.action
-    if state.time_left is None or fits(own):
+    if fits(own):
         return row
     return restrict(
         row, plan, state.answered, names, lambda o: not o.startswith("verify") and fits(o)

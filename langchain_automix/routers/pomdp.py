@@ -236,9 +236,9 @@ class POMDPRouter(Router):
         return _to_decision(row.step, **self._details(state, row, state.models, plan))
 
     @override
-    def _instead(self, state: RoutingState) -> Decision | None:
+    def _ask_next(self, state: RoutingState) -> Decision | None:
         if not self.is_calibrated:
-            return super()._instead(state)
+            return super()._ask_next(state)
         later = self._later(state)
         if later is None:
             later = next_model(state)

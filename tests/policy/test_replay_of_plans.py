@@ -1,4 +1,4 @@
-"""A plan replayed in arrays, and by its router one query after the other, on random policies."""
+"""Random plans: the replay in arrays agrees with the replay of the router, query by query."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Kinds = dict[str | None, Literal["verdicts", "score"]]
 
 @dataclass
 class RandomPlan:
-    """Writes a plan that may do anything that a policy file may say."""
+    """Builds a plan that may do anything that a policy file can say."""
 
     rng: random.Random
     names: tuple[str, ...]
@@ -42,47 +42,47 @@ class RandomPlan:
 
     def make(self) -> Plan:
         number = self.rng.randint(1, len(self.names))
-        plays = tuple(sorted(self.rng.sample(range(len(self.names)), number)))
-        opening = self.ask(plays[0], plays, ())
+        in_play = tuple(sorted(self.rng.sample(range(len(self.names)), number)))
+        opening = self.ask(in_play[0], in_play, ())
         tables = tuple(table for table in self.tables if table is not None)
-        return Plan(name="random", opening=opening, plays=plays, tables=tables)
+        return Plan(name="random", opening=opening, plays=in_play, tables=tables)
 
-    def ask(self, model: int, plays: tuple[int, ...], answered: tuple[int, ...]) -> PlannedAction:
+    def ask(self, model: int, in_play: tuple[int, ...], answered: tuple[int, ...]) -> PlannedAction:
         """Ask a model, and mostly check its answer, which a table of its own then reads."""
         if self.rng.random() < 0.2 or len(self.tables) > 8:
             return PlannedAction(action="escalate", model=model, samples=0)
-        place = self.table(model, plays, (*answered, model))
-        table = self.tables[place]
+        index = self.table(model, in_play, (*answered, model))
+        table = self.tables[index]
         assert table is not None
-        check = self.rng.choice([read.name for read in table.checks] or [None])
+        check = self.rng.choice([encoding.name for encoding in table.checks] or [None])
         return PlannedAction(
-            action="escalate", model=model, samples=self.samples(check), then=place, check=check
+            action="escalate", model=model, samples=self.samples(check), then=index, check=check
         )
 
     def samples(self, check: str | None) -> int | None:
         some = self.kinds[check] == "verdicts" and self.rng.random() < 0.8
         return self.rng.randint(1, MAX_SAMPLES) if some else None
 
-    def table(self, model: int, plays: tuple[int, ...], answered: tuple[int, ...]) -> int:
-        place = len(self.tables)
+    def table(self, model: int, in_play: tuple[int, ...], answered: tuple[int, ...]) -> int:
+        index = len(self.tables)
         self.tables.append(None)
         names = self.rng.sample(list(self.kinds), self.rng.randint(1, len(self.kinds)))
-        reads = [self.encoding(name) for name in (names if self.several else [None])]
-        parts = list(product(*(findings(read) for read in reads)))
+        encodings = [self.encoding(name) for name in (names if self.several else [None])]
+        parts = list(product(*(findings(encoding) for encoding in encodings)))
         nothing, some = parts[0], parts[1:]
-        if self.several or reads[0].kind == "verdicts":
+        if self.several or encodings[0].kind == "verdicts":
             some = self.rng.sample(some, self.rng.randint(1, min(len(some), 60)))
-        rows = [self.row(reads, part, place, plays, answered) for part in some]
-        shape: dict[str, Any] = {"kind": "several", "checks": tuple(reads)}
+        rows = [self.row(encodings, part, index, in_play, answered) for part in some]
+        shape: dict[str, Any] = {"kind": "several", "checks": tuple(encodings)}
         if self.several:
-            rows.append(self.row(reads, nothing, place, plays, answered))
+            rows.append(self.row(encodings, nothing, index, in_play, answered))
         else:
-            [read] = reads
-            shape = read.model_dump(include={"kind", "counts_invalid", "edges"})
-            if read.kind == "score":
+            [encoding] = encodings
+            shape = encoding.model_dump(include={"kind", "counts_invalid", "edges"})
+            if encoding.kind == "score":
                 rows = [r.model_copy(update={"seen": (r.seen[0] - 1,)}) for r in rows]
-        self.tables[place] = DecisionTable(model=model, rows=tuple(rows), **shape)
-        return place
+        self.tables[index] = DecisionTable(model=model, rows=tuple(rows), **shape)
+        return index
 
     def encoding(self, name: str | None) -> CheckEncoding:
         if self.kinds[name] == "score":
@@ -97,26 +97,26 @@ class RandomPlan:
 
     def row(
         self,
-        reads: list[CheckEncoding],
+        encodings: list[CheckEncoding],
         parts: tuple[tuple[int, ...], ...],
-        place: int,
-        plays: tuple[int, ...],
+        index: int,
+        in_play: tuple[int, ...],
         answered: tuple[int, ...],
     ) -> DecisionRow:
-        model, later = answered[-1], [j for j in plays if j > answered[-1]]
+        model, later = answered[-1], [j for j in in_play if j > answered[-1]]
         again = [
             PlannedAction(
                 action="verify",
                 model=model,
-                samples=self.samples(read.name),
-                then=place,
-                check=read.name,
+                samples=self.samples(encoding.name),
+                then=index,
+                check=encoding.name,
             )
-            for read, part in zip(reads, parts, strict=True)
-            if read.kind == "verdicts" or (self.several and not any(part))
+            for encoding, part in zip(encodings, parts, strict=True)
+            if encoding.kind == "verdicts" or (self.several and not any(part))
         ]
         kept = PlannedAction(action="answer", model=self.rng.choice(answered))
-        asked = [self.ask(self.rng.choice(later), plays, answered)] if later else []
+        asked = [self.ask(self.rng.choice(later), in_play, answered)] if later else []
         step = self.rng.choice(
             [kept, PlannedAction(action="abstain", model=model), *again, *again, *asked, *asked]
         )
@@ -127,18 +127,18 @@ class RandomPlan:
         return DecisionRow(
             seen=tuple(number for part in parts for number in part),
             step=step,
-            quality=tuple(self.rng.random() for _ in plays) if self.rng.random() < 0.8 else (),
+            quality=tuple(self.rng.random() for _ in in_play) if self.rng.random() < 0.8 else (),
             values={o: self.rng.random() for o in sorted(some)} if self.rng.random() < 0.9 else {},
         )
 
 
-def findings(read: CheckEncoding) -> Iterator[tuple[int, ...]]:
+def findings(encoding: CheckEncoding) -> Iterator[tuple[int, ...]]:
     """Yield all that a check may find, nothing first."""
-    if read.kind == "score":
-        yield from ((i,) for i in range(len(read.edges) + 2))
+    if encoding.kind == "score":
+        yield from ((i,) for i in range(len(encoding.edges) + 2))
         return
-    for counts in product(range(read.most + 1), repeat=3):
-        if sum(counts) <= read.most and (read.counts_invalid or not counts[2]):
+    for counts in product(range(encoding.most + 1), repeat=3):
+        if sum(counts) <= encoding.most and (encoding.counts_invalid or not counts[2]):
             yield counts
 
 
@@ -199,10 +199,11 @@ def test_both_replays_agree(seed: int) -> None:
 
 
 def adds_up(outcomes: Outcomes, log: RoutingLog) -> None:
-    """The way of each query says what it came to."""
+    """The trajectory of each query leads to its outcome."""
     paths = outcomes.paths
     assert paths is not None
     answers = np.where(paths.asked, to_arrays(log).cost, 0.0).sum(axis=1)
     assert outcomes.cost == pytest.approx(answers + paths.check_cost.sum(axis=1))
     assert (outcomes.samples == paths.drawn.sum(axis=1)).all()
     assert (outcomes.asked == paths.asked.sum(axis=1)).all()
+    assert np.isnan(outcomes.expected[outcomes.model < 0]).all()

@@ -91,31 +91,24 @@ def _format_observation(encoding: CheckEncoding, observation: Observation) -> st
 
 def _describe_step(policy: Policy, step: PlannedAction) -> str:
     name = policy.models[step.model] if step.model < len(policy.models) else "a later model"
-    some = "" if step.samples is None else f" with {step.samples} verdicts"
-    if step.samples == 1:
-        some = " with 1 verdict"
-    if step.check is not None:
-        some = f" by {step.check}{some}"
+    how = "" if step.check is None else f" by {step.check}"
+    if step.samples is not None:
+        how += f" with {step.samples} verdict{'' if step.samples == 1 else 's'}"
     if step.action == "answer":
         return f"keep the answer of {name}"
     if step.action == "abstain":
         return "give no answer"
     if step.action == "verify":
-        return f"check {name} on{some}"
+        return f"check {name} on{how}"
     if step.then is None:
         return f"ask {name}, and keep its answer unchecked"
-    return f"ask {name}, and check its answer{some} (table {step.then})"
+    return f"ask {name}, and check its answer{how} (table {step.then})"
 
 
 def _describe_candidates(policy: Policy) -> Iterable[str]:
     yield "Chosen from (utility a query; cross-fitted where it was in the running):"
-    rows = [
-        (
-            c.name,
-            f"{c.expected:.4f}",
-            "" if c.cross_fitted is None else f"{c.cross_fitted:.4f}",
-            "" if c.error is None else f"{c.error:.4f}",
-        )
-        for c in sorted(policy.fit.candidates, key=lambda c: -c.expected)[:_MAX_ROWS]
-    ]
+    rows = []
+    for c in sorted(policy.fit.candidates, key=lambda c: -c.expected)[:_MAX_ROWS]:
+        figures = (c.expected, c.cross_fitted, c.error)
+        rows.append((c.name, *("" if figure is None else f"{figure:.4f}" for figure in figures)))
     yield from text_table(("candidate", "expected", "cross-fitted", "error of its gain"), rows)

@@ -62,30 +62,28 @@ def restrict(
     names: Sequence[str],
     is_possible: Callable[[str], bool],
 ) -> DecisionRow:
-    """Return a row with its possible options only, and the best of them as its step.
-
-    Args:
-        row: A row whose own step is not possible.
-        plan: The plan of the row.
-        answered: Indices of the models that have answered.
-        names: Names of all models.
-        is_possible: Tells, by its name, whether an option is possible.
-    """
+    """Return a row whose step is not possible, with the best of its possible options instead."""
     values = {option: value for option, value in row.values.items() if is_possible(option)}
     # Which table would read the check of a later model's answer is not known here.
     known = [option for option in values if not option.endswith(CHECKED)]
     best = max(known, key=lambda option: values[option], default="answer")
-    if best == "abstain":
-        step = PlannedAction(action="abstain", model=max(answered))
-    elif best.startswith("escalate:"):
-        later = names.index(best.removeprefix("escalate:"))
-        step = PlannedAction(action="escalate", model=later, samples=0)
-    elif best.startswith("verify"):
-        check, samples = parse_verify_option(best)
-        step = row.step.model_copy(update={"check": check, "samples": samples})
-    else:
-        step = PlannedAction(action="answer", model=best_answer(row, plan, answered))
+    step = step_for(best, row, plan, answered, names)
     return row.model_copy(update={"step": step, "values": values})
+
+
+def step_for(
+    option: str, row: DecisionRow, plan: Plan, answered: Collection[int], names: Sequence[str]
+) -> PlannedAction:
+    """Return the step of an option that the row has beside its own step."""
+    if option == "abstain":
+        return PlannedAction(action="abstain", model=max(answered))
+    if option.startswith("escalate:"):
+        later = names.index(option.removeprefix("escalate:"))
+        return PlannedAction(action="escalate", model=later, samples=0)
+    if option.startswith("verify"):
+        check, samples = parse_verify_option(option)
+        return row.step.model_copy(update={"check": check, "samples": samples})
+    return PlannedAction(action="answer", model=best_answer(row, plan, answered))
 
 
 def best_answer(row: DecisionRow, plan: Plan, answered: Collection[int]) -> int:
@@ -97,10 +95,8 @@ def best_answer(row: DecisionRow, plan: Plan, answered: Collection[int]) -> int:
 def likely_escalation(table: DecisionTable) -> tuple[int, float] | None:
     """Return the model that a table most often escalates to, and how often; None: never."""
     chances: dict[int, float] = {}
-    for row in table.rows:
-        if row.step.action == "escalate":
-            chances[row.step.model] = chances.get(row.step.model, 0.0) + row.chance
-    if not chances:
-        return None
-    best = max(chances, key=lambda model: chances[model])
-    return best, min(1.0, chances[best])
+    for step, chance in ((row.step, row.chance) for row in table.rows):
+        if step.action == "escalate":
+            chances[step.model] = chances.get(step.model, 0.0) + chance
+    best = max(chances, key=lambda model: chances[model], default=None)
+    return None if best is None else (best, min(1.0, chances[best]))

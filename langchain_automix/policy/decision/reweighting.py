@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from langchain_automix.policy.decision.interpreter import best_answer
+from langchain_automix.policy.decision.interpreter import best_answer, step_for
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
+from langchain_automix.policy.decision.table import DecisionRow
 
 
 def best_single_model(policy: Policy, cost_weight: float | None = None) -> int | None:
@@ -62,18 +62,15 @@ def with_cost_weight(
     if row.step.action == "verify" or not row.quality or not cost or not models:
         return row
     quality = dict(zip(plan.plays, row.quality, strict=True))
-    kept, latest = best_answer(row, plan, models), max(models)
-    steps = {"answer": PlannedAction(action="answer", model=kept)}
-    values = {"answer": row.values.get("answer", quality[kept])}
-    for j in (j for j in plan.plays if j > latest):
+    values = {"answer": row.values.get("answer", quality[best_answer(row, plan, models)])}
+    for j in (j for j in plan.plays if j > max(models)):
         option = f"escalate:{policy.models[j]}"
-        steps[option] = PlannedAction(action="escalate", model=j, samples=0)
-        if row.step.action == "escalate" and row.step.model == j:
-            steps[option] = row.step
         solved = row.values.get(option, quality[j] - plan.cost_weight * cost[j])
         values[option] = solved + (plan.cost_weight - cost_weight) * cost[j]
     if "abstain" in row.values:
-        steps["abstain"] = PlannedAction(action="abstain", model=latest)
         values["abstain"] = row.values["abstain"]
     best = max(values, key=lambda option: values[option])
-    return row.model_copy(update={"step": steps[best], "values": values})
+    step = row.step
+    if step.action != "escalate" or best != f"escalate:{policy.models[step.model]}":
+        step = step_for(best, row, plan, models, policy.models)
+    return row.model_copy(update={"step": step, "values": values})

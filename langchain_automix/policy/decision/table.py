@@ -94,7 +94,7 @@ class DecisionTable(Frozen):
         if self.checks:
             return self.checks
         most = 0 if self.kind == "score" else max(sum(row.seen) for row in self.rows)
-        shape = {"kind": self.kind, "counts_invalid": self.counts_invalid, "edges": self.edges}
+        shape: Any = {"kind": self.kind, "counts_invalid": self.counts_invalid, "edges": self.edges}
         return (CheckEncoding.model_construct(**shape, most=most),)
 
     @cached_property
@@ -124,8 +124,10 @@ class DecisionTable(Frozen):
 
         Checks are ignored, as few as possible and the last ones first, until there is a row.
         """
+        if (row := self._by_observations.get(tuple(observations))) is not None:
+            return row
         known = [i for i, observation in enumerate(observations) if any(observation)]
-        for number in range(len(known), -1, -1):
+        for number in range(len(known) - 1, -1, -1):
             for kept in combinations(known, number):
                 read = (o if i in kept else self._nothing[i] for i, o in enumerate(observations))
                 if (row := self._by_observations.get(tuple(read))) is not None:
