@@ -85,8 +85,8 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         usable = [visit.model_index for visit in state.visits if _is_usable(visit)]
         if decision.action != "answer" or not usable:
             return decision
-        found, name = findings(state.current.verification), state.models[usable[-1]]
-        why = f"{found}: the earlier answer of {name} is kept."
+        evidence, name = findings(state.current.verification), state.models[usable[-1]]
+        why = f"{evidence}: the earlier answer of {name} is kept."
         return Decision(action="answer", model_index=usable[-1], why=why)
 
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
@@ -137,12 +137,12 @@ def ask(state: RoutingState, model_index: int, **details: Any) -> Decision:
 
 def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision:
     """Decide for a later model, by default the next one; after the last, keep the answer."""
-    found, following = findings(state.current.verification), next_model(state)
+    evidence, following = findings(state.current.verification), next_model(state)
     if later is None and following is not None:
         later = ask(state, following)
     if later is None:
-        return keep(state, why=f"{found}, and there is no larger model to ask.")
-    why = f"{found}: {state.models[later.model_index]} is asked."
+        return keep(state, why=f"{evidence}, and there is no larger model to ask.")
+    why = f"{evidence}: {state.models[later.model_index]} is asked."
     return later.model_copy(update={"why": why})
 
 

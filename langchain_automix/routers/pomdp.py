@@ -1,4 +1,4 @@
-"""`POMDPRouter`: pay for a check, or for a larger model, where the evidence says it is worth it."""
+"""`POMDPRouter`: pay for a check or a larger model where the evidence says that it pays."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class UncalibratedWarning(UserWarning):
 
 
 class VerifierChangedWarning(UserWarning):
-    """A policy was fitted to the checks of another verifier than the one that checks."""
+    """A policy was fitted to the checks of another verifier than the one in use."""
 
 
 class POMDPRouter(Router):
-    """Read checks as noisy evidence, and pay for what that evidence makes worth paying for.
+    """Read checks as noisy evidence, and pay for a check or a larger model where that pays.
 
-    The belief is the posterior over logged queries given what the checks found. Backward
-    induction gives the value, in every state, of keeping the best answer so far, of more
-    verdicts, of asking a later model with or without a check, and of abstaining (AutoMix,
-    section 4.2 and appendix A.3, with the check as an action). Deciding is a table look-up.
+    The belief is the posterior over logged queries, given what the checks found. Backward
+    induction gives the value, in every state, of keeping the best answer so far, of more verdicts,
+    of asking a later model with or without a check, and of abstaining (AutoMix, section 4.2 and
+    appendix A.3, with the check as an action). Deciding is a table look-up.
 
     Fit it to a routing log of your own models. Until then it decides by a documented prior
-    (`langchain_automix.policy.decision.prior.prior_policy`), and says once that it is not
+    (`langchain_automix.policy.decision.prior.prior_policy`), and warns once that it is not
     calibrated.
 
     ??? example "Fit, save, load, decide"
@@ -66,12 +66,12 @@ class POMDPRouter(Router):
     """
 
     policy: Policy = Field(default_factory=prior_policy)
-    """The solved decision rule; by default the prior, which is not calibrated, and reads
-    verdicts only: after a check with a score it asks the next model."""
+    """The solved decision rule; by default the prior, which is not calibrated and reads verdicts
+    only: after a check with a score it asks the next model."""
 
     on_unknown: Literal["escalate", "prior"] = "escalate"
-    """What to do when the check found nothing that the policy can place (an empty answer; no
-    valid verdict, where the log had no invalid ones): ask the next model, or decide from the mean
+    """What to do when the check gives no evidence that the policy reads (an empty answer; no valid
+    verdict, where the log had no invalid ones): ask the next model, or decide from the mean
     qualities on the log."""
 
     family: ClassVar[Family] = "automix"
@@ -100,25 +100,24 @@ class POMDPRouter(Router):
         """Return a router fitted to a routing log, for at most one of the first three goals.
 
         Args:
-            log: Queries with the quality and cost of all models and the checks of the cheaper
-                ones.
-            cost_weight: How much quality one unit of the log's cost is worth, at least 0.
-                None, and no other goal: the weight at which mixing the cheapest and the
-                dearest model at random neither gains nor loses.
-            max_cost: Mean cost of a query that is not to be passed, in the log's currency; met
-                exactly, in expectation, by giving each query one of two policies by its id.
-            min_quality: Mean quality, in [0, 1], to be reached at the least cost.
-            max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
+            log: Queries with the quality and cost of all models and the checks of the cheaper ones.
+            cost_weight: How much quality one unit of the log's cost is worth, at least 0. None,
+                and no other goal: the weight at which a random mix of the cheapest and the dearest
+                model neither gains nor loses.
+            max_cost: Largest mean cost of a query, in the log's currency; met exactly, in
+                expectation, by a second policy for some of the queries, chosen by id.
+            min_quality: Smallest mean quality, in [0, 1], to reach at the least cost.
+            max_risk: Largest probability, in (0, 1), that an answer is given and is wrong.
             confidence_level: How sure `max_risk` must be, in (0, 1).
             abstain_value: Utility of giving no answer; None: an answer is always given.
             weights: Prior weight of each logged query, for instance from a pre-router.
-            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the
-                log's own, where all its queries say the same in their `metadata`.
-            seed: For the folds, and for which query gets which of two policies.
+            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the one
+                in the `metadata` of all its queries, if they agree.
+            seed: Of the folds, and of the choice between two policies.
 
         Raises:
             AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
-                message names the range that can be reached.
+                message names the reachable range.
         """
         from langchain_automix.policy.fitting.fit import fit_policy  # noqa: PLC0415  (numpy)
         from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
@@ -131,7 +130,7 @@ class POMDPRouter(Router):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Return a router with the policy of a file; the file is validated, never evaluated.
+        """Return a router with the policy of a file, which is validated and never evaluated.
 
         Raises:
             AutoMixError: The file cannot be read or is not a policy file.
@@ -178,13 +177,13 @@ class POMDPRouter(Router):
 
         Args:
             log: The log whose data are drawn behind the curve; needed for the frontier.
-            kind: `benefit`: expected benefit against confidence. `frontier`: quality against
-                cost, with the baselines.
+            kind: `benefit`: expected benefit by confidence. `frontier`: quality by cost, with the
+                baselines.
 
         Raises:
             AutoMixError: matplotlib is not installed, or the log is missing.
         """
-        # By name: drawing stands on a higher floor, and needs matplotlib.
+        # By name: plots stand on a higher floor, and need matplotlib.
         plots = importlib.import_module("langchain_automix.report.plots")
         return plots.plot(self.policy, log, kind=kind)
 
@@ -311,15 +310,15 @@ class POMDPRouter(Router):
         return decision.model_copy(update=self._details(state, row, names, plan))
 
     def _decide_unknown(self, state: RoutingState, *, by_means: bool = False) -> Decision:
-        """Decide where the check found nothing that the policy can place."""
+        """Decide where the check gives no evidence that the policy reads."""
         check, later = state.current.verification, self._later(state)
         if later is None:
             return keep(state, why=f"{findings(check)}, and there is no larger model to ask.")
         if by_means or self.on_unknown == "prior":
             return self._decide_by_means(state, later)
         is_known = check is not None and check.score is not None
-        evidence = "no evidence that this policy reads" if is_known else "unknown"
-        why = f"{findings(check)}: {evidence}, so {state.models[later]} is asked to be safe."
+        unread = "no evidence that this policy reads" if is_known else "unknown"
+        why = f"{findings(check)}: {unread}, so {state.models[later]} is asked to be safe."
         return _ask_unchecked(later, why=why) if self.is_calibrated else ask(state, later, why=why)
 
     def _decide_by_means(self, state: RoutingState, later: int) -> Decision:
@@ -329,8 +328,8 @@ class POMDPRouter(Router):
         gain, price = fit.quality[there] - fit.quality[here], weight * fit.cost[there]
         name = state.models[later]
         belief = {state.models[current]: fit.quality[here], name: fit.quality[there]}
-        found = findings(state.current.verification)
-        why = f"{found}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+        evidence = findings(state.current.verification)
+        why = f"{evidence}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
         if gain > price:
             return _ask_unchecked(later, why=why, belief=belief)
         return keep(state, why=why, belief=belief)
@@ -353,11 +352,11 @@ class POMDPRouter(Router):
         weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
         price = weight * cost[models[-1]] if cost else 0.0
         caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
-        found = findings(state.current.verification)
+        evidence = findings(state.current.verification)
         return {
             "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
             "values": row.values,
-            "why": f"{found}: {explain_row(row, names, models, price)}{caveat}.",
+            "why": f"{evidence}: {explain_row(row, names, models, price)}{caveat}.",
         }
 
 

@@ -41,16 +41,16 @@ class ThresholdRouter(Router):
     @override
     def _decide(self, state: RoutingState) -> Decision:
         verification, later = state.current.verification, next_model(state)
-        found = findings(verification)
+        evidence = findings(verification)
         if later is None:
-            return keep(state, why=f"{found}, and there is no larger model to ask.")
+            return keep(state, why=f"{evidence}, and there is no larger model to ask.")
         confidence = None if verification is None else verification.confidence
         if confidence is None:
             is_kept = self.on_unknown == "answer"
-            why = f"{found}: unknown, which this router answers with {self.on_unknown!r}."
+            why = f"{evidence}: unknown, which this router answers with {self.on_unknown!r}."
         else:
             is_kept = confidence >= self.threshold
             reaches = "reaches" if is_kept else "is below"
             threshold = f"the threshold {self.threshold:.2f}"
-            why = f"{found}: the confidence {confidence:.2f} {reaches} {threshold}."
+            why = f"{evidence}: the confidence {confidence:.2f} {reaches} {threshold}."
         return keep(state, why=why) if is_kept else ask(state, later, why=why)
