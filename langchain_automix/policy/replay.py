@@ -166,7 +166,8 @@ class _Replay:
         """Take the next step of the queries that are at a table."""
         observed = [self._observe(encoding, table.model, queries) for encoding in table.encodings]
         # One number for each group: which models have answered, and what each check found.
-        codes = self.paths.asked[queries] @ (1 << np.arange(len(self.columns.models)))
+        in_play = np.array(self.plan.plays)
+        codes = self.paths.asked[np.ix_(queries, in_play)] @ (1 << np.arange(len(in_play)))
         for index, findings in observed:
             codes = codes * len(findings) + index
         order = np.argsort(codes, kind="stable")
@@ -187,11 +188,7 @@ class _Replay:
     def _observe(
         self, encoding: CheckEncoding, model: int, queries: Ints
     ) -> tuple[Ints, list[tuple[Observation, bool]]]:
-        """Return, for each query, an index into what a check can have found.
-
-        Returns:
-            The indices, and observations, each with whether the check can tell no more.
-        """
+        """Return what a check of each answer found, and whether it is spent: indices and a list."""
         check, made = self.checks[encoding.name], self.made[encoding.name][queries]
         if encoding.kind == "score":
             score = check.score[queries, model]
@@ -213,12 +210,11 @@ class _Replay:
         codes, index = np.unique(codes, return_inverse=True)
         numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them the same
         merged = []
-        for accepts, rejects, invalid, *flags in np.transpose(
-            np.unravel_index(codes, shape)
-        ).tolist():
+        distinct = np.transpose(np.unravel_index(codes, shape)).tolist()
+        for accepts, rejects, invalid, is_made, is_over in distinct:
             observation = encoding.encode(accepts, rejects, invalid, None)
             is_enough = encoding.is_exhausted(accepts + rejects + invalid, invalid)
-            is_spent = bool(flags[0] and (flags[1] or is_enough or not any(observation)))
+            is_spent = bool(is_made and (is_over or is_enough or not any(observation)))
             merged.append(numbers.setdefault((observation, is_spent), len(numbers)))
         return np.array(merged)[index], list(numbers)
 
