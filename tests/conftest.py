@@ -50,7 +50,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("AUTOMIX_CACHE", str(tmp_path / "cache"))
     # Nothing goes over TLS here, and each client would load all certificates: 0.1 s a model.
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    pomdp._say_uncalibrated.cache_clear()
+    pomdp._warn_uncalibrated.cache_clear()
     sampling._warn_used_as_is.cache_clear()
     attachments._warn_unreadable.cache_clear()
     with tracing_context(enabled=False):

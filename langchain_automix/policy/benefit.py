@@ -86,23 +86,13 @@ def believed_benefit(
 
 
 def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> float | None:
-    """Return the confidence after a complete result of one check; None after any other."""
-    edges, most, is_score = table.edges, 0, table.kind == "score"
-    if table.checks:
-        index = next((i for i, r in enumerate(table.checks) if r.name == check), None)
-        parts = table.parts(seen)
-        if index is None or any(any(part) for i, part in enumerate(parts) if i != index):
-            return None
-        reading, seen = table.checks[index], parts[index]
-        edges, most, is_score = reading.edges, reading.most, reading.kind == "score"
-        if not any(seen):
-            return None
-        seen = (seen[0] - 1,) if is_score else seen
-    elif check is not None:
+    """Return the confidence that one check alone, with all its verdicts, stands for."""
+    encoding = next((e for e in table.encodings if e.name == check), None)
+    observations = dict(zip(table.encodings, table.split(seen), strict=True))
+    if encoding is None or [e for e, found in observations.items() if any(found)] != [encoding]:
         return None
-    elif not is_score:
-        most = table.most
-    if is_score:
-        low, high = tuple(pairwise((0.0, *edges, 1.0)))[seen[0]]
+    found = observations[encoding]
+    if encoding.kind == "score":
+        low, high = tuple(pairwise((0.0, *encoding.edges, 1.0)))[found[0] - 1]
         return (low + high) / 2
-    return seen[0] / most if sum(seen) == most and not seen[2] else None
+    return found[0] / encoding.most if sum(found) == encoding.most and not found[2] else None

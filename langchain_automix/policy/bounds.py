@@ -1,4 +1,4 @@
-"""What routing could come to at most: with a check that is never wrong, or with foresight."""
+"""Upper bounds on routing: with a check that is never wrong, and with foresight."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
 from langchain_automix.policy.replay import Trajectories
 
-_CUTS = 33
-"""Thresholds that are tried, where there are many qualities."""
+_MAX_THRESHOLDS = 33
+"""Thresholds to try, where there are more qualities than that."""
 
 
 def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = None) -> Floats:
-    """Return the utility of each query if its best model were known beforehand; (n,).
+    """Return the utility of each query if its best model were known in advance; (n,).
 
     Args:
         data: Complete queries.
         cost_weight: Quality that one unit of cost is worth.
-        abstain_value: Worth of giving no answer, which is known only after one model was asked;
-            None if there must be one.
+        abstain_value: Utility of giving no answer, after at least one model was asked; None: an
+            answer is always given.
     """
     best: Floats = (data.quality - cost_weight * data.cost).max(axis=1)
     if abstain_value is not None:
@@ -30,10 +30,10 @@ def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = No
 
 
 def check_prices(data: LogArrays, paths: Trajectories) -> Floats:
-    """Return what a check of each model's answer costs in the mean; (m,).
+    """Return the mean price of a check of each model's answer; (m,).
 
-    As many verdicts as the policy draws where it checks that model, all that were logged where it
-    does not; NaN for a model whose answers were not checked in the log.
+    Where the policy checks that model, it is of the verdicts that it draws, elsewhere of all that
+    were logged; NaN for a model whose answers were not checked in the log.
     """
     prices = np.full(len(data.models), np.nan)
     for j in range(len(data.models)):
@@ -42,8 +42,7 @@ def check_prices(data: LogArrays, paths: Trajectories) -> Floats:
             prices[j] = paths.check_cost[made, j].mean()
         elif logged.any():
             drawn = (data.verdicts[logged, j] != NOT_DRAWN).sum(axis=1)
-            whole = data.fixed_cost[logged, j] + drawn * data.sample_cost[logged, j]
-            prices[j] = whole.mean()
+            prices[j] = (data.fixed_cost[logged, j] + drawn * data.sample_cost[logged, j]).mean()
     return prices
 
 
@@ -52,59 +51,57 @@ def perfect_check_utility(
 ) -> float:
     """Return the best mean utility of a cascade whose checks tell the true quality.
 
-    Some models are asked in turn; each answer but the last one's is checked and kept if its
-    quality is at least a threshold. The models and the threshold are the best for these very
-    queries, single models without a check among them. For qualities of 0 and 1 no other rule
-    that knows just the quality of the answers so far does better. Where a query may go without an
-    answer, the last one's is checked too if that pays, and no answer worth less is given.
+    Some models are asked in turn; each answer but the last is checked, and kept if its quality
+    reaches a threshold. The models and the threshold are the best for these very queries; single
+    models without a check are among them. For qualities of 0 and 1 no other rule that knows just
+    the qualities so far does better. Where a query may go without an answer, the last answer is
+    checked too if that pays, and no answer of less worth is given.
 
     Args:
         data: Complete queries.
         cost_weight: Quality that one unit of cost is worth.
-        prices: (m,): cost of a check of each model's answer; NaN where it cannot be checked.
-        abstain_value: Worth of giving no answer; None if there must be one.
+        prices: (m,): price of a check of each model's answer; NaN where it cannot be checked.
+        abstain_value: Utility of giving no answer; None: an answer is always given.
     """
-    number = len(data.models)
     best = -np.inf
-    cuts = np.unique(data.quality)
-    if len(cuts) > _CUTS:
-        cuts = np.unique(np.quantile(cuts, np.linspace(0, 1, _CUTS)))
-    for chain in _chains(number):
+    thresholds = np.unique(data.quality)
+    if len(thresholds) > _MAX_THRESHOLDS:
+        shares = np.linspace(0, 1, _MAX_THRESHOLDS)
+        thresholds = np.unique(np.quantile(thresholds, shares))
+    for chain in _chains(len(data.models)):
         if np.isnan(prices[list(chain[:-1])]).any():
             continue
-        tries = cuts if len(chain) > 1 else cuts[:1]
-        best = max(best, *(_cascade(data, chain, cut, cost_weight, prices) for cut in tries))
-        if abstain_value is not None and not np.isnan(prices[chain[-1]]):
-            # To know that no answer is good enough, the last one is checked too.
-            checked = (
-                _cascade(data, chain, cut, cost_weight, prices, abstain_value) for cut in tries
-            )
-            best = max(best, *checked)
+        # To know that no answer is good enough, the last one is checked too.
+        may_abstain = abstain_value is not None and not np.isnan(prices[chain[-1]])
+        for least in (None, abstain_value) if may_abstain else (None,):
+            for threshold in thresholds if len(chain) > 1 else thresholds[:1]:
+                utility = _cascade_utility(data, chain, threshold, cost_weight, prices, least)
+                best = max(best, utility)
     return float(best)
 
 
-def _chains(number: int) -> Iterator[tuple[int, ...]]:
+def _chains(models: int) -> Iterator[tuple[int, ...]]:
     # More than four models in turn never paid in any log; all subsets of many models are too many.
-    for size in range(1, min(number, 4) + 1):
-        yield from combinations(range(number), size)
+    for size in range(1, min(models, 4) + 1):
+        yield from combinations(range(models), size)
 
 
-def _cascade(
+def _cascade_utility(
     data: LogArrays,
     chain: tuple[int, ...],
-    cut: float,
+    threshold: float,
     cost_weight: float,
     prices: Floats,
-    abstain_value: float | None = None,
+    abstain_value: float | None,
 ) -> float:
     n = len(data)
-    open_, quality, cost = np.ones(n, dtype=bool), np.zeros(n), np.zeros(n)
+    is_open, quality, cost = np.ones(n, dtype=bool), np.zeros(n), np.zeros(n)
     for j in chain:
-        quality = np.where(open_, data.quality[:, j], quality)
-        cost += np.where(open_, data.cost[:, j], 0.0)
+        quality = np.where(is_open, data.quality[:, j], quality)
+        cost += np.where(is_open, data.cost[:, j], 0.0)
         if j != chain[-1] or abstain_value is not None:
-            cost += np.where(open_, prices[j], 0.0)
-            open_ = open_ & (data.quality[:, j] < cut)
+            cost += np.where(is_open, prices[j], 0.0)
+            is_open = is_open & (data.quality[:, j] < threshold)
     if abstain_value is not None:
         quality = np.maximum(quality, abstain_value)
     return float((quality - cost_weight * cost).mean())

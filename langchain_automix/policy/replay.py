@@ -18,7 +18,8 @@ from langchain_automix.policy.data.arrays import (
     LogArrays,
     Mask,
 )
-from langchain_automix.policy.decision.observation import CheckEncoding
+from langchain_automix.policy.decision.interpreter import next_action, next_in_play
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
@@ -28,7 +29,7 @@ from langchain_automix.utils.fingerprints import uniform
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What was asked and checked on the way of each logged query; n queries, m models."""
+    """What was asked and checked for each logged query; n queries, m models."""
 
     asked: Mask
     """(n, m): whether the model was asked."""
@@ -54,7 +55,7 @@ class Outcomes:
     """(n,): quality of the kept answer; 0 where none is kept."""
 
     cost: Floats
-    """(n,): cost of every answer and check on the way."""
+    """(n,): cost of all answers and checks."""
 
     samples: Ints
     """(n,): verdicts drawn."""
@@ -66,7 +67,7 @@ class Outcomes:
     """(n,): expected quality of the kept answer by the belief; NaN if there is none."""
 
     paths: Trajectories | None = None
-    """How each query came there; None where only its end is known."""
+    """The way of each query to its outcome; None where only the outcome is known."""
 
     def utility(self, cost_weight: float, abstain_value: float | None = None) -> Floats:
         """Return quality minus cost weight times cost, of each query."""
@@ -85,12 +86,7 @@ def replay_plan(plan: Plan, columns: LogArrays) -> Outcomes:
 
 
 def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Outcomes:
-    """Send every logged query through the plan that it gets by its id.
-
-    Args:
-        policy: One plan, or two.
-        columns: The queries.
-        ids: Their ids.
+    """Send every logged query through the plan that its id chooses.
 
     Raises:
         AutoMixError: The policy asks for an answer or a check that was not recorded.
@@ -98,55 +94,46 @@ def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Out
     if len(policy.plans) == 1:
         return replay_plan(policy.plans[0], columns)
     first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids], dtype=bool)
-    places = [np.flatnonzero(first), np.flatnonzero(~first)]
-    return concatenate(
-        [
-            (where, replay_plan(plan, columns.rows(where)))
-            for plan, where in zip(policy.plans, places, strict=True)
-        ]
-    )
+    parts = zip(policy.plans, (np.flatnonzero(first), np.flatnonzero(~first)), strict=True)
+    return concatenate([(index, replay_plan(plan, columns.rows(index))) for plan, index in parts])
 
 
 def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
-    """Return the outcomes of parts of a log as those of the whole.
+    """Return the outcomes of a log from those of its parts, each with its queries' indices."""
+    order = np.argsort(np.concatenate([index for index, _ in parts]))
 
-    Args:
-        parts: Places of the queries in the whole, each exactly once, and their outcomes.
-    """
-    order = np.argsort(np.concatenate([places for places, _ in parts]))
+    def join(pieces: Sequence[object], name: str) -> Floats:
+        return np.concatenate([getattr(piece, name) for piece in pieces])[order]
 
-    def whole(of: Sequence[object], name: str) -> Floats:
-        return np.concatenate([getattr(part, name) for part in of])[order]
-
-    found = [outcomes for _, outcomes in parts]
+    outcomes = [part for _, part in parts]
     names = [field.name for field in fields(Outcomes) if field.name != "paths"]
-    ways = [outcomes.paths for outcomes in found]
+    trajectories = [part.paths for part in outcomes]
     paths = None
-    if all(way is not None for way in ways):
-        paths = Trajectories(*(whole(ways, field.name) for field in fields(Trajectories)))
-    return Outcomes(**{name: whole(found, name) for name in names}, paths=paths)
+    if all(piece is not None for piece in trajectories):
+        paths = Trajectories(*(join(trajectories, field.name) for field in fields(Trajectories)))
+    return Outcomes(**{name: join(outcomes, name) for name in names}, paths=paths)
 
 
 class _Replay:
+    """Moves queries through the tables of a plan, together where the same was observed."""
+
     def __init__(self, plan: Plan, columns: LogArrays) -> None:
-        n = len(columns)
+        n, shape = len(columns), columns.quality.shape
         self.plan, self.columns = plan, columns
-        self.model = np.full(n, -1)
+        self.model, self.table = np.full(n, -1), np.full(n, -1)
         self.cost, self.expected = np.zeros(n), np.full(n, np.nan)
-        self.samples, self.asked = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.drawn: dict[str | None, Ints]  # verdicts on the latest answer, by check
-        self.drawn = {name: np.zeros(n, dtype=np.int64) for name in (None, *columns.checks)}
-        self.made: dict[str | None, Mask]  # whether it was tried on the latest answer, by check
-        self.made = {name: np.zeros(n, dtype=bool) for name in (None, *columns.checks)}
-        self.alone = {name: columns.alone(name) for name in (None, *columns.checks)}
-        for reading in (reading for table in plan.tables for reading in table.checks):
-            if reading.name not in self.alone:
+        self.checks = {name: columns.alone(name) for name in (None, *columns.checks)}
+        # Of the latest answer, by check: how many verdicts were drawn, and whether it was made.
+        self.drawn: dict[str | None, Ints]
+        self.drawn = {name: np.zeros(n, dtype=np.int64) for name in self.checks}
+        self.made: dict[str | None, Mask]
+        self.made = {name: np.zeros(n, dtype=bool) for name in self.checks}
+        for encoding in (encoding for table in plan.tables for encoding in table.checks):
+            if encoding.name not in self.checks:
                 raise AutoMixError(
-                    f"The log has no check {reading.name!r}, which the policy asks for; it has "
+                    f"The log has no check {encoding.name!r}, which the policy asks for; it has "
                     f"{sorted(columns.checks)} beside the first."
                 )
-        self.table = np.full(n, -1)
-        shape = columns.quality.shape
         self.paths = Trajectories(
             np.zeros(shape, dtype=bool),
             np.zeros(shape, dtype=bool),
@@ -155,175 +142,131 @@ class _Replay:
         )
 
     def run(self) -> Outcomes:
-        opening = self.plan.opening
-        self._take(np.arange(len(self.columns)), opening)
-        if opening.then is not None:
-            self.table[:] = opening.then
-        for place, table in enumerate(self.plan.tables):
-            here = np.flatnonzero(self.table == place)
+        self._apply(self.plan.opening, np.arange(len(self.columns)))
+        for index, table in enumerate(self.plan.tables):
+            here = np.flatnonzero(self.table == index)
             while len(here):
-                self._look_up(table, place, here)
-                here = here[self.table[here] == place]
-        kept = np.maximum(self.model, 0)
-        quality = self.columns.quality[np.arange(len(kept)), kept]
-        if np.isnan(quality[self.model >= 0]).any():
+                self._step(table, here)
+                here = here[self.table[here] == index]
+        is_kept = self.model >= 0
+        quality = self.columns.quality[np.arange(len(is_kept)), np.maximum(self.model, 0)]
+        if np.isnan(quality[is_kept]).any():
             raise AutoMixError("The log does not say how a model did that the policy chooses.")
-        quality = np.where(self.model < 0, 0.0, quality)
         return Outcomes(
-            self.model, quality, self.cost, self.samples, self.asked, self.expected, self.paths
+            self.model,
+            np.where(is_kept, quality, 0.0),
+            self.cost,
+            self.paths.drawn.sum(axis=1),
+            self.paths.asked.sum(axis=1),
+            np.where(is_kept, self.expected, np.nan),
+            self.paths,
         )
 
-    def _take(self, who: Ints, step: PlannedAction) -> None:
-        """Ask or check, and pay for it."""
-        model = step.model
-        if step.action == "escalate":
-            self.cost[who] += self.columns.cost[who, model]
-            self.asked[who] += 1
-            self.paths.asked[who, model] = True
-            self.model[who] = model
-            for name in self.alone:
-                self.drawn[name][who], self.made[name][who] = 0, False
-            if np.isnan(self.cost[who]).any():
-                raise AutoMixError(
-                    f"The log does not say what {self.columns.models[model]} cost on a query, "
-                    "which the policy asks."
-                )
-        if step.samples == 0:
-            return
-        # Where the log has fewer verdicts, or no check at all, the policy goes by what there is.
-        found, drawn = self.alone[step.check], self.drawn[step.check]
-        there = self._recorded(who, model, step.check)
-        scored = ~np.isnan(found.score[who, model])
-        wanted = there if step.samples is None else np.minimum(drawn[who] + step.samples, there)
-        number = np.where(scored, 0, wanted - drawn[who])
-        # One that found nothing, and so has no verdicts, is paid for like any other.
-        fixed = np.where((number > 0) | (there == 0), found.fixed_cost[who, model], 0.0)
-        checked = scored | (number > 0) | (fixed > 0)
-        price = fixed + np.where(number > 0, number * found.sample_cost[who, model], 0.0)
-        self.cost[who] += price
-        drawn[who] += number
-        self.made[step.check][who] = True
-        self.samples[who] += number
-        self.paths.checked[who, model] |= checked
-        self.paths.drawn[who, model] += number
-        self.paths.check_cost[who, model] += price
+    def _step(self, table: DecisionTable, queries: Ints) -> None:
+        """Take the next step of the queries that are at a table."""
+        observed = [self._observe(encoding, table.model, queries) for encoding in table.encodings]
+        # One number for each group: which models have answered, and what each check found.
+        in_play = np.array(self.plan.plays)
+        codes = self.paths.asked[np.ix_(queries, in_play)] @ (1 << np.arange(len(in_play)))
+        for index, findings in observed:
+            codes = codes * len(findings) + index
+        order = np.argsort(codes, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+            first = group[0]
+            each = [findings[index[first]] for index, findings in observed]
+            pairs = zip(table.encodings, each, strict=True)
+            row = next_action(
+                self.plan,
+                table,
+                [observation for observation, _ in each],
+                [encoding.name for encoding, (_, is_spent) in pairs if is_spent],
+                np.flatnonzero(self.paths.asked[queries[first]]).tolist(),
+                self.columns.models,
+            )
+            self._follow(row, table, queries[group])
 
-    def _recorded(self, who: Ints, model: int, check: str | None) -> Ints:
+    def _observe(
+        self, encoding: CheckEncoding, model: int, queries: Ints
+    ) -> tuple[Ints, list[tuple[Observation, bool]]]:
+        """Return what a check of each answer found, and whether it is spent: indices and a list."""
+        check, made = self.checks[encoding.name], self.made[encoding.name][queries]
+        if encoding.kind == "score":
+            score = check.score[queries, model]
+            bins = in_bins(np.nan_to_num(score), np.asarray(encoding.edges)) + 1
+            return 2 * np.where(made & ~np.isnan(score), bins, 0) + made, [
+                ((number,), is_spent)
+                for number in range(len(encoding.edges) + 2)
+                for is_spent in (False, True)
+            ]
+        drawn = self.drawn[encoding.name][queries]
+        is_last = made & (self._recorded(queries, model, encoding.name) <= drawn)
+        longest = int(drawn.max())
+        verdicts = check.verdicts[queries, model, :longest]
+        is_drawn = np.arange(longest) < drawn[:, None]
+        kinds = (ACCEPT, REJECT, INVALID)
+        counts = [((verdicts == kind) & is_drawn).sum(axis=1) for kind in kinds]
+        shape = (longest + 1, longest + 1, longest + 1, 2, 2)
+        codes = np.ravel_multi_index((*counts, made.astype(int), is_last.astype(int)), shape)
+        codes, index = np.unique(codes, return_inverse=True)
+        numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them the same
+        merged = []
+        distinct = np.transpose(np.unravel_index(codes, shape)).tolist()
+        for accepts, rejects, invalid, is_made, is_over in distinct:
+            observation = encoding.encode(accepts, rejects, invalid, None)
+            is_enough = encoding.is_exhausted(accepts + rejects + invalid, invalid)
+            is_spent = bool(is_made and (is_over or is_enough or not any(observation)))
+            merged.append(numbers.setdefault((observation, is_spent), len(numbers)))
+        return np.array(merged)[index], list(numbers)
+
+    def _recorded(self, queries: Ints, model: int, check: str | None) -> Ints:
         """Return how many verdicts the log has on each answer."""
-        number: Ints = (self.alone[check].verdicts[who, model] != NOT_DRAWN).sum(axis=1)
+        number: Ints = (self.checks[check].verdicts[queries, model] != NOT_DRAWN).sum(axis=1)
         return number
 
-    def _look_up(self, table: DecisionTable, place: int, who: Ints) -> None:
-        if table.checks:
-            self._look_up_several(table, place, who)
-            return
-        if table.kind == "score":
-            unknown = np.isnan(self.columns.score[who, table.model])
-            self._apply(None, table, who[unknown])
-            who = who[~unknown]
-        found = self._findings(table, who)
-        kinds, which = np.unique(found, axis=0, return_inverse=True)
-        which = which.ravel()
-        for kind, seen in enumerate(kinds.tolist()):
-            self._apply(_row(table, seen), table, who[which == kind])
+    def _follow(self, row: DecisionRow | None, table: DecisionTable, queries: Ints) -> None:
+        if row is not None:
+            self._apply(row.step, queries)
+            if row.step.then is None:
+                quality = dict(zip(self.plan.plays, row.quality, strict=False))
+                self.expected[queries] = quality.get(row.step.model, np.nan)
+        elif (later := next_in_play(self.plan, table.model)) is not None:
+            self._apply(PlannedAction(action="escalate", model=later, samples=0), queries)
+        else:
+            self._apply(PlannedAction(action="answer", model=table.model), queries)
 
-    def _findings(self, table: DecisionTable, who: Ints) -> Ints:
-        if table.kind == "score":
-            edges = np.asarray(table.edges)
-            return in_bins(self.columns.score[who, table.model], edges)[:, None]
-        return self._counts(who, table.model, None)
+    def _apply(self, step: PlannedAction, queries: Ints) -> None:
+        self.table[queries] = -1 if step.then is None else step.then
+        self.model[queries] = -1 if step.action == "abstain" else step.model
+        if step.action == "escalate":
+            self._ask(step.model, queries)
+        if step.action in ("escalate", "verify") and step.samples != 0:
+            self._check(step, queries)
 
-    def _counts(self, who: Ints, model: int, check: str | None) -> Ints:
-        """Return the accepts, rejects and invalid ones among the verdicts drawn; (who, 3)."""
-        drawn = self.drawn[check][who]
-        longest = int(drawn.max(initial=0))
-        verdicts = self.alone[check].verdicts[who, model, :longest]
-        there = np.arange(longest) < drawn[:, None]
-        kinds = (ACCEPT, REJECT, INVALID)
-        return np.stack([((verdicts == kind) & there).sum(axis=1) for kind in kinds], axis=1)
-
-    def _look_up_several(self, table: DecisionTable, place: int, who: Ints) -> None:
-        """Group the queries by what each check found and whether it can find any more."""
-        parts = [self._read(reading, table.model, who) for reading in table.checks]
-        kinds, which = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
-        which = which.ravel()
-        width = parts[0].shape[1]
-        for kind, numbers in enumerate(kinds.tolist()):
-            here = who[which == kind]
-            each = [numbers[i : i + width] for i in range(0, len(numbers), width)]
-            found = [
-                tuple(part[: len(r.nothing)]) for r, part in zip(table.checks, each, strict=True)
-            ]
-            spent = [r.name for r, part in zip(table.checks, each, strict=True) if part[-1]]
-            if not any(map(any, found)) and len(spent) == len(table.checks):
-                self._apply(None, table, here)
-                continue
-            row = table.reached(found)
-            answered = self._answered(here)
-            step = row.instead(answered, self.plan.plays, self.columns.models, spent)
-            # Only a step to another check is made up here, and such a check has this very table.
-            self._go(
-                step.model_copy(update={"then": place}) if step.action == "verify" else step,
-                row,
-                here,
+    def _ask(self, model: int, queries: Ints) -> None:
+        self.cost[queries] += self.columns.cost[queries, model]
+        if np.isnan(self.cost[queries]).any():
+            raise AutoMixError(
+                f"The log does not say what {self.columns.models[model]} cost on a query, "
+                "which the policy asks."
             )
+        self.paths.asked[queries, model] = True
+        for name in self.checks:
+            self.drawn[name][queries], self.made[name][queries] = 0, False
 
-    def _read(self, reading: CheckEncoding, model: int, who: Ints) -> Ints:
-        """Return what one of several checks found, padded to 3 numbers, and whether it is spent.
-
-        A score is spent once it was tried, verdicts once the log has no more of them, or none
-        that says anything.
-        """
-        made = self.made[reading.name][who]
-        found = np.zeros((len(who), 4), dtype=np.int64)
-        if reading.kind == "score":
-            score = self.alone[reading.name].score[who, model]
-            known = made & ~np.isnan(score)
-            bins = in_bins(np.nan_to_num(score), np.asarray(reading.edges)) + 1
-            found[:, 0], found[:, 3] = np.where(known, bins, 0), made
-            return found
-        counts = self._counts(who, model, reading.name)
-        rows, which = np.unique(counts, axis=0, return_inverse=True)
-        placed = np.array([reading.place(a, r, i, None) for a, r, i in rows.tolist()])
-        found[:, :3] = placed[which.ravel()]
-        nothing = ~found[:, :3].any(axis=1)
-        ended = self._recorded(who, model, reading.name) <= self.drawn[reading.name][who]
-        found[:, 3] = made & (nothing | ended)
-        return found
-
-    def _apply(self, row: DecisionRow | None, table: DecisionTable, who: Ints) -> None:
-        later = [j for j in self.plan.plays if j > table.model]
-        if row is None:  # nothing to go by: ask the next model, as the router does
-            self.table[who] = -1
-            if later:
-                self._take(who, PlannedAction(action="escalate", model=later[0], samples=0))
-            return
-        if row.step.action == "verify":
-            spent = self._recorded(who, table.model, None) <= self.drawn[None][who]
-            if spent.any():
-                step = row.settled(self._answered(who), self.plan.plays, self.columns.models)
-                self._go(step, row, who[spent])
-            who = who[~spent]
-        self._go(row.step, row, who)
-
-    def _answered(self, who: Ints) -> list[int]:
-        """Return the models that answered: of queries at one table, the same ones."""
-        answered: list[int] = np.flatnonzero(self.paths.asked[who[0]]).tolist()
-        return answered
-
-    def _go(self, step: PlannedAction, row: DecisionRow, who: Ints) -> None:
-        self.table[who] = -1 if step.then is None else step.then
-        if step.action in ("escalate", "verify"):
-            self._take(who, step)
-        if step.action == "abstain":
-            self.model[who] = -1
-        elif step.action == "answer":
-            self.model[who] = step.model
-        if step.then is None and step.model in self.plan.plays and row.quality:
-            self.expected[who] = row.quality[self.plan.plays.index(step.model)]
-
-
-def _row(table: DecisionTable, seen: list[int]) -> DecisionRow | None:
-    if table.kind == "score":
-        return table.at(tuple(seen))
-    return table.find(seen[0], seen[1], seen[2], None)
+    def _check(self, step: PlannedAction, queries: Ints) -> None:
+        """Draw verdicts, or take the score; where the log has fewer, or none, what there is."""
+        model, check, drawn = step.model, self.checks[step.check], self.drawn[step.check]
+        recorded = self._recorded(queries, model, step.check)
+        scored = ~np.isnan(check.score[queries, model])
+        number = recorded - drawn[queries]
+        if step.samples is not None:
+            number = np.minimum(number, step.samples)
+        # A check that found nothing, and so has no verdicts, is paid for like any other.
+        fixed = np.where((number > 0) | (recorded == 0), check.fixed_cost[queries, model], 0.0)
+        price = fixed + np.where(number > 0, number * check.sample_cost[queries, model], 0.0)
+        self.cost[queries] += price
+        drawn[queries] += number
+        self.made[step.check][queries] = True
+        self.paths.checked[queries, model] |= scored | (number > 0) | (fixed > 0)
+        self.paths.drawn[queries, model] += number
+        self.paths.check_cost[queries, model] += price

@@ -1,4 +1,4 @@
-"""What every router has in common: a Runnable from what is known to what is done next."""
+"""Base class of the routers: Runnables from a `RoutingState` to a `Decision`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
 from langchain_automix.flow.steps import NeedsNoSlot
-from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
 
 class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
-    """Base of the shipped routers.
+    """Base class of the routers of this package.
 
-    `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; one that derives
-    from this class can also say with which model a query starts.
+    `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; a subclass can also
+    choose the model that a query starts with.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @property
     def label(self) -> str:
-        """Short name of the rule that decides, by which traces are told apart."""
+        """Short name of the decision rule, to tell traces apart."""
         return type(self).__name__
 
     def opening(
@@ -36,11 +36,11 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         cost_weight: float | None = None,
         checks: bool = True,
     ) -> Decision:
-        """Return the step before anything is known: here, ask the cheapest model and check it.
+        """Return the first step: by default, ask the cheapest model and check its answer.
 
         Args:
             model_count: Number of models in the mix.
-            query_id: The query, for routers that treat some queries otherwise than others.
+            query_id: Id of the query, for routers that choose among several rules by it.
             cost_weight: How much quality one unit of cost is worth; None: the router's own.
             checks: Whether the answer will be checked.
 
@@ -54,13 +54,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
     def invoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
-        """Decide what to do next.
-
-        Args:
-            input: The models, and what is known of the answers so far.
-            config: The run's configuration.
-            **kwargs: Not used.
-        """
+        """Decide what to do next, from what is known of the answers so far."""
         return self._call_with_config(self.decide, input, config)
 
     @override
@@ -75,53 +69,45 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return await self._acall_with_config(decide, input, config)
 
     def decide(self, state: RoutingState) -> Decision:
-        """Decide what to do next, without a trace: microseconds, where `invoke` takes more."""
-        check = state.current.verification
-        usable = check is None or check.usable
-        decision = self._decide(state) if usable else self._unusable(state)
-        # For whoever reads the trace of this run alone.
+        """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
+        is_usable = _is_usable(state.current)
+        decision = self._decide(state) if is_usable else self._decide_unusable(state)
+        # For readers of the trace of this run alone.
         name = state.models[decision.model_index]
         return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
 
     @abstractmethod
     def _decide(self, state: RoutingState) -> Decision: ...
 
-    def _unusable(self, state: RoutingState) -> Decision:
-        """Decide where the current answer cannot be used: no evidence could speak for it."""
-        found = findings(state.current.verification)
-        if (later := self._instead(state)) is not None:
-            return later.model_copy(
-                update={"why": f"{found}: {state.models[later.model_index]} is asked."}
-            )
-        for visit in reversed(state.visits):
-            if visit.verification is None or visit.verification.usable:
-                why = f"{found}: the earlier answer of {state.models[visit.model_index]} is kept."
-                return Decision(action="answer", model_index=visit.model_index, why=why)
-        return keep(state, why=f"{found}, and there is no larger model to ask.")
+    def _decide_unusable(self, state: RoutingState) -> Decision:
+        """Decide where the current answer cannot be used, whatever evidence there is for it."""
+        decision = next_or_keep(state, self._ask_next(state))
+        usable = [visit.model_index for visit in state.visits if _is_usable(visit)]
+        if decision.action != "answer" or not usable:
+            return decision
+        evidence, name = findings(state.current.verification), state.models[usable[-1]]
+        why = f"{evidence}: the earlier answer of {name} is kept."
+        return Decision(action="answer", model_index=usable[-1], why=why)
 
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
-        """Decide where the check of the current answer failed: ask the next model, or keep it.
+        """Decide where the check of a usable answer failed: ask the next model, or keep it.
 
         Args:
-            state: What is known; the current answer can be used.
+            state: What is known.
             by_means: Whether to decide from the models' mean qualities, where they are known.
         """
         del by_means
-        return next_or_keep(state, self._instead(state))
+        return next_or_keep(state, self._ask_next(state))
 
     @property
     def reads_several(self) -> bool:
-        """Whether it may ask for another check of an answer where one failed."""
+        """Whether it may ask for another check of an answer after one failed."""
         return False
 
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
-        """Return which model the check to come will probably call for, and how probably.
+        """Return the model most likely to be asked after the next check, and its probability.
 
-        Args:
-            state: What is known before the current answer is checked.
-
-        Returns:
-            The model's index and a probability in [0, 1]; None where that is not known.
+        None where that is not known.
         """
         del state
         return None
@@ -141,8 +127,8 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         del pressure, cost_weight
         return None
 
-    def _instead(self, state: RoutingState) -> Decision | None:
-        """Return the step to the model that is asked where an answer cannot be used."""
+    def _ask_next(self, state: RoutingState) -> Decision | None:
+        """Return the step to the next model, where the current answer gives no evidence."""
         later = next_model(state)
         return None if later is None else ask(state, later)
 
@@ -165,13 +151,13 @@ def ask(state: RoutingState, model_index: int, **details: Any) -> Decision:
 
 
 def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision:
-    """Decide for the next model, or as given; where there is none, for the answer as it is."""
-    found, following = findings(state.current.verification), next_model(state)
+    """Decide for a later model, by default the next one; after the last, keep the answer."""
+    evidence, following = findings(state.current.verification), next_model(state)
     if later is None and following is not None:
         later = ask(state, following)
     if later is None:
-        return keep(state, why=f"{found}, and there is no larger model to ask.")
-    why = f"{found}: {state.models[later.model_index]} is asked."
+        return keep(state, why=f"{evidence}, and there is no larger model to ask.")
+    why = f"{evidence}: {state.models[later.model_index]} is asked."
     return later.model_copy(update={"why": why})
 
 
@@ -181,27 +167,24 @@ def keep(state: RoutingState, **details: Any) -> Decision:
 
 
 def findings(verification: Verification | None) -> str:
-    """Say in words what a check found, or several did, as the start of a sentence."""
+    """Return what one check or several found in words, as the start of a sentence."""
     if verification is None:
         return "The answer was not checked"
     if not verification.usable and not verification.problem:
         return "The answer cannot be used"
-    further = [f"{name!r}: {_found(check)}" for name, check in verification.checks.items()]
-    if verification.checks and not _is_made(verification):
-        return _sentence("; ".join(further))
-    return _sentence("; ".join([_found(verification), *further]))
-
-
-def _is_made(check: Verification) -> bool:
-    """Whether the first of several checks was made."""
-    return bool(check.verdicts or check.problem or check.score is not None)
-
-
-def _sentence(text: str) -> str:
+    first, checks = verification, verification.checks
+    found = [f"{name!r}: {_describe(check)}" for name, check in checks.items()]
+    if not checks or first.verdicts or first.problem or first.score is not None:
+        found.insert(0, _describe(first))
+    text = "; ".join(found)
     return text[0].upper() + text[1:]
 
 
-def _found(check: Verification) -> str:
+def _is_usable(visit: Visit) -> bool:
+    return visit.verification is None or visit.verification.usable
+
+
+def _describe(check: Verification) -> str:
     if check.problem:
         return check.problem
     valid = check.accepts + check.rejects

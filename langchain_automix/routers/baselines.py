@@ -1,8 +1,8 @@
-"""The rules that a router is compared with, as routers of their own, fitted by the same call."""
+"""The baselines as routers, fitted by the same call."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from typing_extensions import override
 
@@ -46,22 +46,22 @@ class DoubleThresholdRouter(POMDPRouter):
 class ReleasedPOMDPRouter(POMDPRouter):
     """The rule that the released AutoMix code calls POMDP, with one binning throughout.
 
-    Of its candidates, the one with the best utility on the log is taken; the released code
-    takes the one with the best ΔIBC on the log, whatever the cost weight.
+    Of its candidates it takes the one with the best utility on the log; the released code takes
+    the one with the best ΔIBC, whatever the cost weight.
     """
 
     family: ClassVar[Family] = "released"
 
 
 class OracleRouter(Router):
-    """Knows the outcome of every logged query: an upper bound, for replays only."""
+    """Choose the best model of each logged query: an upper bound, for replays only."""
 
     best: dict[str, int]
     """Model to ask, by query id."""
 
     @classmethod
     def fit(cls, log: RoutingLog, *, cost_weight: float = 0.0) -> Self:
-        """Return the oracle of a log: for each query, the model with the best utility.
+        """Return an oracle that knows the model with the best utility for each query of a log.
 
         Args:
             log: The log that it will be replayed on.
@@ -69,24 +69,17 @@ class OracleRouter(Router):
         """
         best: dict[str, int] = {}
         for query in log:
-            utilities = [
-                (answer.quality - cost_weight * answer.cost, -j)
+            utilities = {
+                j: answer.quality - cost_weight * answer.cost
                 for j, answer in enumerate(query.answers)
                 if answer.quality is not None and answer.cost is not None
-            ]
-            best[query.id] = -max(utilities, default=(0.0, 0))[1]
+            }
+            best[query.id] = max(utilities, key=lambda j: utilities[j], default=0)
         return cls(best=best)
 
     @override
-    def opening(
-        self,
-        model_count: int,
-        query_id: str | None = None,
-        *,
-        cost_weight: float | None = None,
-        checks: bool = True,
-    ) -> Decision:
-        del model_count, cost_weight, checks
+    def opening(self, model_count: int, query_id: str | None = None, **kwargs: Any) -> Decision:
+        del model_count, kwargs
         index = self.best.get(query_id or "", 0)
         why = "An oracle knows how each model does."
         return Decision(action="escalate", model_index=index, samples=0, why=why)

@@ -1,4 +1,4 @@
-"""Why a row of a policy does what it does, in words."""
+"""Why a policy does what a row says, in words."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from langchain_automix.policy.decision.table import DecisionRow
 
 
 def explain_row(
-    row: DecisionRow, names: tuple[str, ...], plays: tuple[int, ...], price: float
+    row: DecisionRow, names: tuple[str, ...], models_in_play: tuple[int, ...], price: float
 ) -> str:
-    """Say why a row does what it does, in half a sentence.
+    """Return the reason for the step of a row, as half a sentence.
 
     Args:
-        row: What is done, and what each option is worth.
-        names: Of the models.
-        plays: Indices of those in play.
+        row: What is done, and the value of each option.
+        names: Names of the models.
+        models_in_play: Indices of those in play.
         price: Of an answer of the last one in play, as the quality that it must gain.
     """
-    step, worth = row.step, row.values
+    step, values = row.step, row.values
     name = names[step.model]
-    if not worth:
+    if not values:
         return f"by the rule, the answer of {name} is {_DONE[step.action]}"
-    kept = worth["answer"]
-    other = max((v for option, v in worth.items() if option != "answer"), default=kept)
+    kept = values["answer"]
+    other = max((v for option, v in values.items() if option != "answer"), default=kept)
     if step.action == "verify":
         number = "more verdicts" if step.samples is None else f"{step.samples} more"
         if step.check is not None:
@@ -32,10 +32,10 @@ def explain_row(
         )
     if step.action == "abstain":
         return f"no answer is worth giving; the best would be worth {kept:.2f}"
-    large = names[plays[-1]]
-    if len(plays) == 2 and (asked := f"escalate:{large}") in worth:  # noqa: PLR2004
-        # By the values, which decide: the qualities beside them are held within [0, 1].
-        gain = worth[asked] + price - kept
+    large = names[models_in_play[-1]]
+    if len(models_in_play) == 2 and (asked := f"escalate:{large}") in values:  # noqa: PLR2004
+        # From the values, which decide: the qualities are clipped to [0, 1].
+        gain = values[asked] + price - kept
         verb = "more" if step.action == "escalate" else "not more"
         return (
             f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "

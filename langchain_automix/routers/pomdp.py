@@ -1,11 +1,11 @@
-"""`POMDPRouter`: pay for a check, or for a larger model, where the evidence says it is worth it."""
+"""`POMDPRouter`: pay for a check or a larger model where the evidence says that it pays."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,19 +14,24 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.decision.interpreter import best_row_within, escalating, find_row
+from langchain_automix.policy.decision.interpreter import (
+    likely_escalation,
+    next_action,
+    next_in_play,
+)
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.prior import prior_policy
 from langchain_automix.policy.decision.reweighting import (
-    best_alone,
+    best_single_model,
     cost_weight_under_pressure,
     with_cost_weight,
 )
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
+from langchain_automix.routers.evidence import best_row_in_time, observe
 from langchain_automix.routers.explanations import explain_row
-from langchain_automix.types import Decision, RoutingState
+from langchain_automix.types import Decision, RoutingState, Verification
 
 if TYPE_CHECKING:
     from langchain_automix.policy.fitting.baselines import Family
@@ -37,19 +42,19 @@ class UncalibratedWarning(UserWarning):
 
 
 class VerifierChangedWarning(UserWarning):
-    """A policy was fitted to the checks of another verifier than the one that checks."""
+    """A policy was fitted to the checks of another verifier than the one in use."""
 
 
 class POMDPRouter(Router):
-    """Read checks as noisy evidence, and pay for what that evidence makes worth paying for.
+    """Read checks as noisy evidence, and pay for a check or a larger model where that pays.
 
-    The belief is the posterior over logged queries given what the checks found. Backward
-    induction gives the value, in every state, of keeping the best answer so far, of more
-    verdicts, of asking a later model with or without a check, and of abstaining (AutoMix,
-    section 4.2 and appendix A.3, with the check as an action). Deciding is a table look-up.
+    The belief is the posterior over logged queries, given what the checks found. Backward
+    induction gives the value, in every state, of keeping the best answer so far, of more verdicts,
+    of asking a later model with or without a check, and of abstaining (AutoMix, section 4.2 and
+    appendix A.3, with the check as an action). Deciding is a table look-up.
 
     Fit it to a routing log of your own models. Until then it decides by a documented prior
-    (`langchain_automix.policy.decision.prior.prior_policy`), and says once that it is not
+    (`langchain_automix.policy.decision.prior.prior_policy`), and warns once that it is not
     calibrated.
 
     ??? example "Fit, save, load, decide"
@@ -65,12 +70,12 @@ class POMDPRouter(Router):
     """
 
     policy: Policy = Field(default_factory=prior_policy)
-    """The solved decision rule; by default the prior, which is not calibrated, and reads
-    verdicts only: after a check with a score it asks the next model."""
+    """The solved decision rule; by default the prior, which is not calibrated and reads verdicts
+    only: after a check with a score it asks the next model."""
 
     on_unknown: Literal["escalate", "prior"] = "escalate"
-    """What to do when the check found nothing that the policy can place (an empty answer; no
-    valid verdict, where the log had no invalid ones): ask the next model, or decide from the mean
+    """What to do when the check gives no evidence that the policy reads (an empty answer; no valid
+    verdict, where the log had no invalid ones): ask the next model, or decide from the mean
     qualities on the log."""
 
     family: ClassVar[Family] = "automix"
@@ -99,25 +104,24 @@ class POMDPRouter(Router):
         """Return a router fitted to a routing log, for at most one of the first three goals.
 
         Args:
-            log: Queries with the quality and cost of all models and the checks of the cheaper
-                ones.
-            cost_weight: How much quality one unit of the log's cost is worth, at least 0.
-                None, and no other goal: the weight at which mixing the cheapest and the
-                dearest model at random neither gains nor loses.
-            max_cost: Mean cost of a query that is not to be passed, in the log's currency; met
-                exactly, in expectation, by giving each query one of two policies by its id.
-            min_quality: Mean quality, in [0, 1], to be reached at the least cost.
-            max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
+            log: Queries with the quality and cost of all models and the checks of the cheaper ones.
+            cost_weight: How much quality one unit of the log's cost is worth, at least 0. None,
+                and no other goal: the weight at which a random mix of the cheapest and the dearest
+                model neither gains nor loses.
+            max_cost: Largest mean cost of a query, in the log's currency; met exactly, in
+                expectation, by a second policy for some of the queries, chosen by id.
+            min_quality: Smallest mean quality, in [0, 1], to reach at the least cost.
+            max_risk: Largest probability, in (0, 1), that an answer is given and is wrong.
             confidence_level: How sure `max_risk` must be, in (0, 1).
             abstain_value: Utility of giving no answer; None: an answer is always given.
             weights: Prior weight of each logged query, for instance from a pre-router.
-            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the
-                log's own, where all its queries say the same in their `metadata`.
-            seed: For the folds, and for which query gets which of two policies.
+            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the one
+                in the `metadata` of all its queries, if they agree.
+            seed: Of the folds, and of the choice between two policies.
 
         Raises:
             AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
-                message names the range that can be reached.
+                message names the reachable range.
         """
         from langchain_automix.policy.fitting.fit import fit_policy  # noqa: PLC0415  (numpy)
         from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
@@ -130,7 +134,7 @@ class POMDPRouter(Router):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Return a router with the policy of a file; the file is validated, never evaluated.
+        """Return a router with the policy of a file, which is validated and never evaluated.
 
         Raises:
             AutoMixError: The file cannot be read or is not a policy file.
@@ -177,13 +181,13 @@ class POMDPRouter(Router):
 
         Args:
             log: The log whose data are drawn behind the curve; needed for the frontier.
-            kind: `benefit`: expected benefit against confidence. `frontier`: quality against
-                cost, with the baselines.
+            kind: `benefit`: expected benefit by confidence. `frontier`: quality by cost, with the
+                baselines.
 
         Raises:
             AutoMixError: matplotlib is not installed, or the log is missing.
         """
-        # By name: drawing stands on a higher floor, and needs matplotlib.
+        # By name: plots stand on a higher floor, and need matplotlib.
         plots = importlib.import_module("langchain_automix.report.plots")
         return plots.plot(self.policy, log, kind=kind)
 
@@ -209,79 +213,46 @@ class POMDPRouter(Router):
                 "The policy was fitted with max_risk, whose guarantee holds for its own cost "
                 "weight only: leave out cost_weight, or fit with cost_weight instead of max_risk."
             )
-        plan = self.policy.plan_for(query_id)
-        step = plan.opening
+        step = self.policy.plan_for(query_id).opening
         if (cost_weight is not None and step.then is None) or not checks:
-            alone = best_alone(self.policy, cost_weight)
-            step = (
-                step if alone is None else PlannedAction(action="escalate", model=alone, samples=0)
-            )
+            best = best_single_model(self.policy, cost_weight)
+            if best is not None:
+                step = PlannedAction(action="escalate", model=best, samples=0)
         name = self.policy.models[step.model]
-        why = (
-            f"The policy gives this query to {name} and pays for no check."
-            if step.then is None
-            else f"A query starts with {name}, whose answer is checked."
-        )
-        return Decision(
-            action="escalate",
-            model_index=step.model,
-            samples=step.samples,
-            check=step.check,
-            why=why,
-        )
+        why = f"A query starts with {name}, whose answer is checked."
+        if step.then is None:
+            why = f"The policy gives this query to {name} and pays for no check."
+        return _to_decision(step, why=why)
 
     @override
     def _decide(self, state: RoutingState) -> Decision:
         if not self.is_calibrated:
-            _say_uncalibrated()
-            return self._by_prior(state)
+            _warn_uncalibrated()
+            return self._decide_by_prior(state)
         plan = self.policy.plan_for(state.query_id)
-        table = self._table(plan, state)
-        check, names = state.current.verification, self.policy.models
-        row = None if table is None else find_row(plan, table, check, state.answered, names)
-        if table is None or row is None:
-            here = state.current.model_index
-            later = next((j for j in plan.plays if j > here), None)
-            if plan.tables:
-                return self._unknown(state, later)
-            return _without_a_check(state, later)
+        _, row = self._follow(plan, state)
+        if row is None:
+            return self._decide_unknown(state) if plan.tables else self._decide_unchecked(state)
         if state.cost_weight is not None:
             row = with_cost_weight(row, self.policy, plan, state.answered, state.cost_weight)
-        row = best_row_within(row, plan, state, names)
-        step = row.step
-        if check is not None and step.action == "verify" and not table.checks:
-            # Verdicts that brought nothing to go by must not be drawn for ever.
-            drawn = len(check.verdicts)
-            if check.problem is not None or drawn + check.invalid >= 2 * table.most:
-                step = row.settled(state.answered, plan.plays, names)
-                left = {o: v for o, v in row.values.items() if not o.startswith("verify")}
-                row = row.model_copy(update={"step": step, "values": left})
-        return Decision(
-            action=step.action,
-            model_index=step.model,
-            samples=step.samples,
-            check=step.check,
-            **self._said(state, row, state.models, plan),
-        )
+        row = best_row_in_time(row, plan, state, self.policy.models)
+        return _to_decision(row.step, **self._details(state, row, state.models, plan))
 
     @override
-    def _instead(self, state: RoutingState) -> Decision | None:
+    def _ask_next(self, state: RoutingState) -> Decision | None:
         if not self.is_calibrated:
-            return super()._instead(state)
-        here = state.current.model_index
-        plays = self.policy.plan_for(state.query_id).plays
-        later = next((j for j in plays if j > here), next_model(state))
+            return super()._ask_next(state)
+        later = self._later(state)
+        if later is None:
+            later = next_model(state)
         # The plan knows no answer that cannot be used, so no table could read a check after it.
-        return None if later is None else Decision(action="escalate", model_index=later, samples=0)
+        return None if later is None else _ask_unchecked(later)
 
     @override
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
-        if not by_means:
-            return super().without_evidence(state)
-        if not self.is_calibrated:
-            return self._unknown(state, next_model(state), by_means=True)
-        here, plays = state.current.model_index, self.policy.plan_for(state.query_id).plays
-        return self._unknown(state, next((j for j in plays if j > here), None), by_means=True)
+        if by_means:
+            return self._decide_unknown(state, by_means=True)
+        return super().without_evidence(state)
 
     @property
     @override
@@ -292,8 +263,8 @@ class POMDPRouter(Router):
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
         if not self.is_calibrated:
             return None
-        table = self._table(self.policy.plan_for(state.query_id), state)
-        return None if table is None else escalating(table)
+        table, _ = self._follow(self.policy.plan_for(state.query_id), state)
+        return None if table is None else likely_escalation(table)
 
     @override
     def cost_weight_under_pressure(
@@ -303,97 +274,120 @@ class POMDPRouter(Router):
             return None
         return cost_weight_under_pressure(self.policy, cost_weight, pressure)
 
-    def _table(self, plan: Plan, state: RoutingState) -> DecisionTable | None:
-        """Return the table that reads the latest check; None if the plan does not lead here."""
+    def _later(self, state: RoutingState) -> int | None:
+        """Return the model to ask where nothing is known of the current answer."""
+        if not self.is_calibrated:
+            return next_model(state)
+        return next_in_play(self.policy.plan_for(state.query_id), state.current.model_index)
+
+    def _follow(
+        self, plan: Plan, state: RoutingState
+    ) -> tuple[DecisionTable | None, DecisionRow | None]:
+        """Return the table that reads the current check, and the row; None off the plan."""
         step: PlannedAction | None = plan.opening
-        table = None
+        table = row = None
         for visit in state.visits:
             if step is None or step.then is None or step.model != visit.model_index:
-                return None
+                return None, None
             table = plan.tables[step.then]
-            row = find_row(plan, table, visit.verification, state.answered, self.policy.models)
+            row = self._read(plan, table, visit.verification, state.answered)
             step = None if row is None else row.step
-        return table
+        return table, row
 
-    def _by_prior(self, state: RoutingState) -> Decision:
+    def _read(
+        self,
+        plan: Plan,
+        table: DecisionTable,
+        check: Verification | None,
+        answered: Collection[int],
+    ) -> DecisionRow | None:
+        if check is None:
+            return None
+        observations, spent = observe(table, check)
+        return next_action(plan, table, observations, spent, answered, self.policy.models)
+
+    def _decide_by_prior(self, state: RoutingState) -> Decision:
         """Decide between this model and the next as between the prior's two models."""
-        plan = self.policy.plans[0]
-        here, later = state.current.model_index, next_model(state)
-        check = state.current.verification
-        row = find_row(plan, plan.tables[0], check, {0}, self.policy.models)
+        plan, current, later = self.policy.plans[0], state.current, next_model(state)
+        row = self._read(plan, plan.tables[0], current.verification, {0})
         if later is None or row is None:
-            return self._unknown(state, later)
-        names = (state.models[here], state.models[later])
+            return self._decide_unknown(state)
+        names = (state.models[current.model_index], state.models[later])
         if state.cost_weight is not None:
             row = with_cost_weight(row, self.policy, plan, {0}, state.cost_weight)
-        values = {
-            "answer": row.values["answer"],
-            f"escalate:{names[1]}": row.values["escalate:large"],
-        }
+        large = row.values["escalate:large"]
+        values = {"answer": row.values["answer"], f"escalate:{names[1]}": large}
         row = row.model_copy(update={"values": values})
-        step = keep(state) if row.step.action == "answer" else ask(state, later)
-        return step.model_copy(update=self._said(state, row, names, plan))
+        decision = keep(state) if row.step.action == "answer" else ask(state, later)
+        return decision.model_copy(update=self._details(state, row, names, plan))
 
-    def _unknown(
-        self, state: RoutingState, later: int | None, *, by_means: bool = False
-    ) -> Decision:
-        """Decide where the check found nothing to go by, or the plan pays for no check."""
-        found = findings(state.current.verification)
+    def _decide_unknown(self, state: RoutingState, *, by_means: bool = False) -> Decision:
+        """Decide where the check gives no evidence that the policy reads."""
+        check, later = state.current.verification, self._later(state)
         if later is None:
-            return keep(state, why=f"{found}, and there is no larger model to ask.")
+            return keep(state, why=f"{findings(check)}, and there is no larger model to ask.")
         if by_means or self.on_unknown == "prior":
-            here = state.current.model_index if self.is_calibrated else 0
-            return self._by_means(state, later, here, later if self.is_calibrated else 1)
-        check = state.current.verification
-        known = check is not None and check.score is not None
-        said = "no evidence that this policy reads" if known else "unknown"
-        why = f"{found}: {said}, so {state.models[later]} is asked to be safe."
-        if not self.is_calibrated:
-            return ask(state, later, why=why)
-        return Decision(action="escalate", model_index=later, samples=0, why=why)
+            return self._decide_by_means(state, later)
+        is_known = check is not None and check.score is not None
+        unread = "no evidence that this policy reads" if is_known else "unknown"
+        why = f"{findings(check)}: {unread}, so {state.models[later]} is asked to be safe."
+        return _ask_unchecked(later, why=why) if self.is_calibrated else ask(state, later, why=why)
 
-    def _by_means(self, state: RoutingState, later: int, here: int, there: int) -> Decision:
-        fit = self.policy.fit
-        found, name = findings(state.current.verification), state.models[later]
-        gain = fit.quality[there] - fit.quality[here]
-        own = self.policy.cost_weight
-        price = (own if state.cost_weight is None else state.cost_weight) * fit.cost[there]
-        names = (state.models[state.current.model_index], name)
-        belief = dict(zip(names, (fit.quality[here], fit.quality[there]), strict=True))
-        said = f"{found}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+    def _decide_by_means(self, state: RoutingState, later: int) -> Decision:
+        fit, current = self.policy.fit, state.current.model_index
+        here, there = (current, later) if self.is_calibrated else (0, 1)
+        weight = self.policy.cost_weight if state.cost_weight is None else state.cost_weight
+        gain, price = fit.quality[there] - fit.quality[here], weight * fit.cost[there]
+        name = state.models[later]
+        belief = {state.models[current]: fit.quality[here], name: fit.quality[there]}
+        evidence = findings(state.current.verification)
+        why = f"{evidence}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
         if gain > price:
-            return Decision(
-                action="escalate", model_index=later, samples=0, why=said, belief=belief
-            )
-        return keep(state, why=said, belief=belief)
+            return _ask_unchecked(later, why=why, belief=belief)
+        return keep(state, why=why, belief=belief)
 
-    def _said(
+    def _decide_unchecked(self, state: RoutingState) -> Decision:
+        """Decide where something was checked, and the policy reads no check."""
+        later = self._later(state)
+        trusted = state.models[state.current.model_index if later is None else later]
+        why = (
+            f"{findings(state.current.verification)}, but the policy trusts {trusted} on every "
+            "query and reads no check."
+        )
+        return keep(state, why=why) if later is None else _ask_unchecked(later, why=why)
+
+    def _details(
         self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
-        """Return what a decision says beside what is done."""
-        plays, cost = plan.plays, self.policy.fit.cost
+        """Return the belief, the values and the reason of a decision."""
+        models, cost = plan.plays, self.policy.fit.cost
         weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
-        price = weight * cost[plays[-1]] if cost else 0.0
+        price = weight * cost[models[-1]] if cost else 0.0
         caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
-        found = findings(state.current.verification)
+        evidence = findings(state.current.verification)
         return {
-            "belief": {names[j]: q for j, q in zip(plays, row.quality, strict=False)},
+            "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
             "values": row.values,
-            "why": f"{found}: {explain_row(row, names, plays, price)}{caveat}.",
+            "why": f"{evidence}: {explain_row(row, names, models, price)}{caveat}.",
         }
 
 
-def _without_a_check(state: RoutingState, later: int | None) -> Decision:
-    found = findings(state.current.verification)
-    why = f"{found}, but the policy trusts {{}} on every query and reads no check."
-    if later is None:
-        return keep(state, why=why.format(state.models[state.current.model_index]))
-    why = why.format(state.models[later])
-    return Decision(action="escalate", model_index=later, samples=0, why=why)
+def _to_decision(step: PlannedAction, **details: Any) -> Decision:
+    return Decision(
+        action=step.action,
+        model_index=step.model,
+        samples=step.samples,
+        check=step.check,
+        **details,
+    )
+
+
+def _ask_unchecked(model_index: int, **details: Any) -> Decision:
+    return Decision(action="escalate", model_index=model_index, samples=0, **details)
 
 
 @functools.cache
-def _say_uncalibrated() -> None:
+def _warn_uncalibrated() -> None:
     warnings.warn(
         "POMDPRouter decides by a prior that is not calibrated to your models: fit one to a "
         "routing log with POMDPRouter.fit(log), and load it with POMDPRouter.load(path).",

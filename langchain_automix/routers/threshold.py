@@ -14,8 +14,8 @@ from langchain_automix.types import Decision, RoutingState
 class ThresholdRouter(Router):
     """Keep an answer whose confidence reaches a threshold, else ask the next model.
 
-    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it reads the
-    confidence as it is, and takes the benefit of a larger model for granted.
+    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it reads the confidence as
+    it is, and takes the benefit of a larger model for granted.
 
     ??? example "Keep an answer that most verdicts accept"
 
@@ -31,7 +31,7 @@ class ThresholdRouter(Router):
     """Least confidence, in [0, 1], at which an answer is kept."""
 
     on_unknown: Literal["escalate", "answer"] = "escalate"
-    """What to do when the check found nothing to go by. Unknown is not a confidence of 0."""
+    """What to do when the check gives no confidence: unknown is not a confidence of 0."""
 
     @property
     @override
@@ -40,18 +40,17 @@ class ThresholdRouter(Router):
 
     @override
     def _decide(self, state: RoutingState) -> Decision:
-        found = findings(state.current.verification)
-        later = next_model(state)
+        verification, later = state.current.verification, next_model(state)
+        evidence = findings(verification)
         if later is None:
-            return keep(state, why=f"{found}, and there is no larger model to ask.")
-        verification = state.current.verification
+            return keep(state, why=f"{evidence}, and there is no larger model to ask.")
         confidence = None if verification is None else verification.confidence
         if confidence is None:
-            choose = keep(state) if self.on_unknown == "answer" else ask(state, later)
-            why = f"{found}: unknown, which this router answers with {self.on_unknown!r}."
-            return choose.model_copy(update={"why": why})
-        if confidence >= self.threshold:
-            reaches = f"the confidence {confidence:.2f} reaches the threshold {self.threshold:.2f}"
-            return keep(state, why=f"{found}: {reaches}.")
-        misses = f"the confidence {confidence:.2f} is below the threshold {self.threshold:.2f}"
-        return ask(state, later, why=f"{found}: {misses}.")
+            is_kept = self.on_unknown == "answer"
+            why = f"{evidence}: unknown, which this router answers with {self.on_unknown!r}."
+        else:
+            is_kept = confidence >= self.threshold
+            reaches = "reaches" if is_kept else "is below"
+            threshold = f"the threshold {self.threshold:.2f}"
+            why = f"{evidence}: the confidence {confidence:.2f} {reaches} {threshold}."
+        return keep(state, why=why) if is_kept else ask(state, later, why=why)

@@ -65,7 +65,7 @@ def rows(modules: Any) -> Iterator[tuple[str, str]]:
     taken = seconds(lambda: [router.decide(state) for _ in range(1_000)], 5)
     yield "decision, with belief, values and reason", f"{taken * 1e3:.1f} µs"
     [table, *_] = router.policy.plans[0].tables
-    taken = seconds(lambda: [table.find(2, 1, 0, None) for _ in range(1_000)], 5)
+    taken = seconds(lambda: [table.row_for([(2, 1, 0)]) for _ in range(1_000)], 5)
     yield "of which the look-up", f"{taken * 1e3:.2f} µs"
     if modules:
         automix, pandas = modules

@@ -19,9 +19,9 @@ from langchain_automix.mix.guards import NO_TIME
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import QueryLedger
-from langchain_automix.policy.decision.interpreter import best_row_within
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
+from langchain_automix.routers.evidence import best_row_in_time
 from langchain_automix.types import Decision, RoutingState, Verification, Visit
 from tests.support.builders.faults import ACCEPT, PRICES, WAYS, ask
 from tests.support.builders.mixes import Witness, mix, record_of
@@ -227,9 +227,9 @@ def test_of_what_fits_the_most_valuable(seconds: dict[str, float], best: tuple[s
     )
     state = RoutingState.after(Verification(score=0.1), ("small", "large", "third"))
     state = state.model_copy(update={"time_left": 1.0, "seconds": seconds})
-    found = best_row_within(row, PLAN, state, NAMES)
+    found = best_row_in_time(row, PLAN, state, NAMES)
     assert (found.step.action, found.step.model) == best
-    assert best_row_within(row, PLAN, state.model_copy(update={"time_left": None}), NAMES) is row
+    assert best_row_in_time(row, PLAN, state.model_copy(update={"time_left": None}), NAMES) is row
 
 
 def test_the_pace() -> None:

@@ -1,24 +1,30 @@
-"""The policy as it stands in its file: validated JSON, looked up in plain Python.
+"""The policy and its file: validated JSON, looked up in plain Python.
 
 A *plan* is one solved rule: an opening, and for each model whose answer is checked a table from
-what the check found to what is done. A *policy* is one plan, or two of which each query gets
-one by its id, so that a mean cost is met exactly.
+what the check found to what is done. A *policy* is one plan, or two. Of two, the id of a query
+chooses one, so that a mean cost is met exactly.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
-from langchain_automix.policy.decision.observation import Frozen, Place, Price, Share
+from langchain_automix.policy.decision.observation import Frozen, Share
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import CHECKED
 from langchain_automix.utils.files import atomic_replace
@@ -26,29 +32,29 @@ from langchain_automix.utils.fingerprints import uniform
 
 SCHEMA = "langchain-automix/policy"
 
-_LARGEST = 2**27
-"""Bytes: a larger file is no policy; those of five models come to some megabytes."""
+_MAX_BYTES = 2**27
+"""A larger file is no policy; those of five models have some megabytes."""
 
 
 class Candidate(Frozen):
-    """One family that the fit could choose, and what spoke for it."""
+    """One family that the fit could choose, and the evidence for it."""
 
     name: str
     expected: float
-    """Utility that its own POMDP expects."""
+    """Utility that its own POMDP predicts."""
 
     cross_fitted: float | None = None
-    """Mean utility on the folds that it was not fitted to; None where it was not in the running,
-    because less is expected of it than of a simpler one."""
+    """Mean utility on the folds that it was not fitted to; None if it was ruled out before,
+    because a simpler one is expected to do better."""
 
-    error: Price | None = None
+    error: NonNegativeFloat | None = None
     """Standard error of its cross-fitted gain over the best trivial policy."""
 
 
 class FitStatistics(Frozen):
-    """What a policy was fitted on, and what it was chosen from."""
+    """What a policy was fitted to, and what it was chosen from."""
 
-    queries: Place
+    queries: NonNegativeInt
     """Number of logged queries; 0 means that the policy is a prior, not a fit."""
 
     quality: tuple[float, ...] = ()
@@ -62,18 +68,17 @@ class FitStatistics(Frozen):
     """Digest of the log; see `langchain_automix.policy.fitting.digest`. None: not known."""
 
     notes: tuple[str, ...] = ()
-    """What the reader should know, one plain sentence each."""
+    """What a reader should know, one sentence each."""
 
 
 class Policy(Frozen):
-    """A decision rule with all that is needed to use, read and check it."""
+    """A decision rule, with all that is needed to use, read and verify it."""
 
     schema_name: Literal["langchain-automix/policy"] = Field(
         default="langchain-automix/policy", alias="schema"
     )
     version: Literal[1, 2] = 1
-    """2 if it reads several checks of an answer; versions of this package from before then know
-    1 only."""
+    """2 if it reads several checks of an answer, which older versions of this package cannot."""
 
     package: str = __version__
     """Version of this package that wrote the policy."""
@@ -81,12 +86,12 @@ class Policy(Frozen):
     models: tuple[str, ...] = Field(min_length=2)
     currency: str | None = None
     verifier: str | None = None
-    """Fingerprint of the verifier whose checks were logged; None if not known."""
+    """Fingerprint of the verifier that made the logged checks; None if not known."""
 
     goal: dict[str, float] = Field(default_factory=dict)
-    """What was asked for, such as `max_cost`; empty: nothing."""
+    """What the fit was asked for, such as `max_cost`; empty: nothing."""
 
-    cost_weight: Price
+    cost_weight: NonNegativeFloat
     """How much quality one unit of cost is worth."""
 
     plans: tuple[Plan, ...] = Field(min_length=1, max_length=2)
@@ -99,20 +104,17 @@ class Policy(Frozen):
     model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="after")
-    def _in_range(self) -> Self:
+    def _validate(self) -> Self:
         if (self.version == 2) != any(t.checks for p in self.plans for t in p.tables):  # noqa: PLR2004
             raise ValueError("a policy has version 2 if and only if it reads several checks")
         if any(j >= len(self.models) for plan in self.plans for j in plan.plays):
             raise ValueError("a plan uses a model that the policy does not name")
         if any(len(m) not in (0, len(self.models)) for m in (self.fit.quality, self.fit.cost)):
             raise ValueError("the means of the fit are of every model, or of none")
-        options = {o for p in self.plans for t in p.tables for r in t.rows for o in r.values}
-        asked = {
-            option.removeprefix("escalate:").removesuffix(CHECKED)
-            for option in options
-            if option.startswith("escalate:")
-        }
-        if asked - set(self.models):
+        rows = (row for plan in self.plans for table in plan.tables for row in table.rows)
+        options = {option for row in rows for option in row.values}
+        asked = {o.removesuffix(CHECKED) for o in options if o.startswith("escalate:")}
+        if asked - {f"escalate:{name}" for name in self.models}:
             raise ValueError("the values of a row name a model that the policy does not")
         if (self.first_share < 1) and len(self.plans) == 1:
             raise ValueError("a share below 1 needs a second plan")
@@ -120,14 +122,11 @@ class Policy(Frozen):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hash of the whole policy: the same for the same file."""
+        """Short hash of the whole policy, the same for the same file."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:12]
 
     def plan_for(self, query_id: str | None) -> Plan:
-        """Return the plan that a query gets: by its id, the same at every call.
-
-        A query without an id gets the plan with the larger share.
-        """
+        """Return the plan for a query: always the same for an id, the larger share for none."""
         if len(self.plans) == 1:
             return self.plans[0]
         if query_id is None:
@@ -135,56 +134,50 @@ class Policy(Frozen):
         return self.plans[0 if uniform(query_id, self.seed) < self.first_share else 1]
 
     def save(self, path: str | Path) -> None:
-        """Write the policy as JSON; a reader never sees half of it.
+        """Write the policy as JSON; a reader never sees half of the file.
 
         Raises:
             AutoMixError: The file cannot be written.
         """
         with atomic_replace(Path(path)) as unfinished:
-            text = json.dumps(
-                self.model_dump(by_alias=True, exclude_defaults=False), allow_nan=False
-            )
+            text = json.dumps(self.model_dump(by_alias=True), allow_nan=False)
             unfinished.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a policy file, validated; its text is never evaluated.
+        """Read and validate a policy file; nothing in it is ever evaluated.
 
         Raises:
             AutoMixError: The file cannot be read, or is not a policy file.
         """
         try:
             with Path(path).open("rb") as file:
-                found = json.loads(_all_of(file), object_pairs_hook=_object)
+                content = json.loads(_read_text(file), object_pairs_hook=_build_object)
         except OSError as error:
             raise AutoMixError(f"The policy file {path} cannot be read: {error}.") from error
         except (ValueError, RecursionError) as error:
             raise AutoMixError(f"{path} is not a policy file: it is not JSON ({error}).") from error
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise AutoMixError(
                 f"{path} is not a policy file: it does not say {SCHEMA!r} in the field 'schema'. "
                 "A policy file is written by POMDPRouter.save."
             )
-        return cls._validated(found, path)
-
-    @classmethod
-    def _validated(cls, found: Mapping[str, Any], path: str | Path) -> Self:
         try:
-            return cls.model_validate(found)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise AutoMixError(f"The policy file {path}, {first_problem(error)}") from error
 
 
-def _all_of(file: IO[bytes]) -> bytes:
-    text = file.read(_LARGEST + 1)
-    if len(text) > _LARGEST:
+def _read_text(file: IO[bytes]) -> bytes:
+    text = file.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
         raise ValueError("it is too large")
     return text
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        # Readers differ in which of two they take, so what is reviewed may not be what decides.
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        # Readers differ in which of the two they take: what is reviewed may not be what decides.
         raise ValueError("a name stands twice in one object")
-    return found
+    return content

@@ -10,8 +10,8 @@ from langchain_automix.policy.decision.policy import FitStatistics, Policy
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 
 _SAMPLES = 8
-_KINDS = (((1.0, 1.0), 52, 6), ((0.0, 1.0), 28, 4), ((1.0, 0.0), 8, 6), ((0.0, 0.0), 12, 4))
-"""Qualities of both models, number of imagined queries, and accepts among 8 verdicts."""
+_GROUPS = (((1.0, 1.0), 52, 6), ((0.0, 1.0), 28, 4), ((1.0, 0.0), 8, 6), ((0.0, 0.0), 12, 4))
+"""Imagined queries: the qualities of both models, how many, and accepts among 8 verdicts."""
 
 _COST = (1.0, 10.0)
 
@@ -23,8 +23,8 @@ def prior_policy() -> Policy:
     It stands for 100 imagined queries: both models right on 52, only the large one on 28,
     only the small one on 8, neither on 12. Of 8 verdicts, a right small answer gets 6 accepts
     and a wrong one 4: a check that is better than chance, and no more than that. An answer of
-    the large model costs ten small ones. The cost weight is the one at which mixing at random
-    is indifferent, so the policy escalates where an answer looks worse than the average.
+    the large model costs ten small ones. At this cost weight random mixing neither gains nor
+    loses, so the policy escalates where an answer looks worse than average.
     """
     weight = (0.8 - 0.6) / (_COST[1] - _COST[0])
     rows = tuple(
@@ -49,23 +49,21 @@ def prior_policy() -> Policy:
 
 def _row(accepts: int, rejects: int, weight: float) -> DecisionRow:
     chances = [
-        n
+        queries
         * _beta(1 + logged + accepts, 1 + _SAMPLES - logged + rejects)
         / _beta(1 + logged, 1 + _SAMPLES - logged)
-        for _, n, logged in _KINDS
+        for _, queries, logged in _GROUPS
     ]
     small, large = (
-        math.fsum(c * quality[j] for c, (quality, _, _) in zip(chances, _KINDS, strict=True))
+        math.fsum(c * quality[j] for c, (quality, _, _) in zip(chances, _GROUPS, strict=True))
         / math.fsum(chances)
         for j in range(2)
     )
-    worth = large - weight * _COST[1]
-    step = (
-        PlannedAction(action="escalate", model=1, samples=0)
-        if worth > small
-        else PlannedAction(action="answer", model=0)
-    )
-    values = {"answer": round(small, 6), "escalate:large": round(worth, 6)}
+    escalating = large - weight * _COST[1]
+    step = PlannedAction(action="answer", model=0)
+    if escalating > small:
+        step = PlannedAction(action="escalate", model=1, samples=0)
+    values = {"answer": round(small, 6), "escalate:large": round(escalating, 6)}
     return DecisionRow(
         seen=(accepts, rejects, 0),
         step=step,

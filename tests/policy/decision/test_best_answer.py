@@ -51,6 +51,25 @@ def found_on_b(several: bool, *, failed: bool) -> Verification:
     return Verification(checks={"judge": check}) if several else check
 
 
+def state_after(check_of_b: Verification) -> RoutingState:
+    visits = (
+        Visit(model_index=0, verification=Verification(verdicts=ACCEPTS)),
+        Visit(model_index=1, verification=check_of_b),
+    )
+    return RoutingState(models=("a", "b", "c"), visits=visits)
+
+
+def router_of(plan: Plan, quality: tuple[float, float, float]) -> POMDPRouter:
+    policy = Policy(
+        version=2 if any(table.checks for table in plan.tables) else 1,
+        models=("a", "b", "c"),
+        cost_weight=1.0,
+        plans=(plan,),
+        fit=FitStatistics(queries=9, quality=quality, cost=(0.0, 0.0, 0.1)),
+    )
+    return POMDPRouter(policy=policy)
+
+
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("way", ["failed", "deadline", "log"])
 @pytest.mark.parametrize("quality", [(0.9, 0.3, 0.95), (0.3, 0.9, 0.95)])
@@ -72,20 +91,19 @@ def test_the_best_answer_is_kept(
         outcomes = replay_plan(chosen, to_arrays(RoutingLog([{"id": "q", "answers": answers}])))
         assert (outcomes.model[0], outcomes.expected[0]) == (best, 0.9)
         return
-    visits = (
-        Visit(model_index=0, verification=Verification(verdicts=ACCEPTS)),
-        Visit(model_index=1, verification=found_on_b(several, failed=way == "failed")),
-    )
-    state = RoutingState(models=("a", "b", "c"), visits=visits)
+    state = state_after(found_on_b(several, failed=way == "failed"))
     if way == "deadline":
         state = state.model_copy(update={"time_left": 1.0, "seconds": {"verify": 2.0}})
-    policy = Policy(
-        version=2 if several else 1,
-        models=state.models,
-        cost_weight=1.0,
-        plans=(chosen,),
-        fit=FitStatistics(queries=9, quality=quality, cost=(0.0, 0.0, 0.1)),
-    )
-    decision = POMDPRouter(policy=policy).invoke(state)
+    decision = router_of(chosen, quality).invoke(state)
     assert (decision.action, decision.model_index) == ("answer", best)
     assert f"keeping {'ab'[best]}'s answer" in decision.why
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_after_a_failed_check_the_values_are_by_the_cost_weight_of_the_query(several: bool) -> None:
+    quality = (0.3, 0.9, 0.95)
+    state = state_after(found_on_b(several, failed=True))
+    state = state.model_copy(update={"cost_weight": 2.0})
+    decision = router_of(plan(quality, several=several), quality).invoke(state)
+    assert (decision.action, decision.model_index) == ("answer", 1)
+    assert decision.values == pytest.approx({"answer": 0.9, "escalate:c": 0.2 - 2.0 * 0.1})

@@ -99,7 +99,7 @@ class TestGoals:
         log, goal = world(300), Goal(cost_weight=0.03)
         right = [float(q.answers[0].quality == 1) + 0.2 for q in log]
         rows = [
-            fit_policy(log, goal, weights=w).plans[0].tables[0].find(4, 4, 0, None)
+            fit_policy(log, goal, weights=w).plans[0].tables[0].row_for([(4, 4, 0)])
             for w in (None, right)
         ]
         assert rows[0] is not None

@@ -271,7 +271,7 @@ class TestOrder:
 
     def test_names_of_options(self) -> None:
         plan = extract_plan(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
-        nothing = plan.tables[0].at((0, 0))
+        nothing = plan.tables[0].row_for([(0,), (0,)])
         assert nothing is not None
         assert set(nothing.values) == {"answer", "escalate:b", "verify", "verify:weak"}
 

@@ -1,0 +1,72 @@
+"""What a plan may know of a query: what its checks found, and what can be done in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_automix.policy.decision.interpreter import restrict
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.table import CHECKED, DecisionRow, DecisionTable
+from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, RoutingState, Verification
+
+
+def observe(
+    table: DecisionTable, verification: Verification
+) -> tuple[list[Observation], list[str | None]]:
+    """Return what each check that a table reads found, and the names of those that are spent.
+
+    A check is spent once making it again would tell no more: also where it failed.
+    """
+    observations: list[Observation] = []
+    spent: list[str | None] = []
+    for encoding in table.encodings:
+        name = encoding.name
+        check = verification if name is None else verification.checks.get(name)
+        if check is None:
+            observations.append(encoding.nothing)
+            continue
+        accepts, rejects, invalid = (check.verdicts.count(kind) for kind in (True, False, None))
+        observations.append(encoding.encode(accepts, rejects, invalid, check.score))
+        if _is_spent(check, encoding, observations[-1], invalid):
+            spent.append(name)
+    if verification.problem in (EMPTY_ANSWER, NO_TEXT) and not any(map(any, observations)):
+        spent = [encoding.name for encoding in table.encodings]
+    return observations, spent
+
+
+def _is_spent(
+    check: Verification, encoding: CheckEncoding, observation: Observation, invalid: int
+) -> bool:
+    if check.problem is not None:
+        return True
+    if encoding.name is None and not check.verdicts and check.score is None:
+        return False  # the first check was not made, only others were
+    if encoding.kind == "score" or not any(observation):
+        return True
+    return encoding.is_exhausted(len(check.verdicts), invalid)
+
+
+def best_row_in_time(
+    row: DecisionRow, plan: Plan, state: RoutingState, names: Sequence[str]
+) -> DecisionRow:
+    """Return a row with the best step that fits into the time left, where its own does not.
+
+    The names are the policy's, in the order of the state's models.
+    """
+    if state.time_left is None:
+        return row
+
+    def fits(option: str) -> bool:
+        if not option.startswith("escalate:"):
+            return option != "verify" or state.fits(option)
+        model = names.index(option.removeprefix("escalate:").removesuffix(CHECKED))
+        return state.fits(f"escalate:{state.models[model]}")
+
+    step = row.step
+    own = f"escalate:{names[step.model]}" if step.action == "escalate" else step.action
+    if fits(own):
+        return row
+    return restrict(
+        row, plan, state.answered, names, lambda o: not o.startswith("verify") and fits(o)
+    )
