@@ -158,11 +158,11 @@ class Recorder(_Transport):
                 event = _without_unrepeatable(json.loads(data))
                 events.append((round(time.perf_counter() - start, 3), event))
                 yield _encode_event(event)
-        raise httpx.RemoteProtocolError("The model's server broke off its stream.")
+        yield _encode_event({"error": {"message": "The model's server broke off its stream."}})
 
     def _token_counter(self, request: httpx.Request, model: str) -> Callable[[str], int]:
         headers = {"Authorization": request.headers["Authorization"]}
-        client = httpx.Client(transport=self._network, headers=headers, timeout=None)
+        client = httpx.Client(transport=self._network, headers=headers)
         base_url = str(request.url).removesuffix("/chat/completions")
         return lambda text: count_tokens(client, base_url, model, text)
 

@@ -22,28 +22,20 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, Self, cast
+
+import httpx
 
 from langchain_automix.errors import AutoMixError
 
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-
 _LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 5.0
-_REPLY_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 # llama.cpp keeps old prompts in up to 8 GiB of RAM unless told: too much next to a second model.
 _PROMPT_CACHE_MIB = 1024
 _ERROR_LINE = re.compile(r"^[\d.]+ E (.*)")
-# A proxy from the environment has no business between this process and its own child.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class LlamaServer:
@@ -168,12 +160,7 @@ class LlamaServer:
         """Start the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Stop the server."""
         self.stop()
 
@@ -216,8 +203,9 @@ class LlamaServer:
 
     def _healthy(self) -> bool:
         try:
-            return bool(_request(self._running() + "/health", self._api_key)["status"] == "ok")
-        except (OSError, HTTPException, ValueError):  # not listening yet, or 503 while it loads
+            # A proxy from the environment has no business between this process and its child.
+            return httpx.get(f"{self._running()}/health", trust_env=False).is_success
+        except httpx.HTTPError:  # it does not listen yet
             return False
 
     def _running(self) -> str:
@@ -227,30 +215,20 @@ class LlamaServer:
         return self._child.address
 
 
-def count_tokens(base_url: str, api_key: str, name: str, text: str) -> int:
+def count_tokens(client: httpx.Client, base_url: str, model: str, text: str) -> int:
     """Count the tokens that a llama.cpp server's model reads in a text, special ones left out.
 
     The usage that the server reports for a request with several replies counts one of them.
 
     Args:
+        client: Sends the request, with the server's key.
         base_url: Address of the server, `/v1` included.
-        api_key: Its key.
-        name: Name of the model.
+        model: Name of the model.
         text: What to count.
     """
     url = base_url.removesuffix("/v1") + "/tokenize"
-    tokens: list[Any] = _request(url, api_key, {"content": text, "model": name})["tokens"]
-    return len(tokens)
-
-
-def _request(url: str, api_key: str, body: dict[str, str] | None = None) -> Any:
-    request = urllib.request.Request(  # noqa: S310 - http://127.0.0.1, from our own child
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
-    )
-    with _OPENER.open(request, timeout=_REPLY_SECONDS) as response:
-        return json.load(response)
+    reply = client.post(url, json={"content": text, "model": model}).raise_for_status()
+    return len(reply.json()["tokens"])
 
 
 @dataclass

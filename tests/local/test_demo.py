@@ -22,9 +22,9 @@ from langchain_automix.local.models import (
     Model,
     ModelOptions,
     ModelPair,
-    _local,
     open_pair,
     open_replay,
+    openai_model,
 )
 from langchain_automix.local.recording import Recorder, Recording
 from tests.local.test_server import child_of, tiny_gguf
@@ -234,12 +234,13 @@ class TestCommand:
 class TestRecording:
     def test_a_recorded_run_comes_back(self, server: OpenAIServer, tmp_path: Path) -> None:
         server.script = knowing({0, 1, 2})
-        upstream = dict.fromkeys(("small", "large"), (server.base_url, "test"))
-        with Recorder(upstream) as recorder:
-            models = [_local(name, recorder.base_url, "test", seed=7) for name in upstream]
-            live = list(Demo(ModelPair(models[0], models[1])).run(questions(6)))
-            about = {"small": "small", "large": "large", "seed": 7}
-            recorder.recording(about).write(tmp_path / "run.json.gz")
+        recorder = Recorder()
+        small, large = (
+            openai_model(name, server.base_url, "test", 7, recorder) for name in ("small", "large")
+        )
+        live = list(Demo(ModelPair(small, large)).run(questions(6)))
+        about = {"small": "small", "large": "large", "seed": 7}
+        recorder.recording(about).write(tmp_path / "run.json.gz")
         asked = len(server.requests)
         recording = Recording.read(tmp_path / "run.json.gz")
         with open_replay(recording) as pair:
