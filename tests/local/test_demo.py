@@ -299,7 +299,7 @@ class TestShipped:
             (['{"question": "a", "context": "b", "references": []}'], "line 1, field references"),
             (
                 ['{"id": "x", "question": "a", "context": "b", "references": ["c"]}'] * 4,
-                "'x' stands",
+                "'x' is given more than once",
             ),
             (['{"question": "a", "context": "b", "references": ["c"]}'] * 3, "needs at least 4"),
         ],
