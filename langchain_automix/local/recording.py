@@ -15,7 +15,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ _KEY_FIELDS_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_f
 # These differ between two calls that are otherwise the same.
 _UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
 _LAST_EVENT = b"data: [DONE]\n\n"
+
+_Content = bytes | Iterator[bytes]
 
 
 @dataclass(frozen=True)
@@ -75,36 +77,32 @@ class Recording:
 
 
 class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A transport for sync and async clients alike; async ones wait in a thread."""
+    """Answers requests itself, those of async clients in a thread."""
 
     @abstractmethod
-    def handle_request(self, request: httpx.Request) -> httpx.Response: ...
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
+        """Return status and content: a whole body, or the chunks of a stream."""
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        status, content = self._respond(request)
+        return httpx.Response(status, headers=_headers(content), content=content)
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await asyncio.to_thread(self.handle_request, request)
+        status, content = await asyncio.to_thread(self._respond, request)
+        body = content if isinstance(content, bytes) else _in_threads(content)
+        return httpx.Response(status, headers=_headers(content), content=body)
 
 
-class _EventStream(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """The body of a streamed response, for sync and async clients alike."""
+def _headers(content: _Content) -> dict[str, str]:
+    is_whole = isinstance(content, bytes)
+    return {"Content-Type": "application/json" if is_whole else "text/event-stream"}
 
-    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
-        self._chunks = chunks
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await asyncio.to_thread(next, self._chunks, b""):
-            yield chunk
-
-    def close(self) -> None:
-        # A cancelled client may leave a thread waiting for a chunk; the generator then ends after.
-        with contextlib.suppress(ValueError):
-            self._chunks.close()
-
-    async def aclose(self) -> None:
-        self.close()
+async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(next, chunks, b""):
+        yield chunk
 
 
 class Recorder(_Transport):
@@ -124,26 +122,24 @@ class Recorder(_Transport):
         return Recording(about=about, calls=dict(self._calls))
 
     @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
         start = time.perf_counter()
         body = json.loads(request.read())
         key = request_key(request.url.path, body)
         reply = self._network.handle_request(request)
         if body.get("stream") and reply.is_success:
-            return _streamed(self._pass_on(reply, key, start))
+            return 200, self._pass_on(reply, key, start)
         with contextlib.closing(reply):
             content = reply.read()
         if not reply.is_success:
-            return httpx.Response(reply.status_code, content=content)
+            return reply.status_code, content
         response = _without_unrepeatable(json.loads(content))
         if len(response.get("choices", ())) > 1:
-            _count_all_replies(response, self._token_counter(request, body["model"]))
+            self._count_all_replies(response, request)
         self._keep(key, start, {"response": response})
-        return httpx.Response(200, json=response)
+        return 200, json.dumps(response).encode()
 
-    def _pass_on(
-        self, reply: httpx.Response, key: str, start: float
-    ) -> Generator[bytes, None, None]:
+    def _pass_on(self, reply: httpx.Response, key: str, start: float) -> Iterator[bytes]:
         """Yield the events of a stream as they arrive; keep the stream once it is complete."""
         events: list[tuple[float, dict[str, Any]]] = []
         with contextlib.closing(reply):
@@ -160,11 +156,22 @@ class Recorder(_Transport):
                 yield _encode_event(event)
         yield _encode_event({"error": {"message": "The model's server broke off its stream."}})
 
-    def _token_counter(self, request: httpx.Request, model: str) -> Callable[[str], int]:
-        headers = {"Authorization": request.headers["Authorization"]}
-        client = httpx.Client(transport=self._network, headers=headers)
+    def _count_all_replies(self, response: dict[str, Any], request: httpx.Request) -> None:
+        """Set the usage to the tokens of all replies, if the server counts tokens.
+
+        The token that ends a reply is counted as llama.cpp does: where the reply ended by itself.
+        """
+        client = httpx.Client(transport=self._network)
+        client.headers["Authorization"] = request.headers["Authorization"]
         base_url = str(request.url).removesuffix("/chat/completions")
-        return lambda text: count_tokens(client, base_url, model, text)
+        written = 0
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+            for choice in response["choices"]:
+                text = choice["message"]["content"] or ""
+                written += count_tokens(client, base_url, response["model"], text)
+                written += choice["finish_reason"] == "stop"
+            total = response["usage"]["prompt_tokens"] + written
+            response["usage"] |= {"completion_tokens": written, "total_tokens": total}
 
     def _keep(self, key: str, start: float, call: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - start, 3)
@@ -192,24 +199,22 @@ class Replay(_Transport):
         return self._seconds
 
     @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
         key = request_key(request.url.path, json.loads(request.read()))
         calls = self._recording.calls.get(key)
         if not calls:
             message = "This request is not in the recording: it was made with other settings."
-            error = {"message": message, "type": "not_recorded"}
-            return httpx.Response(404, json={"error": error})
+            error = {"error": {"message": message, "type": "not_recorded"}}
+            return 404, json.dumps(error).encode()
         with self._lock:
             call = calls[min(self._times_asked[key], len(calls) - 1)]
             self._times_asked[key] += 1
             self._seconds += call["seconds"]
         if "events" in call:
-            return _streamed(self._replay_events(call["events"]))
-        return httpx.Response(200, json=call["response"])
+            return 200, self._replay_events(call["events"])
+        return 200, json.dumps(call["response"]).encode()
 
-    def _replay_events(
-        self, events: list[tuple[float, dict[str, Any]]]
-    ) -> Generator[bytes, None, None]:
+    def _replay_events(self, events: Sequence[tuple[float, dict[str, Any]]]) -> Iterator[bytes]:
         previous = 0.0
         for arrival, event in events:
             time.sleep(self._pace * max(0.0, arrival - previous))
@@ -218,31 +223,12 @@ class Replay(_Transport):
         yield _LAST_EVENT
 
 
-def _streamed(chunks: Generator[bytes, None, None]) -> httpx.Response:
-    headers = {"Content-Type": "text/event-stream"}
-    return httpx.Response(200, headers=headers, stream=_EventStream(chunks))
-
-
 def _encode_event(event: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(event)}\n\n".encode()
 
 
 def _without_unrepeatable(response: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in response.items() if name not in _UNREPEATABLE_FIELDS}
-
-
-def _count_all_replies(response: dict[str, Any], count: Callable[[str], int]) -> None:
-    """Set the usage of a response to the tokens of all its replies, if the server counts tokens.
-
-    The token that ends a reply is counted as llama.cpp does: where the reply ended by itself.
-    """
-    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
-        written = sum(
-            count(choice["message"]["content"] or "") + (choice["finish_reason"] == "stop")
-            for choice in response["choices"]
-        )
-        total = response["usage"]["prompt_tokens"] + written
-        response["usage"] |= {"completion_tokens": written, "total_tokens": total}
 
 
 def request_key(path: str, body: Mapping[str, Any]) -> str:
