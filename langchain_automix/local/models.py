@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from langchain_core.messages import BaseMessage
@@ -49,6 +49,9 @@ class Model:
 
     count_tokens: Callable[[str], int] | None = None
     """Counts tokens exactly, for models whose own usage does not."""
+
+    close: Callable[[], None] = lambda: None
+    """Ends the connections of sync calls; those of async calls belong to their event loops."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ def open_models(
         }
         if recorder and len({server.name for server in servers.values()}) != len(specs):
             raise AutoMixError("Only local models, of different names, can be recorded.")
-        yield [hosted.get(spec) or _local(servers[spec], options, recorder) for spec in specs]
+        models = [hosted.get(spec) or _local(servers[spec], options, recorder) for spec in specs]
+        for model in models:
+            stack.callback(model.close)
+        yield models
 
 
 def input_limit(models: Sequence[Model], options: ModelOptions) -> int | None:
@@ -264,7 +270,10 @@ def openai_model(
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise _missing("langchain-openai", "local") from error
-    # No proxy of the environment may stand between this process and its own servers.
+    # No proxy of the environment may stand between this process and its own servers; sockets
+    # without options keep langchain-openai from warning that a proxy is passed by.
+    has_socket_options = "http_socket_options" in ChatOpenAI.model_fields
+    sockets: dict[str, Any] = {"http_socket_options": ()} if has_socket_options else {}
     client = httpx.Client(transport=transport, trust_env=False, timeout=_TIMEOUT_SECONDS)
     client.headers["Authorization"] = f"Bearer {api_key}"
     chat = ChatOpenAI(
@@ -279,8 +288,14 @@ def openai_model(
         http_client=client,
         http_async_client=httpx.AsyncClient(transport=transport, trust_env=False),
         openai_proxy=None,
+        **sockets,
     )
-    return Model(name, chat, count_tokens=lambda text: count_tokens(client, base_url, name, text))
+    return Model(
+        name,
+        chat,
+        count_tokens=lambda text: count_tokens(client, base_url, name, text),
+        close=client.close,
+    )
 
 
 def open_hosted(spec: str, options: ModelOptions) -> Model:

@@ -122,6 +122,10 @@ class Recorder(_Transport):
         return Recording(about=about, calls=dict(self._calls))
 
     @override
+    def close(self) -> None:
+        self._network.close()
+
+    @override
     def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
         start = time.perf_counter()
         body = json.loads(request.read())
