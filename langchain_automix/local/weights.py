@@ -191,14 +191,18 @@ def _from_hub(weights: Weights, folder: Path, report: Progress, hub: str | None)
     url = f"{hub}/{weights.hub_repo}/resolve/main/{weights.filename}"
     _reach(url)
     path = folder / "from_hub"
-    with path.open("ab") as file:
-        while (start := file.tell()) < weights.size:
+    path.touch()
+    # Not in append mode: two processes that fetch at once write the same bytes to the same places.
+    with path.open("r+b") as file:
+        start = file.seek(0, os.SEEK_END)
+        while start < weights.size:
             try:
                 _append_rest(url, file, weights, report)
                 break
             except httpx.TransportError:
-                if file.tell() == start:  # nothing came at all, so asking again would not help
+                if file.tell() <= start:  # nothing came at all, so asking again would not help
                     raise
+                start = file.tell()
     return [path]
 
 
