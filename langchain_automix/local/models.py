@@ -1,4 +1,4 @@
-"""The two models of the demo: local ones on their servers, hosted ones, or a recording."""
+"""Open the models of the demo: local ones on their servers, hosted ones, or a recording."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import SecretStr
@@ -30,9 +31,10 @@ RETRIES = 6
 minute, as its own client does it."""
 
 ANSWER_TOKENS = 48
-# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
+# What a chat template may add, and what a check's reply may take beyond an answer's length.
 _MARGIN = 64
 _LAST_PORT = 65_535
+_TIMEOUT_SECONDS = 300
 _TEMPLATES = dict.fromkeys((SMALL, LARGE), Path(__file__).with_name("qwen_tools.jinja"))
 
 
@@ -43,15 +45,18 @@ class Model:
     name: str
     chat: BaseChatModel
     check: Callable[[], None] = lambda: None
-    """Raises AutoMixError if the model's server is no more."""
+    """Raises AutoMixError if the model's server has died."""
 
     count_tokens: Callable[[str], int] | None = None
-    """Counts tokens exactly, where the model's own usage does not."""
+    """Counts tokens exactly, for models whose own usage does not."""
+
+    close: Callable[[], None] = lambda: None
+    """Ends the connections of sync calls; those of async calls belong to their event loops."""
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Both models, and the clock that tells what their calls take, in seconds."""
+    """Both models, and the clock that times their calls, in seconds."""
 
     small: Model
     large: Model
@@ -60,14 +65,14 @@ class ModelPair:
     recorder: Recorder | None = None
 
     def explain(self, error: Exception) -> AutoMixError:
-        """Return the one clear error for a failed call: a dead server first of all."""
+        """Return one clear error for a failed call; a dead server comes first."""
         if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
             return error
         for model in (self.small, self.large):
             try:
                 model.check()
-            except AutoMixError as found:
-                return found
+            except AutoMixError as dead:
+                return dead
         kind = "" if isinstance(error, QueryFailedError) else f"{type(error).__name__}: "
         return AutoMixError(f"A model call failed: {kind}{error}")
 
@@ -90,10 +95,10 @@ class ModelOptions:
 
     record: bool = False
     large_checks: bool = False
-    """Whether the large model draws verdicts, too, on a smaller one's answers."""
+    """Whether the large model draws verdicts, too, on a smaller model's answers."""
 
     max_retries: int | None = None
-    """How often a hosted model is asked again after an error; None: as its class has it."""
+    """How often a hosted model is asked again after an error; None keeps its class's default."""
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -102,95 +107,82 @@ class ModelOptions:
 
 
 @contextlib.contextmanager
-def open_pair(wanted: ModelOptions, progress: Progress | None = None) -> Iterator[ModelPair]:
-    """Open both models for the length of a `with` block; local servers end with it.
+def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterator[ModelPair]:
+    """Open the small and the large model, as `open_models` does.
+
+    Raises:
+        AutoMixError: A model cannot be opened; says why and what to do.
+    """
+    recorder = Recorder() if options.record else None
+    with open_models(options, progress, recorder) as (small, large):
+        yield ModelPair(small, large, recorder=recorder)
+
+
+@contextlib.contextmanager
+def open_models(
+    options: ModelOptions, progress: Progress | None = None, recorder: Recorder | None = None
+) -> Iterator[list[Model]]:
+    """Open models for the length of a `with` block, cheap to expensive; local servers end with it.
 
     A model is a name in `KNOWN` (weights are fetched once, and verified), a `.gguf` file, or
     a `provider:model` of LangChain's `init_chat_model`.
 
     Raises:
-        AutoMixError: A model cannot be had; says why and what to do.
+        AutoMixError: A model cannot be opened; says why and what to do.
     """
-    with contextlib.ExitStack() as stack:
-        (small, large), recorder = _open(wanted, stack, progress)
-        yield ModelPair(small, large, recorder=recorder)
-
-
-@contextlib.contextmanager
-def open_models(wanted: ModelOptions, progress: Progress | None = None) -> Iterator[list[Model]]:
-    """Open the models, two or more, cheap to expensive; as `open_pair` does.
-
-    Raises:
-        AutoMixError: A model cannot be had; says why and what to do.
-    """
-    with contextlib.ExitStack() as stack:
-        yield _open(wanted, stack, progress)[0]
-
-
-def _open(
-    wanted: ModelOptions, stack: contextlib.ExitStack, progress: Progress | None
-) -> tuple[list[Model], Recorder | None]:
-    specs = wanted.specs
-    if twice := [spec for spec in specs if specs.count(spec) > 1]:
-        raise AutoMixError(f"A mix needs different models; {twice[0]!r} stands twice.")
-    if wanted.port + len(specs) - 1 > _LAST_PORT:
-        raise AutoMixError(f"--port {wanted.port} leaves no port for the other servers.")
+    specs = options.specs
+    if repeated := [spec for spec in specs if specs.count(spec) > 1]:
+        raise AutoMixError(f"A mix needs different models; {repeated[0]!r} is given twice.")
+    if options.port + len(specs) - 1 > _LAST_PORT:
+        raise AutoMixError(f"--port {options.port} leaves no port for the other servers.")
     # What fails at once comes before the download.
-    hosted = {spec: open_hosted(spec, wanted) for spec in specs if not is_local(spec)}
-    servers = {
-        spec: stack.enter_context(_server(spec, wanted, progress))
-        for spec in specs
-        if spec not in hosted
-    }
-    recorder = _recorder(servers, stack) if wanted.record else None
-    models = [
-        hosted[spec]
-        if spec in hosted
-        else _local(
-            servers[spec].name,
-            recorder.base_url if recorder else servers[spec].base_url,
-            servers[spec].api_key,
-            wanted.seed,
-            check=servers[spec].check,
-            answer_tokens=wanted.answer_tokens,
-        )
-        for spec in specs
-    ]
-    return models, recorder
+    hosted = {spec: open_hosted(spec, options) for spec in specs if not is_local(spec)}
+    with contextlib.ExitStack() as stack:
+        servers = {
+            spec: stack.enter_context(_server(index, options, progress))
+            for index, spec in enumerate(specs)
+            if spec not in hosted
+        }
+        if recorder and len({server.name for server in servers.values()}) != len(specs):
+            raise AutoMixError("Only local models, of different names, can be recorded.")
+        models = [hosted.get(spec) or _local(servers[spec], options, recorder) for spec in specs]
+        for model in models:
+            stack.callback(model.close)
+        yield models
 
 
-def input_limit(models: Sequence[Model], wanted: ModelOptions) -> int | None:
-    """Return how many tokens may go into every one of some models; None where all are hosted."""
+def input_limit(models: Sequence[Model], options: ModelOptions) -> int | None:
+    """Return how many tokens every one of some models can read; None if all are hosted."""
     if all(model.count_tokens is None for model in models):
         return None
-    return CONTEXT_TOKENS - wanted.answer_tokens - _MARGIN
+    return CONTEXT_TOKENS - options.answer_tokens - _MARGIN
 
 
 def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]:
-    """Return what counts the tokens of messages: exactly, where a model's server can."""
+    """Return a counter of the tokens of messages: an exact one, if a model's server can count."""
     count = next(filter(None, (model.count_tokens for model in models)), None)
     if count is None:
         return count_tokens_approximately
-    # A few tokens more a message for the marks of the chat template.
+    # A few tokens more for each message, for the marks of the chat template.
     return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
 
 
 @contextlib.contextmanager
 def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[ModelPair]:
-    """Open the two recorded models: the same way over HTTP, with recorded answers and times.
+    """Open the two recorded models: the same chat models, with recorded answers and times.
 
     Args:
         recording: What they answer.
-        pace: Share of the recorded pauses between the chunks of a streamed answer that is
-            kept: 0 for none, 1 for all.
+        pace: Share of the recorded pauses between streamed chunks to keep, from 0 to 1.
     """
-    about = recording.about
-    with Replay(recording, pace=pace) as server:
-        small, large = (
-            _local(about[name], server.base_url, "recorded", about["seed"])
-            for name in ("small", "large")
-        )
-        yield ModelPair(small, large, clock=server.clock, is_replay=True)
+    replay = Replay(recording, pace=pace)
+    seed = recording.about["seed"]
+    small, large = (
+        # The address of a local server, for the fingerprints' sake; nothing is sent to it.
+        openai_model(recording.about[size], "http://127.0.0.1/v1", "recorded", seed, replay)
+        for size in ("small", "large")
+    )
+    yield ModelPair(small, large, clock=replay.clock, is_replay=True)
 
 
 @contextlib.contextmanager
@@ -200,9 +192,8 @@ def open_recorded(
     """Open both local models for a notebook: from its recording, or for real.
 
     With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
-    recorded anew; without it, the recorded calls are served.
-
-    The models stream, and take tools and response formats; all of that is recorded.
+    recorded anew; without it, the recorded calls are replayed. Streams, tool calls and response
+    formats are recorded, too.
 
     Args:
         path: The recording.
@@ -210,25 +201,25 @@ def open_recorded(
         pace: Share of the recorded pauses between streamed chunks that a replay keeps.
 
     Raises:
-        AutoMixError: There is no such recording, or a model cannot be had.
+        AutoMixError: There is no such recording, or a model cannot be opened.
     """
     if not os.environ.get("AUTOMIX_LIVE"):
         with open_replay(Recording.read(path), pace) as pair:
             yield pair
         return
-    wanted = ModelOptions(record=True, answer_tokens=answer_tokens)
-    with open_pair(wanted) as pair:
+    options = ModelOptions(record=True, answer_tokens=answer_tokens)
+    with open_pair(options) as pair:
         yield pair
-        about = {"small": pair.small.name, "large": pair.large.name, "seed": wanted.seed}
+        about = {"small": pair.small.name, "large": pair.large.name, "seed": options.seed}
         if pair.recorder is not None:
             pair.recorder.recording(about).write(path)
 
 
 def is_local(spec: str) -> bool:
-    """Whether a model runs on this machine: it has a name in `KNOWN`, or is a `.gguf` file.
+    """Whether a model runs on this machine: its name is in `KNOWN`, or it is a `.gguf` file.
 
     Raises:
-        AutoMixError: It is no model at all.
+        AutoMixError: It names no model.
     """
     if spec in KNOWN or spec.endswith(".gguf"):
         return True
@@ -240,45 +231,51 @@ def is_local(spec: str) -> bool:
     )
 
 
-def _server(spec: str, wanted: ModelOptions, progress: Progress | None) -> LlamaServer:
-    place = wanted.specs.index(spec)
-    checks = place < len(wanted.specs) - 1 or wanted.large_checks
+def _server(index: int, options: ModelOptions, progress: Progress | None) -> LlamaServer:
+    spec = options.specs[index]
+    draws_verdicts = index < len(options.specs) - 1 or options.large_checks
     path = Path(spec).expanduser()
     pinned = KNOWN.get(spec) or next((w for w in KNOWN.values() if w.filename == path.name), None)
     if pinned is not None:
-        folder = wanted.weights if spec in KNOWN else path
+        folder = options.weights if spec in KNOWN else path
         path = fetch(pinned, folder=folder, progress=progress)
     return LlamaServer(
         path,
         name=spec if spec in KNOWN else path.stem,
-        port=wanted.port and wanted.port + place,
+        port=options.port and options.port + index,
         # One slot more than a check fills, so that the answers' prompts stay in one.
-        slots=wanted.samples + 1 if checks else 1,
+        slots=options.samples + 1 if draws_verdicts else 1,
         context_tokens=CONTEXT_TOKENS,
         chat_template=_TEMPLATES.get(pinned.name) if pinned is not None else None,
     )
 
 
-def _recorder(servers: dict[str, LlamaServer], stack: contextlib.ExitStack) -> Recorder:
-    upstream = {server.name: (server.base_url, server.api_key) for server in servers.values()}
-    if len(upstream) != 2:  # noqa: PLR2004
-        raise AutoMixError("Only two local models, of different names, can be recorded.")
-    return stack.enter_context(Recorder(upstream))
+def _local(server: LlamaServer, options: ModelOptions, recorder: Recorder | None) -> Model:
+    address = (server.name, server.base_url, server.api_key)
+    model = openai_model(*address, options.seed, recorder, answer_tokens=options.answer_tokens)
+    return replace(model, check=server.check)
 
 
-def _local(
+def openai_model(
     name: str,
     base_url: str,
     api_key: str,
     seed: int,
-    check: Callable[[], None] = lambda: None,
+    transport: Recorder | Replay | None = None,
+    *,
     answer_tokens: int = ANSWER_TOKENS,
 ) -> Model:
-    _bypass_proxies()
+    """Open a chat model of an OpenAI-compatible server, or of what stands in for its network."""
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise _missing("langchain-openai", "local") from error
+    # No proxy of the environment may stand between this process and its own servers; sockets
+    # without options keep langchain-openai from warning that a proxy is passed by.
+    has_socket_options = "http_socket_options" in ChatOpenAI.model_fields
+    sockets: dict[str, Any] = {"http_socket_options": ()} if has_socket_options else {}
+    client = httpx.Client(transport=transport, trust_env=False, timeout=_TIMEOUT_SECONDS)
+    client.headers["Authorization"] = f"Bearer {api_key}"
     chat = ChatOpenAI(
         model=name,
         base_url=base_url,
@@ -286,25 +283,26 @@ def _local(
         temperature=0,
         max_completion_tokens=answer_tokens,
         seed=seed,
-        timeout=300,
+        timeout=_TIMEOUT_SECONDS,
         max_retries=0,
+        http_client=client,
+        http_async_client=httpx.AsyncClient(transport=transport, trust_env=False),
+        openai_proxy=None,
+        **sockets,
     )
-    return Model(name, chat, check, lambda text: count_tokens(base_url, api_key, name, text))
+    return Model(
+        name,
+        chat,
+        count_tokens=lambda text: count_tokens(client, base_url, name, text),
+        close=client.close,
+    )
 
 
-def _bypass_proxies() -> None:
-    """Keep proxies of the environment from between this process and its own servers."""
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = os.environ.get(name, "").split(",")
-        if "127.0.0.1" not in hosts:
-            os.environ[name] = ",".join(filter(None, [*hosts, "127.0.0.1"]))
-
-
-def open_hosted(spec: str, wanted: ModelOptions) -> Model:
+def open_hosted(spec: str, options: ModelOptions) -> Model:
     """Open a `provider:model` of LangChain's `init_chat_model`.
 
     Raises:
-        AutoMixError: It cannot be had; says why and what to do.
+        AutoMixError: It cannot be opened; says why and what to do.
     """
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415  (an extra)
@@ -312,15 +310,13 @@ def open_hosted(spec: str, wanted: ModelOptions) -> Model:
         raise _missing("langchain", "cli") from error
     try:
         chat = init_chat_model(spec, temperature=0)
-        if wanted.max_retries is not None and "max_retries" in type(chat).model_fields:
+        if options.max_retries is not None and "max_retries" in type(chat).model_fields:
             # Opened anew, for a model hands this to its client when it is made.
-            chat = init_chat_model(spec, temperature=0, max_retries=wanted.max_retries)
-    except (ImportError, ValueError) as error:
-        raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
+            chat = init_chat_model(spec, temperature=0, max_retries=options.max_retries)
     except Exception as error:  # providers raise kinds of their own, such as for a missing key
         raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
     if "seed" in type(chat).model_fields:
-        chat = chat.model_copy(update={"seed": wanted.seed})
+        chat = chat.model_copy(update={"seed": options.seed})
     return Model(spec, chat)
 
 

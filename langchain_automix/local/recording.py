@@ -1,58 +1,55 @@
-"""Record the calls of a run, and serve them again: real answers without the models.
+"""Record what local models answer, and answer from such a recording without the models.
 
-Both are loopback servers that models are pointed at, so a replayed run takes the same way
-over HTTP as the one that was recorded.
+Both are transports of a chat model's HTTP client: a replayed run asks and reads exactly as the
+recorded run did, but no server runs and nothing is sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import hashlib
-import http.server
 import json
 import threading
 import time
-import urllib.request
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
+from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.server import count_tokens
 from langchain_automix.utils.files import atomic_replace
 
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-
 SHIPPED = Path(__file__).parent / "demo" / "recording.json.gz"
 _SCHEMA = "langchain-automix/recording/1"
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# What makes two requests the same. Client libraries add other fields, which differ by version.
-_TELLING = ("model", "messages", "n", "temperature", "seed", "content")
-# These count only where they say something: a library may send a default or leave it out.
-_TELLING_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stream")
-_OF_ONE_CALL = ("timings", "system_fingerprint", "created", "id")
+_KEY_FIELDS = ("model", "messages", "n", "temperature", "seed", "content")
+# These count only where they are set: a library may send a default or leave it out.
+_KEY_FIELDS_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stream")
+# These differ between two calls that are otherwise the same.
+_UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
+_LAST_EVENT = b"data: [DONE]\n\n"
 
-_Events = Generator[dict[str, Any], None, None]
-_Reply = dict[str, Any] | _Events
+_Content = bytes | Iterator[bytes]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Recorded calls, and what the run was that made them."""
+    """Recorded calls, and the settings of the run that made them."""
 
     about: Mapping[str, Any]
     """Settings of the recorded run, such as its seed."""
 
     calls: Mapping[str, list[dict[str, Any]]]
-    """Responses by request, in the order given, each with the `seconds` that it took.
+    """Calls by request key, in the order made, each with its `seconds` and its `response`.
 
-    A streamed one has `events` instead of a `response`: for each, when it came and its data.
+    A streamed call has `events` instead of a `response`: pairs of arrival time and data.
     """
 
     @classmethod
@@ -64,10 +61,10 @@ class Recording:
         """
         try:
             with gzip.open(path, "rt", encoding="utf-8") as file:
-                found = json.load(file)
-            if found["schema"] != _SCHEMA:
+                content = json.load(file)
+            if content["schema"] != _SCHEMA:
                 raise ValueError("it has another schema")  # noqa: TRY301
-            return cls(about=found["about"], calls=found["calls"])
+            return cls(about=content["about"], calls=content["calls"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise AutoMixError(f"{path} is not a recording of a demo run: {error}.") from error
 
@@ -79,128 +76,106 @@ class Recording:
             unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-class _Loopback:
-    """An HTTP server on 127.0.0.1 for the length of a `with` block, which answers POSTs."""
+class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Answers requests itself, those of async clients in a thread."""
 
-    def __init__(self) -> None:
-        serve = self._respond
+    @abstractmethod
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
+        """Return status and content: a whole body, or the chunks of a stream."""
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        status, content = self._respond(request)
+        return httpx.Response(status, headers=_headers(content), content=content)
 
-            def do_POST(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                status, body = serve(self.path, json.loads(self.rfile.read(length)))
-                if isinstance(body, dict):
-                    self._send(status, body)
-                else:
-                    self._stream(body)
-
-            def _send(self, status: int, body: dict[str, Any]) -> None:
-                out = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(out)))
-                self.end_headers()
-                self.wfile.write(out)
-
-            def _stream(self, events: _Events) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Connection", "close")  # which is where the stream ends
-                self.end_headers()
-                with contextlib.closing(events), contextlib.suppress(ConnectionError):
-                    for event in events:
-                        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-                    self.wfile.write(b"data: [DONE]\n\n")
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._lock = threading.Lock()
-        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    @override
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        status, content = await asyncio.to_thread(self._respond, request)
+        body = content if isinstance(content, bytes) else _in_threads(content)
+        return httpx.Response(status, headers=_headers(content), content=body)
 
 
-class Recorder(_Loopback):
-    """Passes requests on to the server of the model that they name, and keeps the answers.
+def _headers(content: _Content) -> dict[str, str]:
+    is_whole = isinstance(content, bytes)
+    return {"Content-Type": "application/json" if is_whole else "text/event-stream"}
 
-    Of a request with several replies, llama.cpp's usage counts the tokens of one; passed on and
+
+async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(next, chunks, b""):
+        yield chunk
+
+
+class Recorder(_Transport):
+    """Passes requests on to the model servers, and keeps what they answer.
+
+    For a request with several replies, llama.cpp's usage counts the tokens of one; passed on and
     kept is what all of them took, counted by its own tokenizer.
-
-    Args:
-        upstream: Base URL and key of each model's server, by model name.
     """
 
-    def __init__(self, upstream: Mapping[str, tuple[str, str]]) -> None:
-        super().__init__()
-        self._upstream = upstream
+    def __init__(self) -> None:
+        self._network = httpx.HTTPTransport(trust_env=False)
         self._calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._lock = threading.Lock()
 
     def recording(self, about: Mapping[str, Any]) -> Recording:
         """Return what was recorded so far."""
         return Recording(about=about, calls=dict(self._calls))
 
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
-        base_url, key = self._upstream[body["model"]]
-        url = base_url.removesuffix("/v1") + path
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
-        start = time.perf_counter()
-        try:
-            reply = _OPENER.open(request)
-            if body.get("stream"):
-                return 200, self._passed_on(reply, request_key(path, body), start)
-            with reply:
-                response = json.load(reply)
-        except urllib.error.HTTPError as error:
-            return error.code, {"error": {"message": error.read().decode(errors="replace")}}
-        except OSError as error:
-            return 502, _no_answer(error)
-        response = _lasting(response)
-        if len(response.get("choices", ())) > 1:
-            # A server without a tokenizer to ask is no llama.cpp: its word counts.
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                response["usage"] = _usage_of_all(
-                    response, lambda text: count_tokens(base_url, key, body["model"], text)
-                )
-        self._keep(request_key(path, body), start, {"response": response})
-        return 200, response
+    @override
+    def close(self) -> None:
+        self._network.close()
 
-    def _passed_on(self, reply: http.client.HTTPResponse, key: str, start: float) -> _Events:
-        """Pass on the events of a stream as they come; a whole stream is kept."""
+    @override
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
+        start = time.perf_counter()
+        body = json.loads(request.read())
+        key = request_key(request.url.path, body)
+        reply = self._network.handle_request(request)
+        if body.get("stream") and reply.is_success:
+            return 200, self._pass_on(reply, key, start)
+        with contextlib.closing(reply):
+            content = reply.read()
+        if not reply.is_success:
+            return reply.status_code, content
+        response = _without_unrepeatable(json.loads(content))
+        if len(response.get("choices", ())) > 1:
+            self._count_all_replies(response, request)
+        self._keep(key, start, {"response": response})
+        return 200, json.dumps(response).encode()
+
+    def _pass_on(self, reply: httpx.Response, key: str, start: float) -> Iterator[bytes]:
+        """Yield the events of a stream as they arrive; keep the stream once it is complete."""
         events: list[tuple[float, dict[str, Any]]] = []
-        with reply:
-            try:
-                for line in reply:
-                    data = line.strip().removeprefix(b"data:").strip()
-                    if data == line.strip():  # blank, or another field than data
-                        continue
-                    if data == b"[DONE]":
-                        self._keep(key, start, {"events": events})
-                        return
-                    event = _lasting(json.loads(data))
-                    events.append((round(time.perf_counter() - start, 3), event))
-                    yield event
-                yield _no_answer("its stream broke off")
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                yield _no_answer(error)
+        with contextlib.closing(reply):
+            for line in reply.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    self._keep(key, start, {"events": events})
+                    yield _LAST_EVENT
+                    return
+                event = _without_unrepeatable(json.loads(data))
+                events.append((round(time.perf_counter() - start, 3), event))
+                yield _encode_event(event)
+        yield _encode_event({"error": {"message": "The model's server broke off its stream."}})
+
+    def _count_all_replies(self, response: dict[str, Any], request: httpx.Request) -> None:
+        """Set the usage to the tokens of all replies, if the server counts tokens.
+
+        The token that ends a reply is counted as llama.cpp does: where the reply ended by itself.
+        """
+        client = httpx.Client(transport=self._network)
+        client.headers["Authorization"] = request.headers["Authorization"]
+        base_url = str(request.url).removesuffix("/chat/completions")
+        written = 0
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+            for choice in response["choices"]:
+                text = choice["message"]["content"] or ""
+                written += count_tokens(client, base_url, response["model"], text)
+                written += choice["finish_reason"] == "stop"
+            total = response["usage"]["prompt_tokens"] + written
+            response["usage"] |= {"completion_tokens": written, "total_tokens": total}
 
     def _keep(self, key: str, start: float, call: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - start, 3)
@@ -208,73 +183,61 @@ class Recorder(_Loopback):
             self._calls[key].append({"seconds": seconds, **call})
 
 
-class Replay(_Loopback):
-    """Answers recorded requests with what was recorded; others with an error that says so.
+class Replay(_Transport):
+    """Answers requests as they were answered before; those not recorded with a clear error.
 
     Args:
         recording: What to answer.
-        pace: Share of the recorded pauses between the events of a stream that is kept.
+        pace: Share of the recorded pauses between streamed events to keep, from 0 to 1.
     """
 
     def __init__(self, recording: Recording, *, pace: float = 0.0) -> None:
-        super().__init__()
         self._recording = recording
         self._pace = pace
-        self._served: dict[str, int] = defaultdict(int)
+        self._times_asked: dict[str, int] = defaultdict(int)
         self._seconds = 0.0
+        self._lock = threading.Lock()
 
     def clock(self) -> float:
-        """Return the seconds that the answers served so far took when they were recorded."""
+        """Return the seconds that the calls replayed so far took when they were recorded."""
         return self._seconds
 
-    def _respond(self, path: str, body: dict[str, Any]) -> tuple[int, _Reply]:
-        key = request_key(path, body)
-        answers = self._recording.calls.get(key)
-        if not answers:
+    @override
+    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
+        key = request_key(request.url.path, json.loads(request.read()))
+        calls = self._recording.calls.get(key)
+        if not calls:
             message = "This request is not in the recording: it was made with other settings."
-            return 404, {"error": {"message": message, "type": "not_recorded"}}
+            error = {"error": {"message": message, "type": "not_recorded"}}
+            return 404, json.dumps(error).encode()
         with self._lock:
-            answer = answers[min(self._served[key], len(answers) - 1)]
-            self._served[key] += 1
-            self._seconds += answer["seconds"]
-        if "events" in answer:
-            return 200, self._paced(answer["events"])
-        return 200, answer["response"]
+            call = calls[min(self._times_asked[key], len(calls) - 1)]
+            self._times_asked[key] += 1
+            self._seconds += call["seconds"]
+        if "events" in call:
+            return 200, self._replay_events(call["events"])
+        return 200, json.dumps(call["response"]).encode()
 
-    def _paced(self, events: Iterable[tuple[float, dict[str, Any]]]) -> _Events:
-        before = 0.0
-        for at, event in events:
-            time.sleep(self._pace * max(0.0, at - before))
-            before = at
-            yield event
-
-
-def _lasting(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a response without what only that one call had."""
-    return {name: value for name, value in response.items() if name not in _OF_ONE_CALL}
+    def _replay_events(self, events: Sequence[tuple[float, dict[str, Any]]]) -> Iterator[bytes]:
+        previous = 0.0
+        for arrival, event in events:
+            time.sleep(self._pace * max(0.0, arrival - previous))
+            previous = arrival
+            yield _encode_event(event)
+        yield _LAST_EVENT
 
 
-def _usage_of_all(response: Mapping[str, Any], count: Callable[[str], int]) -> dict[str, Any]:
-    """Return the usage of a response with the tokens of all its replies.
-
-    The token that ends a reply is counted as llama.cpp does it: where one ended by itself.
-    """
-    written = sum(
-        count(choice["message"]["content"] or "") + (choice["finish_reason"] == "stop")
-        for choice in response["choices"]
-    )
-    usage: dict[str, Any] = response["usage"]
-    total = usage["prompt_tokens"] + written
-    return {**usage, "completion_tokens": written, "total_tokens": total}
+def _encode_event(event: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(event)}\n\n".encode()
 
 
-def _no_answer(reason: object) -> dict[str, Any]:
-    return {"error": {"message": f"the model's server does not answer: {reason}"}}
+def _without_unrepeatable(response: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in response.items() if name not in _UNREPEATABLE_FIELDS}
 
 
 def request_key(path: str, body: Mapping[str, Any]) -> str:
     """Return what a request is recorded under: a hash of the fields that shape its answer."""
-    telling = {field: body[field] for field in _TELLING if body.get(field) is not None}
-    telling |= {field: body[field] for field in _TELLING_IF_SET if body.get(field)}
-    text = json.dumps([path, telling], sort_keys=True)
+    fields = {name: body[name] for name in _KEY_FIELDS if body.get(name) is not None}
+    fields |= {name: body[name] for name in _KEY_FIELDS_IF_SET if body.get(name)}
+    text = json.dumps([path, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

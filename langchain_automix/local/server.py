@@ -22,28 +22,20 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, Self, cast
+
+import httpx
 
 from langchain_automix.errors import AutoMixError
 
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-
 _LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 5.0
-_REPLY_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 # llama.cpp keeps old prompts in up to 8 GiB of RAM unless told: too much next to a second model.
 _PROMPT_CACHE_MIB = 1024
 _ERROR_LINE = re.compile(r"^[\d.]+ E (.*)")
-# A proxy from the environment has no business between this process and its own child.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class LlamaServer:
@@ -93,9 +85,10 @@ class LlamaServer:
                 raise AutoMixError(f"{what} is {value}; give a number from {least} to {most}.")
         self.path = path
         self.name = name
-        self._port = port
+        self.api_key = secrets.token_urlsafe(24)
+        """The random key that this server asks for; of use to nobody else."""
         self._ready_within = ready_within
-        self._settings: dict[str, str | int | None] = {
+        self._settings: dict[str, Any] = {
             "path": str(path.absolute()),
             "name": name,
             "port": port,
@@ -104,7 +97,6 @@ class LlamaServer:
             "threads": threads,
             "chat_template": None if chat_template is None else str(chat_template.absolute()),
         }
-        self._api_key = secrets.token_urlsafe(24)
         self._child: _Child | None = None
 
     @property
@@ -114,12 +106,8 @@ class LlamaServer:
         Raises:
             AutoMixError: The server does not run.
         """
-        return f"{self._running()}/v1"
-
-    @property
-    def api_key(self) -> str:
-        """The random key that this server asks for; of use to nobody else."""
-        return self._api_key
+        self.check()
+        return f"{cast('_Child', self._child).address}/v1"
 
     def start(self) -> Self:
         """Load the model and return once it answers; does nothing while it runs.
@@ -130,10 +118,16 @@ class LlamaServer:
         """
         if self._child is not None:
             return self
-        self._check_before_start()
+        _check_file(self.path)
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise AutoMixError(
+                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
+            )
+        if port := self._settings["port"]:
+            _check_port(port)
         atexit.register(self.stop)
         try:
-            self._child = _spawn({**self._settings, "api_key": self._api_key})
+            self._child = _Child.spawn({**self._settings, "api_key": self.api_key})
             self._wait_until_ready(self._child)
         except BaseException:
             self.stop()
@@ -141,7 +135,7 @@ class LlamaServer:
         return self
 
     def stop(self) -> None:
-        """End the child, at the latest after some 5 seconds; may be called again at any time."""
+        """End the child, after some 5 seconds at the latest; may be called again at any time."""
         atexit.unregister(self.stop)
         child, self._child = self._child, None
         if child is not None:
@@ -168,45 +162,19 @@ class LlamaServer:
         """Start the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Stop the server."""
         self.stop()
-
-    def _check_before_start(self) -> None:
-        try:
-            with self.path.open("rb") as file:
-                magic = file.read(4)
-        except OSError as error:
-            raise AutoMixError(
-                f"The model file {self.path} cannot be read ({error.strerror}); give the path "
-                "of a GGUF file."
-            ) from error
-        if magic != b"GGUF":
-            raise AutoMixError(
-                f"The model file {self.path} is not a GGUF file (it begins with {magic!r}); "
-                "give the path of one."
-            )
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise AutoMixError(
-                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
-            )
-        if self._port:
-            _check_port(self._port)
 
     def _wait_until_ready(self, child: _Child) -> None:
         deadline = time.monotonic() + self._ready_within
         while time.monotonic() < deadline:
-            if child.hear_address() and self._healthy():
+            if child.is_healthy():
                 return
             if child.process.poll() is not None:
                 raise AutoMixError(
-                    f"The model server could not load {self.path}: {child.cause()}; check that "
-                    "the file is whole."
+                    f"The model server could not load {self.path}: {child.first_error()}; check "
+                    "that the file is whole."
                 )
             time.sleep(_POLL_SECONDS)
         raise AutoMixError(
@@ -214,43 +182,21 @@ class LlamaServer:
             "allow more time or take a smaller model."
         )
 
-    def _healthy(self) -> bool:
-        try:
-            return bool(_request(self._running() + "/health", self._api_key)["status"] == "ok")
-        except (OSError, HTTPException, ValueError):  # not listening yet, or 503 while it loads
-            return False
 
-    def _running(self) -> str:
-        self.check()
-        if self._child is None or self._child.address is None:
-            raise AutoMixError(f"The model server {self.name!r} is not ready yet.")
-        return self._child.address
-
-
-def count_tokens(base_url: str, api_key: str, name: str, text: str) -> int:
+def count_tokens(client: httpx.Client, base_url: str, model: str, text: str) -> int:
     """Count the tokens that a llama.cpp server's model reads in a text, special ones left out.
 
     The usage that the server reports for a request with several replies counts one of them.
 
     Args:
+        client: Sends the request, with the server's key.
         base_url: Address of the server, `/v1` included.
-        api_key: Its key.
-        name: Name of the model.
+        model: Name of the model.
         text: What to count.
     """
     url = base_url.removesuffix("/v1") + "/tokenize"
-    tokens: list[Any] = _request(url, api_key, {"content": text, "model": name})["tokens"]
-    return len(tokens)
-
-
-def _request(url: str, api_key: str, body: dict[str, str] | None = None) -> Any:
-    request = urllib.request.Request(  # noqa: S310 - http://127.0.0.1, from our own child
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
-    )
-    with _OPENER.open(request, timeout=_REPLY_SECONDS) as response:
-        return json.load(response)
+    reply = client.post(url, json={"content": text, "model": model}).raise_for_status()
+    return len(reply.json()["tokens"])
 
 
 @dataclass
@@ -261,19 +207,47 @@ class _Child:
     folder: tempfile.TemporaryDirectory[str]
     address: str | None = None
 
-    def hear_address(self) -> bool:
-        """Whether the child has said where it listens."""
+    @classmethod
+    def spawn(cls, settings: dict[str, Any]) -> Self:
+        folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
+        package_root = str(Path(__file__).parents[2])
+        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+        with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
+            # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
+            # the child runs this very copy of the package.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "langchain_automix.local.server"],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": python_path},
+            )
+        # A child that died at once breaks the pipe; waiting until it is ready tells why.
+        with contextlib.suppress(BrokenPipeError):
+            # The key goes through the pipe, since anybody may read a command line.
+            line = json.dumps({**settings, "folder": folder.name})
+            cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
+        return cls(process, folder)
+
+    def is_healthy(self) -> bool:
+        """Whether the server answers; its address is known from then on."""
         line, end, _ = Path(self.folder.name, "out").read_text("utf-8").partition("\n")
-        if end:
-            self.address = str(json.loads(line)["listening_address"])
-        return bool(end)
+        if not end:
+            return False
+        self.address = str(json.loads(line)["listening_address"])
+        try:
+            # A proxy from the environment has no business between this process and its child.
+            return httpx.get(f"{self.address}/health", trust_env=False).is_success
+        except httpx.HTTPError:  # it does not listen yet
+            return False
 
     def log(self) -> list[str]:
         text = Path(self.folder.name, "log").read_text("utf-8", errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()]
 
-    def cause(self) -> str:
-        """The first error in the log: the later ones only follow from it."""
+    def first_error(self) -> str:
+        """Return the first error in the log: the later ones only follow from it."""
         lines = self.log()
         errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
         return (errors or lines[-1:] or ["it left no log"])[0]
@@ -281,7 +255,7 @@ class _Child:
     def end(self) -> None:
         cast("IO[bytes]", self.process.stdin).close()
         try:
-            # While it loads a model the child hears nothing, so waiting would be in vain.
+            # While it loads a model the child reads nothing, so waiting would be in vain.
             self.process.wait(0 if self.address is None else _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -289,27 +263,20 @@ class _Child:
         self.folder.cleanup()
 
 
-def _spawn(settings: dict[str, str | int | None]) -> _Child:
-    folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
-    package_root = str(Path(__file__).parents[2])
-    python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
-        # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
-        # the child runs this very copy of the package.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "langchain_automix.local.server"],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": python_path},
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise AutoMixError(
+            f"The model file {path} cannot be read ({error.strerror}); give the path of a GGUF "
+            "file."
+        ) from error
+    if magic != b"GGUF":
+        raise AutoMixError(
+            f"The model file {path} is not a GGUF file (it begins with {magic!r}); give the path "
+            "of one."
         )
-    # A child that died at once breaks the pipe; waiting for its address tells why.
-    with contextlib.suppress(BrokenPipeError):
-        # The key goes through the pipe, since anybody may read a command line.
-        line = json.dumps({**settings, "folder": folder.name})
-        cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
-    return _Child(process, folder)
 
 
 def _check_port(port: int) -> None:

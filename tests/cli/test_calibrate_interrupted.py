@@ -137,7 +137,7 @@ class TestBadInput:
             (("--max-spend", "nan"), "--max-spend must be above 0"),
             (("--cost-weight", "3"), "--cost-weight is a goal for --adaptive"),
             (("--adaptive", "--cost-weight", "3", "--max-cost", "1"), "Give one goal"),
-            (("--middle", "openai:small"), "stands twice"),
+            (("--middle", "openai:small"), "is given twice"),
             (("--middle", "nothing"), "There is no model 'nothing'"),
             (("--without-references", "grade", "--limit", "13"), "cannot grade without"),
             (("--out", "log.txt"), "has another format"),

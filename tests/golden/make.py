@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 from langchain_core.load import dumpd
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -276,11 +277,11 @@ def record(path: Path) -> None:
     """Record two calls, one of them streamed."""
     with OpenAIServer() as server:
         server.script = script
-        with Recorder({"small": (server.base_url, "test")}) as recorder:
-            asked = model("small", recorder.base_url)
-            asked.invoke("Where was ship 2 built?")
-            list(asked.stream("Where was ship 3 built?"))
-            recorder.recording({"seed": 1}).write(path)
+        recorder = Recorder()
+        recorded = model("small", server.base_url, http_client=httpx.Client(transport=recorder))
+        recorded.invoke("Where was ship 2 built?")
+        list(recorded.stream("Where was ship 3 built?"))
+        recorder.recording({"seed": 1}).write(path)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from rich.console import Console
 
 from langchain_automix import AutoMixError, RoutingLog
@@ -22,9 +23,9 @@ from langchain_automix.local.models import (
     Model,
     ModelOptions,
     ModelPair,
-    _local,
     open_pair,
     open_replay,
+    openai_model,
 )
 from langchain_automix.local.recording import Recorder, Recording
 from tests.local.test_server import child_of, tiny_gguf
@@ -234,12 +235,13 @@ class TestCommand:
 class TestRecording:
     def test_a_recorded_run_comes_back(self, server: OpenAIServer, tmp_path: Path) -> None:
         server.script = knowing({0, 1, 2})
-        upstream = dict.fromkeys(("small", "large"), (server.base_url, "test"))
-        with Recorder(upstream) as recorder:
-            models = [_local(name, recorder.base_url, "test", seed=7) for name in upstream]
-            live = list(Demo(ModelPair(models[0], models[1])).run(questions(6)))
-            about = {"small": "small", "large": "large", "seed": 7}
-            recorder.recording(about).write(tmp_path / "run.json.gz")
+        recorder = Recorder()
+        small, large = (
+            openai_model(name, server.base_url, "test", 7, recorder) for name in ("small", "large")
+        )
+        live = list(Demo(ModelPair(small, large)).run(questions(6)))
+        about = {"small": "small", "large": "large", "seed": 7}
+        recorder.recording(about).write(tmp_path / "run.json.gz")
         asked = len(server.requests)
         recording = Recording.read(tmp_path / "run.json.gz")
         with open_replay(recording) as pair:
@@ -253,6 +255,35 @@ class TestRecording:
             assert before.small.text == after.small.text
             assert before.check.verdicts == after.check.verdicts
             assert before.record == after.record
+
+    async def test_local_servers_are_recorded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+        for name in ("HTTP_PROXY", "OPENAI_PROXY"):  # dead ones, which nothing may go through
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        small, large = (str(tiny_gguf(tmp_path / f"{name}.gguf")) for name in ("small", "large"))
+        options = ModelOptions(small=small, large=large, samples=2, answer_tokens=4, record=True)
+        with open_pair(options) as pair:
+            live = await self.answers(pair)
+            assert pair.recorder is not None
+            recording = pair.recorder.recording({"small": "small", "large": "large", "seed": 7})
+        with open_replay(recording) as pair:
+            assert await self.answers(pair) == live
+
+    @staticmethod
+    async def answers(pair: ModelPair) -> list[Any]:
+        two = pair.small.chat.model_copy(update={"n": 2})
+        result = await two.agenerate([[HumanMessage("Two?")]])
+        assert pair.large.count_tokens is not None
+        return [
+            [reply.text for reply in result.generations[0]],
+            result.llm_output,
+            pair.small.chat.invoke("Hi").text,
+            [chunk.text for chunk in pair.large.chat.stream("Hi")],
+            [chunk.text async for chunk in pair.large.chat.astream("Ho")],
+            pair.large.count_tokens("one two"),
+        ]
 
     def test_a_request_that_was_not_recorded(self) -> None:
         about = {"small": "small", "large": "large", "seed": 7}
@@ -298,7 +329,7 @@ class TestShipped:
             (['{"question": "a", "context": "b", "references": []}'], "line 1, field references"),
             (
                 ['{"id": "x", "question": "a", "context": "b", "references": ["c"]}'] * 4,
-                "'x' stands",
+                "'x' is given more than once",
             ),
             (['{"question": "a", "context": "b", "references": ["c"]}'] * 3, "needs at least 4"),
         ],

@@ -1,7 +1,8 @@
-"""Recorded streams, tools and response formats, over real HTTP to a scripted model."""
+"""Recorded streams, tools and response formats: over HTTP to a scripted model, then replayed."""
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_openai import ChatOpenAI
@@ -62,7 +64,7 @@ class Upstream:
                 self.send_response(outer.status)
                 self.end_headers()
                 if outer.status != 200:
-                    self.wfile.write(b"scripted")
+                    self.wfile.write(b'{"error": {"message": "scripted"}}')
                 elif body.get("stream"):
                     self.wfile.write(b": a comment\n\n")
                     for event in outer.events:
@@ -109,15 +111,36 @@ def upstream() -> Iterator[Upstream]:
     running.server.server_close()
 
 
+class Recorded:
+    """A model that is recorded, and then replayed from the file."""
+
+    def __init__(self, upstream: Upstream, path: Path) -> None:
+        self.address, self.path = upstream.base_url, path
+        self.recorder = Recorder()
+        self.live = model(self.address, self.recorder)
+
+    def kept(self) -> Recording:
+        self.recorder.recording({}).write(self.path)
+        return Recording.read(self.path)
+
+    def replayed(self, pace: float = 0.0) -> ChatOpenAI:
+        return model("http://127.0.0.1/v1", Replay(self.kept(), pace=pace))
+
+
 @pytest.fixture
-def recorder(upstream: Upstream) -> Iterator[Recorder]:
-    with Recorder({"m": (upstream.base_url, "key")}) as running:
-        yield running
+def recorded(upstream: Upstream, tmp_path: Path) -> Recorded:
+    return Recorded(upstream, tmp_path / "run.json.gz")
 
 
-def model(server: Recorder | Replay) -> ChatOpenAI:
+def model(base_url: str, transport: Recorder | Replay) -> ChatOpenAI:
     return ChatOpenAI(
-        model="m", base_url=server.base_url, api_key=SecretStr("key"), max_retries=0, seed=7
+        model="m",
+        base_url=base_url,
+        api_key=SecretStr("key"),
+        max_retries=0,
+        seed=7,
+        http_client=httpx.Client(transport=transport),
+        http_async_client=httpx.AsyncClient(transport=transport),
     )
 
 
@@ -129,84 +152,97 @@ def streamed(found: Iterator[AIMessageChunk]) -> tuple[list[str], AIMessageChunk
     return [part.text for part in chunks if part.text], whole
 
 
-def kept(recorder: Recorder, path: Path) -> Recording:
-    recorder.recording({}).write(path)
-    return Recording.read(path)
-
-
 class TestStreams:
-    def test_it_comes_back_chunk_by_chunk(
-        self, upstream: Upstream, recorder: Recorder, tmp_path: Path
-    ) -> None:
+    def test_it_comes_back_chunk_by_chunk(self, upstream: Upstream, recorded: Recorded) -> None:
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
         upstream.events = [chunk({"content": "Red"}), chunk({"content": ", blue"})]
         upstream.events.append(chunk({}, choices=[], usage=usage))
-        live = streamed(model(recorder).stream("Two colours?", stream_usage=True))
+        live = streamed(recorded.live.stream("Two colours?", stream_usage=True))
         assert live[0] == ["Red", ", blue"]
-        recording = kept(recorder, tmp_path / "run.json.gz")
-        with Replay(recording) as replay:
-            again = streamed(model(replay).stream("Two colours?", stream_usage=True))
-            assert replay.clock() == next(iter(recording.calls.values()))[0]["seconds"]
+        recording = recorded.kept()
+        replay = Replay(recording)
+        chat = model("http://127.0.0.1/v1", replay)
+        again = streamed(chat.stream("Two colours?", stream_usage=True))
+        assert replay.clock() == next(iter(recording.calls.values()))[0]["seconds"]
         assert again[0] == live[0]
         assert again[1].usage_metadata == live[1].usage_metadata
         assert again[1].usage_metadata is not None
         assert again[1].usage_metadata["total_tokens"] == 5
         assert upstream.asked == 1, "a replay asks no model"
 
-    def test_a_tool_call_in_pieces(
-        self, upstream: Upstream, recorder: Recorder, tmp_path: Path
+    async def test_async_clients_get_the_same(self, upstream: Upstream, recorded: Recorded) -> None:
+        upstream.events = [chunk({"content": text}) for text in "abc"]
+        live = [part.text async for part in recorded.live.astream("?") if part.text]
+        assert (await recorded.live.ainvoke("?")).text == "plain"
+        replayed = recorded.replayed()
+        again = [part.text async for part in replayed.astream("?") if part.text]
+        assert (await replayed.ainvoke("?")).text == "plain"
+        assert live == again == ["a", "b", "c"]
+        assert upstream.asked == 2
+
+    async def test_an_async_client_that_leaves_in_a_pause(
+        self, upstream: Upstream, recorded: Recorded
     ) -> None:
+        upstream.pause = 0.3
+        upstream.events = [chunk({"content": text}) for text in "abc"]
+        list(recorded.live.stream("?"))
+
+        async def answer(pace: float) -> list[str]:
+            replayed = recorded.replayed(pace)
+            return [part.text async for part in replayed.astream("?") if part.text]
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answer(1.0), 0.5)
+        assert await answer(0.0) == ["a", "b", "c"]
+
+    def test_a_tool_call_in_pieces(self, upstream: Upstream, recorded: Recorded) -> None:
         first = call("", id="c1", type="function")
         first["tool_calls"][0]["function"]["name"] = "unit_price"
         upstream.events = [chunk(first), chunk(call('{"item": ')), chunk(call('"lamp"}'))]
-        list(model(recorder).bind_tools([unit_price]).stream("A lamp?"))
-        with Replay(kept(recorder, tmp_path / "run.json.gz")) as replay:
-            _, whole = streamed(model(replay).bind_tools([unit_price]).stream("A lamp?"))  # type: ignore[arg-type]
+        list(recorded.live.bind_tools([unit_price]).stream("A lamp?"))
+        _, whole = streamed(recorded.replayed().bind_tools([unit_price]).stream("A lamp?"))  # type: ignore[arg-type]
         [found] = whole.tool_calls
         assert (found["name"], found["args"]) == ("unit_price", {"item": "lamp"})
 
-    def test_pauses_are_kept_where_asked_for(
-        self, upstream: Upstream, recorder: Recorder, tmp_path: Path
-    ) -> None:
+    def test_pauses_are_kept_where_asked_for(self, upstream: Upstream, recorded: Recorded) -> None:
         upstream.pause = 0.2
         upstream.events = [chunk({"content": text}) for text in "abc"]
-        list(model(recorder).stream("?"))
-        recording = kept(recorder, tmp_path / "run.json.gz")
+        list(recorded.live.stream("?"))
         took = {}
         for pace in (0.0, 1.0):
-            with Replay(recording, pace=pace) as replay:
-                start = time.perf_counter()
-                list(model(replay).stream("?"))
-                took[pace] = time.perf_counter() - start
+            chat = recorded.replayed(pace)
+            start = time.perf_counter()
+            list(chat.stream("?"))
+            took[pace] = time.perf_counter() - start
         assert took[1.0] > 0.55
         assert took[1.0] - took[0.0] > 0.3
 
     def test_one_that_broke_off_is_an_error_and_is_not_kept(
-        self, upstream: Upstream, recorder: Recorder
+        self, upstream: Upstream, recorded: Recorded
     ) -> None:
         upstream.events = [chunk({"content": "Re"})]
         upstream.breaks_off = True
         with pytest.raises(Exception, match="broke off"):
-            list(model(recorder).stream("?"))
-        assert recorder.recording({}).calls == {}
+            list(recorded.live.stream("?"))
+        assert recorded.kept().calls == {}
 
-    def test_an_error_before_the_stream(self, upstream: Upstream, recorder: Recorder) -> None:
+    def test_an_error_before_the_stream(self, upstream: Upstream, recorded: Recorded) -> None:
         upstream.status = 400
         with pytest.raises(Exception, match="scripted"):
-            list(model(recorder).stream("?"))
-        assert recorder.recording({}).calls == {}
+            list(recorded.live.stream("?"))
+        assert recorded.kept().calls == {}
 
-    def test_a_client_that_leaves(self, upstream: Upstream, recorder: Recorder) -> None:
+    def test_a_client_that_leaves(self, upstream: Upstream, recorded: Recorded) -> None:
         upstream.events = [chunk({"content": "Red"})] * 3
         upstream.pause = 0.05
-        stream = model(recorder).stream("?")
+        stream = recorded.live.stream("?")
         next(stream)
         stream.close()  # type: ignore[attr-defined]
-        assert model(recorder).invoke("Still there?").text == "plain"
+        assert recorded.live.invoke("Still there?").text == "plain"
 
 
 class TestKeys:
-    def test_tools_and_formats_are_not_mixed_up(self, recorder: Recorder, tmp_path: Path) -> None:
+    def test_tools_and_formats_are_not_mixed_up(self, recorded: Recorded) -> None:
         def answers(chat: ChatOpenAI) -> list[Any]:
             return [
                 chat.invoke("?").text,
@@ -215,12 +251,10 @@ class TestKeys:
                 chat.with_structured_output(Ship, method="json_schema").invoke("?"),
             ]
 
-        live = answers(model(recorder))
+        live = answers(recorded.live)
         assert live == ["plain", "unit_price", "add", Ship(name="Vesta")]
-        recording = kept(recorder, tmp_path / "run.json.gz")
-        assert len(recording.calls) == 4
-        with Replay(recording) as replay:
-            assert answers(model(replay)) == live
+        assert len(recorded.kept().calls) == 4
+        assert answers(recorded.replayed()) == live
 
     def test_each_telling_field_tells(self) -> None:
         bare = {"model": "m", "messages": [], "n": 8}
@@ -244,20 +278,16 @@ class TestKeys:
 
 
 class TestSeveralRepliesOfOneRequest:
-    def test_the_bill_is_for_all_of_them(
-        self, upstream: Upstream, recorder: Recorder, tmp_path: Path
-    ) -> None:
+    def test_the_bill_is_for_all_of_them(self, recorded: Recorded) -> None:
         """One word and its end, and three words that the limit cut: five tokens, not two."""
         bill = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-        assert self._bill(recorder) == bill
-        recording = kept(recorder, tmp_path / "run.json.gz")
-        assert len(recording.calls) == 1, "what was asked to count is no call of the model"
-        with Replay(recording) as replay:
-            assert self._bill(replay) == bill
+        assert self._bill(recorded.live) == bill
+        assert len(recorded.kept().calls) == 1, "what was asked to count is no call of the model"
+        assert self._bill(recorded.replayed()) == bill
 
     @staticmethod
-    def _bill(server: Recorder | Replay) -> Any:
-        asks_two = model(server).model_copy(update={"n": 2})
+    def _bill(chat: ChatOpenAI) -> Any:
+        asks_two = chat.model_copy(update={"n": 2})
         result = asks_two.generate([[HumanMessage("?")]])
         assert [reply.text for reply in result.generations[0]] == ["plain", "a b c"]
         assert result.llm_output is not None

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from langchain_automix import local as demo
 from langchain_automix.errors import AutoMixError
-from langchain_automix.local.server import LlamaServer, _request, count_tokens
+from langchain_automix.local.server import LlamaServer, count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,11 @@ def child_of(server: LlamaServer) -> int:
     return server._child.process.pid
 
 
+def client_of(server: LlamaServer) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    return httpx.Client(headers=headers, trust_env=False)
+
+
 def chat(base_url: str, key: str, **body: Any) -> Any:
     request = urllib.request.Request(
         f"{base_url}/chat/completions",
@@ -185,8 +191,7 @@ class TestRunning:
 
     def test_counts_tokens(self, server: LlamaServer) -> None:
         def count(text: str) -> int:
-            tokens: int = count_tokens(server.base_url, server.api_key, server.name, text)
-            return tokens
+            return count_tokens(client_of(server), server.base_url, server.name, text)
 
         assert count("") == 0
         assert 0 < count("one two") < count("one two three four")
@@ -202,7 +207,7 @@ class TestRunning:
         os.kill(child_of(server), signal.SIGINT)
         time.sleep(0.2)
         server.check()
-        assert count_tokens(server.base_url, server.api_key, server.name, "still here") > 0
+        assert count_tokens(client_of(server), server.base_url, server.name, "still here") > 0
 
 
 class TestLife:
@@ -316,7 +321,7 @@ def test_the_template_for_tools_leaves_plain_prompts_alone(tiny: Path) -> None:
         url = running.base_url.removesuffix("/v1") + "/apply-template"
 
         def prompt(**body: Any) -> str:
-            made: str = _request(url, running.api_key, body)["prompt"]
+            made: str = client_of(running).post(url, json=body).json()["prompt"]
             return made
 
         plain = prompt(messages=[question])

@@ -21,7 +21,7 @@ import pytest
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local import weights as module
-from langchain_automix.local.weights import KNOWN, Weights, cache_folder, fetch
+from langchain_automix.local.weights import KNOWN, Progress, Weights, cache_folder, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +84,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, data: bytes, *, cut_first_get_at: int | None = None) -> None:
         self.data = data
         self.cut = cut_first_get_at
+        self.has_ranges = True
         self.seen: list[tuple[str, str | None]] = []
         self.secrets: list[str | None] = []
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -114,6 +115,7 @@ class HubHandler(QuietHandler):
         if self.path != "/somebody/made-up/resolve/main/made-up.gguf":
             self.send_error(404)
             return
+        asked = asked if hub.has_ranges else None
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         self.send_response(206 if asked else 200)
         self.send_header("X-Repo-Commit", "a" * 40)
@@ -136,6 +138,14 @@ def running(server: ThreadingHTTPServer) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def interrupt_after(size: int) -> Progress:
+    def progress(_what: str, done: int, _total: int) -> None:
+        if done >= size:
+            raise KeyboardInterrupt
+
+    return progress
 
 
 def test_the_table() -> None:
@@ -222,17 +232,40 @@ class TestHub:
         assert list(cache_folder().rglob("*.gguf*")) == [path]
         assert set(hub.secrets) == {None}
 
-    def test_goes_on_after_a_cut_connection(self) -> None:
-        # Within one call, in steps of its 10 MiB chunks. huggingface_hub 2 throws a partial file
-        # away when the call fails, so across calls there is nothing to go on from.
-        data = DATA * 40
-        large = dataclasses.replace(
-            MADE_UP, size=len(data), sha256=hashlib.sha256(data).hexdigest()
-        )
-        with running(hub := Hub(data, cut_first_get_at=11_000_000)):
-            assert fetch(large, hub=hub.url).read_bytes() == data
+    def test_continues_after_a_cut_connection(self) -> None:
+        with running(hub := Hub(DATA, cut_first_get_at=110_000)):
+            assert fetch(MADE_UP, hub=hub.url).read_bytes() == DATA
         gets = [asked for command, asked in hub.seen if command == "GET"]
-        assert gets == [None, "bytes=10485760-"]
+        assert gets == ["bytes=0-", "bytes=110000-"]
+
+    def test_continues_what_an_earlier_call_began(self, wheels: Path) -> None:
+        hub = Hub(DATA, cut_first_get_at=110_000)
+        with pytest.raises(KeyboardInterrupt), running(hub):
+            fetch(MADE_UP, hub=hub.url, progress=interrupt_after(100_000))
+        hub = Hub(DATA)
+        with running(hub):
+            assert fetch(MADE_UP, hub=hub.url).read_bytes() == DATA
+        [asked] = [asked for command, asked in hub.seen if command == "GET"]
+        assert asked is not None
+        assert 100_000 <= int(asked.removeprefix("bytes=").rstrip("-")) <= 110_000
+
+    def test_a_server_without_ranges_sends_all_of_it_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub = Hub(DATA, cut_first_get_at=110_000)
+        monkeypatch.setattr(hub, "has_ranges", False)
+        with running(hub):
+            assert fetch(MADE_UP, hub=hub.url).read_bytes() == DATA
+
+    def test_the_address_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with running(hub := Hub(DATA)):
+            monkeypatch.setenv("HF_ENDPOINT", hub.url)
+            assert fetch(MADE_UP).read_bytes() == DATA
+
+    def test_a_file_that_is_too_long_is_not_read_to_its_end(self) -> None:
+        with running(hub := Hub(DATA * 100)), pytest.raises(AutoMixError, match="thrown away"):
+            fetch(MADE_UP, hub=hub.url)
+        assert not [entry for entry in cache_folder().rglob("*") if entry.is_file()]
 
     def test_wrong_bytes_are_refused_and_thrown_away(self) -> None:
         with running(hub := Hub(DATA[::-1])), pytest.raises(AutoMixError) as caught:
@@ -249,7 +282,7 @@ class TestHub:
             assert fetch(elsewhere, hub=hub.url).read_bytes() == DATA
 
     def test_silent_hub_is_given_up_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_HUB_REACH_SECONDS", 0.2)
+        monkeypatch.setattr(module, "_REACH_SECONDS", 0.2)
         stuck = threading.Event()
         monkeypatch.setattr(HubHandler, "do_HEAD", lambda _self: stuck.wait(10))
         started = time.monotonic()

@@ -28,10 +28,10 @@ class Question(BaseModel):
 
 
 def read_questions(path: Path = SHIPPED) -> list[Question]:
-    """Read JSON lines with `question`, `context` and `references`; all of them, or an error.
+    """Read JSON lines with `question`, `context` and `references`: all of them, or none.
 
     Raises:
-        AutoMixError: The file cannot be read, or a line does not fit; names line and field.
+        AutoMixError: The file cannot be read, or a line is not valid; names line and field.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -42,8 +42,8 @@ def read_questions(path: Path = SHIPPED) -> list[Question]:
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
-    if twice := [id for id, count in Counter(q.id for q in questions).items() if count > 1]:
-        raise AutoMixError(f"{path}, field id: {twice[0]!r} stands more than once.")
+    if repeated := [id for id, count in Counter(q.id for q in questions).items() if count > 1]:
+        raise AutoMixError(f"{path}, field id: {repeated[0]!r} is given more than once.")
     if len(questions) < 4:  # noqa: PLR2004  (two to fit on, two to report on)
         raise AutoMixError(f"{path} has {len(questions)} questions; the demo needs at least 4.")
     return questions
@@ -52,7 +52,7 @@ def read_questions(path: Path = SHIPPED) -> list[Question]:
 def in_order(questions: list[Question], seed: int) -> list[Question]:
     """Shuffle the passages, and keep the questions on one passage together.
 
-    Together, so that a passage is read once and then served from the models' prompt caches.
+    That way a passage is read once, and then comes from the models' prompt caches.
     """
     passages: dict[str, list[Question]] = {}
     for question in questions:
@@ -64,11 +64,11 @@ def in_order(questions: list[Question], seed: int) -> list[Question]:
 
 def _question(line: str, where: str, default_id: str) -> Question:
     try:
-        found: Any = json.loads(line)
+        fields: Any = json.loads(line)
     except ValueError as error:
         raise AutoMixError(f"{where} is not JSON: {error}.") from error
     try:
-        question = Question.model_validate(found)
+        question = Question.model_validate(fields)
     except ValidationError as error:
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
     if not question.question.strip():

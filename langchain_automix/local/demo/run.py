@@ -15,9 +15,8 @@ from langchain_automix.calibration.config import ANSWER_FROM_CONTEXT
 from langchain_automix.calibration.graders.text import exact_match
 from langchain_automix.errors import QueryFailedError
 from langchain_automix.local.demo.questions import Question
-from langchain_automix.local.models import CONTEXT_TOKENS, Model, ModelPair
+from langchain_automix.local.models import CONTEXT_TOKENS, ModelPair
 from langchain_automix.mix.runnable import AutoMixRunnable
-from langchain_automix.models.usage import UsageCollector
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.routers.base import ask
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
@@ -27,7 +26,7 @@ from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 Half = Literal["fit", "report"]
 VERDICT_TOKENS = 80
-# What providers charge for a token written against one read; most stand between 4 and 8.
+# What providers charge for a token written, in tokens read: mostly from 4 to 8.
 OUTPUT_PRICE = 5
 
 PROMPT = ANSWER_FROM_CONTEXT
@@ -35,7 +34,7 @@ PROMPT = ANSWER_FROM_CONTEXT
 
 @dataclass(frozen=True)
 class Spent:
-    """What one stage took."""
+    """Time and tokens of one stage."""
 
     seconds: float
     tokens_in: int
@@ -43,7 +42,7 @@ class Spent:
 
     @property
     def units(self) -> float:
-        """Its price at one unit a token read, before any price ratio between models."""
+        """Its cost, where a token read costs one unit and the models cost the same."""
         return self.tokens_in + OUTPUT_PRICE * self.tokens_out
 
 
@@ -58,7 +57,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Row:
-    """One question, all the way."""
+    """One question, with all that was measured on it."""
 
     question: Question
     half: Half
@@ -67,7 +66,12 @@ class Row:
     check_spent: Spent
     large: Answered
     record: dict[str, Any]
-    """What AutoMix did, as it stands on the message; on the fit half it always asks both."""
+    """AutoMix's record of the query; on the fit half it always asks both models."""
+
+    @property
+    def escalated(self) -> bool:
+        """Whether the mix asked the large model."""
+        return bool(self.record["escalated"])
 
     @property
     def final(self) -> Answered:
@@ -76,42 +80,36 @@ class Row:
 
 
 class CallMeter(BaseCallbackHandler):
-    """Takes the time and the bill of the runs that AutoMix names in its trace."""
+    """Times the runs that AutoMix names in its trace, and keeps the replies and the check."""
 
     run_inline = True
 
     def __init__(self, pair: ModelPair) -> None:
         self._clock = pair.clock
         self._started: dict[Any, tuple[str, float]] = {}
-        self._bill = UsageCollector()
         self.seconds: dict[str, float] = {}
         self.replies: dict[str, AIMessage] = {}
         self.verification = Verification()
 
     @override
     def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
-        self._start(**kwargs)
+        self._started[kwargs["run_id"]] = (kwargs.get("name") or "", self._clock())
 
     @override
     def on_chain_start(self, serialized: Any, inputs: Any, **kwargs: Any) -> None:
-        self._start(**kwargs)
+        self._started[kwargs["run_id"]] = (kwargs.get("name") or "", self._clock())
 
     @override
     def on_llm_end(self, response: Any, **kwargs: Any) -> None:
-        name = self._end(**kwargs)
-        self._bill.on_llm_end(response, **kwargs)
-        self.replies[name] = self._bill.replies[0]
+        self.replies[self._stop(kwargs["run_id"])] = response.generations[0][0].message
 
     @override
     def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
-        self._end(**kwargs)
+        self._stop(kwargs["run_id"])
         if isinstance(outputs, Verification):
             self.verification = outputs
 
-    def _start(self, *, run_id: Any, name: str | None = None, **_: Any) -> None:
-        self._started[run_id] = (name or "", self._clock())
-
-    def _end(self, *, run_id: Any, **_: Any) -> str:
+    def _stop(self, run_id: Any) -> str:
         name, start = self._started.pop(run_id)
         self.seconds[name] = self._clock() - start
         return name
@@ -121,16 +119,16 @@ class Demo:
     """Runs the questions through both models and the mix.
 
     On the fit half both models answer everything, and the router is fitted to that: the
-    paper's own rule, which checks every answer, so that every step is seen. (The full
+    paper's own rule, which checks every answer, so that every step shows. (The full
     `POMDPRouter` leaves out a check that is not worth its price; the summary says what it
     would do.) On the other half the mix decides; where it keeps the small answer, the large
-    model is asked afterwards for comparison, which is not counted as the mix's.
+    model is asked afterwards for comparison, which does not count as the mix's cost.
 
     Args:
         pair: The two models.
         samples: Verdicts drawn for one answer.
-        price_ratio: What a token of the large model costs, in tokens of the small one, for
-            the router's decisions; None takes the measured seconds.
+        price_ratio: Price of a token of the large model, in tokens of the small one, for the
+            router's decisions; None takes the measured seconds.
     """
 
     def __init__(
@@ -157,7 +155,7 @@ class Demo:
         )
 
     def run(self, questions: Sequence[Question]) -> Iterator[Row]:
-        """Take the questions one by one, in order, after those that already have a row.
+        """Measure the questions one by one, in order, skipping those that already have a row.
 
         Raises:
             AutoMixError: A model failed.
@@ -176,12 +174,12 @@ class Demo:
             yield row
 
     def warm_up(self) -> None:
-        """Have the small model read the worked checks once, which every check begins with."""
+        """Fill the small model's prompt cache with what every check begins with."""
         asked: VerifierInput = {"question": "Which?", "context": "This.", "answer": "This."}
         self._verifier.for_model(self.pair.small.chat).invoke({**asked, "samples": 1})
 
     def measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
-        """Take one question through the mix, and ask the large model too if the mix did not."""
+        """Put one question to the mix, and to the large model if the mix did not ask it."""
         try:
             return self._measure(question, mix, half)
         except Exception as error:
@@ -190,7 +188,7 @@ class Demo:
     def _measure(self, question: Question, mix: AutoMixRunnable, half: Half) -> Row:
         meter = CallMeter(self.pair)
         kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
-        # The mix goes on where a call fails; what is measured here needs every one.
+        # The mix survives a failed call, but a measurement needs every one.
         for failed in kept.response_metadata["automix"]["failed"]:
             raise QueryFailedError(f"{failed['error']} of {failed['model']} ({failed['stage']})")
         if "escalate" not in meter.replies:
@@ -199,39 +197,36 @@ class Demo:
         return Row(
             question=question,
             half=half,
-            small=self._answered(question, meter, "draft"),
+            small=_graded(question, meter, "draft"),
             check=meter.verification,
             check_spent=self._check_spent(meter),
-            large=self._answered(question, meter, "escalate"),
+            large=_graded(question, meter, "escalate"),
             record=kept.response_metadata["automix"],
         )
 
-    def _answered(self, question: Question, meter: CallMeter, stage: str) -> Answered:
-        reply = meter.replies[stage]
-        text = " ".join(str(reply.text).split())
-        usage = reply.usage_metadata
-        spent = Spent(
-            meter.seconds[stage],
-            usage["input_tokens"] if usage else 0,
-            usage["output_tokens"] if usage else 0,
-        )
-        return Answered(text, exact_match(text, question.references) == 1, spent)
-
     def _check_spent(self, meter: CallMeter) -> Spent:
-        check = meter.verification
+        check, count = meter.verification, self.pair.small.count_tokens
         usages = [call.usage for call in check.calls if call.usage is not None]
-        count = self.pair.small.count_tokens
         return Spent(
             meter.seconds.get("SelfVerifier", 0.0),
             sum(usage["input_tokens"] for usage in usages),
-            sum(usage["output_tokens"] for usage in usages)
-            if count is None
-            else _tokens(self.pair.small, check.replies),
+            sum(map(count, check.replies))
+            if count is not None
+            else sum(usage["output_tokens"] for usage in usages),
         )
 
 
+def _graded(question: Question, meter: CallMeter, stage: str) -> Answered:
+    reply = meter.replies[stage]
+    text = " ".join(str(reply.text).split())
+    usage = reply.usage_metadata
+    tokens = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
+    correct = exact_match(text, question.references) == 1
+    return Answered(text, correct, Spent(meter.seconds[stage], *tokens))
+
+
 def fit_half(questions: Sequence[Question]) -> int:
-    """Return how many of the questions to fit on: about half, and no passage in both halves."""
+    """Return how many questions to fit on: about half, with no passage in both halves."""
     middle = len(questions) / 2
     cuts = [i for i in range(1, len(questions)) if questions[i].context != questions[i - 1].context]
     return min(cuts, key=lambda i: abs(i - middle)) if cuts else round(middle)
@@ -243,34 +238,34 @@ def routing_log(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None)
     Args:
         rows: Questions that both models answered.
         pair: The two models.
-        price_ratio: Prices a token of the large model in tokens of the small one; None takes
-            the measured seconds.
+        price_ratio: Price of a token of the large model, in tokens of the small one; None
+            takes the measured seconds.
     """
     return RoutingLog(_logged(row, pair, price_ratio) for row in rows)
 
 
 def _logged(row: Row, pair: ModelPair, price_ratio: float | None) -> dict[str, Any]:
-    spent = (row.small.spent, row.large.spent)
+    small, large, check = row.small.spent, row.large.spent, row.check_spent
     # An empty answer is not checked: that is unknown, like a check without a valid verdict.
     verdicts = row.check.verdicts or (None,)
     if price_ratio is None:
-        costs = [part.seconds for part in spent]
-        # The prompt comes from the cache for the most part: the time goes into writing.
-        fixed, each = 0.0, row.check_spent.seconds / len(verdicts)
+        costs = (small.seconds, large.seconds)
+        # Most of the prompt comes from the cache: the time goes into writing.
+        fixed_cost, sample_cost = 0.0, check.seconds / len(verdicts)
     else:
-        costs = [spent[0].units, spent[1].units * price_ratio]
-        fixed = float(row.check_spent.tokens_in)
-        each = OUTPUT_PRICE * row.check_spent.tokens_out / len(verdicts)
-    answers: list[dict[str, Any]] = [
+        costs = (small.units, large.units * price_ratio)
+        fixed_cost = float(check.tokens_in)
+        sample_cost = OUTPUT_PRICE * check.tokens_out / len(verdicts)
+    verification = {"verdicts": verdicts, "fixed_cost": fixed_cost, "sample_cost": sample_cost}
+    small_answer, large_answer = (
         {"model": model.name, "quality": float(answered.correct), "cost": cost}
         for model, answered, cost in zip(
             (pair.small, pair.large), (row.small, row.large), costs, strict=True
         )
-    ]
-    answers[0]["verification"] = {"verdicts": verdicts, "fixed_cost": fixed, "sample_cost": each}
+    )
     return {
         "id": row.question.id,
-        "answers": answers,
+        "answers": [{**small_answer, "verification": verification}, large_answer],
         "currency": "second" if price_ratio is None else "small-model input token",
         "metadata": {
             "question": row.question.question,
@@ -283,8 +278,3 @@ def _logged(row: Row, pair: ModelPair, price_ratio: float | None) -> dict[str, A
 
 def _always_both(state: RoutingState) -> Decision:
     return ask(state, 1, why="On the fit half both models answer every question.")
-
-
-def _tokens(model: Model, replies: Sequence[str]) -> int:
-    assert model.count_tokens is not None  # noqa: S101
-    return sum(model.count_tokens(reply) for reply in replies)

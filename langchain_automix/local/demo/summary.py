@@ -1,4 +1,4 @@
-"""What a demo run showed: accuracy and cost of each way, and whether mixing paid."""
+"""What a demo run showed: accuracy and cost of each strategy, and whether mixing paid."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_automix.evaluation.router_replay import RouterOutcome, replay_router
-from langchain_automix.local.demo.run import Row, routing_log
+from langchain_automix.local.demo.run import Answered, Row, Spent, routing_log
 from langchain_automix.local.models import ModelPair
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.statistics import auroc
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
 
-# Price ratios of hosted pairs that people mix, small to large.
+# Price ratios of pairs of hosted models that people mix, large to small.
 HOSTED_RATIOS = (10.0, 17.0, 60.0)
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """Accuracy and mean cost of one way to answer, over the reported questions."""
+    """Accuracy of one strategy, and its mean cost per question, on the reported questions."""
 
     name: str
     accuracy: float
@@ -32,7 +32,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class MixResult:
-    """Whether mixing paid at some cost of the models, on the reported questions."""
+    """Whether mixing paid at one price of the large model, on the reported questions."""
 
     policy: str
     """Name of the policy that was fitted."""
@@ -43,10 +43,10 @@ class MixResult:
     accuracy: float
     escalation_rate: float
     cost: float
-    """Mean cost of a question, in costs of always asking the large model."""
+    """Mean cost of a question, relative to always asking the large model."""
 
     random_mix: float
-    """Accuracy that mixing both models at random, without checks, reaches at that cost."""
+    """Accuracy of mixing both models at random, without checks, at the same cost."""
 
     error: float
     """Standard error of the difference between `accuracy` and `random_mix`."""
@@ -69,7 +69,7 @@ class Summary:
     price_ratio: float | None
     ways: tuple[Strategy, ...]
     escalation_rate: float | None
-    """None where nothing was routed."""
+    """None if nothing was routed."""
 
     verification_samples: float
     """Mean verdicts drawn per question, over all questions."""
@@ -78,10 +78,10 @@ class Summary:
     """Share of the verdicts that were invalid."""
 
     confidence_auroc: float | None
-    """Chance that a right small answer has a higher confidence than a wrong one."""
+    """Probability that a correct small answer has a higher confidence than a wrong one."""
 
     seconds_by_stage: dict[str, float]
-    """Where the time went, in total over all questions."""
+    """Total time of each stage, over all questions."""
 
     mixed: tuple[MixResult, ...]
     """The paper's rule, which checks every answer, at several prices."""
@@ -91,15 +91,15 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
-        figures = asdict(self)
-        for kind in ("mixed", "fitted"):
-            for mixed, found in zip(figures[kind], getattr(self, kind), strict=True):
-                mixed["verdict"] = found.verdict
-        return figures
+        verdicts = {
+            name: [{**asdict(result), "verdict": result.verdict} for result in getattr(self, name)]
+            for name in ("mixed", "fitted")
+        }
+        return asdict(self) | verdicts
 
 
 def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -> Summary | None:
-    """Return the figures of a run; of its fit half as long as nothing was routed."""
+    """Return the figures of a run; those of its fit half as long as nothing was routed."""
     if not rows:
         return None
     fitted = [row for row in rows if row.half == "fit"]
@@ -109,10 +109,10 @@ def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -
         fitted_on=len(fitted),
         questions=len(routed) or len(fitted),
         price_ratio=price_ratio,
-        ways=_ways(routed) if routed else _ways(fitted)[:2],
-        escalation_rate=_mean([row.record["escalated"] for row in routed]) if routed else None,
+        ways=_strategies(routed) if routed else _strategies(fitted)[:2],
+        escalation_rate=_mean([row.escalated for row in routed]) if routed else None,
         verification_samples=len(verdicts) / len(rows),
-        invalid_verdicts=_mean([verdict is None for verdict in verdicts]),
+        invalid_verdicts=verdicts.count(None) / len(verdicts) if verdicts else 0.0,
         confidence_auroc=auroc(
             [row.check.confidence for row in rows], [row.small.correct for row in rows]
         ),
@@ -126,27 +126,32 @@ def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -
     )
 
 
-def _ways(rows: Sequence[Row]) -> tuple[Strategy, ...]:
-    def way(name: str, asked: Sequence[tuple[bool, bool, bool]], right: Sequence[bool]) -> Strategy:
-        seconds, tokens = [], ([], [])  # type: ignore[var-annotated]
-        for row, (small, check, large) in zip(rows, asked, strict=True):
-            parts = [(small, row.small.spent), (check, row.check_spent), (large, row.large.spent)]
-            seconds.append(sum(part.seconds for on, part in parts if on))
-            used = [part.tokens_in + part.tokens_out if on else 0 for on, part in parts]
-            tokens[0].append(used[0] + used[1])
-            tokens[1].append(used[2])
-        return Strategy(name, _mean(right), _mean(seconds), _mean(tokens[0]), _mean(tokens[1]))
-
-    n = len(rows)
-    return (
-        way("always small", [(True, False, False)] * n, [row.small.correct for row in rows]),
-        way("always large", [(False, False, True)] * n, [row.large.correct for row in rows]),
-        way(
-            "AutoMix",
-            [(True, True, bool(row.record["escalated"])) for row in rows],
-            [row.final.correct for row in rows],
-        ),
+def _strategies(rows: Sequence[Row]) -> tuple[Strategy, ...]:
+    # For each question: the answer kept, and what the small and the large model spent.
+    results_by_name: dict[str, list[tuple[Answered, list[Spent], list[Spent]]]] = {
+        "always small": [(row.small, [row.small.spent], []) for row in rows],
+        "always large": [(row.large, [], [row.large.spent]) for row in rows],
+        "AutoMix": [
+            (row.final, [row.small.spent, row.check_spent], [row.large.spent] * row.escalated)
+            for row in rows
+        ],
+    }
+    return tuple(
+        Strategy(
+            name,
+            accuracy=_mean([answer.correct for answer, _, _ in results]),
+            seconds=_mean(
+                [sum(part.seconds for part in small + large) for _, small, large in results]
+            ),
+            small_tokens=_mean([_tokens(small) for _, small, _ in results]),
+            large_tokens=_mean([_tokens(large) for _, _, large in results]),
+        )
+        for name, results in results_by_name.items()
     )
+
+
+def _tokens(spent: Sequence[Spent]) -> int:
+    return sum(part.tokens_in + part.tokens_out for part in spent)
 
 
 def _at_each_price(
@@ -154,11 +159,11 @@ def _at_each_price(
 ) -> tuple[MixResult, ...]:
     if not routed:
         return ()
-    found = (_mixed(kind, fitted, routed, pair, ratio) for ratio in (None, *HOSTED_RATIOS))
-    return tuple(mixed for mixed in found if mixed is not None)
+    results = (_at_price(kind, fitted, routed, pair, ratio) for ratio in (None, *HOSTED_RATIOS))
+    return tuple(result for result in results if result is not None)
 
 
-def _mixed(
+def _at_price(
     kind: type[POMDPRouter],
     fitted: Sequence[Row],
     routed: Sequence[Row],
@@ -167,7 +172,7 @@ def _mixed(
 ) -> MixResult | None:
     """Refit on the fit half at other costs, and replay the reported half from its answers.
 
-    None where the large model costs no more than the small one: there is nothing to weigh.
+    None if the large model costs no more than the small one: there is nothing to weigh.
     """
     log, fit_log = routing_log(routed, pair, ratio), routing_log(fitted, pair, ratio)
     if any(_means(half, 1)[1] <= _means(half, 0)[1] for half in (log, fit_log)):
@@ -177,7 +182,7 @@ def _mixed(
     small, large = _means(log, 0), _means(log, 1)
     cost = _mean([outcome.cost for outcome in outcomes])
     share = min(max((cost - small[1]) / (large[1] - small[1]), 0.0), 1.0)
-    # Above the large model's cost one would ask it always, unless it is the worse one.
+    # Above the large model's cost one would always ask it, unless it is the worse one.
     share = share if large[0] > small[0] else 0.0
     return MixResult(
         policy=router.policy.plans[0].name,
@@ -186,11 +191,11 @@ def _mixed(
         escalation_rate=_mean([outcome.model_index for outcome in outcomes]),
         cost=cost / large[1],
         random_mix=small[0] + share * (large[0] - small[0]),
-        error=_error(outcomes, log, share),
+        error=_standard_error(outcomes, log, share),
     )
 
 
-def _error(outcomes: Sequence[RouterOutcome], log: RoutingLog, share: float) -> float:
+def _standard_error(outcomes: Sequence[RouterOutcome], log: RoutingLog, share: float) -> float:
     differences = []
     for outcome, query in zip(outcomes, log, strict=True):
         small, large = (answer.quality or 0.0 for answer in query.answers)
@@ -206,4 +211,4 @@ def _means(log: RoutingLog, index: int) -> tuple[float, float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values)
