@@ -39,7 +39,12 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Note, Steps
 from langchain_automix.models.messages import answer_text, to_messages
-from langchain_automix.models.usage import UsageCollector, to_model_call, with_model_name
+from langchain_automix.models.usage import (
+    UsageCollector,
+    to_model_call,
+    with_model_name,
+    without_output,
+)
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
 
@@ -178,7 +183,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         fixed = 0.0
         if len(calls) == 1 and self.setup.unit == "dollars":
             # One request reads the prompt once, whatever the number of its verdicts.
-            fixed = self._cost(model, [_without_output(calls[0])], 0.0)
+            fixed = self._cost(model, [without_output(calls[0])], 0.0)
         return {
             "fixed_cost": fixed,
             "sample_cost": max(cost - fixed, 0.0) / len(check.verdicts),
@@ -335,15 +340,6 @@ def _calls_of(output: Any, call: Call, collectors: list[UsageCollector]) -> list
     if isinstance(output, (Verification, Grade)) and len(output.calls) >= len(calls):
         calls = list(output.calls)
     return [with_model_name(each, call.runnable) for each in calls]
-
-
-def _without_output(call: ModelCall) -> ModelCall:
-    usage = call.usage
-    if usage is None:
-        return call
-    read = {k: v for k, v in usage.items() if k != "output_token_details"}
-    read |= {"output_tokens": 0, "total_tokens": usage["input_tokens"]}
-    return call.model_copy(update={"usage": read})
 
 
 def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
