@@ -32,6 +32,7 @@ _RESERVE_BYTES = 2_000_000
 """Disk space set aside for the calls that are under way when the disk fills."""
 
 Entry = dict[str, Any]
+_RESULTS: Mapping[str, type[Verification | Grade]] = {"verification": Verification, "grade": Grade}
 _HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
@@ -290,10 +291,9 @@ def to_entry(output: Any) -> dict[str, Any]:
     """Return what a call returned, as JSON holds it, with its kind."""
     if isinstance(output, BaseMessage):
         return {"message": message_to_dict(output)}
-    if isinstance(output, Verification):
-        return {"verification": output.model_dump(mode="json")}
-    if isinstance(output, Grade):
-        return {"grade": output.model_dump(mode="json")}
+    for kind, model in _RESULTS.items():
+        if isinstance(output, model):
+            return {kind: output.model_dump(mode="json")}
     return {"value": output}
 
 
@@ -303,10 +303,8 @@ def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
     output: Any = value
     if kind == "message":
         [output] = messages_from_dict([value])
-    elif kind == "verification":
-        output = Verification.model_validate(value)
-    elif kind == "grade":
-        output = Grade.model_validate(value)
+    elif kind in _RESULTS:
+        output = _RESULTS[kind].model_validate(value)
     for collector in collectors:
         collector.calls = [ModelCall.model_validate(call) for call in entry["calls"]]
         replies = messages_from_dict(entry["replies"]) if "replies" in entry else [output]

@@ -155,17 +155,15 @@ def _reference(value: Any) -> str:
         raise ValueError("an accepted answer is a list; give a text (or JSON as a text)")  # noqa: TRY004
     elif isinstance(value, float) and value.is_integer():
         value = int(value)  # a data frame holds whole numbers so, beside an empty cell
-    text = value if isinstance(value, str) else _to_json(value)
-    if not text.strip():
+    if not isinstance(value, str):
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = describe_type(value)
+            raise ValueError(f"{kind} is neither a text nor JSON: {error}") from error
+    if not value.strip():
         raise ValueError("one of the accepted answers is empty")
-    return text
-
-
-def _to_json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{describe_type(value)} is neither a text nor JSON: {error}") from error
+    return value
 
 
 def read_context(value: Any) -> str | None:

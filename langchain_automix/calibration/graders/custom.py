@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
@@ -86,13 +86,13 @@ def to_grader(quality: Any) -> AnyGrader:
         raise AutoMixError("Embeddings alone grade nothing: give EmbeddingSimilarity(embeddings=).")
     if isinstance(quality, type):
         raise AutoMixError(f"{quality.__name__} is a class; give one of its objects.")
-    parameters = _parameters(quality)
-    required = _required(parameters or ())
+    signature = _signature(quality)
+    required = _required(signature)
     if hasattr(quality, "evaluate_run") or (required and required <= _LANGSMITH_INPUTS):
         return LangSmithGrader(quality)
     if not callable(quality):
         raise AutoMixError(f"{quality!r} is no grader: {_ACCEPTED}.")
-    return _from_function(quality, parameters)
+    return _from_function(quality, signature)
 
 
 def run_grader(grader: Any, input: GraderInput) -> Grade:
@@ -166,48 +166,42 @@ def grader_name(grader: Any) -> str:
     return _names.stable_name(grader)
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return the parameters of a function; None where it does not tell them."""
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function; None where it does not tell it."""
     try:
-        return list(inspect.signature(function).parameters.values())
+        return inspect.signature(function)
     except (TypeError, ValueError):
         return None
 
 
-def _required(parameters: Iterable[inspect.Parameter]) -> set[str]:
+def _required(signature: inspect.Signature | None) -> set[str]:
+    parameters = signature.parameters.values() if signature is not None else ()
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {p.name for p in parameters if p.default is p.empty and p.kind not in variable}
 
 
-def _from_function(
-    function: Callable[..., Any], parameters: Sequence[inspect.Parameter] | None
-) -> AnyGrader:
+def _from_function(function: Callable[..., Any], signature: inspect.Signature | None) -> AnyGrader:
     """Return a user's function as a grader.
 
     Raises:
         AutoMixError: It takes neither what a grader gets, by name, nor two things in order.
     """
-    names = tuple(
-        p.name
-        for p in parameters or ()
-        if p.name in _INPUTS and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    )
-    is_by_name = bool(names) and _required(parameters or ()) <= set(names)
-    if not is_by_name and parameters is not None and not _takes_two(function):
-        raise AutoMixError(
-            f"The grader {grader_name(function)} takes ({', '.join(p.name for p in parameters)}); "
-            f"{_ACCEPTED}."
-        )
-    grader = KeywordGrader(function, names) if is_by_name else function
+    grader: Callable[..., Any] = function
+    if signature is not None:
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameters = signature.parameters.values()
+        names = tuple(p.name for p in parameters if p.name in _INPUTS and p.kind in kinds)
+        if names and _required(signature) <= set(names):
+            grader = KeywordGrader(function, names)
+        else:
+            try:
+                signature.bind("", [])
+            except TypeError as error:
+                raise AutoMixError(
+                    f"The grader {grader_name(function)} takes "
+                    f"({', '.join(signature.parameters)}); {_ACCEPTED}."
+                ) from error
     return AsyncGrader(grader) if _is_async(function) else grader
-
-
-def _takes_two(function: Callable[..., Any]) -> bool:
-    try:
-        inspect.signature(function).bind("", [])
-    except TypeError:
-        return False
-    return True
 
 
 def _is_async(function: Any) -> bool:

@@ -181,13 +181,8 @@ class Grades:
         return bool(self._feedback.get(run.id))
 
 
-@dataclass
-class _Known:
-    """What is known of one model's answer to an example."""
-
-    text: str | None
-    quality: float
-    cost: float | None
+_Known = tuple[TracedAnswer, float]
+"""A model's answer to an example, and its quality."""
 
 
 @dataclass
@@ -259,8 +254,7 @@ class _LogBuilder:
             raise SkippedRun("it has no grade")
         self.qualities[query.run.id] = qualities
         for name, quality in qualities.items():
-            answer = query.answers[name]
-            self._remember(root, name, _Known(answer.text, quality, answer.cost))
+            self._remember(root, name, (query.answers[name], quality))
 
     def _grade_single(self, root: Run, grades: Grades) -> None:
         quality = grades.of(root)
@@ -270,7 +264,7 @@ class _LogBuilder:
         name, answer = answered
         quality = self._grade_by_references(root, answer) if quality is None else quality
         if quality is not None:
-            self._remember(root, name, _Known(answer.text, quality, answer.cost))
+            self._remember(root, name, (answer, quality))
 
     def _grade_by_references(self, root: Run | None, answer: TracedAnswer) -> float | None:
         accepted = None if root is None else self.accepted.get(root.reference_example_id)
@@ -336,11 +330,11 @@ class _LogBuilder:
     def _logged(self, query: TracedQuery, model: str, known: Sequence[_Known]) -> dict[str, Any]:
         answer = query.answers.get(model)
         if answer is None:
-            quality, cost = (known[0].quality, known[0].cost) if known else (None, None)
-            return {"model": model, "quality": quality, "cost": cost}
+            other, quality = known[0] if known else (None, None)
+            return {"model": model, "quality": quality, "cost": other.cost if other else None}
         quality = self.qualities[query.run.id].get(model)
         if quality is None and answer.text:
-            quality = next((each.quality for each in known if each.text == answer.text), None)
+            quality = next((q for other, q in known if other.text == answer.text), None)
         check = logged_check(query.checks.get(model), self.cost_of)
         return {"model": model, "quality": quality, "cost": answer.cost, "verification": check}
 
