@@ -157,20 +157,22 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         kind = CallKind("check", result.model, check.name)
         before = (len(state.calls), state.seconds)
         try:
-            found = yield from self._journaled_steps(state, kind, flow, check.fingerprint)
+            verification = yield from self._journaled_steps(state, kind, flow, check.fingerprint)
         except CallFailed as failure:
             result.failed = result.failed or str(failure)
             return
-        if not isinstance(found, Verification):
-            raise AutoMixError(f"The check returned {type(found).__name__}, not a Verification.")
-        if found.undrawn is not None:
+        if not isinstance(verification, Verification):
+            raise AutoMixError(
+                f"The check returned {type(verification).__name__}, not a Verification."
+            )
+        if verification.undrawn is not None:
             # What was drawn counts, but the same run again draws the rest.
-            result.failed = result.failed or f"{kind}: {found.undrawn}"
+            result.failed = result.failed or f"{kind}: {verification.undrawn}"
         calls, seconds = state.since(*before)
         # A model that is no chat model reports to no collector, but the check names its calls.
-        calls = max(calls, list(found.calls), key=len)
-        is_known = found.verdicts or found.score is not None
-        kept = found if is_known else unknown_verification(check) or Verification()
+        calls = max(calls, list(verification.calls), key=len)
+        is_known = verification.verdicts or verification.score is not None
+        kept = verification if is_known else unknown_verification(check) or Verification()
         cost = self._check_cost(result.model, kept, calls, seconds)
         result.checks[check.name] = CheckResult(kept, cost)
 
@@ -376,12 +378,12 @@ it."""
 class CheckResult:
     """What a check of an answer found, and what it cost."""
 
-    found: Verification
+    verification: Verification
     cost: dict[str, float]
 
     def logged(self) -> dict[str, Any]:
         """Return it as a routing log holds it."""
-        verdicts, score = self.found.verdicts, self.found.score
+        verdicts, score = self.verification.verdicts, self.verification.score
         return {**({"verdicts": verdicts} if verdicts else {"score": score}), **self.cost}
 
 
@@ -466,7 +468,7 @@ def row_of(
 
 
 def _replies(result: ModelResult, check: str | None) -> list[str]:
-    return list(result.checks[check].found.replies) if check in result.checks else []
+    return list(result.checks[check].verification.replies) if check in result.checks else []
 
 
 def unknown_verification(check: CalibratedCheck) -> Verification | None:

@@ -127,26 +127,26 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade
 
 
-def to_grade(found: Any, grader: Any) -> Grade:
-    """Return what a grader found as a `Grade`.
+def to_grade(value: Any, grader: Any) -> Grade:
+    """Return what a grader returned as a `Grade`.
 
     Args:
-        found: A `Grade`, its fields as a mapping, a number, a truth value or None.
-        grader: Who found it, for the error.
+        value: A `Grade`, its fields as a mapping, a number, a truth value or None.
+        grader: Who returned it, for the error.
 
     Raises:
         AutoMixError: It is something else, or no quality in [0, 1].
     """
-    if isinstance(found, Grade):
-        return found
-    fields = found if isinstance(found, Mapping) else {"quality": found}
+    if isinstance(value, Grade):
+        return value
+    fields = value if isinstance(value, Mapping) else {"quality": value}
     quality: Any = fields.get("quality", "")  # not None, which is a grade
     if type(quality).__module__ == "numpy" and hasattr(quality, "item"):
         quality = quality.item()
     known = fields.keys() <= Grade.model_fields.keys()
     if not known or not isinstance(quality, bool | int | float | None):
         raise AutoMixError(
-            f"The grader {grader_name(grader)} returned {found!r}; a grade is a number in [0, 1], "
+            f"The grader {grader_name(grader)} returned {value!r}; a grade is a number in [0, 1], "
             "or None if unknown."
         )
     if quality is not None and not 0 <= quality <= 1:  # NaN, too

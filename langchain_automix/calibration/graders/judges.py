@@ -65,10 +65,10 @@ class _Scale(NamedTuple):
     def quality(self, reply: str) -> float | None:
         """Read the grade in a reply's last line as a quality; None if there is none."""
         lines = [line for line in reply.splitlines() if line.strip()]
-        found = _GRADE_LINE.fullmatch(lines[-1]) if lines else None
-        if found is None or not self.low <= int(found["grade"]) <= self.high:
+        match = _GRADE_LINE.fullmatch(lines[-1]) if lines else None
+        if match is None or not self.low <= int(match["grade"]) <= self.high:
             return None
-        return (int(found["grade"]) - self.low) / (self.high - self.low)
+        return (int(match["grade"]) - self.low) / (self.high - self.low)
 
 
 _SAME = _Scale(0, 2)
@@ -232,10 +232,10 @@ def _chat(system: str, parts: dict[str, str]) -> list[BaseMessage]:
 
 
 def _shortened(replies: Sequence[str]) -> str:
-    """Return what the judge said, without its grades."""
-    said = (" ".join(reply.split()) for reply in replies)
+    """Return what the judge wrote, in short."""
+    texts = (" ".join(reply.split()) for reply in replies)
     room = _LONGEST_WHY // max(1, len(replies))
-    return " | ".join(text if len(text) <= room else f"{text[: room - 1]}\u2026" for text in said)
+    return " | ".join(text if len(text) <= room else f"{text[: room - 1]}\u2026" for text in texts)
 
 
 def _hash(shape: Sequence[Any]) -> str:

@@ -202,8 +202,8 @@ def _summary(rows: Iterable[Any], key: str) -> dict[str, float | int | None]:
         scores.append({each.key: float(each.score) for each in results if each.score is not None})
 
     def mean(name: str) -> float | None:
-        found = [given[name] for given in scores if name in given]
-        return sum(found) / len(found) if found and len(found) == len(scores) else None
+        values = [each[name] for each in scores if name in each]
+        return sum(values) / len(values) if values and len(values) == len(scores) else None
 
     return {
         "queries": len(scores) + failed,

@@ -131,8 +131,8 @@ def _runs(client: Client, project_id: Any, start_time: datetime | None) -> Itera
     with warnings.catch_warnings():
         # Newer clients would rather have `runs.query`, which older servers do not have.
         warnings.filterwarnings("ignore", message="list_runs")
-        found = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
-    return iter(found)
+        runs = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
+    return iter(runs)
 
 
 class Grades:

@@ -85,11 +85,11 @@ class Traces:
         """Return the runs that are a mix, by trace."""
         steps = (run for run in self.runs.values() if self._step_tags(run))
         parents = {run.parent_run_id: run.trace_id for run in steps}
-        found: dict[Any, list[Run]] = defaultdict(list)
+        mixes: dict[Any, list[Run]] = defaultdict(list)
         for parent, trace in parents.items():
             if parent in self.runs:
-                found[trace].append(self.runs[parent])
-        return found
+                mixes[trace].append(self.runs[parent])
+        return mixes
 
     def query(self, mix: Run, cost_of: CostOf) -> TracedQuery:
         """Read one run of a mix.
@@ -101,14 +101,14 @@ class Traces:
             raise SkippedRun("the run failed")
         if mix.end_time is None:
             raise SkippedRun("the run is not finished")
-        asked: dict[str, list[Run]] = defaultdict(list)
+        steps: dict[str, list[Run]] = defaultdict(list)
         for step in self.children[mix.id]:
             for tag in self._step_tags(step):
-                asked[tag].append(step)
-        routed = asked.pop(_ROUTE, [])
-        asked.pop(_VERIFY, None)
+                steps[tag].append(step)
+        routed = steps.pop(_ROUTE, [])
+        steps.pop(_VERIFY, None)
         answers = {
-            tag.removeprefix(_TAG): self._answer(runs, cost_of) for tag, runs in asked.items()
+            tag.removeprefix(_TAG): self._answer(runs, cost_of) for tag, runs in steps.items()
         }
         models, checks = _evidence(routed)
         kept = _kept(mix, routed, models) or (next(iter(answers)) if len(answers) == 1 else None)
@@ -168,8 +168,8 @@ def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, 
         state = RoutingState.model_validate(routed[-1].inputs.get("input"))
     except ValidationError as error:
         raise SkippedRun("the router's input is hidden or of another version") from error
-    found = {state.models[visit.model_index]: visit.verification for visit in state.visits}
-    return state.models, {name: check for name, check in found.items() if check is not None}
+    checks = {state.models[visit.model_index]: visit.verification for visit in state.visits}
+    return state.models, {name: check for name, check in checks.items() if check is not None}
 
 
 def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> str | None:
