@@ -26,7 +26,8 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "metadata": ("metadata",),
 }
-"""Keys under which each field of an example is found, where the user names no other."""
+"""Keys under which each field of an example is found, where the user names no other: its own name
+first."""
 
 
 class FieldMapping:
@@ -35,20 +36,24 @@ class FieldMapping:
     Args:
         names: The user's own key for a field; of that field, only this key is read.
 
+    Attributes:
+        names: The user's own keys, by field.
+        field_of: The field that a key stands for.
+
     Raises:
         AutoMixError: A field is not one of `FIELD_NAMES`, or a key stands for two fields.
     """
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self._names = dict(names or {})
-        self._unseen = set(self._names)
-        for field in self._names.keys() - FIELD_NAMES.keys():
+        self.names = dict(names or {})
+        self._unseen = set(self.names)
+        for field in self.names.keys() - FIELD_NAMES.keys():
             raise AutoMixError(f"names: there is no field {field!r}; there are {[*FIELD_NAMES]}.")
-        own = {key: field for field, key in self._names.items()}
-        if len(own) < len(self._names):
+        own = {key: field for field, key in self.names.items()}
+        if len(own) < len(self.names):
             raise AutoMixError("names: one key is given for two fields.")
-        usual = {key: f for f, keys in FIELD_NAMES.items() if f not in self._names for key in keys}
-        self._field_of = {**usual, **own}
+        usual = {key: f for f, keys in FIELD_NAMES.items() if f not in self.names for key in keys}
+        self.field_of = {**usual, **own}
 
     def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the fields of one example; whatever else it holds goes into the metadata.
@@ -56,14 +61,14 @@ class FieldMapping:
         Raises:
             ValueError: A field stands twice.
         """
-        self._unseen -= {field for field, key in self._names.items() if key in row}
+        self._unseen -= {field for field, key in self.names.items() if key in row}
         fields: dict[str, Any] = {}
         key_of: dict[str, str] = {}
         rest: dict[str, Any] = {}
         for key, value in row.items():
             if is_absent(value):
                 continue
-            field = self._field_of.get(key)
+            field = self.field_of.get(key)
             if field is None:
                 rest[str(key)] = value
             elif field in fields:
@@ -84,29 +89,15 @@ class FieldMapping:
             raise ValueError(f"field metadata: {repeated[0]!r} stands in it and beside it.")
         return {**fields, "metadata": {**rest, **metadata}}
 
-    def field_of(self, key: str) -> str | None:
-        """Return the field that a key stands for; None for any other key."""
-        return self._field_of.get(key)
-
-    def key(self, field: str) -> str:
-        """Return a key that stands for a field."""
-        return self._names.get(field, FIELD_NAMES[field][0])
-
-    def is_named(self, field: str) -> bool:
-        """Whether the user names a key for a field."""
-        return field in self._names
-
     def reference_key(self, outputs: Mapping[str, Any]) -> str | None:
         """Return which output of an example is the accepted answer; None where it is not clear.
 
         The only one there is, or the only one with a name such as `answer`.
         """
-        known = [key for key in outputs if self.field_of(key) == "references"]
+        known = [key for key in outputs if self.field_of.get(key) == "references"]
         if len(known) == 1:
             return known[0]
-        return (
-            next(iter(outputs)) if len(outputs) == 1 and not self.is_named("references") else None
-        )
+        return next(iter(outputs)) if len(outputs) == 1 and "references" not in self.names else None
 
     def check(self) -> None:
         """Refuse a name that no example had.
@@ -117,7 +108,7 @@ class FieldMapping:
         if self._unseen:
             field = min(self._unseen)
             raise AutoMixError(
-                f"names: no example has {self._names[field]!r}, which is named for its {field}."
+                f"names: no example has {self.names[field]!r}, which is named for its {field}."
             )
 
 

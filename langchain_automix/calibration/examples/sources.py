@@ -86,7 +86,7 @@ def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
                     f"{where} has {len(cells)} cells, but the first line names {len(header)}."
                 )
             row = {key: cell for key, cell in zip(header, cells, strict=False) if cell.strip()}
-            yield where, {k: _cell_value(v, mapping.field_of(k), where) for k, v in row.items()}
+            yield where, {k: _cell_value(v, mapping.field_of.get(k), where) for k, v in row.items()}
     except csv.Error as error:
         raise AutoMixError(
             f"{path}, line {reader.line_num} is not CSV: {error}; for long texts, give JSON lines."
@@ -147,19 +147,19 @@ def _langsmith_row(
     example: LangSmithExample, mapping: FieldMapping, where: str
 ) -> Mapping[str, Any]:
     """Return an example of LangSmith's as one mapping, with keys that `mapping` knows."""
-    row, outputs = dict(example.inputs or {}), dict(example.outputs or {})
-    if len(row) == 1 and mapping.field_of(only := next(iter(row))) is None:
+    names, row, outputs = mapping.names, dict(example.inputs or {}), dict(example.outputs or {})
+    if len(row) == 1 and (only := next(iter(row))) not in mapping.field_of:
         field = "messages" if isinstance(row[only], list) else "question"
-        if not mapping.is_named(field):
-            row[mapping.key(field)] = row.pop(only)
+        if field not in names:
+            row[field] = row.pop(only)
     reference = mapping.reference_key(outputs)
     if reference is not None:
-        row[mapping.key("references")] = outputs.pop(reference)
-    elif outputs and not mapping.is_named("references"):
+        row[names.get("references", "references")] = outputs.pop(reference)
+    elif outputs and "references" not in names:
         raise AutoMixError(
             f"{where}: which output is the accepted answer? It has {sorted(outputs)}; say "
             'names={"references": ...}, --references NAME.'
         )
-    if not any(mapping.field_of(key) == "id" for key in row):
-        row[mapping.key("id")] = str(example.id)
-    return {**row, mapping.key("metadata"): {**(example.metadata or {}), **outputs}}
+    if not any(mapping.field_of.get(key) == "id" for key in row):
+        row[names.get("id", "id")] = str(example.id)
+    return {**row, names.get("metadata", "metadata"): {**(example.metadata or {}), **outputs}}
