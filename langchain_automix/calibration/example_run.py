@@ -1,4 +1,4 @@
-"""One example's way: every model answers, every answer but the last is checked, all are graded.
+"""Run one example: every model answers, every answer but the last is checked, all are graded.
 
 Each request is a call of its own: it is looked up in the journal first, and kept there before
 anything is made from it.
@@ -39,18 +39,37 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Note, Steps
 from langchain_automix.models.messages import answer_text, to_messages
-from langchain_automix.models.usage import UsageCollector, to_model_call, with_model_name
+from langchain_automix.models.usage import (
+    UsageCollector,
+    to_model_call,
+    with_model_name,
+    without_output,
+)
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
 
 T = TypeVar("T")
 
 
-class CallFailed(Exception):  # noqa: N818  (it failed; that is recorded, and no error of ours)
+@dataclass(frozen=True)
+class CallKind:
+    """What a call is made for."""
+
+    stage: Stage
+    model: str
+    check: str | None = None
+    """Name of the check among several; None where it is the only one, or no check."""
+
+    def __str__(self) -> str:
+        check = "" if self.check is None else f" {self.check!r}"
+        return f"{self.stage}{check} of {self.model}"
+
+
+class CallFailed(Exception):  # noqa: N818  (it is recorded, and no error of ours)
     """A call that its model's own retries could not save."""
 
-    def __init__(self, stage: str, model: str, cause: Exception, said: str) -> None:
-        super().__init__(f"{stage} of {model}: {said}")
+    def __init__(self, kind: CallKind, cause: Exception, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
         self.cause = cause
 
 
@@ -74,81 +93,88 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
 
     def finished(self, example: Example) -> dict[str, Any] | None:
         """Return the row that an example came to before, under the same settings."""
-        found = self.journal.row(example.id, self.digest(example))
-        if found is None or "failed" in found["query"]["metadata"]:
+        kept = self.journal.row(example.id, self.digest(example))
+        if kept is None or "failed" in kept["query"]["metadata"]:
             return None
-        row: dict[str, Any] = found["query"]
+        row: dict[str, Any] = kept["query"]
         return row
 
     def digest(self, example: Example) -> str:
-        """Return what stands for an example and all that shapes its row."""
+        """Return a hash of an example and of all that shapes its row."""
         return json_hash([self.setup.makes, example.model_dump(mode="json")])
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
-        way = ExampleState(input, self.journal.calls_of(example_key(input)))
-        prompt, given, asked = self.setup.asked(input)
+        state = ExampleState(input, self.journal.calls_of(example_key(input)))
+        prompt, given, check_input = self.setup.asked(input)
         if prompt is not None:
             [given] = yield [Call(prompt, given)]
-        parts = [ModelResult(name) for name in self.setup.names]
-        for place, part in enumerate(parts):
+        results = [ModelResult(name) for name in self.setup.names]
+        for index, result in enumerate(results):
             try:
-                yield from self._answer(way, part, place, given)
+                yield from self._answer(state, result, index, given)
             except CallFailed as failure:
-                part.failed = str(failure)
+                result.failed = str(failure)
                 continue
-            if place < len(parts) - 1:
+            if index < len(results) - 1:
                 for check in self.setup.checks:
-                    flow = _checking(check.checkers[place], asked, given, parts[: place + 1])
-                    yield from self._check(way, part, check, flow)
-        yield from self._grade(way, parts)
-        row = row_of(self.setup, input, parts)
+                    flow = _check_flow(
+                        check.checkers[index], check_input, given, results[: index + 1]
+                    )
+                    yield from self._check(state, result, check, flow)
+        yield from self._grade(state, results)
+        row = row_of(self.setup, input, results)
         self.journal.add_row(input.id, self.digest(input), {"query": row})
         return row
 
-    def _answer(self, way: ExampleState, part: ModelResult, place: int, given: Any) -> Steps[None]:
-        setup, before = self.setup, (len(way.calls), way.seconds)
-        call = Call(setup.answerers[place], given, run_name="draft", tags=[f"automix:{part.model}"])
-        shaped = [setup.fingerprints[place], to_plain_input(given)]
-        message = yield from self._made(way, "answer", part.model, 0, call, shaped)
+    def _answer(
+        self, state: ExampleState, result: ModelResult, index: int, given: Any
+    ) -> Steps[None]:
+        setup, model = self.setup, result.model
+        before = (len(state.calls), state.seconds)
+        call = Call(setup.answerers[index], given, run_name="draft", tags=[f"automix:{model}"])
+        shape = [setup.fingerprints[index], to_plain_input(given)]
+        message = yield from self._journaled_call(state, CallKind("answer", model), 0, call, shape)
         if not isinstance(message, AIMessage):
             raise AutoMixError(
-                f"Model {part.model} returned {type(message).__name__}, not an AIMessage: what is "
+                f"Model {model} returned {type(message).__name__}, not an AIMessage: what is "
                 "calibrated are chat models."
             )
-        part.message = message
-        part.cost = self._cost(part.model, *way.since(*before))
+        result.message = message
+        result.cost = self._cost(model, *state.since(*before))
 
     def _check(
-        self, way: ExampleState, part: ModelResult, check: CalibratedCheck, flow: Steps[Any]
+        self, state: ExampleState, result: ModelResult, check: CalibratedCheck, flow: Steps[Any]
     ) -> Steps[None]:
         """Make one check of an answer; where it fails, the others are made all the same."""
-        if not part.text:
+        if not result.text:
             # As in the mix: nothing is asked about an empty answer, which is unknown.
-            if (nothing := unknown_verification(check)) is not None:
-                part.checks[check.name] = CheckResult(nothing, no_cost())
+            if (unknown := unknown_verification(check)) is not None:
+                result.checks[check.name] = CheckResult(
+                    unknown, {"fixed_cost": 0.0, "sample_cost": 0.0}
+                )
             return
-        before = (len(way.calls), way.seconds)
+        kind = CallKind("check", result.model, check.name)
+        before = (len(state.calls), state.seconds)
         try:
-            found = yield from self._through(
-                way, "check", part.model, flow, check.fingerprint, check.name
-            )
+            verification = yield from self._journaled_steps(state, kind, flow, check.fingerprint)
         except CallFailed as failure:
-            part.failed = part.failed or str(failure)
+            result.failed = result.failed or str(failure)
             return
-        if not isinstance(found, Verification):
-            raise AutoMixError(f"The check returned {type(found).__name__}, not a Verification.")
-        if found.undrawn is not None:
+        if not isinstance(verification, Verification):
+            raise AutoMixError(
+                f"The check returned {type(verification).__name__}, not a Verification."
+            )
+        if verification.undrawn is not None:
             # What was drawn counts, but the same run again draws the rest.
-            said = f"{_stage_named('check', check.name)} of {part.model}: {found.undrawn}"
-            part.failed = part.failed or said
-        calls, seconds = way.since(*before)
-        # What is no chat model is heard by no bill; the check tells of it.
-        calls = max(calls, list(found.calls), key=len)
-        known = found.verdicts or found.score is not None
-        kept = found if known else unknown_verification(check) or Verification()
-        cost = self._check_cost(part.model, kept, calls, seconds)
-        part.checks[check.name] = CheckResult(kept, cost)
+            result.failed = result.failed or f"{kind}: {verification.undrawn}"
+        calls, seconds = state.since(*before)
+        # A model that is no chat model reports to no collector, but the check names its calls.
+        calls = max(calls, list(verification.calls), key=len)
+        is_known = verification.verdicts or verification.score is not None
+        kept = verification if is_known else unknown_verification(check) or Verification()
+        cost = self._check_cost(result.model, kept, calls, seconds)
+        result.checks[check.name] = CheckResult(kept, cost)
 
     def _check_cost(
         self, model: str, check: Verification, calls: list[ModelCall], seconds: float
@@ -159,72 +185,65 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         fixed = 0.0
         if len(calls) == 1 and self.setup.unit == "dollars":
             # One request reads the prompt once, whatever the number of its verdicts.
-            fixed = self._cost(model, [_without_output(calls[0])], 0.0)
-        each = max(cost - fixed, 0.0) / len(check.verdicts)
-        return {"fixed_cost": fixed, "sample_cost": each}
+            fixed = self._cost(model, [without_output(calls[0])], 0.0)
+        return {
+            "fixed_cost": fixed,
+            "sample_cost": max(cost - fixed, 0.0) / len(check.verdicts),
+        }
 
     def _cost(self, model: str, calls: list[ModelCall], seconds: float) -> float:
         cost = self.setup.cost(calls, seconds)
         if cost is None:
-            told = next((call.model for call in calls if call.usage is None), None)
-            reported = {call.model for call in calls if call.model}
+            silent = next((call.model for call in calls if call.usage is None), None)
+            unpriced = ", ".join(sorted({call.model for call in calls if call.model}))
+            reason = f"there is no price of {unpriced or 'a nameless model'}"
+            if silent:
+                reason = f"the provider reported no tokens for {silent}"
             raise AutoMixError(
-                f"What {model} costs is not known: "
-                + (
-                    f"the provider reported no tokens for {told}"
-                    if told
-                    else f"there is no price of {', '.join(sorted(reported)) or 'a nameless model'}"
-                )
-                + ". Give prices, or count seconds instead (unit='seconds', --unit seconds); what "
-                "was paid for is kept."
+                f"What {model} costs is not known: {reason}. Give prices, or count seconds "
+                "instead (unit='seconds', --unit seconds); what was paid for is kept."
             )
         return cost
 
-    def _grade(self, way: ExampleState, parts: Sequence[ModelResult]) -> Steps[None]:
+    def _grade(self, state: ExampleState, results: Sequence[ModelResult]) -> Steps[None]:
         """Grade all answers: against the references, or against the largest model's answer."""
-        example, setup = way.example, self.setup
-        largest = parts[-1]
-        labelled = bool(example.references) or setup.unlabelled == "grade"
-        for part in parts:
-            if part.message is None:
+        example, setup, largest = state.example, self.setup, results[-1]
+        is_labelled = bool(example.references) or setup.unlabelled == "grade"
+        for result in results:
+            if result.message is None:
                 continue
             try:
-                if labelled:
-                    grade = yield from self._graded(way, part, example.references)
-                    part.quality, part.why = grade.quality, grade.why
-                # An empty answer is none, and no reference: what agrees with it is unknown.
-                if (not labelled or setup.compares) and largest.text:
+                if is_labelled:
+                    grade = yield from self._grade_one(state, result, example.references)
+                    result.quality, result.why = grade.quality, grade.why
+                # An empty answer is no reference: what agrees with it is unknown.
+                if (not is_labelled or setup.compares) and largest.text:
                     grade = Grade(quality=1.0)
-                    if part is not largest and part.text != largest.text:
-                        grade = yield from self._graded(way, part, (largest.text,))
-                    part.agreement = grade.quality
-                    part.why = part.why or grade.why
+                    if result is not largest and result.text != largest.text:
+                        grade = yield from self._grade_one(state, result, (largest.text,))
+                    result.agreement = grade.quality
+                    result.why = result.why or grade.why
             except CallFailed as failure:
-                part.failed = part.failed or str(failure)
+                result.failed = result.failed or str(failure)
 
-    def _graded(
-        self, way: ExampleState, part: ModelResult, references: Sequence[str]
+    def _grade_one(
+        self, state: ExampleState, result: ModelResult, references: Sequence[str]
     ) -> Steps[Grade]:
-        example, grader = way.example, self.setup.grader
-        given = GraderInput(
-            answer=part.text,
+        example, grader = state.example, self.setup.grader
+        to_grade = GraderInput(
+            answer=result.text,
             references=list(references),
             question=example.question,
             context=example.context,
         )
-        flow = grade_flow(grader, given)
-        return (yield from self._through(way, "grade", part.model, flow, grader_name(grader)))
+        flow = grade_flow(grader, to_grade)
+        kind = CallKind("grade", result.model)
+        return (yield from self._journaled_steps(state, kind, flow, grader_name(grader)))
 
-    def _through(
-        self,
-        way: ExampleState,
-        stage: Stage,
-        model: str,
-        flow: Steps[T],
-        shape: str,
-        check: str | None = None,
+    def _journaled_steps(
+        self, state: ExampleState, kind: CallKind, flow: Steps[T], shape: str
     ) -> Steps[T]:
-        """Take an inner flow on its way; each of its calls is kept as it ends.
+        """Run an inner flow; each of its calls is kept as it ends.
 
         Calls are known again by the `shape` of what makes them, and not by its name, so that a
         check may be named anew, and others set beside it.
@@ -234,133 +253,113 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
             try:
                 level = step()
             except StopIteration as end:
-                found: T = end.value
-                return found
+                value: T = end.value
+                return value
             except Exception as error:
-                if stage == "grade" and error is not cause:
+                if kind.stage == "grade" and error is not cause:
                     # A grader that is wrong somewhere is wrong everywhere.
-                    raise _cannot_grade(way.example, error) from error
-                raise CallFailed(
-                    _stage_named(stage, check), model, error, self.setup.said(error)
-                ) from error
-            results: list[Any] = []
+                    raise _cannot_grade(state.example, error) from error
+                raise CallFailed(kind, error, self.setup.said(error)) from error
+            outputs: list[Any] = []
             try:
                 for call in () if isinstance(level, Note) else level:
-                    shaped = [shape, model_fingerprint(call.runnable), to_plain_input(call.input)]
-                    made = self._made(way, stage, model, nth, call, shaped, check)
+                    whole = [shape, model_fingerprint(call.runnable), to_plain_input(call.input)]
                     try:
-                        results.append((yield from made))
+                        output = yield from self._journaled_call(state, kind, nth, call, whole)
+                        outputs.append(output)
                     except CallFailed as failure:
                         if not call.hands_back:
                             raise
                         cause = failure.cause
-                        results.append(cause)
+                        outputs.append(cause)
                     nth += 1
             except CallFailed as failure:
                 nth += 1
                 cause = failure.cause
                 step = partial(flow.throw, cause)  # it may know a way round
             else:
-                step = partial(flow.send, results)
+                step = partial(flow.send, outputs)
 
-    def _made(
-        self,
-        way: ExampleState,
-        stage: Stage,
-        model: str,
-        nth: int,
-        call: Call,
-        shaped: Any,
-        check: str | None = None,
+    def _journaled_call(
+        self, state: ExampleState, kind: CallKind, nth: int, call: Call, shape: Any
     ) -> Steps[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
-        key = f"{stage} {model} {nth} {json_hash(shaped)}"
-        bills = [handler for handler in call.callbacks if isinstance(handler, UsageCollector)]
-        entry = way.kept.get(key)
+        key = f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
+        collectors = [each for each in call.callbacks if isinstance(each, UsageCollector)]
+        entry = state.kept.get(key)
         if entry is None:
-            entry = yield from self._newly(way, stage, model, key, call, bills, check)
-            output = entry.pop("kept")
-            way.kept[key] = entry  # an answer may be compared twice with the same text
+            output, entry = yield from self._new_call(state, kind, key, call, collectors)
+            state.kept[key] = entry  # an answer may be compared twice with the same text
         else:
-            output = from_entry(entry, bills)
-        way.calls += [ModelCall.model_validate(each) for each in entry["calls"]]
-        way.seconds += entry["seconds"]
+            output = from_entry(entry, collectors)
+        state.calls += [ModelCall.model_validate(each) for each in entry["calls"]]
+        state.seconds += entry["seconds"]
         return output
 
-    def _newly(
+    def _new_call(
         self,
-        way: ExampleState,
-        stage: Stage,
-        model: str,
+        state: ExampleState,
+        kind: CallKind,
         key: str,
         call: Call,
-        bills: list[UsageCollector],
-        check: str | None,
-    ) -> Steps[Entry]:
+        collectors: list[UsageCollector],
+    ) -> Steps[tuple[Any, Entry]]:
         self.course.before()
         started = time.perf_counter()
-        example, about = example_key(way.example), {"id": way.example.id}
+        example, about = example_key(state.example), {"id": state.example.id}
         try:
             [output] = yield [replace(call, hands_back=False)]
         except Exception as error:
-            said = self.setup.said(error)
-            self.course.failed(stage, said)
-            self.journal.add(example, key, {**about, "error": said[:2_000]})
-            raise CallFailed(_stage_named(stage, check), model, error, said) from error
+            reason = self.setup.said(error)
+            self.course.failed(kind.stage, reason)
+            self.journal.add(example, key, {**about, "error": reason[:2_000]})
+            raise CallFailed(kind, error, reason) from error
         seconds = time.perf_counter() - started
-        calls = [each for bill in bills for each in bill.calls]
-        if isinstance(output, AIMessage) and not bills:
-            calls = [to_model_call([output])]
-        if isinstance(output, (Verification, Grade)) and len(output.calls) >= len(calls):
-            calls = list(output.calls)
-        calls = [with_model_name(each, call.runnable) for each in calls]
+        calls = _calls_of(output, call, collectors)
         entry: Entry = {
             **about,
-            **({} if check is None else {"check": check}),
+            **({} if kind.check is None else {"check": kind.check}),
             "seconds": round(seconds, 6),
             "calls": [each.model_dump(mode="json", exclude_none=True) for each in calls],
             "output": to_entry(output),
         }
-        if bills and (replies := [reply for bill in bills for reply in bill.replies])[1:]:
+        replies = [reply for collector in collectors for reply in collector.replies]
+        if len(replies) > 1:
             entry["replies"] = [message_to_dict(reply) for reply in replies]
         self.journal.add(example, key, entry)
         cost = self.setup.cost(calls, seconds)
         if cost is None and self.course.max_spend is not None:
-            self._cost(model, calls, seconds)  # says what is not known of it
+            self._cost(kind.model, calls, seconds)  # raises, and says what is not known of it
         self.course.after(cost)
-        return {**entry, "kept": output}
+        return output, entry
 
 
-def _stage_named(stage: Stage, check: str | None) -> str:
-    return stage if check is None else f"{stage} {check!r}"
-
-
-def _without_output(call: ModelCall) -> ModelCall:
-    usage = call.usage
-    if usage is None:
-        return call
-    read = {k: v for k, v in usage.items() if k != "output_token_details"}
-    return call.model_copy(
-        update={"usage": {**read, "output_tokens": 0, "total_tokens": usage["input_tokens"]}}
-    )
+def _calls_of(output: Any, call: Call, collectors: list[UsageCollector]) -> list[ModelCall]:
+    """Return the requests to models that a call came to."""
+    calls = [each for collector in collectors for each in collector.calls]
+    if isinstance(output, AIMessage) and not collectors:
+        calls = [to_model_call([output])]
+    if isinstance(output, (Verification, Grade)) and len(output.calls) >= len(calls):
+        calls = list(output.calls)
+    return [with_model_name(each, call.runnable) for each in calls]
 
 
 def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
-    said = str(error) if isinstance(error, AutoMixError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, AutoMixError) else f"{type(error).__name__}: {error}"
     return AutoMixError(
-        f"The answers to example {example.id} cannot be graded: {said} What was paid for is kept; "
-        "mend the grader, and run the same again."
+        f"The answers to example {example.id} cannot be graded: {reason} What was paid for is "
+        "kept; mend the grader, and run the same again."
     )
 
 
-def _checking(
-    checker: Runnable[Any, Any], asked: VerifierInput, given: Any, parts: Sequence[ModelResult]
+def _check_flow(
+    checker: Runnable[Any, Any], check_input: VerifierInput, given: Any, results: list[ModelResult]
 ) -> Steps[Any]:
     """Check the last of some answers; each request of a check of ours is a call of the flow."""
-    *before, part = parts
+    *before, result = results
     request: VerifierInput = {
-        **asked,
-        "answer": part.message or "",
+        **check_input,
+        "answer": result.message or "",
         "request": to_messages(given),
         "earlier": [each.message for each in before if each.message is not None],
     }
@@ -371,33 +370,32 @@ def _checking(
 
 
 _OWN_METADATA = frozenset({"agreement", "check", "check_replies", "failed", "grades", "labelled"})
-"""What stands in a row's metadata only where there is something to say; a user's own field of that
-name would be taken for it."""
+"""Metadata of a row that is not always there: a user's own field of that name would be taken for
+it."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
     """What a check of an answer found, and what it cost."""
 
-    found: Verification
+    verification: Verification
     cost: dict[str, float]
 
     def logged(self) -> dict[str, Any]:
         """Return it as a routing log holds it."""
-        found = self.found
-        says = {"verdicts": found.verdicts} if found.verdicts else {"score": found.score}
-        return {**says, **self.cost}
+        verdicts, score = self.verification.verdicts, self.verification.score
+        return {**({"verdicts": verdicts} if verdicts else {"score": score}), **self.cost}
 
 
 @dataclass
 class ModelResult:
-    """One model's part in an example."""
+    """What one model made of an example."""
 
     model: str
     message: AIMessage | None = None
     cost: float | None = None
     checks: dict[str | None, CheckResult] = field(default_factory=dict)
-    """What each check found, by name; one that was not made, or failed, is not here."""
+    """What each check found, by name; without those that were not made, or failed."""
 
     quality: float | None = None
     agreement: float | None = None
@@ -406,17 +404,17 @@ class ModelResult:
 
     @property
     def text(self) -> str:
-        """Its answer as text; empty where there is none."""
+        """The answer as text; empty where there is none."""
         return "" if self.message is None else answer_text(self.message)
 
 
 @dataclass
 class ExampleState:
-    """An example under way: what is known of it, and what was paid on the way."""
+    """How far an example has come: what is known of it, and what was paid for it."""
 
     example: Example
     kept: dict[str, Entry]
-    """Finished calls by key: those of earlier runs, and this one's as they end."""
+    """Finished calls by key: those of earlier runs, and of this one."""
 
     calls: list[ModelCall] = field(default_factory=list)
     seconds: float = 0.0
@@ -427,39 +425,39 @@ class ExampleState:
 
 
 def row_of(
-    setup: CalibrationConfig, example: Example, parts: Sequence[ModelResult]
+    setup: CalibrationConfig, example: Example, results: Sequence[ModelResult]
 ) -> dict[str, Any]:
-    """Return the example as a line of a routing log."""
+    """Return an example as a line of a routing log."""
     labels = "references" if example.references else setup.unlabelled
     first = setup.checks[0].name
     answers: list[dict[str, Any]] = []
-    for part in parts:
-        quality = part.agreement if labels == "agreement" else part.quality
-        answer: dict[str, Any] = {"model": part.model, "quality": quality, "cost": part.cost}
-        found = {check: each.logged() for check, each in part.checks.items()}
-        if first in found:
-            answer["verification"] = found.pop(first)
-        if found:
-            answer["checks"] = found
+    for result in results:
+        quality = result.agreement if labels == "agreement" else result.quality
+        answer: dict[str, Any] = {"model": result.model, "quality": quality, "cost": result.cost}
+        checks = {name: check.logged() for name, check in result.checks.items()}
+        if first in checks:
+            answer["verification"] = checks.pop(first)
+        if checks:
+            answer["checks"] = checks
         answers.append(answer)
     metadata: dict[str, Any] = {
         **{k: v for k, v in example.metadata.items() if k not in _OWN_METADATA},
         "question": example.question,
         "context": example.context,
         "references": list(example.references),
-        "answers": [None if part.message is None else part.text for part in parts],
-        "replies": [_replies(part, first) for part in parts],
+        "answers": [None if result.message is None else result.text for result in results],
+        "replies": [_replies(result, first) for result in results],
         "labels": labels,
         "verifier": setup.verifier,
         "check": first,
     }
-    if further := {c.name: [_replies(p, c.name) for p in parts] for c in setup.checks[1:]}:
+    if further := {c.name: [_replies(r, c.name) for r in results] for c in setup.checks[1:]}:
         metadata["check_replies"] = further
     if setup.compares:
-        metadata["agreement"] = [part.agreement for part in parts]
-    if any(part.why for part in parts):
-        metadata["grades"] = [part.why for part in parts]
-    if failed := {part.model: part.failed for part in parts if part.failed}:
+        metadata["agreement"] = [result.agreement for result in results]
+    if any(result.why for result in results):
+        metadata["grades"] = [result.why for result in results]
+    if failed := {result.model: result.failed for result in results if result.failed}:
         metadata["failed"] = failed
     return {
         "id": example.id,
@@ -469,16 +467,11 @@ def row_of(
     }
 
 
-def _replies(part: ModelResult, check: str | None) -> list[str]:
-    return list(part.checks[check].found.replies) if check in part.checks else []
+def _replies(result: ModelResult, check: str | None) -> list[str]:
+    return list(result.checks[check].verification.replies) if check in result.checks else []
 
 
 def unknown_verification(check: CalibratedCheck) -> Verification | None:
-    """Return the invalid verdicts that say that a check found nothing; None of one that scores."""
+    """Return invalid verdicts, which say that a check found nothing; None for one that scores."""
     samples = check.samples
     return None if samples is None else Verification(verdicts=(None,) * samples)
-
-
-def no_cost() -> dict[str, float]:
-    """Return the cost of verdicts that nobody was asked for."""
-    return {"fixed_cost": 0.0, "sample_cost": 0.0}

@@ -28,53 +28,50 @@ if sys.platform != "win32":
     import fcntl
 
 _SYNC_SECONDS = 1.0
-_BALLAST_BYTES = 2_000_000
-"""Disk space kept free for the calls that are under way when a disk fills."""
+_RESERVE_BYTES = 2_000_000
+"""Disk space set aside for the calls that are under way when the disk fills."""
 
 Entry = dict[str, Any]
-_FIRST: Entry = {"journal": "langchain-automix/calibration", "version": 1}
+_RESULTS: Mapping[str, type[Verification | Grade]] = {"verification": Verification, "grade": Grade}
+_HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
+# No database: SQLite was measured, and loses every call where lines of text lose the last one, in a
+# file that was cut short, or copied without its write-ahead log. It was no faster, either.
 class Journal:
     """Append-only file of finished calls: one line of JSON a call, each with a checksum.
 
     A line is with the operating system before `add` returns, so that it outlives the process,
-    and on the disk about a second later, so that a power failure costs a second. What is found
-    again is looked up in the file: in memory stand only the places of lines, some dozens of bytes
+    and on the disk about a second later, so that a power failure costs a second. What is asked
+    for again is read from the file: memory holds only the offsets of lines, some dozens of bytes
     a call.
 
     Args:
         path: The file; made if it is not there. One process at a time may have it open.
-        heard: Is told of each finished call that the file holds already.
+        on_call: Is told of each finished call that the file holds already.
+
+    Attributes:
+        is_new: Whether the file held nothing.
+        calls: Number of finished calls in the file.
+        torn: Bytes of a last line that was cut short; the call that it held is made again.
+        full: Whether the disk is full: what is under way can still be kept, no more.
+        settings: Settings of the last session that wrote here.
+        ended: Whether that session came to its end.
 
     Raises:
         AutoMixError: It cannot be written, another process has it, or a line in it is damaged.
     """
 
-    def __init__(self, path: Path, heard: Callable[[Entry], None] = lambda _: None) -> None:
-        self.path = path
-        self._heard = heard
-        self.torn = 0
-        """Bytes of a last line that was cut short; the call that it held is made again."""
-
-        self.full = False
-        """Whether the disk is full: what is under way can still be kept, no more."""
-
+    def __init__(self, path: Path, on_call: Callable[[Entry], None] = lambda _: None) -> None:
+        self.path, self.calls, self.torn = path, 0, 0
+        self.full, self.ended = False, True
         self.settings: dict[str, Any] = {}
-        """Of the last session that wrote here."""
-
-        self.ended = True
-        """Whether the last session came to its end."""
-
-        self.calls = 0
-        """Finished calls in the file."""
-
         self._session: Entry | None = None
-        self._places: dict[str, array[int]] = {}
+        self._offsets: dict[str, array[int]] = {}
         self._rows: dict[str, tuple[int, str]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._synced = 0.0
-        self._ballast = path.with_name(path.name + ".reserve")
+        self._reserve = path.with_name(path.name + ".reserve")
         try:
             self._file = path.open("ab", buffering=0)
             self._reader = path.open("rb")
@@ -83,12 +80,12 @@ class Journal:
                 f"The journal {path} cannot be written: {error.strerror}. Nothing was asked."
             ) from error
         try:
-            _lock_alone(self._file, path)
-            self._end = self._read()
+            _lock_file(self._file, path)
+            self._end = self._read(on_call)
             self.is_new = self._end == 0
             if self.is_new:
-                self._append(_FIRST)
-            self._reserve()
+                self._append(_HEADER)
+            self._fill_reserve()
         except BaseException:
             self._close()
             raise
@@ -104,7 +101,7 @@ class Journal:
         with self._lock, contextlib.suppress(OSError):
             if not self._file.closed:
                 os.fsync(self._file.fileno())
-                self._ballast.unlink(missing_ok=True)
+                self._reserve.unlink(missing_ok=True)
                 self._close()
 
     def _close(self) -> None:
@@ -121,10 +118,10 @@ class Journal:
             self._append({"ended": why, "at": time.time()})
 
     def add(self, example: str, key: str, entry: Entry) -> None:
-        """Keep one finished call, or what one failed of.
+        """Keep one finished or failed call.
 
         Args:
-            example: What the example's calls are kept by.
+            example: The example's key, as `example_key` returns it.
             key: The call.
             entry: What it returned and took; or `error`.
 
@@ -134,9 +131,9 @@ class Journal:
         if self._session is not None:
             session, self._session = self._session, None
             self._append(session)
-        place = self._append({"example": example, "call": key, **entry})
+        offset = self._append({"example": example, "call": key, **entry})
         self.calls += "error" not in entry
-        self._places.setdefault(example, array("q")).append(place)
+        self._offsets.setdefault(example, array("q")).append(offset)
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
         """Keep what all calls of an example came to, by its id."""
@@ -144,48 +141,49 @@ class Journal:
 
     def calls_of(self, example: str) -> dict[str, Entry]:
         """Return the finished calls of an example, by key; failed ones are not among them."""
-        found = (self._line(place) for place in self._places.get(example, ()))
-        return {entry["call"]: entry for entry in found if "error" not in entry}
+        entries = (self._line(offset) for offset in self._offsets.get(example, ()))
+        return {entry["call"]: entry for entry in entries if "error" not in entry}
 
     def knows(self, example: str) -> bool:
         """Whether a call for this example was made before."""
-        return example in self._places
+        return example in self._offsets
 
     def row(self, example: str, digest: str) -> Entry | None:
         """Return what the example of an id came to, if it was under the same settings."""
-        place, kept = self._rows.get(example, (0, ""))
-        return self._line(place) if kept == digest else None
+        offset, kept = self._rows.get(example, (0, ""))
+        return self._line(offset) if kept == digest else None
 
-    def _line(self, place: int) -> Entry:
+    def _line(self, offset: int) -> Entry:
         with self._lock:
-            self._reader.seek(place)
+            self._reader.seek(offset)
             line = self._reader.readline()
-        if (entry := _checked(line)) is None:
+        if (entry := _decode(line)) is None:
             raise AutoMixError(f"The journal {self.path} was changed while it was in use.")
         return entry
 
     def _append(self, entry: Entry) -> int:
-        """Write one line, whole or not at all; return its place."""
-        line = _sealed(entry)
+        """Write one line, whole or not at all; return its offset."""
+        line = _encode(entry)
         with self._lock:
-            place = self._end
+            offset = self._end
             try:
                 self._write(line)
             except OSError as error:
-                if self.full or not self._ballast.exists():
-                    raise self._lost(error) from error
-                # What was kept back is for this line, and for those of the calls under way.
+                if self.full or not self._reserve.exists():
+                    raise AutoMixError(
+                        f"The journal {self.path} cannot be written: {error.strerror}. "
+                        f"{self.calls} finished calls are in it; make room, and run the same "
+                        "command again."
+                    ) from error
+                # The reserve is for this line, and for those of the calls under way.
                 self.full = True
-                self._ballast.unlink()
-                try:
-                    self._write(line)
-                except OSError as again:
-                    raise self._lost(again) from again
-            self._end = place + len(line)
+                self._reserve.unlink()
+                return self._append(entry)
+            self._end += len(line)
             if (now := time.monotonic()) - self._synced > _SYNC_SECONDS:
                 os.fsync(self._file.fileno())
                 self._synced = now
-            return place
+            return offset
 
     def _write(self, line: bytes) -> None:
         try:
@@ -197,81 +195,71 @@ class Journal:
                 self._file.truncate(self._end)
             raise
 
-    def _lost(self, error: OSError) -> AutoMixError:
-        return AutoMixError(
-            f"The journal {self.path} cannot be written: {error.strerror}. {self.calls} finished "
-            "calls are in it; make room, and run the same command again."
-        )
-
-    def _reserve(self) -> None:
+    def _fill_reserve(self) -> None:
         try:
-            self._ballast.write_bytes(b"\0" * _BALLAST_BYTES)
+            self._reserve.write_bytes(b"\0" * _RESERVE_BYTES)
         except OSError as error:
-            self._ballast.unlink(missing_ok=True)
+            self._reserve.unlink(missing_ok=True)
             raise AutoMixError(
                 f"Nothing can be written beside the journal {self.path}: {error.strerror}. "
                 "Nothing was asked; mend that, and run the same command again."
             ) from error
 
-    def _read(self) -> int:
+    def _read(self, on_call: Callable[[Entry], None]) -> int:
         """Read what earlier sessions wrote; return where the next line goes."""
-        place, bad, line = 0, 0, b""
+        end, damaged, line = 0, 0, b""
         for number, line in enumerate(self._reader, 1):
-            entry = _checked(line)
-            if entry is not None and bad:
+            entry = _decode(line)
+            if entry is not None and damaged:
                 raise AutoMixError(
-                    f"Line {bad} of the journal {self.path} is damaged, and others follow it. "
+                    f"Line {damaged} of the journal {self.path} is damaged, and others follow it. "
                     "Take the line out, and its call is made again; or give another --out."
                 )
-            if entry is None or (number == 1 and entry != _FIRST):
-                bad = bad or number
+            if entry is None or (number == 1 and entry != _HEADER):
+                damaged = damaged or number
                 continue
             try:
-                self._note(entry, place)
+                self._index(entry, end, on_call)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise AutoMixError(
                     f"Line {number} of the journal {self.path} is none that a calibration writes: "
                     "give another --out."
                 ) from error
-            place += len(line)
-        if bad == 1 and not _HEADER.startswith(line):
+            end += len(line)
+        if damaged == 1 and not _encode(_HEADER).startswith(line):
             raise AutoMixError(f"{self.path} is not the journal of a calibration: nothing is done.")
-        if (size := self._reader.tell()) > place:
-            self.torn = size - place
-            self._file.truncate(place)
-        return place
+        self.torn = self._reader.tell() - end
+        if self.torn:
+            self._file.truncate(end)
+        return end
 
-    def _note(self, entry: Entry, place: int) -> None:
+    def _index(self, entry: Entry, offset: int, on_call: Callable[[Entry], None]) -> None:
         if "call" in entry:
-            self._places.setdefault(entry["example"], array("q")).append(place)
+            self._offsets.setdefault(entry["example"], array("q")).append(offset)
             if "error" not in entry:
                 self.calls += 1
-                self._heard(entry)
+                on_call(entry)
         elif "row" in entry:
-            self._rows[entry["example"]] = (place, entry["row"])
+            self._rows[entry["example"]] = (offset, entry["row"])
         elif "session" in entry:
             self.settings, self.ended = dict(entry["session"]), False
         elif "ended" in entry:
             self.ended = True
 
 
-def _sealed(entry: Entry) -> bytes:
+def _encode(entry: Entry) -> bytes:
     """Return an entry as a line, with its checksum."""
-    # Half of a pair of surrogates, as a model that is cut short may send it, is no valid UTF-8;
+    # Half of a surrogate pair, as a model that is cut short may send it, is no valid UTF-8;
     # `json.loads` reads it in this form.
-    body = json.dumps(entry, ensure_ascii=False, default=to_json_default).encode(
-        "utf-8", "surrogatepass"
-    )
+    text = json.dumps(entry, ensure_ascii=False, default=to_json_default)
+    body = text.encode("utf-8", "surrogatepass")
     return b'%s, "crc": "%08x"}\n' % (body[:-1], zlib.crc32(body))
 
 
-_HEADER = _sealed(_FIRST)
-
-
-def _checked(line: bytes) -> Entry | None:
+def _decode(line: bytes) -> Entry | None:
     """Return what a line holds; None if it is damaged or cut short."""
-    body, mark, seal = line.rpartition(b', "crc": "')
-    if not mark or seal != b'%08x"}\n' % zlib.crc32(body + b"}"):
+    body, _, checksum = line.rpartition(b', "crc": "')
+    if checksum != b'%08x"}\n' % zlib.crc32(body + b"}"):
         return None
     try:
         entry = json.loads(body + b"}")
@@ -280,7 +268,7 @@ def _checked(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _lock_alone(file: IO[bytes], path: Path) -> None:
+def _lock_file(file: IO[bytes], path: Path) -> None:
     """Take the file for this process; the lock ends with the process, however it ends."""
     if sys.platform == "win32":  # it has no such lock
         return
@@ -294,37 +282,34 @@ def _lock_alone(file: IO[bytes], path: Path) -> None:
 
 
 def example_key(example: Example) -> str:
-    """Return what the calls of an example are kept by: what it asks, whatever its id and place."""
-    said = [dict(message) for message in example.messages]
-    return json_hash([example.question, example.context, said, example.prompt])
+    """Return the key of an example's calls: what it asks, whatever its id and place."""
+    messages = [dict(message) for message in example.messages]
+    return json_hash([example.question, example.context, messages, example.prompt])
 
 
 def to_entry(output: Any) -> dict[str, Any]:
     """Return what a call returned, as JSON holds it, with its kind."""
     if isinstance(output, BaseMessage):
         return {"message": message_to_dict(output)}
-    if isinstance(output, Verification):
-        return {"verification": output.model_dump(mode="json")}
-    if isinstance(output, Grade):
-        return {"grade": output.model_dump(mode="json")}
+    for kind, model in _RESULTS.items():
+        if isinstance(output, model):
+            return {kind: output.model_dump(mode="json")}
     return {"value": output}
 
 
-def from_entry(entry: Entry, bills: list[UsageCollector]) -> Any:
-    """Return what a kept call returned; its bill is heard as it was then."""
+def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
+    """Return what a kept call returned; collectors get its usage as they did then."""
     [(kind, value)] = entry["output"].items()
-    made: Any = value
+    output: Any = value
     if kind == "message":
-        [made] = messages_from_dict([value])
-    elif kind == "verification":
-        made = Verification.model_validate(value)
-    elif kind == "grade":
-        made = Grade.model_validate(value)
-    for bill in bills:
-        bill.calls = [ModelCall.model_validate(call) for call in entry["calls"]]
-        replies = messages_from_dict(entry["replies"]) if "replies" in entry else [made]
-        bill.replies = [reply for reply in replies if isinstance(reply, AIMessage)]
-    return made
+        [output] = messages_from_dict([value])
+    elif kind in _RESULTS:
+        output = _RESULTS[kind].model_validate(value)
+    for collector in collectors:
+        collector.calls = [ModelCall.model_validate(call) for call in entry["calls"]]
+        replies = messages_from_dict(entry["replies"]) if "replies" in entry else [output]
+        collector.replies = [reply for reply in replies if isinstance(reply, AIMessage)]
+    return output
 
 
 def to_plain_input(value: Any) -> Any:

@@ -127,6 +127,15 @@ def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
     return call.model_copy(update={"model": name, "provider": call.provider or provider})
 
 
+def without_output(call: ModelCall) -> ModelCall:
+    """Return a call as if only its prompt had been read."""
+    if call.usage is None:
+        return call
+    usage: Any = {k: v for k, v in call.usage.items() if k != "output_token_details"}
+    usage |= {"output_tokens": 0, "total_tokens": call.usage["input_tokens"]}
+    return call.model_copy(update={"usage": usage})
+
+
 def _call_of(record: Mapping[str, Any]) -> ModelCall:
     """Return one query of a mix as a request; without a cost, only with the names to blame."""
     if record["cost"] is None:

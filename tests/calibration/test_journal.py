@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError
-from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.journal import Entry, Journal
 
 ENTRY = {"seconds": 0.5, "calls": [], "output": {"value": "Åbo\u2028"}}
 
@@ -88,6 +89,40 @@ def test_a_line_cut_short_costs_that_line_only(path: Path, cut: int) -> None:
         assert journal.torn == 0
         assert 9 in numbers(journal)
     path.unlink()
+
+
+def test_a_long_journal_with_a_torn_end(path: Path) -> None:
+    """All but the torn line is found again, and memory holds places, not calls."""
+    pad = "x" * 1000
+    with Journal(path) as journal:
+        journal.begin({"prompt": "p"})
+        for i in range(20_000):
+            journal.add(f"q{i // 3}", f"answer small {i} x", {**ENTRY, "i": i, "pad": pad})
+    size = path.stat().st_size
+    assert size > 20_000_000
+    with path.open("rb+") as file:
+        file.truncate(size - 500)
+    told = 0
+
+    def count(entry: Entry) -> None:
+        nonlocal told
+        told += 1
+
+    tracemalloc.start()
+    try:
+        with Journal(path, count) as journal:
+            held, while_reading = tracemalloc.get_traced_memory()
+            assert (journal.calls, journal.ended, told) == (19_999, False, 19_999)
+            assert 500 < journal.torn < 1500
+            assert [entry["i"] for entry in journal.calls_of("q6666").values()] == [19_998]
+            journal.add("q6666", "answer small 19999 x", {**ENTRY, "i": 19_999, "pad": pad})
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == size
+    assert held < 2_000_000
+    assert while_reading < 5_000_000, "2 MB of it fill the reserve"
+    with Journal(path) as journal:
+        assert (journal.calls, journal.torn) == (20_000, 0)
 
 
 def test_blocks_that_power_loss_left_empty_are_a_torn_end(path: Path) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from typing_extensions import override
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from langchain_automix.calibration.examples.fields import (
     FIELD_NAMES,
@@ -18,7 +26,7 @@ from langchain_automix.calibration.examples.fields import (
     read_references,
     to_json_value,
 )
-from langchain_automix.calibration.examples.sources import FirstOf, Source, source_of
+from langchain_automix.calibration.examples.sources import open_source
 from langchain_automix.errors import AutoMixError, first_problem
 
 if TYPE_CHECKING:
@@ -28,34 +36,49 @@ if TYPE_CHECKING:
 _QUESTION_NAMES = " or ".join(f"`{name}`" for name in FIELD_NAMES["question"])
 
 
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("it is empty")
+    return value
+
+
+NonBlank = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
+
+
 class Example(BaseModel):
     """One question of a user's, with what is known of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(min_length=1)
-    question: str = Field(min_length=1)
+    id: Annotated[str, Field(min_length=1), BeforeValidator(_id)]
+    question: NonBlank
     """What was asked; what the check reads. If not given, the last of the messages."""
 
-    context: str | None = None
+    context: Annotated[str | None, BeforeValidator(read_context)] = None
     """What the answer must follow from. Of a list of documents, a paragraph each."""
 
-    references: tuple[str, ...] = ()
+    references: Annotated[tuple[str, ...], BeforeValidator(read_references)] = ()
     """Accepted answers; empty where none is known."""
 
-    messages: tuple[Mapping[str, Any], ...] = ()
+    messages: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(read_messages)] = ()
     """What was said before the question, each with `role` and `content`, as
     `langchain_core.messages.convert_to_messages` reads them."""
 
-    prompt: str | None = Field(default=None, min_length=1)
+    prompt: NonBlank | None = None
     """The whole text that the models get, in place of what the template makes."""
 
-    metadata: Mapping[str, Any] = Field(default_factory=dict)
-    """Anything else, as JSON has it; goes into the log."""
+    metadata: Annotated[Mapping[str, Any], BeforeValidator(to_json_value)] = Field(
+        default_factory=dict
+    )
+    """Anything else, as JSON holds it; goes into the log."""
 
     @model_validator(mode="before")
     @classmethod
-    def _with_its_question(cls, data: Any) -> Any:
+    def _question_from_messages(cls, data: Any) -> Any:
         if not isinstance(data, Mapping) or "question" in data or not data.get("messages"):
             return data
         try:
@@ -64,121 +87,23 @@ class Example(BaseModel):
             raise ValueError(f"messages: {error}") from error
         return {**data, "question": question, "messages": before}
 
-    @field_validator("id", mode="before")
-    @classmethod
-    def _id(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("question", "prompt")
-    @classmethod
-    def _text(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("it is empty")
-        return value
-
-    @field_validator("context", mode="before")
-    @classmethod
-    def _context(cls, value: Any) -> Any:
-        return read_context(value)
-
-    @field_validator("references", mode="before")
-    @classmethod
-    def _references(cls, value: Any) -> Any:
-        return read_references(value)
-
-    @field_validator("messages", mode="before")
-    @classmethod
-    def _messages(cls, value: Any) -> Any:
-        return read_messages(value)
-
-    @field_validator("metadata", mode="before")
-    @classmethod
-    def _metadata(cls, value: Any) -> Any:
-        return to_json_value(value)
-
-
-class Examples(Collection[Example]):
-    """Examples that were looked through once, and are read anew each time they are gone through.
-
-    So a file of any length takes little memory: of what was read, the ids alone are kept while
-    it is looked through.
+class Examples(list[Example]):
+    """Examples in the order of their source, each with an id of its own.
 
     Args:
-        source: Where the examples are; see `examples_from`.
-        naming: Which key holds which field.
-
-    Raises:
-        AutoMixError: An example does not fit, an id stands twice, or there is none.
+        examples: The examples.
+        source: What they are called in messages: the path of a file, for instance.
     """
 
-    def __init__(self, source: Source, naming: FieldMapping) -> None:
-        self._source = source
-        self._naming = naming
-        self._count = 0
-        self.referenced = 0
+    def __init__(self, examples: Iterable[Example], source: str) -> None:
+        super().__init__(examples)
+        self.source = source
+        self.referenced = sum(bool(example.references) for example in self)
         """How many examples have an accepted answer."""
 
-        seen = set[str]()
-        for number, (where, example) in enumerate(self._read(), 1):
-            if example.id in seen:
-                raise AutoMixError(
-                    f"{where}, field id: {example.id!r} stands in {self._first(example.id)}, too."
-                )
-            seen.add(example.id)
-            self._count = number
-            self.referenced += bool(example.references)
-        if not self._count:
-            raise AutoMixError(f"{source.name} holds no example.")
-        naming.check()
-
-    @property
-    def source(self) -> str:
-        """What the examples are called in messages: the path of a file, for instance."""
-        return self._source.name
-
-    @override
-    def __iter__(self) -> Iterator[Example]:
-        return (example for _, example in self._read())
-
-    @override
-    def __len__(self) -> int:
-        return self._count
-
-    @override
-    def __contains__(self, item: object) -> bool:
-        return any(example == item for example in self)
-
     def __repr__(self) -> str:
-        return f"Examples({self._count} of {self._source.name})"
-
-    def _read(self) -> Iterator[tuple[str, Example]]:
-        for number, (where, row) in enumerate(self._source.rows(), 1):
-            yield where, self._example(row, where, f"q{number}")
-
-    def _example(self, row: Any, where: str, default_id: str) -> Example:
-        if isinstance(row, Example):
-            return row
-        if not isinstance(row, Mapping | str):
-            raise AutoMixError(
-                f"{where} is {describe_type(row)}; give an object with a question, or the "
-                "question alone."
-            )
-        try:
-            # Nothing else says what the only text is.
-            fields = {"question": row} if isinstance(row, str) else self._naming.sorted(row)
-            return Example.model_validate({"id": default_id, **fields})
-        except ValidationError as error:
-            if error.errors()[0]["type"] == "missing":  # of all fields only a question may be
-                raise AutoMixError(
-                    f"{where}, field question: it is missing. It is read from {_QUESTION_NAMES}; "
-                    'say names={"question": ...}, --question NAME, for another.'
-                ) from error
-            raise AutoMixError(f"{where}, {first_problem(error)}") from error
-        except ValueError as error:
-            raise AutoMixError(f"{where}, {error}") from error
-
-    def _first(self, id: str) -> str:
-        return next(where for where, example in self._read() if example.id == id)
+        return f"Examples({len(self)} of {self.source})"
 
 
 def examples_from(
@@ -195,6 +120,8 @@ def examples_from(
     `messages`, `prompt`, `id` and `metadata` from what is called so. Anything else goes into the
     metadata. Without an id the examples are `q1`, `q2` and so on.
 
+    The source is read once, into memory: whoever changes it meanwhile changes no calibration.
+
     Args:
         source: Path of JSON lines (`.jsonl`, `.jsonl.gz`) or `.csv`; `langsmith:NAME OF A
             DATASET`; a sequence of `Example`, mappings, or questions; a pandas data frame.
@@ -203,11 +130,43 @@ def examples_from(
         client: LangSmith client. None: one from the environment.
 
     Raises:
-        AutoMixError: The source cannot be read, or an example does not fit; names place and
-            field.
+        AutoMixError: The source cannot be read, holds no example, an example does not fit, or an
+            id stands twice; names place and field.
     """
     if isinstance(source, Examples):
         return source
-    naming = FieldMapping(names)
-    found = source_of(source, naming, client)
-    return Examples(found if limit is None else FirstOf(found, limit), naming)
+    mapping = FieldMapping(names)
+    name, rows = open_source(source, mapping, client)
+    examples: dict[str, Example] = {}
+    places: dict[str, str] = {}
+    for number, (where, row) in enumerate(itertools.islice(rows, limit), 1):
+        example = _to_example(row, mapping, where, f"q{number}")
+        if (id := example.id) in places:
+            raise AutoMixError(f"{where}, field id: {id!r} stands in {places[id]}, too.")
+        examples[id], places[id] = example, where
+    if not examples:
+        raise AutoMixError(f"{name} holds no example.")
+    mapping.check()
+    return Examples(examples.values(), name)
+
+
+def _to_example(row: Any, mapping: FieldMapping, where: str, default_id: str) -> Example:
+    if isinstance(row, Example):
+        return row
+    if not isinstance(row, Mapping | str):
+        raise AutoMixError(
+            f"{where} is {describe_type(row)}; give an object with a question, or the question "
+            "alone."
+        )
+    try:
+        fields = {"question": row} if isinstance(row, str) else mapping.fields(row)
+        return Example.model_validate({"id": default_id, **fields})
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "missing":  # of all fields, only a question may be
+            raise AutoMixError(
+                f"{where}, field question: it is missing. It is read from {_QUESTION_NAMES}; "
+                'say names={"question": ...}, --question NAME, for another.'
+            ) from error
+        raise AutoMixError(f"{where}, {first_problem(error)}") from error
+    except ValueError as error:
+        raise AutoMixError(f"{where}, {error}") from error

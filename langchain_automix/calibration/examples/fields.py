@@ -1,4 +1,4 @@
-"""What an example's fields may look like in a user's own data, and under which names they stand."""
+"""The fields of an example: the names they go by in a user's data, and the forms they take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "metadata": ("metadata",),
 }
-"""Names under which each field of an example is found, where the user names no other."""
+"""Keys under which each field of an example is found, where the user names no other: its own name
+first."""
 
 
 class FieldMapping:
@@ -35,89 +36,79 @@ class FieldMapping:
     Args:
         names: The user's own key for a field; of that field, only this key is read.
 
+    Attributes:
+        names: The user's own keys, by field.
+        field_of: The field that a key stands for.
+
     Raises:
         AutoMixError: A field is not one of `FIELD_NAMES`, or a key stands for two fields.
     """
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self._own = dict(names or {})
-        self._unseen = set(self._own)
-        for field in self._own.keys() - FIELD_NAMES.keys():
+        self.names = dict(names or {})
+        self._unseen = set(self.names)
+        for field in self.names.keys() - FIELD_NAMES.keys():
             raise AutoMixError(f"names: there is no field {field!r}; there are {[*FIELD_NAMES]}.")
-        if len(set(self._own.values())) < len(self._own):
+        own = {key: field for field, key in self.names.items()}
+        if len(own) < len(self.names):
             raise AutoMixError("names: one key is given for two fields.")
-        self._field_of = {
-            key: field
-            for field, keys in FIELD_NAMES.items()
-            for key in ([self._own[field]] if field in self._own else keys)
-            if field in self._own or key not in self._own.values()
-        }
+        usual = {key: f for f, keys in FIELD_NAMES.items() if f not in self.names for key in keys}
+        self.field_of = {**usual, **own}
 
-    def sorted(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the fields of one example; what is none of them goes into the metadata.
+    def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
+        """Return the fields of one example; whatever else it holds goes into the metadata.
 
         Raises:
             ValueError: A field stands twice.
         """
-        self._unseen -= {field for field, key in self._own.items() if key in row}
+        self._unseen -= {field for field, key in self.names.items() if key in row}
         fields: dict[str, Any] = {}
-        found_as: dict[str, str] = {}
+        key_of: dict[str, str] = {}
         rest: dict[str, Any] = {}
         for key, value in row.items():
             if is_absent(value):
                 continue
-            field = self._field_of.get(key)
+            field = self.field_of.get(key)
             if field is None:
                 rest[str(key)] = value
             elif field in fields:
                 raise ValueError(
-                    f"field {field}: both {found_as[field]!r} and {key!r} hold it; say which "
+                    f"field {field}: both {key_of[field]!r} and {key!r} hold it; say which "
                     f"with names={{{field!r}: ...}}, --{field} NAME."
                 )
             else:
-                fields[field], found_as[field] = value, key
+                fields[field], key_of[field] = value, key
         if not rest:
             return fields
-        given = fields.get("metadata", {})
-        if not isinstance(given, Mapping):
-            raise ValueError(f"field metadata: an object is needed, not {describe_type(given)}.")  # noqa: TRY004
-        if twice := sorted(given.keys() & rest.keys()):
-            raise ValueError(f"field metadata: {twice[0]!r} stands in it and beside it.")
-        return {**fields, "metadata": {**rest, **given}}
-
-    def field_of(self, key: str) -> str | None:
-        """Return the field that a key stands for; None for any other key."""
-        return self._field_of.get(key)
-
-    def key(self, field: str) -> str:
-        """Return a key that stands for a field."""
-        return self._own.get(field, FIELD_NAMES[field][0])
-
-    def is_named(self, field: str) -> bool:
-        """Whether the user names a key for a field."""
-        return field in self._own
+        metadata = fields.get("metadata", {})
+        if not isinstance(metadata, Mapping):
+            raise ValueError(  # noqa: TRY004  (reported as a problem of the field)
+                f"field metadata: an object is needed, not {describe_type(metadata)}."
+            )
+        if repeated := sorted(metadata.keys() & rest.keys()):
+            raise ValueError(f"field metadata: {repeated[0]!r} stands in it and beside it.")
+        return {**fields, "metadata": {**rest, **metadata}}
 
     def reference_key(self, outputs: Mapping[str, Any]) -> str | None:
         """Return which output of an example is the accepted answer; None where it is not clear.
 
         The only one there is, or the only one with a name such as `answer`.
         """
-        known = [key for key in outputs if self.field_of(key) == "references"]
+        known = [key for key in outputs if self.field_of.get(key) == "references"]
         if len(known) == 1:
             return known[0]
-        only = len(outputs) == 1 and not self.is_named("references")
-        return next(iter(outputs)) if only else None
+        return next(iter(outputs)) if len(outputs) == 1 and "references" not in self.names else None
 
     def check(self) -> None:
-        """Say which of the user's keys no example had.
+        """Refuse a name that no example had.
 
         Raises:
-            AutoMixError: There is such a key.
+            AutoMixError: There is such a name.
         """
         if self._unseen:
             field = min(self._unseen)
             raise AutoMixError(
-                f"names: no example has {self._own[field]!r}, which is named for its {field}."
+                f"names: no example has {self.names[field]!r}, which is named for its {field}."
             )
 
 
@@ -148,29 +139,22 @@ def read_references(value: Any) -> tuple[str, ...]:
 def _reference(value: Any) -> str:
     if isinstance(value, BaseMessage):
         value = str(value.text)
-    elif _is_message(value):
-        value = value["content"]
-    if isinstance(value, list | tuple):
+    elif isinstance(value, Mapping) and isinstance(value.get("content"), str):
+        if "role" in value or "type" in value:
+            value = value["content"]
+    elif isinstance(value, list | tuple):
         raise ValueError("an accepted answer is a list; give a text (or JSON as a text)")  # noqa: TRY004
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a data frame has its whole numbers so, beside an empty cell
-    text = value if isinstance(value, str) else _json(value)
-    if not text.strip():
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)  # a data frame holds whole numbers so, beside an empty cell
+    if not isinstance(value, str):
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = describe_type(value)
+            raise ValueError(f"{kind} is neither a text nor JSON: {error}") from error
+    if not value.strip():
         raise ValueError("one of the accepted answers is empty")
-    return text
-
-
-def _is_message(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
-        return False
-    return bool({"role", "type"} & value.keys())
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{describe_type(value)} is neither a text nor JSON: {error}") from error
+    return value
 
 
 def read_context(value: Any) -> str | None:
@@ -181,26 +165,20 @@ def read_context(value: Any) -> str | None:
     """
     if is_absent(value):
         return None
-    if isinstance(value, str | Document) or _is_document(value):
+    if isinstance(value, str | Document | Mapping):
         value = [value]
     if not isinstance(value, list | tuple):
         raise ValueError(f"a text or a list of documents is needed, not {describe_type(value)}")  # noqa: TRY004
-    texts: list[str | Document] = []
-    for part in value:
-        if _is_document(part):
-            texts.append(str(part["page_content"]))
-        elif isinstance(part, str | Document):
-            texts.append(part)
-        else:
-            raise ValueError(
+    parts = [
+        p["page_content"] if isinstance(p, Mapping) and "page_content" in p else p for p in value
+    ]
+    for part in parts:
+        if not isinstance(part, str | Document):
+            raise ValueError(  # noqa: TRY004
                 f"a document is {describe_type(part)}; give a text or its `page_content`"
             )
-    text = context_text(texts)
+    text = context_text(parts)
     return text if text and text.strip() else None
-
-
-def _is_document(value: Any) -> bool:
-    return isinstance(value, Mapping) and "page_content" in value
 
 
 def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -213,10 +191,12 @@ def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list of messages is needed, not {describe_type(value)}")  # noqa: TRY004
-    # As they are, where they have the right form already: nothing is lost on the way.
+    # What has the right form already is kept as it is, so that nothing is lost on the way.
     return tuple(
-        message if isinstance(message, Mapping) and "role" in message else _as_mapping(read)
-        for message, read in zip(value, _read(value), strict=True)
+        message
+        if isinstance(message, Mapping) and "role" in message
+        else convert_to_openai_messages([converted])[0]
+        for message, converted in zip(value, _convert(value), strict=True)
     )
 
 
@@ -226,21 +206,20 @@ def read_question(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[
     Raises:
         ValueError: It does not end with a question in words.
     """
-    read = _read(messages)
-    if not isinstance(read[-1], HumanMessage):
-        raise ValueError(  # noqa: TRY004  (pydantic takes these as the field's problem)
+    last = _convert(messages)[-1]
+    if not isinstance(last, HumanMessage):
+        raise ValueError(  # noqa: TRY004  (reported as a problem of the field)
             "the last message is not the user's; give what was asked last, and an accepted "
             "answer to it as references"
         )
-    content = read[-1].content
-    if not isinstance(content, str) and any(
-        isinstance(block, Mapping) and block.get("type") != "text" for block in content
+    if not isinstance(last.content, str) and any(
+        isinstance(block, Mapping) and block.get("type") != "text" for block in last.content
     ):
         raise ValueError("the last message holds more than text; give the question in words, too")
-    return str(read[-1].text), messages[:-1]
+    return str(last.text), messages[:-1]
 
 
-def _read(messages: Iterable[Any]) -> list[BaseMessage]:
+def _convert(messages: Iterable[Any]) -> list[BaseMessage]:
     try:
         return convert_to_messages(list(messages))
     except (ValueError, NotImplementedError, KeyError, TypeError, AttributeError) as error:
@@ -248,13 +227,8 @@ def _read(messages: Iterable[Any]) -> list[BaseMessage]:
         raise ValueError(f"LangChain cannot read the messages: {reason}") from error
 
 
-def _as_mapping(message: BaseMessage) -> Mapping[str, Any]:
-    [mapping] = convert_to_openai_messages([message])
-    return mapping
-
-
 def to_json_value(value: Any) -> Any:
-    """Return a value as JSON has it: numbers of numpy as numbers, times and the like as texts.
+    """Return a value as JSON holds it: numbers of numpy as numbers, times and the like as texts.
 
     Raises:
         ValueError: It holds a number that JSON does not have.
@@ -266,11 +240,11 @@ def to_json_value(value: Any) -> Any:
 
 
 def to_json_default(value: Any) -> Any:
-    """Return what numpy and pandas hold in a form that JSON has; a text, of anything else."""
+    """Return what numpy and pandas hold in a form that JSON has; anything else as a text."""
     if is_absent(value):
         return None
-    as_list = getattr(value, "tolist", None)
-    return as_list() if callable(as_list) else str(value)
+    to_list = getattr(value, "tolist", None)
+    return to_list() if callable(to_list) else str(value)
 
 
 def describe_type(value: Any) -> str:

@@ -1,16 +1,14 @@
-"""Where examples are kept: each source yields them one by one, and says where each stands."""
+"""Where examples come from: each reader yields rows one by one, and says where each stands."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import itertools
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 from langchain_automix.calibration.examples.fields import FieldMapping, is_absent
 from langchain_automix.errors import AutoMixError
@@ -18,144 +16,102 @@ from langchain_automix.utils.files import bounded_lines
 
 if TYPE_CHECKING:
     from langsmith import Client
-    from langsmith.schemas import Example as Stored
+    from langsmith.schemas import Example as LangSmithExample
 
 
 _LANGSMITH = "langsmith:"
-_JSON_CELLS = ("messages", "metadata")
-_TAKEN = (
+_JSON_COLUMNS = ("messages", "metadata")
+_ACCEPTED = (
     "examples are read from .jsonl, .jsonl.gz and .csv files, from langsmith:NAME, a sequence "
     "and a pandas data frame"
 )
 
 Rows = Iterator[tuple[str, Any]]
-"""Where an example stands, and what stands there."""
+"""Where an example stands, for messages, and what stands there: a mapping, a text or an example."""
 
 
-class Source(Protocol):
-    """What holds examples, and can be read again and again."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-
-    def rows(self) -> Rows:
-        """Yield each example as it stands there: a mapping, a text or an `Example`."""
-
-
-def source_of(source: Any, naming: FieldMapping, client: Client | None) -> Source:
-    """Return where examples are kept; see `examples_from`.
+def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tuple[str, Rows]:
+    """Return what a source is called in messages, and its rows; see `examples_from`.
 
     Raises:
-        AutoMixError: It is nothing that examples can be read from.
+        AutoMixError: Examples cannot be read from it.
     """
     if isinstance(source, str) and source.startswith(_LANGSMITH):
-        return _langsmith(source.removeprefix(_LANGSMITH), naming, client)
+        dataset = source.removeprefix(_LANGSMITH)
+        return f"The dataset {dataset!r}", _langsmith_rows(dataset, mapping, client)
     if isinstance(source, str | Path):
-        return FileSource.of(Path(source), naming)
+        if not str(source).endswith((".jsonl", ".jsonl.gz", ".csv")):
+            raise AutoMixError(f"The examples {source} have another format: {_ACCEPTED}.")
+        return str(source), _file_rows(Path(source), mapping)
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        return FrameSource(source)
+        return "The data frame", _frame_rows(source)
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
-        return ListSource(tuple(source))
-    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_TAKEN}.")
+        return "The list", ((f"example {n}", item) for n, item in enumerate(source, 1))
+    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.")
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """A file of JSON lines or CSV, which must stay as it is while it is used."""
+def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
+    # Spreadsheets write a byte order mark; line ends within a quoted cell belong to the cell.
+    is_csv = path.suffix == ".csv"
+    options: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": "" if is_csv else None}
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, **options) as file:
+            if is_csv:
+                yield from _csv_rows(file, path, mapping)
+                return
+            for number, line in bounded_lines(file, path):
+                where = f"{path}, line {number}"
+                yield where, _parse_json(line, where)
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AutoMixError(f"The examples {path} cannot be read: {reason}.") from error
 
-    path: Path
-    naming: FieldMapping
-    stamp: tuple[int, int]
 
-    @classmethod
-    def of(cls, path: Path, naming: FieldMapping) -> FileSource:
-        """Return the file as it is now."""
-        if not path.name.endswith((".jsonl", ".jsonl.gz", ".csv")):
-            raise AutoMixError(f"The examples {path} have another format: {_TAKEN}.")
-        return cls(path, naming, _stamp(path))
+def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
+    """Yield the rows of a table, without their empty cells."""
+    reader = csv.reader(file, strict=True)
+    header: list[str] | None = None
+    last_line = 0
+    try:
+        for cells in reader:
+            where, last_line = f"{path}, line {last_line + 1}", reader.line_num
+            if not any(map(str.strip, cells)):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                _check_columns(header, where)
+                continue
+            if len(cells) > len(header):
+                raise AutoMixError(
+                    f"{where} has {len(cells)} cells, but the first line names {len(header)}."
+                )
+            row = {key: cell for key, cell in zip(header, cells, strict=False) if cell.strip()}
+            yield where, {k: _cell_value(v, mapping.field_of.get(k), where) for k, v in row.items()}
+    except csv.Error as error:
+        raise AutoMixError(
+            f"{path}, line {reader.line_num} is not CSV: {error}; for long texts, give JSON lines."
+        ) from error
 
-    @property
-    def name(self) -> str:
-        """Path of the file."""
-        return str(self.path)
 
-    def rows(self) -> Rows:
-        """Yield the lines; fails where the file has changed since it was first looked at."""
-        self._check()
+def _check_columns(names: Sequence[str], where: str) -> None:
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise AutoMixError(f"{where}: the column {min(repeated)!r} stands twice.")
+
+
+def _cell_value(cell: str, field: str | None, where: str) -> Any:
+    """Return what a cell of a table holds; lists and objects are written as JSON."""
+    if field in _JSON_COLUMNS:
+        return _parse_json(cell, f"{where}, field {field}")
+    if field == "references" and cell.lstrip().startswith("["):
         try:
-            with _open(self.path) as file:
-                yield from self._csv(file) if self.path.suffix == ".csv" else self._lines(file)
-        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-            raise AutoMixError(f"The examples {self.path} cannot be read: {error}.") from error
-        self._check()
-
-    def _check(self) -> None:
-        if _stamp(self.path) != self.stamp:
-            raise AutoMixError(
-                f"The examples {self.path} have changed since they were first read; start again."
-            )
-
-    def _lines(self, file: IO[str]) -> Rows:
-        for number, line in bounded_lines(file, self.path):
-            where = f"{self.path}, line {number}"
-            yield where, _parsed(line, where)
-
-    def _csv(self, file: IO[str]) -> Rows:
-        reader = csv.reader(file, strict=True)
-        before = 0
-        header: list[str] | None = None
-        try:
-            for cells in reader:
-                where = f"{self.path}, line {before + 1}"
-                before = reader.line_num
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if header is None:
-                    header = _header(cells, where)
-                elif len(cells) > len(header):
-                    raise AutoMixError(
-                        f"{where} has {len(cells)} cells, but the first line names {len(header)}."
-                    )
-                else:
-                    yield where, self._row(dict(zip(header, cells, strict=False)), where)
-        except csv.Error as error:
-            raise AutoMixError(
-                f"{self.path}, line {reader.line_num} is not CSV: {error}; for long texts, give "
-                "JSON lines."
-            ) from error
-
-    def _row(self, cells: Mapping[str, str], where: str) -> Mapping[str, Any]:
-        """Return the cells that hold something; lists and objects are written as JSON."""
-        row: dict[str, Any] = {key: cell for key, cell in cells.items() if cell.strip()}
-        for key, cell in row.items():
-            field = self.naming.field_of(key)
-            if field in _JSON_CELLS:
-                row[key] = _parsed(cell, f"{where}, field {field}")
-            elif field == "references":
-                row[key] = _listed(cell)
-        return row
-
-
-def _header(cells: Sequence[str], where: str) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise AutoMixError(f"{where}: the column {min(twice)!r} stands twice.")
-    return names
-
-
-def _listed(cell: str) -> Any:
-    """Return a list where a cell holds one, written as JSON; else the text itself."""
-    if cell.lstrip().startswith("["):
-        try:
-            found = json.loads(cell)
+            value = json.loads(cell)
         except (ValueError, RecursionError):
             return cell
-        return found if isinstance(found, list) else cell
+        return value if isinstance(value, list) else cell
     return cell
 
 
-def _parsed(text: str, where: str) -> Any:
+def _parse_json(text: str, where: str) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON")
 
@@ -165,107 +121,45 @@ def _parsed(text: str, where: str) -> Any:
         raise AutoMixError(f"{where} is not JSON: {error}.") from error
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise AutoMixError(f"The examples {path} cannot be read: {error.strerror}.") from error
-    return status.st_size, status.st_mtime_ns
+def _frame_rows(frame: Any) -> Rows:
+    """Yield the rows of a data frame, without their empty cells, as Python values."""
+    columns = [str(column) for column in frame.columns]
+    _check_columns(columns, "The data frame")
+    for number, cells in enumerate(frame.itertuples(index=False, name=None), 1):
+        values = (cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells)
+        row = zip(columns, values, strict=True)
+        yield f"row {number}", {key: value for key, value in row if not is_absent(value)}
 
 
-def _open(path: Path) -> IO[str]:
-    # Spreadsheets put a mark of the byte order in front.
-    how: Any = {"mode": "rt", "encoding": "utf-8-sig"}
-    if path.suffix == ".gz":
-        return gzip.open(path, **how)  # type: ignore[no-any-return]
-    # Line ends within a quoted cell are the cell's own.
-    return path.open(newline="" if path.suffix == ".csv" else None, **how)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class ListSource:
-    """Examples in memory."""
-
-    items: tuple[Any, ...]
-    name: str = "The list"
-    places: tuple[str, ...] = ()
-    """Where each stands; if not given, by its number."""
-
-    def rows(self) -> Rows:
-        """Yield the items."""
-        for number, item in enumerate(self.items, 1):
-            yield self.places[number - 1] if self.places else f"example {number}", item
-
-
-@dataclass(frozen=True)
-class FirstOf:
-    """The first examples of another source."""
-
-    source: Source
-    count: int
-
-    @property
-    def name(self) -> str:
-        """What the whole source is called."""
-        return self.source.name
-
-    def rows(self) -> Rows:
-        """Yield the first ones."""
-        return itertools.islice(self.source.rows(), self.count)
-
-
-@dataclass(frozen=True)
-class FrameSource:
-    """A pandas data frame, one example a row."""
-
-    frame: Any
-    name: str = "The data frame"
-
-    def rows(self) -> Rows:
-        """Yield the rows, without their empty cells."""
-        columns = [str(column) for column in self.frame.columns]
-        _header(columns, self.name)
-        for number, cells in enumerate(self.frame.itertuples(index=False, name=None), 1):
-            row = {key: _unboxed(cell) for key, cell in zip(columns, cells, strict=True)}
-            yield f"row {number}", {key: cell for key, cell in row.items() if not is_absent(cell)}
-
-
-def _unboxed(cell: Any) -> Any:
-    """Return what numpy holds as Python has it."""
-    as_python = getattr(cell, "tolist", None)
-    return as_python() if callable(as_python) else cell
-
-
-def _langsmith(dataset: str, naming: FieldMapping, client: Client | None) -> ListSource:
-    """Read a dataset in LangSmith, once: whoever changes it meanwhile changes no calibration."""
+def _langsmith_rows(dataset: str, mapping: FieldMapping, client: Client | None) -> Rows:
     import langsmith  # noqa: PLC0415  (only here is it needed)
     from langsmith.utils import LangSmithError  # noqa: PLC0415
 
-    rows: list[Mapping[str, Any]] = []
-    places: list[str] = []
     try:
         for example in (client or langsmith.Client()).list_examples(dataset_name=dataset):
-            places.append(f"dataset {dataset!r}, example {example.id}")
-            rows.append(_stored(example, naming, places[-1]))
+            where = f"dataset {dataset!r}, example {example.id}"
+            yield where, _langsmith_row(example, mapping, where)
     except LangSmithError as error:
         raise AutoMixError(f"The dataset {dataset!r} cannot be read: {error}") from error
-    return ListSource(tuple(rows), f"The dataset {dataset!r}", tuple(places))
 
 
-def _stored(example: Stored, naming: FieldMapping, where: str) -> Mapping[str, Any]:
-    """Return an example of LangSmith's as one mapping, with keys that `naming` knows."""
-    row, outputs = dict(example.inputs or {}), dict(example.outputs or {})
-    if len(row) == 1 and naming.field_of(only := next(iter(row))) is None:
+def _langsmith_row(
+    example: LangSmithExample, mapping: FieldMapping, where: str
+) -> Mapping[str, Any]:
+    """Return an example of LangSmith's as one mapping, with keys that `mapping` knows."""
+    names, row, outputs = mapping.names, dict(example.inputs or {}), dict(example.outputs or {})
+    if len(row) == 1 and (only := next(iter(row))) not in mapping.field_of:
         field = "messages" if isinstance(row[only], list) else "question"
-        if not naming.is_named(field):
-            row[naming.key(field)] = row.pop(only)
-    if outputs and not naming.is_named("references") and naming.reference_key(outputs) is None:
+        if field not in names:
+            row[field] = row.pop(only)
+    reference = mapping.reference_key(outputs)
+    if reference is not None:
+        row[names.get("references", "references")] = outputs.pop(reference)
+    elif outputs and "references" not in names:
         raise AutoMixError(
             f"{where}: which output is the accepted answer? It has {sorted(outputs)}; say "
             'names={"references": ...}, --references NAME.'
         )
-    if (key := naming.reference_key(outputs)) is not None:
-        row[naming.key("references")] = outputs.pop(key)
-    if not any(naming.field_of(key) == "id" for key in row):
-        row[naming.key("id")] = str(example.id)
-    return {**row, naming.key("metadata"): {**(example.metadata or {}), **outputs}}
+    if not any(mapping.field_of.get(key) == "id" for key in row):
+        row[names.get("id", "id")] = str(example.id)
+    return {**row, names.get("metadata", "metadata"): {**(example.metadata or {}), **outputs}}

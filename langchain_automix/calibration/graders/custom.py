@@ -1,11 +1,11 @@
-"""Whatever grades an answer, brought into one form: names, callables, Runnables, evaluators."""
+"""Turn whatever grades an answer into one form: names, callables, Runnables, evaluators."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from langsmith.schemas import Example, Run
 
 
-_OUR_NAMES = ("answer", "references", "question", "context")
-_HOW = (
+T = TypeVar("T")
+
+_INPUTS = ("answer", "references", "question", "context")
+_LANGSMITH_INPUTS = {"run", "example", "inputs", "outputs", "reference_outputs", "attachments"}
+_ACCEPTED = (
     f"give one of {', '.join(sorted(GRADERS))}, a function of (answer, references) or of any of "
-    f"{', '.join(_OUR_NAMES)} by name, an LLMJudge, an EmbeddingSimilarity, or an evaluator of "
+    f"{', '.join(_INPUTS)} by name, an LLMJudge, an EmbeddingSimilarity, or an evaluator of "
     "LangSmith's"
 )
 
@@ -40,14 +43,14 @@ _HOW = (
 class KeywordGrader:
     """A user's function that takes some of a grader's inputs by their names."""
 
-    def __init__(self, function: Callable[..., Any], wanted: tuple[str, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], names: tuple[str, ...]) -> None:
         self.function = function
-        self.wanted = wanted
+        self.names = names
 
     def __call__(self, input: GraderInput) -> Any:
         """Return what the function makes of its inputs."""
-        given: Mapping[str, Any] = input
-        return self.function(**{name: given[name] for name in self.wanted})
+        inputs: Mapping[str, Any] = input
+        return self.function(**{name: inputs[name] for name in self.names})
 
 
 AnyGrader = Grader | KeywordGrader | Runnable[GraderInput, Any]
@@ -71,19 +74,25 @@ def to_grader(quality: Any) -> AnyGrader:
     """
     if isinstance(quality, str):
         if quality not in GRADERS:
-            raise AutoMixError(f"There is no grader {quality!r}: {_HOW}.")
+            raise AutoMixError(f"There is no grader {quality!r}: {_ACCEPTED}.")
         return GRADERS[quality]
-    if isinstance(quality, Runnable):
-        return _checked(quality)
+    if isinstance(quality, BaseLanguageModel) or (
+        isinstance(quality, Runnable) and chat_model_of(quality) is not None
+    ):
+        raise AutoMixError("A model alone grades nothing: give LLMJudge(model=...).")
+    if isinstance(quality, Runnable | KeywordGrader):
+        return quality
     if isinstance(quality, Embeddings):
         raise AutoMixError("Embeddings alone grade nothing: give EmbeddingSimilarity(embeddings=).")
     if isinstance(quality, type):
         raise AutoMixError(f"{quality.__name__} is a class; give one of its objects.")
-    if is_langsmith_evaluator(quality, given=_parameters(quality)):
+    signature = _signature(quality)
+    required = _required(signature)
+    if hasattr(quality, "evaluate_run") or (required and required <= _LANGSMITH_INPUTS):
         return LangSmithGrader(quality)
     if not callable(quality):
-        raise AutoMixError(f"{quality!r} is no grader: {_HOW}.")
-    return quality if isinstance(quality, KeywordGrader) else _from_function(quality)
+        raise AutoMixError(f"{quality!r} is no grader: {_ACCEPTED}.")
+    return _from_function(quality, signature)
 
 
 def run_grader(grader: Any, input: GraderInput) -> Grade:
@@ -92,9 +101,13 @@ def run_grader(grader: Any, input: GraderInput) -> Grade:
     Raises:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
-    if isinstance(grader, KeywordGrader):
-        return to_grade(grader(input), grader)
-    return to_grade(grader(input["answer"], input["references"]), grader)
+    return to_grade(_call_function(grader, input), grader)
+
+
+def _call_function(function: Callable[..., Any], input: GraderInput) -> Any:
+    if isinstance(function, KeywordGrader):
+        return function(input)
+    return function(input["answer"], input["references"])
 
 
 def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
@@ -114,28 +127,27 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade
 
 
-def to_grade(found: Any, grader: Any) -> Grade:
-    """Return what a grader found as a `Grade`.
+def to_grade(value: Any, grader: Any) -> Grade:
+    """Return what a grader returned as a `Grade`.
 
     Args:
-        found: A `Grade`, its fields as a mapping, a number, a truth value or None.
-        grader: Who found it, for the error.
+        value: A `Grade`, its fields as a mapping, a number, a truth value or None.
+        grader: Who returned it, for the error.
 
     Raises:
         AutoMixError: It is something else, or no quality in [0, 1].
     """
-    if isinstance(found, Grade):
-        return found
-    fields = found if isinstance(found, Mapping) else {"quality": found}
-    quality: Any = fields.get("quality", "")
+    if isinstance(value, Grade):
+        return value
+    fields = value if isinstance(value, Mapping) else {"quality": value}
+    quality: Any = fields.get("quality", "")  # not None, which is a grade
     if type(quality).__module__ == "numpy" and hasattr(quality, "item"):
         quality = quality.item()
     known = fields.keys() <= Grade.model_fields.keys()
     if not known or not isinstance(quality, bool | int | float | None):
         raise AutoMixError(
-            f"The grader {grader_name(grader)} returned {found!r}; a grade is a number in [0, "
-            "1], or "
-            "None if unknown."
+            f"The grader {grader_name(grader)} returned {value!r}; a grade is a number in [0, 1], "
+            "or None if unknown."
         )
     if quality is not None and not 0 <= quality <= 1:  # NaN, too
         raise AutoMixError(
@@ -145,62 +157,51 @@ def to_grade(found: Any, grader: Any) -> Grade:
 
 
 def grader_name(grader: Any) -> str:
-    """Return a text that names a grader with its settings, the same in every process.
+    """Return a name of a grader and its settings, the same in every process.
 
-    Grades that were made under one name are not to be mixed with those of another.
+    Grades that were made under one name are not mixed with those of another.
     """
     while isinstance(grader, KeywordGrader | LangSmithGrader | AsyncGrader):
         grader = grader.function
     return _names.stable_name(grader)
 
 
-def _checked(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    if isinstance(runnable, BaseLanguageModel) or chat_model_of(runnable) is not None:
-        raise AutoMixError("A model alone grades nothing: give LLMJudge(model=...).")
-    return runnable
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return the parameters of a function; None where it does not tell them."""
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function; None where it does not tell it."""
     try:
-        return list(inspect.signature(function).parameters.values())
+        return inspect.signature(function)
     except (TypeError, ValueError):
         return None
 
 
-def _from_function(function: Callable[..., Any]) -> AnyGrader:
+def _required(signature: inspect.Signature | None) -> set[str]:
+    parameters = signature.parameters.values() if signature is not None else ()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {p.name for p in parameters if p.default is p.empty and p.kind not in variable}
+
+
+def _from_function(function: Callable[..., Any], signature: inspect.Signature | None) -> AnyGrader:
     """Return a user's function as a grader.
 
     Raises:
         AutoMixError: It takes neither what a grader gets, by name, nor two things in order.
     """
-    parameters = _parameters(function)
-    wanted = None if parameters is None else _names_taken(parameters)
-    if wanted is None and parameters is not None and not _takes_two(function):
-        raise AutoMixError(
-            f"The grader {grader_name(function)} takes ({', '.join(p.name for p in parameters)}); "
-            f"{_HOW}."
-        )
-    if _is_async(function):
-        return AsyncGrader(function, wanted)
-    return function if wanted is None else KeywordGrader(function, wanted)
-
-
-def _names_taken(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...] | None:
-    """Return which of a grader's inputs a function takes by name; None if that is not all."""
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    wanted = tuple(p.name for p in named if p.name in _OUR_NAMES)
-    single = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = {p.name for p in parameters if p.default is p.empty and p.kind not in single}
-    return wanted if wanted and required <= set(wanted) else None
-
-
-def _takes_two(function: Callable[..., Any]) -> bool:
-    try:
-        inspect.signature(function).bind("", [])
-    except TypeError:
-        return False
-    return True
+    grader: Callable[..., Any] = function
+    if signature is not None:
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameters = signature.parameters.values()
+        names = tuple(p.name for p in parameters if p.name in _INPUTS and p.kind in kinds)
+        if names and _required(signature) <= set(names):
+            grader = KeywordGrader(function, names)
+        else:
+            try:
+                signature.bind("", [])
+            except TypeError as error:
+                raise AutoMixError(
+                    f"The grader {grader_name(function)} takes "
+                    f"({', '.join(signature.parameters)}); {_ACCEPTED}."
+                ) from error
+    return AsyncGrader(grader) if _is_async(function) else grader
 
 
 def _is_async(function: Any) -> bool:
@@ -209,24 +210,6 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  (to look at it, not to ask for it)
     )
-
-
-_THEIR_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs", "attachments"}
-T = TypeVar("T")
-
-
-def is_langsmith_evaluator(evaluator: Any, given: Sequence[inspect.Parameter] | None) -> bool:
-    """Whether something is a `RunEvaluator`, or a function that takes what LangSmith gives.
-
-    Args:
-        evaluator: What may be one.
-        given: The parameters that it takes; None where they are not known.
-    """
-    if hasattr(evaluator, "evaluate_run"):
-        return True
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = {p.name for p in given or () if p.default is p.empty and p.kind not in variable}
-    return bool(required) and required <= _THEIR_NAMES
 
 
 class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
@@ -242,30 +225,30 @@ class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
 
     def __init__(self, evaluator: Any) -> None:
         self.function = evaluator
-        self._evaluator = _evaluator(evaluator)
+        self._evaluator = _to_evaluator(evaluator)
         super().__init__(self._grade, self._agrade, name=type(self).__name__)
 
     def _grade(self, input: GraderInput) -> dict[str, Any]:
-        if _waits(self._evaluator):
-            return _waited(self._agrade(input))
+        if _is_async_evaluator(self._evaluator):
+            return _run_in_thread(self._agrade(input))
         from langsmith import tracing_context  # noqa: PLC0415  (only here is it needed)
 
         run, example = _run_of(input)
         with tracing_context(enabled=False):
-            return _found(self._evaluator.evaluate_run(run, example))
+            return _grade_fields(self._evaluator.evaluate_run(run, example))
 
     async def _agrade(self, input: GraderInput) -> dict[str, Any]:
-        if not _waits(self._evaluator):
-            # LangSmith's own thread would not know whose models it asks, and their bills be lost.
+        if not _is_async_evaluator(self._evaluator):
+            # In LangSmith's own thread, nobody would count what its models cost.
             return await run_in_executor(None, self._grade, input)
         from langsmith import tracing_context  # noqa: PLC0415
 
         run, example = _run_of(input)
         with tracing_context(enabled=False):
-            return _found(await self._evaluator.aevaluate_run(run, example))
+            return _grade_fields(await self._evaluator.aevaluate_run(run, example))
 
 
-def _waits(evaluator: Any) -> bool:
+def _is_async_evaluator(evaluator: Any) -> bool:
     """Whether an evaluator is asynchronous by itself."""
     from langsmith.evaluation import RunEvaluator  # noqa: PLC0415
 
@@ -279,36 +262,27 @@ class AsyncGrader(RunnableLambda[GraderInput, Any]):
     """A user's `async` function as a grader.
 
     Args:
-        function: The function.
-        wanted: What it takes, by name. None: the answer and the accepted answers, in order.
+        function: The function of answer and accepted answers, or a `KeywordGrader` of one.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Coroutine[Any, Any, Any]],
-        wanted: Sequence[str] | None,
-    ) -> None:
+    def __init__(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         self.function = function
-        self._wanted = wanted
         super().__init__(self._grade, self._agrade, name=type(self).__name__)
 
     def _grade(self, input: GraderInput) -> Any:
-        return _waited(self._agrade(input))
+        return _run_in_thread(self._agrade(input))
 
     async def _agrade(self, input: GraderInput) -> Any:
-        given: Mapping[str, Any] = input
-        if self._wanted is None:
-            return await self.function(given["answer"], given["references"])
-        return await self.function(**{name: given[name] for name in self._wanted})
+        return await _call_function(self.function, input)
 
 
-def _waited(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine comes to; on a thread of its own, for this one may have a loop."""
+def _run_in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine; in a thread of its own, for this one may have a loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
-def _evaluator(evaluator: Any) -> Any:
+def _to_evaluator(evaluator: Any) -> Any:
     if hasattr(evaluator, "evaluate_run"):
         return evaluator
     from langsmith.evaluation import run_evaluator  # noqa: PLC0415
@@ -323,7 +297,7 @@ def _run_of(input: GraderInput) -> tuple[Run, Example]:
     """Return an answer as a run of LangSmith's, and what it is graded against as an example."""
     from langsmith.schemas import Example, Run  # noqa: PLC0415
 
-    asked = {"question": input["question"], "context": input["context"]}
+    inputs: dict[str, Any] = {"question": input["question"], "context": input["context"]}
     accepted: dict[str, Any] = {}
     if references := input["references"]:
         accepted = {"output": references[0], "references": list(references)}
@@ -335,18 +309,18 @@ def _run_of(input: GraderInput) -> tuple[Run, Example]:
         start_time=now,
         end_time=now,
         trace_id=id,
-        inputs=asked,
+        inputs=inputs,
         outputs={"output": input["answer"]},
     )
-    example = Example(id=uuid4(), dataset_id=UUID(int=0), inputs=dict(asked), outputs=accepted)
+    example = Example(id=uuid4(), dataset_id=UUID(int=0), inputs=dict(inputs), outputs=accepted)
     return run, example
 
 
-def _found(result: Any) -> dict[str, Any]:
-    """Return what an evaluator found as a grade's fields.
+def _grade_fields(result: Any) -> dict[str, Any]:
+    """Return what an evaluator returned as the fields of a grade.
 
     Raises:
-        AutoMixError: It found several scores: which is the quality?
+        AutoMixError: It returned several scores, of which none is known to be the quality.
     """
     results = result["results"] if isinstance(result, Mapping) else [result]
     if len(results) != 1:

@@ -1,4 +1,4 @@
-"""How good an answer is: grades in [0, 1] against accepted answers, from their texts alone."""
+"""Grade answers in [0, 1] against accepted answers, from their texts alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,8 +58,8 @@ def exact_match(answer: str, references: Sequence[str]) -> float | None:
 
     None without an accepted answer.
     """
-    said = normalize_answer(answer)
-    return _best(float(said == normalize_answer(reference)) for reference in references)
+    normalized = normalize_answer(answer)
+    return _best(float(normalized == normalize_answer(reference)) for reference in references)
 
 
 @registered_name("langchain_automix.calibration.grading.token_f1")
@@ -79,9 +79,9 @@ def numeric(answer: str, references: Sequence[str]) -> float | None:
     A per cent sign may be left out, or its number be written as a share: `50%` equals 50 and 0.5.
     An answer without a number gets 0.0; without a number in any accepted answer it is unknown.
     """
-    wanted = [found for found in map(_last_number, references) if found is not None]
-    said = _last_number(answer)
-    return _best(float(said is not None and said.equals(number)) for number in wanted)
+    accepted = [number for number in map(_last_number, references) if number is not None]
+    number = _last_number(answer)
+    return _best(float(number is not None and number.equals(other)) for other in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.multiple_choice")
@@ -92,8 +92,8 @@ def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     that chooses no letter, or several, gets 0.0; without a letter in any accepted answer it is
     unknown.
     """
-    wanted = [letter for letter in map(chosen_letter, references) if letter is not None]
-    return _best(float(chosen_letter(answer) == letter) for letter in wanted)
+    accepted = [letter for letter in map(chosen_letter, references) if letter is not None]
+    return _best(float(chosen_letter(answer) == letter) for letter in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.contains")
@@ -102,9 +102,9 @@ def contains(answer: str, references: Sequence[str]) -> float | None:
 
     Both are taken after `normalize_answer`. None without an accepted answer of at least a word.
     """
-    said = f" {normalize_answer(answer)} "
-    wanted = filter(None, map(normalize_answer, references))
-    return _best(float(f" {reference} " in said) for reference in wanted)
+    normalized = f" {normalize_answer(answer)} "
+    accepted = filter(None, map(normalize_answer, references))
+    return _best(float(f" {reference} " in normalized) for reference in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.json_equal")
@@ -115,9 +115,9 @@ def json_equal(answer: str, references: Sequence[str]) -> float | None:
     read, too. An answer that is no JSON gets 0.0; without an accepted one that is, it is
     unknown.
     """
-    wanted = [found for found in map(json_value, references) if found is not None]
-    said = json_value(answer)
-    return _best(float(said is not None and same_json(said, value)) for value in wanted)
+    accepted = [value for value in map(json_value, references) if value is not None]
+    value = json_value(answer)
+    return _best(float(value is not None and same_json(value, other)) for other in accepted)
 
 
 GRADERS: Mapping[str, Grader] = {
@@ -161,12 +161,12 @@ def _best(scores: Iterable[float]) -> float | None:
 
 
 def _f1(answer: str, reference: str) -> float:
-    found, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
-    shared = sum((Counter(found) & Counter(wanted)).values())
+    words, accepted = normalize_answer(answer).split(), normalize_answer(reference).split()
+    shared = sum((Counter(words) & Counter(accepted)).values())
     if not shared:
-        return float(found == wanted)
-    # Twice the harmonic mean's parts at once: exactly 1.0 where all is shared.
-    return 2 * shared / (len(found) + len(wanted))
+        return float(words == accepted)
+    # The harmonic mean of precision and recall in one division: exactly 1.0 where all is shared.
+    return 2 * shared / (len(words) + len(accepted))
 
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
@@ -186,17 +186,16 @@ _NUMBER = re.compile(
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([-\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}")
 
 
-class _Number:
-    def __init__(self, value: float, *, percent: bool) -> None:
-        self.value = value
-        self.percent = percent
+class _Number(NamedTuple):
+    value: float
+    is_percent: bool
 
     def equals(self, other: _Number) -> bool:
         if _is_close(self.value, other.value):
             return True
-        if self.percent == other.percent:
+        if self.is_percent == other.is_percent:
             return False
-        share, plain = (self, other) if self.percent else (other, self)
+        share, plain = (self, other) if self.is_percent else (other, self)
         return _is_close(share.value / 100, plain.value)
 
 
@@ -205,24 +204,23 @@ def _is_close(one: float, other: float) -> bool:
 
 
 def _last_number(text: str) -> _Number | None:
-    found = None
-    for found in _NUMBER.finditer(_FRACTION.sub(r"\1/\2", text)):  # noqa: B007  (the last one)
-        pass
-    if found is None:
+    matches = list(_NUMBER.finditer(_FRACTION.sub(r"\1/\2", text)))
+    if not matches:
         return None
-    power = found["exponent"] or found["power"] or "0"
-    value = float(f"{found['number'].replace(',', '')}e{power.replace(chr(0x2212), '-')}")
-    if found["divisor"] is not None:
-        divisor = float(found["divisor"].replace(",", ""))
-        if found.string[found.start() - 1 : found.start()] == "/":  # a date, no fraction
+    match = matches[-1]
+    power = match["exponent"] or match["power"] or "0"
+    value = float(f"{match['number'].replace(',', '')}e{power.replace(chr(0x2212), '-')}")
+    if match["divisor"] is not None:
+        divisor = float(match["divisor"].replace(",", ""))
+        if match.string[match.start() - 1 : match.start()] == "/":  # a date, no fraction
             value = divisor
         else:
             value = value / divisor if divisor else math.inf
     if not math.isfinite(value):
         return None
-    signs = (found["sign"] or "") + (found["sign_after"] or "")
-    negative = "-" in signs or "\u2212" in signs
-    return _Number(-value if negative else value, percent=found["percent"] is not None)
+    signs = (match["sign"] or "") + (match["sign_after"] or "")
+    is_negative = "-" in signs or "\u2212" in signs
+    return _Number(-value if is_negative else value, match["percent"] is not None)
 
 
 _LETTER = r"\(?(?:(?P<upper>[A-Z])\b|(?P<lower>[a-z])(?=\s*(?:[).,;:\n]|$)))\)?"
@@ -252,12 +250,12 @@ def chosen_letter(text: str) -> str | None:
     if any(each["more"] for each in stated) or (not stated and _SEVERAL.search(text)):
         return None
     # From the clearest sign to the faintest; the first that is there at all decides.
-    for found in (
+    for letters in (
         {each["upper"] or each["lower"].upper() for each in stated},
         {each[1] or each[2] for each in _LEADING.finditer(text)},
         set(_BRACKETED.findall(text)),
         set(_ALONE.findall(text)),
     ):
-        if found:
-            return found.pop() if len(found) == 1 else None
+        if letters:
+            return letters.pop() if len(letters) == 1 else None
     return None

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from langsmith.evaluation import AsyncExperimentResults, ExperimentResults
 
 
-_FIGURES = ("automix_cost", "automix_escalated", "automix_confidence", "automix_verdicts")
-
-
 @dataclass(frozen=True)
 class LangSmithExperiment:
     """An experiment in LangSmith, and what it came to."""
@@ -74,7 +71,7 @@ def evaluate_on_langsmith(
     import langsmith  # noqa: PLC0415  (only here is it needed)
 
     client = client or langsmith.Client()
-    _set_up(_Grading(quality, reference, key), client, dataset, settings)
+    _Grading(quality, reference, key).add_to(settings, client, dataset)
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         records = _Records()
@@ -100,7 +97,7 @@ async def aevaluate_on_langsmith(
     import langsmith  # noqa: PLC0415
 
     client = client or langsmith.Client()
-    _set_up(_Grading(quality, reference, key), client, dataset, settings)
+    _Grading(quality, reference, key).add_to(settings, client, dataset)
 
     async def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         records = _Records()
@@ -113,7 +110,7 @@ async def aevaluate_on_langsmith(
 
 
 class _Records(BaseCallbackHandler):
-    """Hears the record of a mix, also where the chain makes something else of its message."""
+    """Collects the record of a mix, also where the chain makes something else of its message."""
 
     run_inline = True
 
@@ -123,7 +120,7 @@ class _Records(BaseCallbackHandler):
     @override
     def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
         if isinstance(outputs, BaseMessage):
-            self._hear(outputs)
+            self._collect(outputs)
 
     @override
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
@@ -136,15 +133,15 @@ class _Records(BaseCallbackHandler):
         for generations in response.generations:
             for generation in generations:
                 if isinstance(message := getattr(generation, "message", None), BaseMessage):
-                    self._hear(message)
+                    self._collect(message)
 
-    def _hear(self, message: BaseMessage) -> None:
+    def _collect(self, message: BaseMessage) -> None:
         self.record = message.response_metadata.get("automix") or self.record
 
     def beside(self, output: Any) -> dict[str, Any]:
         """Return what the experiment's run shows: the answer's text, and the record."""
         if isinstance(output, BaseMessage):
-            self._hear(output)
+            self._collect(output)
             output = answer_text(output)
         shown = output if isinstance(output, dict) else {"output": output}
         return {**shown, "automix": self.record}
@@ -164,38 +161,26 @@ class _Grading:
         if "automix" not in outputs:  # the run failed
             return {"results": []}
         accepted = accepted_answers(reference_outputs, self.reference)
-        scores = {self.key: self.quality(_text(outputs), accepted), **_figures(outputs["automix"])}
+        quality = self.quality(str(outputs.get("output", "")), accepted)
+        scores = {self.key: quality, **_figures(outputs["automix"] or {})}
         known = {name: float(score) for name, score in scores.items() if score is not None}
         return {"results": [{"key": name, "score": score} for name, score in known.items()]}
 
-    def try_on(self, client: Client, dataset: str) -> None:
-        """Look at the first example, before any model is paid for."""
+    def add_to(self, settings: dict[str, Any], client: Client, dataset: str) -> None:
+        """Put the grading in the settings; try it on an example, before any model is paid for."""
         for example in client.list_examples(dataset_name=dataset, limit=1):
             accepted_answers(example.outputs, self.reference)
+        settings["evaluators"] = [self.grade, *settings.get("evaluators", ())]
 
 
-def _text(outputs: Mapping[str, Any]) -> str:
-    said = outputs.get("output", "")
-    return said if isinstance(said, str) else str(said)
-
-
-def _figures(record: Mapping[str, Any] | None) -> dict[str, float | None]:
+def _figures(record: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the numbers of a record; None for what is unknown."""
-    if record is None:
-        return dict.fromkeys(_FIGURES)
-    numbers = (
-        _amount(record.get("cost")),
-        record.get("escalated"),
-        record.get("confidence"),
-        record.get("drawn"),
-    )
-    return dict(zip(_FIGURES, numbers, strict=True))
-
-
-def _set_up(grading: _Grading, client: Client, dataset: str, settings: dict[str, Any]) -> None:
-    """Try the grading on the dataset, before any model is paid for, and put it in the settings."""
-    grading.try_on(client, dataset)
-    settings["evaluators"] = [grading.grade, *settings.get("evaluators", ())]
+    return {
+        "automix_cost": _amount(record.get("cost")),
+        "automix_escalated": record.get("escalated"),
+        "automix_confidence": record.get("confidence"),
+        "automix_verdicts": record.get("drawn"),
+    }
 
 
 def _amount(cost: str | None) -> float | None:
@@ -217,8 +202,8 @@ def _summary(rows: Iterable[Any], key: str) -> dict[str, float | int | None]:
         scores.append({each.key: float(each.score) for each in results if each.score is not None})
 
     def mean(name: str) -> float | None:
-        found = [given[name] for given in scores if name in given]
-        return sum(found) / len(found) if found and len(found) == len(scores) else None
+        values = [each[name] for each in scores if name in each]
+        return sum(values) / len(values) if values and len(values) == len(scores) else None
 
     return {
         "queries": len(scores) + failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections import Counter, defaultdict
@@ -31,22 +32,12 @@ if TYPE_CHECKING:
 Quality = str | Callable[["Run", Sequence["Feedback"]], float | None]
 """Key of the feedback that is a quality; or a callable that finds it, None where there is none."""
 
+# fmt: off
 _FIELDS = (
-    "id",
-    "name",
-    "run_type",
-    "parent_run_id",
-    "trace_id",
-    "session_id",
-    "reference_example_id",
-    "start_time",
-    "end_time",
-    "error",
-    "tags",
-    "extra",
-    "inputs",
-    "outputs",
+    "id", "name", "run_type", "parent_run_id", "trace_id", "session_id", "reference_example_id",
+    "start_time", "end_time", "error", "tags", "extra", "inputs", "outputs",
 )
+# fmt: on
 _RUNS_A_REQUEST = 50  # their ids go into the address
 
 
@@ -114,12 +105,12 @@ def log_from_langsmith(
             example.id: accepted_answers(example.outputs, reference)
             for example in client.list_examples(dataset_name=dataset)
         }
-    found = _LogBuilder(Traces.of(runs), cost_of, grader, accepted)
-    found.read(Grades(client, quality))
-    wanted = tuple(models) if models is not None else found.models()
-    records = found.by_example(wanted) if dataset is not None else found.one_by_one(wanted)
+    builder = _LogBuilder(Traces.of(runs), cost_of, grader, accepted)
+    builder.read(Grades(client, quality))
+    names = tuple(models) if models is not None else builder.models()
+    records = builder.by_example(names) if dataset is not None else builder.by_run(names)
     log = RoutingLog(list(records))
-    _warn_skipped(found.skipped, len(log))
+    _warn_skipped(builder.skipped, len(log))
     _warn_gaps(log)
     return log
 
@@ -140,8 +131,8 @@ def _runs(client: Client, project_id: Any, start_time: datetime | None) -> Itera
     with warnings.catch_warnings():
         # Newer clients would rather have `runs.query`, which older servers do not have.
         warnings.filterwarnings("ignore", message="list_runs")
-        found = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
-    return iter(found)
+        runs = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
+    return iter(runs)
 
 
 class Grades:
@@ -170,19 +161,19 @@ class Grades:
         """Return the quality that the first graded one of these runs got; None if none is.
 
         Raises:
-            Skipped: A grade is no number in [0, 1].
+            SkippedRun: A grade is no number in [0, 1].
         """
         for run in runs:
-            given = self._feedback.get(run.id, [])
-            if not isinstance(self._quality, str):
-                found = self._quality(run, given)
+            feedback = self._feedback.get(run.id, [])
+            if isinstance(self._quality, str):
+                scores = [float(each.score) for each in feedback if each.score is not None]
+                quality = sum(scores) / len(scores) if scores else None
             else:
-                scores = [float(each.score) for each in given if each.score is not None]
-                found = sum(scores) / len(scores) if scores else None
-            if found is not None:
-                if not 0 <= found <= 1:
+                quality = self._quality(run, feedback)
+            if quality is not None:
+                if not 0 <= quality <= 1:
                     raise SkippedRun("its quality lies outside [0, 1]")
-                return float(found)
+                return float(quality)
         return None
 
     def has(self, run: Run) -> bool:
@@ -190,13 +181,8 @@ class Grades:
         return bool(self._feedback.get(run.id))
 
 
-@dataclass
-class _Known:
-    """What is known of one model's answer to an example."""
-
-    text: str | None
-    quality: float
-    cost: float | None
+_Known = tuple[TracedAnswer, float]
+"""A model's answer to an example, and its quality."""
 
 
 @dataclass
@@ -221,25 +207,32 @@ class _LogBuilder:
     def read(self, grades: Grades) -> None:
         """Read every query of a mix, and every answer of a single model to an example."""
         mixes = self.traces.mixes()
+        queries: list[TracedQuery] = []
         for run in itertools.chain.from_iterable(mixes.values()):
-            try:
-                self.queries.append(self.traces.query(run, self.cost_of))
-            except SkippedRun as why:
-                self.skipped[str(why)] += 1
-        self.queries.sort(key=lambda query: query.run.start_time, reverse=True)
-        grades.fetch(self._graded(mixes))
-        for query in list(self.queries):
-            try:
+            with self._counting_skipped():
+                queries.append(self.traces.query(run, self.cost_of))
+        queries.sort(key=lambda query: query.run.start_time, reverse=True)
+        grades.fetch(self._runs_with_feedback(queries, mixes))
+        for query in queries:
+            with self._counting_skipped():
                 self._grade(query, grades, alone=len(mixes[query.run.trace_id]) == 1)
-            except SkippedRun as why:
-                self.queries.remove(query)
-                self.skipped[str(why)] += 1
+                self.queries.append(query)
         for root in reversed(self.traces.roots):
             if root.reference_example_id is not None and root.trace_id not in mixes:
-                self._single(root, grades)
+                with self._counting_skipped():
+                    self._grade_single(root, grades)
 
-    def _graded(self, mixes: Mapping[Any, Any]) -> Iterator[Run]:
-        for query in self.queries:
+    @contextlib.contextmanager
+    def _counting_skipped(self) -> Iterator[None]:
+        try:
+            yield
+        except SkippedRun as why:
+            self.skipped[str(why)] += 1
+
+    def _runs_with_feedback(
+        self, queries: Iterable[TracedQuery], mixes: Mapping[Any, Any]
+    ) -> Iterator[Run]:
+        for query in queries:
             yield query.run
             yield from (answer.run for answer in query.answers.values())
         for root in self.traces.roots:
@@ -250,41 +243,36 @@ class _LogBuilder:
         root = self._root(query)
         qualities = {}
         for name, answer in query.answers.items():
-            places = [answer.run] if grades.has(answer.run) else []
+            graded = [answer.run] if grades.has(answer.run) else []
             if name == query.kept:
-                places += [query.run, *([root] if alone and root is not None else [])]
-            found = grades.of(*places)
-            found = self._graded_here(root, answer) if found is None else found
-            if found is not None:
-                qualities[name] = found
+                graded += [query.run, *([root] if alone and root is not None else [])]
+            quality = grades.of(*graded)
+            quality = self._grade_by_references(root, answer) if quality is None else quality
+            if quality is not None:
+                qualities[name] = quality
         if not qualities:
             raise SkippedRun("it has no grade")
         self.qualities[query.run.id] = qualities
-        for name, found in qualities.items():
-            answer = query.answers[name]
-            self._know(root, name, _Known(answer.text, found, answer.cost))
+        for name, quality in qualities.items():
+            self._remember(root, name, (query.answers[name], quality))
 
-    def _single(self, root: Run, grades: Grades) -> None:
-        try:
-            quality = grades.of(root)
-        except SkippedRun as why:
-            self.skipped[str(why)] += 1
-            return
+    def _grade_single(self, root: Run, grades: Grades) -> None:
+        quality = grades.of(root)
         answered = self.traces.single(root, self.cost_of)
         if answered is None:
             return
         name, answer = answered
-        quality = self._graded_here(root, answer) if quality is None else quality
+        quality = self._grade_by_references(root, answer) if quality is None else quality
         if quality is not None:
-            self._know(root, name, _Known(answer.text, quality, answer.cost))
+            self._remember(root, name, (answer, quality))
 
-    def _graded_here(self, root: Run | None, answer: TracedAnswer) -> float | None:
+    def _grade_by_references(self, root: Run | None, answer: TracedAnswer) -> float | None:
         accepted = None if root is None else self.accepted.get(root.reference_example_id)
         if self.grader is None or accepted is None or answer.text is None:
             return None
         return self.grader(answer.text, accepted)
 
-    def _know(self, root: Run | None, name: str, known: _Known) -> None:
+    def _remember(self, root: Run | None, name: str, known: _Known) -> None:
         if root is not None and root.reference_example_id is not None:
             of_example = self.known.setdefault(root.reference_example_id, {})
             of_example.setdefault(name, []).append(known)
@@ -308,13 +296,13 @@ class _LogBuilder:
             )
         return next(iter(mixes), ())
 
-    def one_by_one(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Yield a record for each query, named by its run."""
+    def by_run(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield a record of each query, named by its run."""
         for query in reversed(self.queries):
             yield from self._record(str(query.run.id), query, models, {})
 
     def by_example(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Yield a record for each example, its newest checked query first of what is known."""
+        """Yield a record of each example, from its newest checked query and what else is known."""
         chosen: dict[Any, TracedQuery] = {}
         for query in sorted(self.queries, key=lambda query: not query.checks):
             root = self._root(query)
@@ -332,26 +320,21 @@ class _LogBuilder:
         models: tuple[str, ...],
         known: Mapping[str, Sequence[_Known]],
     ) -> Iterator[dict[str, Any]]:
-        if not query.answers.keys() <= set(models) or query.models not in (None, models):
-            self.skipped["it is of another mix"] += 1
-            return
-        try:
+        with self._counting_skipped():
+            if not query.answers.keys() <= set(models) or query.models not in (None, models):
+                raise SkippedRun("it is of another mix")
             answers = [self._logged(query, model, known.get(model, ())) for model in models]
-        except SkippedRun as why:
-            self.skipped[str(why)] += 1
-            return
-        metadata = {"run_id": str(query.run.id), "trace_id": str(query.run.trace_id)}
-        yield {"id": name, "answers": answers, "currency": CURRENCY, "metadata": metadata}
+            metadata = {"run_id": str(query.run.id), "trace_id": str(query.run.trace_id)}
+            yield {"id": name, "answers": answers, "currency": CURRENCY, "metadata": metadata}
 
     def _logged(self, query: TracedQuery, model: str, known: Sequence[_Known]) -> dict[str, Any]:
         answer = query.answers.get(model)
         if answer is None:
-            other = known[0] if known else None
-            quality, cost = (other.quality, other.cost) if other else (None, None)
-            return {"model": model, "quality": quality, "cost": cost}
+            other, quality = known[0] if known else (None, None)
+            return {"model": model, "quality": quality, "cost": other.cost if other else None}
         quality = self.qualities[query.run.id].get(model)
         if quality is None and answer.text:
-            quality = next((each.quality for each in known if each.text == answer.text), None)
+            quality = next((q for other, q in known if other.text == answer.text), None)
         check = logged_check(query.checks.get(model), self.cost_of)
         return {"model": model, "quality": quality, "cost": answer.cost, "verification": check}
 
@@ -364,10 +347,8 @@ def _warn_skipped(skipped: Counter[str], kept: int) -> None:
     """
     reasons = "; ".join(f"{count} because {why}" for why, count in skipped.most_common())
     if not kept:
-        said = f"left out: {reasons}" if reasons else "there is no run of a mix"
-        raise AutoMixError(
-            f"LangSmith holds nothing that a routing log could be built of ({said})."
-        )
+        why = f"left out: {reasons}" if reasons else "there is no run of a mix"
+        raise AutoMixError(f"LangSmith holds nothing that a routing log could be built of ({why}).")
     if skipped:
         warnings.warn(
             f"{skipped.total()} of {skipped.total() + kept} runs are left out of the routing log: "

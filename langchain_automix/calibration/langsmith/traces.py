@@ -1,10 +1,11 @@
-"""What LangSmith's traces say of single queries: who answered, what the checks found, what it cost.
+"""Read single queries from LangSmith's traces: who answered, what checks found, what it cost.
 
 A mix is known by its steps: the runs beneath it that carry a tag `automix:...` of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from langchain_core.messages import AIMessage
 from pydantic import ValidationError
 
 from langchain_automix.models.messages import answer_text
-from langchain_automix.models.usage import to_model_call
+from langchain_automix.models.usage import to_model_call, without_output
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Traces:
     def of(cls, runs: Iterable[Run]) -> Traces:
         """Return the runs in order of their start; of a run's inputs, only a router's are kept."""
         traces = cls()
-        for run in sorted(map(_lightened, runs), key=lambda run: run.start_time):
+        for run in sorted(map(_drop_inputs, runs), key=lambda run: run.start_time):
             traces.runs[run.id] = run
             traces.children[run.parent_run_id].append(run)
         return traces
@@ -82,32 +83,32 @@ class Traces:
 
     def mixes(self) -> dict[Any, list[Run]]:
         """Return the runs that are a mix, by trace."""
-        steps = (run for run in self.runs.values() if self._steps_tags(run))
+        steps = (run for run in self.runs.values() if self._step_tags(run))
         parents = {run.parent_run_id: run.trace_id for run in steps}
-        found: dict[Any, list[Run]] = defaultdict(list)
+        mixes: dict[Any, list[Run]] = defaultdict(list)
         for parent, trace in parents.items():
             if parent in self.runs:
-                found[trace].append(self.runs[parent])
-        return found
+                mixes[trace].append(self.runs[parent])
+        return mixes
 
     def query(self, mix: Run, cost_of: CostOf) -> TracedQuery:
         """Read one run of a mix.
 
         Raises:
-            Skipped: It failed or is not complete.
+            SkippedRun: It failed or is not complete.
         """
         if mix.error:
             raise SkippedRun("the run failed")
         if mix.end_time is None:
             raise SkippedRun("the run is not finished")
-        asked: dict[str, list[Run]] = defaultdict(list)
+        steps: dict[str, list[Run]] = defaultdict(list)
         for step in self.children[mix.id]:
-            for tag in self._steps_tags(step):
-                asked[tag].append(step)
-        routed = asked.pop(_ROUTE, [])
-        asked.pop(_VERIFY, None)
+            for tag in self._step_tags(step):
+                steps[tag].append(step)
+        routed = steps.pop(_ROUTE, [])
+        steps.pop(_VERIFY, None)
         answers = {
-            tag.removeprefix(_TAG): self._answer(runs, cost_of) for tag, runs in asked.items()
+            tag.removeprefix(_TAG): self._answer(runs, cost_of) for tag, runs in steps.items()
         }
         models, checks = _evidence(routed)
         kept = _kept(mix, routed, models) or (next(iter(answers)) if len(answers) == 1 else None)
@@ -125,7 +126,7 @@ class Traces:
             return None
         return names.pop(), self._answer([root], cost_of)
 
-    def _steps_tags(self, run: Run) -> set[str]:
+    def _step_tags(self, run: Run) -> set[str]:
         """Return the tags that make a run a step of its parent; a step's children inherit them."""
         parent = self.runs.get(run.parent_run_id)
         inherited = (parent.tags if parent else None) or ()
@@ -141,7 +142,8 @@ class Traces:
                 if messages:
                     calls.append(to_model_call(messages, output.get("llm_output")))
                     text = answer_text(messages[0])
-        return TracedAnswer(runs[-1], text, _number(cost_of(calls)) if calls else None)
+        cost = cost_of(calls) if calls else None
+        return TracedAnswer(runs[-1], text, None if cost is None else float(cost))
 
     def _model_runs(self, run: Run) -> Iterator[Run]:
         if run.run_type == "llm" and not self.children[run.id]:
@@ -152,11 +154,7 @@ class Traces:
             yield from self._model_runs(child)
 
 
-def _number(cost: Decimal | float | None) -> float | None:
-    return None if cost is None else float(cost)
-
-
-def _lightened(run: Run) -> Run:
+def _drop_inputs(run: Run) -> Run:
     if _ROUTE not in (run.tags or ()):
         run.inputs = {}
     return run
@@ -170,8 +168,8 @@ def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, 
         state = RoutingState.model_validate(routed[-1].inputs.get("input"))
     except ValidationError as error:
         raise SkippedRun("the router's input is hidden or of another version") from error
-    found = {state.models[visit.model_index]: visit.verification for visit in state.visits}
-    return state.models, {name: check for name, check in found.items() if check is not None}
+    checks = {state.models[visit.model_index]: visit.verification for visit in state.visits}
+    return state.models, {name: check for name, check in checks.items() if check is not None}
 
 
 def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> str | None:
@@ -195,13 +193,10 @@ def _messages(output: Mapping[str, Any]) -> list[AIMessage]:
     """Return the replies to one request: their text, tool calls and bill."""
     messages = []
     for generation in (output.get("generations") or [[]])[0]:
-        given = (generation.get("message") or {}).get("kwargs") or {}
-        wanted = ("content", "tool_calls", "usage_metadata", "response_metadata")
-        try:
-            message = AIMessage(**{name: given[name] for name in wanted if given.get(name)})
-        except (TypeError, ValueError):  # hidden, or no chat model's
-            continue
-        messages.append(message)
+        fields = (generation.get("message") or {}).get("kwargs") or {}
+        names = ("content", "tool_calls", "usage_metadata", "response_metadata")
+        with contextlib.suppress(TypeError, ValueError):  # hidden, or no chat model's
+            messages.append(AIMessage(**{name: fields[name] for name in names if fields.get(name)}))
     return messages
 
 
@@ -221,7 +216,7 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
     """Return a check as a log has it; None where none was made.
 
     Raises:
-        Skipped: Its cost is unknown, which a log has no word for.
+        SkippedRun: Its cost is unknown, which a log has no word for.
     """
     if check is None or not (check.verdicts or check.score is not None or check.calls):
         return None
@@ -231,7 +226,7 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
             return None
         return {"score": check.score, "cost": None if total is None else float(total)}
     # What is paid a request, whatever the number of its verdicts: the prompt.
-    prompts = cost_of([_prompt_only(call) for call in check.calls])
+    prompts = cost_of([without_output(call) for call in check.calls])
     if total is None or prompts is None:
         raise SkippedRun("the cost of its check is unknown (give cost_of=)")
     n, requests = len(check.verdicts), len(check.calls)
@@ -242,11 +237,3 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
         "fixed_cost": fixed / max(1, requests),
         "sample_cost": sample,
     }
-
-
-def _prompt_only(call: ModelCall) -> ModelCall:
-    if call.usage is None:
-        return call
-    usage: Any = {k: v for k, v in call.usage.items() if k != "output_token_details"}
-    usage |= {"output_tokens": 0, "total_tokens": call.usage["input_tokens"]}
-    return call.model_copy(update={"usage": usage})

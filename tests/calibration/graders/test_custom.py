@@ -231,11 +231,11 @@ class TestAnyGrader:
 NAMES = """
 import functools
 from tests.calibration.graders import test_custom as t
-from langchain_automix.calibration.graders.custom import grader_from, name_of
+from langchain_automix.calibration.graders.custom import grader_name, to_grader
 own = [*t.PLAIN, *t.WAITING, *t.LANGSMITH, t.Shifted(1), t.Shifted(1).grade, t.shift(1),
        functools.partial(t.with_default, weight=.5), lambda answer, x: 1, lambda answer, x: 2,
        *t.GRADERS]
-for each in own: print(name_of(grader_from(each)))
+for each in own: print(grader_name(to_grader(each)))
 """
 
 
