@@ -1,53 +1,40 @@
-"""How a calibration is getting on: what it has spent, what is left, and when it is to stop."""
+"""The state of a running calibration: what it has spent, what is left, and when it stops."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any, Literal
 
 from langchain_automix.calibration.examples.examples import Example
 
 Stage = Literal["answer", "check", "grade"]
 _FIRST_FAILURES, _LATER_FAILURES = 10, 50
-"""Examples that fail one after the other, before anything has worked in this run or later, after
-which nothing more is asked."""
+"""Consecutive failed examples that end a run: before anything has worked in it, and after."""
+
+_FINISHES_EXAMPLES = frozenset({"enough", "max_spend"})
+"""Reasons to stop that let the examples under way run to their end."""
 
 
-_ENDS_EXAMPLES = frozenset({"enough", "max_spend"})
-"""Why no example is begun, while those under way are taken to their end."""
-
-
-class Wait(Enum):
-    """Try again in a moment."""
-
-    WAIT = auto()
-
-
-WAIT = Wait.WAIT
-MOMENT = 0.05  # seconds
-
-
-class Stopped(Exception):  # noqa: N818  (it is wished)
-    """No new call is to be made."""
+class Stopped(Exception):  # noqa: N818  (a request, not an error)
+    """The run has stopped: make no further call."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a calibration is."""
+    """How far a calibration has come."""
 
     examples: int
-    """Examples to take."""
+    """Examples in all."""
 
     done: int
-    """Of these: finished, now or by an earlier run."""
+    """Examples finished, by this run or an earlier one."""
 
     failed: int
-    """Of these: a call failed for good."""
+    """Finished examples in which a call failed for good."""
 
     calls: int
     """Calls made by this run."""
@@ -56,21 +43,21 @@ class Progress:
     """Examples that an earlier run had finished."""
 
     spent: float
-    """Cost of all calls in the journal, those of earlier runs too; in `currency`."""
+    """Cost of all calls in the journal, earlier runs included, in `currency`."""
 
     currency: str
     seconds: float
-    """Since the start of this run."""
+    """Time since this run started."""
 
     seconds_left: float | None
-    """Estimate; None at the start."""
+    """Estimated time to the end; None before the first example is finished."""
 
     stopped: str | None = None
     """Why it stopped before the end: `max_spend`, `enough`, `interrupted`, `disk full`,
     `nothing works`; None if it did not."""
 
     words: str = ""
-    """What is to be said about that."""
+    """The reason in words."""
 
 
 @dataclass
@@ -82,10 +69,10 @@ class CalibrationRun:
     spent: float = 0.0
     max_spend: float | None = None
     example_cost: tuple[float, float] = (0.0, 0.0)
-    """What one example is likely to cost, from and to, before any has shown it."""
+    """Likely cost of one example, low and high, used until one has shown it."""
 
     is_full: Callable[[], bool] = lambda: False
-    """Whether the journal can take no more."""
+    """Whether the journal can hold no more."""
 
     listener: Callable[[Progress], None] = lambda _: None
     reused: int = 0
@@ -95,31 +82,35 @@ class CalibrationRun:
     stopped: str | None = None
     words: str = ""
     last_error: str = ""
-    _lock: Any = field(default_factory=threading.Lock)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    """Guards the state; notified when an example ends or the run stops."""
+
     _started: float = field(default_factory=time.monotonic)
-    _at_start: float = 0.0
+    _spent_before: float = 0.0
     _running: int = 0
-    _in_a_row: int = 0
+    _consecutive_failures: int = 0
 
     def __post_init__(self) -> None:
-        self._at_start = self.spent
+        self._spent_before = self.spent
 
     def stop(self, why: str, words: str = "") -> None:
-        """Make no new call; what is under way ends, and is kept."""
-        with self._lock:
+        """Allow no further call; calls under way end, and are kept. The first reason stands."""
+        with self._changed:
             if self.stopped is None:
                 self.stopped, self.words = why, words
+            self._changed.notify_all()
 
-    def taken(self, examples: Iterator[Example]) -> Example | Wait | None:
-        """Return the next example to take; None when there is none, or no more is wanted.
+    def next_example(self, examples: Iterator[Example]) -> Example | None:
+        """Return the next example to run; None when there is none or the run has stopped.
 
-        `WAIT`, where those under way may yet leave enough money for another.
+        Waits while those under way may yet leave enough money for another.
         """
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.stopped is not None or self._can_pay() or not self._running
+            )
             if self.stopped is None and not self._can_pay():
-                if self._running:
-                    return WAIT
-                self.stopped = "max_spend"
+                self.stop("max_spend")
             if self.stopped is not None or (example := next(examples, None)) is None:
                 return None
             self._running += 1
@@ -132,57 +123,64 @@ class CalibrationRun:
         finished = self.done - self.reused
         low, high = self.example_cost
         if finished:
-            low = high = (self.spent - self._at_start) / finished
-        # What those under way have spent already is in `spent`: it is counted twice, to be sure.
+            low = high = (self.spent - self._spent_before) / finished
+        # What those under way have spent already is in `spent`: counted twice, to be on the safe
+        # side.
         expected = high * (1 + self._running) if self._running else low
         return self.spent + expected <= self.max_spend
 
     def before(self) -> None:
-        """Let a call be made, or raise `Stopped`."""
+        """Clear a call to be made.
+
+        Raises:
+            Stopped: It must not be made.
+        """
         if self.is_full():
             self.stop("disk full", "The disk is full.")
-        with self._lock:
-            over = self.max_spend is not None and self.spent >= self.max_spend
-            if over:
-                self.stopped = self.stopped or "max_spend"
-            if over or (self.stopped is not None and self.stopped not in _ENDS_EXAMPLES):
+        with self._changed:
+            is_spent = self.max_spend is not None and self.spent >= self.max_spend
+            if is_spent:
+                self.stop("max_spend")
+            if is_spent or (self.stopped is not None and self.stopped not in _FINISHES_EXAMPLES):
                 raise Stopped
             self.calls += 1
 
     def after(self, cost: float | None) -> None:
-        """Count what a call cost; what is unknown is complained of where it is needed."""
-        with self._lock:
+        """Add what a call cost; whoever needs an unknown cost complains of it."""
+        with self._changed:
             self.spent += cost or 0.0
 
-    def failed(self, stage: Stage, said: str) -> None:
-        """Hear of a call that failed for good, and what was said of it."""
-        with self._lock:
-            self.last_error = f"{stage}: {said}"
+    def failed(self, stage: Stage, error: str) -> None:
+        """Note the error of a call that failed for good."""
+        with self._changed:
+            self.last_error = f"{stage}: {error}"
 
     def finished(self, row: dict[str, Any] | None, *, again: bool = False) -> None:
-        """Count an example that is through, or was given up (None).
+        """Count an example that has ended: with its row, or None where it was given up.
 
-        One that fails `again`, as in an earlier run, says nothing of whether anything still works.
+        One that fails `again`, as in an earlier run, does not tell whether anything still works.
         """
-        with self._lock:
+        with self._changed:
             self._running -= 1
-            if row is None:
-                return
-            bad = "failed" in row["metadata"]
-            self.done += 1
-            self.failures += bad
-            self._in_a_row = self._in_a_row + (not again) if bad else 0
-            worked = self.done - self.reused > self.failures
-            if self._in_a_row >= (_LATER_FAILURES if worked else _FIRST_FAILURES):
-                self.stopped = self.stopped or "nothing works"
-        self.listener(self.progress())
+            if row is not None:
+                self._count(is_failed="failed" in row["metadata"], again=again)
+            self._changed.notify_all()
+        if row is not None:
+            self.listener(self.progress())
+
+    def _count(self, *, is_failed: bool, again: bool) -> None:
+        self.done += 1
+        self.failures += is_failed
+        self._consecutive_failures = self._consecutive_failures + (not again) if is_failed else 0
+        has_worked = self.done - self.reused > self.failures
+        if self._consecutive_failures >= (_LATER_FAILURES if has_worked else _FIRST_FAILURES):
+            self.stop("nothing works")
 
     def progress(self) -> Progress:
-        """Return how far it is."""
-        with self._lock:
+        """Return how far it has come."""
+        with self._changed:
             seconds = time.monotonic() - self._started
             new = self.done - self.reused
-            left = (self.examples - self.done) * seconds / new if new else None
             return Progress(
                 examples=self.examples,
                 done=self.done,
@@ -192,18 +190,16 @@ class CalibrationRun:
                 spent=self.spent,
                 currency=self.currency,
                 seconds=seconds,
-                seconds_left=left,
+                seconds_left=(self.examples - self.done) * seconds / new if new else None,
                 stopped=self.stopped,
                 words=self.words,
             )
 
 
-def in_order(
-    examples: Iterable[Example], seed: int | None
-) -> Sequence[Example] | Iterable[Example]:
-    """Return examples in the order to take them: shuffled where a run may end before the last."""
+def in_order(examples: Iterable[Example], seed: int | None) -> Iterable[Example]:
+    """Return examples in their own order, or shuffled by a seed."""
     if seed is None:
         return examples
-    found = list(examples)
-    random.Random(seed).shuffle(found)  # noqa: S311  (an order, not a secret)
-    return found
+    shuffled = list(examples)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311  (an order, not a secret)
+    return shuffled

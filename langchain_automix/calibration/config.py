@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -42,6 +42,7 @@ from langchain_automix.verifiers.base import (
 from langchain_automix.verifiers.combined import CombinedVerifier
 
 Unit = Literal["dollars", "seconds"]
+Unlabelled = Literal["agreement", "grade"]
 CURRENCIES: dict[Unit, str] = {"dollars": "USD", "seconds": "second"}
 
 ANSWER_FROM_CONTEXT = ChatPromptTemplate.from_messages(
@@ -55,10 +56,9 @@ ANSWER_FROM_CONTEXT = ChatPromptTemplate.from_messages(
         ("human", "Context: {context}\n\nQuestion: {question}"),
     ]
 )
-"""What is asked of an example with a context where the mix has no prompt of its own; the same as
-`automix ask --context` asks."""
+"""Prompt for an example with a context where the mix has none; also that of `automix ask`."""
 
-# Where and how a model is reached does not shape what it answers.
+# How a model is reached does not change what it answers.
 _CONNECTION = frozenset(
     {
         "cache",
@@ -78,53 +78,53 @@ class CalibratedCheck:
     """One of the checks that a calibration makes of every answer but the last."""
 
     name: str | None
-    """What it is called among several; None where it is the only one."""
+    """Its name among several; None if it is the only one."""
 
     verifier: Runnable[Any, Any]
     checkers: tuple[Runnable[Any, Any], ...]
-    """The check of each model's answers."""
+    """The verifier for the answers of each model."""
 
     @property
     def samples(self) -> int | None:
-        """Verdicts that it draws, where it tells."""
+        """Number of verdicts that it draws; None if it does not say."""
         return getattr(self.verifier, "samples", None)
 
     @property
     def fingerprint(self) -> str:
-        """What stands for its prompt and how it samples, as a policy file holds it."""
+        """Hash of its prompt and sampling, as a policy file holds it."""
         return fingerprint_of(self.verifier)
 
     @property
-    def shape(self) -> dict[str, Any]:
-        """What shapes its calls, by name."""
-        usual = {"sampling": "auto", "max_input_tokens": None}
-        values = {name: getattr(self.verifier, name, usual[name]) for name in usual}
+    def settings(self) -> dict[str, Any]:
+        """Settings that its calls depend on, by name."""
+        defaults = {"sampling": "auto", "max_input_tokens": None}
+        values = {name: getattr(self.verifier, name, defaults[name]) for name in defaults}
         return {
             "check": self.fingerprint,
             "verdicts": self.samples,
-            **_asked_model("check", self.verifier),
-            **{f"check {n}": value for n, value in values.items() if value != usual[n]},
+            **_model_setting("check", self.verifier),
+            **{f"check {n}": value for n, value in values.items() if value != defaults[n]},
         }
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """All that decides what an example costs and comes to."""
+    """Everything that the row of an example depends on."""
 
     mix: AutoMixRunnable
-    """The models with their prompt and their check; its router is not asked."""
+    """The models with their prompt and check; the router is not used."""
 
     grader: Any
-    """Grades an answer: a function, or a Runnable, as `grader_from` returns."""
+    """Grades an answer: a function or a Runnable, as `to_grader` returns it."""
 
     unit: Unit
-    unlabelled: Literal["agreement", "grade"] = "agreement"
-    """Of an example without references: whether an answer is compared with the largest model's, or
-    graded by itself."""
+    unlabelled: Unlabelled = "agreement"
+    """How an example without references is graded: by agreement with the largest model's answer, or
+    by the grader alone."""
 
     compares: bool = False
-    """Whether labelled examples are compared with the largest model's answer as well, to learn
-    from them what agreement is worth."""
+    """Whether answers to labelled examples are compared with the largest model's as well, to learn
+    what agreement is worth."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -133,38 +133,34 @@ class CalibrationConfig:
 
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
-        """The models as they answer: in one piece, and never from a cache, which would be free."""
-        return tuple(map(_without_streaming_or_cache, self._given))
+        """The models without streaming, and without a cache, whose answers would be free."""
+        return tuple(map(_without_streaming_or_cache, self._prepared))
 
     @cached_property
-    def _given(self) -> tuple[Runnable[Any, Any], ...]:
+    def _prepared(self) -> tuple[Runnable[Any, Any], ...]:
         return self.mix.mix_config.answering
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
-        """The checks of an answer, each of which is made and kept by itself; the first leads."""
+        """The checks of an answer, each made and kept by itself; the first one leads."""
         verifier = self.mix.verifier
         named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
         if isinstance(verifier, CombinedVerifier):
             named = [*verifier.checks.items()]
-        # What one check reads of an answer is no business of another that asks for it again.
+        # Not `_prepared`: what one check reads of an answer is not for another to ask for again.
         answerers = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
         pairs = list(zip(answerers, self.mix.models, strict=True))
-        return tuple(
-            CalibratedCheck(
-                name,
-                each,
-                tuple(
-                    verifier_for(bind_answerer(each, answerer), model) for answerer, model in pairs
-                ),
-            )
-            for name, each in named
-        )
+
+        def checkers(check: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
+            for answerer, model in pairs:
+                yield verifier_for(bind_answerer(check, answerer), model)
+
+        return tuple(CalibratedCheck(name, check, tuple(checkers(check))) for name, check in named)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """Of each model: a short hash of what shapes its answers."""
-        return tuple(model_fingerprint(model) for model in self._given)
+        """Hash of what each model's answers depend on."""
+        return tuple(model_fingerprint(model) for model in self._prepared)
 
     @cached_property
     def verifier(self) -> str:
@@ -172,129 +168,130 @@ class CalibrationConfig:
         return fingerprint_of(self.mix.verifier)
 
     @cached_property
-    def asks(self) -> dict[str, Any]:
-        """What shapes the calls, by name: a change means that calls are made again."""
+    def call_settings(self) -> dict[str, Any]:
+        """Settings that calls depend on, by name: if one changes, its calls are made again."""
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
-        asked: dict[str, Any] = {}
-        if isinstance(self.grader, Runnable):
-            asked = {"grader": grader_name(self.grader), **_asked_model("grader", self.grader)}
-        first = self.checks[0]
-        if first.name is None:
-            asked |= first.shape
-        else:
-            asked["checks"] = {check.name: check.shape for check in self.checks}
-        return {
+        settings: dict[str, Any] = {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
             "prompt": json_hash(_as_json(prompt)),
-            **asked,
         }
+        if isinstance(self.grader, Runnable):
+            settings["grader"] = grader_name(self.grader)
+            settings |= _model_setting("grader", self.grader)
+        first = self.checks[0]
+        if first.name is None:
+            return settings | first.settings
+        return settings | {"checks": {check.name: check.settings for check in self.checks}}
 
     @cached_property
     def makes(self) -> str:
-        """Hash of all that shapes a row of the log, once the calls are there."""
+        """Hash of everything that a row of the log depends on, beyond its example."""
         prices = self.mix.prices
         counted = prices if isinstance(prices, Mapping) else grader_name(prices)
         grades = [grader_name(self.grader), self.unlabelled, self.compares]
-        made = [self.asks, self.names, grades, self.unit, counted]
+        settings = [self.call_settings, self.names, grades, self.unit, counted]
         if (order := [check.name for check in self.checks]) != [None]:
-            made.append(order)
-        return json_hash(made)
+            settings.append(order)
+        return json_hash(settings)
 
     @cached_property
     def _secrets(self) -> frozenset[str]:
-        asking = [*(check.verifier for check in self.checks), self.grader]
-        own = (getattr(what, "model", None) for what in asking)
-        asked = [*self.mix.models, *(model for model in own if isinstance(model, Runnable))]
-        return frozenset(secret for model in asked for secret in secrets_of(model))
+        askers = [*(check.verifier for check in self.checks), self.grader]
+        own = (getattr(asker, "model", None) for asker in askers)
+        models = [*self.mix.models, *(model for model in own if isinstance(model, Runnable))]
+        return frozenset(secret for model in models for secret in secrets_of(model))
 
     def said(self, error: Exception) -> str:
-        """Return what an error says, without the models' keys: some providers repeat them."""
+        """Return an error as text, without the models' keys: some providers repeat them."""
         text = f"{type(error).__name__}: {error}"
         for secret in self._secrets:
             text = text.replace(secret, "**********")
         return text
 
     def cost(self, calls: Iterable[ModelCall], seconds: float) -> float | None:
-        """Return what some calls cost in the log's unit; None where that is not known."""
+        """Return what some calls cost in the log's unit; None if unknown."""
         if self.unit == "seconds":
             return seconds
         cost = cost_of(calls, self.mix.prices)
         return None if cost is None else float(cost)
 
     def asked(self, example: Example) -> tuple[Runnable[Any, Any] | None, Any, VerifierInput]:
-        """Return what is to fill the prompt, with what; and what the check is told.
+        """Return the prompt still to be filled and its values, and the input of the check.
 
-        Without the first, the second is what the models get.
+        Without a prompt, the second is the input of the models.
         """
-        mix, said = self.mix, convert_to_messages([dict(m) for m in example.messages])
+        mix, history = self.mix, convert_to_messages([dict(m) for m in example.messages])
         check: VerifierInput = {"answer": "", "question": example.question}
         if tools := mix.answer_format.tools:
             check["tools"] = tools
-        if said:
-            check["messages"] = said
+        if history:
+            check["messages"] = history
         if example.context is not None:
             check["context"] = example.context
         if example.prompt is not None:
-            return None, [*said, HumanMessage(example.prompt)], check
+            return None, [*history, HumanMessage(example.prompt)], check
         if mix.prompt is not None:
-            filled: dict[str, Any] = {**example.metadata, mix.question_key: example.question}
-            filled[mix.context_key] = example.context or ""
-            filled[mix.history_key] = said
+            values: dict[str, Any] = {
+                **example.metadata,
+                mix.question_key: example.question,
+                mix.context_key: example.context or "",
+                mix.history_key: history,
+            }
             if isinstance(mix.prompt, BasePromptTemplate):
-                return None, _filled(mix.prompt, filled, example), check
-            return mix.prompt, filled, check
+                return None, _fill(mix.prompt, values, example), check
+            return mix.prompt, values, check
         if example.context is not None:
             first, last = ANSWER_FROM_CONTEXT.format_messages(
                 question=example.question, context=example.context
             )
-            return None, [first, *said, last], check
-        messages: list[BaseMessage] = [*said, HumanMessage(example.question)]
+            return None, [first, *history, last], check
+        messages: list[BaseMessage] = [*history, HumanMessage(example.question)]
         check["messages"] = messages
         del check["question"]
         return None, messages, check
 
 
-def choose_unit(mix: AutoMixRunnable, wanted: Unit | None, *, is_limited: bool = False) -> Unit:
-    """Return what costs are counted in; warns where nothing is said, and no price is known.
+def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = False) -> Unit:
+    """Return the unit of costs; warns if none was asked for and no price is known.
 
     Args:
-        mix: The models, with the prices that are given.
-        wanted: What the user wants. None: dollars, or seconds where no model has a price.
-        is_limited: Whether there is a limit of spending, which is taken to be in dollars.
+        mix: The models and their prices.
+        unit: The unit asked for. None: dollars, or seconds where no model has a price.
+        is_limited: Whether there is a spend limit, which is taken to be in dollars.
 
     Raises:
-        AutoMixError: Dollars are wanted, and a model has no known price.
+        AutoMixError: Costs are to be counted in dollars, and a model has no known price.
     """
-    if wanted == "seconds":
-        return wanted
+    if unit == "seconds":
+        return unit
+    usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
     unpriced = []
     for name, model in zip(mix.model_names, mix.models, strict=True):
         known, provider = sole_identity(model)
-        usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
         call = ModelCall(model=known, provider=provider, usage=usage)
-        # A mix, and a model with fallbacks, is known only by what it reports.
-        is_told = known is None or provider == "automix"
-        if not is_told and cost_of([call], mix.prices) is None:
+        # What a mix or a model with fallbacks has called is known only afterwards.
+        reports_later = known is None or provider == "automix"
+        if not reports_later and cost_of([call], mix.prices) is None:
             unpriced.append(name)
-    if wanted is None and not is_limited and len(unpriced) == len(mix.models):
+    if unit is None and not is_limited and len(unpriced) == len(mix.models):
         warnings.warn(
             f"No price is known of {' and '.join(unpriced)}: costs are counted in seconds, one "
-            "call at a time. Give prices (dollars for a million tokens) to have them in dollars.",
+            "call at a time. Give prices (dollars per million tokens) to have them in dollars.",
             stacklevel=2,
         )
         return "seconds"
     if unpriced:
         raise AutoMixError(
-            f"What {' and '.join(unpriced)} costs is not known: give prices (dollars for a million "
+            f"What {' and '.join(unpriced)} costs is not known: give prices (dollars per million "
             "tokens), or count seconds instead (unit='seconds', --unit seconds)."
         )
     return "dollars"
 
 
 def model_fingerprint(model: Runnable[Any, Any]) -> str:
-    """Return a short hash of what shapes a model's answers: its settings and what is bound to it.
+    """Return a short hash of what a model's answers depend on: its settings and bound arguments.
 
-    How it is reached is left out, and so are keys and the port of a server on this machine.
+    It leaves out how the model is reached, keys, and the port of a server on this machine.
     """
     chat_model, bound = unwrap(model)
     if chat_model is None:
@@ -312,53 +309,53 @@ def model_fingerprint(model: Runnable[Any, Any]) -> str:
 
 
 def json_hash(what: Any) -> str:
-    """Return 16 hexadecimal digits that stand for a value."""
+    """Return a hash of a value, 16 hexadecimal digits long."""
     text = json.dumps(what, sort_keys=True, default=_as_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _asked_model(name: str, what: Any) -> dict[str, str]:
-    """Return what stands for a check's or a grader's own model, where it has one."""
-    model = getattr(what, "model", None)
+def _model_setting(name: str, asker: Any) -> dict[str, str]:
+    """Return the fingerprint of a check's or a grader's own model, if it has one."""
+    model = getattr(asker, "model", None)
     if not isinstance(model, Runnable):
         return {}
-    # How it samples is in the name of what asks it.
+    # How it samples is in the fingerprint of the asker.
     return {f"{name} model": model_fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
 
 
-def _filled(prompt: BasePromptTemplate[Any], given: dict[str, Any], example: Example) -> Any:
+def _fill(prompt: BasePromptTemplate[Any], values: dict[str, Any], example: Example) -> Any:
     try:
-        return prompt.format_prompt(**given)
+        return prompt.format_prompt(**values)
     except KeyError as error:
         raise AutoMixError(
             f"The prompt wants {error}, which example {example.id} does not have; it has "
-            f"{sorted(given)}."
+            f"{sorted(values)}."
         ) from error
 
 
 def _as_json(value: Any) -> Any:
-    found = dumpd(value)
+    dump = dumpd(value)
     # Of what cannot be dumped, only the kind is the same in the next process.
-    is_unknown = isinstance(found, dict) and found.get("type") == "not_implemented"
-    return grader_name(value) if is_unknown else _without_addresses(found)
+    is_unknown = isinstance(dump, dict) and dump.get("type") == "not_implemented"
+    return grader_name(value) if is_unknown else _without_addresses(dump)
 
 
-def _without_addresses(found: Any) -> Any:
-    """Leave out of a dump where things are: addresses in memory, modules of this package."""
-    if isinstance(found, list):
-        return [_without_addresses(each) for each in found]
-    if not isinstance(found, dict):
-        return found
-    kept = {name: _without_addresses(each) for name, each in found.items()}
-    if found.get("type") in ("constructor", "not_implemented") and found.get("lc") == 1:
-        kept["id"] = registered_id(found["id"])
-    if found.get("type") == "not_implemented" and isinstance(found.get("repr"), str):
-        kept["repr"] = ADDRESS.sub("", found["repr"])
+def _without_addresses(dump: Any) -> Any:
+    """Return a dump without addresses in memory and modules of this package."""
+    if isinstance(dump, list):
+        return [_without_addresses(each) for each in dump]
+    if not isinstance(dump, dict):
+        return dump
+    kept = {name: _without_addresses(each) for name, each in dump.items()}
+    if dump.get("type") in ("constructor", "not_implemented") and dump.get("lc") == 1:
+        kept["id"] = registered_id(dump["id"])
+    if dump.get("type") == "not_implemented" and isinstance(dump.get("repr"), str):
+        kept["repr"] = ADDRESS.sub("", dump["repr"])
     return kept
 
 
 def _without_local_port(value: Any) -> Any:
-    """Leave out of a URL on this machine the port, which changes from run to run."""
+    """Return a URL on this machine without its port, which changes from run to run."""
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         parts = urlsplit(value)
         if parts.hostname in ("127.0.0.1", "localhost", "::1"):

@@ -1,4 +1,9 @@
-"""What a calibration is going to ask for, and what that is likely to cost, before any call."""
+"""What a calibration is going to ask for, and what that is likely to cost, before any call.
+
+The calls are counted by a dry run of some examples through the flow itself. The configuration
+alone does not tell them: how often a check asks, and with which prompt, is up to the check, and
+which calls an example still needs depends on the calls that the journal holds.
+"""
 
 from __future__ import annotations
 
@@ -27,43 +32,43 @@ from langchain_automix.models.usage import UsageCollector, to_model_call
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import ModelCall, Verification
 
-_LOOKED_AT = 50
-"""Examples whose prompts are counted; the others are taken to be like them."""
+_REHEARSED = 50
+"""Examples that are rehearsed; the others are taken to be like them."""
 
 _SHORT, _LONG = 5, 400
-"""Tokens of a reply, from and to, where neither earlier calls nor the model's own limit tell."""
+"""Tokens of the shortest and the longest likely reply, unless earlier calls or the model's own
+limit tell otherwise."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "num_predict", "max_output_tokens")
 _ENOUGH_CALLS = 10
-"""Earlier calls of one kind from which the next are estimated."""
+"""Earlier calls of one kind that suffice to estimate the next."""
 
 _SPREAD = 0.25
-"""How far, as a share, an estimate may be off: of the tokens of a text, counted by its characters;
-and of the mean cost of calls to come, seen from earlier ones."""
-
+"""Relative error allowed for: in the tokens of a text, which are counted by its characters, and in
+the mean cost of calls to come, which is taken from earlier ones."""
 
 Kind = tuple[str, str, str | None]
-"""The stage of a call, the model, and which of several checks."""
+"""Stage of a call, name of the model, and name of the check where there are several."""
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """The calls of one kind to one model. Ranges are (low, high)."""
+    """The calls of one kind that are still to be made. Ranges are (low, high)."""
 
     stage: str
     """`answer`, `check` or `grade`."""
 
     model: str
-    """Whose answers."""
+    """Name of the model whose answers they make, check or grade."""
 
     check: str | None
-    """Which of several checks; None for the only one, and for other stages."""
+    """Name of the check where there are several; None for the only one, and for other stages."""
 
     calls: int
     tokens_in: tuple[int, int]
     tokens_out: tuple[int, int]
     cost: tuple[float, float] | None
-    """In the estimate's currency; None where it is not known."""
+    """In the estimate's currency; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +77,30 @@ class Estimate:
 
     examples: int
     finished: int
-    """Of these: finished by an earlier run."""
+    """Examples that an earlier run finished."""
 
     unlabelled: int
-    """Of these: without a reference."""
+    """Examples without a reference."""
 
     stages: tuple[StageEstimate, ...]
     currency: str
     spent: float
-    """Cost of the calls that earlier runs made."""
+    """Cost of the calls of earlier runs."""
 
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Settings that are not as in the run before, by name: then and now. Calls that they shape are
-    made again."""
+    """Settings that differ from the run before, each with both values. The calls that depend on
+    them are made again."""
 
     notes: tuple[str, ...] = ()
 
     @property
     def calls(self) -> int:
-        """Calls to be made."""
+        """Calls still to be made."""
         return sum(stage.calls for stage in self.stages)
 
     @property
     def cost(self) -> tuple[float, float] | None:
-        """Cost of the calls to be made, from and to; None as soon as a part is unknown."""
+        """Likely cost of these, low and high; None as soon as a part is unknown."""
         costs = [stage.cost for stage in self.stages if stage.calls]
         known = [cost for cost in costs if cost is not None]
         if len(known) < len(costs):
@@ -109,7 +114,7 @@ class Estimate:
 
 @dataclass
 class CallStats:
-    """What calls of one kind took; of calls to come, what they are expected to take."""
+    """Number, tokens and cost of calls of one kind, made or expected."""
 
     calls: float = 0
     tokens_in: float = 0
@@ -125,7 +130,7 @@ class CallStats:
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
     def add_all(self, other: CallStats, scale: float) -> None:
-        """Count so many times what another tally holds."""
+        """Count the calls of another, so many times each."""
         self.calls += scale * other.calls
         self.tokens_in += scale * other.tokens_in
         self.tokens_out += scale * other.tokens_out
@@ -134,7 +139,7 @@ class CallStats:
 
 
 class EarlierCalls:
-    """What an earlier run's calls took, by their kind; adds up as the journal is read."""
+    """What the calls of earlier runs took, by kind; adds up as the journal is read."""
 
     def __init__(self, setup: CalibrationConfig) -> None:
         self.setup = setup
@@ -150,7 +155,7 @@ class EarlierCalls:
 
 
 def kind_of(key: str, entry: Entry) -> Kind:
-    """Return the kind of a call, from its key in the journal and what is kept of it."""
+    """Return the kind of a call from its key in the journal and its entry."""
     stage, rest = key.split(" ", 1)
     return stage, rest.rsplit(" ", 2)[0], entry.get("check")
 
@@ -159,98 +164,80 @@ def estimate(
     setup: CalibrationConfig,
     examples: Iterable[Example],
     journal: Journal,
-    tallies: EarlierCalls,
-    **about: Any,
+    earlier: EarlierCalls,
+    *,
+    changed: Mapping[str, tuple[Any, Any]],
 ) -> Estimate:
-    """Return what is to be asked for; a rehearsal of some examples counts calls and tokens.
+    """Return what is still to be asked for, and what that is likely to cost.
 
     Args:
         setup: What is run.
         examples: All examples, in the order to take them.
-        journal: What earlier runs did.
-        tallies: What that took.
-        **about: Other fields of the `Estimate`.
+        journal: The calls of earlier runs.
+        earlier: What these took.
+        changed: Settings that differ from the run before.
     """
-    # Those that an earlier run began need fewer calls than those that it did not come to.
-    parts = {begun: _Part(setup, journal) for begun in (True, False)}
+    # An example that an earlier run began needs fewer calls than one that it did not reach.
+    dry_runs = {begun: _DryRun(setup, journal) for begun in (True, False)}
+    runner = ExampleRunnable(setup=setup, journal=journal, course=CalibrationRun(0, ""))
     count = unlabelled = 0
-    examination = ExampleRunnable(setup=setup, journal=journal, course=CalibrationRun(0, ""))
     for example in examples:
         count += 1
         unlabelled += not example.references
-        if examination.finished(example) is None:
-            parts[journal.knows(example_key(example))].take(example)
-    short: dict[Kind, CallStats] = defaultdict(CallStats)
-    long: dict[Kind, CallStats] = defaultdict(CallStats)
-    for part in parts.values():
-        for found, rehearsal in ((short, part.short), (long, part.long)):
-            for kind, tally in rehearsal.made.items():
-                found[kind].add_all(tally, part.scale)
+        if runner.finished(example) is None:
+            dry_runs[journal.knows(example_key(example))].rehearse(example)
+    short, long = (_total(dry_runs.values(), is_long=is_long) for is_long in (False, True))
     return Estimate(
         examples=count,
-        finished=count - sum(part.examples for part in parts.values()),
+        finished=count - sum(dry_run.examples for dry_run in dry_runs.values()),
         unlabelled=unlabelled,
         stages=tuple(
-            _stage(setup, kind, low, long[kind], tallies.by_kind.get(kind))
-            for kind, low in sorted(short.items(), key=lambda made: _order(setup, made[0]))
+            _stage(setup, kind, short[kind], long[kind], earlier.by_kind.get(kind))
+            for kind in sorted(short, key=lambda kind: _rank(setup, kind))
         ),
         currency=CURRENCIES[setup.unit],
-        spent=tallies.spent,
-        notes=(*_cut_short(journal), *_untold(setup)),
-        **about,
+        spent=earlier.spent,
+        changed=changed,
+        notes=(*_torn_line(journal), *_uncounted(setup)),
     )
 
 
-def _cut_short(journal: Journal) -> Iterable[str]:
-    """Say of a journal that was not written to its end what that costs."""
+def _total(dry_runs: Iterable[_DryRun], *, is_long: bool) -> dict[Kind, CallStats]:
+    total: dict[Kind, CallStats] = defaultdict(CallStats)
+    for dry_run in dry_runs:
+        for kind, stats in dry_run.made[is_long].items():
+            total[kind].add_all(stats, max(1.0, dry_run.examples / _REHEARSED))
+    return total
+
+
+def _torn_line(journal: Journal) -> Iterator[str]:
     if journal.torn:
         yield (
-            f"The last line of {journal.path} was cut short, by a power failure perhaps: if it "
-            "held a call, that is made again."
+            f"The last line of {journal.path} was cut short, perhaps by a power failure: if it "
+            "held a call, that call is made again."
         )
 
 
-def _untold(setup: CalibrationConfig) -> Iterator[str]:
-    """Say of whom it cannot be known what they are going to ask for."""
+def _uncounted(setup: CalibrationConfig) -> Iterator[str]:
+    """Say which calls cannot be foreseen."""
     checks = [
         (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
     ]
-    for stage, what in (*checks, ("grader", setup.grader)):
-        if isinstance(what, Runnable) and not isinstance(what, FlowRunnable):
+    for stage, asker in (*checks, ("grader", setup.grader)):
+        if isinstance(asker, Runnable) and not isinstance(asker, FlowRunnable):
             yield (
-                f"What the {stage} ({type(what).__name__}) asks of models is not in the estimate; "
+                f"What the {stage} ({type(asker).__name__}) asks of models is not in the estimate; "
                 "it is counted once it is asked."
             )
-        elif isinstance(what, EmbeddingSimilarity):
-            yield "Embeddings report no tokens: what they cost is counted neither here nor later."
+        elif isinstance(asker, EmbeddingSimilarity):
+            yield "Embeddings report no tokens: their cost is counted neither here nor later."
 
 
-class _Part:
-    """Some of the examples; the first of them are rehearsed, and stand for the others."""
-
-    def __init__(self, setup: CalibrationConfig, journal: Journal) -> None:
-        self.examples = 0
-        self.short = _DryRun(setup, journal, is_long=False)
-        self.long = _DryRun(setup, journal, is_long=True)
-
-    def take(self, example: Example) -> None:
-        """Count an example."""
-        self.examples += 1
-        if self.examples <= _LOOKED_AT:
-            self.short.of(example)
-            self.long.of(example)
-
-    @property
-    def scale(self) -> float:
-        """Examples that each of the rehearsed ones stands for."""
-        return max(1.0, self.examples / _LOOKED_AT)
-
-
-def _order(setup: CalibrationConfig, kind: Kind) -> tuple[int, int, int]:
+def _rank(setup: CalibrationConfig, kind: Kind) -> tuple[int, int, int]:
     stage, model, check = kind
-    names = [each.name for each in setup.checks]
-    place = names.index(check) if check in names else 0
-    return setup.names.index(model), get_args(Stage).index(stage), place
+    checks = [each.name for each in setup.checks]
+    rank = checks.index(check) if check in checks else 0
+    return setup.names.index(model), get_args(Stage).index(stage), rank
 
 
 def _stage(
@@ -278,43 +265,56 @@ def _stage(
     )
 
 
-def _ungraded(answer: str, references: Sequence[str]) -> None:
+def _no_grade(answer: str, references: Sequence[str]) -> None:
     del answer, references
 
 
 class _DryRun:
-    """Takes examples their way with replies that no model gave, and counts what is asked."""
+    """Runs examples with replies that no model gave, and counts the calls.
 
-    def __init__(self, setup: CalibrationConfig, journal: Journal, *, is_long: bool) -> None:
-        self.made: dict[Kind, CallStats] = defaultdict(CallStats)
-        self.is_long = is_long
+    Only the first examples are run; they stand for the others. It stands for the journal as well:
+    it holds the calls of earlier runs, and keeps no others.
+    """
+
+    def __init__(self, setup: CalibrationConfig, journal: Journal) -> None:
+        self.examples = 0
+        self.made: dict[bool, dict[Kind, CallStats]] = {
+            is_long: defaultdict(CallStats) for is_long in (False, True)
+        }
+        """Calls by kind, with short replies and with long ones."""
+
+        self._setup = setup
+        self._journal = journal
+        self._is_long = False
         self._numbers = itertools.count()
         # A function of the user's own is not called before all is approved.
-        grader = setup.grader if isinstance(setup.grader, Runnable) else _ungraded
-        self.examination = ExampleRunnable(
+        grader = setup.grader if isinstance(setup.grader, Runnable) else _no_grade
+        self._runner = ExampleRunnable(
             setup=replace(setup, grader=grader), journal=self, course=CalibrationRun(0, "")
         )
-        self.journal = journal
-        self.setup = setup
 
-    def of(self, example: Example) -> None:
-        """Rehearse one example."""
-        flow = self.examination._flow(example)  # noqa: SLF001  (of the same package)
+    def rehearse(self, example: Example) -> None:
+        """Count an example, and run it if it is one of the first."""
+        self.examples += 1
+        if self.examples <= _REHEARSED:
+            for self._is_long in (False, True):
+                self._run(example)
+
+    def _run(self, example: Example) -> None:
+        flow = self._runner._flow(example)  # noqa: SLF001  (of the same package)
         with contextlib.suppress(StopIteration, AutoMixError):
             level = next(flow)
             while True:
                 calls = () if isinstance(level, Note) else level
                 level = flow.send([self._reply(call) for call in calls])
 
-    # What an examination asks of its journal.
-
     def calls_of(self, example: str) -> dict[str, Entry]:
-        return self.journal.calls_of(example)
+        return self._journal.calls_of(example)
 
     def add(self, example: str, key: str, entry: Entry) -> None:
         del example
         calls = [ModelCall.model_validate(call) for call in entry["calls"]]
-        self.made[kind_of(key, entry)].add(entry, self.setup.cost(calls, 0.0))
+        self.made[self._is_long][kind_of(key, entry)].add(entry, self._setup.cost(calls, 0.0))
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
         pass
@@ -322,24 +322,27 @@ class _DryRun:
     def _reply(self, call: Call) -> Any:
         if call.run_name is None:  # a prompt to fill: no model is asked
             return call.runnable.invoke(call.input)
-        bills = [handler for handler in call.callbacks if isinstance(handler, UsageCollector)]
+        collectors = [each for each in call.callbacks if isinstance(each, UsageCollector)]
         chat_model = chat_model_of(call.runnable)
         if chat_model is None and call.run_name != "draft":
             return Verification(score=0.5) if call.run_name == "check" else 0.5
-        number = getattr(chat_model, "n", None) or 1 if bills else 1
+        number = getattr(chat_model, "n", None) or 1 if collectors else 1
         message = self._message(call, chat_model, number)
-        for bill in bills:
-            bill.replies = [message] * number
-            bill.calls = [to_model_call([message])]
+        for collector in collectors:
+            collector.replies = [message] * number
+            collector.calls = [to_model_call([message])]
         return message
 
     def _message(self, call: Call, chat_model: Any, number: int) -> AIMessage:
         limit = next(filter(None, (getattr(chat_model, name, None) for name in _LIMITS)), _LONG)
-        # No two alike, for what is alike need not be compared.
+        # No two replies are alike, for those that are need not be compared.
         text = f"Answer {next(self._numbers)}"
-        output = number * min(limit, _LONG if self.is_long else _SHORT)
-        # Counted by characters; a model's own count may be this far off.
+        tokens_out = number * min(limit, _LONG if self._is_long else _SHORT)
         counted = count_tokens_approximately(to_messages(call.input))
-        read = round(counted * (1 + _SPREAD if self.is_long else 1 - _SPREAD))
-        usage = {"input_tokens": read, "output_tokens": output, "total_tokens": read + output}
+        tokens_in = round(counted * (1 + _SPREAD if self._is_long else 1 - _SPREAD))
+        usage = {
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "total_tokens": tokens_in + tokens_out,
+        }
         return AIMessage(text, usage_metadata=usage)

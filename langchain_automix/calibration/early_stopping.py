@@ -1,4 +1,4 @@
-"""Whether a calibration has seen enough: looks now and then at the rows so far."""
+"""Whether a calibration has seen enough: a test of the rows so far, at growing intervals."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from langchain_automix.errors import AutoMixError
 
 
 class EarlyStopping:
-    """Holds the numbers of finished examples, and tests them at growing intervals.
+    """Keeps the figures of finished examples, and tests whether more would change the policy.
 
     The test itself is `langchain_automix.policy.fitting.stopping.check_stopping`.
 
     Args:
         goal: What the policy is to be fitted for, as `POMDPRouter.fit` takes it.
-        seed: For the folds.
+        seed: Seed of the folds.
 
     Raises:
-        AutoMixError: The goal is none.
+        AutoMixError: The goal is invalid.
     """
 
     def __init__(self, goal: Mapping[str, float] | None, seed: int) -> None:
@@ -29,25 +29,25 @@ class EarlyStopping:
         self._goal = Goal(**(goal or {}))
         self._seed = seed
         self._rows: list[dict[str, Any]] = []
-        self._next = next_look(0)
-        self._looking = threading.Lock()
+        self._next_look = next_look(0)
+        self._lock = threading.Lock()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Hear of one finished example."""
+        """Add a finished example."""
         self._rows.append({name: row[name] for name in ("id", "answers", "currency")})
 
     def enough(self) -> str:
-        """Say why no more examples are needed; an empty text while they are."""
+        """Return why no more examples are needed; empty while they are."""
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
         from langchain_automix.policy.fitting.stopping import check_stopping, next_look  # noqa: PLC0415
 
-        with self._looking:  # briefly: who comes while another looks has nothing to look at
+        with self._lock:  # not held during the test: others pass it by meanwhile
             rows = list(self._rows)
-            if len(rows) < self._next:
+            if len(rows) < self._next_look:
                 return ""
-            self._next = next_look(len(rows))
+            self._next_look = next_look(len(rows))
         try:
-            found = check_stopping(RoutingLog(rows), self._goal, seed=self._seed)
-        except AutoMixError:  # so far: the goal is out of reach, or nothing is complete
+            result = check_stopping(RoutingLog(rows), self._goal, seed=self._seed)
+        except AutoMixError:  # so far the goal is out of reach, or no row is complete
             return ""
-        return found.text if found.stop else ""
+        return result.text if result.stop else ""

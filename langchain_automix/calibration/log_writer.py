@@ -17,72 +17,66 @@ _SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class LogStatistics:
-    """What a log came to."""
+    """What a log holds."""
 
     queries: int = 0
     complete: int = 0
     """Queries that a policy can be fitted to: every model answered, and was graded."""
 
     labelled: int = 0
-    """Queries whose qualities are by references."""
+    """Queries whose qualities come from references."""
 
     corrected: int = 0
-    """Queries whose qualities are by agreement with the largest model's answer, corrected by what
-    the labelled ones show."""
+    """Queries whose qualities come from agreement with the largest model's answer, corrected by
+    what the labelled ones show."""
 
     failed: int = 0
-    """Queries in which a call failed for good; each has it in its `metadata.failed`."""
+    """Queries in which a call failed for good; the errors are in the query's `metadata.failed`."""
 
     failures: tuple[Failure, ...] = ()
     """The first of these."""
 
     models: tuple[ModelFigures, ...] = ()
-    """What the models' answers come to, cheap to expensive."""
+    """The models' answers, cheap to expensive."""
 
 
-@dataclass
-class _Count:
+class _Tally:
     """Counts the rows as they are written."""
 
-    queries: int = 0
-    complete: int = 0
-    labelled: int = 0
-    corrected: int = 0
-    failed: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    models: list[ModelTally] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._failures: list[Failure] = []
+        self._models: list[ModelTally] = []
 
     def add(self, row: Row) -> None:
         metadata, answers = row["metadata"], row["answers"]
-        by_agreement = metadata["labels"] == "corrected" and not metadata.get("labelled")
-        self.queries += 1
-        self.complete += _is_complete(row)
-        self.corrected += by_agreement
-        self.labelled += metadata["labels"] != "agreement" and not by_agreement
-        if (errors := metadata.get("failed")) is not None:
-            self.failed += 1
-            if len(self.failures) < _SHOWN_FAILURES:
-                self.failures.append(Failure(row["id"], errors))
-        self.models = self.models or [ModelTally(answer["model"]) for answer in answers]
-        for tally, answer in zip(self.models, answers, strict=True):
+        is_corrected = metadata["labels"] == "corrected" and not metadata.get("labelled")
+        errors = metadata.get("failed")
+        self._counts.update(
+            queries=1,
+            complete=_is_complete(row),
+            corrected=is_corrected,
+            labelled=metadata["labels"] != "agreement" and not is_corrected,
+            failed=errors is not None,
+        )
+        if errors is not None and len(self._failures) < _SHOWN_FAILURES:
+            self._failures.append(Failure(row["id"], errors))
+        self._models = self._models or [ModelTally(answer["model"]) for answer in answers]
+        for tally, answer in zip(self._models, answers, strict=True):
             tally.add(answer)
 
-    def written(self) -> LogStatistics:
+    def statistics(self) -> LogStatistics:
         return LogStatistics(
-            queries=self.queries,
-            complete=self.complete,
-            labelled=self.labelled,
-            corrected=self.corrected,
-            failed=self.failed,
-            failures=tuple(self.failures),
-            models=tuple(tally.figures() for tally in self.models),
+            **self._counts,
+            failures=tuple(self._failures),
+            models=tuple(tally.figures() for tally in self._models),
         )
 
 
 def write_log(
     path: Path,
     examples: Iterable[Example],
-    row_of: Callable[[Example], Row | None],
+    find_row: Callable[[Example], Row | None],
     *,
     correct: bool,
     checks: bool = False,
@@ -92,26 +86,27 @@ def write_log(
     Args:
         path: Where it goes.
         examples: The examples, in the order of the log.
-        row_of: Returns an example's row, None if it has none.
-        correct: Whether to correct what agreement says by what the labelled examples show.
+        find_row: Returns the row of an example, or None.
+        correct: Whether to correct agreement with the largest model by what the labelled examples
+            show.
         checks: Whether the rows have further checks.
     """
 
     def rows() -> Iterator[Row]:
-        return filter(None, map(row_of, examples))
+        return filter(None, map(find_row, examples))
 
     corrections = _corrections(rows()) if correct else None
-    count = _Count()
+    tally = _Tally()
 
-    def counting() -> Iterator[Row]:
+    def counted_rows() -> Iterator[Row]:
         for row in rows():
             if corrections is not None:
                 _correct(row, next(corrections))
-            count.add(row)
+            tally.add(row)
             yield row
 
-    write_records(path, counting(), checks=checks)
-    return count.written()
+    write_records(path, counted_rows(), checks=checks)
+    return tally.statistics()
 
 
 def _is_complete(row: Row) -> bool:
@@ -123,7 +118,7 @@ def _is_complete(row: Row) -> bool:
 
 def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
     """Yield the corrected qualities of each row, in order."""
-    import numpy as np  # noqa: PLC0415  (seconds, for those who calibrate with labels)
+    import numpy as np  # noqa: PLC0415  (not before a log is written)
 
     from langchain_automix.calibration.label_correction import correct_labels  # noqa: PLC0415
 
@@ -133,8 +128,8 @@ def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
         agreement.append(row["metadata"]["agreement"])
         unknown = [None] * len(row["answers"])
         quality.append([a["quality"] for a in row["answers"]] if labelled else unknown)
-    found = correct_labels(np.array(agreement, dtype=float), np.array(quality, dtype=float))
-    return iter([[None if q != q else q for q in row] for row in found.tolist()])  # noqa: PLR0124
+    corrected = correct_labels(np.array(agreement, dtype=float), np.array(quality, dtype=float))
+    return iter([[None if q != q else q for q in row] for row in corrected.tolist()])  # noqa: PLR0124
 
 
 def _correct(row: Row, qualities: list[float | None]) -> None:
@@ -149,9 +144,6 @@ def _correct(row: Row, qualities: list[float | None]) -> None:
 _GOOD = 0.5
 """Quality from which an answer counts as good, as in `evaluate`."""
 
-_DIGITS = 4
-"""Of a confidence, so that even scores that are all different take little room."""
-
 
 @dataclass(frozen=True)
 class ModelFigures:
@@ -165,24 +157,24 @@ class ModelFigures:
     """Mean over these; None if there are none."""
 
     cost: float | None
-    """Mean cost of an answer; None if none is known."""
+    """Mean cost of an answer; None if unknown."""
 
     checks: int
     check_cost: float | None
     """Mean cost of a check, of all together where there are several; None if there was none."""
 
     auroc: float | None
-    """Chance that a good answer (a quality of at least 0.5) has a higher confidence than another
-    one, ties counting half, by the first check; None without good ones, or without others."""
+    """Chance that the first check gives a good answer (quality of at least 0.5) more confidence
+    than another one, ties counting half; None without good answers, or without others."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An example that a call failed in."""
+    """An example in which a call failed."""
 
     id: str
     errors: Mapping[str, str]
-    """By model: what the call failed of."""
+    """The errors, by model."""
 
 
 @dataclass
@@ -208,26 +200,29 @@ class ModelTally:
     quality: _Mean = field(default_factory=_Mean)
     cost: _Mean = field(default_factory=_Mean)
     check_cost: _Mean = field(default_factory=_Mean)
-    good: Counter[float] = field(default_factory=Counter)
-    """How many good answers had a confidence; `bad` likewise."""
+    confidences: list[float] = field(default_factory=list)
+    """Confidences in answers with a known quality."""
 
-    bad: Counter[float] = field(default_factory=Counter)
+    is_good: list[bool] = field(default_factory=list)
+    """Whether these answers are good."""
 
     def add(self, answer: Mapping[str, Any]) -> None:
         """Count one answer, as a line of a log holds it."""
         quality, check = answer["quality"], answer.get("verification")
         self.quality.add(quality)
         self.cost.add(answer["cost"])
-        made = [*([] if check is None else [check]), *(answer.get("checks") or {}).values()]
-        costs = [_cost(each) for each in made]
-        known = [cost for cost in costs if cost is not None]
-        self.check_cost.add(sum(known) if made and len(known) == len(costs) else None)
+        checks = [*([] if check is None else [check]), *(answer.get("checks") or {}).values()]
+        costs = [cost for cost in map(_cost, checks) if cost is not None]
+        self.check_cost.add(sum(costs) if checks and len(costs) == len(checks) else None)
         confidence = None if check is None else _confidence(check)
         if quality is not None and confidence is not None:
-            (self.good if quality >= _GOOD else self.bad)[round(confidence, _DIGITS)] += 1
+            self.confidences.append(confidence)
+            self.is_good.append(quality >= _GOOD)
 
     def figures(self) -> ModelFigures:
-        """Return what it comes to."""
+        """Return the figures of all answers counted."""
+        from langchain_automix.policy.statistics import auroc  # noqa: PLC0415  (loads numpy)
+
         return ModelFigures(
             model=self.model,
             answers=self.quality.count,
@@ -235,14 +230,8 @@ class ModelTally:
             cost=self.cost.value,
             checks=self.check_cost.count,
             check_cost=self.check_cost.value,
-            auroc=self._auroc(),
+            auroc=auroc(self.confidences, self.is_good),
         )
-
-    def _auroc(self) -> float | None:
-        from langchain_automix.policy.statistics import auroc  # noqa: PLC0415  (loads numpy)
-
-        good = [True] * self.good.total() + [False] * self.bad.total()
-        return auroc([*self.good.elements(), *self.bad.elements()], good)
 
 
 def _cost(check: Mapping[str, Any]) -> float | None:

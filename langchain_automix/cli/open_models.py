@@ -1,38 +1,36 @@
-"""Open the models that a command names, and close them."""
+"""Open the models that a verb names, with a progress bar for downloads."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from langchain_automix.local.demo import view
 from langchain_automix.local.models import Model, ModelOptions, ModelPair, open_models, open_pair
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 @contextlib.contextmanager
-def opened(wanted: ModelOptions, console: Console) -> Iterator[ModelPair]:
-    """Open both models, with a progress bar while weights are fetched and verified."""
+def opened_pair(options: ModelOptions, console: Console) -> Iterator[ModelPair]:
+    """Open both models for the length of a `with` block."""
     with contextlib.ExitStack() as stack:
-        with _fetching(console) as progress:
-            pair = stack.enter_context(open_pair(wanted, progress))
+        with _downloads(console) as progress:
+            pair = stack.enter_context(open_pair(options, progress))
         yield pair
 
 
 @contextlib.contextmanager
-def opened_models(wanted: ModelOptions, console: Console) -> Iterator[list[Model]]:
-    """Open two models or more, as `opened` does."""
+def opened_models(options: ModelOptions, console: Console) -> Iterator[list[Model]]:
+    """Open two models or more for the length of a `with` block."""
     with contextlib.ExitStack() as stack:
-        with _fetching(console) as progress:
-            models = stack.enter_context(open_models(wanted, progress))
+        with _downloads(console) as progress:
+            models = stack.enter_context(open_models(options, progress))
         yield models
 
 
 @contextlib.contextmanager
-def _fetching(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def _downloads(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     with view.downloads(console) as bars:
         bar = bars.add_task("starting", total=None)
         yield lambda what, done, total: bars.update(

@@ -1,174 +1,273 @@
-"""Options that several verbs of `automix` take."""
+"""Options of the command line that several verbs or files take, each declared once.
+
+Nothing heavy is imported here, nor at the top of a verb's file, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+
+from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
     from langchain_automix.local.models import ModelOptions
 
-
-Small = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="The small model: a local name, a .gguf file, or provider:model.",
-        show_default="qwen2.5-coder-0.5b, on this machine",
-    ),
-]
-Large = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="The large model, likewise.",
-        show_default="qwen2.5-coder-1.5b, on this machine",
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Folder that holds the .gguf files, instead of fetching."),
-]
-Port = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=65_535,
-        help="Port of the small model's server; the large one takes the next.",
-        show_default="free ones",
-    ),
-]
 USUAL_CHECK = "agreement"
 """What `automix calibrate` checks with; the README says why."""
 
-Samples = Annotated[int, typer.Option(min=1, help="Verdicts drawn for one answer.")]
-Seed = Annotated[int, typer.Option(help="Seed of the models and of the order of questions.")]
+
+def _validate_cost_weight(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < float("inf"):
+        raise AutoMixError(f"--cost-weight must be a number of at least 0, not {value!r}.")
+    return value
+
+
+def _validate_max_spend(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise AutoMixError(f"--max-spend must be above 0, not {value!r}.")
+    return value
+
+
+def option(default: Any, text: str, *names: str, **more: Any) -> Any:
+    """Return a field of a dataclass of options; `text` is its help."""
+    return field(default=default, metadata={"option": typer.Option(*names, help=text, **more)})
+
+
+def cost_weight_option(text: str, **more: Any) -> Any:
+    """Return the option `--cost-weight`, with its range; `text` is its help."""
+    return typer.Option(help=text, callback=_validate_cost_weight, **more)
+
+
+CostWeight = Annotated[
+    float | None, cost_weight_option("Evaluate at this cost weight instead of the policy's own.")
+]
+LogFile = Annotated[Path, typer.Argument(help="Routing log: .jsonl, .jsonl.gz or .parquet.")]
+PolicyFile = Annotated[Path, typer.Argument(help="Policy file, as `automix fit` writes it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-EXAMPLES_PANEL, MONEY_PANEL = "Examples and grades", "Money and time"
+_example_option = functools.partial(option, rich_help_panel="Examples and grades")
+_money_option = functools.partial(option, rich_help_panel="Money and time")
+_comparison_option = functools.partial(option, rich_help_panel="Comparison")
 
-Middle = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODEL", help="A model between the two; may be given again."),
-]
-AnswerTokens = Annotated[int, typer.Option(min=1, help="Longest answer of a local model.")]
-Quality = Annotated[
-    str,
-    typer.Option(
+
+@dataclass(frozen=True)
+class ModelSelection:
+    """Options of every verb that opens models."""
+
+    small: str | None = option(
+        None,
+        "The small model: a local name, a .gguf file, or provider:model.",
+        metavar="MODEL",
+        show_default="qwen2.5-coder-0.5b, on this machine",
+    )
+    large: str | None = option(
+        None,
+        "The large model, in the same form.",
+        metavar="MODEL",
+        show_default="qwen2.5-coder-1.5b, on this machine",
+    )
+    weights: Path | None = option(
+        None, "Folder with the .gguf files, which are then not downloaded.", metavar="PATH"
+    )
+    port: int = option(
+        0,
+        "Port of the small model's server; the large model's takes the next one.",
+        min=0,
+        max=65_535,
+        show_default="free ones",
+    )
+    samples: int = option(8, "Verdicts to draw for each answer.", min=1)
+    seed: int = option(7, "Seed for the models and for the order of the questions.")
+
+    def to_model_options(self) -> ModelOptions:
+        """Return what opens these models."""
+        from langchain_automix.local.models import LARGE, SMALL, ModelOptions
+
+        return ModelOptions(
+            small=self.small or SMALL,
+            large=self.large or LARGE,
+            weights=self.weights,
+            port=self.port,
+            seed=self.seed,
+            samples=self.samples,
+        )
+
+
+@dataclass(frozen=True)
+class DemoOptions(ModelSelection):
+    """Options of the demo."""
+
+    questions: int | None = option(
+        None, "Number of questions.", min=4, show_default="as many as --minutes allows"
+    )
+    minutes: float = option(9, "Time for the demo, without --questions.", min=1)
+    data: Path | None = option(
+        None,
+        "JSON lines with question, context and references.",
+        metavar="FILE",
+        show_default="80 shipped questions",
+    )
+    price_ratio: str = option(
+        "17",
+        "Price of the large model relative to the small one's, for the decisions.",
+        metavar="RATIO|measured",
+    )
+    replay: bool = option(False, "Show the recorded run; needs no models.", "--replay")
+    log: Path | None = option(None, "Write the routing log here.", metavar="FILE")
+    record: Path | None = option(None, "Record the calls here, for a replay.", metavar="FILE")
+
+
+@dataclass(frozen=True)
+class CalibrationOptions(ModelSelection):
+    """Options of every verb that runs models over examples."""
+
+    middle: list[str] | None = option(None, "A model between the two; repeatable.", metavar="MODEL")
+    answer_tokens: int = option(512, "Longest answer of a local model, in tokens.", min=1)
+    quality: str = _example_option(
+        "exact_match",
+        "How to grade answers: exact_match, f1, numeric, multiple_choice, contains, json_equal, "
+        "judge:PROVIDER:MODEL, or FILE.py:FUNCTION.",
         metavar="GRADER",
-        help="How answers are graded: exact_match, f1, numeric, multiple_choice, contains, "
-        "json_equal, judge:PROVIDER:MODEL, or FILE.py:FUNCTION.",
-        rich_help_panel=EXAMPLES_PANEL,
-    ),
-]
-WithoutReferences = Annotated[
-    Literal["agreement", "grade"],
-    typer.Option(
-        help="Where there is no accepted answer: agreement with the largest model's, or a "
-        "grade by --quality all the same.",
-        rich_help_panel=EXAMPLES_PANEL,
-    ),
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option(
+    )
+    without_references: Literal["agreement", "grade"] = _example_option(
+        "agreement",
+        "How to grade where there is no accepted answer: by agreement with the largest model's "
+        "answer, or by --quality alone.",
+    )
+    prompt: Path | None = _example_option(
+        None,
+        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
         metavar="FILE",
-        help="What the models get: a text with {question}, {context}, {history} in it.",
         show_default="the question, after its context",
-        rich_help_panel=EXAMPLES_PANEL,
-    ),
-]
-QuestionName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Your name for the question.", rich_help_panel=EXAMPLES_PANEL
-    ),
-]
-ContextName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="For the context.", rich_help_panel=EXAMPLES_PANEL),
-]
-ReferencesName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="For the accepted answers.", rich_help_panel=EXAMPLES_PANEL),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Take only the first so many.", rich_help_panel=EXAMPLES_PANEL),
-]
-MaxSpend = Annotated[
-    float | None,
-    typer.Option(
+    )
+    question: str | None = _example_option(
+        None, "Your name for the field `question`.", metavar="NAME"
+    )
+    context: str | None = _example_option(
+        None, "Your name for the field `context`.", metavar="NAME"
+    )
+    references: str | None = _example_option(
+        None, "Your name for the accepted answers.", metavar="NAME"
+    )
+    limit: int | None = _example_option(None, "Use only the first so many examples.", min=1)
+    max_spend: float | None = _money_option(
+        None,
+        "Spend limit for all runs of this log together.",
         metavar="AMOUNT",
-        help="Stop at this, all runs for this log together.",
-        rich_help_panel=MONEY_PANEL,
-    ),
-]
-UnitOfCost = Annotated[
-    Literal["dollars", "seconds"] | None,
-    typer.Option(
-        help="What costs are counted in.",
-        show_default="dollars, or seconds with a local model",
-        rich_help_panel=MONEY_PANEL,
-    ),
-]
-PricesFile = Annotated[
-    Path | None,
-    typer.Option(
+        callback=_validate_max_spend,
+    )
+    unit: Literal["dollars", "seconds"] | None = _money_option(
+        None, "Unit of costs.", show_default="dollars, or seconds with a local model"
+    )
+    prices: Path | None = _money_option(
+        None,
+        'Dollars per million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
         metavar="FILE",
-        help='Dollars for a million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
-        rich_help_panel=MONEY_PANEL,
-    ),
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Calls at a time.",
-        show_default="16, or 1 for seconds",
-        rich_help_panel=MONEY_PANEL,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only the estimate.", rich_help_panel=MONEY_PANEL)
-]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Do not ask before spending.", rich_help_panel=MONEY_PANEL)
-]
-RerunChanged = Annotated[
-    bool,
-    typer.Option(
+    )
+    concurrency: int | None = _money_option(
+        None, "Calls at a time.", min=1, show_default="16, or 1 for seconds"
+    )
+    dry_run: bool = _money_option(False, "Print the estimate and stop.", "--dry-run")
+    yes: bool = _money_option(False, "Do not ask before spending.", "--yes")
+    rerun_changed: bool = _money_option(
+        False,
+        "Repeat the calls that depend on a changed prompt, model or setting.",
         "--rerun-changed",
-        help="Make calls again that a changed prompt, model or setting shapes.",
-        rich_help_panel=MONEY_PANEL,
-    ),
-]
+    )
+    as_json: bool = option(False, "Print JSON objects on stdout, one a line.", "--json")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The user's names for the fields of an example."""
+        given = {name: getattr(self, name) for name in ("question", "context", "references")}
+        return {field: name for field, name in given.items() if name is not None}
+
+    def to_model_options(self) -> ModelOptions:
+        """Return what opens these models; hosted ones are retried patiently."""
+        from langchain_automix.local.models import RETRIES
+
+        return replace(
+            super().to_model_options(),
+            middle=tuple(self.middle or ()),
+            answer_tokens=self.answer_tokens,
+            max_retries=RETRIES,
+        )
 
 
-def wanted_models(
-    small: str | None,
-    large: str | None,
-    weights: Path | None,
-    port: int,
-    seed: int,
-    samples: int,
-    **more: Any,
-) -> ModelOptions:
-    """Return which models the options ask for."""
-    from langchain_automix.local.models import LARGE, SMALL, ModelOptions  # noqa: PLC0415  (for --help)
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Options of the comparison of checks; all but `check` apply to a log, too."""
 
-    return ModelOptions(
-        small=small or SMALL,
-        large=large or LARGE,
-        weights=weights,
-        port=port,
-        seed=seed,
-        samples=samples,
-        **more,
+    check: list[str] | None = _comparison_option(
+        None,
+        "A check to make; repeatable. An unknown name lists all.",
+        metavar="NAME",
+        show_default="all but the most expensive ones",
+    )
+    k: list[int] | None = _comparison_option(
+        None,
+        "Number of verdicts to compare, of those drawn; repeatable.",
+        min=1,
+        show_default="1, 2, 4 and 8",
+    )
+    cost_weight: float | None = _comparison_option(
+        None,
+        "Quality that one unit of cost is worth.",
+        callback=_validate_cost_weight,
+        show_default="where mixing the models at random neither gains nor loses",
+    )
+    markdown: Path | None = _comparison_option(
+        None, "Write the table, with more columns, here.", metavar="FILE"
     )
 
 
-LogFile = Annotated[Path, typer.Argument(help="Routing log: .jsonl, .jsonl.gz or .parquet.")]
-PolicyFile = Annotated[Path, typer.Argument(help="Policy file, as `automix fit` writes it.")]
+def typed_options(invocation: typer.Context) -> set[str]:
+    """Return the names of the options that were typed, and not left at their defaults."""
+    sources = {name: invocation.get_parameter_source(name) for name in invocation.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let a verb take dataclasses of options: each of their fields is an option of the verb."""
+    hints = get_type_hints(verb, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if name in groups:
+            parameters += _parameters(groups[name])
+        else:
+            parameters.append(
+                parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
+            )
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        built = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        verb(**given, **built)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameters(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[hints[field.name], field.metadata["option"]],
+        )
+        for field in fields(group)
+    ]

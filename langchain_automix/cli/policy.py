@@ -1,4 +1,4 @@
-"""The verbs of `automix` that fit, judge and show a policy."""
+"""`automix fit`, `evaluate`, `show` and `report`: what is done with a policy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
-from langchain_automix.cli.options import LogFile, PolicyFile
-from langchain_automix.errors import AutoMixError
+from langchain_automix.cli.options import (
+    AsJson,
+    CostWeight,
+    LogFile,
+    PolicyFile,
+    cost_weight_option,
+)
 from langchain_automix.utils.text import printable
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,26 +30,29 @@ def fit(
     log: LogFile,
     out: Annotated[Path, typer.Option("--out", help="Where the policy file goes.")],
     cost_weight: Annotated[
-        float | None, typer.Option(help="Quality that one unit of cost is worth.")
+        float | None, cost_weight_option("Quality that one unit of cost is worth.")
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Mean cost of a query.")] = None,
-    min_quality: Annotated[float | None, typer.Option(help="Mean quality to reach.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Highest mean cost of a query.")] = None,
+    min_quality: Annotated[float | None, typer.Option(help="Lowest mean quality.")] = None,
     max_risk: Annotated[
-        float | None, typer.Option(help="Largest chance of a wrong answer, with a guarantee.")
+        float | None, typer.Option(help="Highest chance of a wrong answer, guaranteed.")
     ] = None,
-    confidence_level: Annotated[float, typer.Option(help="How sure --max-risk must be.")] = 0.95,
+    confidence_level: Annotated[
+        float, typer.Option(help="Confidence that --max-risk holds.")
+    ] = 0.95,
     abstain_value: Annotated[
-        float | None, typer.Option(help="Utility of giving no answer; without it, never.")
+        float | None,
+        typer.Option(help="Utility of giving no answer; without it, every query is answered."),
     ] = None,
     verifier: Annotated[
         str | None, typer.Option(help="Fingerprint of the verifier.", show_default="the log's own")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same policy.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed: the same one gives the same policy.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a policy to a routing log, for at most one of the goals."""
-    from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415  (seconds, for --help)
-    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+    """Fit a policy to a routing log, for one goal at most."""
+    from langchain_automix.policy.data.log import RoutingLog
+    from langchain_automix.routers.pomdp import POMDPRouter
 
     router = POMDPRouter.fit(
         RoutingLog.read(log),
@@ -83,25 +89,25 @@ def fit(
 def evaluate(
     policy: PolicyFile,
     log: LogFile,
-    cost_weight: Annotated[
-        float | None, typer.Option(help="Judge at this weight, not the policy's own.")
-    ] = None,
+    cost_weight: CostWeight = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay a policy on a routing log, beside the baselines."""
-    from langchain_automix.evaluation.evaluate import evaluate as judge  # noqa: PLC0415
-    from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
-    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+    """Replay a policy on a routing log, and compare it with the baselines."""
+    from langchain_automix.evaluation.evaluate import evaluate as evaluate_policy
+    from langchain_automix.policy.data.log import RoutingLog
+    from langchain_automix.routers.pomdp import POMDPRouter
 
-    if cost_weight is not None and not 0 <= cost_weight < float("inf"):
-        raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
-    found = judge(POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight)
-    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else printable(str(found)))
+    evaluation = evaluate_policy(
+        POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight
+    )
+    typer.echo(
+        json.dumps(evaluation.to_dict(), allow_nan=False) if as_json else printable(str(evaluation))
+    )
 
 
 def show(policy: PolicyFile, as_json: AsJson = False) -> None:
     """Show a policy in words and as a table."""
-    from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
+    from langchain_automix.routers.pomdp import POMDPRouter
 
     router = POMDPRouter.load(policy)
     if as_json:
@@ -115,20 +121,16 @@ def report(
     log: LogFile,
     out: Annotated[Path, typer.Option("--out", help="Where the page goes: one .html file.")],
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the figures as Markdown, too.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the figures as Markdown.")
     ] = None,
-    cost_weight: Annotated[
-        float | None, typer.Option(help="Judge at this weight, not the policy's own.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    cost_weight: CostWeight = None,
+    seed: Annotated[int, typer.Option(help="Seed: the same one gives the same report.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Write what a policy does on a routing log as one page: figures, charts, every decision."""
-    from langchain_automix.report.report import Report  # noqa: PLC0415
-    from langchain_automix.utils.files import atomic_replace  # noqa: PLC0415  (seconds, for --help)
+    """Write a page on what a policy does on a routing log: figures, charts, every decision."""
+    from langchain_automix.report.report import Report
+    from langchain_automix.utils.files import atomic_replace
 
-    if cost_weight is not None and not 0 <= cost_weight < float("inf"):
-        raise AutoMixError(f"--cost-weight must be a number of at least 0, not {cost_weight!r}.")
     made = Report.of(policy, log, cost_weight=cost_weight, seed=seed)
     made.write(out)
     if markdown is not None:

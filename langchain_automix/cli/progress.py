@@ -1,34 +1,30 @@
-"""A calibration's progress as it goes: a bar, now and then a line, or lines of JSON."""
+"""Show a calibration's progress: a bar, now and then a line, or lines of JSON."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from langchain_automix.cli.tables import on_the_way, progress_dict
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from langchain_automix.calibration.budget import Progress
-
+from langchain_automix.calibration.budget import Progress
+from langchain_automix.cli.tables import progress_dict, progress_parts
+from langchain_automix.cli.terminal import print_event
 
 _LINE_SECONDS, _JSON_SECONDS = 10.0, 5.0
 
 
 class ProgressDisplay:
-    """Hears of each example, from any thread, and shows how far it is.
+    """Shows each step of a calibration; may be called from any thread.
 
     Args:
-        console: Where people read. With a terminal it shows a bar; else a line on stderr, at most
+        console: Where people read. On a terminal there is a bar; else a line on stderr, at most
             every ten seconds.
-        limit: What may be spent; None for no limit.
+        limit: The most that may be spent; None for no limit.
         as_json: Print lines of JSON on stdout instead, at most every five seconds.
     """
 
@@ -36,19 +32,19 @@ class ProgressDisplay:
         self.limit = limit
         self.as_json = as_json
         self._lock = threading.Lock()
-        self._said = float("-inf")
-        self._most = -1
+        self._shown_at = float("-inf")
+        self._most_done = -1
         self._bar = Bar(
             TextColumn("examples"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[status]}"),
             console=console,
             transient=True,
             expand=True,
             disable=as_json or not console.is_terminal,
         )
-        self._task = self._bar.add_task("examples", total=None, said="")
+        self._task = self._bar.add_task("examples", total=None, status="")
 
     def __enter__(self) -> Self:
         return self
@@ -73,29 +69,24 @@ class ProgressDisplay:
             self._bar.console.print(text, highlight=False)
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show how far it has come."""
         with self._lock:
-            if progress.done <= self._most:  # overtaken by another thread
+            if progress.done <= self._most_done:  # another thread was faster
                 return
-            self._most = progress.done
+            self._most_done = progress.done
             if self.as_json:
                 if self._is_time(_JSON_SECONDS):
-                    event("progress", **progress_dict(progress))
+                    print_event("progress", **progress_dict(progress))
                 return
-            said = ", ".join(filter(None, on_the_way(progress, self.limit).values()))
+            status = ", ".join(progress_parts(progress, self.limit))
             if not self._bar.disable:
-                self._bar.update(self._task, completed=progress.done, said=said)
+                self._bar.update(self._task, completed=progress.done, status=status)
             elif self._is_time(_LINE_SECONDS):
-                self.say(f"{progress.done} of {progress.examples} examples, {said}")
+                self.say(f"{progress.done} of {progress.examples} examples, {status}")
 
     def _is_time(self, pause: float) -> bool:
         now = time.monotonic()
-        if now - self._said < pause:
+        if now - self._shown_at < pause:
             return False
-        self._said = now
+        self._shown_at = now
         return True
-
-
-def event(name: str, **found: Any) -> None:
-    """Print one line of JSON on stdout, at once."""
-    print(json.dumps({"event": name, **found}, ensure_ascii=False), flush=True)  # noqa: T201

@@ -1,12 +1,19 @@
-"""What a calibration shows: the estimate, how it is getting on, and what came of it."""
+"""What a calibration and a comparison show: estimate, progress, summary and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from langchain_automix.calibration.budget import Progress
+from langchain_automix.calibration.cost_estimate import Estimate, StageEstimate
+from langchain_automix.calibration.log_writer import LogStatistics
+from langchain_automix.calibration.session import CalibrationResult
+from langchain_automix.cli.terminal import new_table, say
+from langchain_automix.evaluation.comparison import EXPLANATION, Comparison, cells, heads, title
 from langchain_automix.utils.formatting import (
     format_amount,
     format_count,
@@ -16,26 +23,17 @@ from langchain_automix.utils.formatting import (
 )
 from langchain_automix.utils.text import escape_rich
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from langchain_automix.calibration.budget import Progress
-    from langchain_automix.calibration.calibrate import Calibrated
-    from langchain_automix.calibration.cost_estimate import Estimate, StageEstimate
-    from langchain_automix.calibration.log_writer import LogStatistics, ModelFigures
-
-
 _LONGEST_ERROR = 160
 
 
-def estimate(console: Console, expected: Estimate, *, without_references: str) -> None:
+def show_estimate(console: Console, expected: Estimate, *, without_references: str) -> None:
     """Print what is going to be asked for."""
     head = pluralize(expected.examples, "example")
     if expected.unlabelled:
         head += f", {expected.unlabelled:,} without an accepted answer"
     say(console, f"[bold]{head}.[/]")
     if expected.unlabelled:
-        say(console, _unlabelled(expected, without_references))
+        say(console, _how_unlabelled(expected, without_references))
     if expected.finished or expected.spent:
         say(
             console,
@@ -51,68 +49,68 @@ def estimate(console: Console, expected: Estimate, *, without_references: str) -
     say(console, _cost_in_words(expected))
 
 
-def _unlabelled(expected: Estimate, without_references: str) -> str:
+def _how_unlabelled(expected: Estimate, without_references: str) -> str:
     if without_references == "grade":
-        return "Answers to these are graded by themselves."
+        return "Answers to these are graded without one."
     text = "Answers to these are graded by how far they agree with the largest model's"
     some = expected.unlabelled < expected.examples
     return f"{text}, corrected by what the others show." if some else f"{text}."
 
 
 def _stages(expected: Estimate) -> Table:
-    table = _table(("calls to make", "left"), ("calls", "right"), ("tokens in", "right"))
-    table.add_column("tokens out", justify="right", header_style="dim")
-    table.add_column("cost", justify="right", header_style="dim")
-    checked = {stage.model for stage in expected.stages if stage.check}
-    for stage in expected.stages:
-        if stage.calls:
-            # Of one model's answers the checks' names alone fit the line.
-            name = stage.check if stage.check and len(checked) == 1 else named(stage)
-            table.add_row(
-                f"  {escape_rich(name)}",
-                f"{stage.calls:,}",
-                format_range(*map(format_count, stage.tokens_in)),
-                format_range(*map(format_count, stage.tokens_out)),
-                _cost(stage.cost, expected.currency),
-            )
+    table = new_table("calls to make", "calls", "tokens in", "tokens out", "cost", indent=2)
     stages = [stage for stage in expected.stages if stage.calls]
+    is_one_model_checked = len({stage.model for stage in expected.stages if stage.check}) == 1
+    for stage in stages:
+        # Where one model's answers are checked, the check's name alone fits the line.
+        short = stage.check if is_one_model_checked else None
+        table.add_row(
+            f"  {escape_rich(short or describe_stage(stage))}",
+            f"{stage.calls:,}",
+            *_tokens([stage]),
+            _cost(stage.cost, expected.currency),
+        )
     table.add_row(
         "  in all",
         f"{expected.calls:,}",
-        format_range(*(format_count(sum(s.tokens_in[end] for s in stages)) for end in (0, 1))),
-        format_range(*(format_count(sum(s.tokens_out[end] for s in stages)) for end in (0, 1))),
+        *_tokens(stages),
         _cost(expected.cost, expected.currency),
         style="bold",
     )
     return table
 
 
+def _tokens(stages: Sequence[StageEstimate]) -> Iterator[str]:
+    for ranges in ([s.tokens_in for s in stages], [s.tokens_out for s in stages]):
+        yield format_range(*(format_count(sum(ends)) for ends in zip(*ranges, strict=True)))
+
+
 def _cost(cost: tuple[float, float] | None, currency: str) -> str:
-    return (
-        "unknown" if cost is None else format_range(*(format_amount(end, currency) for end in cost))
-    )
+    if cost is None:
+        return "unknown"
+    return format_range(*(format_amount(end, currency) for end in cost))
 
 
 def _cost_in_words(expected: Estimate) -> str:
     if expected.cost is not None:
-        known = _cost(expected.cost, expected.currency)
-        return f"That is likely to cost {known}: how much the models write decides."
+        cost = _cost(expected.cost, expected.currency)
+        return f"That is likely to cost {cost}, depending on how much the models write."
     if expected.currency != "USD":
-        return "How long it takes can be said only after some calls: the bar shows it."
-    unknown = ", ".join(map(named, filter(lambda s: s.calls and s.cost is None, expected.stages)))
-    return f"What it costs is not known, for there is no price for: {escape_rich(unknown)}."
+        return "How long it takes can be estimated only after some calls: the progress shows it."
+    unknown = [describe_stage(s) for s in expected.stages if s.calls and s.cost is None]
+    return f"The cost is unknown, because there is no price for: {escape_rich(', '.join(unknown))}."
 
 
-def named(stage: StageEstimate) -> str:
+def describe_stage(stage: StageEstimate) -> str:
     """Return the kind of some calls, as people read it."""
     which = f"{stage.stage} {stage.check} of" if stage.check else stage.stage
     return f"{which} {stage.model}"
 
 
-def changes(expected: Estimate) -> str:
-    """Say what is not as in the run before."""
-    said = [_change(name, *both) for name, both in expected.changed.items()]
-    return f"Since the run before, this has changed: {', '.join(said)}."
+def describe_changes(expected: Estimate) -> str:
+    """Say which settings differ from the last run."""
+    changes = [_change(name, *values) for name, values in expected.changed.items()]
+    return f"Since the last run, this has changed: {', '.join(changes)}."
 
 
 def _change(name: str, before: Any, now: Any) -> str:
@@ -125,100 +123,102 @@ def _change(name: str, before: Any, now: Any) -> str:
     return f"the {name}"
 
 
-def on_the_way(progress: Progress, limit: float | None) -> dict[str, str]:
-    """Return how far it is, in parts: rate, spent, failed and time left."""
-    new, spent = progress.done - progress.reused, format_amount(progress.spent, progress.currency)
+def progress_parts(progress: Progress, limit: float | None) -> Iterator[str]:
+    """Yield the progress in words: rate, cost so far, failures and time left."""
+    new = progress.done - progress.reused
     rate = 60 * new / progress.seconds if progress.seconds else 0.0
-    left = progress.seconds_left
-    said = spent if limit is None else f"{spent} of {format_amount(limit, progress.currency)}"
-    return {
-        "rate": f"{rate:.{0 if rate >= 10 else 1}f}/min",  # noqa: PLR2004  (two digits that count)
-        "spent": said if progress.currency == "USD" else f"{said} spent",
-        "failed": f"{progress.failed} failed" if progress.failed else "",
-        "left": "" if left is None else f"{format_duration(left)} left",
-    }
+    yield f"{rate:.{0 if rate >= 10 else 1}f}/min"  # noqa: PLR2004  (two significant digits)
+    spent = format_amount(progress.spent, progress.currency)
+    if limit is not None:
+        spent += f" of {format_amount(limit, progress.currency)}"
+    yield spent if progress.currency == "USD" else f"{spent} spent"
+    if progress.failed:
+        yield f"{progress.failed} failed"
+    if progress.seconds_left is not None:
+        yield f"{format_duration(progress.seconds_left)} left"
 
 
-def summary(console: Console, found: Calibrated, limit: float | None) -> None:
-    """Print what came of it: how far it got, the figures, what failed."""
-    progress, written = found.progress, found.written
+def show_summary(console: Console, result: CalibrationResult, limit: float | None) -> None:
+    """Print what came of a calibration: how far it got, the figures, what failed."""
+    written = result.written
     console.print()
-    first, *others = map(escape_rich, ending(found, limit))
-    say(console, f"[bold]{first}[/]")
-    for line in others:
-        say(console, line)
+    _show_end(console, result, limit)
     console.print()
-    console.print(_figures(written, progress.currency))
+    console.print(_figures(written, result.progress.currency))
     if any(model.auroc is not None for model in written.models):
         say(
             console,
-            "AUROC: the chance that the check is surer of a good answer than of a bad one; "
+            "AUROC: the chance that the check gives a good answer more confidence than a bad one; "
             "0.5 is chance.",
             style="dim",
         )
     console.print()
-    for line in (*labels(written), *_failures(written)):
+    for line in (*_label_notes(written), *_failures(written)):
         say(console, escape_rich(line))
 
 
-def ending(found: Calibrated, limit: float | None) -> list[str]:
-    """Say how far it got, what was spent, and why it ended before the last example."""
-    progress, written = found.progress, found.written
+def show_ending(console: Console, result: CalibrationResult, limit: float | None) -> None:
+    """Print how far a calibration got, and where its log is."""
+    _show_end(console, result, limit)
+    for line in _label_notes(result.written):
+        say(console, escape_rich(line))
+    say(console, f"Log: {escape_rich(str(result.out))}\n")
+
+
+def _show_end(console: Console, result: CalibrationResult, limit: float | None) -> None:
+    progress, written = result.progress, result.written
     left = progress.examples - written.queries
     parts = [f"{written.queries - written.failed:,} of {progress.examples:,} examples finished"]
     parts += [f"{written.failed:,} failed"] if written.failed else []
     parts += [f"{left:,} left"] if left else []
-    lines = [f"{', '.join(parts)}."]
-    lines += [_why_stopped(progress, limit)] if progress.stopped else []
-    spent, took = (
-        format_amount(progress.spent, progress.currency),
-        format_duration(progress.seconds),
-    )
-    lines.append(
-        f"Spent so far: {spent}. This run made {pluralize(progress.calls, 'call')} in {took}."
-    )
-    return lines
+    say(console, f"[bold]{', '.join(parts)}.[/]")
+    if progress.stopped:
+        say(console, escape_rich(_why_stopped(progress, limit)))
+    spent = format_amount(progress.spent, progress.currency)
+    took = format_duration(progress.seconds)
+    calls = pluralize(progress.calls, "call")
+    say(console, f"Spent so far: {spent}. This run made {calls} in {took}.")
 
 
 def _why_stopped(progress: Progress, limit: float | None) -> str:
     if progress.stopped == "max_spend" and limit is not None:
         return (
-            f"It stopped before --max-spend {format_amount(limit, progress.currency)} would be "
-            "passed; "
-            "the same command with a higher one goes on from here."
+            f"It stopped before --max-spend {format_amount(limit, progress.currency)} was "
+            "exceeded; run the same command with a higher limit to resume."
         )
-    more = "The same command goes on from here."
     if progress.stopped in ("interrupted", "disk full"):
-        return f"{progress.words} {more}".lstrip()
+        return f"{progress.words} Run the same command again to resume.".lstrip()
     return progress.words
 
 
 def _figures(written: LogStatistics, currency: str) -> Table:
-    table = _table(("answers of", "left"), ("graded", "right"), ("quality", "right"))
-    for name in ("answer costs", "check costs", "AUROC of check"):
-        table.add_column(name, justify="right", header_style="dim")
+    table = new_table(
+        "answers of",
+        "graded",
+        "quality",
+        "answer costs",
+        "check costs",
+        "AUROC of check",
+        indent=2,
+    )
     for model in written.models:
         table.add_row(
             f"  {escape_rich(model.model)}",
             f"{model.answers:,}",
             _known(model.quality),
             "unknown" if model.cost is None else format_amount(model.cost, currency),
-            _check_cost(model, currency),
+            "" if model.check_cost is None else format_amount(model.check_cost, currency),
             _known(model.auroc) if model.checks else "",
         )
     return table
-
-
-def _check_cost(model: ModelFigures, currency: str) -> str:
-    return "" if model.check_cost is None else format_amount(model.check_cost, currency)
 
 
 def _known(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def labels(written: LogStatistics) -> list[str]:
-    """Say what the qualities are made of, where not of accepted answers."""
+def _label_notes(written: LogStatistics) -> list[str]:
+    """Say what the qualities rest on, where that is not the accepted answers alone."""
     agreed = written.queries - written.labelled - written.corrected
     if not written.models or not (agreed or written.corrected):
         return []
@@ -226,30 +226,27 @@ def labels(written: LogStatistics) -> list[str]:
     if written.corrected:
         return [
             f"The quality of {written.corrected:,} examples without an accepted answer is their "
-            f"agreement with {largest}, corrected by what {written.labelled:,} with one show."
+            f"agreement with {largest}, corrected by what the {written.labelled:,} with one show."
         ]
     return [
         f"Quality here is agreement with {largest}, which counts as always right: it cannot tell "
-        f"where {largest} is wrong, nor where a smaller model is better. Some accepted answers, "
-        "even for a part of the examples, would."
+        f"where {largest} is wrong, nor where a smaller model is better. Accepted answers to even "
+        "a few of the examples would."
     ]
 
 
-def _failures(written: LogStatistics) -> list[str]:
+def _failures(written: LogStatistics) -> Iterator[str]:
     if not written.failed:
-        return []
-    shown = [
-        f"  {failure.id}: {_shortened('; '.join(failure.errors.values()))}"
-        for failure in written.failures
-    ]
-    if more := written.failed - len(shown):
-        shown.append(f"  and {more:,} more")
-    return [
-        f"{pluralize(written.failed, 'example')} failed; the log has each one's errors in its "
-        "metadata.failed.",
-        *shown,
-        "The same command tries these again, and repeats no finished call.",
-    ]
+        return
+    yield (
+        f"{pluralize(written.failed, 'example')} failed; the log has the errors of each in its "
+        "metadata.failed."
+    )
+    for failure in written.failures:
+        yield f"  {failure.id}: {_shortened('; '.join(failure.errors.values()))}"
+    if more := written.failed - len(written.failures):
+        yield f"  and {more:,} more"
+    yield "Run the same command to retry these; finished calls are not repeated."
 
 
 def _shortened(text: str) -> str:
@@ -257,11 +254,11 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
 
 
-def as_dict(found: Calibrated) -> dict[str, Any]:
-    """Return the summary ready for JSON."""
-    progress, written = found.progress, found.written
+def result_dict(result: CalibrationResult) -> dict[str, Any]:
+    """Return the summary of a calibration, ready for JSON."""
+    progress, written = result.progress, result.written
     return {
-        "log": str(found.out),
+        "log": str(result.out),
         "examples": progress.examples,
         "finished": written.queries - written.failed,
         "failed": written.failed,
@@ -275,24 +272,30 @@ def as_dict(found: Calibrated) -> dict[str, Any]:
         "seconds": round(progress.seconds, 3),
         "models": [vars(model) for model in written.models],
         "failures": [vars(failure) for failure in written.failures],
-        "notes": labels(written),
+        "notes": _label_notes(written),
     }
 
 
 def progress_dict(progress: Progress) -> Mapping[str, Any]:
-    """Return how far it is, ready for JSON."""
-    found = vars(progress)
-    return {name: round(v, 6) if isinstance(v, float) else v for name, v in found.items()}
+    """Return the progress, ready for JSON."""
+    values = vars(progress)
+    return {name: round(v, 6) if isinstance(v, float) else v for name, v in values.items()}
 
 
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a line of markup as it is, without colours for its numbers."""
-    console.print(text, highlight=False, style=style)
-
-
-def _table(*columns: tuple[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name, justify in columns:
-        table.add_column(f"  {name}" if justify == "left" else name, justify=justify)
-        table.columns[-1].header_style = "dim"
-    return table
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print a comparison of checks: the table, how to read it, and what it says."""
+    say(console, escape_rich(title(comparison)))
+    console.print()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name in heads():
+        table.add_column(name, justify="left" if name == "check" else "right", no_wrap=True)
+    table.columns[0].no_wrap = False
+    best = None if comparison.best is None else comparison.rows.index(comparison.best)
+    for index, row in enumerate(cells(comparison)):
+        table.add_row(*map(escape_rich, row), style="bold" if index == best else None)
+    console.print(table)
+    for line in EXPLANATION:
+        say(console, escape_rich(line), style="dim")
+    console.print()
+    for note in comparison.notes:
+        say(console, escape_rich(note))

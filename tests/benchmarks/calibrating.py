@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from langchain_automix import SelfVerifier, calibrate
 from langchain_automix.calibration.budget import Progress
 from langchain_automix.calibration.calibrate import run_calibration
+from langchain_automix.calibration.settings import CalibrationSettings
 from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import running
@@ -76,13 +77,15 @@ def memory(examples: int) -> tuple[tuple[str, ...], list[Row]]:
                 file.write(json.dumps({**example, "context": "A ship's history. " * 60}) + "\n")
         models: list[Any] = [Instant(name_of_model=name) for name in ("small", "large")]
         run_calibration(
-            path,
-            models,
-            unit="seconds",
-            verifier=SelfVerifier(samples=1),
-            concurrency=4,
-            out=Path(folder) / "log.jsonl",
-            on_progress=listen,
+            CalibrationSettings(
+                path,
+                models,
+                unit="seconds",
+                verifier=SelfVerifier(samples=1),
+                concurrency=4,
+                out=Path(folder) / "log.jsonl",
+                on_progress=listen,
+            )
         )
         size = (Path(folder) / "log.jsonl.journal").stat().st_size / 1e6
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

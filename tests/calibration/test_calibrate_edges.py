@@ -34,6 +34,7 @@ from langchain_automix.calibration.calibrate import run_calibration
 from langchain_automix.calibration.cost_estimate import Estimate
 from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LLMJudge
+from langchain_automix.calibration.settings import CalibrationSettings
 from tests.calibration.test_calibrate import PRICES, entries, models, number_of, questions, script
 from tests.support.builders.scripted_replies import Body, Error, Outcome
 from tests.support.servers.openai_server import OpenAIServer, is_check
@@ -140,13 +141,13 @@ def test_an_edited_grader_grades_anew(server: OpenAIServer, given: dict[str, Any
 def test_a_name_is_the_same_in_every_process() -> None:
     code = """
         from langchain_core.prompts import ChatPromptTemplate
-        from langchain_automix.calibration.graders.custom import name_of
-        from langchain_automix.calibration.config import _as_json, short_hash
+        from langchain_automix.calibration.graders.custom import grader_name
+        from langchain_automix.calibration.config import _as_json, json_hash
         words = {"yes", "true", "right"}
         def made(inside):
             return lambda answer, references: answer in {"a", "b", "c"} or answer in inside
         template = ChatPromptTemplate.from_template("{day} {question}")
-        print(name_of(made(words)), short_hash(_as_json(template.partial(day=lambda: "Monday"))))
+        print(grader_name(made(words)), json_hash(_as_json(template.partial(day=lambda: "Monday"))))
     """
     found = {
         subprocess.run(
@@ -240,9 +241,9 @@ def test_a_users_own_field_is_not_taken_for_a_note_of_ours(
     server: OpenAIServer, given: dict[str, Any]
 ) -> None:
     rows = [{**row, "failed": "no", "labelled": False, "colour": "red"} for row in questions(2)]
-    found = run_calibration(rows, models(server), **given)
+    found = run_calibration(CalibrationSettings(rows, models(server), **given))
     assert (found.progress.failed, found.written.failed) == (0, 0)
-    found = run_calibration(rows, models(server), **given)
+    found = run_calibration(CalibrationSettings(rows, models(server), **given))
     assert found.progress.reused == 2
     assert json.loads(found.out.read_text().splitlines()[0])["metadata"]["colour"] == "red"
 
@@ -334,7 +335,7 @@ def test_a_key_that_a_provider_repeats_is_kept_nowhere(
     refused = Error(401, {"error": {"message": f"Incorrect API key: {key}", "type": "test"}})
     server.script = lambda body: refused if body["model"] == "large" else script(body)
     small, large = server.model("small"), server.model("large", api_key=SecretStr(key))
-    found = run_calibration(questions(2), [small, large], **given)
+    found = run_calibration(CalibrationSettings(questions(2), [small, large], **given))
     journal = Path(f"{given['out']}.journal")
     for text in (found.last_error, found.out.read_text(), journal.read_text()):
         assert "Incorrect API key: ****" in text

@@ -342,7 +342,7 @@ class TestStops:
 class TestRefusals:
     def test_several_checks_under_one_wrapper(self, server: OpenAIServer, out: Path) -> None:
         _, large = models(server)
-        with pytest.raises(AutoMixError, match="give it bare"):
+        with pytest.raises(AutoMixError, match="pass it without retries"):
             run(server, out, verifier=verifier(large).with_retry())
         assert not server.requests
         assert not out.with_name("log.jsonl.journal").exists()

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, SelfVerifier
 from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.log_writer import ModelTally
-from langchain_automix.cli.checks import KNOWN_CHECKS, check_fitted, check_named
+from langchain_automix.cli.checks import KNOWN_CHECKS, build_check, build_fitted_check
 from langchain_automix.local.models import Model, ModelOptions, input_limit
 from langchain_automix.policy.statistics import auroc
 from langchain_automix.utils.formatting import (
@@ -38,11 +38,11 @@ def test_figures_are_those_of_the_whole_list(rows: list[tuple[Any, Any, float]])
     for quality, check, cost in rows:
         if isinstance(check, float):
             found: dict[str, Any] = {"score": check, "cost": cost}
-            confidences.append(round(check, 4))
+            confidences.append(check)
         else:
             valid = [v for v in check if v is not None]
             found = {"verdicts": check, "fixed_cost": cost, "sample_cost": 1.0}
-            confidences.append(round(sum(valid) / len(valid), 4) if valid else None)
+            confidences.append(sum(valid) / len(valid) if valid else None)
         tally.add({"quality": quality, "cost": cost, "verification": found})
     figures = tally.figures()
     known = [(c, q) for c, (q, _, _) in zip(confidences, rows, strict=True) if q is not None]
@@ -127,17 +127,17 @@ def test_a_local_check_fits_into_its_model() -> None:
     chat = ChatOpenAI(model="x", api_key=SecretStr("test"))
     local = Model("local", chat, count_tokens=lambda text: len(text.split()))
     hosted, wanted = Model("hosted", chat), ModelOptions(answer_tokens=500, samples=3)
-    check = check_named("few-shot", [local, hosted], wanted)
+    check = build_check("few-shot", [local, hosted], wanted)
     assert isinstance(check, SelfVerifier)
     assert check.max_input_tokens == 4096 - 500 - 64
     assert check.samples == 3
-    other = check_named("few-shot", [hosted, local], wanted)
+    other = build_check("few-shot", [hosted, local], wanted)
     assert isinstance(other, SelfVerifier)
     assert other.max_input_tokens is None, "it is not the checker"
     assert input_limit([hosted, local], wanted) == 4096 - 500 - 64
     assert input_limit([hosted, hosted], wanted) is None
     assert check.fingerprint == other.fingerprint == SelfVerifier().fingerprint
-    by_large = check_named("few-shot by large", [hosted, local], wanted)
+    by_large = build_check("few-shot by large", [hosted, local], wanted)
     assert isinstance(by_large, SelfVerifier)
     assert by_large.max_input_tokens == 4096 - 500 - 64
 
@@ -147,7 +147,7 @@ def test_a_policy_meets_the_check_that_it_was_fitted_to(name: str) -> None:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415
 
     models = [Model(n, ChatOpenAI(model=n, api_key=SecretStr("test"))) for n in ("a", "b")]
-    check = check_named(name, models, ModelOptions(samples=3))
-    assert check_fitted(fingerprint_of(check), models, ModelOptions(samples=3)) == check
-    assert isinstance(check_fitted("another", models, ModelOptions()), SelfVerifier)
-    assert isinstance(check_fitted(None, models, ModelOptions()), SelfVerifier)
+    check = build_check(name, models, ModelOptions(samples=3))
+    assert build_fitted_check(fingerprint_of(check), models, ModelOptions(samples=3)) == check
+    assert isinstance(build_fitted_check("another", models, ModelOptions()), SelfVerifier)
+    assert isinstance(build_fitted_check(None, models, ModelOptions()), SelfVerifier)

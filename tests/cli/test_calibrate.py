@@ -98,7 +98,7 @@ class TestMoney:
         grading = ("--quality", "judge:openai:judge")
         code, out, err = calibrated("--max-spend", 1, "--yes", *grading)
         assert code == 2
-        assert "--max-spend 1 cannot be kept, for what grade small costs is not known" in err
+        assert "--max-spend 1 cannot be enforced, for the cost of `grade small` is unknown" in err
         assert "there is no price for: grade small, grade large" in flat(out)
         assert "unknown" in out
         assert "$0 " not in out
@@ -106,7 +106,7 @@ class TestMoney:
     def test_seconds(self, calibrated: Run) -> None:
         code, out, _ = calibrated("--unit", "seconds", "--yes")
         assert code == 0
-        assert "How long it takes can be said only after some calls" in flat(out)
+        assert "How long it takes can be estimated only after some calls" in flat(out)
         assert "$" not in out
         assert RoutingLog.read("log.jsonl").currency == "second"
 
@@ -130,7 +130,7 @@ class TestAsking:
         code, out = typed("n\n")
         assert code == 1
         assert "Go on? [y/N]" in out
-        assert "Nothing was asked." in out
+        assert "No call was made." in out
         assert not server.requests
         code, out = typed("y\n")
         assert code == 0
@@ -153,7 +153,7 @@ class TestAsking:
     def test_ctrl_d_is_no(self, typed: Any, server: OpenAIServer) -> None:
         code, out = typed("\x04")
         assert code == 1
-        assert "Nothing was asked." in out
+        assert "No call was made." in out
         assert not server.requests
 
 
@@ -261,7 +261,7 @@ class TestWhatItSays:
         code, out, _ = calibrated("--yes", examples="some.jsonl")
         assert code == 0
         assert "The quality of 6 examples without an accepted answer" in flat(out)
-        assert "corrected by what 24 with one show" in flat(out)
+        assert "corrected by what the 24 with one show" in flat(out)
 
     def test_a_judge_without_accepted_answers(self, calibrated: Run, server: OpenAIServer) -> None:
         grading = ("--without-references", "grade", "--quality", "judge:openai:judge")
@@ -279,7 +279,7 @@ class TestWhatItSays:
         assert code == 0
         assert "11 of 12 examples finished, 1 failed." in out
         assert "q4: answer of small: OpenAIInvalidRequestError" in out
-        assert "The same command tries these again" in flat(out)
+        assert "Run the same command to retry these" in flat(out)
         server.script = script
         server.requests.clear()
         code, out, _ = calibrated("--yes")
@@ -301,7 +301,7 @@ class TestWhatItSays:
         assert asked == ["FI Human: Hello.\nAI: Ahoy. | Where was ship 2 built?"] * 2
         (folder / "prompt.txt").write_text("{question}")
         how = ("--dry-run", *names, "--prompt", "prompt.txt")
-        assert "1 examples have a history, but the prompt has no {history}" in flat(
+        assert "1 example has a history, but the prompt has no {history}" in flat(
             calibrated(*how, examples="own.jsonl")[1]
         )
 

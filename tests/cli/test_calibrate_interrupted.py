@@ -6,14 +6,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from langchain_automix import AutoMixError, AutoMixRunnable, RoutingLog
-from langchain_automix.calibration.examples.examples import examples_from
-from langchain_automix.cli.calibrate import CalibrateCommand, CalibrateOptions
+from langchain_automix.cli.calibration import Calibration
+from langchain_automix.cli.checks import build_check
+from langchain_automix.cli.options import CalibrationOptions
 from langchain_automix.local.models import Model, ModelOptions
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
@@ -66,7 +67,7 @@ class TestStops:
         out, err = started.communicate(timeout=60)
         assert started.returncode == 130
         assert "Stopping: calls under way end first" in err
-        assert "Interrupted. The same command goes on from here." in flat(out)
+        assert "Interrupted. Run the same command again to resume." in flat(out)
         assert "Traceback" not in err
         assert len(RoutingLog.read("log.jsonl")) > 0
         self.finish(calibrated, server, most=0)
@@ -100,22 +101,22 @@ class TestDeadServer:
 
         server.script = lambda body: 500 if len(server.requests) > 6 else script(body)
         chats = [server.model(name) for name in ("small", "large")]
-        command = CalibrateCommand(
-            CalibrateOptions(ModelOptions(), "examples.jsonl", Path("log.jsonl"), yes=True),
-            Console(),
-        )
-        command._models = [Model(str(n), chat, died) for n, chat in enumerate(chats)]
         mix = AutoMixRunnable(models=chats)
+        calibration = Calibration(
+            CalibrationOptions(yes=True),
+            ModelOptions(),
+            partial(build_check, "few-shot"),
+            "examples.jsonl",
+            Path("log.jsonl"),
+        )
+        calibration._models = [Model(str(n), chat, died) for n, chat in enumerate(chats)]
         with pytest.raises(AutoMixError, match="exit code 9; its log ends. What was finished"):
-            command._calibrated(examples_from("examples.jsonl"), mix, "seconds")
+            calibration.calibrate(mix, "seconds")
         assert len(server.requests) < 12, "no other example is tried"
         server.script = script
         server.requests.clear()
-        command._models = ()
-        assert (
-            command._calibrated(examples_from("examples.jsonl"), mix, "seconds").written.queries
-            == 12
-        )
+        calibration._models = ()
+        assert calibration.calibrate(mix, "seconds").written.queries == 12
         assert len(server.requests) == 36 - 6
 
 
@@ -143,7 +144,7 @@ class TestBadInput:
             (("--out", "log.txt"), "has another format"),
             (("--out", "none/log.jsonl"), "cannot be written"),
             (("--out", "taken.jsonl"), "no calibration has begun it"),
-            (("--out", "examples.jsonl"), "would be written over the examples"),
+            (("--out", "examples.jsonl"), "would overwrite the examples"),
         ],
     )
     def test_one_line(
@@ -204,7 +205,8 @@ class TestBadInput:
         models = ("--small", "one.gguf", "--large", "openai:large")
         code, out, err = calibrated(*models, "--yes")
         assert code == 2
-        assert "Costs are counted in seconds, for one.gguf on this machine has no price" in flat(
-            out
+        assert (
+            "Costs are counted in seconds, because one.gguf on this machine has no price"
+            in flat(out)
         )
         assert len(err.splitlines()) == 1

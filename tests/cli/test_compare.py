@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langchain_automix import RoutingLog
-from langchain_automix.cli.checks import KNOWN_CHECKS, combined, resolve_checks
+from langchain_automix.cli.checks import KNOWN_CHECKS, build_combined_check, resolve_checks
 from langchain_automix.local.models import Model, ModelOptions
 from tests.evaluation.test_compare_verifiers import checked
 from tests.support.builders.calibrating import (  # noqa: F401
@@ -193,7 +193,7 @@ class TestExamples:
 
 def test_the_checks_of_the_table_are_all_different(server: OpenAIServer) -> None:
     models = [Model(name, server.model(name)) for name in ("small", "large")]
-    made = combined(tuple(KNOWN_CHECKS), models, ModelOptions())
+    made = build_combined_check(tuple(KNOWN_CHECKS), models, ModelOptions())
     shapes = {
         (getattr(check, "fingerprint", None), getattr(check, "model", None) is None)
         for check in made.checks.values()

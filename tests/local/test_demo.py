@@ -15,7 +15,8 @@ from rich.console import Console
 
 from langchain_automix import AutoMixError, RoutingLog
 from langchain_automix.calibration.graders.text import exact_match, token_f1
-from langchain_automix.cli.demo import DemoCommand, DemoOptions
+from langchain_automix.cli.demo_run import run_demo
+from langchain_automix.cli.options import DemoOptions
 from langchain_automix.local.demo.questions import SHIPPED, Question, in_order, read_questions
 from langchain_automix.local.demo.run import Demo, fit_half, routing_log
 from langchain_automix.local.demo.summary import summarize
@@ -177,15 +178,13 @@ class TestSummary:
 
 class TestCommand:
     def options(self, **changes: Any) -> DemoOptions:
-        return DemoOptions(
-            **{"wanted": ModelOptions(small="openai:small", large="openai:large"), **changes}
-        )
+        return DemoOptions(small="openai:small", large="openai:large", **changes)
 
     def run(self, monkeypatch: Any, server: OpenAIServer, options: DemoOptions) -> tuple[Any, str]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "test")
         console = Console(record=True, width=100)
-        return DemoCommand(options, console).run(), console.export_text()
+        return run_demo(options, console), console.export_text()
 
     def write(self, path: Path, count: int) -> Path:
         path.write_text("\n".join(q.model_dump_json() for q in questions(count)))
@@ -342,12 +341,13 @@ class TestShipped:
             read_questions(tmp_path / "q.jsonl")
 
     def test_the_shipped_file_is_the_default(self) -> None:
-        assert DemoOptions().data == SHIPPED
+        assert DemoOptions().data is None
+        assert read_questions() == read_questions(SHIPPED)
 
     def test_the_recording_replays(self) -> None:
         """The prompts are the recorded ones, and the run ends on real answers of real models."""
         console = Console(record=True, width=80)
-        found = DemoCommand(DemoOptions(replay=True, questions=10), console).run()
+        found = run_demo(DemoOptions(replay=True, questions=10), console)
         assert found["about"]["replay"]
         assert len(found["rows"]) == 10
         assert found["summary"]["verification_samples"] == 8.0

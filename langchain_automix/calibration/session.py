@@ -1,0 +1,245 @@
+"""One run of a calibration: set up, approved, worked through, and written as a log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+from langchain_automix.calibration.budget import CalibrationRun, Progress, Stopped, in_order
+from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig, choose_unit
+from langchain_automix.calibration.cost_estimate import EarlierCalls, Estimate, estimate
+from langchain_automix.calibration.early_stopping import EarlyStopping
+from langchain_automix.calibration.example_run import ExampleRunnable
+from langchain_automix.calibration.examples.examples import Example, Examples, examples_from
+from langchain_automix.calibration.graders.custom import to_grader
+from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
+from langchain_automix.calibration.settings import CalibrationSettings
+from langchain_automix.calibration.validation import (
+    build_mix,
+    changed_since,
+    describe_changes,
+    journal_path,
+)
+from langchain_automix.errors import AutoMixError
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """A calibration that has ended, with the last example or before."""
+
+    out: Path
+    """The routing log."""
+
+    progress: Progress
+    written: LogStatistics
+    last_error: str
+    """Error of the last call that failed; empty if none did."""
+
+
+@dataclass(frozen=True)
+class CalibrationSession:
+    """One run: the examples still to be run, and where their calls are kept."""
+
+    setup: CalibrationConfig
+    examples: Examples
+    todo: Iterable[Example]
+    journal: Journal
+    course: CalibrationRun
+    runner: ExampleRunnable
+    out: Path
+    concurrency: int
+    early_stopping: EarlyStopping | None
+
+    def work(self) -> None:
+        """Run the examples, several at a time, each in a thread of its own."""
+        examples = self._unfinished()
+
+        def worker() -> None:
+            with self._ending_at_an_error():
+                while (example := self.course.next_example(examples)) is not None:
+                    with self._counted(example) as row:
+                        row.append(self.runner.invoke(example))
+                    self._stop_if_enough()
+
+        with ContextThreadPoolExecutor(self.concurrency) as pool:
+            workers: list[Future[None]] = []
+            try:
+                workers.extend(pool.submit(worker) for _ in range(self.concurrency))
+                wait(workers)
+            except KeyboardInterrupt:
+                # Calls under way have been paid for: they end, and are kept.
+                self.course.stop("interrupted", "Interrupted.")
+                wait(workers)
+        for each in workers:
+            each.result()
+
+    async def awork(self) -> None:
+        """Run the examples, several at a time, each in a task of its own."""
+        examples = self._unfinished()
+        # Waiting for money blocks a thread: one of our own, for those of the loop run the models.
+        with ThreadPoolExecutor(1) as pool:
+            loop = asyncio.get_running_loop()
+
+            async def worker() -> None:
+                with self._ending_at_an_error():
+                    while example := await loop.run_in_executor(
+                        pool, self.course.next_example, examples
+                    ):
+                        with self._counted(example) as row:
+                            row.append(await self.runner.ainvoke(example))
+                        if self.early_stopping is not None:
+                            await asyncio.to_thread(self._stop_if_enough)
+
+            # All are waited for, also after an error: the others' calls have been paid for, too.
+            workers = asyncio.gather(
+                *(worker() for _ in range(self.concurrency)), return_exceptions=True
+            )
+            try:
+                results = await asyncio.shield(workers)
+            except asyncio.CancelledError:
+                self.course.stop("interrupted", "Interrupted.")
+                await workers
+                raise
+        for error in filter(None, results):
+            raise error
+
+    @contextlib.contextmanager
+    def _counted(self, example: Example) -> Iterator[list[Row]]:
+        """Count an example however it ends; its row is put into the list."""
+        rows: list[Row] = []
+        again = self._row(example) is not None  # a finished one is not run again: it had failed
+        try:
+            with contextlib.suppress(Stopped), self._ending_at_an_error(Stopped):
+                yield rows
+        finally:
+            self.course.finished(rows[0] if rows else None, again=again)
+            if self.early_stopping is not None and rows:
+                self.early_stopping.add(rows[0])
+
+    @contextlib.contextmanager
+    def _ending_at_an_error(self, *except_for: type[BaseException]) -> Iterator[None]:
+        """Let an error, a listener's too, end the run: no other worker goes on."""
+        try:
+            yield
+        except except_for:
+            raise
+        except BaseException:
+            self.course.stop("error")
+            raise
+
+    def _unfinished(self) -> Iterator[Example]:
+        for example in self.todo:
+            if (row := self.runner.finished(example)) is None:
+                yield example
+            elif self.early_stopping is not None:
+                self.early_stopping.add(row)
+
+    def _stop_if_enough(self) -> None:
+        if self.early_stopping is not None and (reason := self.early_stopping.enough()):
+            self.course.stop("enough", reason)
+
+    def finish(self) -> CalibrationResult:
+        """Write the log of all examples that have a row.
+
+        Raises:
+            AutoMixError: No example has one, the disk is full, or the log cannot be written.
+        """
+        course = self.course
+        if course.stopped == "disk full":
+            raise AutoMixError(
+                f"The disk is full. {self.journal.calls} finished calls are kept in "
+                f"{self.journal.path}; make room, and run the same command again."
+            )
+        if not any(self._row(example) is not None for example in self.examples):
+            last_error = f" The last error: {course.last_error}" if course.last_error else ""
+            raise AutoMixError(
+                f"No example was finished ({course.stopped or 'all failed'}), so there is no log."
+                f"{last_error} What was paid for is kept in {self.journal.path}."
+            )
+        written = write_log(
+            self.out,
+            self.examples,
+            self._row,
+            correct=self.setup.compares,
+            checks=len(self.setup.checks) > 1,
+        )
+        with contextlib.suppress(AutoMixError):  # everything but this note is written
+            self.journal.end(course.stopped or "finished")
+        return CalibrationResult(self.out, course.progress(), written, course.last_error)
+
+    def _row(self, example: Example) -> Row | None:
+        entry = self.journal.row(example.id, self.runner.digest(example))
+        return None if entry is None else entry["query"]
+
+
+@contextlib.contextmanager
+def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
+    """Set a run up, have it approved, and keep its journal open meanwhile.
+
+    Raises:
+        AutoMixError: The settings do not fit together, the journal is another run's or cannot be
+            written, or the run was not approved.
+    """
+    examples = examples_from(settings.examples, names=settings.names)
+    setup = _config(settings, examples)
+    earlier = EarlierCalls(setup)
+    with Journal(journal_path(settings.log_path), earlier.hear) as journal:
+        changed = changed_since(journal.settings, setup.call_settings)
+        if changed and settings.on_change == "raise":
+            raise AutoMixError(describe_changes(changed, settings.log_path))
+        todo = in_order(examples, settings.shuffle_seed)
+        expected = estimate(setup, todo, journal, earlier, changed=changed)
+        if settings.approve is not None and not settings.approve(expected):
+            raise AutoMixError("Not approved: no call was made.")
+        course = CalibrationRun(
+            examples=len(examples),
+            currency=CURRENCIES[setup.unit],
+            spent=earlier.spent,
+            max_spend=settings.max_spend,
+            example_cost=_cost_of_one(expected),
+            is_full=lambda: journal.full,
+            listener=settings.on_progress or (lambda _: None),
+            reused=expected.finished,
+            done=expected.finished,
+        )
+        journal.begin(setup.call_settings)
+        yield CalibrationSession(
+            setup=setup,
+            examples=examples,
+            todo=todo,
+            journal=journal,
+            course=course,
+            runner=ExampleRunnable(setup=setup, journal=journal, course=course),
+            out=settings.log_path,
+            concurrency=settings.concurrency or (1 if setup.unit == "seconds" else 16),
+            early_stopping=(
+                EarlyStopping(settings.goal, settings.seed) if settings.adaptive else None
+            ),
+        )
+
+
+def _config(settings: CalibrationSettings, examples: Examples) -> CalibrationConfig:
+    mix = build_mix(settings.models, settings.prompt, settings.verifier, settings.prices)
+    return CalibrationConfig(
+        mix,
+        to_grader(settings.quality),
+        choose_unit(mix, settings.unit, is_limited=settings.max_spend is not None),
+        settings.unlabelled,
+        compares=settings.unlabelled == "agreement" and 0 < examples.referenced < len(examples),
+    )
+
+
+def _cost_of_one(expected: Estimate) -> tuple[float, float]:
+    """Return what one example is likely to cost, low and high; 0 where that is not known."""
+    left = expected.examples - expected.finished
+    if expected.cost is None or not left:
+        return 0.0, 0.0
+    low, high = expected.cost
+    return low / left, high / left

@@ -1,0 +1,351 @@
+"""A calibration at a terminal: its estimate, your consent, its progress, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from langchain_core.runnables import Runnable
+from rich.console import Console
+
+from langchain_automix.calibration.budget import Progress
+from langchain_automix.calibration.calibrate import run_calibration
+from langchain_automix.calibration.config import Unit
+from langchain_automix.calibration.cost_estimate import Estimate
+from langchain_automix.calibration.examples.examples import examples_from
+from langchain_automix.calibration.graders.text import GRADERS
+from langchain_automix.calibration.session import CalibrationResult
+from langchain_automix.calibration.settings import CalibrationSettings
+from langchain_automix.calibration.validation import journal_path, validate_output
+from langchain_automix.cli import tables
+from langchain_automix.cli.inputs import read_grader, read_prices, read_prompt
+from langchain_automix.cli.open_models import opened_models
+from langchain_automix.cli.options import CalibrationOptions
+from langchain_automix.cli.progress import ProgressDisplay
+from langchain_automix.cli.terminal import print_event, say
+from langchain_automix.errors import AutoMixError
+from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
+from langchain_automix.mix.runnable import AutoMixRunnable
+from langchain_automix.utils.formatting import pluralize
+from langchain_automix.verifiers.base import Verifier
+
+_INTERRUPTED = 130
+
+BuildCheck = Callable[[Sequence[Model], ModelOptions], Verifier]
+Show = Callable[[CalibrationResult, CalibrationOptions, Console], None]
+
+
+class _EstimateOnly(Exception):  # noqa: N818  (not an error)
+    """Nothing more than the estimate was wanted."""
+
+
+@dataclass
+class Calibration:
+    """One calibration that a verb runs.
+
+    Raises:
+        AutoMixError: Options do not fit together, the examples cannot be read, or the log could
+            not be written.
+    """
+
+    options: CalibrationOptions
+    model_options: ModelOptions
+    build_check: BuildCheck
+    """Makes the check of the opened models' answers."""
+
+    source: str
+    """Where the examples are."""
+
+    out: Path
+    adaptive: bool = False
+    goal: Mapping[str, float] = field(default_factory=dict)
+    _models: Sequence[Model] = ()
+    _failed: int = 0
+    _is_approved: bool = False
+    _is_interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.console = Console(stderr=options.as_json)
+        self._display = ProgressDisplay(self.console, options.max_spend, as_json=options.as_json)
+        self._validate()
+        self.examples = examples_from(self.source, names=options.names, limit=options.limit)
+
+    def _validate(self) -> None:
+        """Refuse what can be known to fail before the examples are read or a model is opened."""
+        if self.out.exists() and self.out.absolute() == Path(self.source).absolute():
+            raise AutoMixError(
+                f"--out {self.out} would overwrite the examples: write another file."
+            )
+        validate_output(self.out)
+        names = [f"--{name.replace('_', '-')}" for name in self.goal]
+        if names and not self.adaptive:
+            raise AutoMixError(
+                f"{names[0]} is a goal for --adaptive, which is missing; `automix fit` takes "
+                "goals, too."
+            )
+        if len(names) > 1:
+            raise AutoMixError(f"Give one goal, not {' and '.join(names)}.")
+
+    def run(self, show: Show) -> int:
+        """Run it, show the result, and return the exit code.
+
+        Raises:
+            AutoMixError: Something that was given cannot be used, or no model works.
+        """
+        prompt = self._prompt()
+        self._validate_grader()
+        prices = None if self.options.prices is None else read_prices(self.options.prices)
+        unit = self._unit()
+        with contextlib.ExitStack() as stack, self._interruptible(stack):
+            try:
+                self._models = stack.enter_context(opened_models(self.model_options, self.console))
+                mix = AutoMixRunnable(
+                    models=[model.chat for model in self._models],
+                    verifier=self.build_check(self._models, self.model_options),
+                    prompt=prompt,
+                    prices=prices,
+                )
+                result = self.calibrate(mix, unit)
+            except _EstimateOnly:
+                return 0 if self.options.dry_run else 1
+            except KeyboardInterrupt:
+                return self._end_without_log("Interrupted.")
+            except AutoMixError as error:
+                if not self._is_interrupted:
+                    raise
+                return self._end_without_log(str(error))
+        show(result, self.options, self.console)
+        return _exit_code(result)
+
+    def _prompt(self) -> Runnable[Any, Any] | None:
+        if self.options.prompt is None:
+            return None
+        prompt, notes = read_prompt(self.options.prompt, self.examples)
+        for note in notes:
+            say(self.console, note)
+        return prompt
+
+    def _validate_grader(self) -> None:
+        options, examples = self.options, self.examples
+        unlabelled = len(examples) - examples.referenced
+        if options.without_references == "grade" and unlabelled and options.quality in GRADERS:
+            raise AutoMixError(
+                f"--quality {options.quality} cannot grade without accepted answers, and "
+                f"{pluralize(unlabelled, 'example')} of {examples.source} have none: give "
+                "--quality judge:PROVIDER:MODEL, or leave out --without-references grade."
+            )
+
+    def _unit(self) -> Unit:
+        if self.options.unit is not None:
+            return self.options.unit
+        local = [spec for spec in self.model_options.specs if is_local(spec)]
+        if not local:
+            return "dollars"
+        say(
+            self.console,
+            f"Costs are counted in seconds, because {' and '.join(local)} on this machine "
+            f"{'has' if len(local) == 1 else 'have'} no price (--unit dollars needs --prices).",
+        )
+        return "seconds"
+
+    def _open_judge(self, spec: str) -> Runnable[Any, Any]:
+        specs = self.model_options.specs
+        if spec in specs:  # it is open already, and may be a local one
+            return self._models[specs.index(spec)].chat
+        if is_local(spec):
+            raise AutoMixError(
+                f"The judge {spec!r} is not open: give a provider:model, or one of the models "
+                "being calibrated."
+            )
+        return open_hosted(spec, self.model_options).chat
+
+    def calibrate(self, mix: AutoMixRunnable, unit: Unit) -> CalibrationResult:
+        """Run the calibration of a mix; leave nothing behind if it was not approved."""
+        options, journal = self.options, journal_path(self.out)
+        is_new = not journal.exists()
+        with self._display:
+            try:
+                return run_calibration(
+                    CalibrationSettings(
+                        self.examples,
+                        mix,
+                        quality=read_grader(options.quality, self._open_judge),
+                        out=self.out,
+                        unit=unit,
+                        unlabelled=options.without_references,
+                        concurrency=options.concurrency,
+                        max_spend=options.max_spend,
+                        adaptive=self.adaptive,
+                        goal=self.goal or None,
+                        on_change="rerun",  # `_approve` asks
+                        approve=self._approve,
+                        on_progress=self._show_progress,
+                        seed=options.seed,
+                    )
+                )
+            except BaseException:
+                if is_new and not self._is_approved:
+                    journal.unlink(missing_ok=True)
+                raise
+
+    def _approve(self, expected: Estimate) -> bool:
+        """Show what is going to be asked for, and have it allowed."""
+        options = self.options
+        if options.as_json:
+            print_event("estimate", **expected.to_dict())
+        else:
+            tables.show_estimate(
+                self.console, expected, without_references=options.without_references
+            )
+        self._validate_limit(expected)
+        if expected.changed and expected.calls:
+            self._allow_changes(expected)
+        if options.dry_run:
+            raise _EstimateOnly
+        if expected.calls and not options.yes:
+            self._ask(
+                "Go on?",
+                "No call is made without your consent, and there is no terminal to ask at",
+                "yes",
+            )
+        self._is_approved = True
+        self._display.begin(expected.examples, expected.finished)
+        return True
+
+    def _validate_limit(self, expected: Estimate) -> None:
+        limit = self.options.max_spend
+        unknown = [s for s in expected.stages if s.calls and s.cost is None]
+        if limit is not None and unknown and expected.currency == "USD":
+            raise AutoMixError(
+                f"--max-spend {limit:g} cannot be enforced, for the cost of "
+                f"`{tables.describe_stage(unknown[0])}` is unknown: give its price with --prices."
+            )
+
+    def _allow_changes(self, expected: Estimate) -> None:
+        changes = tables.describe_changes(expected)
+        if not self.options.as_json:
+            say(
+                self.console,
+                f"{changes} The calls that depend on it are made, and paid for, again; the figures "
+                "above include them.",
+            )
+        if not self.options.rerun_changed and not self.options.dry_run:
+            self._ask(
+                "Make them again?",
+                f"{changes} The calls that depend on it would be made, and paid for, again",
+                "rerun-changed",
+            )
+
+    def _ask(self, question: str, otherwise: str, option: str) -> None:
+        """Ask for consent; where nobody can answer, name the option that does.
+
+        Raises:
+            _EstimateOnly: The answer is no.
+            AutoMixError: There is no terminal to ask at.
+        """
+        if not sys.stdin.isatty():
+            raise AutoMixError(f"{otherwise}: give --{option}, or --dry-run for the estimate only.")
+        try:
+            answer = self.console.input(f"{question} \\[y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            say(self.console, "No call was made.")
+            raise _EstimateOnly
+
+    def _show_progress(self, progress: Progress) -> None:
+        """Show the progress; end the run if a local server has died.
+
+        Raises:
+            AutoMixError: It has.
+        """
+        self._display(progress)
+        if progress.failed > self._failed:
+            self._failed = progress.failed
+            for model in self._models:
+                try:
+                    model.check()
+                except AutoMixError as error:
+                    raise AutoMixError(
+                        f"{error} What was finished before is kept: run the same command again to "
+                        "resume."
+                    ) from error
+
+    def _end_without_log(self, reason: str) -> int:
+        kept = "Run the same command again to resume." if self._is_approved else "No call was made."
+        self._display.stop()
+        print(f"automix: {reason} {kept}", file=sys.stderr)  # noqa: T201
+        return _INTERRUPTED
+
+    @contextlib.contextmanager
+    def _interruptible(self, opened: contextlib.ExitStack) -> Iterator[None]:
+        """End cleanly, and say so, at the first Ctrl-C; end at once at the second."""
+
+        def give_up(*_: object) -> None:
+            self._display.stop()
+            opened.close()
+            self._display.say(
+                "Stopped at once. Finished calls are kept; run the same command again to resume."
+            )
+            # Not by an exception, which would wait for threads with a call under way. Each finished
+            # call is in the journal.
+            os._exit(_INTERRUPTED)
+
+        def interrupt(*_: object) -> None:
+            self._is_interrupted = True
+            signal.signal(signal.SIGINT, give_up)
+            if self._is_approved:
+                self._display.say(
+                    "Stopping: calls under way end first, and are kept. Ctrl-C again drops them."
+                )
+            raise KeyboardInterrupt
+
+        if signal.getsignal(signal.SIGINT) != signal.default_int_handler:
+            yield  # another program handles it, or it is to be ignored
+            return
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit_code(result: CalibrationResult) -> int:
+    """Return the exit code of a calibration.
+
+    Raises:
+        AutoMixError: Nothing worked, or nothing works any more.
+    """
+    progress, written = result.progress, result.written
+    if progress.stopped == "nothing works" or written.failed == written.queries:
+        raise AutoMixError(
+            f"Nothing works: {result.last_error or 'every example failed'} "
+            f"({written.failed} of {progress.examples} examples failed). Run the same "
+            "command to retry them; finished calls are not repeated."
+        )
+    return _INTERRUPTED if progress.stopped == "interrupted" else 0
+
+
+def show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
+    """Show what came of a calibration, and the command that comes next."""
+    written = result.written
+    fit = f"automix fit {quote(str(result.out))} --out policy.json"
+    if options.as_json:
+        print_event("done", **tables.result_dict(result), next=fit if written.complete else None)
+    elif written.failed < written.queries:
+        tables.show_summary(console, result, options.max_spend)
+        say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
+        say(
+            console,
+            f"Next: [bold]{fit}[/]"
+            if written.complete
+            else "No policy can be fitted to it: no example has a known quality for every model.",
+        )
