@@ -44,8 +44,8 @@ class Unguarded(SelfVerifier):
     """The check with untrusted text as it is: what there was before it was guarded."""
 
     @override
-    def _ask_for(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
-        *opening, _ = super()._ask_for(asked, answer, *rest)
+    def _messages(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
+        *opening, _ = super()._messages(asked, answer, *rest)
         context = asked.shown_as(self.wording)
         return [*opening, HumanMessage(self.wording.block(context, asked.question, answer))]
 
@@ -79,7 +79,7 @@ class Asker:
     def ask(self, model: Model, verifier: PromptedVerifier, given: VerifierInput) -> bool | None:
         """Return the verdict: accepted, rejected, or None where there is none."""
         check = verifier.for_model(model.chat)
-        made = check._check_of(in_turn(given))
+        made = check._build_check(in_turn(given))
         if isinstance(made, Verification):
             return None
         messages = made.messages

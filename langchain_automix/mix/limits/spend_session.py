@@ -131,17 +131,17 @@ class SpendSession:
 
     def allowance(
         self,
-        query_id: str,
-        *,
         names: Sequence[str],
-        router: Runnable[Any, Any],
-        cost_weight: float | None,
+        router: Runnable[Any, Any] | None,
         forced: int | None,
+        cost_weight: float | None,
+        query_id: str | None,
     ) -> SpendAllowance:
         """Return what the query may spend, once its reservations are made.
 
         Near a limit, the cost weight rises. For a router that has no costs to weigh, a falling
-        share of the queries, chosen by their ids, may be checked and escalated.
+        share of the queries, chosen by their ids, may be checked and escalated. Without a router,
+        or with a `forced` model, there is nothing to decide.
         """
         if self._reached is not None:
             limit = self._reached.describe()
@@ -156,7 +156,7 @@ class SpendSession:
             if weight is not None:
                 note = f"(The spend limit is near: the cost weight is raised to {weight:.3g}.)"
                 return SpendAllowance(weight, note=note)
-        if uniform(query_id, _SEED) >= self._pressure:
+        if uniform(query_id or "", _SEED) >= self._pressure:
             return SpendAllowance(cost_weight)
         return SpendAllowance(
             cheapest=f"The spend limit is near: {1 - self._pressure:.0%} of the queries may be "
