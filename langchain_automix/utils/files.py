@@ -39,14 +39,14 @@ def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
             )
         if read > max_characters:
             raise AutoMixError(
-                f"{path}, line {number}: the text is more than {_MAX_RATIO} times as large as the "
-                "file; unpack the file first if that is right."
+                f"{path}, line {number}: the text is much larger than the file, more than "
+                f"{_MAX_RATIO} times; unpack the file first if that is right."
             )
         if line.strip():
             blank = 0
             yield number, line
         elif (blank := blank + 1) > _MAX_BLANK_LINES:
-            raise AutoMixError(f"{path}, line {number}: too many lines are blank.")
+            raise AutoMixError(f"{path}, line {number}: too long a run of blank lines.")
 
 
 @contextlib.contextmanager
