@@ -26,6 +26,7 @@ _MAX_DOLLARS = 1_000_000
 
 _AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY})?\s*")
 _MILLISECOND = timedelta(milliseconds=1)
+_MIN_TIME = SLOTS * _MILLISECOND
 
 
 class SpendWarning(UserWarning):
@@ -68,10 +69,10 @@ class SpendLimit(BaseModel):
         ```
     """
 
-    limit: Decimal
+    limit: Decimal = Field(gt=0, le=_MAX_DOLLARS)
     """US dollars, more than 0 and at most a million: a number, or text such as `"1.00 USD"`."""
 
-    per: timedelta | None = None
+    per: timedelta | None = Field(default=None, ge=_MIN_TIME)
     """The time in which at most the limit is spent: a sliding window, in 60 parts. None: as long
     as the store lives, or the process where there is none."""
 
@@ -89,10 +90,10 @@ class SpendLimit(BaseModel):
     """At the limit: ask the cheapest model and check nothing, or raise `SpendLimitReachedError`
     before anything is paid for."""
 
-    query_cost: Decimal | None = None
+    query_cost: Decimal | None = Field(default=None, gt=0, le=_MAX_DOLLARS)
     """The most that a query may cost, in dollars. None: estimated from earlier queries."""
 
-    lease: timedelta = timedelta(minutes=10)
+    lease: timedelta = Field(default=timedelta(minutes=10), ge=_MIN_TIME)
     """How long the others wait for a query of which nothing more is heard. From then on, until the
     window has passed, it counts as a dearest one: unknown is not 0."""
 
@@ -115,28 +116,11 @@ class SpendLimit(BaseModel):
 
     @field_validator("limit", "query_cost", mode="before")
     @classmethod
-    def _amount(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        text = str(value)
-        match = _AMOUNT.fullmatch(text) if isinstance(value, str) else None
-        try:
-            amount = Decimal(match[1] if match else text)
-        except ArithmeticError:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or not 0 < amount <= _MAX_DOLLARS:
-            raise ValueError(
-                f"{value!r} is not an amount of US dollars above 0 and up to {_MAX_DOLLARS:,}: "
-                "give a number, or text such as '1.00 USD'."
-            )
-        return amount
-
-    @field_validator("per", "lease")
-    @classmethod
-    def _time(cls, value: timedelta | None) -> timedelta | None:
-        if value is not None and value < SLOTS * _MILLISECOND:
-            raise ValueError(f"{value} is too short: give at least {SLOTS * _MILLISECOND}.")
-        return value
+    def _read_amount(cls, value: Any) -> Any:
+        match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+        if isinstance(value, bool) or (isinstance(value, str) and match is None):
+            raise ValueError(f"{value!r} is not an amount of US dollars, such as '1.00 USD'.")
+        return match[1] if match else value
 
     @model_validator(mode="after")
     def _opens_its_store(self) -> Self:

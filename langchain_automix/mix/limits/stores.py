@@ -257,13 +257,13 @@ local spent, seen, settled, active, expired = 0, 0, 0, 0, 0
 local all = call('HGETALL')
 for i = 1, #all, 2 do
   local kind, name, value = string.sub(all[i], 1, 1), string.sub(all[i], 3), all[i + 1]
-  local since, till = name, 0
-  if kind == 'h' then since, till = string.match(value, '^(%d+) (%d+)$') end
-  local is_active = tonumber(till) > now
-  local is_repeated = kind == 'h' and name == query and step == 'reserve' -- its reply was lost
-  if is_repeated or (tonumber(since) < oldest and not is_active) then call('HDEL', all[i])
-  elseif is_active then active = active + 1
-  elseif kind == 'h' then expired = expired + 1
+  if kind == 'h' then
+    local since, till = string.match(value, '^(%d+) (%d+)$')
+    if name == query and step == 'reserve' then call('HDEL', all[i]) -- its reply was lost
+    elseif tonumber(till) > now then active = active + 1
+    elseif tonumber(since) >= oldest then expired = expired + 1
+    else call('HDEL', all[i]) end
+  elseif tonumber(name) < oldest then call('HDEL', all[i])
   elseif kind == 's' then spent = spent + tonumber(value)
   elseif kind == 'n' then settled = settled + tonumber(value)
   else seen = math.max(seen, tonumber(value)) end
