@@ -113,9 +113,9 @@ def checked_prices(prices: Any) -> Any:
         )
     for model, entry in prices.items():
         if not isinstance(entry, Mapping) or not {"input", "output"} <= entry.keys() <= PRICE_KEYS:
-            given = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
+            keys = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
             raise AutoMixError(
-                f"The prices of {model} are given for {given}; a table names `input` and "
+                f"The prices of {model} are given for {keys}; a table names `input` and "
                 f"`output`, and may name {sorted(PRICE_KEYS - {'input', 'output'})}."
             )
         for price in entry.values():

@@ -122,17 +122,17 @@ class CombinedVerifier(Verifier):
     def _merge(self, results: Mapping[str, Verification]) -> Verification:
         """Return the findings of the leading check, with the others' by name."""
         leading = results.get(self.first, Verification())
-        others = {name: found for name, found in results.items() if name != self.first}
+        others = {name: other for name, other in results.items() if name != self.first}
         problem = leading.problem
         if leading.usable:
-            unusable = (found.problem for found in others.values() if not found.usable)
+            unusable = (other.problem for other in others.values() if not other.usable)
             problem = next(unusable, problem)
         return leading.model_copy(
             update={
-                "calls": tuple(call for found in results.values() for call in found.calls),
+                "calls": tuple(call for each in results.values() for call in each.calls),
                 "checks": {**leading.checks, **others},
                 "problem": problem,
-                "usable": all(found.usable for found in results.values()),
+                "usable": all(each.usable for each in results.values()),
             }
         )
 
@@ -141,20 +141,20 @@ class CombinedVerifier(Verifier):
         return self.model_copy(update={"checks": checks})
 
 
-def _read(name: str, found: Any, bill: UsageCollector) -> Verification:
-    if isinstance(found, Exception):
+def _read(name: str, result: Any, bill: UsageCollector) -> Verification:
+    if isinstance(result, Exception):
         # The error's text may quote the answer, which may be rejected; the trace has it.
-        problem = f"the check failed ({type(found).__name__})"
+        problem = f"the check failed ({type(result).__name__})"
         return Verification(problem=problem, calls=tuple(bill.calls))
-    if not isinstance(found, Verification):
+    if not isinstance(result, Verification):
         raise AutoMixError(
-            f"The check {name!r} returned {type(found).__name__}, not a Verification."
+            f"The check {name!r} returned {type(result).__name__}, not a Verification."
         )
     changes: dict[str, Any] = {}
     # A user's own check may make requests that it does not report.
-    if len(found.calls) < len(bill.calls):
+    if len(result.calls) < len(bill.calls):
         changes["calls"] = tuple(bill.calls)
-    if found == Verification(calls=found.calls, replies=found.replies):
+    if result == Verification(calls=result.calls, replies=result.replies):
         # Without a problem, a router would not know that the check was made, and ask for it again.
         changes["problem"] = "the check found nothing"
-    return found.model_copy(update=changes) if changes else found
+    return result.model_copy(update=changes) if changes else result

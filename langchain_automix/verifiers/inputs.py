@@ -21,7 +21,6 @@ from langchain_automix.models.messages import answer_text, context_text
 from langchain_automix.models.tools import tool_parts
 from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.prompting.wording import Wording
 
 # A line, other than the first, that looks like the beginning of another message.
 _MESSAGE_START = re.compile(
@@ -48,16 +47,6 @@ class CheckContext(NamedTuple):
             context=self.context and shorten(self.context),
             conversation=self.conversation and shorten(self.conversation),
         )
-
-    def shown_as(self, wording: Wording, quote: Callable[[str], str] = str) -> str:
-        """Return the context as the check shows it, with each untrusted part quoted."""
-        # Tools come first: many questions share them (see `Wording.block`).
-        tools = f"{wording.tools}\n{quote(self.tools)}\n\n" if self.tools else ""
-        if self.conversation and self.context:
-            return f"{tools}{quote(self.context)}\n\n{wording.before}\n{quote(self.conversation)}"
-        if self.conversation:
-            return f"{tools}{wording.conversation}\n{quote(self.conversation)}"
-        return f"{tools}{quote(self.context) if self.context else wording.no_context}"
 
 
 def answer_words(answer: str | BaseMessage) -> str | Verification:

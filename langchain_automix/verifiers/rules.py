@@ -109,11 +109,11 @@ class SchemaVerifier(_TextVerifier):
 
     @override
     def _check(self, text: str) -> Verification:
-        found = find_json(text)
-        if found is None:
+        parsed = find_json(text)
+        if parsed is None:
             return Verification(verdicts=(False,), replies=("the answer is no JSON",))
         try:
-            misfit = self._misfit(found[0])
+            misfit = self._misfit(parsed[0])
         except Exception as error:  # noqa: BLE001  (an unknown reference, a bad pattern)
             return Verification(problem=f"the schema cannot be used ({type(error).__name__})")
         return Verification(verdicts=(misfit is None,), replies=(misfit or "the answer fits",))
@@ -240,19 +240,19 @@ class FunctionVerifier(Verifier):
             return Verification(problem=f"{self._name} raised {type(error).__name__}")
         return self._verification(found)
 
-    def _verification(self, found: Any) -> Verification:
-        if type(found).__module__ == "numpy" and hasattr(found, "item"):
-            found = found.item()
-        if isinstance(found, Verification):
-            return found
-        if found is None or isinstance(found, bool):
-            return Verification(verdicts=(found,))
-        if not isinstance(found, int | float):
-            kind = type(found).__name__
+    def _verification(self, result: Any) -> Verification:
+        if type(result).__module__ == "numpy" and hasattr(result, "item"):
+            result = result.item()
+        if isinstance(result, Verification):
+            return result
+        if result is None or isinstance(result, bool):
+            return Verification(verdicts=(result,))
+        if not isinstance(result, int | float):
+            kind = type(result).__name__
             problem = (
                 f"{self._name} returned {kind}, not a truth value, number, None or Verification"
             )
             return Verification(problem=problem)
-        if math.isnan(found) or not 0 <= found <= 1:
-            return Verification(problem=f"{self._name} returned {found}, no score in [0, 1]")
-        return Verification(score=found)
+        if math.isnan(result) or not 0 <= result <= 1:
+            return Verification(problem=f"{self._name} returned {result}, no score in [0, 1]")
+        return Verification(score=result)

@@ -96,32 +96,32 @@ class SimilarityVerifier(Verifier):
         known |= zip(open_texts, verdicts, strict=True)
         return [known[key] for key in keys], paid
 
-    def _compare_locally(self, said: str, text: str) -> Verdict:
+    def _compare_locally(self, own_text: str, text: str) -> Verdict:
         """Compare two texts without any call; None if that does not decide."""
         if self.compare == "exact":
-            return said == text
+            return own_text == text
         if self.compare == "normalised":
-            return _same(said, text)
+            return _same(own_text, text)
         calls = isinstance(self.compare, Embeddings | Runnable)
-        return True if calls and _same(said, text) else None
+        return True if calls and _same(own_text, text) else None
 
     def _compare(
-        self, said: str, texts: list[str], question: str
+        self, own_text: str, texts: list[str], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         """Compare texts by embeddings, the judge or the function."""
         if not texts or isinstance(self.compare, str):
             return [], []
         if isinstance(self.compare, Runnable):
             judge = cast("ChatRunnable", self.compare)
-            return (yield from self._judged(judge, said, texts, question))
+            return (yield from self._judged(judge, own_text, texts, question))
         if isinstance(self.compare, Embeddings):
             measure: RunnableLambda[Any, Any] = RunnableLambda(self._cosines, self._acosines)
-            [found] = yield [Call(measure, [said, *texts], run_name="embed")]
+            [found] = yield [Call(measure, [own_text, *texts], run_name="embed")]
             name = embeddings_name(self.compare) or type(self.compare).__name__
             calls = [ModelCall(model=name)]
         else:
             measure = RunnableLambda(self._measured, self._ameasured)
-            [found] = yield [Call(measure, [said, *texts], run_name="compare")]
+            [found] = yield [Call(measure, [own_text, *texts], run_name="compare")]
             calls = []
         return [self._verdict(each) for each in found], calls
 
@@ -131,13 +131,16 @@ class SimilarityVerifier(Verifier):
         return None if math.isnan(similarity) else bool(similarity >= self.threshold)
 
     def _judged(
-        self, judge: ChatRunnable, said: str, texts: list[str], question: str
+        self, judge: ChatRunnable, own_text: str, texts: list[str], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         runnable = for_sampling(judge, temperature=0.0, max_tokens=_JUDGE_TOKENS)
         bills = [UsageCollector() for _ in texts]
         replies = yield [
             Call(
-                runnable, _judge_messages(question, said, text), run_name="judge", callbacks=[bill]
+                runnable,
+                _judge_messages(question, own_text, text),
+                run_name="judge",
+                callbacks=[bill],
             )
             for text, bill in zip(texts, bills, strict=True)
         ]

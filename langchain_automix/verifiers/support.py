@@ -157,11 +157,11 @@ class SupportVerifier(Verifier):
         ]
         calls = tuple(with_model_name(call, model) for bill in bills for call in bill.calls)
         words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in replies]
-        said = [None if word is None else word["word"].casefold() for word in words]
+        answers = [None if word is None else word["word"].casefold() for word in words]
         # One unsupported statement decides, whatever is unknown of the others.
-        if "no" in said or len(open_ones) < len(stated):
+        if "no" in answers or len(open_ones) < len(stated):
             return Verification(score=0.0, calls=calls)
-        if None in said:
+        if None in answers:
             return Verification(problem="the model said neither Yes nor No", calls=calls)
         return Verification(score=1.0, calls=calls)
 
@@ -203,6 +203,6 @@ def _best(given: dict[str, Any], vectors: dict[str, list[float]]) -> list[float 
 
 
 def _messages(statement: str, passages: Sequence[str]) -> list[BaseMessage]:
-    shown = "\n\n".join(quote_lines(text) for text in passages)
-    text = f"Passages:\n{shown}\n\nStatement:\n{quote_lines(statement)}"
+    quoted = "\n\n".join(quote_lines(text) for text in passages)
+    text = f"Passages:\n{quoted}\n\nStatement:\n{quote_lines(statement)}"
     return [SystemMessage(_SYSTEM), HumanMessage(text)]

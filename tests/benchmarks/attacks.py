@@ -23,6 +23,7 @@ from langchain_automix.local.models import LARGE, SMALL, Model, ModelOptions, op
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import CheckContext
+from langchain_automix.verifiers.prompting.messages import format_context
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from tests.support.builders.attacks import BASES, CASES, Case, in_turn
 
@@ -46,7 +47,7 @@ class Unguarded(SelfVerifier):
     @override
     def _messages(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
         *opening, _ = super()._messages(asked, answer, *rest)
-        context = asked.shown_as(self.wording)
+        context = format_context(asked, self.wording)
         return [*opening, HumanMessage(self.wording.block(context, asked.question, answer))]
 
 

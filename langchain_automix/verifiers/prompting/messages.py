@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -34,7 +34,7 @@ def check_messages(
     """Return the messages of a check that stands alone."""
     quote = functools.partial(plain, wording=wording) if quoting == "plain" else as_json
     block = wording.block(
-        context.shown_as(wording, quote),
+        format_context(context, wording, quote),
         quote(context.question),
         quote(answer),
         quoted=quoting == "json",
@@ -42,6 +42,20 @@ def check_messages(
     # Without attachments, plain text: some servers accept no list of blocks.
     content: Any = [{"type": "text", "text": block}, *attachments] if attachments else block
     return [*_opening(layout == "few_shot", reply, wording, quoting), HumanMessage(content)]
+
+
+def format_context(
+    context: CheckContext, wording: Wording, quote: Callable[[str], str] = str
+) -> str:
+    """Return the context as the check shows it, with each untrusted part quoted."""
+    # Tools come first: many questions share them (see `Wording.block`).
+    tools = f"{wording.tools}\n{quote(context.tools)}\n\n" if context.tools else ""
+    if not context.conversation:
+        return f"{tools}{quote(context.context) if context.context else wording.no_context}"
+    conversation = quote(context.conversation)
+    if context.context:
+        return f"{tools}{quote(context.context)}\n\n{wording.before}\n{conversation}"
+    return f"{tools}{wording.conversation}\n{conversation}"
 
 
 def follow_up_messages(
