@@ -22,7 +22,7 @@ def to_messages(input: Any) -> list[BaseMessage]:
     """
     if isinstance(input, Mapping):
         raise AutoMixError(
-            "The input is a dict, which chat models do not take: pass AutoMixRunnable the "
+            "The input is a dict, which chat models do not take: give AutoMixRunnable the "
             "prompt that reads it (prompt=...), or put the prompt before it in the chain."
         )
     if isinstance(input, PromptValue):
