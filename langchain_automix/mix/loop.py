@@ -79,7 +79,9 @@ class QueryLoop:
         )
         query.degraded = query.allowance.cheapest
         cost = partial(query_cost, query.ledger)
-        return (yield from spending.run_and_settle(self._recorded(query), cost, lambda: query.recorded))
+        return (
+            yield from spending.run_and_settle(self._recorded(query), cost, lambda: query.recorded)
+        )
 
     def opening(self, query: QueryState | None = None) -> Decision:
         """Return the step before anything is known of a query.
