@@ -70,7 +70,7 @@ class QueryLoop:
         query = yield from start_query(config, input)
         query.arguments = arguments
         spending = SpendSession(config.spend_limits)
-        yield from spending.enter()
+        yield from spending.reserve()
         # A router that is not asked has no cost weight to raise.
         is_settled = any(guard.opening(query) for guard in self._own_guards)
         router = None if is_settled else config.router
@@ -79,7 +79,9 @@ class QueryLoop:
         )
         query.degraded = query.allowance.cheapest
         cost = partial(query_cost, query.ledger)
-        return (yield from spending.through(self._recorded(query), cost, lambda: query.recorded))
+        return (
+            yield from spending.run_and_settle(self._recorded(query), cost, lambda: query.recorded)
+        )
 
     def opening(self, query: QueryState | None = None) -> Decision:
         """Return the step before anything is known of a query.

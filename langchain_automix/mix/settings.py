@@ -143,7 +143,7 @@ class MixSettings(BaseModel):
                         f"A spend limit needs the price of every model, and that of {name} is not "
                         "known: give it in prices=, or install langchain-automix[prices]."
                     )
-            elif any(a.is_one_with(b) for a in limits for b in limits_of(inner.spend_limit)):
+            elif any(a.shares_ledger_with(b) for a in limits for b in limits_of(inner.spend_limit)):
                 raise AutoMixError(
                     f"{name} is a mix with the same spend limit, which would count every query "
                     "twice: set it on the outer mix only."

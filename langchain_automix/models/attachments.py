@@ -1,4 +1,4 @@
-"""Images, audio, video and files that an answer was given to: found, and shown to the check."""
+"""Images, audio, video and files in messages, and which models can read them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,15 @@ from langchain_core.runnables import Runnable
 from langchain_automix.models.identity import identity
 from langchain_automix.models.wrappers import chat_model_of
 
-_IN_WORDS = {"image": "images", "audio": "audio", "video": "video", "file": "PDF files"}
-# Read as text, or no input at all.
-_NOT_ATTACHED = frozenset(
-    {
-        "invalid_tool_call",
-        "reasoning",
-        "redacted_thinking",
-        "refusal",
-        "text",
-        "thinking",
-        "tool_call",
-        "tool_result",
-        "tool_use",
-    }
-)
+_PLURALS = {"image": "images", "audio": "audio", "video": "video", "file": "PDF files"}
+_TEXT_BLOCKS = frozenset({"reasoning", "redacted_thinking", "refusal", "text", "thinking"})
+_TOOL_BLOCKS = frozenset({"invalid_tool_call", "tool_call", "tool_result", "tool_use"})
 
 
 def attachments_of(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
-    """Return the content blocks that are no text, as they are, in their order.
+    """Return the content blocks of human messages and tool results that are not text, in order.
 
-    Those of all people's messages and of all tools' results: a question on a picture may come
-    a turn after the picture.
+    All messages count: a question about a picture may come a turn after the picture.
     """
     return [
         block
@@ -46,43 +33,38 @@ def attachments_of(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _is_attached(block: dict[str, Any]) -> bool:
-    # Bedrock's own blocks have no type; of these only what LangChain knows is an input.
-    return (
-        block["type"] not in _NOT_ATTACHED
-        if "type" in block
-        else attachment_kind(block) is not None
-    )
+    if "type" in block:
+        return block["type"] not in _TEXT_BLOCKS | _TOOL_BLOCKS
+    return attachment_kind(block) is not None  # Bedrock's blocks, as far as LangChain reads them
 
 
 def attachment_kind(block: dict[str, Any]) -> str | None:
     """Return what a content block holds: `image`, `audio`, `video` or `file`; None if unknown."""
     name = str(next(iter(HumanMessage([block]).content_blocks), block)["type"])
-    if name == "non_standard":  # a form that LangChain does not know: its names must do
+    if name == "non_standard":  # LangChain does not know its form
         name = f"{block.get('type')} {block.get('mime_type')}"
     if name.startswith("text"):
         return None
-    return next((kind for kind in _IN_WORDS if kind in name), "file" if "pdf" in name else None)
+    return next((kind for kind in _PLURALS if kind in name), "file" if "pdf" in name else None)
 
 
 def unreadable_reason(
     model: Runnable[Any, Any], attachments: Sequence[dict[str, Any]]
 ) -> str | None:
     """Return why a model cannot check an answer to these attachments; None if it can."""
-    kinds = dict.fromkeys(
-        kind for block in attachments if (kind := attachment_kind(block)) is not None
-    )
-    for kind in unreadable_inputs(model, kinds):
+    kinds = dict.fromkeys(map(attachment_kind, attachments))
+    for kind in unreadable_inputs(model, [kind for kind in kinds if kind is not None]):
         name = identity(model)[0] or type(model).__name__
         _warn_unreadable(name, kind)
-        return f"the checking model {name} cannot read {_IN_WORDS[kind]}"
+        return f"the checking model {name} cannot read {_PLURALS[kind]}"
     return None
 
 
 @functools.cache
 def _warn_unreadable(name: str, kind: str) -> None:
     warnings.warn(
-        f"Answers to {_IN_WORDS[kind]} are not checked: by its profile, the checking model {name} "
-        "cannot read them. Give SelfVerifier(model=...) a model that can.",
+        f"Answers to {_PLURALS[kind]} are not checked: by its profile, the checking model {name} "
+        "cannot read them. Pass SelfVerifier(model=...) a model that can.",
         stacklevel=2,
     )
 
@@ -91,16 +73,14 @@ _INPUTS = {
     "image": "image_inputs",
     "audio": "audio_inputs",
     "video": "video_inputs",
-    "file": "pdf_inputs",  # the only kind of file that a profile speaks of
+    "file": "pdf_inputs",  # the only kind of file that profiles mention
 }
 
 
 def unreadable_inputs(model: Runnable[Any, Any] | None, kinds: Iterable[str]) -> list[str]:
-    """Return the kinds of input that the model cannot read, as its profile says.
+    """Return which of some kinds (`image`, `audio`, `video`, `file`) a model's profile rules out.
 
-    Args:
-        model: The model. One without a profile is taken to read everything.
-        kinds: Some of `image`, `audio`, `video`, `file`.
+    A model without a profile is assumed to read everything.
     """
     chat_model = None if model is None else chat_model_of(model)
     profile: Mapping[str, Any] = (chat_model and chat_model.profile) or {}

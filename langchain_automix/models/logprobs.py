@@ -1,4 +1,4 @@
-"""The tokens that a model wrote, with their log-probabilities, as servers tell them."""
+"""The tokens of a reply and their log-probabilities, in the form of any server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 
 
 class TokenLogprob(NamedTuple):
-    """One token, as a server sent it: nothing of it is checked yet."""
+    """One token as the server sent it, unvalidated."""
 
     token: Any
     logprob: Any
     raw: Any
-    """Its bytes, where the server tells them."""
+    """Its bytes, if the server sends them."""
 
     others: list[tuple[Any, Any]]
-    """Tokens that might have stood in its place, and their log-probabilities."""
+    """The alternatives in its place, and their log-probabilities."""
 
 
 def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
-    """Yield the tokens of `response_metadata["logprobs"]`, of any server's form.
+    """Yield the tokens of `response_metadata["logprobs"]`, in the form of any server.
 
-    Chats have a list of entries, or `content` with one; completions have lists side by side. The
-    alternatives are entries, or a mapping of texts. What is of no form is left out.
+    Chats have a list of entries, or `content` with one; completions have parallel lists. The
+    alternatives are entries, or a mapping by text. Anything else is skipped.
     """
     if isinstance(logprobs, Mapping) and "token_logprobs" in logprobs:
         texts, own = _list(logprobs.get("tokens")), _list(logprobs["token_logprobs"])
@@ -38,7 +38,7 @@ def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
 
 
 def is_known(logprob: Any) -> bool:
-    """Whether a server sent a number for a log-probability."""
+    """Whether a log-probability is a number."""
     return isinstance(logprob, int | float) and not math.isnan(logprob)
 
 

@@ -1,4 +1,4 @@
-"""Messages at both ends of a query's way: what was asked, and the kept answer in chunks."""
+"""Inputs and answers as messages and as texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def to_messages(input: Any) -> list[BaseMessage]:
     """Return a chat model's input as messages.
 
     Raises:
-        AutoMixError: It is a dict, or holds no question.
+        AutoMixError: The input is a dict, or holds no question.
     """
     if isinstance(input, Mapping):
         raise AutoMixError(
@@ -31,29 +31,29 @@ def to_messages(input: Any) -> list[BaseMessage]:
         messages = [HumanMessage(input)]
     else:
         messages = convert_to_messages(input)
-    asked = [message.content for message in messages if isinstance(message, HumanMessage)]
-    last = asked[-1] if asked else "".join(str(message.text) for message in messages)
+    questions = [message.content for message in messages if isinstance(message, HumanMessage)]
+    last = questions[-1] if questions else "".join(str(message.text) for message in messages)
     if isinstance(last, str) and not last.strip():
         raise AutoMixError("The question is empty: there is nothing to answer.")
     return messages
 
 
-def query_id(asked: Any) -> str:
-    """Return a name for a query: the same for the same question, whenever it is asked."""
-    if isinstance(asked, list):
-        asked = [(message.type, message.content) for message in asked]
-    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def query_id(query: Any) -> str:
+    """Return an id for a query: the same one whenever the same question is asked."""
+    if isinstance(query, list):
+        query = [(message.type, message.content) for message in query]
+    return hashlib.sha256(repr(query).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def question_text(question: Any) -> str:
-    """Return a question as text, also where it is a message."""
+    """Return a question, or a message with one, as text."""
     if isinstance(question, BaseMessage):
         return str(question.text)
     return str(question or "")
 
 
 def add_chunks(total: Any, part: Any) -> Any:
-    """Join the pieces of a streamed input, as LangChain does: the last counts where none add."""
+    """Add up the chunks of a streamed input, or keep the last if they cannot be added."""
     try:
         return total + part
     except TypeError:
@@ -61,7 +61,7 @@ def add_chunks(total: Any, part: Any) -> Any:
 
 
 def answer_text(answer: str | BaseMessage) -> str:
-    """Return an answer as the text that a check reads: its words, and its tool calls."""
+    """Return an answer as the text that a check reads, tool calls included."""
     if isinstance(answer, str):
         return answer.strip()
     tool_calls = answer.tool_calls if isinstance(answer, AIMessage) else []
@@ -70,7 +70,7 @@ def answer_text(answer: str | BaseMessage) -> str:
 
 
 def context_text(context: str | Sequence[Document | str] | None) -> str | None:
-    """Return a context as one text, its documents a paragraph each."""
+    """Return a context as one text, a paragraph for each document."""
     if context is None or isinstance(context, str):
         return context
     texts = (part.page_content if isinstance(part, Document) else str(part) for part in context)

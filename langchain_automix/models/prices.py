@@ -1,4 +1,4 @@
-"""Tokens to money. What is not known stays unknown: None, never 0."""
+"""Tokens to dollars. An unknown cost is None, never 0."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
 
 CURRENCY = "USD"
-_A_MILLION = 1_000_000
+_MILLION = 1_000_000
 
-# LangChain's names of providers that the price list calls otherwise.
+# Providers that LangChain names differently from the price list.
 _PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral"}
 
 
@@ -25,12 +25,12 @@ PriceSource = (
     Mapping[str, Mapping[str, Decimal | float | str]]
     | Callable[[ModelCall], Decimal | float | None]
 )
-"""Prices of a user's own. A table: by model name, the dollars for a million tokens: `input` and
+"""The user's own prices. A table by model name of the dollars for a million tokens: `input` and
 `output`, and where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
-`output_audio` and `reasoning`. Or a function from one request to its dollars; None where it
-does not know, which leaves it to `genai-prices`; where it fails, it does not know."""
+`output_audio` and `reasoning`. Or a function from one request to its dollars; if it returns None
+or fails, `genai-prices` is asked."""
 
-# Kinds of tokens, by LangChain's names, and the prices that hold for them: the first one given.
+# Kinds of tokens, by LangChain's names, and their prices, of which the first one given holds.
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "input": {
         "cache_read": ("cache_read",),
@@ -44,41 +44,39 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
 PRICE_KEYS = frozenset(
     {"input", "output"} | {key for kinds in _KINDS.values() for ks in kinds.values() for key in ks}
 )
-# OpenAI's tiers of service have prices of their own, and LangChain puts them before the kinds.
+# OpenAI's service tiers have their own prices; LangChain prefixes the kinds with them.
 _TIERS = ("flex", "priority")
-# A provider reports the version that it ran: gpt-5.4-mini-2026-03-17 is priced as gpt-5.4-mini.
+# Providers report the version that ran: gpt-5.4-mini-2026-03-17 is priced as gpt-5.4-mini.
 _VERSION = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
 
 
 class PriceWarning(UserWarning):
-    """A function of a user's own that tells prices failed: what a request cost may be unknown."""
+    """The user's function for prices failed: the cost of a request may be unknown."""
 
 
-_FAILED: WeakSet[Any] = WeakSet()
-"""The functions whose failing was warned of."""
+_WARNED: WeakSet[Any] = WeakSet()
 
 
 class PricedCalls(NamedTuple):
     """What some requests cost."""
 
     total: Decimal | None
-    """US dollars; None as soon as one of the requests is unknown."""
+    """US dollars; None if the cost of any request is unknown."""
 
     unpriced: tuple[str, ...] = ()
-    """Models whose requests are unknown: no price, or no tokens reported."""
+    """Models of the requests without a known cost: no price, or no tokens reported."""
 
 
 def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> PricedCalls:
-    """Return what requests cost, and which models that is not known of.
+    """Return what requests cost, and the models whose cost is unknown.
 
     Args:
         calls: The requests.
-        prices: The user's own; what they do not know comes from `genai-prices` (the extra
-            `prices`), offline. Without it, or for a model that it does not list, the price is
-            unknown.
+        prices: The user's own; the rest comes from `genai-prices` (extra `prices`), offline.
+            Without it, or for a model that it does not list, the price is unknown.
 
     Raises:
-        AutoMixError: A price is negative or no number.
+        AutoMixError: A price is negative or not a number.
     """
     total = Decimal(0)
     unpriced: dict[str, None] = {}
@@ -92,7 +90,7 @@ def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -
 
 
 def cost_of(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Decimal | None:
-    """Return what requests cost in US dollars; None if any is unknown (see `price_calls`)."""
+    """Return what requests cost in US dollars; None if any cost is unknown (see `price_calls`)."""
     return price_calls(calls, prices).total
 
 
@@ -102,22 +100,22 @@ def format_dollars(cost: Decimal | None) -> str | None:
 
 
 def checked_prices(prices: Any) -> Any:
-    """Return prices of a user's own as they are.
+    """Validate the user's own prices, and return them.
 
     Raises:
-        AutoMixError: They are neither a function nor a table, or the table is wrong somewhere.
+        AutoMixError: They are neither a function nor a table, or the table is invalid.
     """
     if prices is None or callable(prices):
         return prices
     if not isinstance(prices, Mapping):
         raise AutoMixError(
-            f"prices is a {type(prices).__name__}; give a table by model name, or a function."
+            f"prices is a {type(prices).__name__}; pass a table by model name, or a function."
         )
     for model, entry in prices.items():
         if not isinstance(entry, Mapping) or not {"input", "output"} <= entry.keys() <= PRICE_KEYS:
-            given = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
+            keys = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
             raise AutoMixError(
-                f"The prices of {model} are given for {given}; a table names `input` and "
+                f"The prices of {model} are given for {keys}; a table names `input` and "
                 f"`output`, and may name {sorted(PRICE_KEYS - {'input', 'output'})}."
             )
         for price in entry.values():
@@ -126,15 +124,15 @@ def checked_prices(prices: Any) -> Any:
 
 
 def dollars_of(cost: str) -> Decimal:
-    """Return the amount of a cost that `format_dollars` wrote."""
+    """Parse a cost that `format_dollars` wrote."""
     return Decimal(cost.split(maxsplit=1)[0])
 
 
 def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | None:
-    """Return the dollar prices of a million input and output tokens; None if unknown."""
+    """Return the dollars for a million input and output tokens; None if unknown."""
     call = ModelCall(model=model, provider=provider)
-    price_in = _listed_price(call, {"input_tokens": _A_MILLION, "output_tokens": 0})
-    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _A_MILLION})
+    price_in = _listed_price(call, {"input_tokens": _MILLION, "output_tokens": 0})
+    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _MILLION})
     return None if price_in is None or price_out is None else (price_in, price_out)
 
 
@@ -145,9 +143,9 @@ def is_priced(model: str | None, provider: str | None, prices: PriceSource | Non
 
 
 def is_cached(call: ModelCall) -> bool:
-    """Whether the answer came from LangChain's cache: no request was made, and it was free."""
-    told: Mapping[str, Any] = call.usage or {}  # such a usage may hold nothing but the mark
-    return told.get("total_cost") == 0
+    """Whether the answer came from LangChain's cache, without a request."""
+    usage: Mapping[str, Any] = call.usage or {}  # it may hold nothing but this mark
+    return usage.get("total_cost") == 0
 
 
 def _call_cost(call: ModelCall, prices: PriceSource | None) -> Decimal | None:
@@ -158,87 +156,88 @@ def _call_cost(call: ModelCall, prices: PriceSource | None) -> Decimal | None:
     if call.usage is None:
         return None
     if callable(prices):
-        if (found := _by_function(call, prices)) is not None:
-            return found
+        if (cost := _by_function(call, prices)) is not None:
+            return cost
     elif prices and (entry := _entry(call.model, prices)) is not None:
         return _by_table(call.usage, entry, call.model)
     return _by_list(call)
 
 
 def _by_function(call: ModelCall, prices: Callable[[ModelCall], Any]) -> Decimal | None:
-    """Price a request by a function; where that fails, it does not know: the answer is paid for."""
+    """Price a request by the user's function; None if it fails, for the answer is paid for."""
     try:
-        found = prices(call)
-    except Exception as error:  # noqa: BLE001  (a user's own)
-        _warn_of(call, prices, error)
+        price = prices(call)
+    except Exception as error:  # noqa: BLE001  (the user's own function)
+        _warn_failed(call, prices, error)
         return None
-    return None if found is None else _dollars(found, call.model)
+    return None if price is None else _dollars(price, call.model)
 
 
-def _warn_of(call: ModelCall, prices: Any, error: Exception) -> None:
+def _warn_failed(call: ModelCall, prices: Any, error: Exception) -> None:
     try:
-        if prices in _FAILED:
+        if prices in _WARNED:
             return
-        _FAILED.add(prices)
-    except TypeError:  # some callables can be in no such set
+        _WARNED.add(prices)
+    except TypeError:  # not every callable can be in such a set
         pass
     warnings.warn(
-        f"prices= failed for {call.model!r} ({type(error).__name__}: {error}), and counts as not "
-        "knowing what a request cost, here and wherever it fails again: let it return None.",
+        f"prices= failed for {call.model!r} ({type(error).__name__}: {error}): where it fails, the "
+        "cost of a request counts as unknown. Let it return None instead.",
         PriceWarning,
         stacklevel=2,
     )
 
 
 def _entry(model: str | None, prices: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = prices.get(model or "")
-    return found or prices.get(_VERSION.sub("", model or ""))
+    entry: Mapping[str, Any] | None = prices.get(model or "")
+    return entry or prices.get(_VERSION.sub("", model or ""))
 
 
-def _details(usage: UsageMetadata, way: str) -> dict[str, int]:
-    """Return the tokens of each kind, without the tier of service in its name."""
-    told: Mapping[str, Any] = usage
-    found: dict[str, int] = {}
-    for name, number in (told.get(f"{way}_token_details") or {}).items():
+def _details(usage: Mapping[str, Any], direction: str) -> dict[str, int]:
+    """Return the tokens of each kind, without the service tier in its name."""
+    tokens: dict[str, int] = {}
+    for name, number in (usage.get(f"{direction}_token_details") or {}).items():
         tier, _, kind = name.partition("_")
         kind = kind if tier in _TIERS else name
-        found[kind] = found.get(kind, 0) + int(number or 0)
-    return found
+        tokens[kind] = tokens.get(kind, 0) + int(number or 0)
+    return tokens
 
 
-def _by_table(usage: UsageMetadata, entry: Mapping[str, Any], model: str | None) -> Decimal:
-    """Price a request by a table; kinds of tokens without a price of their own cost the usual.
+def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | None) -> Decimal:
+    """Price a request by a table; kinds of tokens without their own price cost the usual.
 
-    A token may be of two kinds (audio that was cached), and is billed once. Where the kinds are
-    more than all tokens together, it is billed as the dearer one: never less than it cost.
+    A token may be of two kinds (such as cached audio), and is billed once: if the kinds add up to
+    more than all tokens, at the higher price, and so never at less than it cost.
     """
     total = Decimal(0)
-    told: Mapping[str, Any] = usage
-    for way, kinds in _KINDS.items():
-        details = _details(usage, way)
+    for direction, kinds in _KINDS.items():
+        details = _details(usage, direction)
         priced = [
             (_dollars(entry[key], model), details[kind])
             for kind, keys in kinds.items()
             if kind in details and (key := next((k for k in keys if k in entry), None))
         ]
-        rest = int(told[f"{way}_tokens"])
+        rest = int(usage[f"{direction}_tokens"])
         for price, number in sorted(priced, reverse=True):
             billed = min(number, rest)
             total += billed * price
             rest -= billed
-        total += rest * _dollars(entry[way], model)
-    return total / _A_MILLION
+        total += rest * _dollars(entry[direction], model)
+    return total / _MILLION
 
 
 def _by_list(call: ModelCall) -> Decimal | None:
-    """Price a request by `genai-prices`; None where it cannot."""
+    """Price a request by `genai-prices`; None if it cannot."""
     usage = call.usage
     if usage is None:
         return None
-    read, written = _details(usage, "input"), _details(usage, "output")
-    told = {*(usage.get("input_token_details") or {}), *(usage.get("output_token_details") or {})}
-    if told & {*_TIERS}:  # the list has the standard tier's prices only
+    details = {
+        *(usage.get("input_token_details") or {}),
+        *(usage.get("output_token_details") or {}),
+    }
+    if details & {*_TIERS}:  # the list has only the standard tier's prices
         return None
+    read, written = _details(usage, "input"), _details(usage, "output")
     five_minutes, hour = (read.get(f"ephemeral_{time}_input_tokens", 0) for time in ("5m", "1h"))
     tokens = {
         "input_tokens": usage["input_tokens"],
@@ -251,22 +250,22 @@ def _by_list(call: ModelCall) -> Decimal | None:
         "output_audio_tokens": written.get("audio"),
         "output_reasoning_tokens": written.get("reasoning"),
     }
-    # A kind that is not there need not be told, and is not known of every model.
+    # Absent kinds are left out: not every model has a price for them.
     return _listed_price(call, {kind: n for kind, n in tokens.items() if n})
 
 
 def _dollars(price: Any, model: str | None) -> Decimal:
     try:
-        found = Decimal(str(price))
+        amount = Decimal(str(price))
     except ArithmeticError:
-        found = Decimal("NaN")
-    if not found.is_finite() or found < 0:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
         raise AutoMixError(f"The price {price!r} of {model} is no amount of dollars, 0 or more.")
-    return found
+    return amount
 
 
 def _listed_price(call: ModelCall, tokens: Mapping[str, int | None]) -> Decimal | None:
-    # Without a provider the list would guess one from the model's name; a guess is no price.
+    # Without a provider, the list would guess one from the model's name.
     if call.model is None or call.provider is None:
         return None
     try:  # an extra, and half a second to import

@@ -1,4 +1,4 @@
-"""What a check's request holds beside its messages: a format, and the answering call's tools."""
+"""What a check's request carries beside its messages: a format, and the answering call's tools."""
 
 from __future__ import annotations
 
@@ -8,34 +8,23 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langchain_automix.models.wrappers import map_chat_models
+from langchain_automix.models.wrappers import iter_chat_models
 
 RequestShape = Callable[[BaseChatModel], BaseChatModel | None]
-"""Returns a chat model with more in its requests; None: for such a model no way is known."""
+"""Returns a chat model whose requests carry more; None: unsupported for this model."""
 
 
 def can_shape(shape: RequestShape, model: Runnable[Any, Any]) -> bool:
-    """Whether every chat model of a runnable can be shaped: each fallback, too."""
-    found: list[bool] = []
-
-    def noted(chat_model: BaseChatModel) -> BaseChatModel:
-        found.append(shape(chat_model) is not None)
-        return chat_model
-
-    def no_chat_model(other: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        found.append(False)
-        return other
-
-    map_chat_models(model, noted, other=no_chat_model)
-    return all(found)
+    """Whether every chat model of a runnable can be shaped, fallbacks included."""
+    return all(each is not None and shape(each) is not None for each in iter_chat_models(model))
 
 
 def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
-    """Return the shape of a request that holds the answering call's tools, and calls none.
+    """Return the shape of a request with the answering call's tools, which calls none of them.
 
-    Tools stand before the messages in what a provider reads. A check without them would share no
-    prefix with the answering call, and find nothing of it in the prompt cache; and Anthropic
-    refuses a conversation with tool calls whose tools are not given.
+    Providers read tools before messages: without them, a check would share no prefix with the
+    answering call, and so nothing in the prompt cache. Anthropic also refuses a conversation with
+    tool calls if the tools are missing.
     """
 
     def shape(chat_model: BaseChatModel) -> BaseChatModel | None:
@@ -44,17 +33,17 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
         bound: Any = chat_model.bind_tools([dict(tool) for tool in tools])
         extra = {"tools": bound.kwargs["tools"]}
         if _is(chat_model, "BaseChatOpenAI"):
-            # At Anthropic another choice of tools would lose the cached messages; at OpenAI it is
-            # no part of what the model reads.
+            # At Anthropic, another tool choice would miss the cached messages; at OpenAI, the model
+            # does not read it.
             extra["tool_choice"] = "none"
-        return _sent_with(chat_model, extra)
+        return _with_model_kwargs(chat_model, extra)
 
     return shape
 
 
 def in_format(name: str, schema: Mapping[str, Any]) -> RequestShape:
     """Return the shape of a request whose reply must fit a JSON schema."""
-    wanted = {
+    response_format = {
         "type": "json_schema",
         "json_schema": {"name": name, "schema": dict(schema), "strict": True},
     }
@@ -63,20 +52,20 @@ def in_format(name: str, schema: Mapping[str, Any]) -> RequestShape:
         if (chat_model.profile or {}).get("structured_output") is False:
             return None
         if _is(chat_model, "BaseChatOpenAI") and not uses_responses_api(chat_model):
-            # Given as an argument, OpenAI's client would read the replies by itself, and raise
-            # for all of them where one was cut.
+            # As an argument, it would make OpenAI's client parse the replies, and raise for all of
+            # them if one was cut.
             body = getattr(chat_model, "extra_body", None) or {}
-            extra = {"extra_body": {**body, "response_format": wanted}}
+            extra = {"extra_body": {**body, "response_format": response_format}}
             return chat_model.model_copy(update=extra)
         if _is(chat_model, "BaseChatOpenAI") or _is(chat_model, "ChatAnthropic"):
-            return _sent_with(chat_model, {"response_format": wanted})
+            return _with_model_kwargs(chat_model, {"response_format": response_format})
         return None
 
     return shape
 
 
 def together(*shapes: RequestShape) -> RequestShape:
-    """Return several shapes as one."""
+    """Combine several shapes into one."""
 
     def shape(chat_model: BaseChatModel) -> BaseChatModel | None:
         shaped: BaseChatModel | None = chat_model
@@ -88,16 +77,16 @@ def together(*shapes: RequestShape) -> RequestShape:
 
 
 def uses_responses_api(chat_model: BaseChatModel) -> bool:
-    """Whether the model is asked over OpenAI's Responses API, as only it knows."""
-    asks = getattr(chat_model, "_use_responses_api", None)
-    return asks is not None and bool(asks({}))
+    """Whether the model uses OpenAI's Responses API."""
+    uses = getattr(chat_model, "_use_responses_api", None)
+    return uses is not None and bool(uses({}))
 
 
 def _is(chat_model: BaseChatModel, name: str) -> bool:
-    """Whether a model is of a provider's class or derives from it; the provider is not imported."""
+    """Whether a model is an instance of a provider's class, which need not be imported."""
     return any(kind.__name__ == name for kind in type(chat_model).__mro__)
 
 
-def _sent_with(chat_model: BaseChatModel, extra: Mapping[str, Any]) -> BaseChatModel:
-    sent = {**getattr(chat_model, "model_kwargs", {}), **extra}
-    return chat_model.model_copy(update={"model_kwargs": sent})
+def _with_model_kwargs(chat_model: BaseChatModel, extra: Mapping[str, Any]) -> BaseChatModel:
+    model_kwargs = {**getattr(chat_model, "model_kwargs", {}), **extra}
+    return chat_model.model_copy(update={"model_kwargs": model_kwargs})

@@ -1,4 +1,4 @@
-"""A chat model made ready to be sampled."""
+"""A chat model prepared for sampling."""
 
 from __future__ import annotations
 
@@ -18,52 +18,29 @@ ChatRunnable = Runnable[Any, AIMessage]
 
 _REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
 _REPLY_LENGTHS = frozenset({*_REPLY_LENGTH_FIELDS, "max_completion_tokens"})
-# Set for the answering call: they would cut or shape a check's reply, or narrow its sampling.
+_STREAM_KWARGS = frozenset({"stream", "stream_options", "stream_usage"})
+# How a call samples, whatever it is for; the rest may be kept where an answer is sampled again.
+_SAMPLING = _STREAM_KWARGS | {"n", "seed", "streaming", "temperature", "top_k", "top_p"}
+# Fields for the answering call alone: they would cut or shape a check's reply, or its sampling.
 _ANSWER_ONLY_FIELDS = frozenset(
     {"format", "n", "response_format", "stop", "stop_sequences", "streaming", "top_k", "top_p"}
 )
-# Bound for the answering call; in a check they would call tools or change the sampling.
-_ANSWER_ONLY_KWARGS = frozenset(
-    {
-        *_REPLY_LENGTHS,
-        "function_call",
-        "functions",
-        "n",
-        "parallel_tool_calls",
-        "response_format",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "stream_usage",
-        "temperature",
-        "tool_choice",
-        "tools",
-    }
-)
-
-# How a call samples, whatever it is for: the rest may be kept where an answer is asked for again.
-_OF_SAMPLING = frozenset(
-    {
-        "n",
-        "seed",
-        "stream",
-        "stream_options",
-        "stream_usage",
-        "streaming",
-        "temperature",
-        "top_k",
-        "top_p",
-    }
+# Arguments for the answering call alone: they would call tools in a check, or change its sampling.
+_TOOL_KWARGS = {"function_call", "functions", "parallel_tool_calls", "tool_choice", "tools"}
+_ANSWER_ONLY_KWARGS = (
+    _REPLY_LENGTHS
+    | _STREAM_KWARGS
+    | _TOOL_KWARGS
+    | {"n", "response_format", "seed", "stop", "temperature"}
 )
 
 
 def takes_n(model: Runnable[Any, Any]) -> bool:
-    """Whether one request to the model can ask for several replies."""
+    """Whether one request can ask the model for several replies."""
     chat_model = chat_model_of(model)
     if chat_model is None or "n" not in type(chat_model).model_fields:
         return False
-    return not uses_responses_api(chat_model)  # which has no `n`
+    return not uses_responses_api(chat_model)  # it has no `n`
 
 
 def for_sampling(
@@ -77,20 +54,20 @@ def for_sampling(
     further: Mapping[str, Any] | None = None,
     shape: RequestShape | None = None,
 ) -> ChatRunnable:
-    """Return a copy of the model for drawing samples, with its retries and fallbacks kept.
+    """Return a copy of the model to draw samples from, with its retries and fallbacks.
 
     Args:
-        model: The chat model, bare or bound, with retries or fallbacks.
+        model: The chat model, bare or in wrappers.
         temperature: Sampling temperature.
-        max_tokens: Longest reply, in tokens; not set where the model thinks first, for the
-            thinking counts, too. None: as the model has it.
-        n: Replies that one request asks for.
-        nth: Number of this request among several like it: a model with a fixed seed gets
-            another seed for each, else all would reply the same.
-        answers: Whether answers are sampled, so that all that is set or bound to shape them is
-            kept: their format, end and tools, and with `max_tokens=None` their length.
-        further: Other fields to set, on models that have them, such as `logprobs`.
-        shape: What else each chat model's requests hold; where it knows no way, nothing.
+        max_tokens: Longest reply, in tokens; not set if the model thinks first, for its thinking
+            counts, too. None: the model's own.
+        n: Replies for each request.
+        nth: Index of this request among its like: a fixed seed is increased by it, else all
+            replies would be the same.
+        answers: Whether answers are sampled: what shapes them is kept (format, stop, tools, and
+            length if `max_tokens` is None).
+        further: Other fields to set on models that have them, such as `logprobs`.
+        shape: What else the requests carry, where it supports the model.
     """
 
     def prepared(chat_model: BaseChatModel) -> ChatRunnable:
@@ -100,30 +77,29 @@ def for_sampling(
         copied = chat_model.model_copy(update=settings)
         return copied if shape is None else shape(copied) or copied
 
-    def used_as_it_is(other: ChatRunnable) -> ChatRunnable:
+    def use_as_is(other: ChatRunnable) -> ChatRunnable:
         _warn_used_as_is(type(other).__name__)
         return other
 
     dropped = _dropped_arguments(max_tokens, answers=answers)
 
-    def for_any_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def keep_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in kwargs.items() if name not in dropped}
 
-    return map_chat_models(model, prepared, kwargs=for_any_call, other=used_as_it_is)
+    return map_chat_models(model, prepared, kwargs=keep_arguments, other=use_as_is)
 
 
 def _dropped_arguments(max_tokens: int | None, *, answers: bool) -> frozenset[str]:
-    """Return the arguments of the answering call that a sample goes without."""
-    left_out = _OF_SAMPLING if answers else _ANSWER_ONLY_KWARGS
-    return left_out if max_tokens is not None else left_out - _REPLY_LENGTHS
+    """Return the arguments of the answering call that a sample leaves out."""
+    dropped = _SAMPLING if answers else _ANSWER_ONLY_KWARGS
+    return dropped if max_tokens is not None else dropped - _REPLY_LENGTHS
 
 
 @functools.cache
 def _warn_used_as_is(kind: str) -> None:
     warnings.warn(
-        f"A check draws its samples from a {kind} as it is: its temperature, cache and tools are "
-        "its own, so the samples may all be alike. Give a chat model, bound or with retries or "
-        "fallbacks, to have them set.",
+        f"A check draws its samples from a {kind}, whose temperature, cache and tools cannot be "
+        "set: the samples may all be alike. Pass a chat model, bound or with retries or fallbacks.",
         stacklevel=2,
     )
 
@@ -140,7 +116,7 @@ def _settings(
     fields = type(model).model_fields
     profile: Mapping[str, Any] = model.profile or {}
     settings: dict[str, Any] = {"cache": False, "disable_streaming": True}
-    reset = _ANSWER_ONLY_FIELDS & _OF_SAMPLING if answers else _ANSWER_ONLY_FIELDS
+    reset = _ANSWER_ONLY_FIELDS & _SAMPLING if answers else _ANSWER_ONLY_FIELDS
     for name in reset & fields.keys():
         settings[name] = fields[name].get_default(call_default_factory=True)
     if isinstance(extra := getattr(model, "model_kwargs", None), dict):

@@ -1,4 +1,4 @@
-"""Checks that cost nothing: whether a tool call can be carried out at all."""
+"""Tools in OpenAI's format, and whether a call or a value fits its schema."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from pydantic import ValidationError
 from langchain_automix.models.wrappers import unwrap
 
 _ANY_TOOL = ("any", "required")
-_NO_DEMAND = ("", "auto", "none")
-_LONGEST = 200
-_OWN_NAME = "..."
-"""Stands for a name that the value brings along, which would quote it."""
+_OPTIONAL = ("", "auto", "none")
+_MAX_LENGTH = 200
+_HIDDEN_NAME = "..."  # instead of a name from the value, which must not be quoted
 
-# Of these pydantic's words, or a validator's, may quote the value.
-_IN_OTHER_WORDS = {
+# The messages of these may quote the value.
+_SAFE_MESSAGES = {
     "assertion_error": "a validator refuses it",
     "union_tag_invalid": "its tag is none of those known",
     "value_error": "a validator refuses it",
@@ -29,23 +28,23 @@ _IN_OTHER_WORDS = {
 def tool_call_problem(
     message: AIMessage, tools: Sequence[Mapping[str, Any]], *, must_call: bool | str = False
 ) -> str | None:
-    """Return what is wrong with the tool calls of an answer, in words; None if nothing is.
+    """Return what is wrong with the tool calls of an answer; None if nothing is.
 
-    Only what is certain counts: arguments that are not JSON, a tool that the model does not
-    have, arguments that do not fit the tool's schema, no call where there must be one.
+    Only certain faults count: arguments that are not JSON, an unknown tool, arguments that do not
+    fit the tool's schema, a missing call.
 
     Args:
         message: The answer.
-        tools: The tools that the model had, in OpenAI's format. With none, nothing is known of
-            them, and only arguments that are not JSON are found.
-        must_call: Whether there must be a call: True, `any` or `required` for a call of any
-            tool, a tool's name for a call of this one (`tool_choice`, as models take it).
+        tools: The model's tools, in OpenAI's format. None given: they are unknown, and only
+            arguments that are not JSON are found.
+        must_call: The call that there must be, as in `tool_choice`: True, `any` or `required` for
+            any tool; or a tool's name.
     """
     for invalid in message.invalid_tool_calls:
         return f"the answer calls {invalid['name'] or 'a tool'!r} with arguments that are not JSON"
     schemas = {name: parameters for name, _, parameters in map(tool_parts, tools)}
     called = [call["name"] for call in message.tool_calls]
-    if (missing := _missing(called, must_call, schemas)) is not None:
+    if (missing := _missing_call(called, must_call, schemas)) is not None:
         return missing
     if not schemas:
         return None
@@ -59,33 +58,34 @@ def tool_call_problem(
     return None
 
 
-def _missing(called: Sequence[str], must_call: bool | str, known: Mapping[str, Any]) -> str | None:
+def _missing_call(
+    called: Sequence[str], must_call: bool | str, known: Mapping[str, Any]
+) -> str | None:
     if isinstance(must_call, str) and (must_call in known or must_call not in _ANY_TOOL):
-        if must_call in called or (must_call in _NO_DEMAND and must_call not in known):
+        if must_call in called or (must_call in _OPTIONAL and must_call not in known):
             return None
         return f"the answer does not call {must_call!r}, as it must"
     return "the answer calls no tool, as it must" if must_call and not called else None
 
 
 def tool_parts(tool: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any] | None]:
-    """Return a tool's name, its description, and the schema of its arguments, where it has one."""
+    """Return a tool's name, its description, and the schema of its arguments, if any."""
     function = tool.get("function")
-    about: Mapping[str, Any] = function if isinstance(function, Mapping) else tool
-    parameters = about.get("parameters")
+    spec: Mapping[str, Any] = function if isinstance(function, Mapping) else tool
+    parameters = spec.get("parameters")
     schema = parameters if isinstance(parameters, Mapping) else None
-    return str(about.get("name", "")), str(about.get("description") or ""), schema
+    return str(spec.get("name", "")), str(spec.get("description") or ""), schema
 
 
 def schema_problem(value: Any, schema: Mapping[str, Any] | None) -> str | None:
     """Return where and how a value does not fit a JSON schema; None if it fits.
 
-    The value is not quoted, since it may be a rejected draft's: only the schema is.
-    A schema that is not valid itself, or that refers to one elsewhere, says nothing: schemas
-    are never fetched.
+    The value is not quoted: it may be from a rejected draft. Everything fits a schema that is
+    invalid or refers to another one: schemas are never fetched.
     """
     try:
         return schema_misfit(value, schema) if schema else None
-    except Exception:  # noqa: BLE001  (a schema from anywhere: no reference, no such pattern)
+    except Exception:  # noqa: BLE001  (any schema: an unknown reference, a bad pattern)
         return None
 
 
@@ -93,85 +93,85 @@ def schema_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Return where and how a value does not fit a JSON schema, without quoting the value.
 
     Raises:
-        Exception: Of many kinds: the schema is not valid itself, or refers to one elsewhere.
+        Exception: Of many kinds: the schema is invalid, or refers to another one.
     """
-    # Not at the top: a mix without tools does not need it.
+    # Only a mix with tools needs them.
     from jsonschema.exceptions import best_match  # noqa: PLC0415
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
 
     kind = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(dict(schema))
-    # The default registry would fetch what a `$ref` names; this one knows nothing.
+    # The default registry would fetch what a `$ref` names; an empty one fetches nothing.
     error = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
     if error is None:
         return None
     rule = f"{error.validator}: {error.validator_value}"
-    said = error.message if error.validator == "required" else f"not as its schema says ({rule})"
-    said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-    field = ".".join(_named_in(error.absolute_path, schema))
-    return f"{field}: {said}" if field else said
+    text = error.message if error.validator == "required" else f"not as its schema says ({rule})"
+    text = text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."
+    field = ".".join(_known_names(error.absolute_path, schema))
+    return f"{field}: {text}" if field else text
 
 
-def _named_in(path: Iterable[str | int], schema: Any) -> Iterator[str]:
-    """Yield the parts of a path; a name that the schema does not give is the value's own."""
-    given = set(_names_of_properties(schema))
+def _known_names(path: Iterable[str | int], schema: Any) -> Iterator[str]:
+    """Yield the parts of a path, hiding names that are not in the schema."""
+    known = set(_property_names(schema))
     for part in path:
-        yield str(part) if isinstance(part, int) or part in given else _OWN_NAME
+        yield str(part) if isinstance(part, int) or part in known else _HIDDEN_NAME
 
 
-def _names_of_properties(schema: Any) -> Iterator[str]:
+def _property_names(schema: Any) -> Iterator[str]:
     if isinstance(schema, Mapping):
         if isinstance(properties := schema.get("properties"), Mapping):
             yield from properties
         for part in schema.values():
-            yield from _names_of_properties(part)
+            yield from _property_names(part)
     elif isinstance(schema, list | tuple):
         for part in schema:
-            yield from _names_of_properties(part)
+            yield from _property_names(part)
 
 
 def parsing_problem(error: Exception, schema: Any = None) -> str:
-    """Say what is wrong with an answer without quoting it: it may be rejected.
+    """Say what is wrong with an answer without quoting it, for it may be rejected.
 
     Args:
-        error: What reading it came to.
-        schema: The JSON schema, or schemas, that name its fields. None: no field is named.
+        error: The error of parsing it.
+        schema: The JSON schema, or schemas, with the names of its fields; None: hide all names.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValidationError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return "it cannot be parsed"
-    found = (
-        f"{'.'.join(_named_in(each['loc'], schema))}: "
-        f"{_IN_OTHER_WORDS.get(each['type'], each['msg'])}"
+    problems = (
+        f"{'.'.join(_known_names(each['loc'], schema))}: "
+        f"{_SAFE_MESSAGES.get(each['type'], each['msg'])}"
         for each in cause.errors(include_input=False, include_url=False, include_context=False)
     )
-    return "; ".join(found)[:_LONGEST]
+    return "; ".join(problems)[:_MAX_LENGTH]
 
 
 def bound_tools(model: Runnable[Any, Any]) -> list[dict[str, Any]]:
-    """Return the tools that are bound to a model, as `tools_in_openai_format` has them."""
+    """Return the tools that are bound to a model, in OpenAI's format."""
     return tools_in_openai_format(unwrap(model)[1].get("tools") or ())
 
 
 def tools_in_openai_format(tools: Iterable[Any]) -> list[dict[str, Any]]:
     """Return tools as `{"type": "function", "function": {"name": ..., ...}}`.
 
-    Of a provider's own tool (`bash`, say) only the name is known; one without a name runs at
+    Of a provider's own tool (such as `bash`) only the name is known. One without a name runs at
     the provider, is never called by a message, and is left out.
     """
-    found: list[dict[str, Any]] = []
+    formatted: list[dict[str, Any]] = []
     for tool in tools:
         try:
             converted = convert_to_openai_tool(tool)
-        except Exception:  # noqa: BLE001  (any provider's own form may come here)
+        except Exception:  # noqa: BLE001  (any provider's form)
             converted = dict(tool) if isinstance(tool, Mapping) else {}
         # The Responses API has name and parameters beside the type, where Chat has `function`.
         inner = converted.get(str(converted.get("type")))
-        about = inner if isinstance(inner, Mapping) else converted
-        if about.get("name"):
-            kept = {k: about[k] for k in ("name", "description", "parameters") if about.get(k)}
-            found.append({"type": "function", "function": kept})
-    return found
+        spec = inner if isinstance(inner, Mapping) else converted
+        if spec.get("name"):
+            kept = {k: spec[k] for k in ("name", "description", "parameters") if spec.get(k)}
+            formatted.append({"type": "function", "function": kept})
+    return formatted

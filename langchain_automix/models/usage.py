@@ -1,4 +1,4 @@
-"""Collect what the requests beneath a call returned and cost."""
+"""Collects what the requests beneath a call returned and cost."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from langchain_automix.types import ModelCall, UnaccountedCall
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 
 
 class UsageCollector(BaseCallbackHandler):
-    """Collects what the requests beneath one call returned: every reply, and each bill once.
+    """Collects what the requests beneath one call returned: every reply, and each usage once.
 
-    It comes before all other handlers, and leaves to them a result whose bill stands on the first
-    reply alone: LangSmith's tracer would add up the same bill on each of `n` replies, and
-    LangChain's usage handler would find no model's name on any, and so count nothing.
+    It runs before all other handlers, and leaves the usage on the first of `n` replies only:
+    LangSmith's tracer would add it up for each of them, and LangChain's usage handler counts
+    nothing without a model's name on the reply.
     """
 
     run_inline = True
@@ -41,9 +40,9 @@ class UsageCollector(BaseCallbackHandler):
         """Requests that were billed, or may have been."""
 
         self.failed: list[tuple[str | None, BaseException]] = []
-        """Requests that failed: the model's name, where it has one, and the error."""
+        """Requests that failed: the model's name, if known, and the error."""
 
-        self._asked: dict[UUID, tuple[str | None, str | None]] = {}
+        self._pending: dict[UUID, tuple[str | None, str | None]] = {}
 
     @override
     def on_chat_model_start(
@@ -55,26 +54,26 @@ class UsageCollector(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        said = metadata or {}
-        self._asked[run_id] = (said.get("ls_model_name"), said.get("ls_provider"))
+        metadata = metadata or {}
+        self._pending[run_id] = (metadata.get("ls_model_name"), metadata.get("ls_provider"))
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        model, provider = self._asked.pop(run_id, (None, None))
+        model, provider = self._pending.pop(run_id, (None, None))
         self.failed.append((model, error))
         if may_be_billed(error):
             self.calls.append(UnaccountedCall(model=model, provider=provider))
 
     @property
     def unfinished(self) -> Sequence[ModelCall]:
-        """Requests that were made, and of which nothing is known yet: each may be billed."""
-        asked = list(self._asked.values())
-        return [UnaccountedCall(model=model, provider=provider) for model, provider in asked]
+        """Requests without a reply so far, each of which may be billed."""
+        pending = list(self._pending.values())
+        return [UnaccountedCall(model=model, provider=provider) for model, provider in pending]
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID | None = None, **kwargs: Any) -> None:
         if run_id is not None:
-            self._asked.pop(run_id, None)
+            self._pending.pop(run_id, None)
         messages = [
             generation.message
             for generation in response.generations[0]
@@ -84,7 +83,7 @@ class UsageCollector(BaseCallbackHandler):
         if not self.replies:
             return
         if "automix" in self.replies[0].response_metadata:
-            return  # a mix, whose own requests were heard one by one
+            return  # a mix, whose own requests were collected one by one
         call = to_model_call(self.replies, response.llm_output)
         self.calls.append(call)
         first, *others = self.replies
@@ -99,28 +98,30 @@ class UsageCollector(BaseCallbackHandler):
 def to_model_call(
     replies: Sequence[AIMessage], llm_output: Mapping[str, Any] | None = None
 ) -> ModelCall:
-    """Return the bill of one request from its replies.
+    """Return one request, with its usage, from its replies.
 
-    With several replies, each either carries the usage of the whole request (OpenAI) or its
-    own; all alike is taken for the former, since k samples seldom agree to the token. The reply
-    of a mix has a record, which tells what the query came to with its drafts and checks.
+    Each of several replies has either the usage of the whole request (OpenAI) or its own; if all
+    are equal, it is the former, since samples seldom agree to the token. The reply of a mix has a
+    record with what the query cost, drafts and checks included.
     """
     record = replies[0].response_metadata.get("automix")
     if record is not None and not is_cached(ModelCall(usage=replies[0].usage_metadata)):
-        return _call_of(record)
+        return _record_call(record)
     usages = [reply.usage_metadata for reply in replies if reply.usage_metadata is not None]
     whole_request = len(replies) == 1 or all(usage == usages[0] for usage in usages)
-    # With several replies LangChain leaves these off the messages.
+    # With several replies, LangChain does not set these on the messages.
     metadata = {**(llm_output or {}), **replies[0].response_metadata}
     return ModelCall(
         model=metadata.get("model_name"),
         provider=metadata.get("model_provider"),
-        usage=None if not usages else (usages[0] if whole_request else _sum(usages)),
+        usage=None
+        if not usages
+        else (usages[0] if whole_request else functools.reduce(add_usage, usages)),
     )
 
 
 def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
-    """Return a request with the name of the model asked, where the reply reported none."""
+    """Return a request with the name of its model, if the reply reported none."""
     if call.model is not None:
         return call
     name, provider = sole_identity(model)
@@ -136,12 +137,8 @@ def without_output(call: ModelCall) -> ModelCall:
     return call.model_copy(update={"usage": usage})
 
 
-def _call_of(record: Mapping[str, Any]) -> ModelCall:
-    """Return one query of a mix as a request; without a cost, only with the names to blame."""
+def _record_call(record: Mapping[str, Any]) -> ModelCall:
+    """Return one query of a mix as a request; if unpriced, only with the models to blame."""
     if record["cost"] is None:
         return ModelCall(model=", ".join(record["unpriced"]))
     return ModelCall(model=record["model"], usage=record["tokens"], cost=record["cost"])
-
-
-def _sum(usages: Sequence[UsageMetadata]) -> UsageMetadata:
-    return functools.reduce(add_usage, usages)

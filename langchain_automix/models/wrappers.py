@@ -1,12 +1,8 @@
-"""What is under a Runnable that stands for a chat model: the model, its tools, its senses.
-
-A chat model may come bound, configured, with retries or with fallbacks. Nothing else in the
-package takes such wrappers apart.
-"""
+"""The chat models under bindings, configuration, retries and fallbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -22,9 +18,9 @@ from langchain_core.runnables.configurable import DynamicRunnable
 
 
 def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
-    """Return the chat model under all wrappers, and what is bound to it on the way.
+    """Return the chat model under all wrappers, and what they bind; without fallbacks.
 
-    With fallbacks it is the first model. None stands for a runnable that is no chat model.
+    The model is None for a runnable that is no chat model.
     """
     bound: dict[str, Any] = {}
     while not isinstance(model, BaseChatModel):
@@ -43,7 +39,7 @@ def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, A
 def fallbacks_and_config(
     model: Runnable[Any, Any],
 ) -> tuple[list[Runnable[Any, Any]], dict[str, Any]]:
-    """Return a model's fallbacks, and what is `configurable` of it and configured."""
+    """Return a model's fallbacks, and its configured `configurable` values."""
     fallbacks: list[Runnable[Any, Any]] = []
     configured: dict[str, Any] = {}
     while not isinstance(model, BaseChatModel):
@@ -66,6 +62,21 @@ def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
     return unwrap(model)[0]
 
 
+def iter_chat_models(model: Runnable[Any, Any]) -> Iterator[BaseChatModel | None]:
+    """Yield every chat model under all wrappers; None for a runnable that is no chat model."""
+    if isinstance(model, BaseChatModel):
+        yield model
+    elif isinstance(model, RunnableBindingBase):
+        yield from iter_chat_models(model.bound)
+    elif isinstance(model, RunnableWithFallbacks):
+        for each in (model.runnable, *model.fallbacks):
+            yield from iter_chat_models(each)
+    elif isinstance(model, DynamicRunnable):
+        yield from iter_chat_models(model.default)
+    else:
+        yield None
+
+
 def map_chat_models(
     model: Runnable[Any, Any],
     change: Callable[[BaseChatModel], Runnable[Any, Any]],
@@ -73,14 +84,13 @@ def map_chat_models(
     kwargs: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     other: Callable[[Runnable[Any, Any]], Runnable[Any, Any]] | None = None,
 ) -> Runnable[Any, Any]:
-    """Return the same wrappers around changed chat models; each fallback is changed, too.
+    """Return the same wrappers around changed chat models, fallbacks included.
 
     Args:
-        model: The chat model, bare or bound, configurable, with retries or fallbacks.
-        change: Returns what stands in a chat model's place.
-        kwargs: Returns what is bound in place of a binding's arguments. None: the same.
-        other: Returns what stands in the place of a runnable that is no chat model.
-            None: the same.
+        model: The chat model, bare or in wrappers.
+        change: Returns what replaces a chat model.
+        kwargs: Returns what replaces the arguments of a binding; None: the same.
+        other: Returns what replaces a runnable that is no chat model; None: the same.
     """
 
     def inner(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -97,20 +107,17 @@ def map_chat_models(
     if isinstance(model, DynamicRunnable):
         changed = inner(model.default)
         if isinstance(changed, RunnableBindingBase) and changed.bound is model.default:
-            # What is configurable is the model, not the binding around it.
+            # The model is configurable, not the binding around it.
             return changed.model_copy(update={"bound": model})
         return model.model_copy(update={"default": changed})
     return model if other is None else other(model)
 
 
 def without_streaming(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the model without a `streaming=True` of its own; itself where there is none.
-
-    Such a model would stream a draft to every callback, though the draft may be rejected.
-    """
+    """Return the model without its own `streaming=True`, which would show drafts to callbacks."""
     streams = False
 
-    def still(chat_model: BaseChatModel) -> BaseChatModel:
+    def stop_streaming(chat_model: BaseChatModel) -> BaseChatModel:
         nonlocal streams
         if not getattr(chat_model, "streaming", False):
             return chat_model
@@ -122,24 +129,19 @@ def without_streaming(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         streams = streams or bool(kwargs.get("stream"))
         return {name: value for name, value in kwargs.items() if name != "stream"}
 
-    changed = map_chat_models(model, still, kwargs=without_stream)
+    changed = map_chat_models(model, stop_streaming, kwargs=without_stream)
     return changed if streams else model
 
 
 def replace_structured_model(
     answerer: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]
 ) -> Runnable[Any, Any] | None:
-    """Return a structured model (`with_structured_output(..., include_raw=True)`) that asks anew.
+    """Return `with_structured_output(..., include_raw=True)` with a changed bound chat model.
 
-    Args:
-        answerer: The structured model.
-        change: Returns what it asks by, in place of the bound chat model that it asks by now.
-
-    Returns:
-        None where it is no such model, or cannot be told how to ask.
+    None if `answerer` is no such model.
     """
     if isinstance(answerer, RunnableSequence) and isinstance(answerer.first, RunnableParallel):
-        asked = answerer.first.steps__.get("raw")
-        if isinstance(asked, RunnableBinding):
-            return RunnableSequence(RunnableParallel(raw=change(asked)), *answerer.steps[1:])
+        bound = answerer.first.steps__.get("raw")
+        if isinstance(bound, RunnableBinding):
+            return RunnableSequence(RunnableParallel(raw=change(bound)), *answerer.steps[1:])
     return None

@@ -1,4 +1,4 @@
-"""The lines of a file from anywhere: plain or gzipped, and never more than fits into memory."""
+"""Lines of files from strangers, bounded in memory; files replaced atomically."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import IO
 from langchain_automix.errors import AutoMixError
 
 LONGEST_LINE = 2**25
-"""Characters: a line holds one query or example."""
+"""In characters."""
 
-_BLANK_LINES = 1_000_000
-# A gzip file can hold a thousand times its size; JSON lines with different ids come to some 50.
-_RATIO = 200
-_FREE = 2**28
+_MAX_BLANK_LINES = 1_000_000
+# Gzip can compress a thousandfold; JSON lines with different ids come to some 50.
+_MAX_RATIO = 200
+_MIN_CHARACTERS = 2**28
 
 
 def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text that are not blank, with their numbers.
 
     Raises:
-        AutoMixError: A line is too long for one query, there are too many blank ones, or the
-            text is far larger than its file.
+        AutoMixError: A line is too long, too many are blank, or the text is far larger than its
+            file.
     """
-    most = max(_FREE, _RATIO * path.stat().st_size)
+    max_characters = max(_MIN_CHARACTERS, _MAX_RATIO * path.stat().st_size)
     number, read, blank = 0, 0, 0
     while line := file.readline(LONGEST_LINE):
         number += 1
@@ -37,35 +37,35 @@ def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
                 f"{path}, line {number} is too long: a line of more than {LONGEST_LINE:,} "
                 "characters is no query."
             )
-        if read > most:
+        if read > max_characters:
             raise AutoMixError(
-                f"{path}, line {number}: too much for its size, over {_RATIO} times as much as "
-                "the file; unpack it first if it is right."
+                f"{path}, line {number}: the text is much larger than the file, more than "
+                f"{_MAX_RATIO} times; unpack the file first if that is right."
             )
-        blank = 0 if (told := bool(line.strip())) else blank + 1
-        if blank > _BLANK_LINES:
-            raise AutoMixError(f"{path}, line {number}: too much of it is blank.")
-        if told:
+        if line.strip():
+            blank = 0
             yield number, line
+        elif (blank := blank + 1) > _MAX_BLANK_LINES:
+            raise AutoMixError(f"{path}, line {number}: too long a run of blank lines.")
 
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` to write; rename it to `path` if all goes well."""
+    """Yield a temporary file beside `path` to write, and rename it to `path` if all goes well."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     os.close(handle)
-    unfinished = Path(name)
+    temporary = Path(name)
     try:
-        yield unfinished
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     except OSError as error:
         raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

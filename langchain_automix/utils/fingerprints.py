@@ -1,4 +1,4 @@
-"""Names of what users give: the same in every process, and others after a change."""
+"""Names and hashes of user-supplied objects: stable across processes, changed by every edit."""
 
 from __future__ import annotations
 
@@ -11,57 +11,56 @@ from typing import Any
 from langchain_automix.utils.identifiers import PACKAGE, registered_path
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""An address in memory, as it stands in the `repr` of an object; another one in each process."""
+"""An address in memory in the `repr` of an object, which differs between processes."""
 
 
-def stable_name(what: Any) -> str:
-    """Return a text that names a function or an object with its settings."""
-    if isinstance(what, functools.partial):
-        settings = [*what.args, *sorted(what.keywords.items())]
-        return f"{stable_name(what.func)}({repr_hash(settings)})"
-    if inspect.ismethod(what):
-        return f"{stable_name(what.__self__)}.{_name_of_function(what.__func__)}"
-    if inspect.isroutine(what) or isinstance(what, type):
-        return _name_of_function(what)
-    return _name_of_object(what)
+def stable_name(named: Any) -> str:
+    """Return a name for a function, or for an object with its settings."""
+    if isinstance(named, functools.partial):
+        settings = [*named.args, *sorted(named.keywords.items())]
+        return f"{stable_name(named.func)}({repr_hash(settings)})"
+    if inspect.ismethod(named):
+        return f"{stable_name(named.__self__)}.{_function_name(named.__func__)}"
+    if inspect.isroutine(named) or isinstance(named, type):
+        return _function_name(named)
+    return _object_name(named)
 
 
-def _name_of_function(function: Any) -> str:
+def _function_name(function: Any) -> str:
     name = registered_path(f"{function.__module__}.{function.__qualname__}")
     code = getattr(function, "__code__", None)
     if code is None or str(function.__module__).partition(".")[0] == PACKAGE:
         return name
-    # A function that was edited keeps its name; lambdas, and what one function makes with other
-    # settings, all have one.
-    inside = [_content(cell) for cell in function.__closure__ or ()]
-    return f"{name}({repr_hash([code, inside, function.__defaults__, function.__kwdefaults__])})"
+    # Edited functions keep their name, and all lambdas and closures of one function share one.
+    cells = [_cell_contents(cell) for cell in function.__closure__ or ()]
+    return f"{name}({repr_hash([code, cells, function.__defaults__, function.__kwdefaults__])})"
 
 
-def _content(cell: Any) -> Any:
+def _cell_contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is not yet set
+    except ValueError:  # not yet set
         return None
 
 
-def _name_of_object(what: Any) -> str:
-    fingerprint = getattr(what, "fingerprint", None)
+def _object_name(named: Any) -> str:
+    fingerprint = getattr(named, "fingerprint", None)
     if isinstance(fingerprint, str):
-        return f"{type(what).__name__}({fingerprint})"
-    inner = getattr(what, "func", None) or getattr(what, "afunc", None)
-    if callable(inner):  # a RunnableLambda, or LangSmith's wrapper around a function
-        return f"{type(what).__name__}({stable_name(inspect.unwrap(inner))})"
-    return f"{stable_name(type(what))}({repr_hash([what])})"
+        return f"{type(named).__name__}({fingerprint})"
+    function = getattr(named, "func", None) or getattr(named, "afunc", None)
+    if callable(function):  # a RunnableLambda, or LangSmith's wrapper around a function
+        return f"{type(named).__name__}({stable_name(inspect.unwrap(function))})"
+    return f"{stable_name(type(named))}({repr_hash([named])})"
 
 
 def repr_hash(settings: list[Any]) -> str:
-    """Return 16 hexadecimal digits that stand for settings."""
-    shown = ADDRESS.sub("", _stable_repr(settings))
-    return hashlib.sha256(shown.encode(errors="backslashreplace")).hexdigest()[:16]
+    """Return a hash of settings, in 16 hexadecimal digits."""
+    text = ADDRESS.sub("", _stable_repr(settings))
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def _stable_repr(value: Any) -> str:
-    """Return the `repr` of a value, the same in every process: the order of a set is not."""
+    """Return the `repr` of a value with a fixed order of sets."""
     if inspect.iscode(value):
         return _stable_repr([value.co_code, value.co_names, value.co_consts])
     if type(value) in (set, frozenset):
@@ -74,6 +73,6 @@ def _stable_repr(value: Any) -> str:
 
 
 def uniform(query_id: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the id and the seed alone."""
+    """Return a number in [0, 1) that depends only on the id and the seed."""
     digest = hashlib.sha256(f"{seed}:{query_id}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56

@@ -1,8 +1,7 @@
-"""Names in files that outlive the place of the code: ids of saved objects, names in fingerprints.
+"""Names in files that outlive module paths: ids of saved objects, names in fingerprints.
 
-Journals, policies and dumps of earlier versions hold paths of modules. Those paths stand here, and
-at `registered_name`, as plain texts: they say where something stood when it got its name, and
-are not to be changed when it moves.
+Journals, policies and dumps of earlier versions contain the module paths of their time. These
+paths, here and at `registered_name`, must not change when code moves.
 """
 
 from __future__ import annotations
@@ -38,48 +37,34 @@ _FIRST_HOMES = {
     "ThresholdRouter": "routers.threshold",
     "TokenProbabilityVerifier": "verifiers.token_probability",
 }
-"""The serialisable classes, and the modules whose paths version 0.1.0 wrote into their ids. A class
-that is younger does not belong here."""
+"""The serialisable classes of version 0.1.0, and the modules in their ids; no younger ones."""
 
 _MERGED = {"StructuredMix": "AutoMixRunnable"}
-"""Classes that are gone, and those that load what they saved."""
+"""Classes that no longer exist, and those that load what they saved."""
 
 OLD_IDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     (PACKAGE, *home.split("."), name): (PACKAGE, _MERGED.get(name, name))
     for name, home in _FIRST_HOMES.items()
 } | {(PACKAGE, name): (PACKAGE, heir) for name, heir in _MERGED.items()}
-"""From the ids that version 0.1.0 wrote to those of today, as LangChain's `load` takes them for
-`additional_import_mappings`. It knows them by itself: see
-`langchain_automix.flow.serialization`."""
+"""From the ids of version 0.1.0 to those of today, as `additional_import_mappings` of LangChain's
+`load`, which applies them by itself: see `langchain_automix.flow.serialization`."""
 
 _REGISTERED: dict[str, str] = {}
 
 
 def registered_name(name: str) -> Callable[[T], T]:
-    """Name a function or a class of this package in fingerprints, wherever it stands.
+    """Decorate a function or class with the path that names it in fingerprints, its first one."""
 
-    Args:
-        name: The path that it had when it first got into a fingerprint.
-
-    Returns:
-        A decorator that returns what it is given.
-    """
-
-    def register(what: T) -> T:
-        named: Any = what
-        _REGISTERED[f"{named.__module__}.{named.__qualname__}"] = name
-        return what
+    def register(named: T) -> T:
+        current: Any = named
+        _REGISTERED[f"{current.__module__}.{current.__qualname__}"] = name
+        return named
 
     return register
 
 
 def registered_path(path: str) -> str:
-    """Return the name that stands for a path of this package in fingerprints.
-
-    Args:
-        path: Module and qualified name of a function or a class, or the id of a saved object,
-            with dots. One that is not registered is returned as it is.
-    """
+    """Return the name in fingerprints of a dotted path (of code or a saved object's id)."""
     if path in _REGISTERED:
         return _REGISTERED[path]
     name = path.rpartition(".")[2]
@@ -89,5 +74,5 @@ def registered_path(path: str) -> str:
 
 
 def registered_id(id: Sequence[str]) -> list[str]:
-    """Return what stands in fingerprints for the id of a saved object."""
+    """Return what represents the id of a saved object in fingerprints."""
     return registered_path(".".join(id)).split(".")

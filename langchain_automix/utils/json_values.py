@@ -1,4 +1,4 @@
-"""JSON found in a text, and when two values are the same."""
+"""JSON values in texts, and their equality."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 
 
 def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
-    """Return the JSON value that a text holds, in a tuple of one; None if it holds none.
+    """Return the JSON value of a text or its last fenced block, in a tuple; None if there is none.
 
-    JSON in a fenced block is read, too. NaN and Infinity are no JSON.
-
-    Args:
-        text: The text.
-        **parsers: How `json.loads` reads numbers (`parse_int`, `parse_float`).
+    NaN and Infinity are not JSON. `parsers` are those of `json.loads`, such as `parse_int`.
     """
     fenced = _FENCED.findall(text)
     for candidate in (text, *fenced[-1:]):
@@ -29,13 +25,13 @@ def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
 
 
 def json_value(text: str) -> tuple[Any] | None:
-    """Return the JSON value that a text holds, to be compared by `same_json`; None if none."""
-    # Numbers in a tuple, which JSON has not: True would equal 1.
+    """Return the JSON value of a text, to be compared by `same_json`; None if there is none."""
+    # Numbers are wrapped in tuples, which JSON does not have: True would equal 1.
     return find_json(text, parse_int=_number, parse_float=_number)
 
 
 def same_json(one: tuple[Any], other: tuple[Any]) -> bool:
-    """Whether two values of `json_value` are the same; not so where they are too deep to tell."""
+    """Whether two values of `json_value` are equal; False if they are nested too deeply."""
     try:
         return one == other
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Texts side by side: what counts as the same, as JSON too; and vectors that stand for texts."""
+"""Texts normalised for comparison, quoted for a prompt, or made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import string
 import unicodedata
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_PER_MILLE = "\u2030\u2031"  # without them it would be another number
-_RAISED = ("<super>", "<sub>", "<fraction>")
+_PER_MILLE = "\u2030\u2031"  # part of a number
+_COMPOSED = ("<super>", "<sub>", "<fraction>")
 
 
 def normalize_answer(text: str) -> str:
     """Return a text in lower case without punctuation, articles and extra spaces (SQuAD).
 
-    What would leave nothing is not done: the answer `A` is no article, `+` no punctuation.
+    A step that would leave nothing is skipped: the answers `A` and `+` stay as they are.
     """
     text = " ".join(normalize_characters(text).casefold().split())
     bare = text.translate(_PUNCTUATION)
@@ -25,21 +25,23 @@ def normalize_answer(text: str) -> str:
 
 
 def normalize_characters(text: str) -> str:
-    """Return a text in the usual shape of its characters (NFKC), and with `-` for a minus.
+    """Return a text in normal form (NFKC), with `-` for a minus.
 
-    What is raised, and a fraction, stays as it is: ten squared is not 102.
+    Superscripts, subscripts and fractions stay as they are: ten squared is not 102.
     """
     if text.isascii():
         return text
-    shaped = (
-        c if unicodedata.decomposition(c).startswith(_RAISED) else unicodedata.normalize("NFKC", c)
+    normalized = (
+        c
+        if unicodedata.decomposition(c).startswith(_COMPOSED)
+        else unicodedata.normalize("NFKC", c)
         for c in text.replace("\u2212", "-")
     )
-    return unicodedata.normalize("NFC", "".join(shaped))
+    return unicodedata.normalize("NFC", "".join(normalized))
 
 
-# llama.cpp and vLLM apply a chat template to the messages and then read the marks of the whole
-# text, those in a message, too; hosted models mostly take them for text.
+# llama.cpp and vLLM apply a chat template and then read special tokens anywhere in the text, also
+# those in a message; hosted models mostly take these for text.
 MARK = re.compile(
     r"""<(?=[|｜])                                                    # <|im_start|>, <｜User｜>
     |<(?=/?(?:s|bos|eos|pad|unk|mask|sop|eop|eoh|eoa|think|tools?|tool_call|tool_response
@@ -56,23 +58,20 @@ MARK = re.compile(
     """,  # noqa: RUF001  (DeepSeek's marks have full-width bars)
     re.VERBOSE | re.IGNORECASE,
 )
-"""The begin of a chat template's mark, such as the `<` of `<|im_start|>`."""
+"""The beginning of a chat template's special token, such as the `<` of `<|im_start|>`."""
 
 
 def break_template_marks(text: str) -> str:
-    """Return a text in which a space behind its first character breaks each template's mark."""
+    """Return a text with each special token broken by a space after its first character."""
     return MARK.sub(lambda mark: f"{mark[0]} ", text)
 
 
 def quote_lines(text: str) -> str:
-    """Return a text with a mark before each line, so that none passes for a line of the prompt.
-
-    Nor does anything in it pass for a mark of a chat template.
-    """
+    """Return a text with `> ` before each line, which cannot pass for the prompt or a template."""
     return "\n".join(f"> {line}" for line in break_template_marks(text).strip().splitlines())
 
 
-# All control characters but line ends and tabs, marks of direction, and halves of pairs.
+# Control characters but line ends and tabs, direction marks, and lone surrogates.
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff]"
@@ -80,12 +79,12 @@ _COMMANDS = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Return a text with what a terminal would obey written out, such as `\x1b`."""
-    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+    r"""Return a text with terminal control characters escaped, such as `\x1b`."""
+    return _COMMANDS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def escape_rich(text: str) -> str:
-    """Return a text as rich's markup that shows it as it is, nothing in it obeyed."""
+    """Return a text escaped for rich's markup and for the terminal."""
     from rich.markup import escape  # noqa: PLC0415  (the command line works without rich)
 
     return escape(printable(text))

@@ -1,4 +1,4 @@
-"""Agreement as a sign of truth: with answers asked for again, or with those that are there."""
+"""Agreement as evidence: with new answers to the same request, or with earlier ones."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from langchain_automix.verifiers.similarity import SimilarityVerifier
 class AgreementVerifier(SimilarityVerifier):
     """Ask the same again several times, and see how many replies agree with the answer.
 
-    A model that knows says the same thing again; one that guesses says another (self-consistency:
-    Wang et al., arXiv 2203.11171; for cascades: Yue et al., arXiv 2310.03094). Each sample is a
-    verdict: True agrees, False does not, an empty reply is None.
+    A model that knows repeats itself; one that guesses does not (self-consistency: Wang et al.,
+    arXiv 2203.11171; for cascades: Yue et al., arXiv 2310.03094). Each sample is a verdict: True
+    agrees, False does not, an empty reply is None.
 
-    What is sent is the request that was answered (`request`), with its system message, tools,
-    format and length, only sampled at this `temperature`. Without one, as in a call of this check
-    alone, it is the conversation in `messages`, then the context and the question.
+    It sends the request that was answered (`request`), with its system message, tools, format and
+    length, sampled at this `temperature`. Without one, as in a call of the check alone, it sends
+    the conversation in `messages`, then the context and the question.
 
     ??? example "Agreement with a second cheap model"
 
@@ -47,48 +47,47 @@ class AgreementVerifier(SimilarityVerifier):
     """
 
     model: Runnable[Any, Any] | None = None
-    """Chat model that is asked again. None: `AutoMixRunnable` puts in the one that answered, with
-    its tools or its format. Another one gets the query's tools, where it has none bound; a format
-    is for you to bind."""
+    """Chat model to ask again. None: `AutoMixRunnable` uses the one that answered, with its tools
+    or format. Another one gets the query's tools, if it has none bound; bind a format yourself."""
 
     samples: int = Field(default=8, ge=1)
-    """Replies drawn for one answer."""
+    """Replies drawn for each answer."""
 
     temperature: float = Field(default=1.0, ge=0)
-    """Sampling temperature of the replies. At 0 they would all be alike."""
+    """Sampling temperature of the replies; at 0 they would all be the same."""
 
     sampling: Sampling = "auto"
-    """How the samples are drawn. `n`: in one request, which pays for the prompt once.
-    `parallel`: one request each. `auto`: `n` where the model has it."""
+    """How samples are drawn. `n`: in one request, which pays for the prompt once. `parallel`: one
+    request each. `auto`: `n` if the model supports it."""
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of who is asked again, how, and how replies are compared."""
-        who = None if self.model is None else identity(self.model)
-        return repr_hash([type(self).__name__, who, self.temperature, *self._compares_by])
+        """Short hash of the model, the sampling and the comparison."""
+        model = None if self.model is None else identity(self.model)
+        return repr_hash([type(self).__name__, model, self.temperature, *self._comparison])
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
-        """Return this verifier, asking the given model again unless it has one of its own."""
+        """Return this verifier with the given model, unless it has its own."""
         return self if self.model is not None else self.model_copy(update={"model": model})
 
     @override
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
-        """Return this verifier, asking again what answers, unless it has a model of its own."""
-        return self.for_model(map_chat_models(answerer, lambda model: model, other=_asked_within))
+        """Return this verifier with the answering model, unless it has its own."""
+        return self.for_model(map_chat_models(answerer, lambda model: model, other=_bound_model))
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         if self.model is None:
             raise AutoMixError(
                 "AgreementVerifier has no model to ask again: pass model=..., or use it inside an "
-                "AutoMixRunnable, which puts in the model that answered."
+                "AutoMixRunnable, which uses the model that answered."
             )
         if not answer_text(input["answer"]):
             return Verification(problem=EMPTY_ANSWER)
         request = _request(input)
         if not request:
-            return Verification(problem="there is no request that could be made again")
+            return Verification(problem="there is no request to make again")
         drawn = yield from draw(
             _with_tools(self.model, input.get("tools") or ()),
             request,
@@ -99,7 +98,7 @@ class AgreementVerifier(SimilarityVerifier):
             max_tokens=None,
             answers=True,
         )
-        question = _question(input)
+        question = check_context(input).question
         verdicts, others = yield from self._agreements(input["answer"], drawn.replies, question)
         return Verification(
             verdicts=tuple(verdicts),
@@ -110,12 +109,11 @@ class AgreementVerifier(SimilarityVerifier):
 
 
 class EarlierAgreementVerifier(SimilarityVerifier):
-    """See how many of the models that answered before agree with this answer.
+    """See how many earlier models agree with this answer.
 
-    It makes no request, unless texts are compared by one. The score is the share of the earlier
-    answers that agree; unknown where there is none, as after the first model, or where none can
-    be compared. It is a sign for the answers of later models: combine it with a check of the
-    first one's.
+    It makes no request, unless `compare` does. The score is the share of earlier answers that
+    agree; it is unknown if there is none, as after the first model, or none that can be compared.
+    Combine it with a check of the first model's answers.
 
     ??? example "Beside a check that every answer gets"
 
@@ -130,47 +128,45 @@ class EarlierAgreementVerifier(SimilarityVerifier):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of how answers are compared."""
-        return repr_hash([type(self).__name__, *self._compares_by])
+        """Short hash of the comparison."""
+        return repr_hash([type(self).__name__, *self._comparison])
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         if not answer_text(input["answer"]):
             return Verification(problem=EMPTY_ANSWER)
         earlier = input.get("earlier") or ()
-        verdicts, calls = yield from self._agreements(input["answer"], earlier, _question(input))
+        question = check_context(input).question
+        verdicts, calls = yield from self._agreements(input["answer"], earlier, question)
         known = [verdict for verdict in verdicts if verdict is not None]
         if not known:
-            said = "no earlier answer can be compared" if earlier else "there is no earlier answer"
-            return Verification(problem=said, calls=tuple(calls))
+            reason = (
+                "no earlier answer can be compared" if earlier else "there is no earlier answer"
+            )
+            return Verification(problem=reason, calls=tuple(calls))
         return Verification(score=sum(known) / len(known), calls=tuple(calls))
 
 
 def _request(input: VerifierInput) -> list[BaseMessage]:
-    if given := input.get("request"):
-        return list(given)
-    said = list(input.get("messages") or ())
+    if request := input.get("request"):
+        return list(request)
+    messages = list(input.get("messages") or ())
     if "question" not in input:
-        return said
+        return messages
     question, context = input["question"], context_text(input.get("context"))
-    return [*said, HumanMessage(f"{context}\n\n{question}" if context else question)]
+    return [*messages, HumanMessage(f"{context}\n\n{question}" if context else question)]
 
 
-def _question(input: VerifierInput) -> str:
-    """Return what was asked, for a judge of two answers to it."""
-    return check_context(input).question
+def _bound_model(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return the chat model of a structured model, with its format; else the answerer itself."""
+    models = [answerer]
 
+    def collect(bound: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        models.append(bound)
+        return bound
 
-def _asked_within(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the chat model, with its format, that a structured model asks; else what is given."""
-    found = [answerer]
-
-    def noted(asked: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        found.append(asked)
-        return asked
-
-    replace_structured_model(answerer, noted)
-    return found[-1]
+    replace_structured_model(answerer, collect)
+    return models[-1]
 
 
 def _with_tools(model: Runnable[Any, Any], tools: Sequence[dict[str, Any]]) -> ChatRunnable:

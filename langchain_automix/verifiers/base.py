@@ -1,8 +1,8 @@
-"""What every verifier has in common: a Runnable from a question and an answer to a verification."""
+"""`Verifier`, the base of all checks, and verifiers under bindings, retries and fallbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NotRequired, Self, TypedDict
 
 from langchain_core.documents import Document
@@ -20,7 +20,7 @@ class VerifierInput(TypedDict):
     """An answer to check, and what to check it against."""
 
     answer: str | BaseMessage
-    """The answer: its text, or the message (tool calls in it are shown to the check)."""
+    """Its text, or the message, whose tool calls the check sees, too."""
 
     question: NotRequired[str]
     """What was asked."""
@@ -29,93 +29,76 @@ class VerifierInput(TypedDict):
     """What the answer must follow from, most relevant document first."""
 
     messages: NotRequired[Sequence[BaseMessage]]
-    """The conversation that the answer replies to, where there is no question as such; else what
-    was said before the question."""
+    """The conversation that the answer replies to; with a `question`, what was said before it."""
 
     tools: NotRequired[Sequence[dict[str, Any]]]
     """The tools that the answering model had, in OpenAI's format."""
 
     attachments: NotRequired[Sequence[dict[str, Any]]]
-    """Images, audio, video and files that the answering model got, as content blocks. If not
-    given, those in `messages`."""
+    """Images, audio, video and files for the answering model, as content blocks. Default: those in
+    `messages`."""
 
     request: NotRequired[Sequence[BaseMessage]]
-    """The messages that the answering model got, as sent: what a check continues, so that a prompt
-    cache serves them, or asks again."""
+    """The messages as sent to the answering model, which a check continues (so that a prompt cache
+    serves them) or asks again."""
 
     earlier: NotRequired[Sequence[BaseMessage]]
-    """Answers that other models of the mix gave to the same query before this one."""
+    """Earlier answers to the same query by other models of the mix."""
 
     check: NotRequired[str | None]
-    """Which of several combined checks to make; None: the first. Not given: all of them."""
+    """Which of several combined checks to make; None: the first. Default: all."""
 
     samples: NotRequired[int]
-    """Number of verdicts to draw, at least 1, instead of the verifier's own number."""
+    """Verdicts to draw, at least 1, instead of the verifier's own number."""
 
     drawn: NotRequired[int]
-    """Number of verdicts on this answer that were drawn before, 0 if not given."""
+    """Verdicts on this answer that were drawn before. Default: 0."""
 
 
 class Verifier(FlowRunnable[VerifierInput, Verification]):
     """Base of the shipped verifiers.
 
-    `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one that
-    derives from this class can also be told which model gave the answer.
+    `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one derived from
+    this class also learns which model gave the answer.
     """
 
     def for_model(self, model: Runnable[Any, Any]) -> Self:
-        """Return the verifier to use for answers of this model; here, the same one."""
+        """Return the verifier for answers of this model; by default, itself."""
         del model
         return self
 
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
-        """Return the verifier told what gives the answers: a model with its tools or its format.
-
-        Here, the same one: most checks read an answer, and do not ask for it again.
-        """
+        """Return the verifier for answers of this model with its tools; default: itself."""
         del answerer
         return self
 
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to answer with what the check reads, such as log-probabilities.
-
-        Here, the same model: most checks read the text alone.
-        """
+        """Return the model set to return what the check reads, such as log-probabilities."""
         return model
 
     def own_models(self) -> list[Runnable[Any, Any]]:
-        """Return the models that the check asks in the place of the one that answered.
-
-        Here, the `model` of the check, where it has one.
-        """
+        """Return the models that check instead of the answering one; by default, `self.model`."""
         model = getattr(self, "model", None)
         return [model] if isinstance(model, Runnable) else []
 
 
 def models_of(verifier: Runnable[Any, Any]) -> list[Runnable[Any, Any]]:
-    """Return the models that a verifier has of its own, also where it is bound or retried."""
-    found: list[Runnable[Any, Any]] = []
-
-    def noted(inner: Verifier) -> Verifier:
-        found.extend(inner.own_models())
-        return inner
-
-    _map_verifier(verifier, noted)
-    return found
+    """Return a verifier's own models, also if it is wrapped."""
+    return [model for inner in _iter_verifiers(verifier) for model in inner.own_models()]
 
 
 def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the verifier to use for answers of a model, also where it is bound or retried."""
+    """Return the verifier for answers of a model, also if it is wrapped."""
     return _map_verifier(verifier, lambda inner: inner.for_model(model))
 
 
 def bind_answerer(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the verifier told what gives the answers, also where it is bound or retried."""
+    """Return the verifier for answers of a model with its tools, also if it is wrapped."""
     return _map_verifier(verifier, lambda inner: inner.for_answerer(answerer))
 
 
 def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
-    """Return what stands for a verifier in a policy file: its fingerprint, else its name."""
+    """Return what identifies a verifier in a policy file: its fingerprint, else its name."""
     return str(getattr(verifier, "fingerprint", None) or stable_name(verifier))
 
 
@@ -135,15 +118,20 @@ def _map_verifier(
     return verifier
 
 
-def prepare_answerer(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a model set to answer with what a verifier reads, also where that is bound."""
+def _iter_verifiers(verifier: Runnable[Any, Any]) -> Iterator[Verifier]:
     if isinstance(verifier, Verifier):
-        return verifier.for_answering(model)
-    if isinstance(verifier, RunnableBindingBase):
-        return prepare_answerer(verifier.bound, model)
-    if isinstance(verifier, DynamicRunnable):
-        return prepare_answerer(verifier.default, model)
-    if isinstance(verifier, RunnableWithFallbacks):
+        yield verifier
+    elif isinstance(verifier, RunnableBindingBase):
+        yield from _iter_verifiers(verifier.bound)
+    elif isinstance(verifier, DynamicRunnable):
+        yield from _iter_verifiers(verifier.default)
+    elif isinstance(verifier, RunnableWithFallbacks):
         for each in (verifier.runnable, *verifier.fallbacks):
-            model = prepare_answerer(each, model)
+            yield from _iter_verifiers(each)
+
+
+def prepare_answerer(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a model set to return what a verifier reads, also if that is wrapped."""
+    for inner in _iter_verifiers(verifier):
+        model = inner.for_answering(model)
     return model

@@ -1,4 +1,4 @@
-"""`CombinedVerifier`: several checks of the same answer, each evidence of its own."""
+"""`CombinedVerifier`: several checks of one answer, each with its own evidence."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ from langchain_automix.verifiers.base import (
 class CombinedVerifier(Verifier):
     """Check one answer in several ways.
 
-    The first check leads: what it finds stands in the `Verification` as such, what the others
-    find stands by name in `Verification.checks`, and the requests of all are in its `calls`. A
-    router may buy one check at a time (`Decision.check`), and in a mix gets only those: a policy
-    that was fitted to all of them asks for each where it pays, a `ThresholdRouter` and the prior
-    for the first alone. Called without a word of it, all are made.
+    The first check leads: its findings are those of the `Verification`, the others' are in
+    `Verification.checks` by name, and the requests of all are in `calls`. In a mix, the router
+    buys one check at a time (`Decision.check`): a fitted policy each one where it pays, a
+    `ThresholdRouter` and the prior only the first. Called without `check`, all are made.
 
-    Of several that are made, one that fails does not lose what the others found, and were paid
-    for: why it failed becomes its `problem`. Only if all fail, or the one that was asked for
-    does, is the error raised.
+    If one of several fails, its `problem` says why, and the others' findings, which were paid for,
+    are kept. The error is raised only if all fail.
 
     ??? example "A check that is free, beside one that costs"
 
@@ -64,34 +62,34 @@ class CombinedVerifier(Verifier):
 
     @property
     def samples(self) -> int | None:
-        """Verdicts that the leading check draws, where it tells."""
+        """Verdicts that the leading check draws, if it says so."""
         return getattr(self.checks[self.first], "samples", None)
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the checks: their names, in their order, and their own fingerprints."""
+        """Short hash of the names and fingerprints of the checks, in order."""
         return repr_hash([[name, fingerprint_of(check)] for name, check in self.checks.items()])
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
-        """Return these checks, each as it is to be used for answers of the model."""
+        """Return these checks, each for answers of the model."""
         return self._each(lambda check: verifier_for(check, model))
 
     @override
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
-        """Return these checks, each told what gives the answers."""
+        """Return these checks, each for answers of the model with its tools or format."""
         return self._each(lambda check: bind_answerer(check, answerer))
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to answer with what any of the checks reads."""
+        """Return the model set to return what any of the checks reads."""
         for check in self.checks.values():
             model = prepare_answerer(check, model)
         return model
 
     @override
     def own_models(self) -> list[Runnable[Any, Any]]:
-        """Return the models that any of the checks has of its own."""
+        """Return the checks' own models."""
         return [model for check in self.checks.values() for model in models_of(check)]
 
     @override
@@ -103,10 +101,10 @@ class CombinedVerifier(Verifier):
         failed = [each for each in found if isinstance(each, Exception)]
         wrong = [error for error in failed if not is_fault(error)]
         if wrong or len(failed) == len(names):
-            # What was given wrong is to be mended; and where nothing was found, nothing is lost.
+            # A wrong argument is the user's to mend; and if all failed, no finding is lost.
             raise (wrong or failed)[0]
-        made = zip(names, found, strict=True)
-        return self._together({name: _made(name, each, bills[name]) for name, each in made})
+        results = zip(names, found, strict=True)
+        return self._merge({name: _read(name, each, bills[name]) for name, each in results})
 
     def _call(self, name: str, given: Mapping[str, Any], bill: UsageCollector) -> Call:
         if name not in self.checks:
@@ -121,20 +119,20 @@ class CombinedVerifier(Verifier):
             hands_back=True,
         )
 
-    def _together(self, made: Mapping[str, Verification]) -> Verification:
-        """Return what the checks found as one: the leading one's, and the others by name."""
-        leading = made.get(self.first, Verification())
-        others = {name: found for name, found in made.items() if name != self.first}
+    def _merge(self, results: Mapping[str, Verification]) -> Verification:
+        """Return the findings of the leading check, with the others' by name."""
+        leading = results.get(self.first, Verification())
+        others = {name: other for name, other in results.items() if name != self.first}
         problem = leading.problem
         if leading.usable:
-            certain = (found.problem for found in others.values() if not found.usable)
-            problem = next(certain, problem)
+            unusable = (other.problem for other in others.values() if not other.usable)
+            problem = next(unusable, problem)
         return leading.model_copy(
             update={
-                "calls": tuple(call for found in made.values() for call in found.calls),
+                "calls": tuple(call for each in results.values() for call in each.calls),
                 "checks": {**leading.checks, **others},
                 "problem": problem,
-                "usable": all(found.usable for found in made.values()),
+                "usable": all(each.usable for each in results.values()),
             }
         )
 
@@ -143,20 +141,20 @@ class CombinedVerifier(Verifier):
         return self.model_copy(update={"checks": checks})
 
 
-def _made(name: str, found: Any, bill: UsageCollector) -> Verification:
-    if isinstance(found, Exception):
-        # The error's own words may quote the answer, which may be rejected; its run has them.
-        problem = f"the check failed ({type(found).__name__})"
+def _read(name: str, result: Any, bill: UsageCollector) -> Verification:
+    if isinstance(result, Exception):
+        # The error's text may quote the answer, which may be rejected; the trace has it.
+        problem = f"the check failed ({type(result).__name__})"
         return Verification(problem=problem, calls=tuple(bill.calls))
-    if not isinstance(found, Verification):
+    if not isinstance(result, Verification):
         raise AutoMixError(
-            f"The check {name!r} returned {type(found).__name__}, not a Verification."
+            f"The check {name!r} returned {type(result).__name__}, not a Verification."
         )
     changes: dict[str, Any] = {}
-    # A check of a user's own may make requests that it does not tell of.
-    if len(found.calls) < len(bill.calls):
+    # A user's own check may make requests that it does not report.
+    if len(result.calls) < len(bill.calls):
         changes["calls"] = tuple(bill.calls)
-    if found == Verification(calls=found.calls, replies=found.replies):
-        # Else a router could not know that the first check was made, and would ask for it again.
+    if result == Verification(calls=result.calls, replies=result.replies):
+        # Without a problem, a router would not know that the check was made, and ask for it again.
         changes["problem"] = "the check found nothing"
-    return found.model_copy(update=changes) if changes else found
+    return result.model_copy(update=changes) if changes else result

@@ -1,4 +1,4 @@
-"""`DecisionVerifier`: a decision model says how probable it is that the answer is right."""
+"""`DecisionVerifier`: a decision model returns the probability that the answer is right."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ Kind = Literal["core", "openai"]
 class DecisionVerifier(Verifier):
     """Ask a decision model for the probability that the answer is right.
 
-    Such a model answers a typed question by a probability, in one request, and writes nothing.
-    Taken are `OpenAIDecisions` of `langchain-openai` (its `Predicate`), and whatever derives from
-    `BaseDecisionModel` in `langchain_core.decisions` (its `Noul`), which came with langchain-core
-    1.8. The score is the model's probability as it is: uncalibrated. A question that the model
-    declines is unknown.
+    Such a model answers a typed question with a probability, in one request, and writes nothing.
+    `OpenAIDecisions` of `langchain-openai` (its `Predicate`) works, as does anything derived from
+    `BaseDecisionModel` in `langchain_core.decisions` of langchain-core 1.8 or later (its `Noul`).
+    The score is the model's uncalibrated probability; if it declines, the check is unknown.
 
     ??? example "Check with OpenAI's Decisions API"
 
@@ -51,16 +50,16 @@ class DecisionVerifier(Verifier):
     """
 
     model: Runnable[Any, Any]
-    """The decision model; bare or bound, with retries or fallbacks of its own kind."""
+    """The decision model, bare or bound, with retries or with fallbacks of its kind."""
 
     instructions: str = Field(default=_INSTRUCTIONS, min_length=1)
-    """What is asked of a state that holds `question`, `answer`, and `context`, `conversation`,
-    `tools` and `attachments` where there are any."""
+    """The question about a state with `question`, `answer`, and `context`, `conversation`, `tools`
+    and `attachments` if there are any."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @model_validator(mode="after")
-    def _a_decision_model(self) -> Self:
+    def _validate_model(self) -> Self:
         _kind_of(self.model)
         return self
 
@@ -76,8 +75,8 @@ class DecisionVerifier(Verifier):
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem=EMPTY_ANSWER)
-        asked = check_context(input)
-        state: dict[str, Any] = {**asked._asdict(), "attachments": list(attachments_to(input))}
+        context = check_context(input)
+        state: dict[str, Any] = {**context._asdict(), "attachments": list(attachments_to(input))}
         state = {name: value for name, value in state.items() if value} | {"answer": answer}
         way = RunnableLambda(self._request) | self.model | RunnableLambda(self._read)
         [found] = yield [Call(way, state, run_name="decide")]
@@ -89,13 +88,15 @@ class DecisionVerifier(Verifier):
 
     def _request(self, state: dict[str, Any]) -> dict[str, Any]:
         if _kind_of(self.model) == "openai":
-            predicate = _types_of("langchain_openai").Predicate(instructions=self.instructions)
+            predicate = _decisions_module("langchain_openai").Predicate(
+                instructions=self.instructions
+            )
             return {"input": state, "questions": {_NAME: predicate}}
-        noul = _types_of("langchain_core").Noul(instructions=self.instructions)
+        noul = _decisions_module("langchain_core").Noul(instructions=self.instructions)
         return {"state": state, "questions": {_NAME: noul}}
 
     def _read(self, response: Any) -> dict[str, Any]:
-        """Return what a response says, as JSON holds it."""
+        """Return the contents of a response as JSON-ready values."""
         is_openai = _kind_of(self.model) == "openai"
         answer = response.answers.get(_NAME)
         probability = getattr(answer, "probability" if is_openai else "noul", None)
@@ -123,36 +124,36 @@ def _kind_of(model: Runnable[Any, Any]) -> Kind:
     """Return whose decision model it is.
 
     Raises:
-        AutoMixError: It is none.
+        AutoMixError: It is not a decision model.
     """
     inner = _inner(model)
-    core = _types_of("langchain_core")
+    core = _decisions_module("langchain_core")
     if core is not None and isinstance(inner, core.BaseDecisionModel):
         return "core"
-    # Not imported for others: the provider's package is slow to import.
+    # Import the provider's package, which is slow, only for its own models.
     if type(inner).__module__.startswith("langchain_openai."):
-        openai = _types_of("langchain_openai")
+        openai = _decisions_module("langchain_openai")
         if openai is not None and isinstance(inner, openai.OpenAIDecisions):
             return "openai"
     has = "" if core is not None else f"; {version('langchain-core')} is installed"
     raise AutoMixError(
         f"{type(inner).__name__} is no decision model. DecisionVerifier takes OpenAIDecisions (of "
-        "langchain-openai 1.7 or later), or what derives from "
+        "langchain-openai 1.7 or later), or a subclass of "
         f"langchain_core.decisions.BaseDecisionModel (langchain-core 1.8 or later{has})."
     )
 
 
-def _types_of(package: Literal["langchain_core", "langchain_openai"]) -> Any:
-    """Return the `decisions` module of a package; None where this version has none."""
+def _decisions_module(package: Literal["langchain_core", "langchain_openai"]) -> Any:
+    """Return the `decisions` module of a package; None if this version has none."""
     try:
         return importlib.import_module(f"{package}.decisions")
     except ImportError:
         return None
 
 
-def _usage(told: Any) -> dict[str, Any] | None:
-    """Return a response's usage with its total; None where a count is not reported."""
-    usage = told.model_dump() if hasattr(told, "model_dump") else dict(told or {})
+def _usage(reported: Any) -> dict[str, Any] | None:
+    """Return a response's usage with its total; None if a count is not reported."""
+    usage = reported.model_dump() if hasattr(reported, "model_dump") else dict(reported or {})
     read, written = usage.get("input_tokens"), usage.get("output_tokens")
     if read is None or written is None:
         return None

@@ -1,4 +1,4 @@
-"""`LogProbabilityVerifier`: how sure the answering model was of the words that it wrote."""
+"""`LogProbabilityVerifier`: how probable the answer's tokens were to the model that wrote them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 
-_TOLD_BY = (
+_HINT = (
     "set logprobs=True on the answering model (AutoMixRunnable does so on chat models that have "
     "the field), if its provider serves them"
 )
@@ -33,16 +33,16 @@ _SPECIAL = re.compile(r"<\|.*\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn
 class LogProbabilityVerifier(Verifier):
     """Read how probable the answer's own tokens were to the model that wrote them.
 
-    It makes no call: the answer's message brings its log-probabilities along, as OpenAI's chat
-    completions have them (`response_metadata["logprobs"]`), or in the older form of its
-    completions. `AutoMixRunnable` sets the models to send them; of what a user sees of a kept
-    answer only this metadata is new. Models that think first do not send them.
+    It makes no call: the log-probabilities are in the answer's `response_metadata["logprobs"]`, in
+    the form of OpenAI's chat completions or of its older completions. `AutoMixRunnable` sets the
+    models to send them; nothing else of a kept answer changes. Models that think first do not
+    send them.
 
-    The score lies in [0, 1]. It says how sure the model was of its wording, which is no
-    probability that the answer is right: of two phrasings of the same truth each has a half.
+    The score is in [0, 1]. It says how sure the model was of its wording, which is not the
+    probability that the answer is right: two phrasings of one truth share it.
 
-    Tokens that are no part of the text do not count: white space before and after it, special
-    tokens, thoughts. An answer that calls tools, or has no log-probabilities, is unknown.
+    Tokens outside the text do not count: surrounding white space, special tokens, thoughts. An
+    answer that calls tools, or has no log-probabilities, is unknown.
 
     ??? example "A check for nothing"
 
@@ -56,81 +56,78 @@ class LogProbabilityVerifier(Verifier):
     """
 
     statistic: Literal["min", "mean", "first", "margin"] = "mean"
-    """What is read. `min`: the probability of the least probable token. `mean`: the geometric mean
-    of the probabilities, which is exp of the mean log-probability. `first`: the probability of the
-    first token. `margin`: that of the most probable first token minus that of the second (Ramirez
-    et al., arXiv 2405.02134, section 3), which needs `top_logprobs=2`, and is set, too."""
+    """What to read. `min`: the probability of the least probable token. `mean`: the geometric mean
+    of all. `first`: that of the first token. `margin`: that of the most probable first token minus
+    that of the second (Ramirez et al., arXiv 2405.02134, section 3), for which `top_logprobs=2` is
+    set, too."""
 
     model_config = ConfigDict(extra="forbid")
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of what is read."""
+        """Short hash of the statistic."""
         return repr_hash([type(self).__name__, self.statistic])
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to send the log-probabilities of its answers.
 
-        A chat model without the fields `logprobs` and `top_logprobs` stays as it is, and so does
-        one that thinks first, by its profile, or is asked over OpenAI's Responses API: requests
-        for them are refused there.
+        A chat model without the fields `logprobs` and `top_logprobs` is left as it is, as is one
+        that thinks first or uses OpenAI's Responses API, which refuse such requests.
         """
 
         def change(chat_model: BaseChatModel) -> Runnable[Any, Any]:
             fields = type(chat_model).model_fields
             thinks = (chat_model.profile or {}).get("reasoning_output")
-            knows = {"logprobs", "top_logprobs"} <= fields.keys()
-            if thinks or not knows or uses_responses_api(chat_model):
+            has_fields = {"logprobs", "top_logprobs"} <= fields.keys()
+            if thinks or not has_fields or uses_responses_api(chat_model):
                 return chat_model
-            wanted: dict[str, Any] = {"logprobs": True}
+            settings: dict[str, Any] = {"logprobs": True}
             if self.statistic == "margin":
-                wanted["top_logprobs"] = max(2, getattr(chat_model, "top_logprobs", None) or 0)
-            return chat_model.model_copy(update=wanted)
+                settings["top_logprobs"] = max(2, getattr(chat_model, "top_logprobs", None) or 0)
+            return chat_model.model_copy(update=settings)
 
         def structured(other: Runnable[Any, Any]) -> Runnable[Any, Any]:
-            return (
-                replace_structured_model(other, lambda asked: map_chat_models(asked, change))
-                or other
-            )
+            changed = replace_structured_model(other, lambda bound: map_chat_models(bound, change))
+            return changed or other
 
         return map_chat_models(model, change, other=structured)
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         yield from ()
-        found = self._score(input["answer"])
-        return Verification(problem=found) if isinstance(found, str) else Verification(score=found)
+        score = self._score(input["answer"])
+        return Verification(problem=score) if isinstance(score, str) else Verification(score=score)
 
     def _score(self, answer: str | BaseMessage) -> float | str:
         """Return the score of an answer, or why it has none."""
         if not isinstance(answer, AIMessage):
-            return f"the answer is no message of a model, and has no log-probabilities: {_TOLD_BY}"
+            return f"the answer is no message of a model, and has no log-probabilities: {_HINT}"
         if answer.tool_calls:
             return "the answer calls a tool: it has no text whose tokens could be read"
-        said = str(answer.text).strip()
-        if not said:
+        text = str(answer.text).strip()
+        if not text:
             return EMPTY_ANSWER
-        tokens = _of_the_text(list(_tokens(answer.response_metadata.get("logprobs"))), said)
+        tokens = _tokens_of_text(list(_tokens(answer.response_metadata.get("logprobs"))), text)
         if not tokens:
-            return f"the answer has no log-probabilities: {_TOLD_BY}"
+            return f"the answer has no log-probabilities: {_HINT}"
         if self.statistic == "margin":
             return _margin(tokens[0])
         logprobs = [each.logprob for each in tokens]
-        found = {"min": min(logprobs), "first": logprobs[0]}.get(self.statistic)
-        found = math.fsum(logprobs) / len(logprobs) if found is None else found
-        return _probability(found)
+        mean = math.fsum(logprobs) / len(logprobs)
+        chosen = {"min": min(logprobs), "first": logprobs[0], "mean": mean}[self.statistic]
+        return _probability(chosen)
 
 
 class _Token(NamedTuple):
     text: bytes
     logprob: float
     top: tuple[float, ...]
-    """Log-probabilities of the most probable tokens in this place, the best first."""
+    """Log-probabilities of the alternatives in this place, the best first."""
 
 
 def _tokens(logprobs: Any) -> Iterator[_Token]:
-    """Yield the tokens of a response; what has no log-probability that can be read is left out."""
+    """Yield the tokens of a response that have a log-probability."""
     for written in token_logprobs(logprobs):
         if is_known(written.logprob):
             top = sorted((float(p) for _, p in written.others if is_known(p)), reverse=True)
@@ -144,24 +141,22 @@ def _bytes_of(written: TokenLogprob) -> bytes:
     return str(written.token or "").encode(errors="replace")
 
 
-def _of_the_text(tokens: Sequence[_Token], said: str) -> list[_Token]:
-    """Return the tokens that the answer's text was written with."""
+def _tokens_of_text(tokens: Sequence[_Token], text: str) -> list[_Token]:
+    """Return the tokens that make up the answer's text."""
     written = b"".join(token.text for token in tokens)
-    start = written.rfind(said.encode(errors="replace"))
-    if start < 0:  # not to be found again: a server that cleans up, or tokens without their bytes
-        return _without_marks(tokens)
-    end = start + len(said.encode(errors="replace"))
-    found: list[_Token] = []
-    at = 0
-    for token in tokens:
-        if at < end and at + len(token.text) > start:
-            found.append(token)
-        at += len(token.text)
-    return found
+    encoded = text.encode(errors="replace")
+    start = written.rfind(encoded)
+    if start < 0:  # the server cleans up the text, or sends tokens without their bytes
+        return _without_special_tokens(tokens)
+    end = start + len(encoded)
+    ends = list(itertools.accumulate(len(token.text) for token in tokens))
+    return [
+        t for t, stop in zip(tokens, ends, strict=True) if stop - len(t.text) < end and stop > start
+    ]
 
 
-def _without_marks(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return tokens without special ones, and without white space before the first word."""
+def _without_special_tokens(tokens: Sequence[_Token]) -> list[_Token]:
+    """Return tokens without special ones, and without leading white space."""
     kept = [each for each in tokens if not _SPECIAL.fullmatch(each.text.decode(errors="replace"))]
     return list(itertools.dropwhile(lambda each: not each.text.strip(), kept))
 
@@ -177,4 +172,4 @@ def _margin(token: _Token) -> float | str:
 
 
 def _probability(logprob: float) -> float:
-    return math.exp(min(logprob, 0.0))  # what is rounded may lie above 0
+    return math.exp(min(logprob, 0.0))  # rounding may lift it above 0

@@ -1,4 +1,4 @@
-"""Checks that ask no model: a schema, a pattern, a function of the user's own."""
+"""Checks without a model: a schema, a pattern, the user's own function."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from langchain_automix.verifiers.inputs import answer_words
 _NOT_AWAITED = "Cannot invoke a coroutine function synchronously"
 
 
-class _OfText(Verifier):
-    """A check that reads nothing but the answer's text."""
+class _TextVerifier(Verifier):
+    """A check that reads only the answer's text."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -45,12 +45,12 @@ class _OfText(Verifier):
     def _check(self, text: str) -> Verification: ...
 
 
-class SchemaVerifier(_OfText):
+class SchemaVerifier(_TextVerifier):
     """See whether the answer is JSON that fits a schema.
 
-    It gives one verdict; in `replies` stands what does not fit, without the value. JSON in a
-    fenced block is read, too. The check costs nothing, and knows the form of an answer only: to
-    have one that does not fit never kept at all, use `with_structured_output`.
+    It gives one verdict; `replies` says what does not fit, without the value. JSON in a fenced
+    block counts, too. The check is free. To never keep an answer that does not fit, use
+    `with_structured_output`.
 
     ??? example "An invoice must have a number and a total"
 
@@ -67,20 +67,20 @@ class SchemaVerifier(_OfText):
     """
 
     definition: type | Mapping[str, Any] = Field(alias="schema")
-    """A JSON schema, which may refer to its own parts only; a pydantic class, whose validators
-    count; or a TypedDict class."""
+    """A JSON schema, which may only refer to its own parts; a pydantic class, with its validators;
+    or a TypedDict class."""
 
     @model_validator(mode="before")
     @classmethod
-    def _as_written_down(cls, given: Any) -> Any:
-        """Read what LangChain's `dumpd` writes, which goes by the field's own name."""
-        if not isinstance(given, Mapping) or "definition" not in given:
-            return given
-        return {"schema" if name == "definition" else name: each for name, each in given.items()}
+    def _accept_field_name(cls, fields: Any) -> Any:
+        """Accept the output of LangChain's `dumpd`, which uses the field's name, not its alias."""
+        if not isinstance(fields, Mapping) or "definition" not in fields:
+            return fields
+        return {"schema" if name == "definition" else name: each for name, each in fields.items()}
 
     @field_validator("definition")
     @classmethod
-    def _sound(cls, definition: Any) -> Any:
+    def _validate_schema(cls, definition: Any) -> Any:
         if is_basemodel_subclass(definition):
             return definition
         schema = convert_to_json_schema(definition) if isinstance(definition, type) else definition
@@ -89,10 +89,10 @@ class SchemaVerifier(_OfText):
         try:
             schema_misfit(None, schema)
         except Exception as error:
-            said = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]
             raise AutoMixError(
-                f"The schema cannot be used: {said}. It must be a valid JSON schema, and refer to "
-                "parts of its own only."
+                f"The schema cannot be used: {reason}. It must be a valid JSON schema, and refer "
+                "only to its own parts."
             ) from error
         return schema
 
@@ -109,12 +109,12 @@ class SchemaVerifier(_OfText):
 
     @override
     def _check(self, text: str) -> Verification:
-        found = find_json(text)
-        if found is None:
+        parsed = find_json(text)
+        if parsed is None:
             return Verification(verdicts=(False,), replies=("the answer is no JSON",))
         try:
-            misfit = self._misfit(found[0])
-        except Exception as error:  # noqa: BLE001  (a reference to nowhere, no such pattern)
+            misfit = self._misfit(parsed[0])
+        except Exception as error:  # noqa: BLE001  (an unknown reference, a bad pattern)
             return Verification(problem=f"the schema cannot be used ({type(error).__name__})")
         return Verification(verdicts=(misfit is None,), replies=(misfit or "the answer fits",))
 
@@ -129,12 +129,12 @@ class SchemaVerifier(_OfText):
         return None
 
 
-class PatternVerifier(_OfText):
-    r"""See whether the answer has a form that a regular expression describes.
+class PatternVerifier(_TextVerifier):
+    r"""See whether the answer matches a regular expression.
 
     It gives one verdict. Only use patterns that you wrote: Python's `re` has no time limit, and
-    one with nested repetitions, such as `(a+)+b`, takes for ever on thirty letters. The bound on
-    the text, `max_length`, helps against those that are only slow.
+    nested repetitions such as `(a+)+b` take for ever on thirty letters. `max_length` only helps
+    with slow patterns.
 
     ??? example "The answer is a date"
 
@@ -146,17 +146,17 @@ class PatternVerifier(_OfText):
     """
 
     pattern: str
-    """The regular expression, in Python's syntax; flags stand in it, such as `(?i)`."""
+    """The regular expression, in Python's syntax, with its flags inline, such as `(?i)`."""
 
     whole: bool = True
-    """Whether the whole answer must match, white space around it left out; else a part of it."""
+    """Whether the whole answer must match, without surrounding white space; else any part."""
 
     max_length: int = Field(default=2_000, ge=1)
-    """Longest answer that is looked at, in characters; a longer one is unknown."""
+    """Longest answer to check, in characters; a longer one is unknown."""
 
     @field_validator("pattern")
     @classmethod
-    def _compiles(cls, pattern: str) -> str:
+    def _validate_pattern(cls, pattern: str) -> str:
         try:
             re.compile(pattern)
         except re.error as error:
@@ -182,10 +182,10 @@ class PatternVerifier(_OfText):
 class FunctionVerifier(Verifier):
     """Check an answer with a function of your own.
 
-    It gets the answer's text, or the whole input, and returns whether the answer is good: a truth
-    value (one verdict), a number in [0, 1] (a score), None (an invalid verdict), or a
-    `Verification`. What it raises, and what it returns beside these, makes the check unknown, and
-    its `problem` says so; the error's own words, which may quote the answer, stand in the trace.
+    It gets the answer's text, or the whole input, and returns a truth value (one verdict), a number
+    in [0, 1] (a score), None (an invalid verdict) or a `Verification`. If it raises, or returns
+    anything else, the check is unknown and its `problem` says so; the text of the error, which may
+    quote the answer, is only in the trace.
 
     ??? example "Run the code that the model wrote"
 
@@ -206,53 +206,53 @@ class FunctionVerifier(Verifier):
     """
 
     function: Callable[..., Any]
-    """The function, sync or async; an async one is for `ainvoke`, `abatch` and `astream`."""
+    """The function; an async one works with `ainvoke`, `abatch` and `astream` only."""
 
     takes: Literal["answer", "input"] = "answer"
-    """What it gets. `answer`: the text; tool calls are not in it. `input`: the `VerifierInput`."""
+    """What it gets. `answer`: the text, without tool calls. `input`: the `VerifierInput`."""
 
     model_config = ConfigDict(extra="forbid")
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the function, its code too, and of what it takes."""
+        """Short hash of the function with its code, and of what it takes."""
         return repr_hash([type(self).__name__, stable_name(self.function), self.takes])
 
     @property
-    def _called(self) -> str:
+    def _name(self) -> str:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         answer = input["answer"]
         text = str(answer.text if isinstance(answer, BaseMessage) else answer)
-        given: Any = text if self.takes == "answer" else input
+        argument: Any = text if self.takes == "answer" else input
         try:
-            [found] = yield [Call(RunnableLambda(self.function), given, run_name=self._called)]
+            [found] = yield [Call(RunnableLambda(self.function), argument, run_name=self._name)]
         except Exception as error:
             if isinstance(error, TypeError) and str(error).startswith(_NOT_AWAITED):
                 raise AutoMixError(
-                    f"FunctionVerifier has an async function, {self._called}: call it, and the "
+                    f"FunctionVerifier has an async function, {self._name}: call it, and the "
                     "mix it is in, asynchronously (ainvoke, abatch, astream)."
                 ) from error
             if not isinstance(error, AutoMixError) and not is_fault(error):
                 raise  # an interrupt of LangGraph's
-            return Verification(problem=f"{self._called} raised {type(error).__name__}")
+            return Verification(problem=f"{self._name} raised {type(error).__name__}")
         return self._verification(found)
 
-    def _verification(self, found: Any) -> Verification:
-        if type(found).__module__ == "numpy" and hasattr(found, "item"):
-            found = found.item()
-        if isinstance(found, Verification):
-            return found
-        if found is None or isinstance(found, bool):
-            return Verification(verdicts=(found,))
-        if not isinstance(found, int | float):
-            kind = type(found).__name__
-            return Verification(
-                problem=f"{self._called} returned {kind}, which is no truth value, number, None or "
-                "Verification"
+    def _verification(self, result: Any) -> Verification:
+        if type(result).__module__ == "numpy" and hasattr(result, "item"):
+            result = result.item()
+        if isinstance(result, Verification):
+            return result
+        if result is None or isinstance(result, bool):
+            return Verification(verdicts=(result,))
+        if not isinstance(result, int | float):
+            kind = type(result).__name__
+            problem = (
+                f"{self._name} returned {kind}, not a truth value, number, None or Verification"
             )
-        if math.isnan(found) or not 0 <= found <= 1:
-            return Verification(problem=f"{self._called} returned {found}, no score in [0, 1]")
-        return Verification(score=found)
+            return Verification(problem=problem)
+        if math.isnan(result) or not 0 <= result <= 1:
+            return Verification(problem=f"{self._name} returned {result}, no score in [0, 1]")
+        return Verification(score=result)

@@ -1,6 +1,6 @@
-"""Draw several independent replies from a chat model: in one request where it can, else in several.
+"""Draw several independent replies from a chat model, in one request if possible.
 
-What can go wrong here was measured (traps of `n`, caches and bindings):
+Measured traps:
 - the process-wide LLM cache would answer k identical requests with one reply;
 - a bound `temperature` or `tools` would win over the check's own settings;
 - a request with `n=k` reports the usage of the whole request on each of its k replies.
@@ -27,7 +27,7 @@ Sampling = Literal["auto", "n", "parallel"]
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether a provider found fault with the request itself, such as with its `n`."""
+    """Whether a provider refused the request itself, such as for its `n`."""
     if isinstance(error, ContextOverflowError):
         return False
     status = getattr(error, "status_code", None)
@@ -35,12 +35,12 @@ def _is_refused(error: Exception) -> bool:
 
 
 class Samples(NamedTuple):
-    """What was drawn, and what could not be."""
+    """The replies drawn, and what could not be."""
 
     replies: list[AIMessage]
     calls: list[ModelCall]
     undrawn: str | None = None
-    """How many replies could not be drawn, and why; None: all were."""
+    """How many replies could not be drawn, and why; None if all were."""
 
 
 def draw(
@@ -56,13 +56,13 @@ def draw(
     further: Mapping[str, Any] | None = None,
     shape: RequestShape | None = None,
 ) -> Steps[Samples]:
-    """Draw samples: with `n` in one request where the model takes it, the rest in parallel.
+    """Draw samples: in one request with `n` if the model supports it, the rest in parallel.
 
-    `drawn` counts the samples drawn before, so that a fixed seed does not repeat them. For the
-    rest see `for_sampling`.
+    `drawn` is the number of samples drawn before, so that a fixed seed does not repeat them. For
+    the rest see `for_sampling`.
 
     Raises:
-        Exception: No reply could be drawn; the first request's error. Where some could, they count.
+        Exception: No reply could be drawn; it is the first request's error.
     """
 
     def request(n: int, nth: int) -> tuple[Call, UsageCollector]:
@@ -92,7 +92,7 @@ def draw(
         elif sampling == "n" or not _is_refused(first):
             raise first
         bills.append(bill)
-    # A server that ignores or refuses `n` leaves the rest to be drawn one by one.
+    # If the server ignores or refuses `n`, draw the rest one by one.
     if missing := samples - len(replies):
         asked = len(replies) and 1
         requests = [request(1, nth) for nth in range(asked, asked + missing)]

@@ -1,4 +1,4 @@
-"""`SelfVerifier`: a model checks an answer a few times, against the context."""
+"""`SelfVerifier`: a model checks an answer several times, against its context."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from langchain_automix.verifiers.prompting.verifier import CheckRequest, Prompte
 from langchain_automix.verifiers.prompting.wording import Reply
 from langchain_automix.verifiers.sampling import Sampling, draw
 
-_VERDICT_TOKENS = 24
-"""Longest reply of a check that asks for the verdict line alone, in tokens."""
+_VERDICT_TOKENS = 24  # for the verdict line alone
 
 
 class SelfVerifier(PromptedVerifier):
     """Ask a model several times whether an answer follows from its context.
 
-    Few-shot self-verification of AutoMix (Aggarwal, Madaan et al., NeurIPS 2024, section
-    4.1): the check is framed as entailment, each sample writes one sentence of reasoning
-    and then a verdict, and the confidence is the share of accepts among the valid verdicts.
+    Few-shot self-verification of AutoMix (Aggarwal, Madaan et al., NeurIPS 2024, section 4.1), as
+    entailment: each sample is one sentence of reasoning and a verdict, and the confidence is the
+    share of accepts among the valid verdicts.
 
     ??? example "Check an answer"
 
@@ -57,36 +56,33 @@ class SelfVerifier(PromptedVerifier):
     """
 
     samples: int = Field(default=8, ge=1)
-    """Verdicts drawn for one answer (k in the paper)."""
+    """Verdicts drawn for each answer (k in the paper)."""
 
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature of the verdicts."""
 
     max_tokens: int | None = Field(default=160, ge=1)
-    """Longest reply of one check, in tokens; without reasoning 24 at most. It is not set for models
-    whose profile says that they can think first, for there the thinking counts, too. None: as the
-    model has it; for a model that thinks first and has no profile."""
+    """Longest reply, in tokens; at most 24 without reasoning. It is not set for models that think
+    first, by their profile, for their thinking counts, too. None: the model's own limit, such as
+    for a thinking model without a profile."""
 
     sampling: Sampling = "auto"
-    """How the samples are drawn. `n`: in one request, which pays for the prompt once.
-    `parallel`: one request each. `auto`: `n` where the model has it."""
+    """How samples are drawn. `n`: in one request, which pays for the prompt once. `parallel`: one
+    request each. `auto`: `n` if the model supports it."""
 
     reasoning: bool = True
-    """Whether a sentence of reasoning comes before the verdict. False: the verdict alone, which
-    costs a tenth of the tokens to write."""
+    """Whether a sentence of reasoning precedes the verdict. Without it, a reply costs a tenth of
+    the tokens."""
 
     structured: bool = False
-    """Whether the verdict is asked for as JSON of a schema, which the provider holds the model to:
-    `reasoning`, where there is any, and `correct`. It needs native structured output, of OpenAI's
-    kind or Anthropic's; with another model the check is unknown. At OpenAI a schema stands before
-    all messages, so that with `layout="conversation"` nothing comes from the prompt cache."""
+    """Whether the verdict is JSON of a schema that the provider enforces: `reasoning`, if any, and
+    `correct`. It needs the native structured output of OpenAI or Anthropic; with another model the
+    check is unknown. OpenAI puts the schema before all messages, so that with
+    `layout="conversation"` nothing comes from the prompt cache."""
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of what shapes the verdicts: the prompt, a model of its own, the sampling.
-
-        A policy that was fitted to checks with one fingerprint says little about others.
-        """
+        """Short hash of the prompt, the verifier's own model, and the sampling."""
         return self._fingerprint(self.temperature, self.max_tokens)
 
     @override
@@ -98,7 +94,7 @@ class SelfVerifier(PromptedVerifier):
         Args:
             input: The answer, with its question and context, or with the conversation.
             config: The run's configuration.
-            **kwargs: Not used.
+            **kwargs: Unused.
 
         Returns:
             The verdicts, in the order drawn.
@@ -134,14 +130,14 @@ class SelfVerifier(PromptedVerifier):
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-        check = self._check_of(input)
+        check = self._build_check(input)
         if isinstance(check, Verification):
             return check
         model, shape = cast("ChatRunnable", self.model), self._shape(check)
         if self.structured and shape is not None and not can_shape(shape, model):
             kind = type(chat_model_of(model) or model).__name__
             return Verification(
-                problem=f"no structured output is known to be had from {kind}: set "
+                problem=f"{kind} is not known to support structured output: set "
                 "structured=False, or check with another model"
             )
         drawn = yield from draw(

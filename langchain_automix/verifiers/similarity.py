@@ -1,4 +1,4 @@
-"""Whether two answers to one query say the same: by texts, embeddings, a judge, a function."""
+"""Whether two answers to one query say the same: by text, embeddings, a judge, a function."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ _JUDGE_TOKENS = 8
 class SimilarityVerifier(Verifier):
     """Base of the checks that compare an answer with other answers to the same query.
 
-    Answers that call tools agree if they call the same ones with the same arguments, in any
-    order, whatever they say besides and however texts are compared.
+    Answers that call tools agree if their calls are the same, in any order; their texts are not
+    compared.
     """
 
     compare: (
         Literal["normalised", "exact"] | Embeddings | Runnable[Any, Any] | Callable[..., Any]
     ) = "normalised"
-    """How two texts are compared. `exact`: they are equal, but for white space around them.
-    `normalised`: they are equal without case, punctuation and articles (SQuAD's way: for short
-    answers) and hold the same numbers, or are the same JSON object or list. Embeddings: the cosine
-    of the two is at least `threshold`. A chat model: it is asked whether they say the same, once
-    for each text that is not the same when normalised. A function of two texts, sync or async:
-    what it returns, a truth value or a similarity in [0, 1], which is held to `threshold`."""
+    """How to compare two texts. `exact`: they are equal, but for surrounding white space.
+    `normalised`: they are equal without case, punctuation and articles (as in SQuAD, for short
+    answers) and have the same numbers, or are the same JSON object or list. Embeddings: their
+    cosine is at least `threshold`. A chat model: it says that they are the same; it is asked once
+    for each text that differs when normalised. A function of two texts, sync or async: it returns
+    a truth value, or a similarity in [0, 1] of at least `threshold`."""
 
     threshold: float = Field(default=0.8, ge=0, le=1)
-    """Similarity from which on two texts agree, where `compare` gives a number. What is similar
-    differs from one embedding model to another."""
+    """Similarity from which on two texts agree, if `compare` gives a number. It depends on the
+    embedding model."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @property
-    def _compares_by(self) -> list[Any]:
-        """What shapes a comparison, for the fingerprint."""
+    def _comparison(self) -> list[Any]:
+        """The settings of the comparison, for the fingerprint."""
         how = self.compare
         if isinstance(how, str):
             return [how]
@@ -78,69 +78,69 @@ class SimilarityVerifier(Verifier):
     def _agreements(
         self, answer: str | BaseMessage, others: Sequence[str | BaseMessage], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
-        """Say of each of the others whether it agrees with the answer; None where it is unknown.
-
-        An empty one is unknown.
-        """
-        found: dict[Hashable, Verdict] = {}
-        unlike: dict[Hashable, str] = {}
-        said, called = answer_text(answer), _called(answer)
-        keys = [(answer_text(other), bool(_called(other))) for other in others]
+        """Say of each of the others whether it agrees; None if unknown, such as of an empty one."""
+        known: dict[Hashable, Verdict] = {}
+        open_texts: dict[Hashable, str] = {}
+        own_text, own_calls = answer_text(answer), _tool_calls(answer)
+        keys = [(answer_text(other), bool(_tool_calls(other))) for other in others]
         for (text, calls), other in zip(keys, others, strict=True):
             if not text:
-                found[text, calls] = None
-            elif called or calls:
-                found[text, calls] = called == _called(other)
-            elif (at_once := self._at_once(said, text)) is not None:
-                found[text, calls] = at_once
+                known[text, calls] = None
+            elif own_calls or calls:
+                known[text, calls] = own_calls == _tool_calls(other)
+            elif (verdict := self._compare_locally(own_text, text)) is not None:
+                known[text, calls] = verdict
             else:
-                unlike[text, calls] = text
-        verdicts, bill = yield from self._told_apart(said, [*unlike.values()], question)
-        found |= zip(unlike, verdicts, strict=True)
-        return [found[key] for key in keys], bill
+                open_texts[text, calls] = text
+        verdicts, paid = yield from self._compare(own_text, [*open_texts.values()], question)
+        known |= zip(open_texts, verdicts, strict=True)
+        return [known[key] for key in keys], paid
 
-    def _at_once(self, said: str, text: str) -> Verdict:
-        """Compare two texts without asking anyone; None where that does not tell."""
+    def _compare_locally(self, own_text: str, text: str) -> Verdict:
+        """Compare two texts without any call; None if that does not decide."""
         if self.compare == "exact":
-            return said == text
+            return own_text == text
         if self.compare == "normalised":
-            return _same(said, text)
-        asks = isinstance(self.compare, Embeddings | Runnable)
-        return True if asks and _same(said, text) else None
+            return _same(own_text, text)
+        calls = isinstance(self.compare, Embeddings | Runnable)
+        return True if calls and _same(own_text, text) else None
 
-    def _told_apart(
-        self, said: str, texts: list[str], question: str
+    def _compare(
+        self, own_text: str, texts: list[str], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
-        """Compare texts that are not the same at first sight."""
+        """Compare texts by embeddings, the judge or the function."""
         if not texts or isinstance(self.compare, str):
             return [], []
         if isinstance(self.compare, Runnable):
             judge = cast("ChatRunnable", self.compare)
-            return (yield from self._judged(judge, said, texts, question))
+            return (yield from self._judged(judge, own_text, texts, question))
         if isinstance(self.compare, Embeddings):
             measure: RunnableLambda[Any, Any] = RunnableLambda(self._cosines, self._acosines)
-            [found] = yield [Call(measure, [said, *texts], run_name="embed")]
+            [found] = yield [Call(measure, [own_text, *texts], run_name="embed")]
             name = embeddings_name(self.compare) or type(self.compare).__name__
             calls = [ModelCall(model=name)]
         else:
             measure = RunnableLambda(self._measured, self._ameasured)
-            [found] = yield [Call(measure, [said, *texts], run_name="compare")]
+            [found] = yield [Call(measure, [own_text, *texts], run_name="compare")]
             calls = []
         return [self._verdict(each) for each in found], calls
 
-    def _verdict(self, found: Any) -> Verdict:
-        if found is None or isinstance(found, bool):
-            return found
-        return None if math.isnan(found) else bool(found >= self.threshold)
+    def _verdict(self, similarity: Any) -> Verdict:
+        if similarity is None or isinstance(similarity, bool):
+            return similarity
+        return None if math.isnan(similarity) else bool(similarity >= self.threshold)
 
     def _judged(
-        self, judge: ChatRunnable, said: str, texts: list[str], question: str
+        self, judge: ChatRunnable, own_text: str, texts: list[str], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         runnable = for_sampling(judge, temperature=0.0, max_tokens=_JUDGE_TOKENS)
         bills = [UsageCollector() for _ in texts]
         replies = yield [
             Call(
-                runnable, _judge_messages(question, said, text), run_name="judge", callbacks=[bill]
+                runnable,
+                _judge_messages(question, own_text, text),
+                run_name="judge",
+                callbacks=[bill],
             )
             for text, bill in zip(texts, bills, strict=True)
         ]
@@ -158,7 +158,7 @@ class SimilarityVerifier(Verifier):
         function = cast("Callable[..., Any]", self.compare)
         if is_async_callable(function):
             raise AutoMixError(
-                f"{type(self).__name__} compares with an async function, {_called_by(function)}: "
+                f"{type(self).__name__} compares with an async function, {_name_of(function)}: "
                 "call it, and the mix it is in, asynchronously (ainvoke, abatch, astream)."
             )
         return [_similarity(function(texts[0], text), function) for text in texts[1:]]
@@ -170,28 +170,27 @@ class SimilarityVerifier(Verifier):
         return [_similarity(await function(texts[0], text), function) for text in texts[1:]]
 
 
-def _similarity(found: Any, function: Callable[..., Any]) -> bool | float | None:
-    """Return what a user's function found, as a truth value or a number in [0, 1].
+def _similarity(result: Any, function: Callable[..., Any]) -> bool | float | None:
+    """Validate what the user's function returned: a truth value or a number in [0, 1].
 
     Raises:
         AutoMixError: It is neither.
     """
-    if type(found).__module__ == "numpy" and hasattr(found, "item"):
-        found = found.item()
-    if found is None or isinstance(found, bool):
-        return found
-    if not isinstance(found, int | float) or not 0 <= found <= 1:  # NaN, too
-        # What it returned may quote the answer, which may be rejected.
-        said = found if isinstance(found, int | float) else type(found).__name__
+    if type(result).__module__ == "numpy" and hasattr(result, "item"):
+        result = result.item()
+    if result is None or isinstance(result, bool):
+        return result
+    if not isinstance(result, int | float) or not 0 <= result <= 1:  # NaN, too
+        # Do not quote a text: it may be from a rejected answer.
+        shown = result if isinstance(result, int | float) else type(result).__name__
         raise AutoMixError(
-            f"The function {_called_by(function)!r} that compares two answers "
-            f"returned {said}: it returns a truth value, a similarity in [0, 1], or None where "
-            "it does not know."
+            f"The function {_name_of(function)!r} that compares two answers returned {shown}: "
+            "it must return a truth value, a similarity in [0, 1], or None if unknown."
         )
-    return float(found)
+    return float(result)
 
 
-def _called_by(function: Callable[..., Any]) -> str:
+def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
@@ -201,12 +200,12 @@ def _to_first(vectors: Sequence[Sequence[float]]) -> list[float | None]:
 
 
 def _same(one: str, other: str) -> bool:
-    if normalize_answer(one) == normalize_answer(other):  # it drops points and signs, too
+    if normalize_answer(one) == normalize_answer(other):  # without decimal points and signs
         return _numbers(one) == _numbers(other)
     values = json_value(one), json_value(other)
     if values[0] is None or values[1] is None:
         return False
-    # Of a number or a word alone `normalize_answer` has said all.
+    # For a single number or word, `normalize_answer` decides.
     return isinstance(values[0][0], dict | list) and same_json(values[0], values[1])
 
 
@@ -218,19 +217,19 @@ def _numbers(text: str) -> list[str]:
     return [number.replace("+", "").casefold() for number in _NUMBER.findall(without_groups)]
 
 
-def _called(answer: str | BaseMessage) -> Counter[str]:
-    """Return the tools that an answer calls, with their arguments."""
+def _tool_calls(answer: str | BaseMessage) -> Counter[str]:
+    """Return the tool calls of an answer, comparable in any order."""
     calls = answer.tool_calls if isinstance(answer, AIMessage) else []
-    return Counter(json.dumps([call["name"], _plain(call["args"])]) for call in calls)
+    return Counter(json.dumps([call["name"], _canonical(call["args"])]) for call in calls)
 
 
-def _plain(args: Any) -> Any:
-    """Return arguments so that equal ones are written alike: 2.0 as 2, keys in order."""
+def _canonical(args: Any) -> Any:
+    """Return arguments in canonical form: 2.0 as 2, keys in order."""
     written = json.dumps(args, sort_keys=True, default=str)
-    return json.loads(written, parse_float=_shortest)
+    return json.loads(written, parse_float=_shortest_number)
 
 
-def _shortest(text: str) -> float:
+def _shortest_number(text: str) -> float:
     value = float(text)
     return int(value) if value.is_integer() else value
 

@@ -1,4 +1,4 @@
-"""What an answer states, sentence by sentence, and how much of it a passage has words for."""
+"""The statements of an answer, and the share of their words that a passage contains."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import NamedTuple
 _LIST_MARK = re.compile(
     r"(?:^[ \t]*(?:[-*\u2022\u2013]|\d{1,3}[.)])|(?<=[.!?:] )\d{1,3}[.)])[ \t]+", re.MULTILINE
 )
-_END = re.compile(r"(?<=[.!?\u0964\u061f])[\"'\u201d\u2019)\]]*\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u0964\u061f])[\"'\u201d\u2019)\]]*\s+|(?<=[\u3002\uff01\uff1f])|\n+"
+)
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _GROUPED = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
-# Thai, Lao, Burmese, Khmer, Kana and Han, which write no spaces between words.
+# Thai, Lao, Burmese, Khmer, Kana and Han, without spaces between words.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-# An answer of one of these alone states nothing that words could be found for.
-_SAYS_ONLY = {
+# An answer of one of these alone states nothing.
+_YES_AND_NO = {
     *("yes", "no", "ja", "nein", "oui", "non", "si", "sí", "sim", "não", "nee", "nej"),
     *("tak", "nie", "da", "ne", "ano", "да", "нет"),
 }
@@ -32,14 +34,14 @@ class Word(NamedTuple):
     """One word of a statement."""
 
     text: str
-    """In lower case; a number without marks between its thousands."""
+    """In lower case; a number without thousands separators."""
 
     weight: int
-    """What it counts: 3 where it must be found exactly (a number, a name), 1, or 0."""
+    """3 if it must be found exactly (a number, a name); else 1."""
 
 
 class Passage:
-    """The words of a text that a statement may be found in."""
+    """The words of a text that may bear out a statement."""
 
     def __init__(self, text: str) -> None:
         words = [word for word, _ in _words(text)]
@@ -47,7 +49,7 @@ class Passage:
         self._stems = frozenset(word[:_STEM] for word in words if len(word) >= _STEM)
 
     def has(self, word: Word) -> bool:
-        """Whether the word is there; of an ordinary one the first five letters will do."""
+        """Whether the word is there; the first five letters of an ordinary word suffice."""
         if word.text in self._words:
             return True
         inflected = word.weight < _EXACT_WEIGHT and len(word.text) >= _STEM
@@ -55,31 +57,25 @@ class Passage:
 
     def share_of(self, words: Sequence[Word]) -> float:
         """Return the weighted share, in [0, 1], of a statement's words that are there."""
-        return sum(word.weight for word in words if self.has(word)) / sum(
-            word.weight for word in words
-        )
+        found = sum(word.weight for word in words if self.has(word))
+        return found / sum(word.weight for word in words)
 
 
-def statements(text: str, most: int) -> list[str]:
-    """Return the sentences of a text that state something.
-
-    Args:
-        text: The text, in any language.
-        most: Largest number to return; with more of them neighbours are taken together.
-    """
-    parts = (part.strip() for part in _END.split(_LIST_MARK.sub("", text)))
-    found = [part for part in parts if content_words(part)]
-    number = min(most, len(found))
-    edges = [len(found) * i // number for i in range(number + 1)] if number else [0]
-    return [" ".join(found[a:b]) for a, b in itertools.pairwise(edges)]
+def statements(text: str, max_statements: int) -> list[str]:
+    """Return the sentences of a text that state something; if too many, neighbours are joined."""
+    parts = (part.strip() for part in _SENTENCE_END.split(_LIST_MARK.sub("", text)))
+    sentences = [part for part in parts if content_words(part)]
+    number = min(max_statements, len(sentences))
+    edges = [len(sentences) * i // number for i in range(number + 1)] if number else [0]
+    return [" ".join(sentences[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def content_words(sentence: str) -> list[Word]:
-    """Return the words of a sentence that count; none where it is but a yes or a no.
+    """Return the words of a sentence that count; none if it is a mere yes or no.
 
-    A number counts 3, and a name: a word with a capital that does not begin the sentence, or
-    one that is all capitals. Short words without a capital do not count in alphabets that have
-    capitals; in the others, and in scripts without spaces (by pairs of letters), all words do.
+    Numbers and names count 3; a name is capitalised but not at the start, or all in capitals.
+    Short words without a capital do not count, except in scripts without capitals or without
+    spaces (there by pairs of letters).
     """
     words: list[Word] = []
     for i, (word, written) in enumerate(_words(sentence)):
@@ -88,13 +84,13 @@ def content_words(sentence: str) -> list[Word]:
             words.append(Word(word, _EXACT_WEIGHT))
         elif len(word) > _SHORT or written[0].isupper() or not _has_case(written):
             words.append(Word(word, 1))
-    return [] if all(word.text in _SAYS_ONLY for word in words) else words
+    return [] if all(word.text in _YES_AND_NO for word in words) else words
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the words of a text, as they are compared and as they are written."""
-    for found in _pattern().finditer(unicodedata.normalize("NFKC", text)):
-        written = found[0]
+    """Yield the words of a text, as compared and as written."""
+    for match in _pattern().finditer(unicodedata.normalize("NFKC", text)):
+        written = match[0]
         if written[0].isdigit():
             yield _plain_number(written), written
         elif _IS_UNSPACED.match(written):
@@ -105,7 +101,7 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    # Vowel signs belong to the word, though `\w` does not know them.
+    # Vowel signs are part of a word, but not of `\w`.
     signs = (chr(i) for i in range(0x300, 0x10000) if unicodedata.category(chr(i)) in ("Mn", "Mc"))
     joined = "".join(sign for sign in signs if not _IS_UNSPACED.match(sign))
     letters = rf"[^\W\d_{_UNSPACED}]"

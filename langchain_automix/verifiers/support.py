@@ -1,4 +1,4 @@
-"""`SupportVerifier`: does the context, or what is retrieved, bear out what the answer states?"""
+"""`SupportVerifier`: whether the context, or what is retrieved, supports the answer."""
 
 from __future__ import annotations
 
@@ -33,27 +33,26 @@ _SYSTEM = (
 )
 _REPLY = re.compile(r"[\W_]*(?P<word>yes|no)[\W_]*", re.IGNORECASE)
 _REPLY_TOKENS = 8
-_BETWEEN_PARAGRAPHS = re.compile(r"\n\s*\n")
+_PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 
 
 class SupportVerifier(Verifier):
-    """See whether each sentence of the answer is borne out by the context.
+    """See whether the context supports each sentence of the answer.
 
-    The score, in [0, 1], is that of the least supported sentence; it is no probability. The
-    passages are the documents of the context, or its paragraphs where it is one text, and what a
-    `retriever` finds for the sentence. How a sentence is held to them:
+    The score, in [0, 1], is that of the least supported sentence; it is not a probability. The
+    passages are the documents of the context, or the paragraphs of a text, and what a `retriever`
+    finds for the sentence. A sentence is compared with them:
 
-    - With nothing else, by its words: the largest share of them that stands in one passage. A
-      number or a name counts three times, and must be there as it is; of another word the first
-      five letters will do. It costs nothing, works in many languages, and catches a wrong year
-      or place. It sees neither a negation, nor who did what to whom, nor a paraphrase; and a name
-      that is inflected is another one to it.
-    - With `embeddings`, by the largest cosine of the sentence and a passage (0 if negative): it
-      sees paraphrases, and hardly a wrong number.
-    - With a `model`, by its Yes (1) or No (0), one request a sentence.
+    - By default, by its words: the largest share of them in one passage. A number or a name counts
+      three times and must match exactly; of another word, the first five letters suffice. This is
+      free, works in many languages, and catches a wrong year or place, but no negation, wrong role
+      or paraphrase, and an inflected name counts as another one.
+    - With `embeddings`, by the largest cosine of the sentence and a passage (0 if negative): this
+      catches paraphrases, but hardly a wrong number.
+    - With a `model`, by its Yes (1) or No (0), in one request for each sentence.
 
-    Unknown are an answer without any passage to hold it to, one that states nothing (a mere
-    "Yes"), one that calls tools, and one to a sentence of which the model says neither.
+    The check is unknown if there is no passage, if the answer states nothing (a mere "Yes") or
+    calls tools, or if the model says neither of a sentence.
 
     ??? example "For nothing, as the answer stage of RAG"
 
@@ -70,29 +69,30 @@ class SupportVerifier(Verifier):
 
     retriever: Runnable[str, Any] | None = None
     """Finds passages for a sentence: a retriever, or any Runnable from a text to documents or
-    texts. What it costs is not counted."""
+    texts. Its cost is not counted."""
 
     embeddings: Embeddings | None = None
-    """Embeddings to compare by. They report no tokens, so that their cost is unknown."""
+    """Embeddings to compare by. They report no tokens, so their cost is unknown."""
 
     model: Runnable[Any, Any] | None = None
-    """Chat model to ask. None: none is asked, not even the one that answered."""
+    """Chat model to ask. None: ask none, not even the one that answered."""
 
     max_statements: int = Field(default=16, ge=1)
-    """Most that are checked, one by one; of a longer answer neighbouring sentences are taken
-    together."""
+    """Most statements to check; neighbouring sentences of a longer answer are joined."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _validate_method(self) -> Self:
         if self.model is not None and self.embeddings is not None:
-            raise ValueError("give embeddings or a model to hold an answer to passages, not both")
+            raise ValueError(
+                "give embeddings or a model to compare an answer with passages, not both"
+            )
         return self
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of what finds the passages and of how sentences are held to them."""
+        """Short hash of how passages are found and sentences compared with them."""
         shape: list[Any] = [type(self).__name__, self.max_statements]
         if self.retriever is not None:
             shape.append(self.retriever.get_name())
@@ -109,7 +109,7 @@ class SupportVerifier(Verifier):
             return text
         stated = statements(text, self.max_statements)
         if not stated:
-            return Verification(problem="the answer states nothing that a passage could hold")
+            return Verification(problem="the answer states nothing that a passage could support")
         given = _passages(input.get("context"))
         passages = [given for _ in stated]
         if self.retriever is not None:
@@ -117,7 +117,7 @@ class SupportVerifier(Verifier):
             found = yield [Call(find, each, run_name="retrieve") for each in stated]
             passages = [[*given, *texts] for texts in found]
         if not any(passages):
-            return Verification(problem="there is no passage that could bear the answer out")
+            return Verification(problem="there is no passage that could support the answer")
         if self.model is not None:
             return (yield from self._asked(cast("ChatRunnable", self.model), stated, passages))
         if self.embeddings is not None:
@@ -157,31 +157,31 @@ class SupportVerifier(Verifier):
         ]
         calls = tuple(with_model_name(call, model) for bill in bills for call in bill.calls)
         words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in replies]
-        said = [None if word is None else word["word"].casefold() for word in words]
-        # One that is not borne out decides, whatever is unknown of the others.
-        if "no" in said or len(open_ones) < len(stated):
+        answers = [None if word is None else word["word"].casefold() for word in words]
+        # One unsupported statement decides, whatever is unknown of the others.
+        if "no" in answers or len(open_ones) < len(stated):
             return Verification(score=0.0, calls=calls)
-        if None in said:
+        if None in answers:
             return Verification(problem="the model said neither Yes nor No", calls=calls)
         return Verification(score=1.0, calls=calls)
 
 
 def _passages(context: str | Sequence[Document | str] | None) -> list[str]:
     if isinstance(context, str):
-        parts: Sequence[str] = _BETWEEN_PARAGRAPHS.split(context)
+        parts: Sequence[str] = _PARAGRAPH_BREAK.split(context)
     else:
         parts = _texts(context or ())
     return [part.strip() for part in parts if part.strip()]
 
 
-def _texts(found: Any) -> list[str]:
-    """Return what a retriever found, or a context holds, as texts."""
-    parts = [found] if isinstance(found, str | Document) else found
+def _texts(documents: Any) -> list[str]:
+    """Return the documents of a retriever or a context as texts."""
+    parts = [documents] if isinstance(documents, str | Document) else documents
     return [part.page_content if isinstance(part, Document) else str(part) for part in parts]
 
 
 def _by_words(stated: Sequence[str], passages: Sequence[Sequence[str]]) -> float:
-    """Return the score of the statement that the fewest words are found of in one passage."""
+    """Return the share of words that one passage has of the least supported statement."""
     known = {text: Passage(text) for text in {text for texts in passages for text in texts}}
     words = map(content_words, stated)
     return min(
@@ -195,7 +195,7 @@ def _all_texts(given: dict[str, Any]) -> list[str]:
 
 
 def _best(given: dict[str, Any], vectors: dict[str, list[float]]) -> list[float | None]:
-    """Return the best cosine of each statement with one of its passages; 0 where it has none."""
+    """Return the best cosine of each statement with its passages; 0 if it has none."""
     return [
         best_cosine([vectors[each], *(vectors[text] for text in texts)]) if texts else 0.0
         for each, texts in zip(given["statements"], given["passages"], strict=True)
@@ -203,6 +203,6 @@ def _best(given: dict[str, Any], vectors: dict[str, list[float]]) -> list[float 
 
 
 def _messages(statement: str, passages: Sequence[str]) -> list[BaseMessage]:
-    shown = "\n\n".join(quote_lines(text) for text in passages)
-    text = f"Passages:\n{shown}\n\nStatement:\n{quote_lines(statement)}"
+    quoted = "\n\n".join(quote_lines(text) for text in passages)
+    text = f"Passages:\n{quoted}\n\nStatement:\n{quote_lines(statement)}"
     return [SystemMessage(_SYSTEM), HumanMessage(text)]

@@ -1,4 +1,4 @@
-"""`TokenProbabilityVerifier`: how probable is it that the checking model says Yes?"""
+"""`TokenProbabilityVerifier`: the probability that the checking model says Yes."""
 
 from __future__ import annotations
 
@@ -21,27 +21,22 @@ from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from langchain_automix.verifiers.prompting.wording import Reply, Wording, folded
 from langchain_automix.verifiers.sampling import draw
 
-_MOST_TOKENS = 3
-"""Longest reply, in tokens: some models write a line break before their one word."""
-
-_MARKS = str.maketrans("\u2581\u0120\u010a", "  \n")
-"""How some servers print the space, or the line break, that a token begins with."""
-
-_LEAST_MASS = 0.1
-"""Probability that Yes and No must have together for their ratio to say anything."""
+_MAX_TOKENS = 3  # some models write a line break before their one word
+_SPACE_MARKS = str.maketrans("\u2581\u0120\u010a", "  \n")  # how some servers print white space
+_MIN_MASS = 0.1  # of Yes and No together, below which their ratio says nothing
 
 
 class TokenProbabilityVerifier(PromptedVerifier):
     """Ask a model for one word, Yes or No, and read how probable each was.
 
-    P(True) of Kadavath et al. (arXiv 2207.05221, section 3): one token is written, so with
-    `layout="conversation"` and a prompt cache a check costs little more than reading the answer.
-    The score is P(Yes) / (P(Yes) + P(No)); it is no calibrated probability. With `model=` a larger
-    model judges the smaller one's answer, for the price of reading it.
+    P(True) of Kadavath et al. (arXiv 2207.05221, section 3): the reply is one token, so that with
+    `layout="conversation"` and a prompt cache, a check costs little more than reading the answer.
+    The score is P(Yes) / (P(Yes) + P(No)), uncalibrated. With `model=`, a larger model judges the
+    smaller one's answer, for the price of reading it.
 
-    It needs a model that serves log-probabilities; where none come, the check is unknown. A server
-    that tells the written token's alone is read, too: what that leaves over counts for the other
-    word. Over OpenAI's Responses API, LangChain hands none on: set `use_responses_api=False`.
+    Without log-probabilities, the check is unknown. If the server sends only that of the written
+    token, the rest counts for the other word. LangChain passes none on from OpenAI's Responses
+    API: set `use_responses_api=False`.
 
     ??? example "Let the large model judge the small model's answer"
 
@@ -55,11 +50,11 @@ class TokenProbabilityVerifier(PromptedVerifier):
     """
 
     top_logprobs: int = Field(default=5, ge=2, le=20)
-    """Alternatives of the token that are asked for; many servers give no more than 5."""
+    """Alternatives to ask for; many servers return 5 at most."""
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the prompt and of a model of its own, to which a policy is fitted."""
+        """Short hash of the prompt and the verifier's own model."""
         return self._fingerprint(self._asks_for)
 
     @property
@@ -69,17 +64,17 @@ class TokenProbabilityVerifier(PromptedVerifier):
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-        check = self._check_of(input)
+        check = self._build_check(input)
         if isinstance(check, Verification):
             return check
         chat_model = chat_model_of(cast("ChatRunnable", self.model))
         if chat_model is not None and "logprobs" not in type(chat_model).model_fields:
             kind = type(chat_model).__name__
-            return Verification(problem=f"{kind} serves no log-probabilities to read a check from")
+            return Verification(problem=f"{kind} returns no log-probabilities to read a check from")
         if chat_model is not None and uses_responses_api(chat_model):
             return Verification(
-                problem="over OpenAI's Responses API, LangChain hands on no log-probabilities to "
-                "read a check from: set use_responses_api=False on the checking model"
+                problem="LangChain passes on no log-probabilities from OpenAI's Responses API: set "
+                "use_responses_api=False on the checking model"
             )
         [reply], calls, _ = yield from draw(
             cast("ChatRunnable", self.model),
@@ -87,14 +82,14 @@ class TokenProbabilityVerifier(PromptedVerifier):
             samples=1,
             sampling="parallel",
             temperature=0.0,
-            max_tokens=_MOST_TOKENS,
+            max_tokens=_MAX_TOKENS,
             further={"logprobs": True, "top_logprobs": self.top_logprobs},
             shape=with_tools(check.tools) if check.tools else None,
         )
-        found = _score(reply, self.wording)
-        known = {"score": found} if isinstance(found, float) else {"problem": found}
+        score = _score(reply, self.wording)
+        finding = {"score": score} if isinstance(score, float) else {"problem": score}
         return Verification.model_validate(
-            {**known, "replies": (str(reply.text),), "calls": tuple(calls)}
+            {**finding, "replies": (str(reply.text),), "calls": tuple(calls)}
         )
 
 
@@ -102,10 +97,10 @@ def _score(reply: AIMessage, wording: Wording) -> float | str:
     """Return the score of a one-word reply, or why it has none."""
     alternatives = _first_word(reply.response_metadata.get("logprobs"))
     if not alternatives:
-        return "the checking model served no log-probabilities"
+        return "the checking model returned no log-probabilities"
     yes = _mass(alternatives, wording.yes, wording.no)
     no = _mass(alternatives, wording.no, wording.yes)
-    if not yes + no >= _LEAST_MASS:
+    if not yes + no >= _MIN_MASS:
         return f"the checking model said neither {wording.yes} nor {wording.no}"
     if len(alternatives) == 1:
         return yes or 1 - no
@@ -113,21 +108,18 @@ def _score(reply: AIMessage, wording: Wording) -> float | str:
 
 
 def _first_word(logprobs: Any) -> list[dict[str, Any]]:
-    """Return the tokens that could have stood where the first word does, with their logprobs."""
+    """Return the alternatives for the first word, with their log-probabilities."""
     for written in token_logprobs(logprobs):
-        # An empty list of alternatives says nothing; then the written token speaks alone.
+        # Without alternatives, the written token stands alone.
         alone = [(written.token, written.logprob)]
-        found = [each for each in written.others if is_known(each[1])] or alone
-        if str(written.token).translate(_MARKS).strip() and is_known(found[0][1]):
-            return [{"token": str(t).translate(_MARKS), "logprob": p} for t, p in found]
+        tokens = [each for each in written.others if is_known(each[1])] or alone
+        if str(written.token).translate(_SPACE_MARKS).strip() and is_known(tokens[0][1]):
+            return [{"token": str(t).translate(_SPACE_MARKS), "logprob": p} for t, p in tokens]
     return []
 
 
 def _mass(alternatives: Iterable[Mapping[str, Any]], word: str, other: str) -> float:
-    """Return the probability of the tokens that are, or begin, one word and not the other.
-
-    Letters of another alphabet begin neither word, nor do a quotation mark or a negation.
-    """
+    """Return the probability of the tokens that are, or begin, one word and not the other."""
     word, other, total = folded(word), folded(other), 0.0
     for alternative in alternatives:
         token = folded(str(alternative["token"])).strip(" \t\n")

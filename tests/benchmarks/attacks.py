@@ -23,6 +23,7 @@ from langchain_automix.local.models import LARGE, SMALL, Model, ModelOptions, op
 from langchain_automix.types import Verification
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import CheckContext
+from langchain_automix.verifiers.prompting.messages import format_context
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from tests.support.builders.attacks import BASES, CASES, Case, in_turn
 
@@ -44,9 +45,9 @@ class Unguarded(SelfVerifier):
     """The check with untrusted text as it is: what there was before it was guarded."""
 
     @override
-    def _ask_for(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
-        *opening, _ = super()._ask_for(asked, answer, *rest)
-        context = asked.shown_as(self.wording)
+    def _messages(self, asked: CheckContext, answer: str, *rest: Any) -> list[BaseMessage]:
+        *opening, _ = super()._messages(asked, answer, *rest)
+        context = format_context(asked, self.wording)
         return [*opening, HumanMessage(self.wording.block(context, asked.question, answer))]
 
 
@@ -79,7 +80,7 @@ class Asker:
     def ask(self, model: Model, verifier: PromptedVerifier, given: VerifierInput) -> bool | None:
         """Return the verdict: accepted, rejected, or None where there is none."""
         check = verifier.for_model(model.chat)
-        made = check._check_of(in_turn(given))
+        made = check._build_check(in_turn(given))
         if isinstance(made, Verification):
             return None
         messages = made.messages

@@ -220,7 +220,7 @@ def _counts(bill: Bill) -> Sequence[str]:
 class WithoutTools(SelfVerifier):
     """A check that leaves the answering call's tools out of its request, as text alone."""
 
-    def _keeps(self, tools: Sequence[dict[str, Any]]) -> bool:
+    def _can_send(self, tools: Sequence[dict[str, Any]]) -> bool:
         del tools
         return False
 

@@ -113,7 +113,7 @@ async def test_who_leaves_while_the_kept_answer_is_told_has_had_it(server: OpenA
     await events.aclose()  # type: ignore[attr-defined]
     assert (totals.queries, totals.unfinished) == (1, 0)
     assert totals.cost == limit.used()
-    assert limit.books.standing("all", limit.terms).live == 0
+    assert limit.books.status("all", limit.terms).active == 0
 
 
 async def test_what_is_broken_off_between_two_calls_has_a_known_cost(server: OpenAIServer) -> None:

@@ -25,7 +25,7 @@ from langchain_automix.errors import CutShortError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
 from langchain_automix.flow.stream_guard import StreamGuard
-from langchain_automix.mix.limits.circuit_breaker import is_model_failure
+from langchain_automix.models.failures import is_model_failure
 from langchain_automix.types import Verification
 from tests.support.builders.faults import ACCEPT, PRICES, REJECT, WAYS, Desk, ask
 from tests.support.builders.mixes import mix, pay, record_of
@@ -237,8 +237,8 @@ def test_a_copy_of_a_limit_has_its_own_terms_and_the_same_books() -> None:
     more = limit.model_copy(update={"limit": Decimal(5)})
     assert (limit.terms.limit, more.terms.limit) == (10**9, 5 * 10**9)
     assert more.used() == limit.used()
-    assert limit.is_one_with(more)
-    assert not limit.is_one_with(SpendLimit("1 USD"))
+    assert limit.shares_ledger_with(more)
+    assert not limit.shares_ledger_with(SpendLimit("1 USD"))
 
 
 def test_a_deep_copy_shares_what_is_shared() -> None:

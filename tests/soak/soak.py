@@ -183,7 +183,7 @@ class Soak:
     def _check_limits(self) -> None:
         """See that no query holds a place any more, and that nothing known was left out."""
         for limit in self.world.limits:
-            if live := limit.books.standing("all", limit.terms).live:
+            if live := limit.books.status("all", limit.terms).active:
                 self.tally.wrong.append(f"{live} queries still hold a place of limit {limit.name}")
         used = dollars_of(self.world.limits[-1].used())
         if used < self.tally.scarce:

@@ -187,8 +187,8 @@ class TestFunction:
             (1.01, "check returned 1.01, no score in [0, 1]"),
             (-1, "check returned -1, no score in [0, 1]"),
             (float("inf"), "check returned inf, no score in [0, 1]"),
-            ("yes", "check returned str, which is no truth value"),
-            ([True], "check returned list, which is no truth value"),
+            ("yes", "check returned str, not a truth value"),
+            ([True], "check returned list, not a truth value"),
         ],
     )
     def test_what_it_may_not(self, returned: Any, said: str) -> None:

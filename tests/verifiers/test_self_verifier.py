@@ -170,7 +170,7 @@ class TestSampling:
 
     def test_what_cannot_be_prepared_is_said(self) -> None:
         verifier = SelfVerifier(model=RunnableLambda(lambda _: AIMessage(ACCEPT)), samples=2)
-        with pytest.warns(UserWarning, match="RunnableLambda as it is"):
+        with pytest.warns(UserWarning, match="RunnableLambda, whose temperature"):
             assert verifier.invoke(ASKED).verdicts == (True, True)
 
     def test_a_second_round_has_other_seeds(self, server: OpenAIServer) -> None:

@@ -84,7 +84,7 @@ class TestForms:
         found = checked(server, logprobs)
         assert found.score is None
         assert found.confidence is None
-        assert "served no log-probabilities" in str(found.problem)
+        assert "returned no log-probabilities" in str(found.problem)
         assert len(found.calls) == 1  # it was paid for all the same
 
     @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestRequests:
     def test_a_server_that_sends_none_leaves_it_unknown(self, server: OpenAIServer) -> None:
         server.script = lambda body: [{"content": "Yes", "logprobs": {}}]
         found = TokenProbabilityVerifier(model=server.model("small")).invoke(asked())
-        assert "served no log-probabilities" in str(found.problem)
+        assert "returned no log-probabilities" in str(found.problem)
 
     async def test_asynchronously(self, server: OpenAIServer) -> None:
         server.script = lambda _: [{"content": "Yes", "logprobs": [YES]}]
@@ -163,9 +163,9 @@ class TestModelsThatServeNone:
     def test_anthropic_has_none(self) -> None:
         with AnthropicServer() as server:
             found = TokenProbabilityVerifier(model=server.model("small")).invoke(asked())
-            assert "ChatAnthropic serves no log-probabilities" in str(found.problem)
+            assert "ChatAnthropic returns no log-probabilities" in str(found.problem)
             assert server.requests == []
 
     def test_nor_has_a_fake(self) -> None:
         found = TokenProbabilityVerifier(model=FakeListChatModel(responses=["Yes"])).invoke(asked())
-        assert "serves no log-probabilities" in str(found.problem)
+        assert "returns no log-probabilities" in str(found.problem)

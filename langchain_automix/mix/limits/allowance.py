@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from langchain_automix.types import Decision
 
-PRESSURE_SEED = 6  # so that a policy's own chance and this one are not the same
-
 
 class SpendAllowance(NamedTuple):
     """What a query may spend."""
@@ -16,17 +14,16 @@ class SpendAllowance(NamedTuple):
     """How much quality a unit of cost is worth to it; None: the policy's own weight."""
 
     cheapest: str | None = None
-    """Why only the cheapest model may be asked, and not checked; None: that is not so."""
+    """Why only the cheapest model may be asked, unchecked; None: every model may be."""
 
     note: str = ""
-    """What is to be said of every decision."""
+    """What the reason of every decision ends with."""
 
     def annotate(self, decision: Decision) -> Decision:
-        """Return a decision that says by what weight it was made."""
+        """Return a decision with the note in its reason."""
         if not self.note:
             return decision
         return decision.model_copy(update={"why": f"{decision.why} {self.note}".strip()})
 
 
 UNLIMITED = SpendAllowance()
-"""Of a query that no limit has spoken of yet."""

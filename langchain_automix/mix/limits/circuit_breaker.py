@@ -1,26 +1,18 @@
-"""`CircuitBreaker`: leave a model alone that keeps failing, and try it again after a while."""
+"""`CircuitBreaker`: pass over a model that keeps failing, and try it again after a while."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
 from langchain_core.runnables import Runnable
 
-from langchain_automix.errors import (
-    AutoMixError,
-    CircuitOpenError,
-    DeadlineError,
-    ModelsFailedError,
-    QueryFailedError,
-    SpendLimitReachedError,
-)
+from langchain_automix.errors import AutoMixError, CircuitOpenError, DeadlineError
 from langchain_automix.flow.steps import Steps
-from langchain_automix.models.failures import is_fault
+from langchain_automix.models.failures import is_model_failure
 from langchain_automix.models.identity import identity
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils.identifiers import registered_name
@@ -28,40 +20,30 @@ from langchain_automix.utils.identifiers import registered_name
 T = TypeVar("T")
 State = Literal["closed", "open", "half-open"]
 
-# Client errors that say something of the model or its provider: it does not let us in, has not
-# this model, is slow, or is asked too much. The others are the request's own.
-_OF_THE_MODEL = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
-_CLIENT_ERRORS = range(400, 500)
-
 
 @dataclass
 class _Circuit:
-    failures: int = 0
-    """In a row."""
-
-    opened: float | None = None
-    """When it was opened; None: it is closed."""
-
-    tried: float | None = None
-    """When the trial call that is under way began; None: there is none."""
+    failures: int = 0  # in a row
+    opened: float | None = None  # when; None: it is closed
+    tried: float | None = None  # when the trial call under way began; None: there is none
 
 
 @registered_name("langchain_automix.breaker.CircuitBreaker")
 class CircuitBreaker:
     """Passes over a model that has failed several times in a row, until it answers again.
 
-    After `failures` failures in a row a model's circuit is open, and the mix goes on as if the
-    model had failed, without asking it. After `cool_down` seconds one query tries it: an answer
-    closes the circuit, a failure opens it for as long again.
+    After `failures` failures in a row, a model's circuit is open: the mix goes on as if the model
+    had failed, without asking it. After `cool_down` seconds, one query tries it: an answer closes
+    the circuit, a failure opens it for as long again.
 
-    A failure is whatever says something of the model's health: no connection, a time-out, a status
-    such as 429 or 500, a body that is no answer (also an error that a gateway reports with status
-    200), a stream that is cut, a query's time that is up (`max_latency`), unless less than half of
-    it was left for the call, and of a model that is a mix itself, that it got no answer. What is a
-    request's own fault (a context too long, an input refused), or a spend limit's, is not counted.
+    A failure is whatever says something about the model's health: no connection, a time-out, a
+    status such as 429 or 500, a body without an answer (also an error that a gateway reports with
+    status 200), a stream that is cut, a deadline (`max_latency`) that left the call at least half
+    of its time, and a mix used as a model that got no answer. A fault of the request (a context
+    too long, an input refused) or a spend limit is not counted.
 
     The state is in this object, by model and server: mixes that are given the same one share it,
-    and so do all threads and event loops. It needs no thread and no timer.
+    as do all threads and event loops. It needs no thread and no timer.
 
     ??? example "Three failures, then a minute's rest"
 
@@ -83,12 +65,12 @@ class CircuitBreaker:
         """Start with all circuits closed.
 
         Args:
-            failures: Failures in a row after which a model is passed over; 1 or more.
-            cool_down: Seconds until it is tried again; more than 0.
-            clock: Gives the time in seconds.
+            failures: Failures in a row that open a circuit; 1 or more.
+            cool_down: Seconds until the model is tried again; more than 0.
+            clock: Returns the time in seconds.
 
         Raises:
-            AutoMixError: A number is out of its range.
+            AutoMixError: `failures` or `cool_down` is out of range.
         """
         if failures < 1 or not 0 < cool_down < float("inf"):
             raise AutoMixError(
@@ -102,7 +84,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: Any) -> Self:
-        return self  # a copy of a mix shares what is known of its models
+        return self  # copies of a mix share it
 
     def __repr__(self) -> str:
         return f"CircuitBreaker(failures={self.failures}, cool_down={self.cool_down})"
@@ -111,19 +93,18 @@ class CircuitBreaker:
         """Return the state of a model's circuit.
 
         Args:
-            model: A chat model, or what else stands for one.
+            model: A chat model, or its key.
 
         Returns:
-            `closed`: it is asked. `open`: it is passed over. `half-open`: it is tried, or the next
-            query tries it.
+            `closed`: it is asked. `open`: it is passed over. `half-open`: one query tries it.
         """
         with self._lock:
             return self._state(self._circuits.get(key_of(model), _Circuit()))
 
     def admits(self, model: Runnable[Any, Any] | Hashable) -> bool:
-        """Return whether a model may be asked now; where it is half-open, the caller tries it.
+        """Return whether a model may be asked now; if it is half-open, as a trial.
 
-        Who asks it then says how that ended: `succeeded`, `failed` or `gave_up`.
+        Who asks it reports how that ended: `succeeded`, `failed` or `gave_up`.
         """
         with self._lock:
             circuit = self._circuits.get(key_of(model))
@@ -132,7 +113,7 @@ class CircuitBreaker:
             if self._state(circuit) == "open":
                 return False
             now = self._clock()
-            # A trial that nobody tells the end of must not keep the model out for ever.
+            # A trial whose end nobody reports must not keep the model out for ever.
             if circuit.tried is not None and now - circuit.tried < self.cool_down:
                 return False
             circuit.tried = now
@@ -146,7 +127,7 @@ class CircuitBreaker:
     def failed(
         self, model: Runnable[Any, Any] | Hashable, error: BaseException | None = None
     ) -> None:
-        """Count a failure of a model; one that is the request's own fault is none."""
+        """Count a failure of a model, unless it is the request's own fault."""
         if error is not None and not is_model_failure(error):
             self.gave_up(model)
             return
@@ -154,13 +135,13 @@ class CircuitBreaker:
             circuit = self._circuits.setdefault(key_of(model), _Circuit())
             circuit.failures += 1
             if circuit.tried is not None or circuit.failures >= self.failures:
-                # What was under way when it opened says no more than what had failed before.
+                # A call under way when it opened says no more than those that opened it.
                 if circuit.opened is None or circuit.tried is not None:
                     circuit.opened = self._clock()
                 circuit.tried = None
 
     def gave_up(self, model: Runnable[Any, Any] | Hashable) -> None:
-        """Forget a call that says nothing of the model, such as a cancelled one."""
+        """Ignore a call that says nothing about the model, such as a cancelled one."""
         with self._lock:
             if circuit := self._circuits.get(key_of(model)):
                 circuit.tried = None
@@ -180,17 +161,17 @@ def with_breaker(
     *,
     hurried: bool = False,
 ) -> Steps[T]:
-    """Ask a model by a flow, unless its circuit is open, and note how that ended.
+    """Ask a model by a flow, unless its circuit is open, and count how that ended.
 
     Args:
-        breaker: Knows the circuits.
-        model: The key of its circuit.
+        breaker: Has the circuits; None: there are none.
+        model: The key of the model's circuit.
         name: The model's name.
-        flow: Asks it.
-        hurried: Whether it has so little time that a deadline says nothing of it.
+        flow: Asks the model.
+        hurried: Whether there is too little time for a deadline to say anything about the model.
 
     Raises:
-        CircuitOpenError: It is open.
+        CircuitOpenError: The circuit is open.
     """
     if breaker is None:
         return (yield from flow)
@@ -214,7 +195,7 @@ def with_breaker(
 def note_failure(
     breaker: CircuitBreaker, model: Hashable, error: Exception, *, hurried: bool
 ) -> None:
-    """Count a failure, unless it is that of a deadline which came too soon for the model."""
+    """Count a failure, unless it is a deadline that left the model too little time."""
     if hurried and isinstance(error, DeadlineError):
         breaker.gave_up(model)
     else:
@@ -222,47 +203,13 @@ def note_failure(
 
 
 def key_of(model: Runnable[Any, Any] | Hashable) -> Hashable:
-    """Return what a model's circuit is known by: its name, its provider and its server."""
+    """Return the key of a model's circuit: its name, its provider and its server."""
     if not isinstance(model, Runnable):
         return model
     name, provider = identity(model)
     if name is None:
         return id(model)
     chat_model = chat_model_of(model)
-    places = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint_url")
-    found = (getattr(chat_model, place, None) for place in places)
-    return (name, provider, next((str(place) for place in found if place), None))
-
-
-def is_model_failure(error: BaseException) -> bool:
-    """Return whether an error says something of the health of the model that raised it."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int) and status in _CLIENT_ERRORS:
-        return status in _OF_THE_MODEL
-    # Without a status: the connection, a time that ran out, or a body that is no JSON; what is
-    # wrong with an input before anything is sent is a ValueError or a TypeError.
-    if isinstance(error, ModelsFailedError):
-        return any(map(is_model_failure, error.exceptions))
-    if isinstance(error, QueryFailedError):
-        return not isinstance(error, SpendLimitReachedError)
-    if isinstance(error, json.JSONDecodeError) or _is_no_answer(error):
-        return True
-    if not is_fault(error):  # an interrupt of a graph, say
-        return False
-    return not isinstance(error, ValueError | TypeError)
-
-
-def _is_no_answer(error: BaseException) -> bool:
-    """Whether it is what `langchain-openai` raises of a response that holds no answer."""
-    if isinstance(error, TypeError):
-        return "null value for 'choices'" in str(error)
-    told = error.args[0] if isinstance(error, ValueError) and error.args else None
-    if not isinstance(told, Mapping):  # the response's field `error`
-        return False
-    code = told.get("code")
-    if isinstance(code, int) and code in _CLIENT_ERRORS:
-        return code in _OF_THE_MODEL
-    words = f"{code} {told.get('type')}"
-    return not any(word in words for word in ("invalid", "context_length"))
+    fields = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint_url")
+    urls = (getattr(chat_model, field, None) for field in fields)
+    return (name, provider, next((str(url) for url in urls if url), None))

@@ -1,4 +1,4 @@
-"""Time: how much of a query's is left, and how long the calls of a mix take."""
+"""How long the calls of a mix take."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from weakref import WeakValueDictionary
 
 Stage = Literal["answer", "verify"]
 
-_WEIGHT = 0.3
-"""Of the latest call in the estimate: the last few count."""
-
-_FORGOTTEN = 0.9
-"""What is left of an estimate each time that it speaks against a call: it is tried again."""
+_SMOOTHING = 0.3  # weight of the latest call
+_DECAY = 0.9  # each time that an estimate rules out a call, so that the call is tried again
 
 
 class LatencyEstimator:
-    """Expected seconds of each call of a mix: a moving average of its own past calls.
-
-    One is shared by all mixes of the same models, such as the copies of a mix, and by all threads.
-    """
+    """Expected seconds of each call of a mix: a moving average, shared by copies and threads."""
 
     def __init__(self) -> None:
         self._means: dict[tuple[Stage, int], float] = {}
@@ -30,44 +24,37 @@ class LatencyEstimator:
         return self
 
     def expected(self, stage: Stage, index: int) -> float | None:
-        """Return how long an answer of a model, or a check of it, takes; None: not known."""
+        """Return the seconds that a model's answer, or a check of it, takes; None: unknown."""
         with self._lock:
             return self._means.get((stage, index))
 
     def learn(self, stage: Stage, index: int, seconds: float, *, at_least: bool = False) -> None:
-        """Add a call.
-
-        Args:
-            stage: What kind of call it was.
-            index: Whose answer it was, or of whose answer a check.
-            seconds: What it took.
-            at_least: Whether it was given up, and would have taken longer.
-        """
+        """Add a call; `at_least`: it was given up, and would have taken longer."""
         key = (stage, index)
         with self._lock:
             mean = self._means.get(key)
             if mean is None or (at_least and seconds > mean):
                 self._means[key] = seconds
             elif not at_least:
-                self._means[key] = mean + _WEIGHT * (seconds - mean)
+                self._means[key] = mean + _SMOOTHING * (seconds - mean)
 
     def left_out(self, stage: Stage, index: int) -> None:
-        """Note that a call was not made for lack of time: what is known of it grows old."""
+        """Note that a call was left out for lack of time, which makes its estimate less certain."""
         key = (stage, index)
         with self._lock:
             if key in self._means:
-                self._means[key] *= _FORGOTTEN
+                self._means[key] *= _DECAY
 
 
 _LOCK = threading.Lock()
-# A pace lives as long as a mix that has it, whose models live as long: none has another's id.
-_OF_MODELS: WeakValueDictionary[tuple[int, ...], LatencyEstimator] = WeakValueDictionary()
+# An estimator lives no longer than its mix and models, so ids are not reused.
+_ESTIMATORS: WeakValueDictionary[tuple[int, ...], LatencyEstimator] = WeakValueDictionary()
 
 
 def latency_of(models: Sequence[Any], verifier: Any) -> LatencyEstimator:
-    """Return how long the calls of some models take, and those of what checks them.
+    """Return the estimator of some models and their verifier.
 
-    `configurable_fields`, for one, makes a mix anew for every query, which must not forget it.
+    `configurable_fields`, for one, makes a new mix for every query, which must not start anew.
     """
     with _LOCK:
-        return _OF_MODELS.setdefault((*map(id, models), id(verifier)), LatencyEstimator())
+        return _ESTIMATORS.setdefault((*map(id, models), id(verifier)), LatencyEstimator())

@@ -1,7 +1,7 @@
-"""The books of a spend limit: what was spent and is reserved, in integers, with a sliding window.
+"""The ledger of a spend limit: what is spent and reserved, in integers, over a sliding window.
 
-One rule says whether a query may start (`Standing.verdict`). The Redis script in
-`_spend_redis.py` is the same rule in Lua; a test holds the two against each other.
+The rule that admits a query is `LimitStatus.admission`. The script of `RedisStore` is the same rule
+in one round trip, where compare-and-set needs several; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ SLOTS = 60
 NANO = 1_000_000_000
 
 DOUBT = 10
-"""By how much a query may come to more than the dearest of n before it: this many n-ths. Of the
-first ones little follows for the next; of the first thousand, a lot."""
+"""A query may cost more than the dearest of n queries before it by this many n-ths: the first few
+say little about the next one, the first thousand say a lot."""
 
-Answer = Literal["granted", "busy", "spent"]
-"""`granted`: the query may start, and holds a place. `busy`: the limit is not reached, but
-could be by the queries that hold a place. `spent`: the limit is reached."""
+Step = Literal["reserve", "settle", "release", "status"]
+
+Admission = Literal["granted", "busy", "spent"]
+"""`granted`: the query may start, and has a reservation. `busy`: the limit is not reached, but the
+queries under way might reach it. `spent`: the limit is reached."""
 
 
 def nanos(dollars: Decimal) -> int:
-    """Return dollars as nano-dollars, rounded up: no cost is counted as less than it is."""
+    """Convert dollars to nano-dollars, rounded up: no cost is counted as less than it is."""
     return int((dollars * NANO).to_integral_value(ROUND_CEILING))
 
 
 def dollars(amount: int) -> Decimal:
-    """Return nano-dollars as dollars, without zeros that say nothing."""
-    found = (Decimal(amount) / NANO).normalize()
-    return found.quantize(Decimal(1)) if found == found.to_integral_value() else found
+    """Convert nano-dollars to dollars, without trailing zeros."""
+    value = (Decimal(amount) / NANO).normalize()
+    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value
 
 
 class LimitTerms(NamedTuple):
-    """What a limit is, in the units of the books."""
+    """The terms of a limit, in the units of the ledger."""
 
     limit: int
     """Nano-dollars."""
@@ -46,183 +48,193 @@ class LimitTerms(NamedTuple):
     """Length of a slot in milliseconds; 0: there is no window, all is one slot."""
 
     lease: int
-    """Milliseconds after which the others no longer wait for a query that holds a place."""
+    """Milliseconds after which the others no longer wait for a query with a reservation."""
 
-    told: int = 0
-    """Nano-dollars that a query comes to at most, as the user says; 0: nothing is said."""
+    max_query_cost: int = 0
+    """Nano-dollars that a query costs at most, as the user says; 0: unknown."""
 
     def slot(self, now: int) -> int:
         """Return the slot of a time in milliseconds."""
         return now // self.width if self.width else 0
 
     def oldest(self, now: int) -> int:
-        """Return the first slot that is in the window: in part is enough."""
+        """Return the first slot that is at least partly in the window."""
         return self.slot(now) - SLOTS if self.width else 0
 
     @property
-    def kept(self) -> int | None:
-        """Milliseconds after which nothing written now matters any more; None: it always does."""
+    def retention(self) -> int | None:
+        """Milliseconds for which what is written now matters; None: for ever."""
         return self.width * (SLOTS + 2) + self.lease if self.width else None
 
 
 class LimitStatus(NamedTuple):
-    """How a limit stands, before the query that asks."""
+    """The status of a limit, before the query that asks."""
 
     spent: int
     """Nano-dollars settled in the window, and those of queries that never settled."""
 
-    live: int
-    """Queries that hold a place."""
+    active: int
+    """Queries under way that have a reservation."""
 
-    most: int
-    """Nano-dollars of the dearest query; 0: none is known."""
+    max_cost: int
+    """Nano-dollars of the dearest query; 0: unknown."""
 
-    place: int
-    """Nano-dollars kept for a query under way: what it may come to; 0: nothing is known."""
+    reserved_per_query: int
+    """Nano-dollars reserved for each query under way; 0: nothing is known yet."""
 
-    def verdict(self, limit: int) -> Answer:
+    def admission(self, limit: int) -> Admission:
         """Say whether one more query may start.
 
-        With a place kept for each query that is under way, and for this one, the limit is not
-        passed. Near the limit (and while no price is known) a query starts alone: then the
-        limit is passed by that one query at most, whatever it comes to.
+        It may if the limit holds with a reservation for it and for each query under way. Near the
+        limit, and while no cost is known, queries start alone: then the limit is passed by one
+        query at most, whatever that one costs.
         """
         if self.spent >= limit:
             return "spent"
-        if self.live == 0:
-            return "granted"
-        if self.place and self.spent + (self.live + 1) * self.place <= limit:
+        reserved = (self.active + 1) * self.reserved_per_query
+        if not self.active or (reserved and self.spent + reserved <= limit):
             return "granted"
         return "busy"
 
 
 class ReserveResult(NamedTuple):
-    """What a query that asks for a place is told."""
+    """The reply to a query that asks for a reservation."""
 
-    answer: Answer
-    standing: LimitStatus
+    admission: Admission
+    status: LimitStatus
 
 
 class Reservation(NamedTuple):
-    """The place of one query that is under way."""
+    """The reservation of one query under way."""
 
     slot: int
-    """When it was taken. A query that never settles counts as a dearest one from then on."""
+    """When it was made. A query that never settles counts as a dearest one from then on."""
 
     until: int
     """Time in milliseconds after which the others no longer wait for it."""
 
 
-_BY_SLOT = ("spent", "most", "settled")
+class Settlement(NamedTuple):
+    """What a query came to, in nano-dollars."""
+
+    cost: int | None
+    """None: unknown, which counts as the dearest query, this one included, and as the whole limit
+    while no cost is known: unknown is never 0."""
+
+    max_cost: int = 0
+    """What it might have cost, had every model been asked, and so what the next one might cost. 0:
+    it says nothing about the next one."""
+
+    is_lost: bool = False
+    """Whether nothing more was heard of its requests. While no cost is known, it then leaves its
+    reservation behind, which counts as soon as one is."""
+
+
+NO_COST = Settlement(0)
+
+_BY_SLOT = ("spent", "most", "settled")  # as stores have them
 
 
 @dataclass
 class SpendLedger:
-    """What one limit has come to, as far as one process knows."""
+    """What is known of one limit."""
 
     spent: dict[int, int] = field(default_factory=dict)
     """Nano-dollars, by slot."""
 
-    most: dict[int, int] = field(default_factory=dict)
-    """What the dearest query came to, or might have, by slot."""
+    max_cost: dict[int, int] = field(default_factory=dict)
+    """What the dearest query cost, or might have cost, by slot."""
 
     settled: dict[int, int] = field(default_factory=dict)
-    """Queries whose cost is known, by slot."""
+    """Number of queries whose cost is known, by slot."""
 
-    held: dict[str, Reservation] = field(default_factory=dict)
-    """Places, by query."""
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    """By query."""
 
     def forget(self, terms: LimitTerms, now: int) -> None:
         """Drop what has left the window."""
         oldest = terms.oldest(now)
-        self.spent = {slot: n for slot, n in self.spent.items() if slot >= oldest}
-        self.most = {slot: n for slot, n in self.most.items() if slot >= oldest}
-        self.settled = {slot: n for slot, n in self.settled.items() if slot >= oldest}
-        self.held = {
-            query: hold
-            for query, hold in self.held.items()
-            if hold.slot >= oldest or hold.until > now
-        }
+        for by_slot in (self.spent, self.max_cost, self.settled):
+            for slot in [slot for slot in by_slot if slot < oldest]:
+                del by_slot[slot]
+        for query, (slot, until) in list(self.reservations.items()):
+            if slot < oldest and until <= now:
+                del self.reservations[query]
 
-    def standing(self, terms: LimitTerms, now: int) -> LimitStatus:
-        """Return how the limit stands; call `forget` before."""
-        live = sum(hold.until > now for hold in self.held.values())
-        seen = max(self.most.values(), default=0)
+    def status(self, terms: LimitTerms, now: int) -> LimitStatus:
+        """Return the status of the limit; call `forget` before."""
+        active = sum(reservation.until > now for reservation in self.reservations.values())
+        seen = max(self.max_cost.values(), default=0)
         doubt = DOUBT * seen // max(1, sum(self.settled.values()))
-        place = terms.told if terms.told >= seen else seen + doubt
-        most = max(terms.told, seen)
-        spent = sum(self.spent.values()) + (len(self.held) - live) * most
-        return LimitStatus(spent, live, most, place)
+        reserved = terms.max_query_cost if terms.max_query_cost >= seen else seen + doubt
+        max_cost = max(terms.max_query_cost, seen)
+        spent = sum(self.spent.values()) + (len(self.reservations) - active) * max_cost
+        return LimitStatus(spent, active, max_cost, reserved)
 
-    def hold(self, query: str, terms: LimitTerms, now: int) -> None:
-        """Give a query a place."""
-        self.held[query] = Reservation(terms.slot(now), now + terms.lease)
+    def apply(
+        self, step: Step, query: str, terms: LimitTerms, now: int, settlement: Settlement = NO_COST
+    ) -> ReserveResult:
+        """Take one step, and return the status before it."""
+        self.forget(terms, now)
+        if step == "reserve":  # asked again, a query does not wait for itself
+            self.reservations.pop(query, None)
+        status = self.status(terms, now)
+        admission = status.admission(terms.limit)
+        if step == "reserve" and admission == "granted":
+            self.reserve(query, terms, now)
+        elif step == "settle":
+            self.settle(query, settlement, terms, now)
+        elif step == "release":
+            self.reservations.pop(query, None)
+        return ReserveResult(admission, status)
 
-    def settle(
-        self,
-        query: str,
-        cost: int | None,
-        may: int,
-        terms: LimitTerms,
-        now: int,
-        *,
-        lost: bool = False,
-        most: int = 0,
-    ) -> None:
-        """Count what a query came to, and give its place away.
+    def reserve(self, query: str, terms: LimitTerms, now: int) -> None:
+        """Make a reservation for a query."""
+        self.reservations[query] = Reservation(terms.slot(now), now + terms.lease)
 
-        Args:
-            query: The query.
-            cost: Nano-dollars; None: unknown, which counts as the dearest query, this one with
-                it, and where none is known as the whole limit: unknown is never 0.
-            may: Nano-dollars that it might have come to, had every model been asked; the next
-                one may. 0: it says nothing of the next one.
-            terms: The limit.
-            now: The time in milliseconds.
-            lost: Whether nothing more was heard of what it asked for. Where no dearest query is
-                known, it then leaves its place behind, which counts as soon as one is.
-            most: The dearest query that other books know of.
-        """
+    def settle(self, query: str, settlement: Settlement, terms: LimitTerms, now: int) -> None:
+        """Count what a query came to, and end its reservation."""
         slot = terms.slot(now)
-        if cost is None:
-            cost = max(self.standing(terms, now).most, most, may)
-            if lost and not cost:
-                self.held.pop(query, None)
-                self.held[f"{query}-lost"] = Reservation(slot, now)  # which no release takes away
-                return
-            cost = cost or terms.limit
-        self.held.pop(query, None)
+        cost, max_cost, is_lost = settlement
+        dearest = max(self.status(terms, now).max_cost, max_cost)
+        self.reservations.pop(query, None)
+        if cost is None and is_lost and not dearest:
+            # Under a name that no release takes away.
+            self.reservations[f"{query}-lost"] = Reservation(slot, now)
+            return
+        cost = (dearest or terms.limit) if cost is None else cost
         self.spent[slot] = self.spent.get(slot, 0) + cost
-        if may:
-            self.most[slot] = max(self.most.get(slot, 0), may)
+        if max_cost:
+            self.max_cost[slot] = max(self.max_cost.get(slot, 0), max_cost)
             self.settled[slot] = self.settled.get(slot, 0) + 1
 
     @classmethod
-    def of(cls, written: Mapping[str, Any]) -> Self:
-        """Return the book that `written` wrote."""
-        spent, most, settled = (
-            {int(slot): int(n) for slot, n in written[kind].items()} for kind in _BY_SLOT
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        spent, max_cost, settled = (
+            {int(slot): n for slot, n in value[kind].items()} for kind in _BY_SLOT
         )
-        held = {query: Reservation(*map(int, hold)) for query, hold in written["held"].items()}
-        return cls(spent, most, settled, held)
+        reservations = {query: Reservation(*each) for query, each in value["held"].items()}
+        return cls(spent, max_cost, settled, reservations)
 
-    def written(self) -> dict[str, Any]:
-        """Return the book as JSON-ready values."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the ledger as JSON-ready values."""
+        by_slot = zip(_BY_SLOT, (self.spent, self.max_cost, self.settled), strict=True)
         return {
-            **{k: {str(slot): n for slot, n in getattr(self, k).items()} for k in _BY_SLOT},
-            "held": {query: list(hold) for query, hold in self.held.items()},
+            **{kind: {str(slot): n for slot, n in amounts.items()} for kind, amounts in by_slot},
+            "held": {query: list(each) for query, each in self.reservations.items()},
         }
 
     @classmethod
-    def together(cls, books: Iterable[SpendLedger]) -> Self:
+    def merge(cls, ledgers: Iterable[SpendLedger]) -> Self:
         """Return what several processes know together."""
         whole = cls()
-        for book in books:
-            for slot, n in book.spent.items():
-                whole.spent[slot] = whole.spent.get(slot, 0) + n
-            for slot, n in book.settled.items():
-                whole.settled[slot] = whole.settled.get(slot, 0) + n
-            for slot, n in book.most.items():
-                whole.most[slot] = max(whole.most.get(slot, 0), n)
-            whole.held.update(book.held)
+        for ledger in ledgers:
+            for slot, amount in ledger.spent.items():
+                whole.spent[slot] = whole.spent.get(slot, 0) + amount
+            for slot, number in ledger.settled.items():
+                whole.settled[slot] = whole.settled.get(slot, 0) + number
+            for slot, cost in ledger.max_cost.items():
+                whole.max_cost[slot] = max(whole.max_cost.get(slot, 0), cost)
+            whole.reservations.update(ledger.reservations)
         return whole

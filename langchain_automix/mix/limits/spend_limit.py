@@ -1,4 +1,4 @@
-"""`SpendLimit`: what queries may cost, together, in a time, a tag, a tenant."""
+"""`SpendLimit`: what queries may cost together, in a time, with a tag, of a tenant."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
-from langchain_automix.mix.limits.stores import SpendStore, store_of
+from langchain_automix.mix.limits.stores import SpendStore, open_store
 from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import registered_name
 
-_MOST = 1_000_000
-"""Dollars: a thousandth of what Redis can add up exactly in nano-dollars would do, too."""
+_MAX_DOLLARS = 1_000_000
+"""Well below what Redis can add up exactly in nano-dollars."""
 
 _AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY})?\s*")
 _MILLISECOND = timedelta(milliseconds=1)
+_MIN_TIME = SLOTS * _MILLISECOND
 
 
 class SpendWarning(UserWarning):
@@ -34,22 +35,21 @@ class SpendWarning(UserWarning):
 
 @registered_name("langchain_automix.spend.SpendLimit")
 class SpendLimit(BaseModel):
-    """What the queries of a mix may cost, together.
+    """What the queries of a mix may cost together.
 
     From the soft share of the limit on, the mix saves: a `POMDPRouter` decides by a cost weight
-    that rises with what is spent; with another router a falling share of the queries may be
-    checked and escalated. At the limit the cheapest model answers, unchecked, and what that
-    costs is still counted, and the record's `degraded` says so (a tool call that only a larger
-    model may make is then not made: the query ends without an answer); or, with
-    `when_spent="raise"`, no query is begun.
+    that rises with what is spent; with another router, a falling share of the queries may be
+    checked and escalated. At the limit, the cheapest model answers unchecked; its cost is still
+    counted, and the record's `degraded` says so (where only a larger model may make a tool call,
+    the query ends without an answer). With `when_spent="raise"`, no query is begun instead.
 
-    Several mixes that are given the same object share it. Several processes share the limits of
-    one name in one store. Before it starts, a query asks for a place: the dearest query so far
-    (had every model been asked), and 10/n of that in doubt after n queries. The limit is passed by
-    one query at most, as long as none costs more than its place; with `query_cost` you say what
-    that is. Until a first cost is known, and near the limit, queries start one after the other.
+    Mixes that are given the same object share it, and processes share the limits of one name in
+    one store. Before it starts, a query reserves as much as the dearest query so far (had every
+    model been asked), and 10/n of that after n queries. The limit is passed by one query at most,
+    as long as none costs more than its reservation; `query_cost` sets that. Until a first cost is
+    known, and near the limit, queries start one after the other.
 
-    Put it on the outermost mix, and only there: what its models cost is counted, whatever they are.
+    Put it on the outermost mix only: all that its models cost is counted, whatever they are.
 
     ??? example "A dollar an hour for each tenant, in all processes"
 
@@ -69,45 +69,43 @@ class SpendLimit(BaseModel):
         ```
     """
 
-    limit: Decimal
+    limit: Decimal = Field(gt=0, le=_MAX_DOLLARS)
     """US dollars, more than 0 and at most a million: a number, or text such as `"1.00 USD"`."""
 
-    per: timedelta | None = None
-    """The time in which at most the limit is spent, from any moment on: a sliding window, in 60
-    parts. None: all the time that the store lives, which is the process's where there is none."""
+    per: timedelta | None = Field(default=None, ge=_MIN_TIME)
+    """The time in which at most the limit is spent: a sliding window, in 60 parts. None: as long
+    as the store lives, or the process where there is none."""
 
     tag: str | None = None
-    """Only queries that have this tag in their configuration are limited, and counted. None: all
-    are."""
+    """Only queries with this tag in their configuration are limited and counted. None: all are."""
 
     by: str | None = None
-    """A key of the configuration's `configurable`, or `metadata`: each of its values, such as
-    each tenant, has a limit of its own; queries without it share one. None: all queries do."""
+    """A key of the configuration's `configurable` or `metadata`: each of its values, such as each
+    tenant, has a limit of its own; queries without it share one. None: all queries do."""
 
     soft: float = Field(default=0.8, ge=0, lt=1)
-    """Share of the limit, spent, from which on the mix saves; at least 0, less than 1."""
+    """Share of the limit from which on the mix saves; at least 0, less than 1."""
 
     when_spent: Literal["cheapest", "raise"] = "cheapest"
-    """At the limit: ask the cheapest model and check nothing, or raise
-    `SpendLimitReachedError` before anything is paid for."""
+    """At the limit: ask the cheapest model and check nothing, or raise `SpendLimitReachedError`
+    before anything is paid for."""
 
-    query_cost: Decimal | None = None
-    """The most that a query may come to, if you know it, in dollars like the limit. None: it is
-    told from those before."""
+    query_cost: Decimal | None = Field(default=None, gt=0, le=_MAX_DOLLARS)
+    """The most that a query may cost, in dollars. None: estimated from earlier queries."""
 
-    lease: timedelta = timedelta(minutes=10)
-    """How long the others wait for a query whose process says nothing more. It counts, then and
-    until the window has passed, as a dearest one: what it cost is unknown, and that is not 0."""
+    lease: timedelta = Field(default=timedelta(minutes=10), ge=_MIN_TIME)
+    """How long the others wait for a query of which nothing more is heard. From then on, until the
+    window has passed, it counts as a dearest one: unknown is not 0."""
 
     name: str = Field(default="default", min_length=1)
     """Limits of the same name in the same store are one; give each limit a name of its own."""
 
     store: Any = Field(default=None, repr=False)
-    """Where the books are kept: None: in this process. A URL of a Redis server, or a `redis.Redis`
-    client (the extra `redis`): every step is atomic. A LangGraph `BaseStore`: each process keeps
-    its own count there, and reads all."""
+    """Where the ledger is kept. None: in this process. The URL of a Redis server, or a
+    `redis.Redis` client (extra `redis`): every step is atomic. A LangGraph `BaseStore`: each
+    process keeps its own count there, and reads all."""
 
-    # A store's URL may hold a password, which no error must tell.
+    # A store's URL may hold a password, which no error must show.
     model_config = ConfigDict(
         frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
@@ -118,37 +116,20 @@ class SpendLimit(BaseModel):
 
     @field_validator("limit", "query_cost", mode="before")
     @classmethod
-    def _amount(cls, given: Any) -> Any:
-        if given is None:
-            return None
-        text = str(given)
-        found = _AMOUNT.fullmatch(text) if isinstance(given, str) else None
-        try:
-            amount = Decimal(found[1] if found else text)
-        except ArithmeticError:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or not 0 < amount <= _MOST:
-            raise ValueError(
-                f"{given!r} is no amount of US dollars, more than 0 and at most {_MOST:,}: give a "
-                "number, or text such as '1.00 USD'."
-            )
-        return amount
-
-    @field_validator("per", "lease")
-    @classmethod
-    def _time(cls, given: timedelta | None) -> timedelta | None:
-        if given is not None and given < SLOTS * _MILLISECOND:
-            raise ValueError(f"{given} is too short a time.")
-        return given
+    def _read_amount(cls, value: Any) -> Any:
+        match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+        if isinstance(value, bool) or (isinstance(value, str) and match is None):
+            raise ValueError(f"{value!r} is not an amount of US dollars, such as '1.00 USD'.")
+        return match[1] if match else value
 
     @model_validator(mode="after")
-    def _kept_somewhere(self) -> Self:
+    def _opens_its_store(self) -> Self:
         _ = self.books
         return self
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other fields; it shares the books, unless they are kept elsewhere."""
+        """Return a copy with other fields, which shares the ledger unless it is kept elsewhere."""
         copy = super().model_copy(update=update)
         copy.__dict__.pop("terms", None)
         if (copy.store, copy.name) != (self.store, self.name):
@@ -160,73 +141,72 @@ class SpendLimit(BaseModel):
         return self
 
     def used(self, value: str | None = None) -> str:
-        """Return what is spent, as text with currency; asks the store.
+        """Ask the store what is spent, as text with currency.
 
         Args:
-            value: Whose, with `by`: the value of that key; None: of the queries without it.
+            value: With `by`, the value of that key; None: of the queries without it.
         """
-        standing = self.books.standing(self._bucket(value), self.terms)
-        return str(format_dollars(dollars(standing.spent)))
+        spent = self.books.status(self._bucket(value), self.terms).spent
+        return str(format_dollars(dollars(spent)))
 
     @cached_property
     def terms(self) -> LimitTerms:
-        """The limit in the units of its books."""
+        """The limit in the units of its ledger."""
         width = 0 if self.per is None else -(-(self.per // _MILLISECOND) // SLOTS)
-        most = 0 if self.query_cost is None else nanos(self.query_cost)
-        return LimitTerms(nanos(self.limit), width, self.lease // _MILLISECOND, most)
+        max_query_cost = nanos(self.query_cost or Decimal(0))
+        return LimitTerms(nanos(self.limit), width, self.lease // _MILLISECOND, max_query_cost)
 
     @property
     def books(self) -> SpendStore:
-        """What keeps its books."""
+        """The store that keeps its ledgers."""
         with _LOCK:
             return self._books
 
     @cached_property
     def _books(self) -> SpendStore:
-        return store_of(self.store, self.name)
+        return open_store(self.store, self.name)
 
     def bucket(self, config: RunnableConfig | None) -> str | None:
-        """Return which of its books a query belongs to; None: the limit is not for it."""
+        """Return the bucket of a query; None: the limit does not hold for it."""
         config = config or {}
         inherited = getattr(config.get("callbacks"), "inheritable_tags", None) or ()
         if self.tag is not None and self.tag not in {*(config.get("tags") or ()), *inherited}:
             return None
         if self.by is None:
             return self._bucket(None)
-        places: list[Mapping[str, Any]] = [
-            config.get("configurable") or {},
-            config.get("metadata") or {},
-        ]
-        value = next((place[self.by] for place in places if self.by in place), None)
-        return self._bucket(value)
+        values: Mapping[str, Any] = {
+            **(config.get("metadata") or {}),
+            **(config.get("configurable") or {}),
+        }
+        return self._bucket(values.get(self.by))
 
     def _bucket(self, value: Any) -> str:
         return "all" if self.by is None else "none" if value is None else f"of:{value}"
 
-    def is_one_with(self, other: SpendLimit) -> bool:
-        """Return whether another limit has the same books."""
+    def shares_ledger_with(self, other: SpendLimit) -> bool:
+        """Return whether another limit has the same ledger."""
         stored = self.store is not None and (self.store is other.store or self.store == other.store)
         return self.books is other.books or (stored and self.name == other.name)
 
-    def said(self) -> str:
-        """Return the limit in words, as they stand in a sentence."""
+    def describe(self) -> str:
+        """Return the limit in words."""
         amount = f"${self.limit:f}"
         return amount if self.per is None else f"${self.limit:f} per {self.per}"
 
 
-def limits_of(given: SpendLimit | Sequence[SpendLimit] | None) -> list[SpendLimit]:
-    """Return the limits that a user gave for a mix: none, one or a list.
+def limits_of(limits: SpendLimit | Sequence[SpendLimit] | None) -> list[SpendLimit]:
+    """Return the limits of a mix, given as none, one or a list.
 
     Raises:
-        AutoMixError: Two of them keep the same books.
+        AutoMixError: Two of them share a ledger.
     """
-    limits = [given] if isinstance(given, SpendLimit) else list(given or ())
-    if any(limit.is_one_with(other) for limit, other in itertools.combinations(limits, 2)):
+    limits = [limits] if isinstance(limits, SpendLimit) else list(limits or ())
+    if any(limit.shares_ledger_with(other) for limit, other in itertools.combinations(limits, 2)):
         raise AutoMixError(
             "Two spend limits of a mix share one name, and so one count: give each its own name=."
         )
     return limits
 
 
-# A cached property is not made once if two threads come to it at once.
+# Two threads at once would each compute a cached property.
 _LOCK = threading.Lock()

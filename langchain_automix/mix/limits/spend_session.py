@@ -1,4 +1,4 @@
-"""One query under its spend limits: it asks for a place, saves where it must, and settles."""
+"""One query under its spend limits: it reserves, saves where it must, and settles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -20,75 +19,112 @@ from typing_extensions import override
 
 from langchain_automix.errors import SpendLimitReachedError
 from langchain_automix.flow.steps import BrokenOff, Call, NeedsNoSlot, Steps
-from langchain_automix.mix.limits.allowance import PRESSURE_SEED, SpendAllowance
-from langchain_automix.mix.limits.ledger import Answer, ReserveResult, nanos
+from langchain_automix.mix.limits.allowance import SpendAllowance
+from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
 from langchain_automix.mix.record import QueryCost
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
 
 T = TypeVar("T")
-Cost = Callable[[], QueryCost]
-"""Says what a query has come to."""
+CostSource = Callable[[], QueryCost]
+Work = Callable[[RunnableConfig | None], Any]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+_SEED = 6  # not the one by which a policy mixes two plans
 
 
-@dataclass
+class _Account(NamedTuple):
+    """A limit that holds for a query, and the bucket that the query belongs to."""
+
+    limit: SpendLimit
+    bucket: str
+
+    def attempt(self, step: Callable[[], None]) -> Exception | None:
+        """Take a step with the store: later, if it fails now; return its error."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
+            self.limit.books.defer(step)
+            return error
+        return None
+
+    def release(self, query: str) -> Callable[[], None]:
+        return partial(self.limit.books.release, self.bucket, query, self.limit.terms)
+
+    def settle(self, query: str, settlement: Settlement) -> Callable[[], None]:
+        return partial(self.limit.books.settle, self.bucket, query, settlement, self.limit.terms)
+
+    def warn_unreachable(self, error: Exception | None) -> None:
+        if error is None:
+            return
+        self.limit.books.warn_once(
+            f"The store of the spend limit of {self.limit.describe()} cannot be reached "
+            f"({type(error).__name__}): until it can, the limit counts as reached.",
+            SpendWarning,
+        )
+
+    def warn_unknown(self, *, is_lost: bool) -> None:
+        limit = self.limit.describe()
+        self.limit.books.warn_once(
+            "A query was cancelled, or a request of it failed or timed out: its cost is unknown, "
+            f"and the spend limit of {limit} counts it as the dearest query, as soon as one is "
+            "known."
+            if is_lost
+            else f"The cost of a query is unknown, so the spend limit of {limit} counts it as the "
+            "dearest query, and while no cost is known as the whole limit. See `unpriced` in its "
+            "record: a model without a price needs prices=, and one that reports no tokens must "
+            "be made to report them (such as by stream_usage=True).",
+            SpendWarning,
+        )
+
+
 class SpendSession:
-    """The places of one query, and what its limits are told of it."""
+    """The reservations of one query, and what its limits allow it."""
 
-    limits: Sequence[SpendLimit]
-    query: str = field(default_factory=lambda: uuid4().hex)
-    places: list[tuple[SpendLimit, str]] = field(default_factory=list)
-    """The limits that are for it, and its bucket in each."""
+    def __init__(self, limits: Sequence[SpendLimit]) -> None:
+        self._limits = limits
+        self._query = ""
+        self._accounts: list[_Account] = []
+        self._pressure = 0.0  # to save: 0 up to the soft share of a limit, 1 at the limit
+        self._reached: SpendLimit | None = None  # leaves only the cheapest model
+        self._is_closed = False  # cancelled while it asked for its reservations
+        self._lock = threading.Lock()
 
-    pressure: float = 0.0
-    """How much it must save, in [0, 1]: nothing up to the soft share, all at the limit."""
-
-    reached: SpendLimit | None = None
-    """The limit that leaves the cheapest model only."""
-
-    left: bool = False
-    """Whether it was broken off while it asked for its places."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def enter(self) -> Steps[None]:
-        """Ask for a place until there is one.
+    def reserve(self) -> Steps[None]:
+        """Ask every limit for a reservation until all are made.
 
         Raises:
-            SpendLimitReachedError: A limit is reached that is to raise it.
+            SpendLimitReachedError: A limit is reached whose `when_spent` is "raise".
         """
         pause = 0.0
-        while self.limits:
+        while self._limits:
             try:
-                [entered] = yield [self._call(self._ask, pause)]
+                [may_start] = yield [self._call(self._reserve_all, pause)]
             except (BrokenOff, GeneratorExit):
-                self.left = True  # what a thread is yet given, it gives back itself
-                for limit, bucket in self.places:
-                    limit.books.put_off(self._release(limit, bucket))
+                self._is_closed = True  # a thread that is still reserving then releases
+                for account in self._accounts:
+                    account.limit.books.defer(account.release(self._query))
                 raise
-            if entered:
+            if may_start:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
 
-    def through(self, flow: Steps[T], cost: Cost, paid: Callable[[], bool]) -> Steps[T]:
-        """Take the query its way, and settle however that ends.
+    def run_and_settle(
+        self, flow: Steps[T], cost: CostSource, is_paid: Callable[[], bool]
+    ) -> Steps[T]:
+        """Run the query's flow, and settle however it ends.
 
-        Args:
-            flow: Its way.
-            cost: Says what it has come to.
-            paid: Says whether nothing more is paid for.
+        `cost` returns what the query has come to, `is_paid` whether nothing more will be paid for.
         """
         try:
             reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
-        except BaseException as broken:  # it is broken off: no call can be made any more
+        except BaseException as broken:  # no call can be made any more
             between = isinstance(broken, BrokenOff) and not broken.under_way
-            self._leave(cost, is_known=between or paid())
+            self._settle_later(cost, is_known=between or is_paid())
             raise
         yield from self._settle(cost)
         return reply
@@ -101,195 +137,147 @@ class SpendSession:
         cost_weight: float | None,
         query_id: str | None,
     ) -> SpendAllowance:
-        """Return what the query may spend, once it has its place.
+        """Return what the query may spend, once its reservations are made.
 
-        A router without costs to weigh, or with a guarantee that holds for one cost weight only,
-        decides for the queries that may escalate: by their ids, a share that falls from all to
-        none.
-
-        Args:
-            names: Names of the models.
-            router: What decides; None: nothing is left to decide.
-            forced: The model that answers whatever the evidence.
-            cost_weight: How much quality a unit of cost is worth; None: the router's own weight.
-            query_id: The query.
+        Near a limit, the cost weight rises. For a router that has no costs to weigh, a falling
+        share of the queries, chosen by their ids, may be checked and escalated. Without a router,
+        or with a `forced` model, there is nothing to decide.
         """
-        if self.reached is not None:
-            said = f"The spend limit of {self.reached.said()} is reached"
-            return SpendAllowance(cheapest=f"{said}: {names[0]} is asked, and not checked.")
-        if not self.pressure or forced is not None:
+        if self._reached is not None:
+            limit = self._reached.describe()
+            return SpendAllowance(
+                cheapest=f"The spend limit of {limit} is reached: {names[0]} is asked, and not "
+                "checked."
+            )
+        if not self._pressure or forced is not None:
             return SpendAllowance(cost_weight)
         if isinstance(router, Router):
-            weight = router.cost_weight_under_pressure(self.pressure, cost_weight)
+            weight = router.cost_weight_under_pressure(self._pressure, cost_weight)
             if weight is not None:
                 note = f"(The spend limit is near: the cost weight is raised to {weight:.3g}.)"
                 return SpendAllowance(weight, note=note)
-        if uniform(query_id or "", PRESSURE_SEED) >= self.pressure:
+        if uniform(query_id or "", _SEED) >= self._pressure:
             return SpendAllowance(cost_weight)
         return SpendAllowance(
-            cheapest=f"The spend limit is near: {1 - self.pressure:.0%} of the queries may be "
+            cheapest=f"The spend limit is near: {1 - self._pressure:.0%} of the queries may be "
             f"checked and escalated; for this one {names[0]} is asked, and not checked."
         )
 
-    def _call(self, work: Callable[[RunnableConfig | None], Any], pause: float = 0.0) -> Call:
-        is_remote = any(limit.books.is_remote for limit in self.limits)
-        return Call(_Step(work, pause, is_remote=is_remote), None, audience="tracers")
+    def _call(self, work: Work, pause: float = 0.0) -> Call:
+        is_remote = any(limit.books.is_remote for limit in self._limits)
+        return Call(_StoreStep(work, pause, is_remote=is_remote), None, audience="tracers")
 
-    def _ask(self, config: RunnableConfig | None) -> bool:
-        """Ask every limit for a place; return whether the query may start."""
-        buckets = ((limit, limit.bucket(config)) for limit in self.limits)
-        self.places = [(limit, bucket) for limit, bucket in buckets if bucket is not None]
-        # A new name each time: what was put off of the last time must not take this one's place.
-        self.query = uuid4().hex
-        self.pressure, self.reached, held, waits = 0.0, None, [], False
+    def _reserve_all(self, config: RunnableConfig | None) -> bool:
+        """Ask every limit for a reservation; return whether the query may start."""
+        buckets = ((limit, limit.bucket(config)) for limit in self._limits)
+        self._accounts = [_Account(limit, b) for limit, b in buckets if b is not None]
+        # A new id each time: a deferred release of the last time must not end this reservation.
+        self._query = uuid4().hex
+        self._pressure, self._reached = 0.0, None
+        granted: list[_Account] = []
+        is_busy = False
         try:
-            for limit, bucket in self.places:
-                answer = self._ask_one(limit, bucket)
-                if answer == "granted":
-                    held.append((limit, bucket))
-                elif answer == "spent":
-                    self.reached = self.reached or limit
+            for account in self._accounts:
+                admission = self._reserve_one(account)
+                if admission == "granted":
+                    granted.append(account)
+                elif admission == "spent":
+                    self._reached = self._reached or account.limit
                 else:
-                    waits = True
-            if may_start := not waits and not self.left:
-                held.clear()
+                    is_busy = True
+            if may_start := not is_busy and not self._is_closed:
+                granted.clear()
             return may_start
         finally:
-            for limit, bucket in held:
-                self._give_back(limit, bucket)
+            for account in granted:
+                account.warn_unreachable(account.attempt(account.release(self._query)))
 
-    def _release(self, limit: SpendLimit, bucket: str) -> Callable[[], None]:
-        return partial(limit.books.release, bucket, self.query, limit.terms)
-
-    def _give_back(self, limit: SpendLimit, bucket: str) -> None:
-        release = self._release(limit, bucket)
-        try:
-            release()
-        except Exception as error:  # noqa: BLE001  (it is given back later)
-            limit.books.put_off(release)
-            _warn_unreachable_store(limit, error)
-
-    def _ask_one(self, limit: SpendLimit, bucket: str) -> Answer:
+    def _reserve_one(self, account: _Account) -> Admission:
+        limit, bucket = account
         try:
             limit.books.catch_up()
-            seen = limit.books.reserve(bucket, self.query, limit.terms)
+            admission, status = limit.books.reserve(bucket, self._query, limit.terms)
         except Exception as error:
-            # It may have been given a place, and the word of it lost.
-            limit.books.put_off(self._release(limit, bucket))
-            _warn_unreachable_store(limit, error)
+            # The reservation may have been made, and the reply lost.
+            limit.books.defer(account.release(self._query))
+            account.warn_unreachable(error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(
-                    f"The spend limit of {limit.said()} cannot be looked up, so nothing is spent: "
-                    f"{type(error).__name__}: {error}"
+                    f"The spend limit of {limit.describe()} cannot be looked up, so nothing is "
+                    f"spent: {type(error).__name__}: {error}"
                 ) from error
             return "spent"
-        share = seen.standing.spent / limit.terms.limit
-        self.pressure = max(self.pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
-        if seen.answer == "spent" and limit.when_spent == "raise":
+        share = status.spent / limit.terms.limit
+        self._pressure = max(self._pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
+        if admission == "spent" and limit.when_spent == "raise":
             raise SpendLimitReachedError(
-                f"The spend limit of {limit.said()} is reached"
+                f"The spend limit of {limit.describe()} is reached"
                 + (f" for {bucket[3:]!r}" if bucket.startswith("of:") else "")
                 + ": nothing was paid for this query. "
                 + ("Raise the limit." if limit.per is None else "Wait, or raise the limit.")
             )
-        return _without_waiting(limit, seen)
+        # Past the soft share, the cheapest model now is better than another one after a wait.
+        saves = limit.when_spent == "cheapest" and status.max_cost and share >= limit.soft
+        return "spent" if admission == "busy" and saves else admission
 
-    def _settle(self, cost: Cost) -> Steps[None]:
-        if not self.places:
+    def _settle(self, cost: CostSource) -> Steps[None]:
+        if not self._accounts:
             return
-        came = _cost_or_none(cost)
-        settlement = self._settlement(came)
+        query_cost = _cost_or_unknown(cost)
+        settlement = self._settlement(query_cost)
         try:
             yield [self._call(settlement)]
         except (BrokenOff, GeneratorExit):
-            self._put_off(settlement)
+            self._defer(settlement)
             raise
-        self._say_unknown(came)
+        self._warn_if_unknown(query_cost)
 
-    def _leave(self, cost: Cost, *, is_known: bool) -> None:
-        """Settle a query that was broken off; its cost is known if no paid call was under way."""
-        if not self.places:
+    def _settle_later(self, cost: CostSource, *, is_known: bool) -> None:
+        """Settle a cancelled query; its cost is known if no paid call was under way."""
+        if not self._accounts:
             return
-        came = _cost_or_none(cost)
-        if came.cost is not None and not is_known:  # that much, or more
-            came = came._replace(cost=None, is_lost=True)
-        self._put_off(self._settlement(came))
-        with contextlib.suppress(SpendWarning):  # as an error, in the place of what broke it off
-            self._say_unknown(came)
+        query_cost = _cost_or_unknown(cost)
+        if query_cost.cost is not None and not is_known:  # that much, or more
+            query_cost = query_cost._replace(cost=None, is_lost=True)
+        self._defer(self._settlement(query_cost))
+        with contextlib.suppress(SpendWarning):  # as an error, it would replace the cancellation
+            self._warn_if_unknown(query_cost)
 
-    def _say_unknown(self, came: QueryCost) -> None:
-        for limit, _ in self.places if came.cost is None else ():
-            _warn_unknown_cost(limit, is_lost=came.is_lost)
+    def _warn_if_unknown(self, query_cost: QueryCost) -> None:
+        for account in self._accounts if query_cost.cost is None else ():
+            account.warn_unknown(is_lost=query_cost.is_lost)
 
-    def _put_off(self, settlement: Callable[[RunnableConfig | None], None]) -> None:
-        stores = [limit.books for limit, _ in self.places]
-        # A store in this process does at once what is put off, which another may take long for.
-        waiting = next((books for books in stores if books.is_remote), stores[0])
-        waiting.put_off(partial(settlement, None))
+    def _defer(self, settlement: Work) -> None:
+        stores = [account.limit.books for account in self._accounts]
+        # A local store would settle at once, and wait for the remote ones.
+        store = next((store for store in stores if store.is_remote), stores[0])
+        store.defer(partial(settlement, None))
 
-    def _settlement(self, came: QueryCost) -> Callable[[RunnableConfig | None], None]:
-        left = list(self.places)
-        cost = None if came.cost is None else nanos(came.cost)
-        may = nanos(came.may or Decimal(0))
+    def _settlement(self, query_cost: QueryCost) -> Work:
+        cost = None if query_cost.cost is None else nanos(query_cost.cost)
+        amounts = Settlement(cost, nanos(query_cost.may or Decimal(0)), query_cost.is_lost)
+        unsettled = list(self._accounts)
 
         def settle(_: RunnableConfig | None) -> None:
-            with self.lock:  # it may be put off while a thread is at it
-                while left:
-                    limit, bucket = left[0]
-                    given = (bucket, self.query, cost, may, limit.terms)
-                    one = partial(limit.books.settle, *given, lost=came.is_lost)
-                    try:
-                        one()
-                    except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
-                        _warn_unreachable_store(limit, error)
-                        limit.books.put_off(one)
-                    left.pop(0)
+            with self._lock:  # it may be deferred while a thread is at it
+                while unsettled:
+                    error = unsettled[0].attempt(unsettled[0].settle(self._query, amounts))
+                    unsettled.pop(0).warn_unreachable(error)
 
         return settle
 
 
-def _cost_or_none(cost: Cost) -> QueryCost:
+def _cost_or_unknown(cost: CostSource) -> QueryCost:
     try:
         return cost()
-    except Exception:  # noqa: BLE001  (prices that are none, which the query's record tells of)
-        return QueryCost(None, None)  # a place is given away whatever happens
+    except Exception:  # noqa: BLE001  (wrong prices, which the query's record reports)
+        return QueryCost(None, None)  # the reservation ends whatever happens
 
 
-def _without_waiting(limit: SpendLimit, seen: ReserveResult) -> Answer:
-    """Say `spent` instead of `busy` where the rest of the money is as good as spent."""
-    if seen.answer == "busy" and limit.when_spent == "cheapest" and seen.standing.most:
-        return "spent" if seen.standing.spent >= limit.soft * limit.terms.limit else "busy"
-    return seen.answer
+class _StoreStep(NeedsNoSlot, Runnable[Any, Any]):
+    """A step with the stores, in a thread where an event loop would have to wait for it."""
 
-
-def _warn_unknown_cost(limit: SpendLimit, *, is_lost: bool) -> None:
-    limit.books.warn_once(
-        "A query was broken off, or a request of it failed or timed out unseen: what it cost is "
-        f"unknown, and the spend limit of {limit.said()} counts it as the dearest one, as soon as "
-        "one is known."
-        if is_lost
-        else f"What a query cost is unknown, so the spend limit of {limit.said()} counts it as the "
-        "dearest one, and as long as no cost is known as the whole limit: see `unpriced` in its "
-        "record; a model without a price needs prices=, one that reports no tokens must be made "
-        "to (such as by stream_usage=True).",
-        SpendWarning,
-    )
-
-
-def _warn_unreachable_store(limit: SpendLimit, error: Exception) -> None:
-    limit.books.warn_once(
-        f"The store of the spend limit of {limit.said()} cannot be reached "
-        f"({type(error).__name__}): until it can, the limit counts as reached.",
-        SpendWarning,
-    )
-
-
-class _Step(NeedsNoSlot, Runnable[Any, Any]):
-    """One step with the stores: in a thread where an event loop would have to wait for it."""
-
-    def __init__(
-        self, work: Callable[[RunnableConfig | None], Any], pause: float, *, is_remote: bool
-    ) -> None:
+    def __init__(self, work: Work, pause: float, *, is_remote: bool) -> None:
         self._work = work
         # Those who wait together must not ask together.
         self._pause = pause * random.uniform(0.5, 1)  # noqa: S311

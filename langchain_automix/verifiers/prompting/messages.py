@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -16,14 +16,13 @@ from langchain_automix.verifiers.prompting.quoting import Quoting, as_json, plai
 from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wording, folded
 
 Layout = Literal["few_shot", "zero_shot", "conversation"]
-"""Where a check's parts stand. `few_shot`: instruction and examples first, as in the paper: these
-are the same for all questions. `zero_shot`: the instruction alone first. `conversation`: the
-answering call's own messages first, then the answer, then the instruction: a prompt cache then
-serves all that the answering call has paid for, which with a long context is most of the check."""
+"""The order of a check's parts. `few_shot`: instruction and examples first, as in the paper.
+`zero_shot`: the same without examples. `conversation`: the answering call's messages, the answer,
+then the instruction, so that a prompt cache serves all that the answering call has paid for."""
 
 
 def check_messages(
-    asked: CheckContext,
+    context: CheckContext,
     answer: str,
     attachments: Sequence[dict[str, Any]] = (),
     *,
@@ -32,29 +31,43 @@ def check_messages(
     wording: Wording = ENGLISH,
     quoting: Quoting = "plain",
 ) -> list[BaseMessage]:
-    """Return the chat messages that ask a model to check one answer, without its conversation."""
+    """Return the messages of a check that stands alone."""
     quote = functools.partial(plain, wording=wording) if quoting == "plain" else as_json
     block = wording.block(
-        asked.shown_as(wording, quote),
-        quote(asked.question),
+        format_context(context, wording, quote),
+        quote(context.question),
         quote(answer),
         quoted=quoting == "json",
     )
-    # Plain text where nothing is attached: some servers take no list of blocks.
+    # Without attachments, plain text: some servers accept no list of blocks.
     content: Any = [{"type": "text", "text": block}, *attachments] if attachments else block
     return [*_opening(layout == "few_shot", reply, wording, quoting), HumanMessage(content)]
 
 
+def format_context(
+    context: CheckContext, wording: Wording, quote: Callable[[str], str] = str
+) -> str:
+    """Return the context as the check shows it, with each untrusted part quoted."""
+    # Tools come first: many questions share them (see `Wording.block`).
+    tools = f"{wording.tools}\n{quote(context.tools)}\n\n" if context.tools else ""
+    if not context.conversation:
+        return f"{tools}{quote(context.context) if context.context else wording.no_context}"
+    conversation = quote(context.conversation)
+    if context.context:
+        return f"{tools}{quote(context.context)}\n\n{wording.before}\n{conversation}"
+    return f"{tools}{wording.conversation}\n{conversation}"
+
+
 def follow_up_messages(
     request: Sequence[BaseMessage],
-    asked: CheckContext,
+    context: CheckContext,
     answer: str,
     *,
     reply: Reply = "reasoning",
     wording: Wording = ENGLISH,
 ) -> list[BaseMessage]:
-    """Return the chat messages that check an answer where it stands: after its own request."""
-    tools = f"{wording.tools}\n{plain(asked.tools, wording)}\n\n" if asked.tools else ""
+    """Return the messages of a check that continues the answering call."""
+    tools = f"{wording.tools}\n{plain(context.tools, wording)}\n\n" if context.tools else ""
     instruction = f"{tools}{wording.follow_up} {wording.reply[reply]}"
     return [*request, AIMessage(plain(answer, wording)), HumanMessage(instruction)]
 
@@ -63,7 +76,7 @@ def follow_up_messages(
 def _opening(
     few_shot: bool, reply: Reply, wording: Wording, quoting: Quoting
 ) -> tuple[BaseMessage, ...]:
-    """Return what every check starts with: the instruction and the examples."""
+    """Return the beginning of every check: the instruction and the examples."""
     quote = as_json if quoting == "json" else str
     messages: list[BaseMessage] = [
         SystemMessage(f"{wording.instruction} {wording.reply[reply]}"),
@@ -82,10 +95,9 @@ def _opening(
 def parse_verdict(reply: str, wording: Wording = ENGLISH) -> Verdict:
     """Read the verdict of a check: True accept, False reject, None invalid.
 
-    The last line that is not blank must be the verdict and nothing else, in the wording's own
-    words: "not correct", "correct or incorrect", quoted text, letters of another alphabet and
-    characters that are not seen do not count. A reply whose verdict lines contradict each
-    other is invalid.
+    The last line that is not blank must be exactly a verdict in the words of the wording: "not
+    correct", quoted text, look-alike letters and invisible characters do not count. A reply with
+    contradicting verdict lines is invalid.
     """
     pattern = _verdict_line(wording)
     lines = [line for line in folded(reply).splitlines() if line.strip()]
@@ -98,7 +110,7 @@ def parse_verdict(reply: str, wording: Wording = ENGLISH) -> Verdict:
 
 def verdict_schema(*, reasoning: bool) -> dict[str, Any]:
     """Return the JSON schema of a structured check's reply."""
-    # In this order a model writes them: the verdict follows from the reasoning.
+    # Models write fields in this order: the verdict must follow the reasoning.
     fields: dict[str, Any] = {"reasoning": {"type": "string"}} if reasoning else {}
     fields["correct"] = {"type": "boolean"}
     return {
@@ -112,40 +124,45 @@ def verdict_schema(*, reasoning: bool) -> dict[str, Any]:
 def parse_structured(reply: str, wording: Wording = ENGLISH, *, reasoning: bool = True) -> Verdict:
     """Read the verdict of a structured check: True accept, False reject, None invalid.
 
-    The reply must be one JSON object of the fields that were asked for, each once and of its type.
-    A reasoning that holds another verdict than `correct` contradicts it, and is invalid.
+    The reply must be a JSON object of exactly the fields of `verdict_schema`, each once. Reasoning
+    with another verdict than `correct` contradicts it, and is invalid.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({name for name, _ in pairs}) < len(pairs):
             raise ValueError("a field is given twice")
         return dict(pairs)
 
     try:
-        said = json.loads(reply, object_pairs_hook=once)
+        value = json.loads(reply, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         return None
     fields = set(verdict_schema(reasoning=reasoning)["properties"])
-    if not isinstance(said, dict) or set(said) != fields or not isinstance(said["correct"], bool):
+    if (
+        not isinstance(value, dict)
+        or set(value) != fields
+        or not isinstance(value["correct"], bool)
+    ):
         return None
-    why = said.get("reasoning", "")
-    if not isinstance(why, str):
+    reasoning_text = value.get("reasoning", "")
+    if not isinstance(reasoning_text, str):
         return None
-    return parse_verdict(f"{why}\n{wording.verdict_line(correct=said['correct'])}", wording)
+    line = wording.verdict_line(correct=value["correct"])
+    return parse_verdict(f"{reasoning_text}\n{line}", wording)
 
 
-# Spaces, also the narrow and wide ones of French and Chinese, and Markdown's marks of stress.
+# Spaces, also the narrow and wide ones of French and Chinese, and Markdown's emphasis.
 _COLON = "[:\uff1a]"
 _AROUND = "[ \\t\u00a0\u202f\u3000*_]*"
 
 
 @functools.lru_cache(maxsize=32)
 def _verdict_line(wording: Wording) -> re.Pattern[str]:
-    """Return what a whole verdict line looks like, once it is folded."""
+    """Return the pattern of a whole verdict line, once folded."""
 
     def words(text: str) -> str:
-        found = r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
-        return re.sub("['\u2019]", "['\u2019]", found)  # models write either
+        pattern = r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
+        return re.sub("['\u2019]", "['\u2019]", pattern)  # models write either
 
     filler = rf"(?:{words(wording.filler)}{_AROUND}{_COLON}?{_AROUND})?" if wording.filler else ""
     verdict = rf"(?:(?P<accept>{words(wording.accept)})|(?P<reject>{words(wording.reject)}))"

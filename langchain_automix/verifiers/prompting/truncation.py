@@ -1,4 +1,4 @@
-"""Shorten a context to what fits, keeping what the question and the answer speak of."""
+"""Shortens a context to fit, keeping what is relevant to the question and the answer."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ _GAP = " [...] "
 
 
 def truncate_context(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> str:
-    """Return the context, shortened so that it fits; the empty string if nothing fits.
+    """Return the context, shortened to fit; empty if nothing fits.
 
-    Whole sentences are kept, in their order: those that share the most words with the
-    question and the answer first, earlier ones before later ones. A gap is marked.
+    Whole sentences are kept in order, preferably those that share the most words with
+    `relevant_to`, then earlier ones. Gaps are marked.
 
     Args:
         context: The text to shorten.
         relevant_to: The question and the answer.
-        fits: Whether a text is short enough. Must hold for any part of a text that fits.
+        fits: Whether a text is short enough; must hold for any part of a text that fits.
     """
     if fits(context):
         return context
     parts = re.split(r"((?<=[.!?])\s+|\n+)", context)
     sentences, spaces = parts[::2], parts[1::2]
-    wanted = _words(relevant_to)
-    shared = [len(wanted & _words(sentence)) for sentence in sentences]
+    relevant = _words(relevant_to)
+    shared = [len(relevant & _words(sentence)) for sentence in sentences]
     ranked = sorted(range(len(sentences)), key=lambda i: (-shared[i], i))
 
     def kept(count: int) -> str:
         return _join(sentences, spaces, sorted(ranked[:count]))
 
-    # Bisect the number of sentences: counting tokens is the slow part.
+    # Bisect, for counting tokens is slow.
     low, high = 0, len(sentences) - 1
     while low < high:
         middle = (low + high + 1) // 2

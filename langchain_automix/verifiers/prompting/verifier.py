@@ -1,4 +1,4 @@
-"""What the checks that ask a model have in common: which model, and what it is shown."""
+"""`PromptedVerifier`, the base of the checks that prompt a model with the answer."""
 
 from __future__ import annotations
 
@@ -40,47 +40,47 @@ from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wordin
 
 
 class CheckRequest(NamedTuple):
-    """What a model is sent to check an answer."""
+    """A request to check an answer."""
 
     messages: list[BaseMessage]
     tools: Sequence[dict[str, Any]] = ()
-    """The answering call's tools, where the check goes on with its conversation."""
+    """The answering call's tools, if the check continues its conversation."""
 
 
-def _wording_of(given: object) -> object:
-    return Wording.of(given) if isinstance(given, str) else given
+def _to_wording(wording: object) -> object:
+    return Wording.of(wording) if isinstance(wording, str) else wording
 
 
 class PromptedVerifier(Verifier):
-    """Base of the checks that show a model the answer, and read what it replies."""
+    """Base of the checks that show a model the answer, and read its reply."""
 
     model: Runnable[Any, Any] | None = None
-    """Chat model that checks. None: `AutoMixRunnable` puts in the model that answered. Another
-    one, such as the large model, often judges better than the small model judges itself."""
+    """Chat model that checks. None: `AutoMixRunnable` uses the model that answered. Another one,
+    such as the large model, often judges better than the small model judges itself."""
 
     layout: Layout = "few_shot"
-    """Where the parts of the check stand. `few_shot`: instruction and worked examples first, as
-    in the paper. `zero_shot`: the same without examples. `conversation`: after the answering
-    call's own messages, so that a prompt cache serves a long context a second time; where these
-    hold what looks like a part of the check, they are shown in it instead, as JSON strings."""
+    """The order of the check's parts. `few_shot`: instruction and worked examples first, as in the
+    paper. `zero_shot`: the same without examples. `conversation`: the answering call's messages
+    first, so that a prompt cache serves a long context again; if they contain what looks like a
+    part of the check, they are quoted in it instead, as JSON strings."""
 
-    wording: Annotated[Wording, BeforeValidator(_wording_of)] = ENGLISH
-    """The words of the check, by which its verdict is read, too; as a `Wording`, or as the code
-    of a language that is shipped, such as `de` (see `Wording.of`)."""
+    wording: Annotated[Wording, BeforeValidator(_to_wording)] = ENGLISH
+    """The words of the check and of its verdict: a `Wording`, or the code of a shipped language,
+    such as `de` (see `Wording.of`)."""
 
     quoting: Quoting | None = None
-    """How untrusted text stands in the check. `plain`: as it is, but for the marks of chat
-    templates and the lines that only a check writes. `json`: as JSON strings, said to be data.
-    None: `plain`, and with `layout="conversation"` `json` where the check stands on its own."""
+    """How untrusted text is quoted. `plain`: as it is, except for special tokens of chat templates
+    and lines that only a check writes. `json`: as JSON strings, declared to be data. None: `plain`,
+    or with `layout="conversation"` `json` if the check stands alone."""
 
     max_input_tokens: int | None = Field(default=None, ge=1)
-    """Longest check, in tokens. The context is shortened to fit, never the question or the
-    answer. None: the limit in the model's profile, where it has one."""
+    """Longest check, in tokens. The context is shortened to fit, never the question or the answer.
+    None: the limit in the model's profile, if any."""
 
     token_counter: Callable[[list[BaseMessage]], int] = Field(
         default=count_tokens_approximately, exclude=True
     )
-    """Counts the tokens of messages; the default estimates from the number of characters."""
+    """Counts the tokens of messages; by default, an estimate from the number of characters."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -91,7 +91,7 @@ class PromptedVerifier(Verifier):
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
-        """Return this verifier, checking with the given model unless it has one of its own."""
+        """Return this verifier with the given model, unless it has its own."""
         return self if self.model is not None else self.model_copy(update={"model": model})
 
     @property
@@ -99,15 +99,15 @@ class PromptedVerifier(Verifier):
     def _asks_for(self) -> Reply: ...
 
     def _fingerprint(self, *settings: Any) -> str:
-        """Return a short hash of the prompt, of a model of its own, and of further settings."""
-        messages = self._ask_for(CheckContext(""), "", (), [HumanMessage("")])
+        """Return a short hash of the prompt, the verifier's own model, and further settings."""
+        messages = self._messages(CheckContext(""), "", (), [HumanMessage("")])
         shape = [[message.text for message in messages], *settings]
         if self.model is not None:
             shape.append(identity(self.model))
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
-    def _check_of(self, input: VerifierInput) -> CheckRequest | Verification:
-        """Return what is sent to check an answer; a verification where nothing can be.
+    def _build_check(self, input: VerifierInput) -> CheckRequest | Verification:
+        """Return the request for a check; a verification if there can be none.
 
         Raises:
             AutoMixError: The question is empty, or there is no model to check with.
@@ -115,29 +115,28 @@ class PromptedVerifier(Verifier):
         if self.model is None:
             raise AutoMixError(
                 f"{type(self).__name__} has no model to check with: pass model=..., or use it "
-                "inside an AutoMixRunnable, which puts in the model that answered."
+                "inside an AutoMixRunnable, which uses the model that answered."
             )
         answer = answer_text(input["answer"])
         if not answer:
             return Verification(problem=EMPTY_ANSWER)
-        asked = check_context(input)
+        context = check_context(input)
         attachments = attachments_to(input)
-        if not asked.question.strip():
+        if not context.question.strip():
             if not attachments:
-                return Verification(problem="the question holds no text that a check could read")
-            asked = asked._replace(question=self.wording.only_attached)
+                return Verification(problem="the question has no text that a check could read")
+            context = context._replace(question=self.wording.only_attached)
         if attachments and (problem := unreadable_reason(self.model, attachments)) is not None:
             return Verification(problem=problem)
-        check = self._fitting(asked, answer, attachments, input)
+        check = self._fit(context, answer, attachments, input)
         if check is None:
-            and_tools = "the question, the answer and the tools"
-            what = and_tools if asked.tools else "the question and the answer"
-            return Verification(problem=f"{what} do not fit into a check")
+            parts = ", the answer and the tools" if context.tools else " and the answer"
+            return Verification(problem=f"the question{parts} do not fit into a check")
         return check
 
-    def _ask_for(
+    def _messages(
         self,
-        asked: CheckContext,
+        context: CheckContext,
         answer: str,
         attachments: Sequence[dict[str, Any]],
         request: Sequence[BaseMessage],
@@ -146,63 +145,65 @@ class PromptedVerifier(Verifier):
         if self.layout == "conversation" and request:
             texts = (str(message.text) for message in request)
             if not can_be_taken_for_a_check(texts, wording):
-                return follow_up_messages(request, asked, answer, reply=reply, wording=wording)
-        # A check of an answer whose request is not known has no conversation to go on with.
+                return follow_up_messages(request, context, answer, reply=reply, wording=wording)
         return check_messages(
-            asked,
+            context,
             answer,
             attachments,
             layout=self.layout,
             reply=reply,
             wording=wording,
-            quoting=self._quotes,
+            quoting=self._quoting,
         )
 
     @property
-    def _quotes(self) -> Quoting:
+    def _quoting(self) -> Quoting:
         return self.quoting or ("json" if self.layout == "conversation" else "plain")
 
-    def _fitting(
+    def _fit(
         self,
-        asked: CheckContext,
+        context: CheckContext,
         answer: str,
         attachments: Sequence[dict[str, Any]],
         input: VerifierInput,
     ) -> CheckRequest | None:
-        """Return the check, its context shortened until it fits; None: it cannot fit."""
+        """Return the check, with its context shortened to fit; None if it cannot fit."""
         limit = self.max_input_tokens or self._profile_limit()
         request, tools = input.get("request") or (), input.get("tools") or ()
-        # Only text is counted: what an image takes is each provider's own affair.
-        if limit is None or self.token_counter(self._ask_for(asked, answer, (), request)) <= limit:
-            messages = self._ask_for(asked, answer, attachments, request)
-            goes_on = bool(request) and messages[0] is request[0]
-            if not (tools and goes_on and self._keeps(tools)):
+        # Only text is counted: each provider counts images differently.
+        if (
+            limit is None
+            or self.token_counter(self._messages(context, answer, (), request)) <= limit
+        ):
+            messages = self._messages(context, answer, attachments, request)
+            continues = bool(request) and messages[0] is request[0]
+            if not (tools and continues and self._can_send(tools)):
                 return CheckRequest(messages)
-            # What stands in the request is not written out a second time.
-            asked = asked._replace(tools=tool_names(tools))
-            return CheckRequest(self._ask_for(asked, answer, attachments, request), tools)
-        # The conversation cannot be shortened without losing its cache: the block can.
-        bare = asked._replace(context=None, conversation="-" if asked.conversation else None)
-        room = limit - self.token_counter(self._ask_for(bare, answer, (), ()))
+            # The request has the tools: the check only names them.
+            context = context._replace(tools=tool_names(tools))
+            return CheckRequest(self._messages(context, answer, attachments, request), tools)
+        # Shortening the conversation would lose its cache, so the check stands alone.
+        bare = context._replace(context=None, conversation="-" if context.conversation else None)
+        room = limit - self.token_counter(self._messages(bare, answer, (), ()))
         if room < 0:
             return None
-        if asked.context and asked.conversation:
+        if context.context and context.conversation:
             room //= 2
-        quote = as_json if self._quotes == "json" else str
-        asked = asked.shortened(
+        quote = as_json if self._quoting == "json" else str
+        shortened = context.shortened(
             lambda text: truncate_context(
                 text,
-                relevant_to=f"{asked.question} {answer}",
+                relevant_to=f"{context.question} {answer}",
                 fits=lambda part: self.token_counter([HumanMessage(quote(part))]) <= room,
             )
         )
-        return CheckRequest(self._ask_for(asked, answer, attachments, ()))
+        return CheckRequest(self._messages(shortened, answer, attachments, ()))
 
-    def _keeps(self, tools: Sequence[dict[str, Any]]) -> bool:
+    def _can_send(self, tools: Sequence[dict[str, Any]]) -> bool:
         return self.model is not None and can_shape(with_tools(tools), self.model)
 
     def _profile_limit(self) -> int | None:
         chat_model = chat_model_of(self.model) if self.model is not None else None
         limit = (chat_model.profile or {}).get("max_input_tokens") if chat_model else None
-        # The default counter estimates; a tenth is kept back for where it counts too few.
+        # A tenth is held back, for the default counter only estimates.
         return None if limit is None else limit - limit // 10

@@ -23,7 +23,8 @@ from langchain_automix.errors import (
     ModelsFailedError,
     SpendLimitReachedError,
 )
-from langchain_automix.mix.limits.circuit_breaker import is_model_failure, key_of
+from langchain_automix.mix.limits.circuit_breaker import key_of
+from langchain_automix.models.failures import is_model_failure
 
 FAILURES, COOL_DOWN = 3, 10.0
 

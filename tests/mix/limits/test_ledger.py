@@ -18,6 +18,7 @@ from langchain_automix.mix.limits.ledger import (
     SLOTS,
     LimitStatus,
     LimitTerms,
+    Settlement,
     SpendLedger,
     dollars,
     nanos,
@@ -25,7 +26,7 @@ from langchain_automix.mix.limits.ledger import (
 from langchain_automix.mix.limits.stores import GraphStore, ProcessStore, RedisStore, SpendStore
 from tests.support.servers.redis_server import needs_redis, redis_server
 
-Step = tuple[str, int, int | None, int, bool, int]
+Step = tuple[Any, int, int | None, int, bool, int]
 """What is done, with which query, at what cost, at most what, whether it was lost, after how many
 milliseconds."""
 
@@ -74,9 +75,9 @@ class TestTheRule:
             if query in costs:
                 came_to = costs.pop(query)
                 paid += came_to
-                book.settle(str(query), came_to, 100, rule, now)
-            elif book.standing(rule, now).verdict(limit) == "granted":
-                book.hold(str(query), rule, now)
+                book.settle(str(query), Settlement(came_to, 100), rule, now)
+            elif book.status(rule, now).admission(limit) == "granted":
+                book.reserve(str(query), rule, now)
                 costs[query] = cost
             assert paid + sum(costs.values()) < limit + 100
 
@@ -86,7 +87,7 @@ class TestTheRule:
     ) -> None:
         order = ["granted", "busy", "spent"]
         now, before = (
-            order.index(LimitStatus(n, live, 0, place).verdict(limit))
+            order.index(LimitStatus(n, live, 0, place).admission(limit))
             for n in (spent, max(0, spent - 1))
         )
         assert before <= now
@@ -100,8 +101,8 @@ class TestTheRule:
         for pause, cost in asked:
             now += pause
             book.forget(rule, now)
-            if book.standing(rule, now).verdict(rule.limit) == "granted":
-                book.settle("q", cost, cost, rule, now)
+            if book.status(rule, now).admission(rule.limit) == "granted":
+                book.settle("q", Settlement(cost, cost), rule, now)
                 paid.append((now, cost))
         for start, _ in paid:
             within = [cost for when, cost in paid if start <= when < start + 2 * SLOTS]
@@ -109,40 +110,42 @@ class TestTheRule:
 
     def test_what_left_the_window_is_forgotten(self) -> None:
         rule, book = LimitTerms(100, 10, 50), SpendLedger()
-        book.settle("a", 100, 100, rule, 0)
-        book.hold("lost", rule, 0)
-        assert book.standing(rule, 60) == LimitStatus(200, 0, 100, 1100)
+        book.settle("a", Settlement(100, 100), rule, 0)
+        book.reserve("lost", rule, 0)
+        assert book.status(rule, 60) == LimitStatus(200, 0, 100, 1100)
         for now, gone in ((10 * SLOTS, False), (10 * SLOTS + 10, True)):
             book.forget(rule, now)
             assert (book == SpendLedger()) is gone
 
     def test_a_query_that_never_settles_counts_as_the_dearest(self) -> None:
         rule, book = LimitTerms(1000, 0, 50), SpendLedger()
-        book.hold("lost", rule, 0)
-        assert book.standing(rule, 49) == LimitStatus(0, 1, 0, 0)
-        assert book.standing(rule, 50) == LimitStatus(0, 0, 0, 0)
-        book.settle("other", 30, 40, rule, 60)
-        assert book.standing(rule, 60) == LimitStatus(70, 0, 40, 440)
-        book.settle("lost", 5, 5, rule, 70)
-        assert book.standing(rule, 70) == LimitStatus(35, 0, 40, 240)
+        book.reserve("lost", rule, 0)
+        assert book.status(rule, 49) == LimitStatus(0, 1, 0, 0)
+        assert book.status(rule, 50) == LimitStatus(0, 0, 0, 0)
+        book.settle("other", Settlement(30, 40), rule, 60)
+        assert book.status(rule, 60) == LimitStatus(70, 0, 40, 440)
+        book.settle("lost", Settlement(5, 5), rule, 70)
+        assert book.status(rule, 70) == LimitStatus(35, 0, 40, 240)
 
     def test_an_unknown_cost_is_never_zero(self) -> None:
         rule = LimitTerms(1000, 0, 50)
         for known, counted in ((40, 40), (0, 1000)):
-            book = SpendLedger(most={0: known} if known else {})
-            book.settle("q", None, 0, rule, 0)
+            book = SpendLedger(max_cost={0: known} if known else {})
+            book.settle("q", Settlement(None), rule, 0)
             assert book.spent == {0: counted}
 
     def test_a_lost_cost_waits_for_a_dearest_query(self) -> None:
         rule, book = LimitTerms(1000, 10, 50), SpendLedger()
-        book.hold("q", rule, 0)
-        book.settle("q", None, 0, rule, 20, lost=True)
-        book.held.pop("q", None)  # a release that was put off
-        assert book.standing(rule, 20) == LimitStatus(0, 0, 0, 0)
-        book.settle("other", 30, 40, rule, 30)
-        assert book.standing(rule, 30) == LimitStatus(70, 0, 40, 440)
-        book.settle("next", None, 60, rule, 30, lost=True)  # that much is known of it
-        assert book.standing(rule, 30).spent == 30 + 60 + 60
+        book.reserve("q", rule, 0)
+        book.settle("q", Settlement(None, 0, is_lost=True), rule, 20)
+        book.reservations.pop("q", None)  # a release that was put off
+        assert book.status(rule, 20) == LimitStatus(0, 0, 0, 0)
+        book.settle("other", Settlement(30, 40), rule, 30)
+        assert book.status(rule, 30) == LimitStatus(70, 0, 40, 440)
+        book.settle(
+            "next", Settlement(None, 60, is_lost=True), rule, 30
+        )  # that much is known of it
+        assert book.status(rule, 30).spent == 30 + 60 + 60
 
 
 @pytest.fixture(scope="module")
@@ -184,29 +187,30 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: LimitTer
 
     client = Redis.from_url(redis_url, decode_responses=True)
     client.flushall()
-    store, book, now = RedisStore(client, "n"), SpendLedger(), 10**12
+    book, now = SpendLedger(), 10**12
+    store = RedisStore(client, "n", clock=lambda: now)
     settled = 0
-    for step, number, cost, may, lost, later in many:
+    for step, number, cost, max_cost, lost, later in many:
         now += later
         book.forget(rule, now)
         query = f"q{number}-{settled}"  # one query settles once
         if step == "reserve":  # and does not wait for itself
-            book.held.pop(query, None)
-        standing = book.standing(rule, now)
-        more = ("" if cost is None else cost, may, int(lost)) if step == "settle" else ()
-        seen = store._do(step, "all", query, rule, *more, now=now)
-        assert seen.standing == standing
+            book.reservations.pop(query, None)
+        status = book.status(rule, now)
+        settlement = Settlement(cost, max_cost, lost)
+        seen = store.step(step, "all", query, rule, settlement)
+        assert seen.status == status
         if step == "reserve":
-            assert seen.answer == standing.verdict(rule.limit)
-            if seen.answer == "granted":
-                book.hold(query, rule, now)
+            assert seen.admission == status.admission(rule.limit)
+            if seen.admission == "granted":
+                book.reserve(query, rule, now)
         elif step == "settle":
-            book.settle(query, cost, may, rule, now, lost=lost)
-            store._do(step, "all", query, rule, *more, now=now)  # its reply was lost
+            book.settle(query, settlement, rule, now)
+            store.step(step, "all", query, rule, settlement)  # its reply was lost
             settled += 1
         else:
-            book.held.pop(query, None)
-        assert store._do("look", "all", "", rule, now=now).standing == book.standing(rule, now)
+            book.reservations.pop(query, None)
+        assert store.status("all", rule) == book.status(rule, now)
     client.close()
 
 
@@ -220,25 +224,26 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
     rule, book, now = LimitTerms(2000, 10, 100), SpendLedger(), 10**12
     shared = InMemoryStore()
     both = (GraphStore(shared, "a.b"), GraphStore(shared, "a.b"))
-    for (step, number, cost, may, lost, later), second in zip(many, which, strict=False):
+    for (step, number, cost, max_cost, lost, later), second in zip(many, which, strict=False):
         now += later
         monkeypatch.setattr(_spend_stores, "now_ms", lambda now=now: now)
         query = f"q{number}-{second}"
         book.forget(rule, now)
         if step == "reserve":
-            if query in book.held:  # one query asks once
+            if query in book.reservations:  # one query asks once
                 continue
             seen = both[second].reserve("all", query, rule)
-            assert seen.standing == book.standing(rule, now)
-            if seen.answer == "granted":
-                book.hold(query, rule, now)
+            assert seen.status == book.status(rule, now)
+            if seen.admission == "granted":
+                book.reserve(query, rule, now)
         elif step == "settle":
-            both[second].settle("all", query, cost, may, rule, lost=lost)
-            book.settle(query, cost, may, rule, now, lost=lost)
+            settlement = Settlement(cost, max_cost, lost)
+            both[second].settle("all", query, settlement, rule)
+            book.settle(query, settlement, rule, now)
         else:
             both[second].release("all", query, rule)
-            book.held.pop(query, None)
-        assert both[not second].standing("all", rule) == book.standing(rule, now)
+            book.reservations.pop(query, None)
+        assert both[not second].status("all", rule) == book.status(rule, now)
 
 
 @pytest.mark.parametrize("stores", KINDS, indirect=True)
@@ -250,17 +255,17 @@ class TestEveryStore:
 
         def work(store: SpendStore, name: int) -> None:
             for i in range(25):
-                if store.reserve("all", f"{name}-{i}", rule).answer == "granted":
-                    store.settle("all", f"{name}-{i}", 3, 5, rule)
+                if store.reserve("all", f"{name}-{i}", rule).admission == "granted":
+                    store.settle("all", f"{name}-{i}", Settlement(3, 5), rule)
                 else:
-                    store.settle("all", f"{name}-{i}", 3, 0, rule)
+                    store.settle("all", f"{name}-{i}", Settlement(3), rule)
 
         threads = [threading.Thread(target=work, args=(stores[i % 2], i)) for i in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert [store.standing("all", rule)[:3] for store in stores] == [(600, 0, 5)] * 2
+        assert [store.status("all", rule)[:3] for store in stores] == [(600, 0, 5)] * 2
 
     def test_of_many_that_ask_at_once_one_at_most_is_first(
         self, stores: tuple[SpendStore, SpendStore]
@@ -269,7 +274,9 @@ class TestEveryStore:
         rule, answers = LimitTerms(1000, 0, 10**6), list[str]()
         threads = [
             threading.Thread(
-                target=lambda i=i: answers.append(stores[i % 2].reserve("all", str(i), rule).answer)
+                target=lambda i=i: answers.append(
+                    stores[i % 2].reserve("all", str(i), rule).admission
+                )
             )
             for i in range(8)
         ]
@@ -284,21 +291,21 @@ class TestEveryStore:
         """A step whose reply was lost is repeated, by redis-py or by whoever settles later."""
         rule = LimitTerms(1000, 0, 10**6)
         for _ in range(2):
-            assert stores[0].reserve("all", "q", rule).answer == "granted"
-        assert stores[1].reserve("all", "other", rule).answer == "busy"
+            assert stores[0].reserve("all", "q", rule).admission == "granted"
+        assert stores[1].reserve("all", "other", rule).admission == "busy"
         for _ in range(2):
             stores[0].release("all", "q", rule)
-        assert stores[1].reserve("all", "other", rule).answer == "granted"
-        stores[1].settle("all", "other", 3, 5, rule)
+        assert stores[1].reserve("all", "other", rule).admission == "granted"
+        stores[1].settle("all", "other", Settlement(3, 5), rule)
         if isinstance(stores[1], RedisStore):  # the others' steps are not done where they fail
-            stores[1].settle("all", "other", 3, 5, rule)
-        assert stores[0].standing("all", rule) == LimitStatus(3, 0, 5, 55)
+            stores[1].settle("all", "other", Settlement(3, 5), rule)
+        assert stores[0].status("all", rule) == LimitStatus(3, 0, 5, 55)
 
     def test_buckets_do_not_share(self, stores: tuple[SpendStore, SpendStore]) -> None:
         rule = LimitTerms(1000, 1000, 10**6)
         for bucket, cost in (("of:a.b", 3), ("of:a", 5), ("of:", 7), ("of:\N{SNOWMAN} :/", 9)):
-            stores[0].settle(bucket, "q", cost, cost, rule)
-            assert stores[1].standing(bucket, rule) == LimitStatus(cost, 0, cost, 11 * cost)
+            stores[0].settle(bucket, "q", Settlement(cost, cost), rule)
+            assert stores[1].status(bucket, rule) == LimitStatus(cost, 0, cost, 11 * cost)
 
     def test_a_place_that_is_given_away_is_free(
         self, stores: tuple[SpendStore, SpendStore]
@@ -306,8 +313,8 @@ class TestEveryStore:
         rule = LimitTerms(1000, 0, 10**6)
         # Two in the process's own store: a second query is let in there by the first's going.
         for query in ("a", "b"):
-            assert stores[0].reserve("all", query, rule).answer == "granted"
-            assert stores[1].reserve("all", "c", rule).answer == "busy"
+            assert stores[0].reserve("all", query, rule).admission == "granted"
+            assert stores[1].reserve("all", "c", rule).admission == "busy"
             stores[0].release("all", query, rule)
 
 
@@ -324,15 +331,15 @@ def test_a_store_that_finds_by_the_begin_of_a_text_mixes_no_tenants() -> None:
     shared, rule = ByText(), LimitTerms(1000, 0, 10**6)
     stores = [GraphStore(shared, "n") for _ in range(130)]
     for store in stores:
-        store.settle("of:acme2", "q", 3, 3, rule)
-    stores[0].settle("of:acme", "q", 5, 5, rule)
-    assert stores[1].standing("of:acme", rule).spent == 5
-    assert stores[1].standing("of:acme2", rule).spent == 390
+        store.settle("of:acme2", "q", Settlement(3, 3), rule)
+    stores[0].settle("of:acme", "q", Settlement(5, 5), rule)
+    assert stores[1].status("of:acme", rule).spent == 5
+    assert stores[1].status("of:acme2", rule).spent == 390
 
 
 def test_the_books_of_tenants_long_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     rule, store = LimitTerms(1000, 10, 10), ProcessStore()
     for i in range(5000):
         monkeypatch.setattr(_spend_stores, "now_ms", lambda i=i: 100 * i)
-        store.settle(f"of:{i}", "q", 1, 1, rule)
-    assert len(store._shelf.books) < 200
+        store.settle(f"of:{i}", "q", Settlement(1, 1), rule)
+    assert len(store._ledgers) < 200

@@ -67,7 +67,7 @@ class TestWhatIsCounted:
         list(automix.stream("i"))
         asyncio.run(awaited())
         assert used(limit) == billed(server) > 0
-        assert limit.books.standing("all", limit.terms).live == 0
+        assert limit.books.status("all", limit.terms).active == 0
 
     def test_chat_models_and_structured_output(self, server: OpenAIServer) -> None:
         server.script = rejecting()
@@ -97,12 +97,12 @@ class TestWhatIsCounted:
         limit = SpendLimit(100)
         automix = limited(server, limit, force_model=1)
         automix.invoke("a")
-        standing = limit.books.standing("all", limit.terms)
+        standing = limit.books.status("all", limit.terms)
         chunks: Any = automix.stream("b")
         next(chunks)
         chunks.close()
-        assert used(limit) == billed(server, "large") / 2 + Decimal(standing.most) / 10**9
-        assert limit.books.standing("all", limit.terms).live == 0
+        assert used(limit) == billed(server, "large") / 2 + Decimal(standing.max_cost) / 10**9
+        assert limit.books.status("all", limit.terms).active == 0
 
     @pytest.mark.parametrize("method", ["astream", "_astream"])
     async def test_a_chat_model_that_is_left(self, server: OpenAIServer, method: str) -> None:
@@ -115,13 +115,13 @@ class TestWhatIsCounted:
         await anext(chunks)
         with pytest.warns(SpendWarning):
             await chunks.aclose()
-        assert limit.books.standing("all", limit.terms).live == 0
+        assert limit.books.status("all", limit.terms).active == 0
 
     async def test_a_query_that_is_cancelled(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100)
         automix = limited(server, limit)
         await automix.ainvoke("a")
-        before, most = used(limit), limit.books.standing("all", limit.terms).most
+        before, most = used(limit), limit.books.status("all", limit.terms).max_cost
         server.delay = 5
         task = asyncio.create_task(automix.ainvoke("b"))
         await asyncio.sleep(0.3)
@@ -153,7 +153,7 @@ class TestWhatIsCounted:
         assert used(limit) == 0
         record = record_of(await limited(server, limit).ainvoke("quick"))
         assert record["degraded"] is None
-        most = Decimal(limit.books.standing("all", limit.terms).most) / 10**9
+        most = Decimal(limit.books.status("all", limit.terms).max_cost) / 10**9
         assert used(limit) == dollars_of(record["cost"]) + most > most > 0
 
     def test_an_unknown_cost_is_the_dearest(self, server: OpenAIServer) -> None:
@@ -164,7 +164,7 @@ class TestWhatIsCounted:
         limit = SpendLimit(100)
         automix = mix(server, spend_limit=limit, prices=price)
         automix.invoke("a")
-        before, most = used(limit), limit.books.standing("all", limit.terms).most
+        before, most = used(limit), limit.books.status("all", limit.terms).max_cost
         hidden = True
         with pytest.warns(SpendWarning, match="dearest") as told:
             automix.batch(["b", "c"], {"max_concurrency": 1})
@@ -189,7 +189,7 @@ class TestWhatIsCounted:
         wrong = -1.0
         with pytest.raises(AutoMixError, match="no amount of dollars"):
             automix.invoke("b")
-        assert limit.books.standing("all", limit.terms).live == 0
+        assert limit.books.status("all", limit.terms).active == 0
 
     def test_a_cost_that_was_never_known_is_the_whole_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100, when_spent="raise")
@@ -243,7 +243,7 @@ class TestWhoIsLimited:
         spend(each, "1", "of:x")
         with pytest.raises(SpendLimitReachedError):
             automix.invoke("a", {"configurable": {"tenant": "x"}})
-        assert whole.books.standing("all", whole.terms).live == 0
+        assert whole.books.status("all", whole.terms).active == 0
 
     def test_a_window_passes(self, server: OpenAIServer) -> None:
         limit = SpendLimit(1, per=timedelta(milliseconds=600), when_spent="raise")
@@ -381,7 +381,7 @@ class TestWaiting:
 
         asyncio.run(waits())
         limit.books.catch_up()
-        assert limit.books.standing("all", limit.terms).live == 1
+        assert limit.books.status("all", limit.terms).active == 1
         assert server.requests == []
 
     async def test_who_gives_up_before_the_place_is_given_leaves_none(
@@ -408,7 +408,7 @@ class TestWaiting:
         limit.books.catch_up()
         go_on.set()
         await asyncio.wait_for(automix.ainvoke("b"), 15)  # which would wait for it
-        assert limit.books.standing("all", limit.terms).live == 0
+        assert limit.books.status("all", limit.terms).active == 0
 
     def test_threads_and_an_event_loop_of_one_process(self, server: OpenAIServer) -> None:
         server.script = rejecting(kept="so " * 20)
@@ -481,9 +481,9 @@ class TestAStoreThatIsAway:
             pytest.raises(SpendLimitReachedError),
         ):
             limited(server, limit).invoke("a")
-        assert other.books.standing("all", other.terms).live == 1
+        assert other.books.status("all", other.terms).active == 1
         limit.books.catch_up()
-        assert other.books.standing("all", other.terms).live == 0
+        assert other.books.status("all", other.terms).active == 0
 
     def test_a_place_that_cannot_be_given_back_now_is_later(
         self, server: OpenAIServer, store: _Broken
@@ -505,7 +505,7 @@ class TestAStoreThatIsAway:
             record = record_of(limited(server, limits).invoke("a"))
         assert record["degraded"] is not None
         limits[0].books.catch_up()
-        assert limits[0].books.standing("all", limits[0].terms).live == 0
+        assert limits[0].books.status("all", limits[0].terms).active == 0
 
     def test_what_could_not_be_told_is_told_later(
         self, server: OpenAIServer, store: _Broken

@@ -21,6 +21,7 @@ from langchain_automix import (
     SpendLimitReachedError,
     ThresholdRouter,
 )
+from langchain_automix.mix.limits.ledger import Settlement, nanos
 from langchain_automix.models.prices import dollars_of
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -47,7 +48,8 @@ def used(limit: SpendLimit, value: str | None = None) -> Decimal:
 
 def spend(limit: SpendLimit, dollars: str, bucket: str = "all") -> None:
     """Count dollars as spent by a query before, which might have come to a tenth of a cent."""
-    limit.books.settle(bucket, "before", int(Decimal(dollars) * 10**9), 10**6, limit.terms)
+    settlement = Settlement(nanos(Decimal(dollars)), 10**6)
+    limit.books.settle(bucket, "before", settlement, limit.terms)
 
 
 async def _traffic(url: str, limit: SpendLimit, queries: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def shown(given_: VerifierInput, **settings: Any) -> list[BaseMessage]:
     """Return what the checking model is shown."""
     verifier = SelfVerifier(model=RunnableLambda(lambda _: AIMessage("")), **settings)
-    check = verifier._check_of(given_)
+    check = verifier._build_check(given_)
     assert isinstance(check, CheckRequest)
     return list(check.messages)
 
@@ -293,7 +293,7 @@ class TestMeasuring:
     def test_the_ways_differ_in_what_is_shown(self) -> None:
         case: Any = next(case for case in CASES if case.id == "draft-chatml").attacked
         model: Any = RunnableLambda(lambda _: AIMessage(""))
-        texts = [str(way.for_model(model)._check_of(in_turn(case))) for way in WAYS.values()]
+        texts = [str(way.for_model(model)._build_check(in_turn(case))) for way in WAYS.values()]
         assert len(set(texts)) == len(texts)
         assert "<|im_start|>" in texts[0]
         assert not any("<|im_start|>" in text for text in texts[1:])
