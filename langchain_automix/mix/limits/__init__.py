@@ -1,1 +1,1 @@
-"""Limits of a mix: money, failing models, time. Imports `models`, `flow`, `utils`, `errors`."""
+"""Limits of a mix: money, failing models, time. Imports lower floors, and of the mix `record`."""
