@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -196,7 +196,7 @@ class CalibrationRun:
             )
 
 
-def in_order(examples: Iterable[Example], seed: int | None) -> Iterable[Example]:
+def in_order(examples: Sequence[Example], seed: int | None) -> Sequence[Example]:
     """Return examples in their own order, or shuffled by a seed."""
     if seed is None:
         return examples

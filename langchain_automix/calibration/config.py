@@ -184,7 +184,7 @@ class CalibrationConfig:
         return settings | {"checks": {check.name: check.settings for check in self.checks}}
 
     @cached_property
-    def makes(self) -> str:
+    def row_fingerprint(self) -> str:
         """Hash of everything that a row of the log depends on, beyond its example."""
         prices = self.mix.prices
         counted = prices if isinstance(prices, Mapping) else grader_name(prices)
@@ -201,7 +201,7 @@ class CalibrationConfig:
         models = [*self.mix.models, *(model for model in own if isinstance(model, Runnable))]
         return frozenset(secret for model in models for secret in secrets_of(model))
 
-    def said(self, error: Exception) -> str:
+    def redact(self, error: Exception) -> str:
         """Return an error as text, without the models' keys: some providers repeat them."""
         text = f"{type(error).__name__}: {error}"
         for secret in self._secrets:
@@ -215,7 +215,9 @@ class CalibrationConfig:
         cost = cost_of(calls, self.mix.prices)
         return None if cost is None else float(cost)
 
-    def asked(self, example: Example) -> tuple[Runnable[Any, Any] | None, Any, VerifierInput]:
+    def build_inputs(
+        self, example: Example
+    ) -> tuple[Runnable[Any, Any] | None, Any, VerifierInput]:
         """Return the prompt still to be filled and its values, and the input of the check.
 
         Without a prompt, the second is the input of the models.

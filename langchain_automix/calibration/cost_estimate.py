@@ -162,7 +162,7 @@ def kind_of(key: str, entry: Entry) -> Kind:
 
 def estimate(
     setup: CalibrationConfig,
-    examples: Iterable[Example],
+    examples: Sequence[Example],
     journal: Journal,
     earlier: EarlierCalls,
     *,
@@ -180,17 +180,14 @@ def estimate(
     # An example that an earlier run began needs fewer calls than one that it did not reach.
     dry_runs = {begun: _DryRun(setup, journal) for begun in (True, False)}
     runner = ExampleRunnable(setup=setup, journal=journal, course=CalibrationRun(0, ""))
-    count = unlabelled = 0
     for example in examples:
-        count += 1
-        unlabelled += not example.references
         if runner.finished(example) is None:
             dry_runs[journal.knows(example_key(example))].rehearse(example)
     short, long = (_total(dry_runs.values(), is_long=is_long) for is_long in (False, True))
     return Estimate(
-        examples=count,
-        finished=count - sum(dry_run.examples for dry_run in dry_runs.values()),
-        unlabelled=unlabelled,
+        examples=len(examples),
+        finished=len(examples) - sum(dry_run.examples for dry_run in dry_runs.values()),
+        unlabelled=sum(not example.references for example in examples),
         stages=tuple(
             _stage(setup, kind, short[kind], long[kind], earlier.by_kind.get(kind))
             for kind in sorted(short, key=lambda kind: _rank(setup, kind))

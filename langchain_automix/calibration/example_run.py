@@ -101,12 +101,12 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
 
     def digest(self, example: Example) -> str:
         """Return a hash of an example and of all that shapes its row."""
-        return json_hash([self.setup.makes, example.model_dump(mode="json")])
+        return json_hash([self.setup.row_fingerprint, example.model_dump(mode="json")])
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
         state = ExampleState(input, self.journal.calls_of(example_key(input)))
-        prompt, given, check_input = self.setup.asked(input)
+        prompt, given, check_input = self.setup.build_inputs(input)
         if prompt is not None:
             [given] = yield [Call(prompt, given)]
         results = [ModelResult(name) for name in self.setup.names]
@@ -259,7 +259,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 if kind.stage == "grade" and error is not cause:
                     # A grader that is wrong somewhere is wrong everywhere.
                     raise _cannot_grade(state.example, error) from error
-                raise CallFailed(kind, error, self.setup.said(error)) from error
+                raise CallFailed(kind, error, self.setup.redact(error)) from error
             outputs: list[Any] = []
             try:
                 for call in () if isinstance(level, Note) else level:
@@ -310,7 +310,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         try:
             [output] = yield [replace(call, hands_back=False)]
         except Exception as error:
-            reason = self.setup.said(error)
+            reason = self.setup.redact(error)
             self.course.failed(kind.stage, reason)
             self.journal.add(example, key, {**about, "error": reason[:2_000]})
             raise CallFailed(kind, error, reason) from error

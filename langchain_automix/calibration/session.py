@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class CalibrationSession:
 
     setup: CalibrationConfig
     examples: Examples
-    todo: Iterable[Example]
+    todo: Sequence[Example]
     journal: Journal
     course: CalibrationRun
     runner: ExampleRunnable

@@ -268,8 +268,8 @@ def fingerprints() -> dict[str, str]:
         found[f"settings {name}"] = json_hash([each])
         found[f"bound {name}"] = model_fingerprint(small.bind(extra=each))
     for name in ("exact_match", "f1", "numeric"):
-        found[f"row {name}"] = CalibrationConfig(mix, to_grader(name), "dollars").makes
-    found["row judge"] = CalibrationConfig(mix, judge, "dollars").makes
+        found[f"row {name}"] = CalibrationConfig(mix, to_grader(name), "dollars").row_fingerprint
+    found["row judge"] = CalibrationConfig(mix, judge, "dollars").row_fingerprint
     return found
 
 
