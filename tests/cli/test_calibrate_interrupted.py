@@ -173,7 +173,11 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         ("text", "says"),
-        [("{", "are not JSON"), ("[]", "give a table"), ('{"small": {"input": 1}}', "small")],
+        [
+            ("{", "are not JSON"),
+            ("[]", "prices is a list; pass a table"),
+            ('{"small": {"input": 1}}', "small"),
+        ],
     )
     def test_prices(self, calibrated: Run, folder: Path, text: str, says: str) -> None:
         (folder / "prices.json").write_text(text)
