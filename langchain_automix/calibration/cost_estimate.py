@@ -26,7 +26,7 @@ from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
 from langchain_automix.calibration.journal import Entry, Journal, example_key
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Note
+from langchain_automix.flow.steps import Call
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.usage import UsageCollector, to_model_call
 from langchain_automix.models.wrappers import chat_model_of
@@ -302,8 +302,7 @@ class _DryRun:
         with contextlib.suppress(StopIteration, AutoMixError):
             level = next(flow)
             while True:
-                calls = () if isinstance(level, Note) else level
-                level = flow.send([self._reply(call) for call in calls])
+                level = flow.send([self._reply(call) for call in level])
 
     def calls_of(self, example: str) -> dict[str, Entry]:
         return self._journal.calls_of(example)

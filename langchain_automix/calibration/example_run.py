@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, message_to_dict
@@ -37,7 +36,7 @@ from langchain_automix.calibration.journal import (
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Note, Steps
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.messages import answer_text, to_messages
 from langchain_automix.models.usage import (
     UsageCollector,
@@ -108,7 +107,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         state = ExampleState(input, self.journal.calls_of(example_key(input)))
         prompt, given, check_input = self.setup.build_inputs(input)
         if prompt is not None:
-            [given] = yield [Call(prompt, given)]
+            given = yield from call(Call(prompt, given))
         results = [ModelResult(name) for name in self.setup.names]
         for index, result in enumerate(results):
             try:
@@ -132,9 +131,11 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     ) -> Steps[None]:
         setup, model = self.setup, result.model
         before = (len(state.calls), state.seconds)
-        call = Call(setup.answerers[index], given, run_name="draft", tags=[f"automix:{model}"])
+        wanted = Call(setup.answerers[index], given, run_name="draft", tags=[f"automix:{model}"])
         shape = [setup.fingerprints[index], to_plain_input(given)]
-        message = yield from self._journaled_call(state, CallKind("answer", model), 0, call, shape)
+        message = yield from self._journaled_call(
+            state, CallKind("answer", model), 0, wanted, shape
+        )
         if not isinstance(message, AIMessage):
             raise AutoMixError(
                 f"Model {model} returned {type(message).__name__}, not an AIMessage: what is "
@@ -248,47 +249,39 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         Calls are known again by the `shape` of what makes them, and not by its name, so that a
         check may be named anew, and others set beside it.
         """
-        step, nth, cause = partial(next, flow), 0, None
+        nth, causes = 0, list[Exception]()
+        outputs: Any = None
         while True:
             try:
-                level = step()
+                level = flow.send(outputs)
             except StopIteration as end:
                 value: T = end.value
                 return value
             except Exception as error:
-                if kind.stage == "grade" and error is not cause:
+                if kind.stage == "grade" and all(error is not cause for cause in causes):
                     # A grader that is wrong somewhere is wrong everywhere.
                     raise _cannot_grade(state.example, error) from error
                 raise CallFailed(kind, error, self.setup.redact(error)) from error
-            outputs: list[Any] = []
-            try:
-                for call in () if isinstance(level, Note) else level:
-                    whole = [shape, model_fingerprint(call.runnable), to_plain_input(call.input)]
-                    try:
-                        output = yield from self._journaled_call(state, kind, nth, call, whole)
-                        outputs.append(output)
-                    except CallFailed as failure:
-                        if not call.hands_back:
-                            raise
-                        cause = failure.cause
-                        outputs.append(cause)
-                    nth += 1
-            except CallFailed as failure:
+            outputs = []
+            for wanted in level:
+                whole = [shape, model_fingerprint(wanted.runnable), to_plain_input(wanted.input)]
+                try:
+                    output = yield from self._journaled_call(state, kind, nth, wanted, whole)
+                    outputs.append(output)
+                except CallFailed as failure:  # the flow may know a way round
+                    causes.append(failure.cause)
+                    outputs.append(failure.cause)
                 nth += 1
-                cause = failure.cause
-                step = partial(flow.throw, cause)  # it may know a way round
-            else:
-                step = partial(flow.send, outputs)
 
     def _journaled_call(
-        self, state: ExampleState, kind: CallKind, nth: int, call: Call, shape: Any
+        self, state: ExampleState, kind: CallKind, nth: int, wanted: Call, shape: Any
     ) -> Steps[Any]:
         """Make a call, and keep it; or take it from the journal, if it was made before."""
         key = f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
-        collectors = [each for each in call.callbacks if isinstance(each, UsageCollector)]
+        collectors = [each for each in wanted.callbacks if isinstance(each, UsageCollector)]
         entry = state.kept.get(key)
         if entry is None:
-            output, entry = yield from self._new_call(state, kind, key, call, collectors)
+            output, entry = yield from self._new_call(state, kind, key, wanted, collectors)
             state.kept[key] = entry  # an answer may be compared twice with the same text
         else:
             output = from_entry(entry, collectors)
@@ -301,21 +294,21 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         state: ExampleState,
         kind: CallKind,
         key: str,
-        call: Call,
+        wanted: Call,
         collectors: list[UsageCollector],
     ) -> Steps[tuple[Any, Entry]]:
         self.course.before()
         started = time.perf_counter()
         example, about = example_key(state.example), {"id": state.example.id}
         try:
-            [output] = yield [replace(call, hands_back=False)]
+            output = yield from call(wanted)
         except Exception as error:
             reason = self.setup.redact(error)
             self.course.failed(kind.stage, reason)
             self.journal.add(example, key, {**about, "error": reason[:2_000]})
             raise CallFailed(kind, error, reason) from error
         seconds = time.perf_counter() - started
-        calls = _calls_of(output, call, collectors)
+        calls = _calls_of(output, wanted, collectors)
         entry: Entry = {
             **about,
             **({} if kind.check is None else {"check": kind.check}),
@@ -365,8 +358,8 @@ def _check_flow(
     }
     if isinstance(checker, FlowRunnable):
         return (yield from checker._flow(request))  # noqa: SLF001  (of the same package)
-    [found] = yield [Call(checker, request, run_name="check", callbacks=[UsageCollector()])]
-    return found
+    wanted = Call(checker, request, run_name="check", callbacks=[UsageCollector()])
+    return (yield from call(wanted))
 
 
 _OWN_METADATA = frozenset({"agreement", "check", "check_replies", "failed", "grades", "labelled"})

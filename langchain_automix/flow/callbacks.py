@@ -1,105 +1,86 @@
-"""Who hears of a call, and how a flow's record is announced."""
+"""Who hears of a call, and how a run's report is announced."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.manager import AsyncRunManager, ahandle_event, handle_event
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import patch_config
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
 
-from langchain_automix.flow.steps import Note
+from langchain_automix.flow.steps import Call, Report
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import (
-        AsyncCallbackManagerForChainRun,
-        BaseRunManager,
-        CallbackManagerForChainRun,
-    )
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
+    RunManager = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 
 _LOGGER = logging.getLogger(__name__)
+_EVENT = ("on_custom_event", "ignore_custom_event", "automix")
+_TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
 
 
-def announce(
-    note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
-) -> None:
-    """Tell tracers and listeners of a note; what fails in one never fails a query, or another.
+def child_config(
+    call: Call, run_manager: RunManager, config: RunnableConfig, *, has_readers: bool
+) -> RunnableConfig:
+    """Return the configuration that makes a call a child of the run with this one."""
+    manager = run_manager.get_child()
+    first = list(call.callbacks)
+    if has_readers and call.guard is not None:
+        first.append(call.guard)
+    for kind in ("handlers", "inheritable_handlers"):
+        # In front, since they may mend what the others hear, or forbid the readers a token.
+        handlers = [*reversed(first), *getattr(manager, kind)]
+        if call.audience == "readers":
+            handlers = [handler for handler in handlers if is_reader(handler)]
+        elif call.audience == "tracers":
+            handlers = [_without_tokens(each) for each in handlers if not is_reader(each)]
+        setattr(manager, kind, handlers)
+    child = patch_config(config, callbacks=manager, run_name=call.run_name)
+    if call.tags:
+        child["tags"] = [*(config.get("tags") or []), *call.tags]
+    if call.metadata:
+        child["metadata"] = {**(config.get("metadata") or {}), **call.metadata}
+    return child
 
-    Those who listen asynchronously to an asynchronous run are left to `aannounce`.
+
+def announce(report: Report, run_manager: RunManager) -> None:
+    """Announce a report to all handlers but those that `aannounce` awaits.
+
+    What fails in a handler never fails a query, or another handler.
     """
-    for handler in _each_once(run_manager.handlers):
-        try:
-            _annotate_run(handler, note, run_manager)
-            if note.event is not None and not _is_async_listener(handler, run_manager):
-                handle_event([handler], *_EVENT, note.event, **_run_fields(run_manager))
-        except Exception:
-            _LOGGER.debug(_NOT_ANNOUNCED, type(handler).__name__, exc_info=True)
+    if report.count is not None and not is_inside_mix(run_manager.tags):
+        report.count()
+    for handler in _each_once(run_manager):
+        with _harmless(handler):
+            _annotate_run(handler, report, run_manager)
+            if report.event is not None and not _is_awaited(handler, run_manager):
+                handle_event([handler], *_EVENT, report.event, **_about(run_manager))
 
 
-async def aannounce(
-    note: Note, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
-) -> None:
-    """Announce to listeners that are awaited, which `announce` leaves out."""
-    if note.event is None:
-        return
-    for handler in _each_once(run_manager.handlers):
-        if _is_async_listener(handler, run_manager):
-            try:
-                await ahandle_event([handler], *_EVENT, note.event, **_run_fields(run_manager))
-            except Exception:
-                _LOGGER.debug(_NOT_ANNOUNCED, type(handler).__name__, exc_info=True)
+async def aannounce(report: Report, run_manager: RunManager) -> None:
+    """Announce a report to the handlers that listen asynchronously to an asynchronous run."""
+    for handler in _each_once(run_manager):
+        if report.event is not None and _is_awaited(handler, run_manager):
+            with _harmless(handler):
+                await ahandle_event([handler], *_EVENT, report.event, **_about(run_manager))
 
 
 def is_inside_mix(tags: Iterable[str] | None) -> bool:
-    """Whether a run is made for a mix: what that asks for is tagged so, and tags go down."""
+    """Whether a run is made for a mix: what that calls is tagged so, and tags are inherited."""
     return any(tag.startswith("automix:") for tag in tags or ())
-
-
-_NOT_ANNOUNCED = "%s takes no note of a decision"
-_EVENT = ("on_custom_event", "ignore_custom_event", "automix")
-
-
-def _run_fields(run_manager: BaseRunManager) -> dict[str, Any]:
-    return {
-        "run_id": run_manager.run_id,
-        "tags": run_manager.tags,
-        "metadata": run_manager.metadata,
-    }
-
-
-def _each_once(handlers: Sequence[BaseCallbackHandler]) -> Iterable[BaseCallbackHandler]:
-    """Leave out a handler's repeats: one that is set on the mix and given to a call, too."""
-    return {id(handler): handler for handler in handlers}.values()
-
-
-def _is_async_listener(handler: BaseCallbackHandler, run_manager: BaseRunManager) -> bool:
-    listens = inspect.iscoroutinefunction(handler.on_custom_event)
-    return listens and isinstance(run_manager, AsyncRunManager)
-
-
-def _annotate_run(handler: BaseCallbackHandler, note: Note, run_manager: BaseRunManager) -> None:
-    run = (getattr(handler, "run_map", None) or {}).get(str(run_manager.run_id))
-    if run is not None:
-        known = run.extra or {}
-        metadata = {**(known.get("metadata") or {}), **note.metadata}
-        run.extra = {**known, "metadata": metadata}
-        run.tags = [*(run.tags or []), *note.tags]
 
 
 def is_reader(handler: BaseCallbackHandler) -> bool:
     """Whether a user sees tokens through this handler."""
     return isinstance(handler, _StreamingCallbackHandler | _V2StreamingCallbackHandler)
-
-
-_TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
 
 
 class TokenlessHandler(BaseCallbackHandler):
@@ -125,11 +106,6 @@ def _ignore(*args: Any, **kwargs: Any) -> None:
     """Take no note of a token."""
 
 
-def without_readers(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-    """Return the handlers that may hear of what nobody may be shown: no reader, and no token."""
-    return [_without_tokens(handler) for handler in handlers if not is_reader(handler)]
-
-
 def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
     hears = any(
         getattr(type(handler), event, None) is not getattr(BaseCallbackHandler, event, None)
@@ -139,14 +115,31 @@ def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
 
 
 @contextlib.contextmanager
-def ambient_config(config: RunnableConfig) -> Iterator[None]:
-    """Make a configuration that of the context, for whatever is called without one.
-
-    LangChain merges the configuration of the context into each binding, and gives it to a model
-    that is called without any: who is left out of a call would hear of it so all the same.
-    """
-    token = var_child_runnable_config.set(config)
+def _harmless(handler: BaseCallbackHandler) -> Iterator[None]:
     try:
         yield
-    finally:
-        var_child_runnable_config.reset(token)
+    except Exception:
+        _LOGGER.debug("%s takes no note of a decision", type(handler).__name__, exc_info=True)
+
+
+def _each_once(run_manager: RunManager) -> Iterable[BaseCallbackHandler]:
+    """Leave out a handler's repeats: one that is set on the mix and given to a call, too."""
+    return {id(handler): handler for handler in run_manager.handlers}.values()
+
+
+def _about(run_manager: RunManager) -> dict[str, Any]:
+    return {name: getattr(run_manager, name) for name in ("run_id", "tags", "metadata")}
+
+
+def _is_awaited(handler: BaseCallbackHandler, run_manager: RunManager) -> bool:
+    listens = inspect.iscoroutinefunction(handler.on_custom_event)
+    return listens and isinstance(run_manager, AsyncRunManager)
+
+
+def _annotate_run(handler: BaseCallbackHandler, report: Report, run_manager: RunManager) -> None:
+    run = (getattr(handler, "run_map", None) or {}).get(str(run_manager.run_id))
+    if run is not None:
+        known = run.extra or {}
+        metadata = {**(known.get("metadata") or {}), **report.metadata}
+        run.extra = {**known, "metadata": metadata}
+        run.tags = [*(run.tags or []), *report.tags]

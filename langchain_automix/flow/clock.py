@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class Deadline:
     """Counts the time that the calls of one query take, up to a limit.
 
-    The time that a batch spends on other queries between them is not this query's.
+    The time that a batch spends on other queries between them does not count.
     """
 
     def __init__(self, limit: float) -> None:

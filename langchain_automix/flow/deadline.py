@@ -1,4 +1,4 @@
-"""Wait for calls no longer than a query's time allows: sync by a thread, async by cancelling."""
+"""Wait for calls no longer than a deadline allows: sync in a thread, async by cancelling."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, wait
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from langchain_automix.errors import DeadlineError
 from langchain_automix.flow.clock import Deadline
-from langchain_automix.flow.steps import Call
 from langchain_automix.flow.stream_guard import StreamGuard
 
 T = TypeVar("T")
@@ -25,63 +24,55 @@ _UP = "It was given up: the query's time (max_latency) was up."
 
 
 class AbandonableWork:
-    """What is done in a thread for somebody who waits for it; once nobody does, it begins no call.
+    """Work in a thread that somebody waits for; once it is abandoned, it begins no call.
 
-    Nothing can stop the call that is under way, but its place in a batch is given to another.
+    Nothing can stop the call that is in progress, but its slot is given to another one.
     """
 
     def __init__(self, outer: AbandonableWork | None) -> None:
-        self._outer = outer
-        self._inner: list[AbandonableWork] = []
-        if outer is not None:
-            outer._inner.append(self)  # noqa: SLF001  (of its own kind)
-        self._places: list[threading.Semaphore] = []
-        self._is_over = False
-        self._lock = threading.Lock()
+        """Begin work within other work, with which it is abandoned, too."""
+        self.and_outer: list[AbandonableWork] = [self, *(outer.and_outer if outer else ())]
+        self.slots: dict[int, list[threading.Semaphore]] = {}
+        self.is_over = False
+        self.lock = threading.Lock()
 
     @contextlib.contextmanager
-    def place(self, gate: threading.Semaphore | None) -> Iterator[None]:
-        """Hold a place for a call, for as long as it is waited for.
+    def slot(self, limit: threading.Semaphore | None) -> Iterator[None]:
+        """Hold a slot for a call, until it ends or is abandoned.
 
         Raises:
-            DeadlineError: It is not waited for any more.
+            DeadlineError: The work was abandoned before.
         """
-        with contextlib.ExitStack() as held:
-            if gate is not None:
-                gate.acquire()
-                held.callback(self._leave, gate)
-            with self._lock:
-                if gate is not None:
-                    self._places.append(gate)
-                is_over = self._is_over
-            if is_over:
-                raise DeadlineError(_UP)
-            if self._outer is not None:
-                held.enter_context(self._outer.place(None))
+        slot = [] if limit is None else [limit]
+        with contextlib.ExitStack() as stack:
+            for semaphore in slot:
+                semaphore.acquire()
+            stack.callback(_release, slot)
+            for work in self.and_outer:
+                with work.lock:
+                    if work.is_over:
+                        raise DeadlineError(_UP)
+                    work.slots[id(slot)] = slot
+                stack.callback(work.slots.pop, id(slot))
             yield
 
-    def _leave(self, gate: threading.Semaphore) -> None:
-        with self._lock:
-            if gate not in self._places:
-                return
-            self._places.remove(gate)
-        gate.release()
+    def abandon(self) -> None:
+        """Begin no call any more, and release the slots that are held."""
+        with self.lock:
+            self.is_over = True
+        for slot in list(self.slots.values()):
+            _release(slot)
 
-    def give_up(self) -> None:
-        """Wait no longer."""
-        with self._lock:
-            self._is_over = True
-            left, self._places = self._places, []
-        for gate in left:
-            gate.release()
-        for inner in self._inner:
-            inner.give_up()
+
+def _release(slot: list[threading.Semaphore]) -> None:
+    with contextlib.suppress(IndexError):  # it was released before
+        slot.pop().release()
 
 
 ABANDONABLE: ContextVar[AbandonableWork | None] = ContextVar("automix_waiting", default=None)
 
 
-def start_work(work: Callable[[], T]) -> Future[T]:
+def start_work(work: Callable[[], T], context: Context | None = None) -> Future[T]:
     """Do work in a thread of its own, which, unlike a pool's, keeps no process alive."""
     done: Future[T] = Future()
 
@@ -91,56 +82,43 @@ def start_work(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
             done.set_exception(error)
 
-    context = copy_context()
+    context = copy_context() if context is None else context
     threading.Thread(target=context.run, args=(run,), name="automix", daemon=True).start()
     return done
 
 
-def wait_within(clock: Deadline, work: Callable[[], T], showing: StreamGuard | None = None) -> T:
-    """Do work in a thread of its own, and wait for it until the time is up.
-
-    Args:
-        clock: The time.
-        work: What is done.
-        showing: Knows whether users see it already: then it is waited for to its end.
+def wait_within(deadline: Deadline, work: Callable[[], T], guard: StreamGuard | None = None) -> T:
+    """Do work in a thread, and wait until the time is up; to its end if users see it already.
 
     Raises:
-        DeadlineError: The time was up. The thread, which nothing can stop, ends by itself; it
-            keeps no process alive.
+        DeadlineError: The time was up. The thread, which nothing can stop, ends by itself.
     """
-    waiting = AbandonableWork(ABANDONABLE.get())
-    token = ABANDONABLE.set(waiting)
-    try:
-        with clock.running():
-            done = start_work(work)
-            wait([done], timeout=max(0.0, clock.left))
-            if not done.done() and (showing is None or showing.give_up()):
-                raise DeadlineError(_UP)
-            return done.result()
-    finally:
-        ABANDONABLE.reset(token)
-        waiting.give_up()
+    with _abandonable() as context, deadline.running():
+        done = start_work(work, context)
+        wait([done], timeout=max(0.0, deadline.left))
+        if not done.done() and (guard is None or guard.give_up()):
+            raise DeadlineError(_UP)
+        return done.result()
 
 
 @contextlib.asynccontextmanager
 async def await_within(
-    clock: Deadline | None, showing: StreamGuard | None = None
+    deadline: Deadline | None, guard: StreamGuard | None = None
 ) -> AsyncIterator[None]:
     """Cancel what is awaited within when the time is up, unless users see it already.
 
     Raises:
         DeadlineError: The time was up.
     """
-    if clock is None:
+    if deadline is None:
         yield
         return
-    with clock.running():
+    with deadline.running():
         try:
-            async with asyncio.timeout(max(0.0, clock.left)) as scope:
-                if showing is not None:
-                    loop = asyncio.get_running_loop()
-                    # It may be told in a thread.
-                    showing.when_told = partial(loop.call_soon_threadsafe, _let_go_on, scope)
+            async with asyncio.timeout(max(0.0, deadline.left)) as scope:
+                if guard is not None:
+                    loop = asyncio.get_running_loop()  # a thread may be the one that shows it
+                    guard.when_shown = partial(loop.call_soon_threadsafe, _let_go_on, scope)
                 yield
         except TimeoutError:
             if not scope.expired():  # of the call's own
@@ -148,67 +126,65 @@ async def await_within(
             raise DeadlineError(_UP) from None
 
 
-def _let_go_on(scope: asyncio.Timeout) -> None:
-    with contextlib.suppress(RuntimeError):  # it is over
-        scope.reschedule(None)
-
-
-def chunks_before(call: Call, chunks: Iterator[Any]) -> Iterator[Any]:
+def chunks_within(
+    deadline: Deadline | None, guard: StreamGuard, chunks: Iterator[T]
+) -> Iterator[T]:
     """Pass on the chunks of a stream; one that shows nothing in time is given up.
 
     Raises:
         DeadlineError: The time was up, and nothing was shown.
     """
-    clock, showing = call.clock, call.showing
-    if clock is None or showing is None:
+    if deadline is None:
         yield from chunks
         return
-    shelf: SimpleQueue[Any] = SimpleQueue()
+    queue: SimpleQueue[Any] = SimpleQueue()
     left = threading.Event()
-    waiting = AbandonableWork(ABANDONABLE.get())
-    context = copy_context()
-    context.run(ABANDONABLE.set, waiting)
-    threading.Thread(
-        target=context.run, args=(_pump, chunks, shelf, left), name="automix", daemon=True
-    ).start()
+    with _abandonable() as context:
+        done = start_work(partial(_pump, chunks, queue, left), context)
+        try:
+            while True:
+                with deadline.running():
+                    chunk = _next(queue, deadline, guard)
+                if chunk is END_OF_STREAM:
+                    return done.result()  # raises the stream's error
+                yield chunk
+        finally:
+            left.set()
+
+
+@contextlib.contextmanager
+def _abandonable() -> Iterator[Context]:
+    """Provide a context for work that is abandoned at the end of the block."""
+    work, context = AbandonableWork(ABANDONABLE.get()), copy_context()
+    context.run(ABANDONABLE.set, work)
     try:
-        while True:
-            with clock.running():
-                chunk = _next(shelf, showing, None if showing.told else max(0.0, clock.left))
-            if chunk is END_OF_STREAM:
-                return
-            if isinstance(chunk, _Failed):
-                raise chunk.error
-            yield chunk
+        yield context
     finally:
-        left.set()
-        waiting.give_up()
+        work.abandon()
 
 
-class _Failed(NamedTuple):
-    error: BaseException
-
-
-def _next(shelf: SimpleQueue[Any], showing: StreamGuard, seconds: float | None) -> Any:
+def _next(queue: SimpleQueue[Any], deadline: Deadline, guard: StreamGuard) -> Any:
     try:
-        return shelf.get(timeout=seconds)
+        return queue.get(timeout=None if guard.shown else max(0.0, deadline.left))
     except Empty:
-        if showing.give_up():
+        if guard.give_up():
             raise DeadlineError(_UP) from None
-    return shelf.get()
+    return queue.get()
 
 
-def _pump(chunks: Iterator[Any], shelf: SimpleQueue[Any], left: threading.Event) -> None:
-    """Put a stream's chunks where they are waited for, until nobody does any more."""
+def _pump(chunks: Iterator[Any], queue: SimpleQueue[Any], left: threading.Event) -> None:
+    """Queue a stream's chunks until nobody waits for them any more."""
     try:
         for chunk in chunks:
-            shelf.put(chunk)
+            queue.put(chunk)
             if left.is_set():
                 break
-    except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
-        shelf.put(_Failed(error))
-    else:
-        shelf.put(END_OF_STREAM)
     finally:
+        queue.put(END_OF_STREAM)
         if (close := getattr(chunks, "close", None)) is not None:  # of a generator, here alone
             close()
+
+
+def _let_go_on(scope: asyncio.Timeout) -> None:
+    with contextlib.suppress(RuntimeError):  # it is over
+        scope.reschedule(None)

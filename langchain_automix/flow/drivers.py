@@ -1,4 +1,4 @@
-"""How a flow's calls are carried out: one query or many, whole or as a stream, sync or async."""
+"""Make the calls of one flow, sync and async."""
 
 from __future__ import annotations
 
@@ -6,178 +6,164 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import get_executor_for_config
+from langchain_core.runnables.config import get_executor_for_config, var_child_runnable_config
 
-from langchain_automix.errors import AutoMixError, DeadlineError
-from langchain_automix.flow.callbacks import ambient_config
 from langchain_automix.flow.deadline import ABANDONABLE, await_within, start_work, wait_within
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.steps import Call, NeedsNoSlot
 
 T = TypeVar("T")
 
-
-def drive(one: FlowRun[T]) -> T:
-    """Carry out a flow's calls as children of its run."""
-    with contextlib.closing(one):
-        while not one.done:
-            one.resume(make_calls(one))
-        return one.result()
-
-
-async def adrive(one: FlowRun[T]) -> T:
-    """Carry out a flow's calls as children of its run, asynchronously."""
-    with contextlib.closing(one):
-        while not one.done:
-            await one.aresume(await amake_calls(one))
-        return one.result()
-
-
-def leaf_errors(failed: BaseExceptionGroup[Any]) -> Iterable[Any]:
-    """Yield the errors of a group and of the groups within it."""
-    for error in failed.exceptions:
-        if isinstance(error, BaseExceptionGroup) and not isinstance(error, AutoMixError):
-            yield from leaf_errors(error)
-        else:
-            yield error
-
-
 # The limit of a batch. A check that draws its samples side by side must not multiply it, so
-# the calls at the ends take a place each, however deep they are made.
-CONCURRENCY: ContextVar[threading.Semaphore | None] = ContextVar("automix_gate", default=None)
-ASYNC_CONCURRENCY: ContextVar[asyncio.Semaphore | None] = ContextVar(
-    "automix_async_gate", default=None
-)
+# the calls at the ends take a slot each, however deep they are made.
+LIMIT: ContextVar[threading.Semaphore | None] = ContextVar("automix_limit", default=None)
+ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_limit", default=None)
+
+
+def drive(run: FlowRun[T]) -> T:
+    """Make a flow's calls as children of its run, and return its result."""
+    with contextlib.closing(run):
+        while not run.done:
+            take_level(run)
+        return run.result()
+
+
+async def adrive(run: FlowRun[T]) -> T:
+    """Make a flow's calls as children of its run, and return its result, asynchronously."""
+    with contextlib.closing(run):
+        while not run.done:
+            await atake_level(run)
+        return run.result()
+
+
+def take_level(run: FlowRun[Any]) -> None:
+    """Make the calls that a flow waits for, and those after them that are no level of their own."""
+    run.resume(make_calls(run))
+    while run.is_between_levels:
+        run.resume(make_calls(run))
+
+
+async def atake_level(run: FlowRun[Any]) -> None:
+    """Take one level of a flow, asynchronously; see `take_level`."""
+    run.resume(await amake_calls(run))
+    while run.is_between_levels:
+        run.resume(await amake_calls(run))
+    await run.aannounce()
+
+
+def make_calls(run: FlowRun[Any]) -> list[Any]:
+    """Make the calls that a flow waits for; return what each came to, a value or an exception."""
+    calls, results, missing = run.calls, dict[int, Any](), None
+
+    def make(i: int) -> None:
+        try:
+            results[i] = _invoke(calls[i], run)
+        except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+            results[i] = run.explain(error, calls[i])
+
+    def together() -> None:
+        if len(calls) == 1:
+            make(0)
+        elif ABANDONABLE.get() is not None:
+            _make_in_threads(make, len(calls), run.config.get("max_concurrency"))
+        else:
+            with get_executor_for_config(run.config) as executor:
+                list(executor.map(make, range(len(calls))))
+
+    try:
+        together() if run.deadline is None else wait_within(run.deadline, together, run.guard)
+    except Exception as error:  # noqa: BLE001  (the time is up, or nothing could be begun)
+        missing = error
+    return [results.get(i, missing) for i in range(len(calls))]
+
+
+async def amake_calls(run: FlowRun[Any]) -> list[Any]:
+    """Make the calls that a flow waits for, asynchronously; see `make_calls`."""
+    calls, results, missing = run.calls, dict[int, Any](), None
+
+    async def make(i: int) -> None:
+        try:
+            results[i] = await _ainvoke(calls[i], run, limit)
+        except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+            results[i] = run.explain(error, calls[i])
+
+    try:
+        limit = asyncio.Semaphore(run.config.get("max_concurrency") or len(calls))
+        async with await_within(run.deadline, run.guard):
+            if len(calls) == 1:
+                await make(0)
+            else:  # a group, unlike `asyncio.gather`, leaves no call running when it is cancelled
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(make(i)) for i in range(len(calls))]
+                for task in tasks:
+                    task.result()  # raises a cancellation that came from within the call
+    except Exception as error:  # noqa: BLE001  (the time is up, or nothing could be begun)
+        missing = error
+    return [results.get(i, missing) for i in range(len(calls))]
+
+
+def hold_slot(limit: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
+    """Return what holds a call's slot, for as long as it is waited for."""
+    work = ABANDONABLE.get()
+    return work.slot(limit) if work is not None else limit or contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def set_limit(gate: ContextVar[Any], limit: Any) -> Iterator[None]:
-    """Set the limit of calls at a time while the context lasts."""
-    token = gate.set(limit)
+def set_variable(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Set a variable of the context until the end of the block."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        gate.reset(token)
+        variable.reset(token)
+
+
+def _invoke(call: Call, run: FlowRun[Any]) -> Any:
+    limit = LIMIT.get()
+    own = None if _needs_no_slot(call) else limit
+    # What it calls in turn shares its one slot.
+    inner = limit if own is None else threading.Semaphore(1)
+    with hold_slot(own), set_variable(LIMIT, inner):
+        config = run.start(call)
+        # LangChain gives the configuration of the context to whatever is called without one, and
+        # merges it into bindings: a handler that is left out of the call would hear of it.
+        with set_variable(var_child_runnable_config, config):
+            return call.runnable.invoke(call.input, config, **call.kwargs)
+
+
+async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphore) -> Any:
+    limit = ASYNC_LIMIT.get()
+    own = None if _needs_no_slot(call) else limit
+    inner = limit if own is None else asyncio.Semaphore(1)
+    async with own or limit_of_run:
+        with set_variable(ASYNC_LIMIT, inner):
+            config = run.start(call)
+            with set_variable(var_child_runnable_config, config):
+                return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
 
 def _needs_no_slot(call: Call) -> bool:
-    """Whether a call needs no place: what it calls in turn will take one."""
-    runnable = call.runnable
+    """Whether a call needs no slot: what it calls in turn will take one."""
+    runnable: Any = call.runnable
     while isinstance(runnable, RunnableBindingBase):
         runnable = runnable.bound
     return isinstance(runnable, NeedsNoSlot)
 
 
-def make_calls(one: FlowRun[Any]) -> list[Any] | Exception:
-    """Make the calls that a flow waits for; return their results, or the first error."""
-    calls = one.calls
-    came: dict[int, Any] = {}
+def _make_in_threads(make: Callable[[int], None], count: int, limit: int | None) -> None:
+    slots = threading.Semaphore(limit or count)
 
-    def make(i: int) -> Any:
-        try:
-            came[i] = made(calls[i])
-        except Exception as error:
-            if not calls[i].hands_back:
-                raise
-            came[i] = error
-        return came[i]
+    def make_in_turn(i: int) -> None:
+        with slots:
+            make(i)
 
-    def made(call: Call) -> Any:
-        config, gate = one.config_of(call), CONCURRENCY.get()
-        gate = None if _needs_no_slot(call) else gate
-        inner = CONCURRENCY.get() if gate is None else threading.Semaphore(1)
-        # What it calls in turn shares its one place.
-        with hold_slot(gate), set_limit(CONCURRENCY, inner), ambient_config(config):
-            return call.runnable.invoke(call.input, config, **call.kwargs)
-
-    def together() -> list[Any]:
-        if len(calls) == 1:
-            return [make(0)]
-        if ABANDONABLE.get() is not None:
-            return _side_by_side(make, len(calls), one.config.get("max_concurrency"))
-        with get_executor_for_config(one.config) as executor:
-            return list(executor.map(make, range(len(calls))))
-
-    try:
-        return together() if one.clock is None else wait_within(one.clock, together, one.showing)
-    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-        return _results_so_far(calls, dict(came), error)
-
-
-def hold_slot(gate: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
-    """Return what holds a call's place, for as long as it is waited for."""
-    waiting = ABANDONABLE.get()
-    return waiting.place(gate) if waiting is not None else gate or contextlib.nullcontext()
-
-
-def _side_by_side(make: Callable[[int], T], count: int, limit: int | None) -> list[T]:
-    places = threading.Semaphore(limit or count)
-
-    def in_turn(i: int) -> T:
-        with places:
-            return make(i)
-
-    done = [start_work(functools.partial(in_turn, i)) for i in range(count)]
+    done = [start_work(functools.partial(make_in_turn, i)) for i in range(count)]
     wait(done)
-    return [each.result() for each in done]
-
-
-def _results_so_far(
-    calls: Sequence[Call], came: Mapping[int, Any], error: Exception
-) -> list[Any] | Exception:
-    """Return the results that were there when the time was up, if that is how it is wanted."""
-    if not isinstance(error, DeadlineError) or not all(call.hands_back for call in calls):
-        return error
-    return [came.get(i, error) for i in range(len(calls))]
-
-
-async def amake_calls(one: FlowRun[Any]) -> list[Any] | Exception:
-    """Make the calls that a flow waits for; return their results, or the first error."""
-    calls = one.calls
-    limit = asyncio.Semaphore(one.config.get("max_concurrency") or len(calls))
-    came: dict[int, Any] = {}
-
-    async def make(i: int) -> Any:
-        try:
-            came[i] = await made(calls[i])
-        except Exception as error:
-            if not calls[i].hands_back:
-                raise
-            came[i] = error
-        return came[i]
-
-    async def made(call: Call) -> Any:
-        config = one.config_of(call)
-        gate = ASYNC_CONCURRENCY.get()
-        if gate is None or _needs_no_slot(call):
-            async with limit:
-                with ambient_config(config):
-                    return await call.runnable.ainvoke(call.input, config, **call.kwargs)
-        async with gate:
-            with set_limit(ASYNC_CONCURRENCY, asyncio.Semaphore(1)), ambient_config(config):
-                return await call.runnable.ainvoke(call.input, config, **call.kwargs)
-
-    try:
-        async with await_within(one.clock, one.showing):
-            if len(calls) == 1:
-                return [await make(0)]
-            return await _gather([make(i) for i in range(len(calls))])
-    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-        return _results_so_far(calls, came, error)
-
-
-async def _gather(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any] | Exception:
-    """Await calls side by side; return their results, or the first error."""
-    try:
-        # A task group, unlike `gather`, leaves no call running when one of them fails.
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-    except ExceptionGroup as failed:
-        return next(iter(leaf_errors(failed)))  # type: ignore[no-any-return]
-    return [task.result() for task in tasks]
+    for each in done:
+        each.result()

@@ -1,141 +1,132 @@
-"""One flow in progress: the calls it waits for, then what it came to."""
+"""One flow in progress: the calls it waits for, then its result."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic
 
-from langchain_core.runnables.config import patch_config
-
-from langchain_automix.flow.callbacks import (
-    aannounce,
-    announce,
-    is_inside_mix,
-    is_reader,
-    without_readers,
-)
-from langchain_automix.flow.clock import Deadline
-from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps, T
-from langchain_automix.flow.stream_guard import StreamGuard
+from langchain_automix.flow.callbacks import aannounce, announce, child_config, is_reader
+from langchain_automix.flow.steps import Call, Flow, Report, T, call, gather
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_automix.flow.clock import Deadline
+    from langchain_automix.flow.stream_guard import StreamGuard
+
+_LOGGER = logging.getLogger(__name__)
+_HELPERS = {call.__code__, gather.__code__}
+
 
 class FlowRun(Generic[T]):
-    """One flow under way: the calls that it waits for, then what it came to."""
+    """One flow in progress: the calls that it waits for, then its result."""
 
     def __init__(
         self,
-        flow: Steps[T],
+        flow: Flow[T],
         run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
     ) -> None:
-        self.flow = flow
-        self.run_manager = run_manager
+        """Take a flow up to its first calls."""
         self.config = config
-        self.calls: Sequence[Call] = ()
+        self.calls: tuple[Call, ...] = ()
         self.done = False
         self.error: Exception | None = None
         self.streamed = False
-        self._under_way = False
+        self._flow = flow
+        self._run_manager = run_manager
         self._result: Any = None
-        self._untold: list[Note] = []
-        self._readers = any(is_reader(handler) for handler in run_manager.handlers)
-        self._go_on(lambda: next(flow))
+        self._report: Report | None = None
+        self._has_readers = any(is_reader(handler) for handler in run_manager.handlers)
+        self.resume(None)
 
-    def resume(self, outcome: list[Any] | Exception) -> None:
-        """Give the flow the results of its calls, or the error that one of them raised."""
-        if isinstance(outcome, Exception):
-            self._go_on(lambda: self.flow.throw(outcome))
-        else:
-            self._go_on(lambda: self.flow.send(outcome))
-
-    async def aresume(self, outcome: list[Any] | Exception) -> None:
-        """Do as `resume`, and then tell those who listen asynchronously."""
-        self.resume(outcome)
-        while self._untold:
-            await aannounce(self._untold.pop(0), self.run_manager)
+    def resume(self, results: Sequence[Any] | None) -> None:
+        """Send the flow what its calls came to, and take it to its next ones."""
+        try:
+            self.calls = self._flow.steps.send(results)  # type: ignore[arg-type]
+            while not self._has_readers and all(each.audience == "readers" for each in self.calls):
+                self.calls = self._flow.steps.send([None] * len(self.calls))
+        except StopIteration as stop:
+            self._end(result=stop.value)
+        except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result)
+            self._end(error=error)
+        for each in self.calls:
+            each.started = False  # it may be wanted a second time
+        if self.calls and _LOGGER.isEnabledFor(logging.DEBUG):
+            _LOGGER.debug("%s calls %s", self.where(), ", ".join(map(_name, self.calls)))
 
     def result(self) -> T:
-        """Return what the flow came to; raises its error."""
+        """Return the result of the flow; raises its error."""
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """End the flow where it is, and tell what it notes of that.
+        """End the flow where it is, if it has not ended."""
+        if not self.done:
+            self._flow.steps.close()
+            self._end()
 
-        Those who listen asynchronously are not told: who ends it, awaits nothing more.
+    async def aannounce(self) -> None:
+        """Announce the report to handlers that are awaited.
+
+        Not done for a flow that was closed: whoever closes it awaits nothing more.
         """
-        if self.done:
-            return
-        with contextlib.suppress(BrokenOff, StopIteration):
-            wanted = self.flow.throw(BrokenOff(under_way=self._under_way))
-            while isinstance(wanted, Note):
-                announce(wanted, self.run_manager)
-                wanted = self.flow.send([])
-        self.flow.close()
+        if self._report is not None:
+            await aannounce(self._report, self._run_manager)
 
-    def config_of(self, call: Call) -> RunnableConfig:
-        """Return the configuration that makes a call a child of this flow's run."""
-        self._under_way = True
-        manager = self.run_manager.get_child()
-        for handler in call.callbacks:  # first of all, since they may mend what others are told
-            manager.handlers.insert(0, handler)
-            manager.inheritable_handlers.insert(0, handler)
-        if self._readers and call.showing is not None:  # it is told before the readers
-            manager.handlers.insert(0, call.showing)
-            manager.inheritable_handlers.insert(0, call.showing)
-        if call.audience != "everyone":
-            for kind in ("handlers", "inheritable_handlers"):
-                handlers = getattr(manager, kind)
-                if call.audience == "readers":
-                    handlers = [h for h in handlers if is_reader(h)]
-                else:
-                    handlers = without_readers(handlers)
-                setattr(manager, kind, handlers)
-        child = patch_config(self.config, callbacks=manager, run_name=call.run_name)
-        if call.tags:
-            child["tags"] = [*(self.config.get("tags") or []), *call.tags]
-        if call.metadata:
-            child["metadata"] = {**(self.config.get("metadata") or {}), **call.metadata}
-        return child
+    def where(self) -> str:
+        """Name the functions that the flow is suspended in, the outermost first.
+
+        The stack at a call does not show them: it holds the drivers alone.
+        """
+        return " -> ".join(_suspended(self._flow.steps))
+
+    def explain(self, error: Exception, made: Call) -> Exception:
+        """Return the error of a call with a note of where in the flow that was made."""
+        with contextlib.suppress(Exception):  # an error that takes no note
+            note = f"In the call {_name(made)!r} of {self.where()}"
+            if note not in getattr(error, "__notes__", ()):  # a model may raise it repeatedly
+                error.add_note(note)
+        return error
+
+    def start(self, wanted: Call) -> RunnableConfig:
+        """Mark a call as started, and return the configuration that makes it a child run."""
+        wanted.started = True
+        return child_config(wanted, self._run_manager, self.config, has_readers=self._has_readers)
 
     @property
-    def clock(self) -> Deadline | None:
-        """The time that the calls have together; None: all of it."""
-        return next((call.clock for call in self.calls if call.clock is not None), None)
+    def deadline(self) -> Deadline | None:
+        """The time left for the calls; None: there is no limit."""
+        return self._flow.deadline if any(each.is_timed for each in self.calls) else None
 
     @property
-    def showing(self) -> StreamGuard | None:
+    def guard(self) -> StreamGuard | None:
         """What knows whether users see the one call that it waits for; None: they do not."""
-        return self.calls[0].showing if len(self.calls) == 1 and self._readers else None
+        return self.calls[0].guard if len(self.calls) == 1 and self._has_readers else None
 
     @property
     def is_between_levels(self) -> bool:
-        """Whether it waits for calls that are not a level of their own."""
-        return bool(self.calls) and all(call.follows for call in self.calls)
+        """Whether it waits for calls that are no level of their own."""
+        return bool(self.calls) and all(each.is_instant for each in self.calls)
 
-    def _go_on(self, step: Callable[[], Sequence[Call] | Note]) -> None:
-        self._under_way = False
-        try:
-            wanted = step()
-            while True:
-                if isinstance(wanted, Note):
-                    announce(wanted, self.run_manager)
-                    self._untold.append(wanted)
-                    if wanted.count is not None and not is_inside_mix(self.run_manager.tags):
-                        wanted.count()
-                    wanted = self.flow.send([])
-                elif not self._readers and all(call.audience == "readers" for call in wanted):
-                    wanted = self.flow.send([None] * len(wanted))
-                else:
-                    break
-            self.calls = wanted
-        except StopIteration as stop:
-            self.calls, self.done, self._result = (), True, stop.value
-        except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result)
-            self.calls, self.done, self.error = (), True, error
+    def _end(self, result: Any = None, error: Exception | None = None) -> None:
+        self.calls, self.done, self._result, self.error = (), True, result, error
+        self._report = self._flow.report()
+        if self._report is not None:
+            announce(self._report, self._run_manager)
+
+
+def _name(wanted: Call) -> str:
+    return wanted.run_name or wanted.runnable.get_name()
+
+
+def _suspended(steps: Any) -> Iterator[str]:
+    while isinstance(steps, GeneratorType):
+        if steps.gi_code not in _HELPERS:
+            yield steps.__qualname__
+        steps = steps.gi_yieldfrom

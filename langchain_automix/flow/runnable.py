@@ -1,9 +1,10 @@
-"""The base of every Runnable here that is written as a flow: its calls, one and many."""
+"""The base of every Runnable here that is written as a flow."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from typing_extensions import override
@@ -12,11 +13,7 @@ from langchain_automix.flow.batch import adrive_all, drive_all
 from langchain_automix.flow.drivers import adrive, drive
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import NeedsNoSlot, Steps
-
-if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-
+from langchain_automix.flow.steps import Flow, NeedsNoSlot, Steps
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -32,12 +29,14 @@ class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input,
     @abstractmethod
     def _flow(self, input: Input, **kwargs: Any) -> Steps[Output]: ...
 
+    def _begin(self, input: Input, kwargs: Mapping[str, Any]) -> Flow[Output]:
+        """Return the flow of one run: overridden where it has a deadline or reports something."""
+        return Flow(self._flow(input, **kwargs))
+
     @override
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
-        def run(
-            given: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig
-        ) -> Output:
-            return drive(FlowRun(self._flow(given, **kwargs), run_manager, config))
+        def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
+            return drive(FlowRun(self._begin(input, kwargs), run_manager, config))
 
         return self._call_with_config(run, input, config)
 
@@ -45,10 +44,8 @@ class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input,
     async def ainvoke(
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Output:
-        async def run(
-            given: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
-        ) -> Output:
-            return await adrive(FlowRun(self._flow(given, **kwargs), run_manager, config))
+        async def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
+            return await adrive(FlowRun(self._begin(input, kwargs), run_manager, config))
 
         return await self._acall_with_config(run, input, config)
 
@@ -61,18 +58,11 @@ class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input,
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Output]:
-        def run(
-            given: list[Input],
-            run_manager: list[CallbackManagerForChainRun],
-            config: list[RunnableConfig],
-        ) -> list[Exception | Output]:
-            many = [
-                FlowRun(self._flow(each, **kwargs), manager, its_config)
-                for each, manager, its_config in zip(given, run_manager, config, strict=True)
-            ]
-            return drive_all(many, stop_at_error=not return_exceptions)
+        def run(inputs: list[Input], run_manager: list[Any], config: list[Any]) -> list[Any]:
+            runs = self._runs(kwargs, inputs, run_manager, config)
+            return drive_all(runs, stop_at_error=not return_exceptions)
 
-        return _no_interrupts(
+        return _without_interrupts(
             self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)
         )
 
@@ -85,23 +75,23 @@ class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input,
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Output]:
-        async def run(
-            given: list[Input],
-            run_manager: list[AsyncCallbackManagerForChainRun],
-            config: list[RunnableConfig],
-        ) -> list[Exception | Output]:
-            many = [
-                FlowRun(self._flow(each, **kwargs), manager, its_config)
-                for each, manager, its_config in zip(given, run_manager, config, strict=True)
-            ]
-            return await adrive_all(many, stop_at_error=not return_exceptions)
+        async def run(inputs: list[Input], run_manager: list[Any], config: list[Any]) -> list[Any]:
+            runs = self._runs(kwargs, inputs, run_manager, config)
+            return await adrive_all(runs, stop_at_error=not return_exceptions)
 
-        return _no_interrupts(
+        return _without_interrupts(
             await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
         )
 
+    def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> list[FlowRun[Output]]:
+        """Return the runs of a batch, from the inputs, the run managers and the configurations."""
+        return [
+            FlowRun(self._begin(input, kwargs), *others)
+            for input, *others in zip(*parts, strict=True)
+        ]
 
-def _no_interrupts(outcomes: list[Output]) -> list[Output]:
+
+def _without_interrupts(outcomes: list[Output]) -> list[Output]:
     """Raise what ends a batch and is no query's outcome: an interrupt, a cancellation.
 
     With `return_exceptions`, LangChain returns it once for each query, and so swallows it.

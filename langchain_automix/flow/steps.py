@@ -1,36 +1,40 @@
-"""One flow for sync and async, for one query and for many.
+"""The protocol of a flow: a generator that yields calls and is sent what they came to.
 
-A flow is a generator: it yields the calls that it wants made, and receives their results.
-It never calls a model itself, so the same lines serve `invoke`, `ainvoke`, `batch`, `abatch`,
-`stream` and `astream`; only the drivers (`_drivers.py`) know how a call is carried out.
+A flow never makes a call itself, so the same lines serve `invoke`, `ainvoke`, `batch`, `abatch`,
+`stream` and `astream`; only the drivers know how a call is made. A flow uses two helpers:
+`answer = yield from call(...)` and `results = yield from gather(...)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
-from langchain_automix.flow.clock import Deadline
-from langchain_automix.flow.stream_guard import StreamGuard
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import Runnable
 
-T = TypeVar("T")
+    from langchain_automix.flow.clock import Deadline
+    from langchain_automix.flow.stream_guard import StreamGuard
+
+T = TypeVar("T", default=Any)
+A = TypeVar("A")
+B = TypeVar("B")
 
 Audience = Literal["everyone", "tracers", "readers"]
-"""Who is told of a call. Readers are the handlers through which a user sees tokens
+"""Who hears of a call. Readers are the handlers through which a user sees tokens
 (`astream_events`, LangGraph's message stream); all others are tracers here. What may yet be
-rejected is for tracers only; what is told a second time, once it is kept, is for readers only."""
+rejected is for tracers only; what is replayed once it is kept is for readers only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+@dataclass(slots=True, eq=False)
+class Call(Generic[T]):
     """One call that a flow wants made, and how it is named in a trace."""
 
-    runnable: Runnable[Any, Any]
+    runnable: Runnable[Any, T]
     input: Any
     run_name: str | None = None
     tags: Sequence[str] = ()
@@ -38,63 +42,88 @@ class Call:
     callbacks: Sequence[BaseCallbackHandler] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     audience: Audience = "everyone"
-    showing: StreamGuard | None = None
-    """Where its output is what the user gets, so that `stream` may pass its chunks on: knows
+    guard: StreamGuard | None = None
+    """Set where its output is what the user gets, so that `stream` may pass its chunks on: knows
     whether any of it was shown."""
 
-    clock: Deadline | None = None
-    """The query's time, where it has an end: it runs while the call is under way, and a call that
-    is not done by then is given up (`DeadlineError`), unless some of it was shown."""
+    is_timed: bool = False
+    """Whether the run's deadline applies: a call that is not done by then came to a
+    `DeadlineError`, unless some of it was shown."""
 
-    hands_back: bool = False
-    """Whether its error is handed back in the place of its result: the results of the calls
-    beside it are not lost, and none of these is cancelled. Where all calls do, that holds for the
-    end of their time, too."""
+    is_instant: bool = False
+    """Whether it takes next to no time, so that a batch makes it at once instead of with the next
+    level: no model would be at work while all queries make it."""
 
-    follows: bool = False
-    """Whether it takes no time to speak of, and so is made, in a batch, as soon as it is known
-    instead of with the next level: no model would be at work while all queries make it."""
+    started: bool = field(default=False, init=False)
+    """Whether a driver has begun it; a flow that is closed sees by it what may have been billed."""
 
-    @property
-    def streams(self) -> bool:
-        """Whether its output is what the user gets."""
-        return self.showing is not None
+
+Steps = Generator[tuple[Call, ...], Sequence[Any], T]
+"""Yields calls that may run side by side; is sent one result for each, a value or an exception;
+returns a T. A flow that is ended early sees `GeneratorExit`, and can make no call any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What is told of a flow's own run, once it is known."""
+class Report:
+    """What is announced of a run at its end."""
 
-    metadata: Mapping[str, Any]
-    """Flat values, which trace viewers filter by."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Flat values, by which trace viewers filter."""
 
     tags: Sequence[str] = ()
     event: Mapping[str, Any] | None = None
     """What listeners to custom events named `automix` get."""
 
     count: Callable[[], None] | None = None
-    """Counts the query; not done where it is a part of another one, which counts it all."""
+    """Counts the query in metrics; not called where it is a part of another one, which counts
+    it all."""
 
 
-Steps = Generator[Sequence[Call] | Note, list[Any], T]
-"""Yields calls that may run side by side; is sent their results, in order; returns a T. A note
-that it yields is told, and has no result."""
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[T]):
+    """The steps of one run, how long they may take, and what the run reports."""
+
+    steps: Steps[T]
+    deadline: Deadline | None = None
+    report: Callable[[], Report | None] = lambda: None
+    """Called once the steps have ended, also by an error or early; None: nothing is announced."""
 
 
-class BrokenOff(BaseException):
-    """What a flow gets, where it waits, that is ended before it is done: it may note so, no more.
+def call(wanted: Call[T]) -> Steps[T]:
+    """Make one call and return its result.
 
-    A generator's own `close` goes down to the innermost one, and lets none of them yield a note.
+    Raises:
+        Exception: What the call raised.
     """
+    [result] = values((yield (wanted,)))
+    return result  # type: ignore[no-any-return]
 
-    def __init__(self, *, under_way: bool) -> None:
-        super().__init__()
-        self.under_way = under_way
-        """Whether the calls that it waits for have begun."""
+
+@overload
+def gather(first: Call[A], second: Call[B], /) -> Steps[tuple[A | Exception, B | Exception]]: ...
+@overload
+def gather(*wanted: Call[T]) -> Steps[Sequence[T | Exception]]: ...
+def gather(*wanted: Call) -> Steps[Sequence[Any]]:
+    """Make calls side by side and return what each came to: its result, or its exception."""
+    return (yield wanted) if wanted else ()
+
+
+def values(results: Iterable[T | Exception]) -> list[T]:
+    """Return results that are all values.
+
+    Raises:
+        Exception: The first result that is one.
+    """
+    found = []
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+        found.append(result)
+    return found
 
 
 class NeedsNoSlot:
-    """Mark of a Runnable that needs no place under the limit, for itself it calls no model.
+    """Mark of a Runnable that takes no slot under the limit, for itself it calls no model.
 
-    What it wants called is driven here, and each of those calls takes a place.
+    The calls that its flow wants are made by the drivers here, and each of those takes a slot.
     """

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from langchain_automix.errors import CutShortError, DeadlineError
-from langchain_automix.flow.steps import BrokenOff, Call, Steps
+from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
@@ -56,7 +56,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
             request = to_model_call([answer.message])
             query.ledger.add_request(index, with_model_name(request, config.models[index]))
         problem = _problem(config, query, call, index, answer)
-        shown = call.streams and hedged is None
+        shown = call.guard is not None and hedged is None
         hedged = None
         if problem is None:
             break
@@ -67,9 +67,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
 
 
-def answer_call(
-    config: MixConfig, query: QueryState, decision: Decision, *, hands_back: bool = False
-) -> Call:
+def answer_call(config: MixConfig, query: QueryState, decision: Decision) -> Call:
     """Return the call by which the model that a decision names is asked."""
     index, arguments = decision.model_index, query.arguments
     streams = _may_stream(config, decision)
@@ -82,9 +80,8 @@ def answer_call(
         tags=[f"automix:{config.names[index]}", *([] if streams else [NOT_FOR_USERS])],
         kwargs=arguments,
         audience="everyone" if streams else "tracers",
-        showing=StreamGuard() if streams else None,
-        clock=query.clock,
-        hands_back=hands_back,
+        guard=StreamGuard() if streams else None,
+        is_timed=True,
     )
 
 
@@ -118,13 +115,11 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
 
 def _read_reply(config: MixConfig, query: QueryState, call: Call, index: int) -> Steps[ModelAnswer]:
     try:
-        [output] = yield [call]
-    except BrokenOff as broken:
-        if broken.under_way:
+        [output] = yield from gather(call)
+    except GeneratorExit:
+        if call.started:
             query.ledger.add_unheard_request(index)
         raise
-    except Exception as error:  # noqa: BLE001  (raised again where it is one)
-        return read_answer(config, index, error)
     return read_answer(config, index, output)
 
 
@@ -150,7 +145,7 @@ def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
 
 
 def _was_shown(call: Call) -> bool:
-    return call.showing is not None and call.showing.told
+    return call.guard is not None and call.guard.shown
 
 
 def _may_stream(config: MixConfig, decision: Decision) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from langsmith import LS_MESSAGE_VIEW_EXCLUDE
 
 from langchain_automix.errors import DeadlineError
-from langchain_automix.flow.steps import BrokenOff, Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call, gather
 from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.hedging import hedge_call, keep_hedged_answer
@@ -42,19 +41,19 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
     index, ledger = decision.model_index, query.ledger
     # A check that failed half-way, and was retried or replaced, has been billed too.
     usage = UsageCollector()
-    call = Call(
+    check = Call(
         config.checkers[index],
         _verifier_input(query, decision),
         tags=["automix:verify", NOT_FOR_USERS],
         metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
         callbacks=[usage],
         audience="tracers",
-        clock=query.clock,
+        is_timed=True,
     )
     started = time.perf_counter()
     try:
-        found = _read_verification((yield from _call_with_hedge(config, query, decision, call)))
-    except BrokenOff:
+        found = _read_verification((yield from _call_with_hedge(config, query, decision, check)))
+    except GeneratorExit:
         ledger.calls.extend([*usage.calls, *usage.unfinished])
         raise
     except Exception as error:
@@ -82,24 +81,23 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
 
 
 def _call_with_hedge(
-    config: MixConfig, query: QueryState, decision: Decision, call: Call
+    config: MixConfig, query: QueryState, decision: Decision, check: Call
 ) -> Steps[Any]:
     """Make the check; ask the next model beside it, where that is worth it."""
     if (hedge := hedge_call(config, query, decision)) is None:
-        [output] = yield [call]
-        return output
+        return (yield from call(check))
     index, ahead = hedge
     hurried = is_hurried(query)
     try:
-        output, hedged = yield [replace(call, hands_back=True), ahead]
-    except BrokenOff as broken:
-        if broken.under_way:
+        found, answer = yield from gather(check, ahead)
+    except GeneratorExit:
+        if ahead.started:
             query.ledger.add_unheard_request(index)
         raise
-    keep_hedged_answer(config, query, index, hedged, hurried=hurried)
-    if isinstance(output, Exception):
-        raise output
-    return output
+    keep_hedged_answer(config, query, index, answer, hurried=hurried)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _read_verification(output: Any) -> Verification:

@@ -9,13 +9,13 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage
 
 from langchain_automix.errors import ModelsFailedError
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Report, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answering import reserved_tool_problem
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.kept_answer import AnswerReplay
 from langchain_automix.mix.query import QueryState
-from langchain_automix.mix.record import build_record, note_of
+from langchain_automix.mix.record import build_record, report_of, unfinished_record
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
 from langchain_automix.routers.base import Router, findings
@@ -23,26 +23,33 @@ from langchain_automix.types import Decision
 
 
 def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[ModelAnswer]:
-    """Return the kept answer with the record of its query, and announce both."""
+    """Return the kept answer with the record of its query, and show it to readers."""
     decision = final_decision(config, query, decision)
     index = decision.model_index
     kept = query.answers.get(index)
     if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
         kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
     record = build_record(query.ledger, decision, query.degraded, query.hedged_model)
-    router = config.router
-    label = router.label if isinstance(router, Router) else router.get_name()
-    # Not in the record: the same query, asked again, would have another one.
-    event = {**record, "seconds": query.ledger.seconds}
-    count = partial(measure, event, label)
-    yield replace(note_of(record, label), event=event, count=count)
-    query.recorded = True
+    query.record = record
     metadata = {**kept.message.response_metadata, "automix": record}
     message = kept.message.model_copy(update={"response_metadata": metadata})
     if decision.action == "abstain" or query.shown != index:
         replay = AnswerReplay.of(message)
-        yield [Call(replay, query.input, run_name="answer", audience="readers")]
+        yield from call(Call(replay, query.input, run_name="answer", audience="readers"))
     return ModelAnswer(message, kept.payload, kept.problem)
+
+
+def report_query(config: MixConfig, query: QueryState) -> Report | None:
+    """Return what is announced of a query: its record, or what it had cost when it ended early."""
+    if not query.is_admitted:
+        return None
+    if query.record is None:
+        return Report(event=unfinished_record(query.ledger))
+    router = config.router
+    label = router.label if isinstance(router, Router) else router.get_name()
+    # Not in the record: the same query, asked again, would have another one.
+    event = {**query.record, "seconds": query.ledger.seconds}
+    return replace(report_of(event, label), count=partial(measure, event, label))
 
 
 def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> Decision:

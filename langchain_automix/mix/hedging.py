@@ -30,7 +30,7 @@ def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tupl
     if breaker is not None and breaker.state(config.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
-    return index, answer_call(config, query, step, hands_back=True)
+    return index, answer_call(config, query, step)
 
 
 def keep_hedged_answer(

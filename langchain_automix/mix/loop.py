@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import BrokenOff, Call, Note, Steps
+from langchain_automix.flow.clock import Deadline
+from langchain_automix.flow.steps import Call, Flow, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answering import request_answer
 from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import DeadlineGuard
-from langchain_automix.mix.finishing import finish
+from langchain_automix.mix.finishing import finish, report_query
 from langchain_automix.mix.guards import (
     FailedCheckGuard,
     ForcedModelGuard,
@@ -26,8 +27,8 @@ from langchain_automix.mix.guards import (
 )
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.spend_session import SpendSession
-from langchain_automix.mix.query import QueryState, start_query
-from langchain_automix.mix.record import query_cost, unfinished_record
+from langchain_automix.mix.query import QueryState, read_input
+from langchain_automix.mix.record import QueryLedger, query_cost
 from langchain_automix.models.failures import is_fault
 from langchain_automix.routers.base import OPENING, Router
 from langchain_automix.types import Decision
@@ -59,18 +60,30 @@ class QueryLoop:
             InvalidDecisionGuard(config),
         )
 
-    def run(self, input: Any, arguments: Mapping[str, Any]) -> Steps[ModelAnswer]:
-        """Take one query from its input to the kept answer.
+    def begin(self, input: Any, arguments: Mapping[str, Any]) -> Flow[ModelAnswer]:
+        """Return the flow of one query, from its input to the kept answer.
 
         Args:
             input: What a chat model takes, or with a prompt the dict that it takes.
             arguments: Go to the answering models.
         """
         config = self.config
-        query = yield from start_query(config, input)
-        query.arguments = arguments
+        query = QueryState(
+            input,
+            {"answer": ""},
+            ledger=QueryLedger(config.prices, config.names, config.identities),
+            clock=None if config.max_latency is None else Deadline(config.max_latency),
+            arguments=arguments,
+        )
+        return Flow(self.run(query), query.clock, partial(report_query, config, query))
+
+    def run(self, query: QueryState) -> Steps[ModelAnswer]:
+        """Take one query from its input to the kept answer."""
+        config = self.config
+        yield from read_input(config, query)
         spending = SpendSession(config.spend_limits)
         yield from spending.reserve()
+        query.is_admitted = True
         # A router that is not asked has no cost weight to raise.
         is_settled = any(guard.opening(query) for guard in self._own_guards)
         router = None if is_settled else config.router
@@ -79,9 +92,7 @@ class QueryLoop:
         )
         query.degraded = query.allowance.cheapest
         cost = partial(query_cost, query.ledger)
-        return (
-            yield from spending.run_and_settle(self._recorded(query), cost, lambda: query.recorded)
-        )
+        return (yield from spending.run_and_settle(self._answer(query), cost))
 
     def opening(self, query: QueryState | None = None) -> Decision:
         """Return the step before anything is known of a query.
@@ -108,15 +119,6 @@ class QueryLoop:
             checks=config.verification,
         )
         return self._review(decision, query)
-
-    def _recorded(self, query: QueryState) -> Steps[ModelAnswer]:
-        """Answer a query; where that ends early, announce what was paid for until then."""
-        try:
-            return (yield from self._answer(query))
-        except (Exception, BrokenOff):
-            if not query.recorded:
-                yield Note(metadata={}, event=unfinished_record(query.ledger))
-            raise
 
     def _answer(self, query: QueryState) -> Steps[ModelAnswer]:
         decision, steps = self.opening(query), 0
@@ -151,10 +153,10 @@ class QueryLoop:
         """Ask the router; one that fails is not asked again."""
         # What the check said of a draft may quote it.
         router, state = self.config.router, query.state(self.config)
-        call = Call(router, state, tags=["automix:route"], audience="tracers", follows=True)
+        wanted = Call(router, state, tags=["automix:route"], audience="tracers", is_instant=True)
         started = time.perf_counter()
         try:
-            [decision] = yield [call]
+            decision: Any = yield from call(wanted)
         except Exception as error:
             if isinstance(error, AutoMixError) or not is_fault(error):
                 raise

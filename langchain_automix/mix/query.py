@@ -11,7 +11,7 @@ from langchain_core.prompts import BasePromptTemplate
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.allowance import UNLIMITED, SpendAllowance
@@ -74,8 +74,11 @@ class QueryState:
     shown: int | None = None
     """Model whose answer was shown to everyone while it came."""
 
-    recorded: bool = False
-    """Whether its record was announced: it has ended, and nothing more is paid for."""
+    is_admitted: bool = False
+    """Whether its spend limits let it in: before that nothing is paid for."""
+
+    record: Mapping[str, Any] | None = None
+    """Its record; None: it has not come to its end."""
 
     @property
     def current(self) -> Visit:
@@ -122,8 +125,8 @@ class QueryState:
         return max(self.usable, key=lambda index: self.belief[config.names[index]])
 
 
-def start_query(config: MixConfig, input: Any) -> Steps[QueryState]:
-    """Read the input of a mix, and fill in its prompt.
+def read_input(config: MixConfig, query: QueryState) -> Steps[None]:
+    """Read the input of a query, and fill in the prompt of the mix.
 
     Raises:
         AutoMixError: The question is empty, or the input is not of the right kind.
@@ -131,11 +134,11 @@ def start_query(config: MixConfig, input: Any) -> Steps[QueryState]:
     check_input: VerifierInput
     known_by: Any
     if config.prompt is None:
-        prompted = known_by = to_messages(input)
+        prompted = known_by = to_messages(query.input)
         check_input = {"answer": "", "messages": prompted, "request": prompted}
     else:
-        filled, check_input = _read_fields(config, input)
-        [prompted] = yield [Call(config.prompt, filled)]
+        filled, check_input = _read_fields(config, query.input)
+        prompted = yield from call(Call(config.prompt, filled))
         check_input["request"] = to_messages(prompted)
         if attachments := attachments_of(check_input["request"]):
             check_input["attachments"] = attachments
@@ -143,9 +146,7 @@ def start_query(config: MixConfig, input: Any) -> Steps[QueryState]:
         known_by = (check_input.get("context"), check_input["question"], *history)
     if tools := config.answer_format.tools:
         check_input["tools"] = tools
-    clock = None if config.max_latency is None else Deadline(config.max_latency)
-    ledger = QueryLedger(config.prices, config.names, config.identities)
-    return QueryState(prompted, check_input, query_id(known_by), ledger, clock)
+    query.input, query.check_input, query.query_id = prompted, check_input, query_id(known_by)
 
 
 def _read_fields(config: MixConfig, input: Any) -> tuple[Mapping[str, Any], VerifierInput]:

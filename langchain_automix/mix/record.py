@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Note
+from langchain_automix.flow.steps import Report
 from langchain_automix.models.failures import may_be_billed
 from langchain_automix.models.prices import (
     PricedCalls,
@@ -194,8 +194,8 @@ def _heard(ledger: QueryLedger) -> QueryLedger:
     return replace(ledger, calls=heard(ledger.calls), answered=answered)
 
 
-def note_of(record: Mapping[str, Any], policy: str) -> Note:
-    """Return the note for the query's own run: flat values to filter by, and the record."""
+def report_of(record: Mapping[str, Any], policy: str) -> Report:
+    """Return what the query's own run is told: flat values to filter by, and the record."""
     flat = {
         "automix_action": record["action"],
         "automix_escalated": record["escalated"],
@@ -208,7 +208,7 @@ def note_of(record: Mapping[str, Any], policy: str) -> Note:
     }
     tags = ["automix-escalated"] if record["escalated"] else []
     known = {name: value for name, value in flat.items() if value is not None}
-    return Note(metadata=known, tags=tags, event=record)
+    return Report(metadata=known, tags=tags, event=record)
 
 
 def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:

@@ -20,7 +20,7 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Steps
+from langchain_automix.flow.steps import Flow, Steps
 from langchain_automix.flow.streaming import adrive_stream, drive_stream
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
@@ -263,7 +263,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             total = None
             for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
             yield from map(without_last_mark, drive_stream(flow_run))
             yield from self._last_chunks(flow_run)
 
@@ -281,7 +281,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             total = None
             async for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._run_query(total, kwargs), run_manager, config)
+            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
             driven: Any = adrive_stream(flow_run)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:
@@ -304,15 +304,22 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
 
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[Any]:
-        answer = yield from self._run_query(input, kwargs)
-        return self.answer_format.present(answer)
+        return self._presented(self._query(input, kwargs).steps)
 
-    def _run_query(self, input: Any, kwargs: Mapping[str, Any]) -> Steps[ModelAnswer]:
+    @override
+    def _begin(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Any]:
+        flow = self._query(input, kwargs)
+        return replace(flow, steps=self._presented(flow.steps))
+
+    def _presented(self, steps: Steps[ModelAnswer]) -> Steps[Any]:
+        return self.answer_format.present((yield from steps))
+
+    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[ModelAnswer]:
         answer_format, arguments = self.answer_format.bind(kwargs)
         loop = self._loop
         if answer_format is not self.answer_format:
             loop = QueryLoop(replace(loop.config, answer_format=answer_format), self._guards)
-        return loop.run(input, arguments)
+        return loop.begin(input, arguments)
 
     def with_format(self, answer_format: AnswerFormat, guards: Sequence[Guard] = ()) -> Self:
         """Return the mix with another format of its answers, and with further guards.

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import Verification
@@ -97,7 +97,7 @@ class CombinedVerifier(Verifier):
         given = {key: value for key, value in input.items() if key != "check"}
         names = [input["check"] or self.first] if "check" in input else [*self.checks]
         bills = {name: UsageCollector() for name in names}
-        found = yield [self._call(name, given, bills[name]) for name in names]
+        found = yield from gather(*(self._call(name, given, bills[name]) for name in names))
         failed = [each for each in found if isinstance(each, Exception)]
         wrong = [error for error in failed if not is_fault(error)]
         if wrong or len(failed) == len(names):
@@ -116,7 +116,6 @@ class CombinedVerifier(Verifier):
             run_name=f"check {name}",
             tags=[f"automix:check:{name}"],
             callbacks=[bill],
-            hands_back=True,
         )
 
     def _merge(self, results: Mapping[str, Verification]) -> Verification:

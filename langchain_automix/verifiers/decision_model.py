@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.messages import answer_text
 from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
@@ -79,12 +79,12 @@ class DecisionVerifier(Verifier):
         state: dict[str, Any] = {**context._asdict(), "attachments": list(attachments_to(input))}
         state = {name: value for name, value in state.items() if value} | {"answer": answer}
         way = RunnableLambda(self._request) | self.model | RunnableLambda(self._read)
-        [found] = yield [Call(way, state, run_name="decide")]
-        call = ModelCall(model=found["model"], provider=found["provider"], usage=found["usage"])
+        found = yield from call(Call(way, state, run_name="decide"))
+        paid = ModelCall(model=found["model"], provider=found["provider"], usage=found["usage"])
         if found["probability"] is None:
             problem = f"the decision model gave no probability ({found['instead']})"
-            return Verification(problem=problem, calls=(call,))
-        return Verification(score=found["probability"], calls=(call,))
+            return Verification(problem=problem, calls=(paid,))
+        return Verification(score=found["probability"], calls=(paid,))
 
     def _request(self, state: dict[str, Any]) -> dict[str, Any]:
         if _kind_of(self.model) == "openai":

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.tools import parsing_problem, schema_misfit
 from langchain_automix.types import Verification
@@ -228,7 +228,8 @@ class FunctionVerifier(Verifier):
         text = str(answer.text if isinstance(answer, BaseMessage) else answer)
         argument: Any = text if self.takes == "answer" else input
         try:
-            [found] = yield [Call(RunnableLambda(self.function), argument, run_name=self._name)]
+            asked = Call(RunnableLambda(self.function), argument, run_name=self._name)
+            found = yield from call(asked)
         except Exception as error:
             if isinstance(error, TypeError) and str(error).startswith(_NOT_AWAITED):
                 raise AutoMixError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from langchain_core.exceptions import ContextOverflowError, ModelInvalidRequestError
 from langchain_core.messages import AIMessage
 
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.models.request_shape import RequestShape
 from langchain_automix.models.sampling import ChatRunnable, for_sampling, takes_n
 from langchain_automix.models.usage import UsageCollector, with_model_name
@@ -65,7 +65,7 @@ def draw(
         Exception: No reply could be drawn; it is the first request's error.
     """
 
-    def request(n: int, nth: int) -> tuple[Call, UsageCollector]:
+    def request(n: int, nth: int) -> tuple[Call[AIMessage], UsageCollector]:
         bill = UsageCollector()
         runnable = for_sampling(
             model,
@@ -77,7 +77,7 @@ def draw(
             further=further,
             shape=shape,
         )
-        made = Call(runnable, list(messages), run_name="verify", callbacks=[bill], hands_back=True)
+        made = Call(runnable, list(messages), run_name="verify", callbacks=[bill])
         return made, bill
 
     replies: list[AIMessage] = []
@@ -86,7 +86,7 @@ def draw(
     errors: list[Exception] = []
     if in_one and samples > 1:
         call, bill = request(samples, 0)
-        [first] = yield [call]
+        [first] = yield from gather(call)
         if not isinstance(first, Exception):
             replies += (bill.replies or [first])[:samples]
         elif sampling == "n" or not _is_refused(first):
@@ -96,8 +96,11 @@ def draw(
     if missing := samples - len(replies):
         asked = len(replies) and 1
         requests = [request(1, nth) for nth in range(asked, asked + missing)]
-        for each in (yield [call for call, _ in requests]):
-            (errors if isinstance(each, Exception) else replies).append(each)
+        for each in (yield from gather(*(call for call, _ in requests))):
+            if isinstance(each, Exception):
+                errors.append(each)
+            else:
+                replies.append(each)
         bills += [bill for _, bill in requests]
     if errors and not replies:
         raise errors[0]

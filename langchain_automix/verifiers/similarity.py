@@ -17,7 +17,7 @@ from langchain_core.runnables.utils import is_async_callable
 from pydantic import ConfigDict, Field
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call, gather, values
 from langchain_automix.models.embeddings import cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
@@ -116,12 +116,12 @@ class SimilarityVerifier(Verifier):
             return (yield from self._judged(judge, own_text, texts, question))
         if isinstance(self.compare, Embeddings):
             measure: RunnableLambda[Any, Any] = RunnableLambda(self._cosines, self._acosines)
-            [found] = yield [Call(measure, [own_text, *texts], run_name="embed")]
+            found = yield from call(Call(measure, [own_text, *texts], run_name="embed"))
             name = embeddings_name(self.compare) or type(self.compare).__name__
             calls = [ModelCall(model=name)]
         else:
             measure = RunnableLambda(self._measured, self._ameasured)
-            [found] = yield [Call(measure, [own_text, *texts], run_name="compare")]
+            found = yield from call(Call(measure, [own_text, *texts], run_name="compare"))
             calls = []
         return [self._verdict(each) for each in found], calls
 
@@ -135,16 +135,14 @@ class SimilarityVerifier(Verifier):
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
         runnable = for_sampling(judge, temperature=0.0, max_tokens=_JUDGE_TOKENS)
         bills = [UsageCollector() for _ in texts]
-        replies = yield [
-            Call(
-                runnable,
-                _judge_messages(question, own_text, text),
-                run_name="judge",
-                callbacks=[bill],
+        requests = [_judge_messages(question, own_text, text) for text in texts]
+        replies = yield from gather(
+            *(
+                Call(runnable, messages, run_name="judge", callbacks=[bill])
+                for messages, bill in zip(requests, bills, strict=True)
             )
-            for text, bill in zip(texts, bills, strict=True)
-        ]
-        words = (_JUDGED.fullmatch(str(getattr(reply, "text", reply))) for reply in replies)
+        )
+        words = (_JUDGED.fullmatch(str(getattr(reply, "text", reply))) for reply in values(replies))
         verdicts = [None if word is None else word["word"].casefold() == "same" for word in words]
         return verdicts, [with_model_name(call, judge) for bill in bills for call in bill.calls]
 

@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call, gather, values
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
@@ -114,8 +114,8 @@ class SupportVerifier(Verifier):
         passages = [given for _ in stated]
         if self.retriever is not None:
             find = self.retriever | RunnableLambda(_texts)
-            found = yield [Call(find, each, run_name="retrieve") for each in stated]
-            passages = [[*given, *texts] for texts in found]
+            found = yield from gather(*(Call(find, each, run_name="retrieve") for each in stated))
+            passages = [[*given, *texts] for texts in values(found)]
         if not any(passages):
             return Verification(problem="there is no passage that could support the answer")
         if self.model is not None:
@@ -129,11 +129,12 @@ class SupportVerifier(Verifier):
     ) -> Steps[Verification]:
         measure: Runnable[Any, list[float | None]] = RunnableLambda(self._cosines, self._acosines)
         given = {"statements": stated, "passages": passages}
-        [cosines] = yield [Call(measure, given, run_name="embed")]
+        cosines = yield from call(Call(measure, given, run_name="embed"))
         calls = (ModelCall(model=embeddings_name(embeddings) or type(embeddings).__name__),)
-        if None in cosines:
+        found = [each for each in cosines if each is not None]
+        if len(found) < len(cosines):
             return Verification(problem="an embedding has no direction", calls=calls)
-        return Verification(score=max(0.0, min(cosines)), calls=calls)
+        return Verification(score=max(0.0, min(found)), calls=calls)
 
     def _cosines(self, given: dict[str, Any]) -> list[float | None]:
         texts = _all_texts(given)
@@ -151,12 +152,14 @@ class SupportVerifier(Verifier):
         runnable = for_sampling(model, temperature=0.0, max_tokens=_REPLY_TOKENS)
         open_ones = [(each, texts) for each, texts in zip(stated, passages, strict=True) if texts]
         bills = [UsageCollector() for _ in open_ones]
-        replies = yield [
-            Call(runnable, _messages(each, texts), run_name="support", callbacks=[bill])
-            for (each, texts), bill in zip(open_ones, bills, strict=True)
-        ]
+        replies = yield from gather(
+            *(
+                Call(runnable, _messages(each, texts), run_name="support", callbacks=[bill])
+                for (each, texts), bill in zip(open_ones, bills, strict=True)
+            )
+        )
         calls = tuple(with_model_name(call, model) for bill in bills for call in bill.calls)
-        words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in replies]
+        words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in values(replies)]
         answers = [None if word is None else word["word"].casefold() for word in words]
         # One unsupported statement decides, whatever is unknown of the others.
         if "no" in answers or len(open_ones) < len(stated):

@@ -23,7 +23,7 @@ from langchain_automix import (
 )
 from langchain_automix.errors import CutShortError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call
+from langchain_automix.flow.steps import Call, call
 from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.models.failures import is_model_failure
 from langchain_automix.types import Verification
@@ -172,8 +172,8 @@ def asking_twice(server: OpenAIServer) -> Any:
     class Twice(FlowRunnable[Any, Any]):
         def _flow(self, input: Any, **kwargs: Any) -> Any:
             del input, kwargs
-            yield [Call(model, "Is it so?")]
-            yield [Call(model, "Is it so?")]
+            yield from call(Call(model, "Is it so?"))
+            yield from call(Call(model, "Is it so?"))
             return Verification(score=0.9)
 
     return Twice()

@@ -20,7 +20,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, GraderInput
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.utils import fingerprints as _names
@@ -122,7 +122,7 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     if not isinstance(grader, Runnable):
         return run_grader(grader, input)
     bill = UsageCollector()
-    [found] = yield [Call(grader, input, run_name="grade", callbacks=[bill])]
+    found = yield from call(Call(grader, input, run_name="grade", callbacks=[bill]))
     grade = to_grade(found, grader)
     return grade.model_copy(update={"calls": (*bill.calls,)}) if bill.calls else grade
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from langchain_automix.calibration.graders.text import Grade, GraderInput
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Steps
+from langchain_automix.flow.steps import Call, Steps, call, gather, values
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
@@ -131,7 +131,7 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
             return Grade(quality=0.0, why="the answer is empty")
         scale = _SAME if input["references"] else _GOOD
         asked = [self._request(messages) for messages in self._messages(input)]
-        said = yield [call for call, _ in asked]
+        said = values((yield from gather(*(request for request, _ in asked))))
         # A wrapper around a model, such as a parser, may leave a text.
         replies = [str(getattr(reply, "text", reply)) for reply in said]
         grades = [scale.quality(reply) for reply in replies]
@@ -205,7 +205,7 @@ class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
         if not input["answer"].strip():
             return Grade(quality=0.0, why="the answer is empty")
         similarity = RunnableLambda(self._similarity, self._asimilarity)
-        [found] = yield [Call(similarity, texts, run_name="embed")]
+        found = yield from call(Call(similarity, texts, run_name="embed"))
         model = embeddings_name(self.embeddings) or type(self.embeddings).__name__
         calls = (ModelCall(model=model),)
         if found is None:

@@ -18,7 +18,7 @@ from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
 from langchain_automix.errors import SpendLimitReachedError
-from langchain_automix.flow.steps import BrokenOff, Call, NeedsNoSlot, Steps
+from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
@@ -100,8 +100,8 @@ class SpendSession:
         pause = 0.0
         while self._limits:
             try:
-                [may_start] = yield [self._call(self._reserve_all, pause)]
-            except (BrokenOff, GeneratorExit):
+                may_start = yield from call(self._call(self._reserve_all, pause))
+            except GeneratorExit:
                 self._is_closed = True  # a thread that is still reserving then releases
                 for account in self._accounts:
                     account.limit.books.defer(account.release(self._query))
@@ -110,21 +110,15 @@ class SpendSession:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
 
-    def run_and_settle(
-        self, flow: Steps[T], cost: CostSource, is_paid: Callable[[], bool]
-    ) -> Steps[T]:
-        """Run the query's flow, and settle however it ends.
-
-        `cost` returns what the query has come to, `is_paid` whether nothing more will be paid for.
-        """
+    def run_and_settle(self, flow: Steps[T], cost: CostSource) -> Steps[T]:
+        """Run the query's flow, and settle however it ends; `cost` returns what it has come to."""
         try:
             reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
-        except BaseException as broken:  # no call can be made any more
-            between = isinstance(broken, BrokenOff) and not broken.under_way
-            self._settle_later(cost, is_known=between or is_paid())
+        except BaseException:  # no call can be made any more
+            self._settle_later(cost)
             raise
         yield from self._settle(cost)
         return reply
@@ -226,19 +220,17 @@ class SpendSession:
         query_cost = _cost_or_unknown(cost)
         settlement = self._settlement(query_cost)
         try:
-            yield [self._call(settlement)]
-        except (BrokenOff, GeneratorExit):
+            yield from call(self._call(settlement))
+        except GeneratorExit:
             self._defer(settlement)
             raise
         self._warn_if_unknown(query_cost)
 
-    def _settle_later(self, cost: CostSource, *, is_known: bool) -> None:
-        """Settle a cancelled query; its cost is known if no paid call was under way."""
+    def _settle_later(self, cost: CostSource) -> None:
+        """Settle a cancelled query; its cost is unknown if a paid call was under way."""
         if not self._accounts:
             return
         query_cost = _cost_or_unknown(cost)
-        if query_cost.cost is not None and not is_known:  # that much, or more
-            query_cost = query_cost._replace(cost=None, is_lost=True)
         self._defer(self._settlement(query_cost))
         with contextlib.suppress(SpendWarning):  # as an error, it would replace the cancellation
             self._warn_if_unknown(query_cost)

@@ -28,6 +28,7 @@ from langchain_automix.calibration.graders.custom import (
 from langchain_automix.calibration.graders.text import GRADERS, Grade, GraderInput, token_f1
 from langchain_automix.flow.drivers import drive
 from langchain_automix.flow.run import FlowRun
+from langchain_automix.flow.steps import Flow
 from tests.support.servers.langsmith_server import LangSmithServer
 from tests.support.servers.openai_server import ACCEPT, OpenAIServer
 
@@ -114,7 +115,7 @@ def grade_of(quality: Any, input: GraderInput = INPUT) -> Grade:
     grader = to_grader(quality)
     found = cast("Any", RunnableLambda)(
         lambda given, run_manager, config: drive(
-            FlowRun(grade_flow(grader, given), run_manager, config)
+            FlowRun(Flow(grade_flow(grader, given)), run_manager, config)
         )
     ).invoke(input)
     assert isinstance(found, Grade)
