@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +13,12 @@ from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForLLMR
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
+from langchain_core.runnables import (
+    ConfigurableField,
+    Runnable,
+    RunnableLambda,
+    RunnableSerializable,
+)
 from langgraph.graph import START, MessagesState, StateGraph
 from typing_extensions import override
 
@@ -135,15 +140,20 @@ def inner_mix(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     )
 
 
+def configurable(model: Any) -> Runnable[Any, Any]:
+    if not isinstance(model, RunnableSerializable):  # a function has no alternatives
+        return cast("Runnable[Any, Any]", model)
+    which = ConfigurableField(id="which")
+    return model.configurable_alternatives(which, other=Speaker(text="none"))
+
+
 NESTINGS: dict[str, Callable[[Any], Runnable[Any, Any]]] = {
     "bound": lambda model: model.bind(stop=["x"]),
     "configured": lambda model: model.with_config(tags=["mine"], metadata={"a": 1}),
     "retried": lambda model: model.with_retry(stop_after_attempt=2),
     "with fallbacks": lambda model: model.with_fallbacks([Speaker(text=f"a {DRAFT}")]),
     "as a fallback": lambda model: Speaker(text="no", fails=True).with_fallbacks([model]),
-    "configurable": lambda model: model.configurable_alternatives(
-        ConfigurableField(id="which"), other=Speaker(text="none")
-    ),
+    "configurable": configurable,
     "wrapped": lambda model: Wrapper(inner=model),
     "wrapped, streamed": lambda model: Wrapper(inner=model, streams=True),
     "in a chain": lambda model: RunnableLambda(lambda messages: messages) | model,
