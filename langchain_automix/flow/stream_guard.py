@@ -1,9 +1,9 @@
-"""Know whether anything of a stream was shown yet."""
+"""Decide which chunks of a stream may be shown, and know whether any was."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -15,7 +15,7 @@ from langchain_automix.errors import DeadlineError
 
 
 class StreamGuard(BaseCallbackHandler):
-    """Knows whether any of a streamed answer was shown: that cannot be undone.
+    """Decides what of a streamed answer is shown, and knows whether any was: that cannot be undone.
 
     A stream that was given up before is stopped at its first token, and that is not shown.
     """
@@ -34,6 +34,19 @@ class StreamGuard(BaseCallbackHandler):
         with self._lock:
             self._given_up = not self.shown
             return self._given_up
+
+    def chunks_to_show(self, chunks: Sequence[Any]) -> Sequence[Any]:
+        """Return what may be shown now that the last chunk has come.
+
+        What shows nothing is kept back until something is shown: until then, another model may
+        yet answer in this one's place.
+        """
+        if self.shown:
+            return chunks[-1:]
+        if not shows_something(chunks[-1]):
+            return ()
+        self.shown = True
+        return chunks
 
     @override
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, **kwargs: Any) -> None:

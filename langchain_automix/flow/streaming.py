@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
@@ -14,7 +14,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_automix.flow.deadline import END_OF_STREAM, await_within, chunks_within
 from langchain_automix.flow.drivers import amake_calls, hold_slot, make_calls
 from langchain_automix.flow.run import FlowRun
-from langchain_automix.flow.stream_guard import StreamGuard, shows_something
+from langchain_automix.flow.stream_guard import StreamGuard
 
 
 def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
@@ -30,7 +30,7 @@ def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
                     chunks = call.runnable.stream(call.input, run.start(call), **call.kwargs)
                 for chunk in chunks_within(run.deadline, guard, chunks):
                     parts.append(chunk)
-                    yield from _chunks_to_show(guard, parts)
+                    yield from guard.chunks_to_show(parts)
             except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
                 run.resume([run.explain(error, call)])
             else:
@@ -51,7 +51,7 @@ async def adrive_stream(run: FlowRun[Any]) -> AsyncIterator[Any]:
                 async with contextlib.aclosing(chunks):
                     while (chunk := await _next(run, guard, chunks)) is not END_OF_STREAM:
                         parts.append(chunk)
-                        for shown in _chunks_to_show(guard, parts):
+                        for shown in guard.chunks_to_show(parts):
                             yield shown
             except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
                 run.resume([run.explain(error, call)])
@@ -65,20 +65,6 @@ async def _next(run: FlowRun[Any], guard: StreamGuard, chunks: AsyncIterator[Any
     """Return the next chunk or `END_OF_STREAM`; give up a stream that shows nothing in time."""
     async with await_within(None if guard.shown else run.deadline):
         return await anext(chunks, END_OF_STREAM)
-
-
-def _chunks_to_show(guard: StreamGuard, parts: Sequence[Any]) -> Sequence[Any]:
-    """Return what may be shown now that the last part has come.
-
-    What shows nothing is kept back until something is shown: until then, another model may yet
-    answer in this one's place.
-    """
-    if guard.shown:
-        return parts[-1:]
-    if not shows_something(parts[-1]):
-        return ()
-    guard.shown = True
-    return parts
 
 
 def _add_chunks(parts: list[Any]) -> Any:
