@@ -143,7 +143,7 @@ class TestBadInput:
             (("--without-references", "grade", "--limit", "13"), "cannot grade without"),
             (("--out", "log.txt"), "has another format"),
             (("--out", "none/log.jsonl"), "cannot be written"),
-            (("--out", "taken.jsonl"), "no calibration has begun it"),
+            (("--out", "taken.jsonl"), "was not written by a calibration"),
             (("--out", "examples.jsonl"), "would overwrite the examples"),
         ],
     )
