@@ -208,7 +208,7 @@ def _points(
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
     # Whether more than two models, or several checks, pay is judged once: their trees take the
-    # most time by far.
+    # most time.
     middle, _ = _candidates(learner, base, abstain_value, family)
     most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
     for rung in _COST_WEIGHT_GRID:
