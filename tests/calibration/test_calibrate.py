@@ -334,7 +334,7 @@ def test_where_nothing_works_it_ends_early(server: OpenAIServer, tmp_path: Path)
     with pytest.raises(AutoMixError, match=r"Nothing works any more: .*Authentication"):
         calibrate(questions(500), models(server), concurrency=2, **given)
     assert len(server.requests) < 60
-    with pytest.raises(AutoMixError, match="wants 'colour', which example q1 does not have"):
+    with pytest.raises(AutoMixError, match="needs 'colour', which example q1 does not have"):
         calibrate(
             questions(2),
             models(server),

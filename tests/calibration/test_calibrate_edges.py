@@ -357,7 +357,7 @@ def test_what_the_estimate_cannot_know_is_said(server: OpenAIServer, given: dict
             calibrate(questions(2), models(server), approve=refuse, **given, **about)
     assert seen[0].notes == ()
     assert [note.split()[:3] for note in seen[1].notes] == [
-        ["What", "the", "check"],
+        ["Model", "calls", "of"],
         ["Embeddings", "report", "no"],
     ]
 

@@ -241,7 +241,7 @@ def test_a_folder_that_cannot_be_written(small_disk: Path) -> None:
     path = small_disk / "log.journal"
     filled(path, 2)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(AutoMixError, match="cannot be written: Read-only file system. Nothing was"):
+    with pytest.raises(AutoMixError, match="cannot be written: Read-only file system. No call"):
         Journal(path)
     with pytest.raises(AutoMixError, match="cannot be written"):
         Journal(small_disk / "other.journal")

@@ -132,7 +132,7 @@ class TestBadInput:
             (("--prompt", "none.txt"), "The prompt none.txt cannot be read"),
             (("--prompt", "empty.txt"), "has no {question} in it"),
             (("--prompt", "other.txt"), "has {place} in it, which example q1 does not have"),
-            (("--prompt", "brace.txt"), "is no template"),
+            (("--prompt", "brace.txt"), "is not a template"),
             (("--question", "frage"), "--question NAME"),
             (("--max-spend", "0"), "--max-spend must be above 0"),
             (("--max-spend", "nan"), "--max-spend must be above 0"),
