@@ -69,7 +69,7 @@ class CalibrationRun:
     spent: float = 0.0
     max_spend: float | None = None
     example_cost: tuple[float, float] = (0.0, 0.0)
-    """Likely cost of one example, low and high, used until one has shown it."""
+    """Likely cost of one example, low and high, used until one has been measured."""
 
     is_full: Callable[[], bool] = lambda: False
     """Whether the journal can hold no more."""
@@ -94,7 +94,7 @@ class CalibrationRun:
         self._spent_before = self.spent
 
     def stop(self, why: str, words: str = "") -> None:
-        """Allow no further call; calls under way end, and are kept. The first reason stands."""
+        """Allow no further calls; those under way end and are kept. The first reason stands."""
         with self._changed:
             if self.stopped is None:
                 self.stopped, self.words = why, words
@@ -124,8 +124,7 @@ class CalibrationRun:
         low, high = self.example_cost
         if finished:
             low = high = (self.spent - self._spent_before) / finished
-        # What those under way have spent already is in `spent`: counted twice, to be on the safe
-        # side.
+        # What those under way have already spent is in `spent` too: counted twice, to be safe.
         expected = high * (1 + self._running) if self._running else low
         return self.spent + expected <= self.max_spend
 
@@ -146,19 +145,20 @@ class CalibrationRun:
             self.calls += 1
 
     def after(self, cost: float | None) -> None:
-        """Add what a call cost; whoever needs an unknown cost complains of it."""
+        """Add what a call cost; None adds nothing, and is reported where the cost is needed."""
         with self._changed:
             self.spent += cost or 0.0
 
     def failed(self, stage: Stage, error: str) -> None:
-        """Note the error of a call that failed for good."""
+        """Record the error of a call that failed for good."""
         with self._changed:
             self.last_error = f"{stage}: {error}"
 
     def finished(self, row: dict[str, Any] | None, *, again: bool = False) -> None:
-        """Count an example that has ended: with its row, or None where it was given up.
+        """Count an example that has ended, with its row; None if it was abandoned.
 
-        One that fails `again`, as in an earlier run, does not tell whether anything still works.
+        One that fails `again`, as in an earlier run, says nothing about whether anything still
+        works.
         """
         with self._changed:
             self._running -= 1

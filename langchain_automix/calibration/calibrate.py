@@ -48,7 +48,7 @@ def calibrate(
     """Run all models over examples, check and grade their answers, and return a routing log.
 
     Every finished call is written to a journal beside the log (`<out>.journal`) before it is used:
-    after a kill, the same call resumes where it stopped, and pays for nothing twice.
+    after a kill, the same call resumes where it stopped, and nothing is paid for twice.
 
     Args:
         examples: A `.jsonl`, `.jsonl.gz` or `.csv` file, `langsmith:<dataset>`, a data frame, or a
@@ -76,13 +76,13 @@ def calibrate(
             correct the agreement of the others.
         names: Your own name for a field: `{"question": "my_column"}`.
         concurrency: Calls at a time. None: 16, or 1 where seconds are counted, which would
-            otherwise include waiting for each other.
+            otherwise include time spent waiting for other calls.
         max_spend: Most that all runs for this log may cost together, in its unit; the run stops
             there, and says how far it got.
         adaptive: Whether to stop as soon as more examples would not change the policy (see
             `langchain_automix.policy.fitting.stopping`); the examples are then taken in random
             order.
-        goal: What the policy is to be fitted for, with `adaptive`: as in `POMDPRouter.fit`.
+        goal: The goal that the policy will be fitted for, with `adaptive`; as in `POMDPRouter.fit`.
         on_change: What to do if a prompt, a model or a setting differs from the run before:
             `raise`, or `rerun` the calls that depend on it.
         approve: Called with the estimate before any call is made; False stops the run.
@@ -93,8 +93,8 @@ def calibrate(
         The log, with the texts in each query's `metadata`.
 
     Raises:
-        AutoMixError: An argument cannot be used, nothing works, or the journal cannot be written
-            or is another run's. What was paid for is kept.
+        AutoMixError: An argument cannot be used, every call fails, or the journal cannot be
+            written or belongs to another run. What was paid for is kept.
     """
     settings = CalibrationSettings(
         examples,
@@ -178,14 +178,14 @@ async def acalibrate(
 
 
 def run_calibration(settings: CalibrationSettings) -> CalibrationResult:
-    """Do as `calibrate`, and return how it went instead of the log."""
+    """Run a calibration, and return its result instead of the log."""
     with open_session(settings) as session:
         session.work()
         return session.finish()
 
 
 def _read_log(result: CalibrationResult) -> RoutingLog:
-    """Return the log, and warn of what is not in it.
+    """Return the log, and warn about what it lacks.
 
     Raises:
         AutoMixError: The run ended because nothing worked any more.

@@ -58,7 +58,7 @@ ANSWER_FROM_CONTEXT = ChatPromptTemplate.from_messages(
 )
 """Prompt for an example with a context where the mix has none; also that of `automix ask`."""
 
-# How a model is reached does not change what it answers.
+# Connection settings: they do not change what a model answers.
 _CONNECTION = frozenset(
     {
         "cache",
@@ -123,7 +123,7 @@ class CalibrationConfig:
     by the grader alone."""
 
     compares: bool = False
-    """Whether answers to labelled examples are compared with the largest model's as well, to learn
+    """Whether answers to labelled examples are also compared with the largest model's, to learn
     what agreement is worth."""
 
     @cached_property
@@ -147,7 +147,7 @@ class CalibrationConfig:
         named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
         if isinstance(verifier, CombinedVerifier):
             named = [*verifier.checks.items()]
-        # Not `_prepared`: what one check reads of an answer is not for another to ask for again.
+        # Not `_prepared`: what one check reads from an answer is not to be requested by another.
         answerers = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
         pairs = list(zip(answerers, self.mix.models, strict=True))
 
@@ -169,7 +169,7 @@ class CalibrationConfig:
 
     @cached_property
     def call_settings(self) -> dict[str, Any]:
-        """Settings that calls depend on, by name: if one changes, its calls are made again."""
+        """Settings that calls depend on, by name: if one changes, the calls are made again."""
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
         settings: dict[str, Any] = {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
@@ -271,13 +271,13 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
     for name, model in zip(mix.model_names, mix.models, strict=True):
         known, provider = sole_identity(model)
         call = ModelCall(model=known, provider=provider, usage=usage)
-        # What a mix or a model with fallbacks has called is known only afterwards.
+        # Which models a mix or a model with fallbacks calls is known only afterwards.
         reports_later = known is None or provider == "automix"
         if not reports_later and cost_of([call], mix.prices) is None:
             unpriced.append(name)
     if unit is None and not is_limited and len(unpriced) == len(mix.models):
         warnings.warn(
-            f"No price is known of {' and '.join(unpriced)}: costs are counted in seconds, one "
+            f"No price is known for {' and '.join(unpriced)}: costs are counted in seconds, one "
             "call at a time. Give prices (dollars per million tokens) to have them in dollars.",
             stacklevel=2,
         )
@@ -293,7 +293,7 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
 def model_fingerprint(model: Runnable[Any, Any]) -> str:
     """Return a short hash of what a model's answers depend on: its settings and bound arguments.
 
-    It leaves out how the model is reached, keys, and the port of a server on this machine.
+    Connection settings, keys and the port of a server on this machine are left out.
     """
     chat_model, bound = unwrap(model)
     if chat_model is None:
@@ -321,7 +321,7 @@ def _model_setting(name: str, asker: Any) -> dict[str, str]:
     model = getattr(asker, "model", None)
     if not isinstance(model, Runnable):
         return {}
-    # How it samples is in the fingerprint of the asker.
+    # The sampling is in the fingerprint of the check or grader.
     return {f"{name} model": model_fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
 
 
@@ -330,14 +330,14 @@ def _fill(prompt: BasePromptTemplate[Any], values: dict[str, Any], example: Exam
         return prompt.format_prompt(**values)
     except KeyError as error:
         raise AutoMixError(
-            f"The prompt wants {error}, which example {example.id} does not have; it has "
+            f"The prompt needs {error}, which example {example.id} does not have; it has "
             f"{sorted(values)}."
         ) from error
 
 
 def _as_json(value: Any) -> Any:
     dump = dumpd(value)
-    # Of what cannot be dumped, only the kind is the same in the next process.
+    # Only the kind of an object that cannot be dumped is the same in the next process.
     is_unknown = isinstance(dump, dict) and dump.get("type") == "not_implemented"
     return grader_name(value) if is_unknown else _without_addresses(dump)
 

@@ -1,8 +1,8 @@
-"""What a calibration is going to ask for, and what that is likely to cost, before any call.
+"""Estimate, before any call, which calls a calibration will make and what they will cost.
 
 The calls are counted by a dry run of some examples through the flow itself. The configuration
-alone does not tell them: how often a check asks, and with which prompt, is up to the check, and
-which calls an example still needs depends on the calls that the journal holds.
+alone does not determine them: how often a check asks, and with which prompt, is up to the check,
+and which calls an example still needs depends on the calls in the journal.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from langchain_automix.calibration.budget import CalibrationRun, Stage
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
+from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, ModelGrader
 from langchain_automix.calibration.journal import Entry, Journal, example_key
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.usage import UsageCollector, to_model_call
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import ModelCall, Verification
+from langchain_automix.verifiers.base import Verifier
 
 _REHEARSED = 50
-"""Examples that are rehearsed; the others are taken to be like them."""
+"""Examples in the dry run; the others are assumed to be like them."""
 
 _SHORT, _LONG = 5, 400
 """Tokens of the shortest and the longest likely reply, unless earlier calls or the model's own
-limit tell otherwise."""
+limit say otherwise."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "num_predict", "max_output_tokens")
 _ENOUGH_CALLS = 10
 """Earlier calls of one kind that suffice to estimate the next."""
 
 _SPREAD = 0.25
-"""Relative error allowed for: in the tokens of a text, which are counted by its characters, and in
-the mean cost of calls to come, which is taken from earlier ones."""
+"""Relative error allowed for in the tokens of a text, which are estimated from its characters, and
+in the mean cost of future calls, which is taken from earlier ones."""
 
 Kind = tuple[str, str, str | None]
 """Stage of a call, name of the model, and name of the check where there are several."""
@@ -53,7 +53,7 @@ Kind = tuple[str, str, str | None]
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """The calls of one kind that are still to be made. Ranges are (low, high)."""
+    """The calls of one kind still to be made. Ranges are (low, high)."""
 
     stage: str
     """`answer`, `check` or `grade`."""
@@ -73,7 +73,7 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a calibration is going to ask for."""
+    """The calls that a calibration will make, and their likely cost."""
 
     examples: int
     finished: int
@@ -100,7 +100,7 @@ class Estimate:
 
     @property
     def cost(self) -> tuple[float, float] | None:
-        """Likely cost of these, low and high; None as soon as a part is unknown."""
+        """Likely cost of these, low and high; None if any part is unknown."""
         costs = [stage.cost for stage in self.stages if stage.calls]
         known = [cost for cost in costs if cost is not None]
         if len(known) < len(costs):
@@ -139,7 +139,7 @@ class CallStats:
 
 
 class EarlierCalls:
-    """What the calls of earlier runs took, by kind; adds up as the journal is read."""
+    """Totals of the calls of earlier runs, by kind, added up as the journal is read."""
 
     def __init__(self, setup: CalibrationConfig) -> None:
         self.setup = setup
@@ -168,13 +168,13 @@ def estimate(
     *,
     changed: Mapping[str, tuple[Any, Any]],
 ) -> Estimate:
-    """Return what is still to be asked for, and what that is likely to cost.
+    """Return which calls are still to be made, and what they are likely to cost.
 
     Args:
-        setup: What is run.
-        examples: All examples, in the order to take them.
+        setup: The calibration.
+        examples: All examples, in the order in which they will be run.
         journal: The calls of earlier runs.
-        earlier: What these took.
+        earlier: Their totals.
         changed: Settings that differ from the run before.
     """
     # An example that an earlier run began needs fewer calls than one that it did not reach.
@@ -216,15 +216,15 @@ def _torn_line(journal: Journal) -> Iterator[str]:
 
 
 def _uncounted(setup: CalibrationConfig) -> Iterator[str]:
-    """Say which calls cannot be foreseen."""
+    """Say which calls the estimate leaves out."""
     checks = [
         (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
     ]
     for stage, asker in (*checks, ("grader", setup.grader)):
-        if isinstance(asker, Runnable) and not isinstance(asker, FlowRunnable):
+        if isinstance(asker, Runnable) and not isinstance(asker, Verifier | ModelGrader):
             yield (
-                f"What the {stage} ({type(asker).__name__}) asks of models is not in the estimate; "
-                "it is counted once it is asked."
+                f"Model calls of the {stage} ({type(asker).__name__}) are not in the estimate; "
+                "they are counted once they are made."
             )
         elif isinstance(asker, EmbeddingSimilarity):
             yield "Embeddings report no tokens: their cost is counted neither here nor later."
@@ -267,10 +267,10 @@ def _no_grade(answer: str, references: Sequence[str]) -> None:
 
 
 class _DryRun:
-    """Runs examples with replies that no model gave, and counts the calls.
+    """Runs examples with made-up replies, and counts the calls.
 
-    Only the first examples are run; they stand for the others. It stands for the journal as well:
-    it holds the calls of earlier runs, and keeps no others.
+    Only the first examples are run; they stand for the others. It also stands in for the journal:
+    it returns the calls of earlier runs, and keeps no new ones.
     """
 
     def __init__(self, setup: CalibrationConfig, journal: Journal) -> None:
@@ -284,7 +284,7 @@ class _DryRun:
         self._journal = journal
         self._is_long = False
         self._numbers = itertools.count()
-        # A function of the user's own is not called before all is approved.
+        # The user's own function is not called before the run is approved.
         grader = setup.grader if isinstance(setup.grader, Runnable) else _no_grade
         self._runner = ExampleRunnable(
             setup=replace(setup, grader=grader), journal=self, course=CalibrationRun(0, "")
@@ -298,7 +298,7 @@ class _DryRun:
                 self._run(example)
 
     def _run(self, example: Example) -> None:
-        flow = self._runner._flow(example)  # noqa: SLF001  (of the same package)
+        flow = self._runner.steps(example)
         with contextlib.suppress(StopIteration, AutoMixError):
             level = next(flow)
             while True:
@@ -316,7 +316,7 @@ class _DryRun:
         pass
 
     def _reply(self, call: Call) -> Any:
-        if call.run_name is None:  # a prompt to fill: no model is asked
+        if call.run_name is None:  # a prompt to fill: no model is called
             return call.runnable.invoke(call.input)
         collectors = [each for each in call.callbacks if isinstance(each, UsageCollector)]
         chat_model = chat_model_of(call.runnable)
@@ -331,7 +331,7 @@ class _DryRun:
 
     def _message(self, call: Call, chat_model: Any, number: int) -> AIMessage:
         limit = next(filter(None, (getattr(chat_model, name, None) for name in _LIMITS)), _LONG)
-        # No two replies are alike, for those that are need not be compared.
+        # Each reply is different: equal ones would not be compared.
         text = f"Answer {next(self._numbers)}"
         tokens_out = number * min(limit, _LONG if self._is_long else _SHORT)
         counted = count_tokens_approximately(to_messages(call.input))

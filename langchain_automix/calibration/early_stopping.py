@@ -1,4 +1,4 @@
-"""Whether a calibration has seen enough: a test of the rows so far, at growing intervals."""
+"""Decide whether a calibration has seen enough, by testing its rows at growing intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_automix.errors import AutoMixError
 
 
 class EarlyStopping:
-    """Keeps the figures of finished examples, and tests whether more would change the policy.
+    """Collects finished examples, and tests whether more would change the policy.
 
     The test itself is `langchain_automix.policy.fitting.stopping.check_stopping`.
 
@@ -41,13 +41,13 @@ class EarlyStopping:
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
         from langchain_automix.policy.fitting.stopping import check_stopping, next_look  # noqa: PLC0415
 
-        with self._lock:  # not held during the test: others pass it by meanwhile
+        with self._lock:  # not held during the test, so that other workers go on
             rows = list(self._rows)
             if len(rows) < self._next_look:
                 return ""
             self._next_look = next_look(len(rows))
         try:
             result = check_stopping(RoutingLog(rows), self._goal, seed=self._seed)
-        except AutoMixError:  # so far the goal is out of reach, or no row is complete
+        except AutoMixError:  # the goal is still out of reach, or no row is complete
             return ""
         return result.text if result.stop else ""

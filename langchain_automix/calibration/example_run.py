@@ -1,7 +1,7 @@
 """Run one example: every model answers, every answer but the last is checked, all are graded.
 
-Each request is a call of its own: it is looked up in the journal first, and kept there before
-anything is made from it.
+Each request is a call of its own: it is looked up in the journal first, and written there before
+its result is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from langchain_automix.calibration.budget import CalibrationRun, Stage
 from langchain_automix.calibration.config import (
-    CURRENCIES,
     CalibratedCheck,
     CalibrationConfig,
     json_hash,
@@ -34,10 +33,11 @@ from langchain_automix.calibration.journal import (
     to_entry,
     to_plain_input,
 )
+from langchain_automix.calibration.results import CheckResult, ModelResult, row_of
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
-from langchain_automix.models.messages import answer_text, to_messages
+from langchain_automix.models.messages import to_messages
 from langchain_automix.models.usage import (
     UsageCollector,
     to_model_call,
@@ -45,7 +45,7 @@ from langchain_automix.models.usage import (
     without_output,
 )
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.verifiers.base import VerifierInput
+from langchain_automix.verifiers.base import Verifier, VerifierInput
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class CallKind:
         return f"{self.stage}{check} of {self.model}"
 
 
-class CallFailed(Exception):  # noqa: N818  (it is recorded, and no error of ours)
+class CallFailed(Exception):  # noqa: N818  (recorded, and not an error of this package)
     """A call that its model's own retries could not save."""
 
     def __init__(self, kind: CallKind, cause: Exception, reason: str) -> None:
@@ -73,14 +73,14 @@ class CallFailed(Exception):  # noqa: N818  (it is recorded, and no error of our
 
 
 class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
-    """Takes one example through all models, checks and grades; returns its row of the log.
+    """Runs one example through all models, checks and grades; returns its row of the log.
 
     Calls are made one after the other, so that each is kept before the next.
     """
 
     setup: InstanceOf[CalibrationConfig]
     journal: Any
-    """A `Journal`, or what stands for one."""
+    """A `Journal`, or a stand-in for one."""
 
     course: InstanceOf[CalibrationRun]
 
@@ -91,7 +91,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         return name or "calibrate"
 
     def finished(self, example: Example) -> dict[str, Any] | None:
-        """Return the row that an example came to before, under the same settings."""
+        """Return the row that an earlier run wrote for an example under the same settings."""
         kept = self.journal.row(example.id, self.digest(example))
         if kept is None or "failed" in kept["query"]["metadata"]:
             return None
@@ -99,13 +99,17 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         return row
 
     def digest(self, example: Example) -> str:
-        """Return a hash of an example and of all that shapes its row."""
+        """Return a hash of an example and of everything that shapes its row."""
         return json_hash([self.setup.row_fingerprint, example.model_dump(mode="json")])
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
-        state = ExampleState(input, self.journal.calls_of(example_key(input)))
-        prompt, given, check_input = self.setup.build_inputs(input)
+        return self.steps(input)
+
+    def steps(self, example: Example) -> Steps[dict[str, Any]]:
+        """Return the flow of one example, for callers that make its calls themselves."""
+        state = ExampleState(example, self.journal.calls_of(example_key(example)))
+        prompt, given, check_input = self.setup.build_inputs(example)
         if prompt is not None:
             given = yield from call(Call(prompt, given))
         results = [ModelResult(name) for name in self.setup.names]
@@ -122,8 +126,8 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                     )
                     yield from self._check(state, result, check, flow)
         yield from self._grade(state, results)
-        row = row_of(self.setup, input, results)
-        self.journal.add_row(input.id, self.digest(input), {"query": row})
+        row = row_of(self.setup, example, results)
+        self.journal.add_row(example.id, self.digest(example), {"query": row})
         return row
 
     def _answer(
@@ -138,8 +142,8 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         )
         if not isinstance(message, AIMessage):
             raise AutoMixError(
-                f"Model {model} returned {type(message).__name__}, not an AIMessage: what is "
-                "calibrated are chat models."
+                f"Model {model} returned {type(message).__name__}, not an AIMessage: only "
+                "chat models can be calibrated."
             )
         result.message = message
         result.cost = self._cost(model, *state.since(*before))
@@ -147,9 +151,9 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     def _check(
         self, state: ExampleState, result: ModelResult, check: CalibratedCheck, flow: Steps[Any]
     ) -> Steps[None]:
-        """Make one check of an answer; where it fails, the others are made all the same."""
+        """Make one check of an answer; if it fails, the others are still made."""
         if not result.text:
-            # As in the mix: nothing is asked about an empty answer, which is unknown.
+            # As in the mix, an empty answer is not checked: it is unknown.
             if (unknown := unknown_verification(check)) is not None:
                 result.checks[check.name] = CheckResult(
                     unknown, {"fixed_cost": 0.0, "sample_cost": 0.0}
@@ -167,10 +171,10 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 f"The check returned {type(verification).__name__}, not a Verification."
             )
         if verification.undrawn is not None:
-            # What was drawn counts, but the same run again draws the rest.
+            # What was drawn counts, but running the same again draws the rest.
             result.failed = result.failed or f"{kind}: {verification.undrawn}"
         calls, seconds = state.since(*before)
-        # A model that is no chat model reports to no collector, but the check names its calls.
+        # A model that is not a chat model reports to no collector, but the check lists its calls.
         calls = max(calls, list(verification.calls), key=len)
         is_known = verification.verdicts or verification.score is not None
         kept = verification if is_known else unknown_verification(check) or Verification()
@@ -207,7 +211,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         return cost
 
     def _grade(self, state: ExampleState, results: Sequence[ModelResult]) -> Steps[None]:
-        """Grade all answers: against the references, or against the largest model's answer."""
+        """Grade all answers against the references, or against the largest model's answer."""
         example, setup, largest = state.example, self.setup, results[-1]
         is_labelled = bool(example.references) or setup.unlabelled == "grade"
         for result in results:
@@ -217,7 +221,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 if is_labelled:
                     grade = yield from self._grade_one(state, result, example.references)
                     result.quality, result.why = grade.quality, grade.why
-                # An empty answer is no reference: what agrees with it is unknown.
+                # An empty answer is no reference: agreement with it means nothing.
                 if (not is_labelled or setup.compares) and largest.text:
                     grade = Grade(quality=1.0)
                     if result is not largest and result.text != largest.text:
@@ -244,10 +248,10 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     def _journaled_steps(
         self, state: ExampleState, kind: CallKind, flow: Steps[T], shape: str
     ) -> Steps[T]:
-        """Run an inner flow; each of its calls is kept as it ends.
+        """Run an inner flow, and keep each of its calls as it ends.
 
-        Calls are known again by the `shape` of what makes them, and not by its name, so that a
-        check may be named anew, and others set beside it.
+        Calls are recognised by the `shape` of what makes them, not by its name, so that a check
+        may be renamed, and others added beside it.
         """
         nth, causes = 0, list[Exception]()
         outputs: Any = None
@@ -259,7 +263,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 return value
             except Exception as error:
                 if kind.stage == "grade" and all(error is not cause for cause in causes):
-                    # A grader that is wrong somewhere is wrong everywhere.
+                    # A grader that fails on one example fails on all.
                     raise _cannot_grade(state.example, error) from error
                 raise CallFailed(kind, error, self.setup.redact(error)) from error
             outputs = []
@@ -276,13 +280,13 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     def _journaled_call(
         self, state: ExampleState, kind: CallKind, nth: int, wanted: Call, shape: Any
     ) -> Steps[Any]:
-        """Make a call, and keep it; or take it from the journal, if it was made before."""
+        """Make a call and keep it, or take it from the journal if it was made before."""
         key = f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
         collectors = [each for each in wanted.callbacks if isinstance(each, UsageCollector)]
         entry = state.kept.get(key)
         if entry is None:
             output, entry = yield from self._new_call(state, kind, key, wanted, collectors)
-            state.kept[key] = entry  # an answer may be compared twice with the same text
+            state.kept[key] = entry  # an answer may be compared with the same text twice
         else:
             output = from_entry(entry, collectors)
         state.calls += [ModelCall.model_validate(each) for each in entry["calls"]]
@@ -322,13 +326,13 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         self.journal.add(example, key, entry)
         cost = self.setup.cost(calls, seconds)
         if cost is None and self.course.max_spend is not None:
-            self._cost(kind.model, calls, seconds)  # raises, and says what is not known of it
+            self._cost(kind.model, calls, seconds)  # raises, and says what is unknown
         self.course.after(cost)
         return output, entry
 
 
 def _calls_of(output: Any, call: Call, collectors: list[UsageCollector]) -> list[ModelCall]:
-    """Return the requests to models that a call came to."""
+    """Return the requests to models that a call made."""
     calls = [each for collector in collectors for each in collector.calls]
     if isinstance(output, AIMessage) and not collectors:
         calls = [to_model_call([output])]
@@ -341,14 +345,14 @@ def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
     reason = str(error) if isinstance(error, AutoMixError) else f"{type(error).__name__}: {error}"
     return AutoMixError(
         f"The answers to example {example.id} cannot be graded: {reason} What was paid for is "
-        "kept; mend the grader, and run the same again."
+        "kept; fix the grader, and run the same again."
     )
 
 
 def _check_flow(
     checker: Runnable[Any, Any], check_input: VerifierInput, given: Any, results: list[ModelResult]
 ) -> Steps[Any]:
-    """Check the last of some answers; each request of a check of ours is a call of the flow."""
+    """Check the last of some answers; each request of a shipped check is a call of the flow."""
     *before, result = results
     request: VerifierInput = {
         **check_input,
@@ -356,115 +360,29 @@ def _check_flow(
         "request": to_messages(given),
         "earlier": [each.message for each in before if each.message is not None],
     }
-    if isinstance(checker, FlowRunnable):
-        return (yield from checker._flow(request))  # noqa: SLF001  (of the same package)
+    if isinstance(checker, Verifier):
+        return (yield from checker.steps(request))
     wanted = Call(checker, request, run_name="check", callbacks=[UsageCollector()])
     return (yield from call(wanted))
 
 
-_OWN_METADATA = frozenset({"agreement", "check", "check_replies", "failed", "grades", "labelled"})
-"""Metadata of a row that is not always there: a user's own field of that name would be taken for
-it."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What a check of an answer found, and what it cost."""
-
-    verification: Verification
-    cost: dict[str, float]
-
-    def logged(self) -> dict[str, Any]:
-        """Return it as a routing log holds it."""
-        verdicts, score = self.verification.verdicts, self.verification.score
-        return {**({"verdicts": verdicts} if verdicts else {"score": score}), **self.cost}
-
-
-@dataclass
-class ModelResult:
-    """What one model made of an example."""
-
-    model: str
-    message: AIMessage | None = None
-    cost: float | None = None
-    checks: dict[str | None, CheckResult] = field(default_factory=dict)
-    """What each check found, by name; without those that were not made, or failed."""
-
-    quality: float | None = None
-    agreement: float | None = None
-    why: str = ""
-    failed: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The answer as text; empty where there is none."""
-        return "" if self.message is None else answer_text(self.message)
-
-
 @dataclass
 class ExampleState:
-    """How far an example has come: what is known of it, and what was paid for it."""
+    """The state of an example under way: its finished calls, and what they took."""
 
     example: Example
     kept: dict[str, Entry]
-    """Finished calls by key: those of earlier runs, and of this one."""
+    """Finished calls by key, of earlier runs and of this one."""
 
     calls: list[ModelCall] = field(default_factory=list)
     seconds: float = 0.0
 
     def since(self, calls: int, seconds: float) -> tuple[list[ModelCall], float]:
-        """Return the calls after the first so many, and the time after this."""
+        """Return the calls made, and the seconds spent, since these counts were taken."""
         return self.calls[calls:], self.seconds - seconds
 
 
-def row_of(
-    setup: CalibrationConfig, example: Example, results: Sequence[ModelResult]
-) -> dict[str, Any]:
-    """Return an example as a line of a routing log."""
-    labels = "references" if example.references else setup.unlabelled
-    first = setup.checks[0].name
-    answers: list[dict[str, Any]] = []
-    for result in results:
-        quality = result.agreement if labels == "agreement" else result.quality
-        answer: dict[str, Any] = {"model": result.model, "quality": quality, "cost": result.cost}
-        checks = {name: check.logged() for name, check in result.checks.items()}
-        if first in checks:
-            answer["verification"] = checks.pop(first)
-        if checks:
-            answer["checks"] = checks
-        answers.append(answer)
-    metadata: dict[str, Any] = {
-        **{k: v for k, v in example.metadata.items() if k not in _OWN_METADATA},
-        "question": example.question,
-        "context": example.context,
-        "references": list(example.references),
-        "answers": [None if result.message is None else result.text for result in results],
-        "replies": [_replies(result, first) for result in results],
-        "labels": labels,
-        "verifier": setup.verifier,
-        "check": first,
-    }
-    if further := {c.name: [_replies(r, c.name) for r in results] for c in setup.checks[1:]}:
-        metadata["check_replies"] = further
-    if setup.compares:
-        metadata["agreement"] = [result.agreement for result in results]
-    if any(result.why for result in results):
-        metadata["grades"] = [result.why for result in results]
-    if failed := {result.model: result.failed for result in results if result.failed}:
-        metadata["failed"] = failed
-    return {
-        "id": example.id,
-        "currency": CURRENCIES[setup.unit],
-        "answers": answers,
-        "metadata": {k: v for k, v in metadata.items() if v is not None},
-    }
-
-
-def _replies(result: ModelResult, check: str | None) -> list[str]:
-    return list(result.checks[check].verification.replies) if check in result.checks else []
-
-
 def unknown_verification(check: CalibratedCheck) -> Verification | None:
-    """Return invalid verdicts, which say that a check found nothing; None for one that scores."""
+    """Return invalid verdicts, for a check that found nothing; None if the check gives a score."""
     samples = check.samples
     return None if samples is None else Verification(verdicts=(None,) * samples)

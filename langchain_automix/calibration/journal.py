@@ -1,4 +1,4 @@
-"""The journal of a calibration: each finished call, on disk before anything is made from it."""
+"""The journal of a calibration: each finished call, on disk before its result is used."""
 
 from __future__ import annotations
 
@@ -36,30 +36,29 @@ _RESULTS: Mapping[str, type[Verification | Grade]] = {"verification": Verificati
 _HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
-# No database: SQLite was measured, and loses every call where lines of text lose the last one, in a
-# file that was cut short, or copied without its write-ahead log. It was no faster, either.
+# Not a database: in a file that was cut short, or copied without its write-ahead log, SQLite loses
+# every call where lines of text lose the last one. It was not faster either.
 class Journal:
     """Append-only file of finished calls: one line of JSON a call, each with a checksum.
 
-    A line is with the operating system before `add` returns, so that it outlives the process,
-    and on the disk about a second later, so that a power failure costs a second. What is asked
-    for again is read from the file: memory holds only the offsets of lines, some dozens of bytes
-    a call.
+    A line reaches the operating system before `add` returns, so it survives the process, and the
+    disk about a second later, so a power failure costs at most that second. Entries are read back
+    from the file: memory holds only the offsets of lines, some dozens of bytes a call.
 
     Args:
-        path: The file; made if it is not there. One process at a time may have it open.
-        on_call: Is told of each finished call that the file holds already.
+        path: The file; created if missing. One process at a time may have it open.
+        on_call: Called with each finished call that the file already holds.
 
     Attributes:
-        is_new: Whether the file held nothing.
+        is_new: Whether the file was empty.
         calls: Number of finished calls in the file.
-        torn: Bytes of a last line that was cut short; the call that it held is made again.
-        full: Whether the disk is full: what is under way can still be kept, no more.
+        torn: Bytes of a last line that was cut short; its call is made again.
+        full: Whether the disk is full: only calls under way can still be kept.
         settings: Settings of the last session that wrote here.
-        ended: Whether that session came to its end.
+        ended: Whether that session ended properly.
 
     Raises:
-        AutoMixError: It cannot be written, another process has it, or a line in it is damaged.
+        AutoMixError: It cannot be written, another process has it open, or a line is damaged.
     """
 
     def __init__(self, path: Path, on_call: Callable[[Entry], None] = lambda _: None) -> None:
@@ -77,7 +76,7 @@ class Journal:
             self._reader = path.open("rb")
         except OSError as error:
             raise AutoMixError(
-                f"The journal {path} cannot be written: {error.strerror}. Nothing was asked."
+                f"The journal {path} cannot be written: {error.strerror}. No call was made."
             ) from error
         try:
             _lock_file(self._file, path)
@@ -97,7 +96,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Bring everything to the disk, and let go of the file."""
+        """Flush everything to the disk, and close the file."""
         with self._lock, contextlib.suppress(OSError):
             if not self._file.closed:
                 os.fsync(self._file.fileno())
@@ -109,11 +108,11 @@ class Journal:
         self._file.close()  # and with it the lock
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Begin a session with these settings; noted with its first call."""
+        """Begin a session with these settings; written with its first call."""
         self._session = {"session": dict(settings), "at": time.time()}
 
     def end(self, why: str) -> None:
-        """Note that the session came to its end, if it made a call."""
+        """Record the end of the session, if it made a call."""
         if self._session is None:
             self._append({"ended": why, "at": time.time()})
 
@@ -123,10 +122,10 @@ class Journal:
         Args:
             example: The example's key, as `example_key` returns it.
             key: The call.
-            entry: What it returned and took; or `error`.
+            entry: Its output, time and usage; or its `error`.
 
         Raises:
-            AutoMixError: It could not be written, and is not in the file.
+            AutoMixError: It could not be written; nothing of it is in the file.
         """
         if self._session is not None:
             session, self._session = self._session, None
@@ -136,11 +135,11 @@ class Journal:
         self._offsets.setdefault(example, array("q")).append(offset)
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
-        """Keep what all calls of an example came to, by its id."""
+        """Keep the row that an example's calls led to, by the example's id."""
         self._rows[example] = (self._append({"example": example, "row": digest, **row}), digest)
 
     def calls_of(self, example: str) -> dict[str, Entry]:
-        """Return the finished calls of an example, by key; failed ones are not among them."""
+        """Return the finished calls of an example, by key, without failed ones."""
         entries = (self._line(offset) for offset in self._offsets.get(example, ()))
         return {entry["call"]: entry for entry in entries if "error" not in entry}
 
@@ -149,7 +148,7 @@ class Journal:
         return example in self._offsets
 
     def row(self, example: str, digest: str) -> Entry | None:
-        """Return what the example of an id came to, if it was under the same settings."""
+        """Return the row of an example, by its id, if the digest is the same."""
         offset, kept = self._rows.get(example, (0, ""))
         return self._line(offset) if kept == digest else None
 
@@ -202,7 +201,7 @@ class Journal:
             self._reserve.unlink(missing_ok=True)
             raise AutoMixError(
                 f"Nothing can be written beside the journal {self.path}: {error.strerror}. "
-                "Nothing was asked; mend that, and run the same command again."
+                "No call was made; fix that, and run the same command again."
             ) from error
 
     def _read(self, on_call: Callable[[Entry], None]) -> int:
@@ -222,12 +221,14 @@ class Journal:
                 self._index(entry, end, on_call)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise AutoMixError(
-                    f"Line {number} of the journal {self.path} is none that a calibration writes: "
+                    f"Line {number} of the journal {self.path} was not written by a calibration: "
                     "give another --out."
                 ) from error
             end += len(line)
         if damaged == 1 and not _encode(_HEADER).startswith(line):
-            raise AutoMixError(f"{self.path} is not the journal of a calibration: nothing is done.")
+            raise AutoMixError(
+                f"{self.path} is not the journal of a calibration. No call was made."
+            )
         self.torn = self._reader.tell() - end
         if self.torn:
             self._file.truncate(end)
@@ -248,8 +249,8 @@ class Journal:
 
 
 def _encode(entry: Entry) -> bytes:
-    """Return an entry as a line, with its checksum."""
-    # Half of a surrogate pair, as a model that is cut short may send it, is no valid UTF-8;
+    """Return an entry as a line with its checksum."""
+    # Half of a surrogate pair, which a truncated reply may end with, is not valid UTF-8;
     # `json.loads` reads it in this form.
     text = json.dumps(entry, ensure_ascii=False, default=to_json_default)
     body = text.encode("utf-8", "surrogatepass")
@@ -257,7 +258,7 @@ def _encode(entry: Entry) -> bytes:
 
 
 def _decode(line: bytes) -> Entry | None:
-    """Return what a line holds; None if it is damaged or cut short."""
+    """Return the entry in a line; None if it is damaged or cut short."""
     body, _, checksum = line.rpartition(b', "crc": "')
     if checksum != b'%08x"}\n' % zlib.crc32(body + b"}"):
         return None
@@ -269,26 +270,26 @@ def _decode(line: bytes) -> Entry | None:
 
 
 def _lock_file(file: IO[bytes], path: Path) -> None:
-    """Take the file for this process; the lock ends with the process, however it ends."""
-    if sys.platform == "win32":  # it has no such lock
+    """Lock the file for this process; the lock ends with the process, however that ends."""
+    if sys.platform == "win32":  # no such lock there
         return
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise AutoMixError(
             f"Another process is writing the journal {path}: wait for it to end, or give another "
-            "--out. Nothing was asked."
+            "--out. No call was made."
         ) from error
 
 
 def example_key(example: Example) -> str:
-    """Return the key of an example's calls: what it asks, whatever its id and place."""
+    """Return the key of an example's calls: its content, regardless of its id and position."""
     messages = [dict(message) for message in example.messages]
     return json_hash([example.question, example.context, messages, example.prompt])
 
 
 def to_entry(output: Any) -> dict[str, Any]:
-    """Return what a call returned, as JSON holds it, with its kind."""
+    """Return the output of a call in a form that JSON holds, with its kind."""
     if isinstance(output, BaseMessage):
         return {"message": message_to_dict(output)}
     for kind, model in _RESULTS.items():
@@ -298,7 +299,7 @@ def to_entry(output: Any) -> dict[str, Any]:
 
 
 def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
-    """Return what a kept call returned; collectors get its usage as they did then."""
+    """Return the output of a kept call, and give the collectors its usage."""
     [(kind, value)] = entry["output"].items()
     output: Any = value
     if kind == "message":
@@ -313,7 +314,7 @@ def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
 
 
 def to_plain_input(value: Any) -> Any:
-    """Return an input as JSON holds it, so that equal inputs have equal keys."""
+    """Return an input in a form that JSON holds, so that equal inputs have equal keys."""
     if isinstance(value, BaseMessage):
         return [value.type, value.content, getattr(value, "tool_calls", [])]
     if isinstance(value, Mapping):

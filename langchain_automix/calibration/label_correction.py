@@ -1,7 +1,7 @@
-"""Qualities without references: what agreement with the largest model says of an answer.
+"""Qualities without references: what agreement with the largest model says about an answer.
 
 Where no reference is known, the largest model's answer stands in for it: an answer is graded by
-how far it agrees with that one, and the largest model itself seems perfect. A few labelled
+how far it agrees with it, and the largest model itself seems perfect. A few labelled
 examples show what agreement is worth on this task: how good answers are that agree, how good
 those are that do not, and how good the largest model is when no other agrees with it.
 """
@@ -16,7 +16,7 @@ from langchain_automix.policy.data.arrays import Floats
 STRENGTH = 4.0
 """Number of labelled examples that the assumption "what agrees is right" counts for, and as many
 for "what does not agree is wrong". Of 1, 2, 4, 8 and 16 it did best on the benchmark's logs, by
-squared error: with less, 5 labels do harm; with more, 50 are not used fully."""
+squared error: a lower value lets 5 labels do harm; a higher one wastes some of 50."""
 
 
 def correct_labels(agreement: Floats, quality: Floats) -> Floats:
@@ -24,7 +24,7 @@ def correct_labels(agreement: Floats, quality: Floats) -> Floats:
 
     For each model the expected quality is linear in the agreement, from that of an answer that
     disagrees to that of one that agrees. Both ends are fitted to the labelled answers by least
-    squares, each held by `STRENGTH` examples to what is assumed without labels (0 and 1; for
+    squares, each shrunk by `STRENGTH` examples to what is assumed without labels (0 and 1; for
     the largest model 1 and 1). For agreements of 0 and 1 they are beta-binomial means:
     (right among those that agree + 4) / (number that agree + 4), and (right among the others) /
     (their number + 4). A cheaper model's agreement is its own, and more of it never means less
@@ -35,8 +35,8 @@ def correct_labels(agreement: Floats, quality: Floats) -> Floats:
     but the standard errors of its choice come out too small, more so the fewer the labels.
     (Drawing a quality of 0 or 1 for each answer, which keeps the spread, and giving labelled
     rows more weight were both measured: utility stayed the same within 0.001.) And the check
-    is assumed to tell nothing beyond the agreement: where it does, its worth is underrated.
-    `python -m tests.benchmarks --only labels` shows what all this amounts to.
+    is assumed to say nothing beyond the agreement: where it does, its value is underestimated.
+    `python -m tests.benchmarks --only labels` measures the effect of all this.
 
     Args:
         agreement: (n, models) in [0, 1], cheap to expensive; 1 for the largest model, with

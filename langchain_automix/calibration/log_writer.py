@@ -1,4 +1,4 @@
-"""From a journal to a routing log: the rows in the order of the examples, labels corrected."""
+"""Write a routing log from a journal: rows in the order of the examples, labels corrected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class LogStatistics:
-    """What a log holds."""
+    """Counts and figures of a written log."""
 
     queries: int = 0
     complete: int = 0
@@ -41,7 +41,7 @@ class LogStatistics:
 
 
 class _Tally:
-    """Counts the rows as they are written."""
+    """Adds up the rows as they are written."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""One run of a calibration: set up, approved, worked through, and written as a log."""
+"""One run of a calibration: set up, approved, carried out, and written as a log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from langchain_automix.errors import AutoMixError
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration that has ended, with the last example or before."""
+    """A calibration that has ended, complete or not."""
 
     out: Path
     """The routing log."""
@@ -40,12 +40,12 @@ class CalibrationResult:
     progress: Progress
     written: LogStatistics
     last_error: str
-    """Error of the last call that failed; empty if none did."""
+    """Error of the last failed call; empty if none failed."""
 
 
 @dataclass(frozen=True)
 class CalibrationSession:
-    """One run: the examples still to be run, and where their calls are kept."""
+    """One run: the examples still to do, and where their calls are kept."""
 
     setup: CalibrationConfig
     examples: Examples
@@ -58,7 +58,7 @@ class CalibrationSession:
     early_stopping: EarlyStopping | None
 
     def work(self) -> None:
-        """Run the examples, several at a time, each in a thread of its own."""
+        """Run the examples, several at a time, in threads."""
         examples = self._unfinished()
 
         def worker() -> None:
@@ -74,16 +74,16 @@ class CalibrationSession:
                 workers.extend(pool.submit(worker) for _ in range(self.concurrency))
                 wait(workers)
             except KeyboardInterrupt:
-                # Calls under way have been paid for: they end, and are kept.
+                # Calls under way have been paid for: let them end, and keep them.
                 self.course.stop("interrupted", "Interrupted.")
                 wait(workers)
         for each in workers:
             each.result()
 
     async def awork(self) -> None:
-        """Run the examples, several at a time, each in a task of its own."""
+        """Run the examples, several at a time, in tasks."""
         examples = self._unfinished()
-        # Waiting for money blocks a thread: one of our own, for those of the loop run the models.
+        # Waiting for the spend limit blocks a thread: use our own, as the loop's run the models.
         with ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
 
@@ -97,7 +97,7 @@ class CalibrationSession:
                         if self.early_stopping is not None:
                             await asyncio.to_thread(self._stop_if_enough)
 
-            # All are waited for, also after an error: the others' calls have been paid for, too.
+            # Wait for all, even after an error: the others' calls have been paid for too.
             workers = asyncio.gather(
                 *(worker() for _ in range(self.concurrency)), return_exceptions=True
             )
@@ -112,9 +112,11 @@ class CalibrationSession:
 
     @contextlib.contextmanager
     def _counted(self, example: Example) -> Iterator[list[Row]]:
-        """Count an example however it ends; its row is put into the list."""
+        """Count an example however it ends; the caller puts its row into the list."""
         rows: list[Row] = []
-        again = self._row(example) is not None  # a finished one is not run again: it had failed
+        again = (
+            self._row(example) is not None
+        )  # finished ones are not run again, so this one failed
         try:
             with contextlib.suppress(Stopped), self._ending_at_an_error(Stopped):
                 yield rows
@@ -125,7 +127,7 @@ class CalibrationSession:
 
     @contextlib.contextmanager
     def _ending_at_an_error(self, *except_for: type[BaseException]) -> Iterator[None]:
-        """Let an error, a listener's too, end the run: no other worker goes on."""
+        """Let any error, even a listener's, end the run for all workers."""
         try:
             yield
         except except_for:
@@ -170,7 +172,7 @@ class CalibrationSession:
             correct=self.setup.compares,
             checks=len(self.setup.checks) > 1,
         )
-        with contextlib.suppress(AutoMixError):  # everything but this note is written
+        with contextlib.suppress(AutoMixError):  # everything else has been written
             self.journal.end(course.stopped or "finished")
         return CalibrationResult(self.out, course.progress(), written, course.last_error)
 
@@ -181,10 +183,10 @@ class CalibrationSession:
 
 @contextlib.contextmanager
 def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
-    """Set a run up, have it approved, and keep its journal open meanwhile.
+    """Set up a run, have it approved, and keep its journal open while it lasts.
 
     Raises:
-        AutoMixError: The settings do not fit together, the journal is another run's or cannot be
+        AutoMixError: The settings conflict, the journal belongs to another run or cannot be
             written, or the run was not approved.
     """
     examples = examples_from(settings.examples, names=settings.names)
@@ -237,7 +239,7 @@ def _config(settings: CalibrationSettings, examples: Examples) -> CalibrationCon
 
 
 def _cost_of_one(expected: Estimate) -> tuple[float, float]:
-    """Return what one example is likely to cost, low and high; 0 where that is not known."""
+    """Return the likely cost of one example, low and high; 0 if unknown."""
     left = expected.examples - expected.finished
     if expected.cost is None or not left:
         return 0.0, 0.0

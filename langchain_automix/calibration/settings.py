@@ -72,7 +72,7 @@ class CalibrationSettings:
 
     @property
     def shuffle_seed(self) -> int | None:
-        """Seed for the order of the examples; None: their own, for the run ends with the last."""
+        """Seed for the order of the examples; None keeps it, as the run ends with the last one."""
         return self.seed if self.adaptive or self.max_spend is not None else None
 
     def _validate_choices(self) -> None:

@@ -1,4 +1,4 @@
-"""What is refused before anything is paid for, and what changed since the run before."""
+"""Refuse bad settings before anything is paid for, and find what changed since the last run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_mix(
 
     Args:
         models: Models, cheap to expensive, or a mix of them.
-        prompt: The mix's prompt; None leaves it as it is, here and below.
+        prompt: The mix's prompt; None keeps it, here and below.
         verifier: The mix's verifier.
         prices: The mix's prices.
 
@@ -74,7 +74,7 @@ def validate_output(out: Path) -> None:
     """Check that a log can be written in the end, and overwrites nothing but an earlier log.
 
     Raises:
-        AutoMixError: It cannot, or would overwrite another file.
+        AutoMixError: It cannot be written, or would overwrite another file.
     """
     if out.is_dir():
         raise AutoMixError(f"The log {out} cannot be written: it is a folder.")
@@ -90,7 +90,8 @@ def validate_output(out: Path) -> None:
         raise AutoMixError(f"The log {out} cannot be written: its folder does not exist.")
     if out.exists() and not journal_path(out).exists():
         raise AutoMixError(
-            f"{out} exists, and no calibration has begun it: move it away, or write another log."
+            f"{out} exists, and was not written by a calibration: move it away, or write another "
+            "log."
         )
 
 
@@ -130,9 +131,9 @@ def _check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _changed_checks(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the checks that differ from those before; one that is new or gone has not changed.
+    """Return the checks that differ from those before; one added or removed has not changed.
 
-    Its calls are new, or wait in the journal; those of the others stand as they are.
+    Its calls are new, or stay in the journal; those of the others are still valid.
     """
     if "checks" in before and "checks" in now:
         kept = before["checks"].keys() & now["checks"].keys()
@@ -151,7 +152,7 @@ def _changed_checks(
 
 
 def describe_changes(changed: Mapping[str, Any], out: Path) -> str:
-    """Say what has changed since the run that began a log, and what can be done about it."""
+    """Say what has changed since the run that began a log, and how to go on."""
     names = ", ".join(f"the {name}" for name in changed)
     return (
         f"Since the run that began {out}, this has changed: {names}. The calls that depend on it "

@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise SystemExit(
         f"automix: {error.name} is not installed: pip install 'langchain-automix[cli]' brings it, "
-        "and 'langchain-automix[local]' the local models as well."
+        "and 'langchain-automix[local]' the local models too."
     ) from error
 
 from langchain_automix.cli import ask, calibrate, compare, demo, policy

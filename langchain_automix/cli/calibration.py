@@ -1,4 +1,4 @@
-"""A calibration at a terminal: its estimate, your consent, its progress, and what came of it."""
+"""A calibration at a terminal: its estimate, your consent, its progress and its result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Show = Callable[[CalibrationResult, CalibrationOptions, Console], None]
 
 
 class _EstimateOnly(Exception):  # noqa: N818  (not an error)
-    """Nothing more than the estimate was wanted."""
+    """The user wanted only the estimate."""
 
 
 @dataclass
@@ -51,17 +51,17 @@ class Calibration:
     """One calibration that a verb runs.
 
     Raises:
-        AutoMixError: Options do not fit together, the examples cannot be read, or the log could
+        AutoMixError: Options conflict, the examples cannot be read, or the log could
             not be written.
     """
 
     options: CalibrationOptions
     model_options: ModelOptions
     build_check: BuildCheck
-    """Makes the check of the opened models' answers."""
+    """Makes the check for the answers of the opened models."""
 
     source: str
-    """Where the examples are."""
+    """The source of the examples."""
 
     out: Path
     adaptive: bool = False
@@ -79,7 +79,7 @@ class Calibration:
         self.examples = examples_from(self.source, names=options.names, limit=options.limit)
 
     def _validate(self) -> None:
-        """Refuse what can be known to fail before the examples are read or a model is opened."""
+        """Refuse options that must fail, before the examples are read or a model is opened."""
         if self.out.exists() and self.out.absolute() == Path(self.source).absolute():
             raise AutoMixError(
                 f"--out {self.out} would overwrite the examples: write another file."
@@ -89,7 +89,7 @@ class Calibration:
         if names and not self.adaptive:
             raise AutoMixError(
                 f"{names[0]} is a goal for --adaptive, which is missing; `automix fit` takes "
-                "goals, too."
+                "goals too."
             )
         if len(names) > 1:
             raise AutoMixError(f"Give one goal, not {' and '.join(names)}.")
@@ -98,7 +98,7 @@ class Calibration:
         """Run it, show the result, and return the exit code.
 
         Raises:
-            AutoMixError: Something that was given cannot be used, or no model works.
+            AutoMixError: An input cannot be used, or no model works.
         """
         prompt = self._prompt()
         self._validate_grader()
@@ -158,7 +158,7 @@ class Calibration:
 
     def _open_judge(self, spec: str) -> Runnable[Any, Any]:
         specs = self.model_options.specs
-        if spec in specs:  # it is open already, and may be a local one
+        if spec in specs:  # already open, and possibly local
             return self._models[specs.index(spec)].chat
         if is_local(spec):
             raise AutoMixError(
@@ -197,7 +197,7 @@ class Calibration:
                 raise
 
     def _approve(self, expected: Estimate) -> bool:
-        """Show what is going to be asked for, and have it allowed."""
+        """Show the estimate, and ask for consent."""
         options = self.options
         if options.as_json:
             print_event("estimate", **expected.to_dict())
@@ -245,7 +245,7 @@ class Calibration:
             )
 
     def _ask(self, question: str, otherwise: str, option: str) -> None:
-        """Ask for consent; where nobody can answer, name the option that does.
+        """Ask for consent; without a terminal, name the option that gives it.
 
         Raises:
             _EstimateOnly: The answer is no.
@@ -265,7 +265,7 @@ class Calibration:
         """Show the progress; end the run if a local server has died.
 
         Raises:
-            AutoMixError: It has.
+            AutoMixError: A local server has died.
         """
         self._display(progress)
         if progress.failed > self._failed:
@@ -295,8 +295,8 @@ class Calibration:
             self._display.say(
                 "Stopped at once. Finished calls are kept; run the same command again to resume."
             )
-            # Not by an exception, which would wait for threads with a call under way. Each finished
-            # call is in the journal.
+            # Not by an exception, which would wait for threads with a call under way. Finished
+            # calls are in the journal.
             os._exit(_INTERRUPTED)
 
         def interrupt(*_: object) -> None:
@@ -309,7 +309,7 @@ class Calibration:
             raise KeyboardInterrupt
 
         if signal.getsignal(signal.SIGINT) != signal.default_int_handler:
-            yield  # another program handles it, or it is to be ignored
+            yield  # another handler is set, or the signal is ignored
             return
         signal.signal(signal.SIGINT, interrupt)
         try:
@@ -335,7 +335,7 @@ def _exit_code(result: CalibrationResult) -> int:
 
 
 def show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
-    """Show what came of a calibration, and the command that comes next."""
+    """Show the result of a calibration, and the next command."""
     written = result.written
     fit = f"automix fit {quote(str(result.out))} --out policy.json"
     if options.as_json:

@@ -21,14 +21,14 @@ class KnownCheck:
     """A check that can be asked for by its name."""
 
     make: Callable[..., Verifier]
-    """Makes it, from the settings below and those that all checks of its kind share."""
+    """Makes it from the settings below and those that all checks of its kind share."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_large: bool = False
-    """Whether the large model checks; else the model that answered does."""
+    """Whether the large model checks, and not the model that answered."""
 
     by_default: bool = True
-    """Whether it is made where no names are given."""
+    """Whether it is made when no names are given."""
 
 
 KNOWN_CHECKS: dict[str, KnownCheck] = {
@@ -73,8 +73,8 @@ def large_checks(names: Sequence[str]) -> bool:
 def build_check(name: str, models: Sequence[Model], options: ModelOptions) -> Verifier:
     """Return the check of this name, for models that were opened with these options."""
     check = KNOWN_CHECKS[name]
-    # The last answer has no larger model to turn to, so that model reads a check only if it is
-    # asked for one.
+    # The last model's answer is not checked, as no larger model follows: that model reads a check
+    # only if it is the one that checks.
     readers = models if check.by_large else models[:-1]
     prompted = {
         "max_input_tokens": input_limit(readers, options),

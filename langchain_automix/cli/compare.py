@@ -40,7 +40,7 @@ def compare(
         str,
         typer.Argument(
             metavar="EXAMPLES_OR_LOG",
-            help="Examples, as `automix calibrate` takes them; or a routing log, of which only "
+            help="Examples, as `automix calibrate` takes them; or a routing log, for which only "
             "the table is made.",
         ),
     ],
@@ -95,7 +95,7 @@ def _refuse_options_of_a_run(invocation: typer.Context) -> None:
 
 
 def is_log(path: str) -> bool:
-    """Whether a file holds a routing log, and not examples; its first line tells."""
+    """Whether the first line of a file shows a routing log, not examples."""
     if path.endswith(".parquet"):
         return True
     if not path.endswith((".jsonl", ".jsonl.gz")):
@@ -105,7 +105,7 @@ def is_log(path: str) -> bool:
             first = next((line for line in lines if line.strip()), "")
         row = json.loads(first or "null")
     except (OSError, EOFError, ValueError):
-        return False  # reading it as examples tells what is wrong with it
+        return False  # reading it as examples shows what is wrong
     answers = row.get("answers") if isinstance(row, dict) else None
     return isinstance(answers, list) and all(isinstance(a, dict) and "model" in a for a in answers)
 

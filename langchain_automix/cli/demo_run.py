@@ -1,4 +1,4 @@
-"""One run of the demo: live or replayed, shown as it goes, and summed up."""
+"""One run of the demo: live or replayed, shown as it goes, with a summary."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from langchain_automix.local.models import open_replay
 from langchain_automix.local.recording import Recording
 
 _PROBES = 2
-"""Questions that measure this machine."""
+"""Questions used to measure this machine."""
 
 _FEWEST = 8
-"""Questions that are asked however slow it is."""
+"""Questions that are asked however slow the machine is."""
 
 _USABLE_SHARE = 0.92
-"""Share of the time left that is planned with."""
+"""Share of the remaining time that is planned for."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run the demo, show it, and return all its rows and figures, ready for JSON.
 
     Raises:
-        AutoMixError: Something that was given cannot be used, or a model failed.
+        AutoMixError: An option cannot be used, or a model failed.
     """
     price_ratio = _parse_price_ratio(options.price_ratio)
     for path in (options.log, options.record):
@@ -118,7 +118,7 @@ class _Run:
                 f"Stopped after {len(self.demo.rows)} questions; this is what they showed:"
             )
         except AutoMixError:
-            self._finish()  # what was done is not lost
+            self._finish()  # keep what was done
             raise
         return self._finish()
 
@@ -135,7 +135,7 @@ class _Run:
             for _ in itertools.islice(self.demo.run(questions), probes):
                 seconds.append(time.perf_counter() - start - sum(seconds))
         passages = len({question.context for question in questions})
-        # The first question on a passage is the slow one: the others find it in the cache.
+        # The first question on a passage is slow: the others find the passage in the cache.
         each = seconds[-1] + (seconds[0] - seconds[-1]) * passages / len(questions)
         count = len(questions)
         if self.deadline is not None:

@@ -1,4 +1,4 @@
-"""Read what options name: a prompt, a table of prices, a grader."""
+"""Read the files that options name: a prompt, a table of prices, a grader."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FIELDS = ("question", "context", "history")
 
 
 def read_prompt(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], list[str]]:
-    """Return the prompt that a text file is the template of, and notes on what it leaves out.
+    """Return the prompt in a text file, and notes on what it leaves out.
 
     Args:
         path: A text with `{question}` in it, and optionally `{context}`, `{history}` and fields of
             the examples' metadata.
-        examples: What it is going to be filled from.
+        examples: The examples that will fill it.
 
     Raises:
         AutoMixError: It cannot be read or filled.
@@ -41,7 +41,7 @@ def read_prompt(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], lis
         template = ChatPromptTemplate.from_messages([("human", text.strip())])
     except ValueError as error:
         raise AutoMixError(
-            f"The prompt {path} is no template: {error}. Write a literal brace twice: {{{{ and "
+            f"The prompt {path} is not a template: {error}. Write a literal brace twice: {{{{ and "
             "}}."
         ) from error
     fields = set(template.input_variables)
@@ -127,9 +127,9 @@ def read_grader(quality: str, open_model: Callable[[str], Runnable[Any, Any]]) -
 
 
 def _load_function(path: Path, name: str) -> Any:
-    """Return a function of a file, which is run as a script is: its own folder on the path."""
+    """Return a function from a file, which runs like a script, with its own folder on the path."""
     source = _read(path, "grader")
-    # A changed file grades otherwise than before: its text is a part of the grader's name.
+    # A changed file may grade differently: its text is part of the grader's name.
     module_name = f"{path.stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:

@@ -203,7 +203,7 @@ class CalibrationOptions(ModelSelection):
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """Options of the comparison of checks; all but `check` apply to a log, too."""
+    """Options of the comparison of checks; all but `check` also apply to a log."""
 
     check: list[str] | None = _comparison_option(
         None,
@@ -229,13 +229,13 @@ class ComparisonOptions:
 
 
 def typed_options(invocation: typer.Context) -> set[str]:
-    """Return the names of the options that were typed, and not left at their defaults."""
+    """Return the names of the options that were typed, not left at their defaults."""
     sources = {name: invocation.get_parameter_source(name) for name in invocation.params}
     return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Let a verb take dataclasses of options: each of their fields is an option of the verb."""
+    """Let a verb take dataclasses of options: each field becomes an option of the verb."""
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []

@@ -1,4 +1,4 @@
-"""`automix fit`, `evaluate`, `show` and `report`: what is done with a policy."""
+"""`automix fit`, `evaluate`, `show` and `report`: fit a policy, and look at it."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class ProgressDisplay:
     """Shows each step of a calibration; may be called from any thread.
 
     Args:
-        console: Where people read. On a terminal there is a bar; else a line on stderr, at most
-            every ten seconds.
+        console: Where to show it: a bar on a terminal, else a line on stderr at most every ten
+            seconds.
         limit: The most that may be spent; None for no limit.
         as_json: Print lines of JSON on stdout instead, at most every five seconds.
     """
@@ -53,12 +53,12 @@ class ProgressDisplay:
         self.stop()
 
     def begin(self, examples: int, done: int) -> None:
-        """Show the bar, with what earlier runs finished."""
+        """Show the bar, starting from what earlier runs finished."""
         self._bar.update(self._task, total=examples, completed=done)
         self._bar.start()
 
     def stop(self) -> None:
-        """Take the bar away, and leave the terminal as it was."""
+        """Remove the bar, and leave the terminal as it was."""
         self._bar.stop()
 
     def say(self, text: str) -> None:
@@ -69,9 +69,9 @@ class ProgressDisplay:
             self._bar.console.print(text, highlight=False)
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far it has come."""
+        """Show the progress."""
         with self._lock:
-            if progress.done <= self._most_done:  # another thread was faster
+            if progress.done <= self._most_done:  # another thread has shown more
                 return
             self._most_done = progress.done
             if self.as_json:

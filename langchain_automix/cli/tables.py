@@ -1,4 +1,4 @@
-"""What a calibration and a comparison show: estimate, progress, summary and tables."""
+"""Print a calibration and a comparison: estimate, progress, summary and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_ERROR = 160
 
 
 def show_estimate(console: Console, expected: Estimate, *, without_references: str) -> None:
-    """Print what is going to be asked for."""
+    """Print the estimate of a calibration."""
     head = pluralize(expected.examples, "example")
     if expected.unlabelled:
         head += f", {expected.unlabelled:,} without an accepted answer"
@@ -62,7 +62,7 @@ def _stages(expected: Estimate) -> Table:
     stages = [stage for stage in expected.stages if stage.calls]
     is_one_model_checked = len({stage.model for stage in expected.stages if stage.check}) == 1
     for stage in stages:
-        # Where one model's answers are checked, the check's name alone fits the line.
+        # If only one model's answers are checked, the check's name is enough, and fits the line.
         short = stage.check if is_one_model_checked else None
         table.add_row(
             f"  {escape_rich(short or describe_stage(stage))}",
@@ -102,7 +102,7 @@ def _cost_in_words(expected: Estimate) -> str:
 
 
 def describe_stage(stage: StageEstimate) -> str:
-    """Return the kind of some calls, as people read it."""
+    """Return the kind of some calls in words."""
     which = f"{stage.stage} {stage.check} of" if stage.check else stage.stage
     return f"{which} {stage.model}"
 
@@ -139,7 +139,7 @@ def progress_parts(progress: Progress, limit: float | None) -> Iterator[str]:
 
 
 def show_summary(console: Console, result: CalibrationResult, limit: float | None) -> None:
-    """Print what came of a calibration: how far it got, the figures, what failed."""
+    """Print the result of a calibration: how far it got, the figures, the failures."""
     written = result.written
     console.print()
     _show_end(console, result, limit)
@@ -218,7 +218,7 @@ def _known(value: float | None) -> str:
 
 
 def _label_notes(written: LogStatistics) -> list[str]:
-    """Say what the qualities rest on, where that is not the accepted answers alone."""
+    """Say what the qualities are based on, if not on accepted answers alone."""
     agreed = written.queries - written.labelled - written.corrected
     if not written.models or not (agreed or written.corrected):
         return []

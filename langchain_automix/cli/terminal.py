@@ -1,4 +1,4 @@
-"""What is printed for people, line by line and in tables, and what is printed for programs."""
+"""Print lines and tables for people, and JSON for programs."""
 
 from __future__ import annotations
 

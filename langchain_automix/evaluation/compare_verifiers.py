@@ -105,6 +105,32 @@ def compare_verifiers(
     return replace(comparison, notes=notes)
 
 
+def _validate(
+    log: RoutingLog,
+    cost_weight: float | None,
+    samples: Sequence[int],
+    model: str | None,
+    *,
+    complete_queries: int,
+) -> None:
+    """Refuse arguments that fit no log, or not this one."""
+    if cost_weight is not None and not 0 <= cost_weight < float("inf"):
+        raise AutoMixError(f"cost_weight must be a number of at least 0; given: {cost_weight!r}.")
+    if too_few := [k for k in samples if k < 1]:
+        raise AutoMixError(f"A check draws at least 1 verdict; samples holds {too_few[0]!r}.")
+    if len(log.models) < 2 or complete_queries < 2:  # noqa: PLR2004
+        raise AutoMixError(
+            f"Checks are compared on two or more queries that two or more models answered, "
+            f"with quality and cost; this log of {len(log)} queries and {len(log.models)} "
+            f"models has {complete_queries} such queries."
+        )
+    if model is not None and model not in log.models[:-1]:
+        raise AutoMixError(
+            f"No check of {model!r} can be compared: give one of {list(log.models[:-1])}, "
+            "whose answers a larger model may improve on."
+        )
+
+
 @dataclass(frozen=True)
 class _ChecksOnLog:
     """A log whose checks are compared, on the same queries in the same folds."""
@@ -138,25 +164,9 @@ class _ChecksOnLog:
         model: str | None,
         seed: int,
     ) -> _ChecksOnLog:
-        if cost_weight is not None and not 0 <= cost_weight < float("inf"):
-            raise AutoMixError(
-                f"cost_weight must be a number of at least 0; given: {cost_weight!r}."
-            )
-        if too_few := [k for k in samples if k < 1]:
-            raise AutoMixError(f"A check draws at least 1 verdict; samples holds {too_few[0]!r}.")
         arrays = to_arrays(log)
         rows = np.flatnonzero(arrays.complete)
-        if len(log.models) < 2 or len(rows) < 2:  # noqa: PLR2004
-            raise AutoMixError(
-                f"Checks are compared on two or more queries that two or more models answered, "
-                f"with quality and cost; this log of {len(log)} queries and {len(log.models)} "
-                f"models has {len(rows)} such queries."
-            )
-        if model is not None and model not in log.models[:-1]:
-            raise AutoMixError(
-                f"No check of {model!r} can be compared: give one of {list(log.models[:-1])}, "
-                "whose answers a larger model may improve on."
-            )
+        _validate(log, cost_weight, samples, model, complete_queries=len(rows))
         data = arrays.rows(rows)
         weight = indifferent_weight(data) if cost_weight is None else cost_weight
         ids = [log.store.ids[row] for row in rows.tolist()]

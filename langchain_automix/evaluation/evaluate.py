@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -116,15 +116,6 @@ def evaluate_outcomes(
     baselines["oracle"] = _oracle(data, utility, cost_weight, abstain_value)
     lift = _lift(outcomes, data, seed)
     calibrations = _calibrations(data, outcomes)
-    if len(data) < FEW:
-        number = "one query" if len(data) == 1 else f"{len(data)} queries"
-        words = [f"This log of {number} is too small to tell one router from another."]
-    else:
-        words = [_describe_standing(data, utility, baselines), *_describe_checks(calibrations)]
-        if policy is not None and all(not plan.tables for plan in policy.plans):
-            words.insert(
-                0, "The policy pays for no check: single models, as they are, served best."
-            )
     return Evaluation(
         queries=len(data),
         quality=float(outcomes.quality.mean()),
@@ -143,9 +134,27 @@ def evaluate_outcomes(
         baselines=baselines,
         frontier_efficiency=_efficiency(data, outcomes, seed),
         calibration=calibrations,
-        words=tuple(words),
+        words=tuple(_describe(data, utility, baselines, calibrations, policy)),
         currency=currency,
     )
+
+
+def _describe(
+    data: LogArrays,
+    utility: Floats,
+    baselines: Mapping[str, Baseline],
+    calibrations: Mapping[str, Calibration],
+    policy: Policy | None,
+) -> Iterator[str]:
+    """Say in words what the figures show."""
+    if len(data) < FEW:
+        number = "one query" if len(data) == 1 else f"{len(data)} queries"
+        yield f"This log of {number} is too small to tell one router from another."
+        return
+    if policy is not None and all(not plan.tables for plan in policy.plans):
+        yield "The policy pays for no check: single models, as they are, served best."
+    yield _describe_standing(data, utility, baselines)
+    yield from _describe_checks(calibrations)
 
 
 def validate_models(policy: Policy, log: RoutingLog) -> None:
@@ -275,7 +284,7 @@ def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _describe_standing(data: LogArrays, utility: Floats, baselines: dict[str, Baseline]) -> str:
+def _describe_standing(data: LogArrays, utility: Floats, baselines: Mapping[str, Baseline]) -> str:
     """Say how the router compares with the best single model."""
     singles = {name: baselines[f"always:{name}"] for name in data.models}
     model, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
@@ -294,7 +303,7 @@ def _describe_standing(data: LogArrays, utility: Floats, baselines: dict[str, Ba
     return f"The router is about as good as {model} alone."
 
 
-def _describe_checks(calibrations: dict[str, Calibration]) -> Iterator[str]:
+def _describe_checks(calibrations: Mapping[str, Calibration]) -> Iterator[str]:
     """Name the checks that are not shown to be better than chance."""
     for key, found in calibrations.items():
         if key == "belief" or found.auroc is None or found.auroc_interval is None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
 RETRIES = 6
-"""How often a hosted model is asked again in a long run: enough to wait out a limit of requests a
-minute, as its own client does it."""
+"""Retries of a hosted model in a long run: with its client's own pauses, enough to wait out a limit
+of requests a minute."""
 
 ANSWER_TOKENS = 48
-# What a chat template may add, and what a check's reply may take beyond an answer's length.
+# Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
 _MARGIN = 64
 _LAST_PORT = 65_535
 _TIMEOUT_SECONDS = 300
@@ -48,10 +48,10 @@ class Model:
     """Raises AutoMixError if the model's server has died."""
 
     count_tokens: Callable[[str], int] | None = None
-    """Counts tokens exactly, for models whose own usage does not."""
+    """Counts tokens exactly, for models whose reported usage does not."""
 
     close: Callable[[], None] = lambda: None
-    """Ends the connections of sync calls; those of async calls belong to their event loops."""
+    """Closes the connections of sync calls; those of async calls belong to their event loops."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class ModelOptions:
 
     record: bool = False
     large_checks: bool = False
-    """Whether the large model draws verdicts, too, on a smaller model's answers."""
+    """Whether the large model also draws verdicts on a smaller model's answers."""
 
     max_retries: int | None = None
-    """How often a hosted model is asked again after an error; None keeps its class's default."""
+    """Retries of a hosted model after an error; None keeps its class's default."""
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def open_models(
         raise AutoMixError(f"A mix needs different models; {repeated[0]!r} is given twice.")
     if options.port + len(specs) - 1 > _LAST_PORT:
         raise AutoMixError(f"--port {options.port} leaves no port for the other servers.")
-    # What fails at once comes before the download.
+    # What can fail at once comes before the download.
     hosted = {spec: open_hosted(spec, options) for spec in specs if not is_local(spec)}
     with contextlib.ExitStack() as stack:
         servers = {
@@ -163,7 +163,7 @@ def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]
     count = next(filter(None, (model.count_tokens for model in models)), None)
     if count is None:
         return count_tokens_approximately
-    # A few tokens more for each message, for the marks of the chat template.
+    # A few tokens more for each message, for the chat template.
     return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
 
 
@@ -178,7 +178,7 @@ def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[ModelPair]:
     replay = Replay(recording, pace=pace)
     seed = recording.about["seed"]
     small, large = (
-        # The address of a local server, for the fingerprints' sake; nothing is sent to it.
+        # The address matters to fingerprints only; nothing is sent to it.
         openai_model(recording.about[size], "http://127.0.0.1/v1", "recorded", seed, replay)
         for size in ("small", "large")
     )
@@ -192,12 +192,12 @@ def open_recorded(
     """Open both local models for a notebook: from its recording, or for real.
 
     With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
-    recorded anew; without it, the recorded calls are replayed. Streams, tool calls and response
-    formats are recorded, too.
+    recorded again; without it, the recorded calls are replayed. Streams, tool calls and response
+    formats are recorded too.
 
     Args:
         path: The recording.
-        answer_tokens: Longest answer; a tool call or a filled form takes more than a few words.
+        answer_tokens: Longest answer; tool calls and structured output need more than a few words.
         pace: Share of the recorded pauses between streamed chunks that a replay keeps.
 
     Raises:
@@ -265,13 +265,13 @@ def openai_model(
     *,
     answer_tokens: int = ANSWER_TOKENS,
 ) -> Model:
-    """Open a chat model of an OpenAI-compatible server, or of what stands in for its network."""
+    """Open a chat model of an OpenAI-compatible server, or of a transport that replaces it."""
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise _missing("langchain-openai", "local") from error
-    # No proxy of the environment may stand between this process and its own servers; sockets
-    # without options keep langchain-openai from warning that a proxy is passed by.
+    # Never use a proxy from the environment between this process and its own servers; sockets
+    # without options keep langchain-openai from warning that a proxy is bypassed.
     has_socket_options = "http_socket_options" in ChatOpenAI.model_fields
     sockets: dict[str, Any] = {"http_socket_options": ()} if has_socket_options else {}
     client = httpx.Client(transport=transport, trust_env=False, timeout=_TIMEOUT_SECONDS)
@@ -311,9 +311,9 @@ def open_hosted(spec: str, options: ModelOptions) -> Model:
     try:
         chat = init_chat_model(spec, temperature=0)
         if options.max_retries is not None and "max_retries" in type(chat).model_fields:
-            # Opened anew, for a model hands this to its client when it is made.
+            # Opened again, as a model passes this to its client when it is created.
             chat = init_chat_model(spec, temperature=0, max_retries=options.max_retries)
-    except Exception as error:  # providers raise kinds of their own, such as for a missing key
+    except Exception as error:  # each provider has its own errors, as for a missing key
         raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
     if "seed" in type(chat).model_fields:
         chat = chat.model_copy(update={"seed": options.seed})

@@ -1,7 +1,7 @@
-"""Record what local models answer, and answer from such a recording without the models.
+"""Record the answers of local models, and replay them without the models.
 
-Both are transports of a chat model's HTTP client: a replayed run asks and reads exactly as the
-recorded run did, but no server runs and nothing is sent.
+Both are transports of a chat model's HTTP client: a replayed run sends and reads exactly what the
+recorded run did, but no server runs and nothing leaves the process.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from langchain_automix.utils.files import atomic_replace
 SHIPPED = Path(__file__).parent / "demo" / "recording.json.gz"
 _SCHEMA = "langchain-automix/recording/1"
 _KEY_FIELDS = ("model", "messages", "n", "temperature", "seed", "content")
-# These count only where they are set: a library may send a default or leave it out.
+# These count only if they are set: a library may send a default or leave it out.
 _KEY_FIELDS_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stream")
-# These differ between two calls that are otherwise the same.
+# These differ between otherwise identical calls.
 _UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
 _LAST_EVENT = b"data: [DONE]\n\n"
 
@@ -106,10 +106,10 @@ async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class Recorder(_Transport):
-    """Passes requests on to the model servers, and keeps what they answer.
+    """Passes requests on to the model servers, and keeps their answers.
 
-    For a request with several replies, llama.cpp's usage counts the tokens of one; passed on and
-    kept is what all of them took, counted by its own tokenizer.
+    For a request with several replies, llama.cpp's usage counts the tokens of one; it is replaced
+    by the tokens of all, counted by its own tokenizer.
     """
 
     def __init__(self) -> None:
@@ -184,10 +184,10 @@ class Recorder(_Transport):
 
 
 class Replay(_Transport):
-    """Answers requests as they were answered before; those not recorded with a clear error.
+    """Answers requests as recorded; answers others with a clear error.
 
     Args:
-        recording: What to answer.
+        recording: The recorded answers.
         pace: Share of the recorded pauses between streamed events to keep, from 0 to 1.
     """
 
@@ -236,7 +236,7 @@ def _without_unrepeatable(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_key(path: str, body: Mapping[str, Any]) -> str:
-    """Return what a request is recorded under: a hash of the fields that shape its answer."""
+    """Return the key of a recorded request: a hash of the fields that shape its answer."""
     fields = {name: body[name] for name in _KEY_FIELDS if body.get(name) is not None}
     fields |= {name: body[name] for name in _KEY_FIELDS_IF_SET if body.get(name)}
     text = json.dumps([path, fields], sort_keys=True)

@@ -2,7 +2,7 @@
 
 The parent's side is `LlamaServer`; the child's side is `main`, run with `python -m`.
 The child gets its settings as one line on stdin, and ends when stdin ends: the system
-closes that pipe whatever happens to the parent, so no server outlives it.
+closes that pipe however the parent ends, so no server outlives it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class LlamaServer:
 
     Args:
         path: The GGUF file.
-        name: What requests call the model.
+        name: Name of the model in requests.
         port: TCP port; 0 takes any free one.
-        slots: Requests, or choices of one request, that are answered side by side.
+        slots: Requests, or choices of one request, answered at the same time.
         context_tokens: Tokens of prompt and answer that each slot holds. llama.cpp lowers
-            it to what the model was trained on.
+            it to the context that the model was trained with.
         threads: CPU threads; None leaves it to llama.cpp.
         chat_template: A Jinja file that makes prompts; None takes the model's own.
         ready_within: Seconds that loading may take.
@@ -86,7 +86,7 @@ class LlamaServer:
         self.path = path
         self.name = name
         self.api_key = secrets.token_urlsafe(24)
-        """The random key that this server asks for; of use to nobody else."""
+        """The random key that this server requires; useless elsewhere."""
         self._ready_within = ready_within
         self._settings: dict[str, Any] = {
             "path": str(path.absolute()),
@@ -135,7 +135,7 @@ class LlamaServer:
         return self
 
     def stop(self) -> None:
-        """End the child, after some 5 seconds at the latest; may be called again at any time."""
+        """End the child within about 5 seconds; may be called again at any time."""
         atexit.unregister(self.stop)
         child, self._child = self._child, None
         if child is not None:
@@ -213,8 +213,8 @@ class _Child:
         package_root = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
-            # -P keeps the user's working folder off the import path; PYTHONPATH makes sure that
-            # the child runs this very copy of the package.
+            # -P keeps the user's working folder off the import path; PYTHONPATH makes the child
+            # run this copy of the package.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "langchain_automix.local.server"],
                 bufsize=0,
@@ -223,9 +223,9 @@ class _Child:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": python_path},
             )
-        # A child that died at once breaks the pipe; waiting until it is ready tells why.
+        # A child that died at once breaks the pipe; waiting until it is ready shows why.
         with contextlib.suppress(BrokenPipeError):
-            # The key goes through the pipe, since anybody may read a command line.
+            # The key goes through the pipe, since other users can read a command line.
             line = json.dumps({**settings, "folder": folder.name})
             cast("IO[bytes]", process.stdin).write(line.encode() + b"\n")
         return cls(process, folder)
@@ -237,9 +237,9 @@ class _Child:
             return False
         self.address = str(json.loads(line)["listening_address"])
         try:
-            # A proxy from the environment has no business between this process and its child.
+            # Never use a proxy from the environment between this process and its child.
             return httpx.get(f"{self.address}/health", trust_env=False).is_success
-        except httpx.HTTPError:  # it does not listen yet
+        except httpx.HTTPError:  # not listening yet
             return False
 
     def log(self) -> list[str]:
@@ -247,7 +247,7 @@ class _Child:
         return [line.strip() for line in text.splitlines() if line.strip()]
 
     def first_error(self) -> str:
-        """Return the first error in the log: the later ones only follow from it."""
+        """Return the first error in the log: the others only follow from it."""
         lines = self.log()
         errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
         return (errors or lines[-1:] or ["it left no log"])[0]
@@ -255,7 +255,7 @@ class _Child:
     def end(self) -> None:
         cast("IO[bytes]", self.process.stdin).close()
         try:
-            # While it loads a model the child reads nothing, so waiting would be in vain.
+            # While it loads a model the child does not read stdin, so waiting would be useless.
             self.process.wait(0 if self.address is None else _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -282,8 +282,8 @@ def _check_file(path: Path) -> None:
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
         if os.name == "posix":
-            # Without it a server that ended a moment ago would still seem to hold the port;
-            # on Windows the same option would let us share a port that is in use.
+            # Without it, a server that has just ended would still seem to hold the port; on Windows
+            # the same option would let us share a port that is in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_LOOPBACK, port))
@@ -296,11 +296,11 @@ def _check_port(port: int) -> None:
 
 def main() -> None:
     """Serve one model until stdin ends: the child's side of `LlamaServer`."""
-    # Ctrl-C reaches the whole process group; when to stop is the parent's to say.
+    # Ctrl-C reaches the whole process group; the parent decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_stdin, args=(settings["folder"],), daemon=True).start()
-    # Only the address may go to stdout, whatever native code prints there.
+    # Only the address may go to stdout, even if native code prints there.
     answer = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -314,16 +314,16 @@ def main() -> None:
 
 
 def _end_with_stdin(folder: str) -> None:
-    # os.read and os._exit: neither locks nor native threads may hold up the end.
+    # os.read and os._exit: neither locks nor native threads may delay the end.
     while os.read(0, 1024):
         pass
-    # A parent that was killed cannot tidy up any more; one that lives has no more use for it.
+    # A killed parent cannot clean up the folder; a living one no longer needs it.
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
 def _serve(settings: dict[str, Any]) -> Any:
-    import xllamacpp  # noqa: PLC0415 - 100 MB, wanted in the child alone
+    import xllamacpp  # noqa: PLC0415 - 100 MB, needed in the child only
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]

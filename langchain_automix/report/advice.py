@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from langchain_automix.evaluation.evaluate import FEW
 from langchain_automix.policy.bounds import check_prices, oracle, perfect_check_utility
 from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
-from langchain_automix.policy.replay import Trajectories
+from langchain_automix.policy.replay import Outcomes, Trajectories
 from langchain_automix.policy.statistics import mean_interval
 from langchain_automix.report.contents import Advice, Labels
 from langchain_automix.utils.formatting import (
@@ -85,27 +86,32 @@ def _advise_verifier(current: PolicyOnLog) -> Advice:
         return Advice("A better verifier", 0.0, text)
     is_checked = not bool(np.isnan(prices).all())
     gain = max(priced if is_checked else free, 0.0)
-    free_gain = format_signed(max(free, 0.0))
+    text = (
+        f"{_describe_perfect_check(current, gain, max(free, 0.0), is_checked=is_checked)} Any real "
+        "verifier gains a part of that. A router that knew all answers beforehand would gain "
+        f"{format_signed(ceiling)}: more is not to be had by routing among these models."
+    )
+    return Advice("A better verifier", gain, text)
+
+
+def _describe_perfect_check(
+    current: PolicyOnLog, gain: float, free_gain: float, *, is_checked: bool
+) -> str:
+    """Say what a check that is never wrong would gain, at its present price and for nothing."""
     if not is_checked:
-        text = (
+        return (
             "No answer in this log was checked. A check that is never wrong and costs nothing "
             f"would gain at most {current.describe_gain(gain)}."
         )
-    elif gain < _NEGLIGIBLE:
-        text = (
+    if gain < _NEGLIGIBLE:
+        return (
             "Not even a check that is never wrong would pay at the present price; if it cost "
-            f"nothing, it would gain at most {free_gain} of utility."
+            f"nothing, it would gain at most {format_signed(free_gain)} of utility."
         )
-    else:
-        text = (
-            "A check that is never wrong, at the present price, would gain at most "
-            f"{current.describe_gain(gain)}; if it cost nothing, at most {free_gain}."
-        )
-    text += (
-        " Any real verifier gains a part of that. A router that knew all answers beforehand would "
-        f"gain {format_signed(ceiling)}: more is not to be had by routing among these models."
+    return (
+        "A check that is never wrong, at the present price, would gain at most "
+        f"{current.describe_gain(gain)}; if it cost nothing, at most {format_signed(free_gain)}."
     )
-    return Advice("A better verifier", gain, text)
 
 
 def _advise_examples(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
@@ -176,19 +182,25 @@ def _advise_model(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
         f"{format_percent(hopeless)} of the queries are hopeless: no model answers them well. A "
         f"model that is always right, at the price of {largest}, would gain {gained}"
     )
+    text += "".join(f" {sentence}" for sentence in _describe_present(cross_fit, outcomes, weight))
+    return Advice("Another model", gain, text)
+
+
+def _describe_present(cross_fit: CrossFit, outcomes: Outcomes, weight: float) -> Iterator[str]:
+    """Say what each model of the log is worth, and which are never asked."""
     assert outcomes.paths is not None  # noqa: S101
+    models = cross_fit.data.models
     is_used: list[bool] = np.asarray(outcomes.paths.asked.any(axis=0)).tolist()
+    utility = outcomes.utility(weight)
     losses = [
         f"without {name} {_describe_loss(cross_fit, j, utility, weight)}"
-        for j, name in enumerate(data.models)
+        for j, name in enumerate(models)
         if is_used[j] and sum(is_used) > 1
     ]
     if losses:
-        text += f" Of the present ones, {'; '.join(losses)}."
-    idle = [name for name, used in zip(data.models, is_used, strict=True) if not used]
-    if idle:
-        text += f" Never asked at this cost weight: {', '.join(idle)}."
-    return Advice("Another model", gain, text)
+        yield f"Of the present ones, {'; '.join(losses)}."
+    if idle := [name for name, used in zip(models, is_used, strict=True) if not used]:
+        yield f"Never asked at this cost weight: {', '.join(idle)}."
 
 
 def _with_perfect_last(data: LogArrays) -> LogArrays:

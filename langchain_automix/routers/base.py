@@ -54,14 +54,14 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
     def invoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
-        """Decide what to do next, from what is known of the answers so far."""
+        """Decide what to do next, from what is known about the answers so far."""
         return self._call_with_config(self.decide, input, config)
 
     @override
     async def ainvoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
-        """Decide what to do next; there is nothing to wait for."""
+        """Decide what to do next; this never waits."""
 
         async def decide(state: RoutingState) -> Decision:
             return self.decide(state)
@@ -72,7 +72,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
         is_usable = _is_usable(state.current)
         decision = self._decide(state) if is_usable else self._decide_unusable(state)
-        # For readers of the trace of this run alone.
+        # For readers of the trace, who see only this run.
         name = state.models[decision.model_index]
         return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
 
@@ -80,7 +80,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
     def _decide(self, state: RoutingState) -> Decision: ...
 
     def _decide_unusable(self, state: RoutingState) -> Decision:
-        """Decide where the current answer cannot be used, whatever evidence there is for it."""
+        """Decide where the current answer cannot be used, regardless of its evidence."""
         decision = next_or_keep(state, self._ask_next(state))
         usable = [visit.model_index for visit in state.visits if _is_usable(visit)]
         if decision.action != "answer" or not usable:
@@ -107,7 +107,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
         """Return the model most likely to be asked after the next check, and its probability.
 
-        None where that is not known.
+        None if that is not known.
         """
         del state
         return None

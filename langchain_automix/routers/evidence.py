@@ -1,4 +1,4 @@
-"""What a plan may know of a query: what its checks found, and what can be done in time."""
+"""Translate a routing state for a plan: what checks found, and what can be done in time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, RoutingState, Verific
 def observe(
     table: DecisionTable, verification: Verification
 ) -> tuple[list[Observation], list[str | None]]:
-    """Return what each check that a table reads found, and the names of those that are spent.
+    """Return the finding of each check that a table reads, and the names of spent checks.
 
-    A check is spent once making it again would tell no more: also where it failed.
+    A check is spent if making it again would add nothing, as after a failure.
     """
     observations: list[Observation] = []
     spent: list[str | None] = []
@@ -41,7 +41,7 @@ def _is_spent(
     if check.problem is not None:
         return True
     if encoding.name is None and not check.verdicts and check.score is None:
-        return False  # the first check was not made, only others were
+        return False  # only other checks were made
     if encoding.kind == "score" or not any(observation):
         return True
     return encoding.is_exhausted(len(check.verdicts), invalid)

@@ -1,4 +1,4 @@
-"""Why a policy does what a row says, in words."""
+"""Explain in words why a policy takes the step of a row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def explain_row(
     """Return the reason for the step of a row, as half a sentence.
 
     Args:
-        row: What is done, and the value of each option.
+        row: The step, and the value of each option.
         names: Names of the models.
-        models_in_play: Indices of those in play.
-        price: Of an answer of the last one in play, as the quality that it must gain.
+        models_in_play: Indices of the models in play.
+        price: Price of an answer of the last of them, as the quality that it must gain.
     """
     step, values = row.step, row.values
     name = names[step.model]

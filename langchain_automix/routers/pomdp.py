@@ -1,4 +1,4 @@
-"""`POMDPRouter`: pay for a check or a larger model where the evidence says that it pays."""
+"""`POMDPRouter`: pay for a check or a larger model only where the evidence justifies it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class POMDPRouter(Router):
             weights: Prior weight of each logged query, for instance from a pre-router.
             verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the one
                 in the `metadata` of all its queries, if they agree.
-            seed: Of the folds, and of the choice between two policies.
+            seed: Seed for the folds, and for the choice between two policies.
 
         Raises:
             AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
@@ -165,7 +165,7 @@ class POMDPRouter(Router):
         if fitted is not None and fingerprint is not None and fitted != fingerprint:
             warnings.warn(
                 f"The policy was fitted to checks of the verifier {fitted}, but {fingerprint} "
-                "checks here (another prompt or model): its decisions may be off; fit it anew.",
+                "checks here (another prompt or model): its decisions may be off; fit it again.",
                 VerifierChangedWarning,
                 stacklevel=2,
             )
@@ -187,7 +187,7 @@ class POMDPRouter(Router):
         Raises:
             AutoMixError: matplotlib is not installed, or the log is missing.
         """
-        # By name: plots stand on a higher floor, and need matplotlib.
+        # By name: plots are on a higher floor, and need matplotlib.
         plots = importlib.import_module("langchain_automix.report.plots")
         return plots.plot(self.policy, log, kind=kind)
 
@@ -245,7 +245,7 @@ class POMDPRouter(Router):
         later = self._later(state)
         if later is None:
             later = next_model(state)
-        # The plan knows no answer that cannot be used, so no table could read a check after it.
+        # No table covers a check that follows an unusable answer.
         return None if later is None else _ask_unchecked(later)
 
     @override
@@ -270,7 +270,7 @@ class POMDPRouter(Router):
     def cost_weight_under_pressure(
         self, pressure: float, cost_weight: float | None
     ) -> float | None:
-        if "max_risk" in self.policy.goal:  # whose guarantee holds for its own weight only
+        if "max_risk" in self.policy.goal:  # its guarantee holds for its own weight only
             return None
         return cost_weight_under_pressure(self.policy, cost_weight, pressure)
 
@@ -347,7 +347,7 @@ class POMDPRouter(Router):
         return keep(state, why=why, belief=belief)
 
     def _decide_unchecked(self, state: RoutingState) -> Decision:
-        """Decide where something was checked, and the policy reads no check."""
+        """Decide where an answer was checked, but the policy reads no check."""
         later = self._later(state)
         trusted = state.models[state.current.model_index if later is None else later]
         why = (

@@ -14,8 +14,8 @@ from langchain_automix.types import Decision, RoutingState
 class ThresholdRouter(Router):
     """Keep an answer whose confidence reaches a threshold, else ask the next model.
 
-    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it reads the confidence as
-    it is, and takes the benefit of a larger model for granted.
+    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it uses the raw
+    confidence, and takes the benefit of a larger model for granted.
 
     ??? example "Keep an answer that most verdicts accept"
 

@@ -9,6 +9,7 @@ Measured traps:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.exceptions import ContextOverflowError, ModelInvalidRequestError
@@ -64,21 +65,19 @@ def draw(
     Raises:
         Exception: No reply could be drawn; it is the first request's error.
     """
+    set_up = partial(
+        for_sampling,
+        model,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        answers=answers,
+        further=further,
+        shape=shape,
+    )
 
     def request(n: int, nth: int) -> tuple[Call[AIMessage], UsageCollector]:
-        bill = UsageCollector()
-        runnable = for_sampling(
-            model,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            n=n,
-            nth=drawn + nth,
-            answers=answers,
-            further=further,
-            shape=shape,
-        )
-        made = Call(runnable, list(messages), run_name="verify", callbacks=[bill])
-        return made, bill
+        bill, runnable = UsageCollector(), set_up(n=n, nth=drawn + nth)
+        return Call(runnable, list(messages), run_name="verify", callbacks=[bill]), bill
 
     replies: list[AIMessage] = []
     bills: list[UsageCollector] = []
@@ -96,11 +95,9 @@ def draw(
     if missing := samples - len(replies):
         asked = len(replies) and 1
         requests = [request(1, nth) for nth in range(asked, asked + missing)]
-        for each in (yield from gather(*(call for call, _ in requests))):
-            if isinstance(each, Exception):
-                errors.append(each)
-            else:
-                replies.append(each)
+        results = yield from gather(*(call for call, _ in requests))
+        errors = [each for each in results if isinstance(each, Exception)]
+        replies += [each for each in results if not isinstance(each, Exception)]
         bills += [bill for _, bill in requests]
     if errors and not replies:
         raise errors[0]

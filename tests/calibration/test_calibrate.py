@@ -236,7 +236,7 @@ def test_without_a_price_nothing_is_asked(server: OpenAIServer, tmp_path: Path) 
         with pytest.raises(AutoMixError, match="What small and large costs is not known"):
             calibrate(questions(2), models(server), out=out, **how)
     assert not server.requests
-    with pytest.warns(UserWarning, match="No price is known of small and large"):
+    with pytest.warns(UserWarning, match="No price is known for small and large"):
         log = calibrate(questions(2), models(server), out=out)
     assert log.currency == "second"
     assert all((a.cost or 0) > 0 for q in log for a in q.answers)
@@ -334,7 +334,7 @@ def test_where_nothing_works_it_ends_early(server: OpenAIServer, tmp_path: Path)
     with pytest.raises(AutoMixError, match=r"Nothing works any more: .*Authentication"):
         calibrate(questions(500), models(server), concurrency=2, **given)
     assert len(server.requests) < 60
-    with pytest.raises(AutoMixError, match="wants 'colour', which example q1 does not have"):
+    with pytest.raises(AutoMixError, match="needs 'colour', which example q1 does not have"):
         calibrate(
             questions(2),
             models(server),

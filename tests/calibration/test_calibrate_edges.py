@@ -252,7 +252,7 @@ def test_a_log_that_cannot_be_written_costs_nothing(server: OpenAIServer, tmp_pa
     mine = tmp_path / "examples.jsonl"
     mine.write_text("".join(json.dumps(row) + "\n" for row in questions(2)))
     text = mine.read_text()
-    with pytest.raises(AutoMixError, match="exists, and no calibration has begun it"):
+    with pytest.raises(AutoMixError, match="exists, and was not written by a calibration"):
         calibrate(mine, models(server), prices=PRICES, out=mine)
     assert mine.read_text() == text
     with pytest.raises(AutoMixError, match="it is a folder"):
@@ -357,7 +357,7 @@ def test_what_the_estimate_cannot_know_is_said(server: OpenAIServer, given: dict
             calibrate(questions(2), models(server), approve=refuse, **given, **about)
     assert seen[0].notes == ()
     assert [note.split()[:3] for note in seen[1].notes] == [
-        ["What", "the", "check"],
+        ["Model", "calls", "of"],
         ["Embeddings", "report", "no"],
     ]
 

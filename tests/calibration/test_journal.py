@@ -232,7 +232,7 @@ def test_a_disk_that_fills_keeps_what_is_under_way(small_disk: Path) -> None:
         assert journal.calls == kept
         assert f"{kept} finished calls are in it; make room" in str(error.value)
     size = path.stat().st_size
-    with pytest.raises(AutoMixError, match="Nothing was asked; mend that"):
+    with pytest.raises(AutoMixError, match="No call was made; fix that"):
         Journal(path)  # still no room
     assert path.stat().st_size == size
 
@@ -241,7 +241,7 @@ def test_a_folder_that_cannot_be_written(small_disk: Path) -> None:
     path = small_disk / "log.journal"
     filled(path, 2)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(AutoMixError, match="cannot be written: Read-only file system. Nothing was"):
+    with pytest.raises(AutoMixError, match="cannot be written: Read-only file system. No call"):
         Journal(path)
     with pytest.raises(AutoMixError, match="cannot be written"):
         Journal(small_disk / "other.journal")

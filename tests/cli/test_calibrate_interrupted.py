@@ -132,7 +132,7 @@ class TestBadInput:
             (("--prompt", "none.txt"), "The prompt none.txt cannot be read"),
             (("--prompt", "empty.txt"), "has no {question} in it"),
             (("--prompt", "other.txt"), "has {place} in it, which example q1 does not have"),
-            (("--prompt", "brace.txt"), "is no template"),
+            (("--prompt", "brace.txt"), "is not a template"),
             (("--question", "frage"), "--question NAME"),
             (("--max-spend", "0"), "--max-spend must be above 0"),
             (("--max-spend", "nan"), "--max-spend must be above 0"),
@@ -143,7 +143,7 @@ class TestBadInput:
             (("--without-references", "grade", "--limit", "13"), "cannot grade without"),
             (("--out", "log.txt"), "has another format"),
             (("--out", "none/log.jsonl"), "cannot be written"),
-            (("--out", "taken.jsonl"), "no calibration has begun it"),
+            (("--out", "taken.jsonl"), "was not written by a calibration"),
             (("--out", "examples.jsonl"), "would overwrite the examples"),
         ],
     )

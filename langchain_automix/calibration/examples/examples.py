@@ -1,4 +1,4 @@
-"""Examples to calibrate on: a user's own questions, from wherever they keep them."""
+"""Examples to calibrate on: the user's own questions, from any source."""
 
 from __future__ import annotations
 
@@ -50,31 +50,31 @@ NonBlank = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
 
 
 class Example(BaseModel):
-    """One question of a user's, with what is known of it."""
+    """One question, with its context, accepted answers and conversation, if any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, Field(min_length=1), BeforeValidator(_id)]
     question: NonBlank
-    """What was asked; what the check reads. If not given, the last of the messages."""
+    """The question, as the check reads it. Default: the last of the messages."""
 
     context: Annotated[str | None, BeforeValidator(read_context)] = None
-    """What the answer must follow from. Of a list of documents, a paragraph each."""
+    """The text that the answer must follow from. A list of documents becomes paragraphs."""
 
     references: Annotated[tuple[str, ...], BeforeValidator(read_references)] = ()
     """Accepted answers; empty where none is known."""
 
     messages: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(read_messages)] = ()
-    """What was said before the question, each with `role` and `content`, as
+    """The conversation before the question, each message with `role` and `content`, as
     `langchain_core.messages.convert_to_messages` reads them."""
 
     prompt: NonBlank | None = None
-    """The whole text that the models get, in place of what the template makes."""
+    """The whole text that the models get, instead of a filled template."""
 
     metadata: Annotated[Mapping[str, Any], BeforeValidator(to_json_value)] = Field(
         default_factory=dict
     )
-    """Anything else, as JSON holds it; goes into the log."""
+    """Anything else that JSON can hold; goes into the log."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,11 +89,11 @@ class Example(BaseModel):
 
 
 class Examples(list[Example]):
-    """Examples in the order of their source, each with an id of its own.
+    """Examples in the order of their source, each with a unique id.
 
     Args:
         examples: The examples.
-        source: What they are called in messages: the path of a file, for instance.
+        source: Their name in messages, such as the path of a file.
     """
 
     def __init__(self, examples: Iterable[Example], source: str) -> None:
@@ -117,21 +117,21 @@ def examples_from(
 
     The question is read from `question`, `query` or `input`; accepted answers from
     `references`, `reference`, `answer`, `answers`, `output` or `expected`; and `context`,
-    `messages`, `prompt`, `id` and `metadata` from what is called so. Anything else goes into the
-    metadata. Without an id the examples are `q1`, `q2` and so on.
+    `messages`, `prompt`, `id` and `metadata` from the fields of those names. Anything else goes
+    into the metadata. Without an id the examples are `q1`, `q2` and so on.
 
-    The source is read once, into memory: whoever changes it meanwhile changes no calibration.
+    The source is read once, into memory: later changes to it do not affect a calibration.
 
     Args:
         source: Path of JSON lines (`.jsonl`, `.jsonl.gz`) or `.csv`; `langsmith:NAME OF A
             DATASET`; a sequence of `Example`, mappings, or questions; a pandas data frame.
         names: The user's own name for a field: `{"question": "my_column"}`.
-        limit: Take only so many, the first ones. None: all.
+        limit: Number of examples to take, from the first on. None: all.
         client: LangSmith client. None: one from the environment.
 
     Raises:
-        AutoMixError: The source cannot be read, holds no example, an example does not fit, or an
-            id stands twice; names place and field.
+        AutoMixError: The source cannot be read or holds no example, an example is invalid, or an
+            id is repeated; the message names place and field.
     """
     if isinstance(source, Examples):
         return source
@@ -142,7 +142,7 @@ def examples_from(
     for number, (where, row) in enumerate(itertools.islice(rows, limit), 1):
         example = _to_example(row, mapping, where, f"q{number}")
         if (id := example.id) in places:
-            raise AutoMixError(f"{where}, field id: {id!r} stands in {places[id]}, too.")
+            raise AutoMixError(f"{where}, field id: {id!r} is also in {places[id]}.")
         examples[id], places[id] = example, where
     if not examples:
         raise AutoMixError(f"{name} holds no example.")

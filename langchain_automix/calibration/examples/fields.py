@@ -1,4 +1,4 @@
-"""The fields of an example: the names they go by in a user's data, and the forms they take."""
+"""The fields of an example: their names in a user's data, and the forms they take."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "metadata": ("metadata",),
 }
-"""Keys under which each field of an example is found, where the user names no other: its own name
-first."""
+"""Keys under which each field of an example is looked for, unless the user names another; the
+field's own name comes first."""
 
 
 class FieldMapping:
-    """Which key of a user's data holds which field.
+    """Maps the keys of a user's data to the fields of an example.
 
     Args:
         names: The user's own key for a field; of that field, only this key is read.
@@ -56,10 +56,10 @@ class FieldMapping:
         self.field_of = {**usual, **own}
 
     def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the fields of one example; whatever else it holds goes into the metadata.
+        """Return the fields of one example; anything else in it goes into the metadata.
 
         Raises:
-            ValueError: A field stands twice.
+            ValueError: A field is given twice.
         """
         self._unseen -= {field for field, key in self.names.items() if key in row}
         fields: dict[str, Any] = {}
@@ -86,11 +86,11 @@ class FieldMapping:
                 f"field metadata: an object is needed, not {describe_type(metadata)}."
             )
         if repeated := sorted(metadata.keys() & rest.keys()):
-            raise ValueError(f"field metadata: {repeated[0]!r} stands in it and beside it.")
+            raise ValueError(f"field metadata: {repeated[0]!r} is both in it and beside it.")
         return {**fields, "metadata": {**rest, **metadata}}
 
     def reference_key(self, outputs: Mapping[str, Any]) -> str | None:
-        """Return which output of an example is the accepted answer; None where it is not clear.
+        """Return the output of an example that is the accepted answer; None if it is not clear.
 
         The only one there is, or the only one with a name such as `answer`.
         """
@@ -113,7 +113,7 @@ class FieldMapping:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value stands for nothing: None, or what a data frame has in an empty cell."""
+    """Whether a value means nothing: None, or the content of an empty cell in a data frame."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
     return isinstance(value, float) and value != value  # noqa: PLR0124  (NaN)
@@ -123,7 +123,7 @@ def read_references(value: Any) -> tuple[str, ...]:
     """Return one accepted answer, or a list of them, as texts, each once.
 
     A number or a truth value becomes its JSON text, a message its words, SQuAD's
-    `{"text": [...]}` its texts, any other object its JSON text. An empty text stands for none.
+    `{"text": [...]}` its texts, any other object its JSON text. An empty text means none.
 
     Raises:
         ValueError: One of several is empty, or is a list.
@@ -145,7 +145,7 @@ def _reference(value: Any) -> str:
     elif isinstance(value, list | tuple):
         raise ValueError("an accepted answer is a list; give a text (or JSON as a text)")  # noqa: TRY004
     elif isinstance(value, float) and value.is_integer():
-        value = int(value)  # a data frame holds whole numbers so, beside an empty cell
+        value = int(value)  # a data frame with empty cells stores whole numbers as floats
     if not isinstance(value, str):
         try:
             return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -191,7 +191,7 @@ def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list of messages is needed, not {describe_type(value)}")  # noqa: TRY004
-    # What has the right form already is kept as it is, so that nothing is lost on the way.
+    # Messages already in this form are kept as they are, so that nothing is lost.
     return tuple(
         message
         if isinstance(message, Mapping) and "role" in message
@@ -201,7 +201,7 @@ def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def read_question(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """Return the question that a conversation ends with, and what was said before it.
+    """Return the question that ends a conversation, and the messages before it.
 
     Raises:
         ValueError: It does not end with a question in words.
@@ -215,7 +215,7 @@ def read_question(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[
     if not isinstance(last.content, str) and any(
         isinstance(block, Mapping) and block.get("type") != "text" for block in last.content
     ):
-        raise ValueError("the last message holds more than text; give the question in words, too")
+        raise ValueError("the last message holds more than text; give the question in words too")
     return str(last.text), messages[:-1]
 
 
@@ -228,10 +228,10 @@ def _convert(messages: Iterable[Any]) -> list[BaseMessage]:
 
 
 def to_json_value(value: Any) -> Any:
-    """Return a value as JSON holds it: numbers of numpy as numbers, times and the like as texts.
+    """Return a value in a form that JSON holds: numpy numbers as numbers, times and others as text.
 
     Raises:
-        ValueError: It holds a number that JSON does not have.
+        ValueError: It holds a value that JSON cannot, such as NaN.
     """
     try:
         return json.loads(json.dumps(value, default=to_json_default, allow_nan=False))
@@ -240,7 +240,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def to_json_default(value: Any) -> Any:
-    """Return what numpy and pandas hold in a form that JSON has; anything else as a text."""
+    """Return a numpy or pandas value in a form that JSON holds; anything else as text."""
     if is_absent(value):
         return None
     to_list = getattr(value, "tolist", None)
@@ -248,6 +248,6 @@ def to_json_default(value: Any) -> Any:
 
 
 def describe_type(value: Any) -> str:
-    """Return what a value is, for a message."""
+    """Return the type of a value in words, for a message."""
     name = "truth value" if isinstance(value, bool) else type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

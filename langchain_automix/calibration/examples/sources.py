@@ -1,4 +1,4 @@
-"""Where examples come from: each reader yields rows one by one, and says where each stands."""
+"""Sources of examples: each reader yields rows one by one, with the place of each."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ACCEPTED = (
 )
 
 Rows = Iterator[tuple[str, Any]]
-"""Where an example stands, for messages, and what stands there: a mapping, a text or an example."""
+"""The place of an example, for messages, and its content: a mapping, a text or an example."""
 
 
 def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tuple[str, Rows]:
-    """Return what a source is called in messages, and its rows; see `examples_from`.
+    """Return the name of a source in messages, and its rows; see `examples_from`.
 
     Raises:
         AutoMixError: Examples cannot be read from it.
@@ -51,7 +51,7 @@ def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tu
 
 
 def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
-    # Spreadsheets write a byte order mark; line ends within a quoted cell belong to the cell.
+    # Spreadsheets write a byte order mark; line breaks within a quoted cell belong to it.
     is_csv = path.suffix == ".csv"
     options: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": "" if is_csv else None}
     try:
@@ -95,11 +95,11 @@ def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
 
 def _check_columns(names: Sequence[str], where: str) -> None:
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise AutoMixError(f"{where}: the column {min(repeated)!r} stands twice.")
+        raise AutoMixError(f"{where}: the column {min(repeated)!r} is repeated.")
 
 
 def _cell_value(cell: str, field: str | None, where: str) -> Any:
-    """Return what a cell of a table holds; lists and objects are written as JSON."""
+    """Return the value of a cell; lists and objects are written as JSON."""
     if field in _JSON_COLUMNS:
         return _parse_json(cell, f"{where}, field {field}")
     if field == "references" and cell.lstrip().startswith("["):
@@ -113,7 +113,7 @@ def _cell_value(cell: str, field: str | None, where: str) -> Any:
 
 def _parse_json(text: str, where: str) -> Any:
     def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not valid JSON")
 
     try:
         return json.loads(text, parse_constant=refuse)

@@ -1,4 +1,4 @@
-"""Turn whatever grades an answer into one form: names, callables, Runnables, evaluators."""
+"""Turn anything that grades an answer into one form: names, callables, Runnables, evaluators."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_automix.calibration.graders.judges import ModelGrader
 from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, GraderInput
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import chat_model_of
@@ -41,14 +41,14 @@ _ACCEPTED = (
 
 
 class KeywordGrader:
-    """A user's function that takes some of a grader's inputs by their names."""
+    """A user's function that takes some of a grader's inputs by name."""
 
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...]) -> None:
         self.function = function
         self.names = names
 
     def __call__(self, input: GraderInput) -> Any:
-        """Return what the function makes of its inputs."""
+        """Call the function with the inputs that it takes."""
         inputs: Mapping[str, Any] = input
         return self.function(**{name: inputs[name] for name in self.names})
 
@@ -59,7 +59,7 @@ inputs by name, or a Runnable."""
 
 
 def to_grader(quality: Any) -> AnyGrader:
-    """Return a grader, from whatever a user gives for one.
+    """Return a grader for anything that a user may give as one.
 
     Args:
         quality: A name (`exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
@@ -70,7 +70,7 @@ def to_grader(quality: Any) -> AnyGrader:
             `outputs`, `reference_outputs` and `attachments`.
 
     Raises:
-        AutoMixError: It is nothing that could grade.
+        AutoMixError: It cannot grade.
     """
     if isinstance(quality, str):
         if quality not in GRADERS:
@@ -91,7 +91,7 @@ def to_grader(quality: Any) -> AnyGrader:
     if hasattr(quality, "evaluate_run") or (required and required <= _LANGSMITH_INPUTS):
         return LangSmithGrader(quality)
     if not callable(quality):
-        raise AutoMixError(f"{quality!r} is no grader: {_ACCEPTED}.")
+        raise AutoMixError(f"{quality!r} is not a grader: {_ACCEPTED}.")
     return _from_function(quality, signature)
 
 
@@ -116,9 +116,8 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     Raises:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
-    if isinstance(grader, FlowRunnable):
-        own: Steps[Grade] = grader._flow(input)  # noqa: SLF001  (its calls become this flow's)
-        return to_grade((yield from own), grader)
+    if isinstance(grader, ModelGrader):
+        return (yield from grader.steps(input))
     if not isinstance(grader, Runnable):
         return run_grader(grader, input)
     bill = UsageCollector()
@@ -157,7 +156,7 @@ def to_grade(value: Any, grader: Any) -> Grade:
 
 
 def grader_name(grader: Any) -> str:
-    """Return a name of a grader and its settings, the same in every process.
+    """Return a name for a grader and its settings, the same in every process.
 
     Grades that were made under one name are not mixed with those of another.
     """
@@ -167,7 +166,7 @@ def grader_name(grader: Any) -> str:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a function; None where it does not tell it."""
+    """Return the signature of a function; None if it cannot be inspected."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
@@ -184,7 +183,7 @@ def _from_function(function: Callable[..., Any], signature: inspect.Signature | 
     """Return a user's function as a grader.
 
     Raises:
-        AutoMixError: It takes neither what a grader gets, by name, nor two things in order.
+        AutoMixError: It takes neither a grader's inputs by name nor two positional arguments.
     """
     grader: Callable[..., Any] = function
     if signature is not None:
@@ -208,16 +207,16 @@ def _is_async(function: Any) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  (to look at it, not to ask for it)
+        getattr(function, "__call__", None)  # noqa: B004  (it is inspected, not tested for)
     )
 
 
 class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
-    """An evaluator of LangSmith's as a grader; it is not traced, and asks LangSmith nothing.
+    """An evaluator of LangSmith's as a grader; it is not traced, and sends nothing to LangSmith.
 
     It sees a run with the inputs `question` and `context` and the output `output`, and an example
     with the same inputs and the outputs `output` (the first accepted answer) and `references`
-    (all of them). What it finds is `quality` and `why`, as JSON has them.
+    (all of them). Its result is a mapping with `quality` and `why`.
 
     Args:
         evaluator: A `RunEvaluator`, or a function as `langsmith.evaluate` takes it.
@@ -239,7 +238,7 @@ class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
 
     async def _agrade(self, input: GraderInput) -> dict[str, Any]:
         if not _is_async_evaluator(self._evaluator):
-            # In LangSmith's own thread, nobody would count what its models cost.
+            # In LangSmith's own thread, the cost of its models would not be counted.
             return await run_in_executor(None, self._grade, input)
         from langsmith import tracing_context  # noqa: PLC0415
 
@@ -277,7 +276,7 @@ class AsyncGrader(RunnableLambda[GraderInput, Any]):
 
 
 def _run_in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a coroutine; in a thread of its own, for this one may have a loop."""
+    """Run a coroutine in its own thread, as this one may have a running loop; return its result."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, asyncio.run, coroutine).result()
 
@@ -320,14 +319,14 @@ def _grade_fields(result: Any) -> dict[str, Any]:
     """Return what an evaluator returned as the fields of a grade.
 
     Raises:
-        AutoMixError: It returned several scores, of which none is known to be the quality.
+        AutoMixError: It returned several scores, and it is unclear which is the quality.
     """
     results = result["results"] if isinstance(result, Mapping) else [result]
     if len(results) != 1:
         keys = [getattr(each, "key", None) for each in results]
         raise AutoMixError(
-            f"The LangSmith evaluator returned {len(results)} scores ({keys}); a quality is one: "
-            "give an evaluator that returns one."
+            f"The LangSmith evaluator returned {len(results)} scores ({keys}); but a quality is a "
+            "single score: give an evaluator that returns one."
         )
     [only] = results
     return {"quality": only.score, "why": only.comment or ""}

@@ -31,10 +31,10 @@ class GraderInput(TypedDict):
     """Accepted answers; empty where none is known."""
 
     question: str
-    """What was asked."""
+    """The question."""
 
     context: str | None
-    """What the answer had to follow from."""
+    """The text that the answer must follow from."""
 
 
 class Grade(BaseModel):
@@ -75,8 +75,8 @@ def token_f1(answer: str, references: Sequence[str]) -> float | None:
 def numeric(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the last number in the answer equals the last one in an accepted answer.
 
-    Read are `1,234.5`, `$5`, `-3`, `2e6`, `2 x 10^6` and `3/4`. Equal is within a millionth.
-    A per cent sign may be left out, or its number be written as a share: `50%` equals 50 and 0.5.
+    It reads `1,234.5`, `$5`, `-3`, `2e6`, `2 x 10^6` and `3/4`. Numbers within a millionth are
+    equal. A percentage may omit its sign or be written as a share: `50%` equals 50 and 0.5.
     An answer without a number gets 0.0; without a number in any accepted answer it is unknown.
     """
     accepted = [number for number in map(_last_number, references) if number is not None]
@@ -88,7 +88,7 @@ def numeric(answer: str, references: Sequence[str]) -> float | None:
 def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer chooses the letter of an accepted one, else 0.0.
 
-    Read are `B`, `(B)`, `B. Turku`, `The answer is B`, `Answer: **B**` and the like. An answer
+    It reads `B`, `(B)`, `B. Turku`, `The answer is B`, `Answer: **B**` and similar. An answer
     that chooses no letter, or several, gets 0.0; without a letter in any accepted answer it is
     unknown.
     """
@@ -98,9 +98,9 @@ def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
 
 @registered_name("langchain_automix.calibration.grading.contains")
 def contains(answer: str, references: Sequence[str]) -> float | None:
-    """Return 1.0 if an accepted answer stands in the answer, as whole words, else 0.0.
+    """Return 1.0 if the answer contains an accepted one as whole words, else 0.0.
 
-    Both are taken after `normalize_answer`. None without an accepted answer of at least a word.
+    Both are normalised first. None without an accepted answer of at least one word.
     """
     normalized = f" {normalize_answer(answer)} "
     accepted = filter(None, map(normalize_answer, references))
@@ -111,8 +111,8 @@ def contains(answer: str, references: Sequence[str]) -> float | None:
 def json_equal(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer is the same JSON value as an accepted one, else 0.0.
 
-    The order of keys and the way numbers are written do not count; JSON in a fenced block is
-    read, too. An answer that is no JSON gets 0.0; without an accepted one that is, it is
+    The order of keys and the notation of numbers do not matter; JSON in a fenced block is read
+    too. An answer that is not JSON gets 0.0; if no accepted answer is JSON, the quality is
     unknown.
     """
     accepted = [value for value in map(json_value, references) if value is not None]
@@ -129,7 +129,7 @@ GRADERS: Mapping[str, Grader] = {
     "contains": contains,
     "json_equal": json_equal,
 }
-"""The graders of texts, by the names under which a user asks for them."""
+"""The graders of texts, by the names that users give."""
 
 
 def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = None) -> list[str]:
@@ -249,7 +249,7 @@ def chosen_letter(text: str) -> str | None:
     stated = list(_STATED.finditer(text))
     if any(each["more"] for each in stated) or (not stated and _SEVERAL.search(text)):
         return None
-    # From the clearest sign to the faintest; the first that is there at all decides.
+    # From the clearest sign to the faintest; the first one present decides.
     for letters in (
         {each["upper"] or each["lower"].upper() for each in stated},
         {each[1] or each[2] for each in _LEADING.finditer(text)},

@@ -1,4 +1,4 @@
-"""A chain with a mix in it, run and graded on a dataset in LangSmith."""
+"""Run a chain with a mix in it on a dataset in LangSmith, and grade its answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LangSmithExperiment:
-    """An experiment in LangSmith, and what it came to."""
+    """An experiment in LangSmith, with its results."""
 
     name: str
     """Name of the experiment, which `log_from_langsmith` reads as a project."""
@@ -93,7 +93,7 @@ async def aevaluate_on_langsmith(
     client: Client | None = None,
     **settings: Any,
 ) -> LangSmithExperiment:
-    """Do as `evaluate_on_langsmith`, asynchronously: the arguments are the same."""
+    """Run `evaluate_on_langsmith` asynchronously; the arguments are the same."""
     import langsmith  # noqa: PLC0415
 
     client = client or langsmith.Client()
@@ -110,7 +110,7 @@ async def aevaluate_on_langsmith(
 
 
 class _Records(BaseCallbackHandler):
-    """Collects the record of a mix, also where the chain makes something else of its message."""
+    """Collects the record of a mix, even if the chain turns its message into something else."""
 
     run_inline = True
 
@@ -124,7 +124,7 @@ class _Records(BaseCallbackHandler):
 
     @override
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
-        # What is made of a message, such as a parsed object, has lost the record.
+        # What a chain makes from a message, such as a parsed object, no longer has the record.
         if name == "automix" and isinstance(data, dict) and "alone" in data:
             self.record = data
 
@@ -139,7 +139,7 @@ class _Records(BaseCallbackHandler):
         self.record = message.response_metadata.get("automix") or self.record
 
     def beside(self, output: Any) -> dict[str, Any]:
-        """Return what the experiment's run shows: the answer's text, and the record."""
+        """Return the output of the experiment's run: the answer's text, and the record."""
         if isinstance(output, BaseMessage):
             self._collect(output)
             output = answer_text(output)
@@ -167,7 +167,7 @@ class _Grading:
         return {"results": [{"key": name, "score": score} for name, score in known.items()]}
 
     def add_to(self, settings: dict[str, Any], client: Client, dataset: str) -> None:
-        """Put the grading in the settings; try it on an example, before any model is paid for."""
+        """Add the grading to the settings; try it on an example before any model is paid for."""
         for example in client.list_examples(dataset_name=dataset, limit=1):
             accepted_answers(example.outputs, self.reference)
         settings["evaluators"] = [self.grade, *settings.get("evaluators", ())]

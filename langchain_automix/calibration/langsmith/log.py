@@ -1,4 +1,4 @@
-"""From LangSmith's traces and their feedback to a routing log."""
+"""Build a routing log from LangSmith's traces and their feedback."""
 
 from __future__ import annotations
 
@@ -56,30 +56,30 @@ def log_from_langsmith(
     """Build a routing log from traced queries and their feedback.
 
     Feedback on a query's run, or on the root of its trace where that holds no other query,
-    is the quality of the answer that was kept. Feedback on the run of a draft is the draft's
-    own. What nobody graded, and what was not run, stays unknown.
+    is the quality of the answer that was kept. Feedback on the run of a draft is the quality of
+    that draft. Answers without feedback, and models that were not run, stay unknown.
 
-    With a dataset each example is one query, and what its experiments know is put together:
+    With a dataset each example is one query, and its experiments are combined:
     the newest run of a mix gives the checks; other runs of the mix, and experiments in which a
     single model answered, give quality and cost of the models that this run did not ask, and
-    the quality of an answer that is the same to the letter. Of another answer it says nothing.
+    the quality of an answer that is identical. They say nothing about a different answer.
 
     Runs that failed, are incomplete or have no grade are left out; a warning counts them.
-    Another one counts the queries of which every model's quality and cost are known: a policy
-    is fitted from those only, and where the router chose them they are no random sample. To
-    have all: run every model over the dataset, say by `evaluate_on_langsmith`, once each.
+    Another one counts the queries for which every model's quality and cost are known: a policy
+    is fitted to those only, and if the router chose them they are not a random sample. To have
+    all, run every model over the dataset once, for example with `evaluate_on_langsmith`.
 
     Args:
         project: Name of a tracing project or experiment, or several.
         dataset: Name of a dataset, whose experiments are read. With `project` only those.
         quality: Key of the feedback whose score, in [0, 1], is the quality (the mean, where
             there are several); or a callable from a run and its feedback to the quality.
-        grader: With a dataset: grades, by the accepted answers of the example, every traced
-            answer that has no grade yet, so also the drafts that were rejected.
+        grader: With a dataset: grades, against the accepted answers of the example, every traced
+            answer without a grade, rejected drafts included.
         reference: Output of an example that holds the accepted answer, or a list of them.
             None: the only one there is.
         models: Names of the models, cheap to expensive; runs of other mixes are left out.
-            None: as the traces say, if they agree.
+            None: those in the traces, if they agree.
         client: LangSmith client. None: one from the environment.
         cost_of: What requests cost, in US dollars, None if unknown. The default goes by the
             price list of `langchain_automix.models.prices`.
@@ -149,7 +149,7 @@ class Grades:
         self._feedback: dict[Any, list[Feedback]] = defaultdict(list)
 
     def fetch(self, runs: Iterable[Run]) -> None:
-        """Read the feedback of runs, some dozens at once."""
+        """Read the feedback on runs, some dozens at once."""
         ids = list(dict.fromkeys(run.id for run in runs))
         key = [self._quality] if isinstance(self._quality, str) else None
         for start in range(0, len(ids), _RUNS_A_REQUEST):
@@ -161,7 +161,7 @@ class Grades:
         """Return the quality that the first graded one of these runs got; None if none is.
 
         Raises:
-            SkippedRun: A grade is no number in [0, 1].
+            SkippedRun: A grade lies outside [0, 1].
         """
         for run in runs:
             feedback = self._feedback.get(run.id, [])
@@ -289,7 +289,7 @@ class _LogBuilder:
         mixes = dict.fromkeys(query.models for query in self.queries if query.models)
         if len(mixes) > 1:
             shown = " and ".join(str(list(mix)) for mix in mixes)
-            raise AutoMixError(f"The runs are of several mixes, {shown}: say which by models=.")
+            raise AutoMixError(f"The runs are of several mixes, {shown}: choose one with models=.")
         if not mixes and self.queries:
             raise AutoMixError(
                 "No run asked a router, so none names all models of the mix: give models=."
@@ -340,7 +340,7 @@ class _LogBuilder:
 
 
 def _warn_skipped(skipped: Counter[str], kept: int) -> None:
-    """Say what was left out.
+    """Warn about runs that were left out.
 
     Raises:
         AutoMixError: Nothing is left.
@@ -348,7 +348,7 @@ def _warn_skipped(skipped: Counter[str], kept: int) -> None:
     reasons = "; ".join(f"{count} because {why}" for why, count in skipped.most_common())
     if not kept:
         why = f"left out: {reasons}" if reasons else "there is no run of a mix"
-        raise AutoMixError(f"LangSmith holds nothing that a routing log could be built of ({why}).")
+        raise AutoMixError(f"LangSmith holds nothing to build a routing log from ({why}).")
     if skipped:
         warnings.warn(
             f"{skipped.total()} of {skipped.total() + kept} runs are left out of the routing log: "
@@ -358,15 +358,15 @@ def _warn_skipped(skipped: Counter[str], kept: int) -> None:
 
 
 def _warn_gaps(log: RoutingLog) -> None:
-    """Say how much of a log can be fitted from, where that is not all of it."""
+    """Warn if a policy can be fitted to only a part of a log."""
     complete = sum(
         all(a["quality"] is not None and a["cost"] is not None for a in record["answers"])
         for record in log.records()
     )
     if complete < len(log):
         warnings.warn(
-            f"Of {complete} in {len(log)} queries are the quality and the cost of every model "
-            "known. A policy is fitted from these only, and those that a router escalated are no "
-            "random sample: run each model over the same dataset, too.",
+            f"The quality and the cost of every model are known for {complete} of {len(log)} "
+            "queries. A policy is fitted to these only, and those that a router escalated are not "
+            "a random sample: run each model over the same dataset too.",
             stacklevel=3,
         )

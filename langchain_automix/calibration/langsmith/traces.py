@@ -1,6 +1,6 @@
-"""Read single queries from LangSmith's traces: who answered, what checks found, what it cost.
+"""Read single queries from LangSmith's traces: which models answered, checks, and costs.
 
-A mix is known by its steps: the runs beneath it that carry a tag `automix:...` of their own.
+A mix is recognised by its steps: the runs beneath it that carry their own tag `automix:...`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAG = "automix:"
 _VERIFY, _ROUTE = "automix:verify", "automix:route"
 
 
-class SkippedRun(Exception):  # noqa: N818  (no error: a run that says too little)
+class SkippedRun(Exception):  # noqa: N818  (not an error: a run that says too little)
     """Why a run is left out of a log."""
 
 
@@ -42,12 +42,12 @@ class TracedAnswer:
 
     text: str | None
     cost: float | None
-    """Of all its requests, in US dollars; None as soon as one of them is unknown."""
+    """Cost of all its requests, in US dollars; None if any of them is unknown."""
 
 
 @dataclass(frozen=True)
 class TracedQuery:
-    """One query's way through a mix."""
+    """One query as a mix answered it."""
 
     run: Run
     answers: Mapping[str, TracedAnswer]
@@ -119,7 +119,7 @@ class Traces:
         return TracedQuery(mix, answers, kept, models, checks)
 
     def single(self, root: Run, cost_of: CostOf) -> tuple[str, TracedAnswer] | None:
-        """Return the one model that a trace without a mix asked, and its answer; else None."""
+        """Return the only model in a trace without a mix, and its answer; None if several."""
         calls = list(self._model_runs(root))
         names = {(run.extra or {}).get("metadata", {}).get("ls_model_name") for run in calls}
         if len(names) != 1 or None in names or root.error:
@@ -190,18 +190,18 @@ def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> st
 
 
 def _messages(output: Mapping[str, Any]) -> list[AIMessage]:
-    """Return the replies to one request: their text, tool calls and bill."""
+    """Return the replies to one request, with their text, tool calls and usage."""
     messages = []
     for generation in (output.get("generations") or [[]])[0]:
         fields = (generation.get("message") or {}).get("kwargs") or {}
         names = ("content", "tool_calls", "usage_metadata", "response_metadata")
-        with contextlib.suppress(TypeError, ValueError):  # hidden, or no chat model's
+        with contextlib.suppress(TypeError, ValueError):  # hidden, or not from a chat model
             messages.append(AIMessage(**{name: fields[name] for name in names if fields.get(name)}))
     return messages
 
 
 def record_in(output: Any) -> dict[str, Any] | None:
-    """Return the record of a query from a run's output, wherever it stands there."""
+    """Return the record of a query from a run's output, at any depth."""
     if isinstance(output, Mapping):
         metadata = output.get("response_metadata")
         if isinstance(metadata, Mapping) and isinstance(metadata.get("automix"), Mapping):
@@ -213,10 +213,10 @@ def record_in(output: Any) -> dict[str, Any] | None:
 
 
 def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] | None:
-    """Return a check as a log has it; None where none was made.
+    """Return a check in the form of a log; None if none was made.
 
     Raises:
-        SkippedRun: Its cost is unknown, which a log has no word for.
+        SkippedRun: Its cost is unknown, which a log cannot express.
     """
     if check is None or not (check.verdicts or check.score is not None or check.calls):
         return None
@@ -225,12 +225,14 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
         if check.score is None and total is None:
             return None
         return {"score": check.score, "cost": None if total is None else float(total)}
-    # What is paid a request, whatever the number of its verdicts: the prompt.
+    # The prompt is paid for once a request, however many verdicts it returns.
     prompts = cost_of([without_output(call) for call in check.calls])
     if total is None or prompts is None:
         raise SkippedRun("the cost of its check is unknown (give cost_of=)")
     n, requests = len(check.verdicts), len(check.calls)
-    fixed = float(prompts) if n > requests else 0.0  # one request a verdict: all goes with it
+    fixed = (
+        float(prompts) if n > requests else 0.0
+    )  # with one request a verdict, all cost is per verdict
     sample = max(0.0, (float(total) - fixed) / n)
     return {
         "verdicts": list(check.verdicts),

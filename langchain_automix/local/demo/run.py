@@ -26,7 +26,7 @@ from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 Half = Literal["fit", "report"]
 VERDICT_TOKENS = 80
-# What providers charge for a token written, in tokens read: mostly from 4 to 8.
+# Price of an output token in input tokens: providers mostly charge from 4 to 8.
 OUTPUT_PRICE = 5
 
 PROMPT = ANSWER_FROM_CONTEXT
@@ -174,7 +174,7 @@ class Demo:
             yield row
 
     def warm_up(self) -> None:
-        """Fill the small model's prompt cache with what every check begins with."""
+        """Fill the small model's prompt cache with the beginning of every check."""
         asked: VerifierInput = {"question": "Which?", "context": "This.", "answer": "This."}
         self._verifier.for_model(self.pair.small.chat).invoke({**asked, "samples": 1})
 
@@ -246,7 +246,7 @@ def routing_log(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None)
 
 def _logged(row: Row, pair: ModelPair, price_ratio: float | None) -> dict[str, Any]:
     small, large, check = row.small.spent, row.large.spent, row.check_spent
-    # An empty answer is not checked: that is unknown, like a check without a valid verdict.
+    # An empty answer is not checked; it is unknown, like a check without a valid verdict.
     verdicts = row.check.verdicts or (None,)
     if price_ratio is None:
         costs = (small.seconds, large.seconds)

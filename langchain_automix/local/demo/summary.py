@@ -1,4 +1,4 @@
-"""What a demo run showed: accuracy and cost of each strategy, and whether mixing paid."""
+"""Summarise a demo run: accuracy and cost of each strategy, and whether mixing paid."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Summary:
 
 
 def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -> Summary | None:
-    """Return the figures of a run; those of its fit half as long as nothing was routed."""
+    """Return the figures of a run; those of its fit half if nothing was routed yet."""
     if not rows:
         return None
     fitted = [row for row in rows if row.half == "fit"]

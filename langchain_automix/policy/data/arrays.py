@@ -59,7 +59,7 @@ class LogArrays:
     """(n, m): score of a continuous check, NaN where there is none."""
 
     fixed_cost: Floats
-    """(n, m): cost of a check, whatever the number of its verdicts."""
+    """(n, m): cost of a check, regardless of the number of its verdicts."""
 
     sample_cost: Floats
     """(n, m): cost of a verdict."""
@@ -68,10 +68,10 @@ class LogArrays:
     """(n,): how much each query counts; 1 unless a prior weighs them."""
 
     checks: Mapping[str, CheckArrays] = field(default_factory=dict)
-    """Further checks by name; what stands above is the first one's."""
+    """Further checks by name; the fields above are those of the first."""
 
     notes: tuple[str, ...] = ()
-    """What is not known of the log and had to be taken for something, one sentence each."""
+    """Assumptions made where the log is incomplete, one sentence each."""
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -151,7 +151,7 @@ def to_arrays(log: RoutingLog, weights: Sequence[float] | None = None) -> LogArr
     Args:
         log: The log.
         weights: How much each query counts, at least 0: a prior over the logged queries, for
-            instance their likeness to the traffic that is expected. None: all the same.
+            instance their similarity to the expected traffic. None: all count the same.
 
     Raises:
         AutoMixError: The weights are not one number of at least 0 for each query.
@@ -191,7 +191,7 @@ def _checked(check: CheckColumns, shape: tuple[int, int]) -> CheckArrays:
 def _priced(check: CheckColumns, fixed: Floats) -> Floats:
     """Replace an unknown price by the mean known price of that model's checks, or by 0.
 
-    `Columns.notes` says so, and so does what is fitted or judged on them.
+    `LogArrays.notes` records it, and so does anything fitted to or judged on the arrays.
     """
     scored = (_kinds(check) == SCORE).reshape(fixed.shape)
     unknown = np.isnan(fixed)

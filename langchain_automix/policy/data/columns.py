@@ -1,4 +1,4 @@
-"""Where the queries of a routing log are kept: in columns, some dozens of bytes an answer."""
+"""Columns that hold the queries of a routing log, in some dozens of bytes an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAN = float("nan")
 
 @dataclass
 class CheckColumns:
-    """What one check found on each answer, answer after answer."""
+    """The findings of one check, answer after answer."""
 
     kind: bytearray = field(default_factory=bytearray)
     """NO_CHECK, VERDICTS or SCORE."""
@@ -170,7 +170,7 @@ class LogColumns(CheckColumns):
 
 
 def _of_one(metadata: Any, check: str) -> Any:
-    """Return a query's metadata where one of several checks is kept: what is said of that one."""
+    """Return a query's metadata for a log that keeps only one of several checks."""
     said = dict(metadata or {})
     further = said.pop("check_replies", None)
     said.pop("verifier", None)  # the fingerprint of all of them together

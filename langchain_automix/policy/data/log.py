@@ -30,8 +30,8 @@ class RoutingLog(Sequence[LoggedQuery]):
         queries: The recorded queries, as `LoggedQuery` or as mappings of the same shape.
 
     Raises:
-        AutoMixError: A record does not fit the format, an id stands twice, or the models
-            or the currency differ between queries; the message names place and field.
+        AutoMixError: A record is invalid, an id is repeated, or the models or the currency
+            differ between queries; the message names place and field.
     """
 
     def __init__(self, queries: Iterable[LoggedQuery | Mapping[str, Any]]) -> None:
@@ -62,7 +62,7 @@ class RoutingLog(Sequence[LoggedQuery]):
         write_records(Path(path), self.records(), checks=bool(self._store.further))
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield each query as a mapping, as a line of a file holds it."""
+        """Yield each query as a mapping, in the form of a line of a file."""
         return map(self._store.record, range(len(self)))
 
     @classmethod
@@ -94,7 +94,7 @@ class RoutingLog(Sequence[LoggedQuery]):
 
         Args:
             models: Names of the models to keep, cheap to expensive. None: all.
-            where: Says of a query whether to keep it. None: all.
+            where: Returns whether to keep a query. None: all.
             check: The check to keep alone, one of `checks`; it is the `verification` of the new
                 log. None: all.
 
@@ -188,7 +188,7 @@ class RoutingLog(Sequence[LoggedQuery]):
         metadata = self._store.metadata
         found = [(metadata.get(place) or {}).get(field) for place in range(len(self))]
         only = found[0] if found else None
-        # Not a set: what strangers wrote here may be a list.
+        # Not a set: the file may hold a list here, which has no hash.
         return only if isinstance(only, str) and all(each == only for each in found) else None
 
     @property
@@ -198,15 +198,15 @@ class RoutingLog(Sequence[LoggedQuery]):
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool = False) -> None:
-    """Write queries as they come, in the format of the file's name; all of them, or nothing.
+    """Write queries in the format of the file's name; all of them, or nothing.
 
     Args:
         path: The file.
         records: The queries.
-        checks: Whether some have further checks; a Parquet file must know it beforehand.
+        checks: Whether some have further checks, which a Parquet schema must declare first.
 
     Raises:
-        AutoMixError: The file cannot be written, or a further check comes unannounced.
+        AutoMixError: The file cannot be written, or an undeclared further check appears.
     """
     with atomic_replace(path) as unfinished:
         if path.suffix == ".parquet":
@@ -233,10 +233,10 @@ def _stored(records: Iterable[tuple[int, Any]], place: str) -> LogColumns:
         where = f"{place} {number}"
         query = record if isinstance(record, LoggedQuery) else _query(record, where)
         if query.id in seen:
-            raise AutoMixError(f"{where}: the id {query.id!r} stands twice in this log.")
+            raise AutoMixError(f"{where}: the id {query.id!r} is repeated in this log.")
         models = tuple(answer.model for answer in query.answers)
         if len(set(models)) < len(models):
-            raise AutoMixError(f"{where}, field answers: a model stands twice: {list(models)}.")
+            raise AutoMixError(f"{where}, field answers: a model is repeated: {list(models)}.")
         if len(store) and models != store.models:
             raise AutoMixError(
                 f"{where}, field answers: the models are {list(models)}, but "
@@ -257,7 +257,7 @@ def _query(record: Any, where: str) -> LoggedQuery:
             return LoggedQuery.model_validate(record)
         with contextlib.suppress(ValidationError):
             return LoggedQuery.model_validate_json(record)
-        return LoggedQuery.model_validate(json.loads(record))  # says more of what is wrong
+        return LoggedQuery.model_validate(json.loads(record))  # explains better what is wrong
     except ValidationError as error:
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
     except (ValueError, RecursionError) as error:

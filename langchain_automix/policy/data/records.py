@@ -1,4 +1,4 @@
-"""One query of a routing log, as it stands in a file."""
+"""One query of a routing log, in the form of a file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pydantic import (
     model_validator,
 )
 
-# Strict, so that no text and no truth value passes for a number, nor "yes" for a verdict.
+# Strict: a text or a truth value is not accepted as a number, nor "yes" as a verdict.
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Cost = Annotated[float, Field(strict=True, ge=0, le=1e15)]
 
 FIRST_CHECK = "first"
-"""What the first of several checks is called where it is named; no further check is called so."""
+"""Name of the first of several checks; no further check may have it."""
 
 
 def check_name(name: str) -> str:
@@ -32,8 +32,8 @@ def check_name(name: str) -> str:
     """
     if not name or name == FIRST_CHECK or name.isdigit() or ":" in name or "," in name:
         raise ValueError(
-            f"a check is called neither {FIRST_CHECK!r} nor by a number, and has no colon or "
-            f"comma in its name: {name!r}"
+            f"the name of a check must not be empty, {FIRST_CHECK!r} or a number, nor contain a "
+            f"colon or comma: {name!r}"
         )
     return name
 
@@ -55,7 +55,7 @@ class LoggedVerification(_Line):
     """Confidence of a continuous check; None beside a `cost`: it was made and found nothing."""
 
     fixed_cost: Cost = 0.0
-    """Cost of a sampled check, whatever the number of its verdicts."""
+    """Cost of a sampled check, regardless of the number of its verdicts."""
 
     sample_cost: Cost = 0.0
     """Cost of each verdict."""
@@ -129,7 +129,7 @@ class LoggedQuery(_Line):
         while waiting:
             value = waiting.pop()
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{value} is no number of JSON")
+                raise ValueError(f"{value} is not a JSON number")
             if isinstance(value, Mapping):
                 waiting.extend(value.values())
             elif isinstance(value, list | tuple):

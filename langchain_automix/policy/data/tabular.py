@@ -19,7 +19,7 @@ _CHUNK = 10_000
 
 
 def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a Parquet file, some thousands of them in memory at a time.
+    """Yield the records of a Parquet file, with some thousands of them in memory at a time.
 
     Raises:
         AutoMixError: pyarrow is not installed, or the file cannot be read.
@@ -34,7 +34,7 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record as JSON lines would hold it: what is null is left out."""
+    """Return a record in the form of JSON lines: null fields are left out."""
     found = {name: value for name, value in record.items() if value is not None}
     if isinstance(found.get("metadata"), str):
         try:
@@ -65,7 +65,7 @@ def write_parquet(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
         checks: Whether some have further checks.
 
     Raises:
-        AutoMixError: pyarrow is not installed, or a further check comes unannounced.
+        AutoMixError: pyarrow is not installed, or an undeclared further check appears.
     """
     arrow, parquet = _arrow()
     schema = _schema(arrow, checks=checks)
@@ -77,8 +77,8 @@ def write_parquet(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
                     record["metadata"] = json.dumps(record["metadata"])
                 if not checks and any(answer.get("checks") for answer in record["answers"]):
                     raise AutoMixError(
-                        f"The query {record['id']!r} has further checks, of which the Parquet file "
-                        "was not told: write the log as .jsonl."
+                        f"The query {record['id']!r} has further checks, which the schema of the "
+                        "Parquet file does not have: write the log as .jsonl."
                     )
             writer.write_table(arrow.Table.from_pylist(chunk, schema=schema))
 
@@ -169,7 +169,7 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(value: Any) -> Any:
-    """Return a cell in plain Python, None for pandas' ways to say missing."""
+    """Return a cell in plain Python; None for any missing value of pandas."""
     if hasattr(value, "item") and not hasattr(value, "__len__"):
         value = value.item()
     is_missing = isinstance(value, float) and value != value  # noqa: PLR0124

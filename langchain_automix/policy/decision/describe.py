@@ -65,7 +65,7 @@ def _format_kind(encoding: CheckEncoding) -> str:
 
 
 def _format_rows(policy: Policy, plan: Plan, table: DecisionTable) -> list[tuple[str, ...]]:
-    """Return the rows that the policy comes to; all, where it does not know how often."""
+    """Return the rows that the policy reaches; all of them, if it does not know how often."""
     known = any(row.chance for row in table.rows)
     return [
         (

@@ -44,7 +44,7 @@ class Candidate(Frozen):
     """Utility that its own POMDP predicts."""
 
     cross_fitted: float | None = None
-    """Mean utility on the folds that it was not fitted to; None if it was ruled out before,
+    """Mean utility on the folds that it was not fitted to; None if it was ruled out
     because a simpler one is expected to do better."""
 
     error: NonNegativeFloat | None = None
@@ -68,7 +68,7 @@ class FitStatistics(Frozen):
     """Digest of the log; see `langchain_automix.policy.fitting.digest`. None: not known."""
 
     notes: tuple[str, ...] = ()
-    """What a reader should know, one sentence each."""
+    """Notes for the reader, one sentence each."""
 
 
 class Policy(Frozen):
@@ -178,6 +178,6 @@ def _read_text(file: IO[bytes]) -> bytes:
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        # Readers differ in which of the two they take: what is reviewed may not be what decides.
-        raise ValueError("a name stands twice in one object")
+        # Readers differ in which of the two they take: a reviewer might see the unused one.
+        raise ValueError("a name is repeated in one object")
     return content

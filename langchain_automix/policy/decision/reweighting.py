@@ -1,9 +1,9 @@
-"""Deciding by another cost weight than the one that a policy was solved for.
+"""Decide by a cost weight other than the one that a policy was solved for.
 
-Only what is kept is decided anew, by the reduction of the POMDP to one step: escalate where the
-expected benefit exceeds cost weight times cost. For two models that is exact once the check is
-paid. What is checked, and how often, stays as it was solved, and so do the solver's values, but
-for the price of the model to be asked.
+Only the choice of the answer is made again, by the reduction of the POMDP to one step: escalate
+where the expected benefit exceeds cost weight times cost. For two models that is exact once the
+check is paid for. Which checks are made, and how often, stays as solved; so do the solver's
+values, except for the price of the model to be asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decision tables: what is done after each observation of the checks of an answer."""
+"""Decision tables: the step after each observation of the checks of an answer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PlannedAction(Frozen):
 
 
 def _omit_empty(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Omit a field that only policies of several checks fill, so that others stay version 1."""
+    """Omit a field that only policies with several checks use, so that others stay version 1."""
     if not fields.get(name):
         fields.pop(name, None)
     return fields
@@ -60,7 +60,7 @@ class DecisionRow(Frozen):
 
     step: PlannedAction
     chance: Share = 0.0
-    """How often the policy comes to this row, once it comes to its table."""
+    """How often the policy reaches this row, once it has reached the table."""
 
     quality: tuple[float, ...] = ()
     """Expected quality of each model in play."""

@@ -1,4 +1,4 @@
-"""Judge on a log what is fitted to the same log: each query by a fit that has not seen it."""
+"""Judge fits on their own log: each query by a fit that has not seen it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BOUNDS = ("max_cost", "min_quality", "max_risk")
 
 @dataclass(frozen=True)
 class Fold:
-    """Some queries held out, and the others."""
+    """The queries held out, and the others."""
 
     train: LogArrays
     held_out: LogArrays
@@ -49,8 +49,8 @@ class CrossFit:
     Args:
         data: Complete queries, at least two.
         ids: Their ids.
-        cost_weight: At which it is judged, once for each fold, whether more than two models, or
-            several checks, pay; their trees take the most time by far.
+        cost_weight: Where to judge, once for each fold, whether more than two models, or several
+            checks, pay; their trees take most of the time.
         seed: For the folds.
     """
 
@@ -112,7 +112,7 @@ class CrossFit:
         A goal that is out of reach on a fold gives way to the nearest that is not.
 
         Returns:
-            The outcomes, and what should be known of how they came about.
+            The outcomes, and notes on how they were obtained.
         """
         goal, notes = _goal_of(policy)
         family, parts, moved = _family_of(policy), [], Counter[str]()

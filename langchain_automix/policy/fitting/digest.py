@@ -1,4 +1,4 @@
-"""Which log a policy was fitted to: judged on the same one, it flatters itself."""
+"""Recognise the log that a policy was fitted to: judged on it, the policy looks too good."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from langchain_automix.policy.fitting.candidates import complete
 
 
 def log_digest(log: RoutingLog) -> str:
-    """Return a hash of what a policy learns from a log.
+    """Return a hash of everything that a policy learns from a log.
 
-    It is of the models and of the complete queries: their ids, qualities, costs and checks. The
+    It covers the models and the complete queries: their ids, qualities, costs and checks. The
     order of the queries, their texts and the format of the file do not change it.
     """
     columns = to_arrays(log)
@@ -37,9 +37,9 @@ def log_digest(log: RoutingLog) -> str:
 def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: LogArrays) -> None:
     """Add numbers, and what the first check found."""
     for each in (*numbers, rows.score, rows.fixed_cost, rows.sample_cost):
-        # One writing for an unknown number, and for zero.
+        # One representation for unknown numbers, and one for zero.
         digest.update((np.nan_to_num(each, nan=-1.0) + 0.0).astype("<f8").tobytes())
-    # Queries that are left out must not change it by being checked for longer.
+    # Queries that are left out must not change it, even if they have more verdicts.
     longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
     digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
 

@@ -59,18 +59,8 @@ def fit_policy(
     _validate(goal, family, seed)
     columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
     learner = CandidateFitter(columns, seed=seed)
-    # A budget or a floor says itself what cost is worth; only without them is an order needed.
-    on_frontier = goal.max_cost is not None or goal.min_quality is not None
-    weight = goal.cost_weight
-    if weight is None:
-        weight = (_slope if on_frontier else indifferent_weight)(learner.columns)
-    if goal.max_risk is not None:
-        fit = certify(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
-        chosen = _ChosenPlans((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
-    elif on_frontier:
-        chosen = _on_frontier(learner, weight, goal, family)
-    else:
-        chosen = _for_weight(learner, weight, goal.abstain_value, family)
+    weight = _cost_weight(learner, goal)
+    chosen = _choose_plans(learner, weight, goal, family)
     data = learner.columns
     notes = (*chosen.notes, *_remarks(learner, goal, weight))
     several = any(table.checks for plan in chosen.plans for table in plan.tables)
@@ -111,6 +101,29 @@ class _ChosenPlans:
     cost_weight: float
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def _cost_weight(learner: CandidateFitter, goal: Goal) -> float:
+    """Return the goal's cost weight; the indifferent one where it has none."""
+    if goal.cost_weight is not None:
+        return goal.cost_weight
+    # A bound on cost or quality decides what cost is worth, so the models need no order of cost.
+    return (_slope if _is_on_frontier(goal) else indifferent_weight)(learner.columns)
+
+
+def _is_on_frontier(goal: Goal) -> bool:
+    return goal.max_cost is not None or goal.min_quality is not None
+
+
+def _choose_plans(
+    learner: CandidateFitter, weight: float, goal: Goal, family: Family
+) -> _ChosenPlans:
+    if goal.max_risk is not None:
+        fit = certify(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
+        return _ChosenPlans((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
+    if _is_on_frontier(goal):
+        return _on_frontier(learner, weight, goal, family)
+    return _for_weight(learner, weight, goal.abstain_value, family)
 
 
 def indifferent_weight(columns: LogArrays) -> float:
@@ -195,7 +208,7 @@ def _points(
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
     # Whether more than two models, or several checks, pay is judged once: their trees take the
-    # most time by far.
+    # most time.
     middle, _ = _candidates(learner, base, abstain_value, family)
     most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
     for rung in _COST_WEIGHT_GRID:

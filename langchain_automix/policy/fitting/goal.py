@@ -1,4 +1,4 @@
-"""What a fit aims at."""
+"""The goal of a fit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Goal:
 
     Attributes:
         cost_weight: Quality that one unit of the log's cost is worth, at least 0.
-        max_cost: Mean cost of a query, in the log's currency, that must not be passed.
-        min_quality: Mean quality, in [0, 1], that is expected to be reached; what is expected
-            is shrunk, and may miss what the log shows by a little.
+        max_cost: Mean cost of a query, in the log's currency, that must not be exceeded.
+        min_quality: Expected mean quality, in [0, 1], to reach; expectations are shrunk, so the
+            mean on the log may fall a little short.
         max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
         confidence_level: How sure `max_risk` must be, in (0, 1).
         abstain_value: Utility of giving no answer; None: an answer is always given.

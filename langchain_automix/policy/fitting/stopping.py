@@ -9,9 +9,9 @@ Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asympt
 sequences", Annals of Statistics 2024, arXiv 2103.06476, theorem 2.2 and its one-sided form).
 Once the bounds of all rivals lie within the tolerance, more examples are not worth their price.
 
-What the bound does not cover by theorem: the plans are fitted anew at every look, each on four
-fifths of the queries it is not judged on. That the rate of wrong stops stays below `alpha`
-even so is measured: `python -m tests.benchmarks --only stopping`.
+The theorem does not cover one thing: the plans are fitted again at every look, each on four
+fifths of the queries it is not judged on. That the rate of wrong stops still stays below `alpha`
+is measured: `python -m tests.benchmarks --only stopping`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class StoppingResult:
 def next_look(queries: int, fewest: int = FEWEST) -> int:
     """Return how many queries to have before looking again: the first of 50, 63, 79, 99, ...
 
-    A look costs a fit, so they come geometrically. The test holds at any looks whatever.
+    A look costs a fit, so looks come at geometric intervals. The test is valid for any looks.
 
     Args:
         queries: Number of queries gathered so far.

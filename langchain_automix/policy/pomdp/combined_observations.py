@@ -2,8 +2,8 @@
 
 The states are all pairs (or triples, ...) of the checks' own states, and the likelihood of a
 state is the product of theirs on each particle. A particle is a logged query and carries all
-that the checks found on it, so checks that err on the same queries are known to: independent
-they are only given the particle.
+that the checks found on it, so checks that err on the same queries are modelled as
+such: they are independent only given the particle.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class JointObservationModel(ObservationModel):
 
     @property
     def findings(self) -> list[Observation]:
-        """What stands in a row for each state."""
+        """The observation in a row, for each state."""
         found: list[Observation] = [()]
         for part in self.parts:
             own: list[Observation] = (
@@ -105,7 +105,7 @@ def combine(checks: Sequence[tuple[str | None, ObservationModel]]) -> JointObser
 
 
 def _among(states_of: Ints, axis: int, draw: CheckAction) -> CheckAction:
-    """Return the action of one check, whatever the others have found."""
+    """Return the action of one check, for any findings of the others."""
     sources = np.take(states_of, draw.sources, axis=axis).reshape(-1)
     targets = np.take(states_of, draw.targets.T, axis=axis)  # (..., outcomes, sources, ...)
     targets = np.moveaxis(targets, axis, -1).reshape(len(sources), -1)

@@ -1,4 +1,4 @@
-"""From a solved POMDP to the plan that stands in the policy file."""
+"""Extract the plan for the policy file from a solved POMDP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIGITS = 6
 
 @dataclass
 class _PlanBuilder:
-    """Writes the tables that a policy can come to, from the opening on."""
+    """Writes the tables that a policy can reach, from the opening on."""
 
     solution: Solution
     names: tuple[str, ...]
@@ -84,15 +84,15 @@ def extract_plan(
     cost_weight: float,
     whole: bool = True,
 ) -> Plan:
-    """Return the best plan of a solved POMDP, with the tables that it can come to.
+    """Return the best plan of a solved POMDP, with the tables that it can reach.
 
     Args:
         solution: The solved POMDP.
         names: Names of all models of the log.
         label: What kind of rule it is.
         cost_weight: Cost weight that it was solved for.
-        whole: Whether the first table says what to do after all that several checks can find, and
-            not only after what the policy comes to: for users, whose checks may be cut short.
+        whole: Whether the first table covers everything that several checks can find, not only
+            what the policy reaches: for use in a mix, where checks may be cut short.
     """
     writer = _PlanBuilder(solution, names, whole)
     pomdp = solution.pomdp
@@ -152,7 +152,7 @@ def _states(
     """Return the states of several checks that get a row.
 
     All of them in the table of the first answer that is checked, if the plan is written whole.
-    Others say only what the policy can come to, whatever checks find nothing on the way.
+    Other tables cover only what the policy can reach, even if some checks find nothing.
     """
     if not before and writer.whole:
         return range(len(evidence.likelihood))
@@ -223,7 +223,7 @@ def _first_draw(
 
 @dataclass(frozen=True)
 class _RowValues:
-    """What stands in a row beside the step."""
+    """The contents of a row, without the step."""
 
     seen: tuple[int, ...]
     quality: tuple[float, ...]
@@ -289,7 +289,7 @@ def _row(
 def _unchecked(level: InformationStates, state: tuple[int, ...]) -> Action:
     """Return the best action without a further check, for states that the plan never sees.
 
-    Each check of a later model needs a table of its own, and a deep tree has many such states.
+    Each check of a later model needs its own table, and a deep tree has many such states.
     """
     plain = [
         (float(value[state]), -place, option)

@@ -1,7 +1,7 @@
 """The POMDPs of several checks: of one answer, and of the last model's answers.
 
-As in the chain of `pomdps`, the particles are logged queries and their qualities are regressed on
-what the checks found; here on products of two findings as well, since what one check is worth
+As in the chain of all models, the particles are logged queries and their qualities are regressed on
+what the checks found; here also on products of two findings, since the value of one check
 may depend on another: whether two models agree says little where both are sure.
 """
 
@@ -54,7 +54,7 @@ SINGLE = Resolution(16, 10)
 
 JOINT_PARTICLES = 800
 _MOST_PRODUCTS = 6
-"""Checks up to which their products are regressed on, too."""
+"""Most checks for which products of their findings are regressed on too."""
 
 
 def two_model_pomdps_by_check(

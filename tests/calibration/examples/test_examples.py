@@ -162,7 +162,7 @@ class TestFields:
                 "more than text",
             ),
             ({"question": "a", "metadata": 5}, "field metadata"),
-            ({"question": "a", "metadata": {"k": 1}, "k": 2}, "metadata: 'k' stands in it and"),
+            ({"question": "a", "metadata": {"k": 1}, "k": 2}, "metadata: 'k' is both in it and"),
             ({"question": "a", "metadata": {"k": [float("nan")]}}, "field metadata: it cannot be"),
             ({"question": "a", "id": True}, "field id"),
             ({"question": "a", "id": ""}, "example 1, field id"),
@@ -193,11 +193,11 @@ class TestIds:
     def test_the_same_id_twice_names_both_places(self, tmp_path: Path) -> None:
         rows = [{"id": "a", "question": "x"}, {"question": "y"}, {"id": "a", "question": "z"}]
         path = lines(tmp_path / "e.jsonl", *rows)
-        with pytest.raises(AutoMixError, match=r"line 3, field id: 'a' stands in .*line 1, too"):
+        with pytest.raises(AutoMixError, match=r"line 3, field id: 'a' is also in .*line 1"):
             examples_from(path)
 
     def test_a_given_id_may_not_be_one_by_place(self) -> None:
-        with pytest.raises(AutoMixError, match="example 2, field id: 'q2' stands in example 1"):
+        with pytest.raises(AutoMixError, match="example 2, field id: 'q2' is also in example 1"):
             examples_from([{"id": "q2", "question": "x"}, {"question": "y"}])
 
 
@@ -271,7 +271,7 @@ class TestFiles:
                 gzip.compress(b'{"question": "a"}\n' * 99, mtime=0)[:-12],
                 "cannot be read",
             ),
-            ("e.csv", b"question,question\na,b", "the column 'question' stands twice"),
+            ("e.csv", b"question,question\na,b", "the column 'question' is repeated"),
             ("e.csv", b"question\na\nb,c", "line 3 has 2 cells, but the first line names 1"),
             ("e.csv", b'question\n"a', "line 2 is not CSV"),
             ("e.csv", b"question,messages\na,[1", "line 2, field messages is not JSON"),

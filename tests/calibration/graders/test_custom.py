@@ -199,7 +199,7 @@ class TestAnyGrader:
         ("quality", "message"),
         [
             ("exact", "no grader 'exact': give one of contains, exact_match"),
-            (5, "5 is no grader"),
+            (5, "5 is not a grader"),
             (lambda a: 1.0, r"takes \(a\); give one of"),
             (lambda a, b, c: 1.0, r"takes \(a, b, c\)"),
             (lambda answer, reference_outputs, x: 1.0, "takes"),

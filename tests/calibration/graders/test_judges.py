@@ -312,7 +312,7 @@ class TestEmbeddings:
 
     def test_a_number_is_all_that_is_kept(self) -> None:
         """What the one call returns is what a journal would hold."""
-        flow = EmbeddingSimilarity(embeddings=Compass())._flow(asked(answer="0", references=["60"]))
+        flow = EmbeddingSimilarity(embeddings=Compass()).steps(asked(answer="0", references=["60"]))
         [call] = next(flow)
         assert call.runnable.invoke(call.input) == pytest.approx(0.5)
         with pytest.raises(StopIteration) as done:

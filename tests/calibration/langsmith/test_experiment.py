@@ -158,7 +158,7 @@ class TestOnADataset:
         ls = langsmith_server
         capitals(ls)
         evaluate_on_langsmith(chain_of(server), "capitals", client=ls.client)
-        with pytest.warns(UserWarning, match="Of 0 in 3 queries"):
+        with pytest.warns(UserWarning, match="for 0 of 3 queries"):
             before = log_from_langsmith(dataset="capitals", client=ls.client)
         assert [[a.quality for a in q.answers] for q in before].count([None, 1.0]) == 2
         prompt = ChatPromptTemplate.from_messages([("human", "Capital of {country}?")])

@@ -80,7 +80,7 @@ def test_a_bad_line_is_named(tmp_path: Path, changes: dict[str, Any], message: s
     [
         ("{", "log.jsonl, line 1 is not JSON"),
         ("\n[]\n", "line 2, field"),
-        (json.dumps(line()) + "\n" + json.dumps(line()), "the id 'q1' stands twice"),
+        (json.dumps(line()) + "\n" + json.dumps(line()), "the id 'q1' is repeated"),
         (
             json.dumps(line("a")) + "\n" + json.dumps({**line("b"), "currency": "EUR"}),
             "line 2, field currency",

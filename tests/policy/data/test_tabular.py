@@ -69,7 +69,7 @@ def test_models_in_another_order_and_a_model_twice(tmp_path: Path) -> None:
         RoutingLog.read(path)
     twice = query(1, 0.0, 1.0, [True])
     twice["answers"].append(twice["answers"][0])
-    with pytest.raises(AutoMixError, match="a model stands twice"):
+    with pytest.raises(AutoMixError, match="a model is repeated"):
         RoutingLog([twice])
 
 
