@@ -18,7 +18,8 @@ from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import build_record, report_of, unfinished_record
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
-from langchain_automix.routers.base import Router, findings
+from langchain_automix.routers.base import Router
+from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision
 
 

@@ -6,7 +6,8 @@ from typing_extensions import override
 
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
-from langchain_automix.routers.base import Router, findings, keep, next_or_keep
+from langchain_automix.routers.base import Router, keep, next_or_keep
+from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, Verification
 
 NO_TIME = "no time was left for a check"

@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
 from langchain_automix.flow.steps import NeedsNoSlot
-from langchain_automix.types import Decision, RoutingState, Verification, Visit
+from langchain_automix.routers.explanations import findings
+from langchain_automix.types import Decision, RoutingState, Visit
 
 
 class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
@@ -166,32 +167,5 @@ def keep(state: RoutingState, **details: Any) -> Decision:
     return Decision(action="answer", model_index=state.current.model_index, **details)
 
 
-def findings(verification: Verification | None) -> str:
-    """Return what one check or several found in words, as the start of a sentence."""
-    if verification is None:
-        return "The answer was not checked"
-    if not verification.usable and not verification.problem:
-        return "The answer cannot be used"
-    first, checks = verification, verification.checks
-    found = [f"{name!r}: {_describe(check)}" for name, check in checks.items()]
-    if not checks or first.verdicts or first.problem or first.score is not None:
-        found.insert(0, _describe(first))
-    text = "; ".join(found)
-    return text[0].upper() + text[1:]
-
-
 def _is_usable(visit: Visit) -> bool:
     return visit.verification is None or visit.verification.usable
-
-
-def _describe(check: Verification) -> str:
-    if check.problem:
-        return check.problem
-    valid = check.accepts + check.rejects
-    if valid:
-        invalid = f" ({check.invalid} more were invalid)" if check.invalid else ""
-        undrawn = f" ({check.undrawn})" if check.undrawn else ""
-        return f"{check.accepts} of {valid} verdicts accept the answer{invalid}{undrawn}"
-    if check.score is not None:
-        return f"the check scored the answer {check.score:.2f}"
-    return f"none of the {check.invalid} verdicts is valid"

@@ -1,21 +1,52 @@
-"""Explain in words why a policy takes the step of a row."""
+"""Put findings and reasons into words: what a decision says in `why`."""
 
 from __future__ import annotations
 
 from langchain_automix.policy.decision.table import DecisionRow
+from langchain_automix.types import Verification
 
 
-def explain_row(
-    row: DecisionRow, names: tuple[str, ...], models_in_play: tuple[int, ...], price: float
+def explain_decision(
+    verification: Verification | None,
+    row: DecisionRow,
+    names: tuple[str, ...],
+    models_in_play: tuple[int, ...],
+    price: float,
+    *,
+    is_calibrated: bool,
 ) -> str:
-    """Return the reason for the step of a row, as half a sentence.
+    """Return the sentence that says why a policy decides as a row says.
 
     Args:
-        row: The step, and the value of each option.
+        verification: What the checks of the current answer found.
+        row: What is done, and the value of each option.
         names: Names of the models.
-        models_in_play: Indices of the models in play.
-        price: Price of an answer of the last of them, as the quality that it must gain.
+        models_in_play: Indices of those in play.
+        price: Of an answer of the last one in play, as the quality that it must gain.
+        is_calibrated: Whether the policy was fitted, and is not the prior.
     """
+    caveat = "" if is_calibrated else " (by a prior, not calibrated)"
+    return f"{findings(verification)}: {_reason(row, names, models_in_play, price)}{caveat}."
+
+
+def findings(verification: Verification | None) -> str:
+    """Return what one check or several found in words, as the start of a sentence."""
+    if verification is None:
+        return "The answer was not checked"
+    if not verification.usable and not verification.problem:
+        return "The answer cannot be used"
+    first, checks = verification, verification.checks
+    found = [f"{name!r}: {_describe(check)}" for name, check in checks.items()]
+    if not checks or first.verdicts or first.problem or first.score is not None:
+        found.insert(0, _describe(first))
+    text = "; ".join(found)
+    return text[0].upper() + text[1:]
+
+
+def _reason(
+    row: DecisionRow, names: tuple[str, ...], models_in_play: tuple[int, ...], price: float
+) -> str:
+    """Return the reason for the step of a row, as half a sentence."""
     step, values = row.step, row.values
     name = names[step.model]
     if not values:
@@ -47,3 +78,16 @@ def explain_row(
 
 
 _DONE = {"answer": "kept", "escalate": "asked for", "verify": "checked on", "abstain": "not given"}
+
+
+def _describe(check: Verification) -> str:
+    if check.problem:
+        return check.problem
+    valid = check.accepts + check.rejects
+    if valid:
+        invalid = f" ({check.invalid} more were invalid)" if check.invalid else ""
+        undrawn = f" ({check.undrawn})" if check.undrawn else ""
+        return f"{check.accepts} of {valid} verdicts accept the answer{invalid}{undrawn}"
+    if check.score is not None:
+        return f"the check scored the answer {check.score:.2f}"
+    return f"none of the {check.invalid} verdicts is valid"

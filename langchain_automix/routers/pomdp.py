@@ -28,9 +28,9 @@ from langchain_automix.policy.decision.reweighting import (
     with_cost_weight,
 )
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
-from langchain_automix.routers.base import OPENING, Router, ask, findings, keep, next_model
+from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
 from langchain_automix.routers.evidence import best_row_in_time, observe
-from langchain_automix.routers.explanations import explain_row
+from langchain_automix.routers.explanations import explain_decision, findings
 from langchain_automix.types import Decision, RoutingState, Verification
 
 if TYPE_CHECKING:
@@ -363,12 +363,13 @@ class POMDPRouter(Router):
         models, cost = plan.plays, self.policy.fit.cost
         weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
         price = weight * cost[models[-1]] if cost else 0.0
-        caveat = "" if self.is_calibrated else " (by a prior, not calibrated)"
-        evidence = findings(state.current.verification)
+        verification = state.current.verification
         return {
             "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
             "values": row.values,
-            "why": f"{evidence}: {explain_row(row, names, models, price)}{caveat}.",
+            "why": explain_decision(
+                verification, row, names, models, price, is_calibrated=self.is_calibrated
+            ),
         }
 
 

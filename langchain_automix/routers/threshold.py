@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix.routers.base import Router, ask, findings, keep, next_model
+from langchain_automix.routers.base import Router, ask, keep, next_model
+from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState
 
 

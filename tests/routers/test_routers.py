@@ -14,8 +14,9 @@ from langchain_automix import (
     Verification,
     Visit,
 )
-from langchain_automix.routers.base import Router, findings
+from langchain_automix.routers.base import Router
 from langchain_automix.routers.baselines import AlwaysRouter
+from langchain_automix.routers.explanations import findings
 from tests.support.builders.synthetic_logs import world
 from tests.support.servers.openai_server import OpenAIServer
 
