@@ -22,15 +22,15 @@ from langchain_automix.calibration.budget import CalibrationRun, Stage
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, ModelGrader
+from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
 from langchain_automix.calibration.journal import Entry, Journal, example_key
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.usage import UsageCollector, to_model_call
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.verifiers.base import Verifier
 
 _REHEARSED = 50
 """Examples in the dry run; the others are assumed to be like them."""
@@ -221,7 +221,7 @@ def _uncounted(setup: CalibrationConfig) -> Iterator[str]:
         (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
     ]
     for stage, asker in (*checks, ("grader", setup.grader)):
-        if isinstance(asker, Runnable) and not isinstance(asker, Verifier | ModelGrader):
+        if isinstance(asker, Runnable) and not isinstance(asker, FlowRunnable):
             yield (
                 f"Model calls of the {stage} ({type(asker).__name__}) are not in the estimate; "
                 "they are counted once they are made."

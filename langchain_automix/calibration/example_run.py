@@ -45,7 +45,7 @@ from langchain_automix.models.usage import (
     without_output,
 )
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.verifiers.base import Verifier, VerifierInput
+from langchain_automix.verifiers.base import VerifierInput
 
 T = TypeVar("T")
 
@@ -104,10 +104,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
 
     @override
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
-        return self.steps(input)
-
-    def steps(self, example: Example) -> Steps[dict[str, Any]]:
-        """Return the flow of one example, for callers that make its calls themselves."""
+        example = input
         state = ExampleState(example, self.journal.calls_of(example_key(example)))
         prompt, given, check_input = self.setup.build_inputs(example)
         if prompt is not None:
@@ -360,7 +357,7 @@ def _check_flow(
         "request": to_messages(given),
         "earlier": [each.message for each in before if each.message is not None],
     }
-    if isinstance(checker, Verifier):
+    if isinstance(checker, FlowRunnable):
         return (yield from checker.steps(request))
     wanted = Call(checker, request, run_name="check", callbacks=[UsageCollector()])
     return (yield from call(wanted))

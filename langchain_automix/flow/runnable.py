@@ -29,6 +29,10 @@ class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input,
     @abstractmethod
     def _flow(self, input: Input, **kwargs: Any) -> Steps[Output]: ...
 
+    def steps(self, input: Input, **kwargs: Any) -> Steps[Output]:
+        """Return the flow of one input, for a caller that makes its calls itself."""
+        return self._flow(input, **kwargs)
+
     def _begin(self, input: Input, kwargs: Mapping[str, Any]) -> Flow[Output]:
         """Return the flow of one run: overridden where it has a deadline or reports something."""
         return Flow(self._flow(input, **kwargs))

@@ -12,7 +12,6 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Steps
 from langchain_automix.types import Verification
 from langchain_automix.utils.fingerprints import stable_name
 
@@ -62,10 +61,6 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
     `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one derived from
     this class also learns which model gave the answer.
     """
-
-    def steps(self, input: VerifierInput) -> Steps[Verification]:
-        """Return the flow of one check, for a caller that makes its calls itself."""
-        return self._flow(input)
 
     def for_model(self, model: Runnable[Any, Any]) -> Self:
         """Return the verifier for answers of this model; by default, itself."""

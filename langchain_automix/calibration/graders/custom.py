@@ -17,9 +17,9 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_automix.calibration.graders.judges import ModelGrader
 from langchain_automix.calibration.graders.text import GRADERS, Grade, Grader, GraderInput
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import chat_model_of
@@ -116,8 +116,9 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     Raises:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
-    if isinstance(grader, ModelGrader):
-        return (yield from grader.steps(input))
+    if isinstance(grader, FlowRunnable):
+        grade: Grade = yield from grader.steps(input)
+        return grade
     if not isinstance(grader, Runnable):
         return run_grader(grader, input)
     bill = UsageCollector()

@@ -75,15 +75,7 @@ _SAME = _Scale(0, 2)
 _GOOD = _Scale(1, 5)
 
 
-class ModelGrader(FlowRunnable[GraderInput, Grade]):
-    """Base of the graders here, which ask a model."""
-
-    def steps(self, input: GraderInput) -> Steps[Grade]:
-        """Return the flow of one grade, for a caller that makes its calls itself."""
-        return self._flow(input)
-
-
-class LLMJudge(ModelGrader):
+class LLMJudge(FlowRunnable[GraderInput, Grade]):
     """Ask a chat model how good an answer is.
 
     With accepted answers the model compares: it sees the answer and the accepted one as Answer 1
@@ -174,7 +166,7 @@ class LLMJudge(ModelGrader):
         return [_chat(system, {**parts, "Question": question, "Answer": answer})]
 
 
-class EmbeddingSimilarity(ModelGrader):
+class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
     """Grade an answer by the cosine similarity of its embedding to an accepted answer's.
 
     The best over the accepted answers counts; without any, the quality is unknown. Similarity says
