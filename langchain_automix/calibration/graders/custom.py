@@ -117,8 +117,7 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
         AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
     """
     if isinstance(grader, FlowRunnable):
-        grade: Grade = yield from grader.steps(input)
-        return grade
+        return to_grade((yield from grader.steps(input)), grader)
     if not isinstance(grader, Runnable):
         return run_grader(grader, input)
     bill = UsageCollector()
