@@ -154,7 +154,7 @@ EXPLANATION = (
     "chance.",
     "ECE: how far its number is from a chance of being right; a fitted policy does not mind.",
     "price: of a check, in answers of the small model.",
-    "gain: in utility, over the best policy without a check, on queries not fitted to.",
+    "gain: in utility, over the best single model, on queries not fitted to.",
 )
 """What the columns are, one line each."""
 
