@@ -31,7 +31,7 @@ def log_of(kind: str, seed: int) -> LogArrays:
     arrays = to_arrays(world(n, seed, k=4, sample_cost=0.0 if kind == "free verdicts" else 0.02))
     rng = np.random.default_rng(seed)
     if kind == "three models":
-        middle = np.maximum(arrays.quality[:, 0], rng.random(n) < 0.5)  # type: ignore[type-var]
+        middle = np.maximum(arrays.quality[:, 0], rng.random(n) < 0.5)
         columns = {
             name: np.insert(getattr(arrays, name), 1, getattr(arrays, name)[:, 0], axis=1)
             for name in ("verdicts", "score", "fixed_cost", "sample_cost")
