@@ -21,10 +21,9 @@ from langchain_automix.policy.data.arrays import (
 from langchain_automix.policy.data.columns import NO_CHECK
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.data.records import FIRST_CHECK
-from langchain_automix.policy.fitting.baselines import confidences
+from langchain_automix.policy.fitting.baselines import best_single, confidences
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.fit import indifferent_weight
-from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import (
     auroc,
     auroc_interval,
@@ -50,8 +49,9 @@ def compare_verifiers(
     Of each check: how well it tells right answers from wrong ones, how far its number can be read
     as a chance, its price, and the utility of a policy that has this check alone. Utilities are
     cross-fitted in five folds, the same ones for all checks: each query is judged by a policy that
-    was fitted without it. Of a check with verdicts, the first k of the log stand for one that draws
-    k.
+    was fitted without it. No check at all is worth what the best single model is on the whole log,
+    or the mean of tied ones; a policy that makes no check is worth the same. Of a check with
+    verdicts, the first k of the log stand for one that draws k.
 
     Args:
         log: Queries that all models answered, as `calibrate` writes them with a
@@ -153,7 +153,7 @@ class _ChecksOnLog:
     samples: tuple[int, ...]
     seed: int
     without: Floats
-    """(n,): utility of each query without any check, cross-fitted."""
+    """(n,): utility of each query without any check, by the best single model on the whole log."""
 
     @classmethod
     def of(
@@ -170,7 +170,6 @@ class _ChecksOnLog:
         data = arrays.rows(rows)
         weight = indifferent_weight(data) if cost_weight is None else cost_weight
         ids = [log.store.ids[row] for row in rows.tolist()]
-        bare = CrossFit(_unchecked(data), ids, weight, seed)
         return cls(
             log=log,
             data=data,
@@ -181,7 +180,7 @@ class _ChecksOnLog:
             cost_weight=weight,
             samples=tuple(samples),
             seed=seed,
-            without=bare.at(weight).utility(weight),
+            without=best_single(data, weight).utility,
         )
 
     @property
@@ -257,13 +256,20 @@ class _ChecksOnLog:
             explained=None if brier is None or not plain else 1 - brier / plain,
             price=known,
             price_ratio=None if known is None or not answer else known / answer,
-            **self._use(CrossFit(data, self.ids, self.cost_weight, self.seed).at(self.cost_weight)),
+            **self._use(data),
         )
 
-    def _use(self, outcomes: Outcomes) -> dict[str, Any]:
-        """Return what a policy makes of a check, compared query by query with no check."""
+    def _use(self, data: LogArrays) -> dict[str, Any]:
+        """Return what a policy makes of its checks, compared query by query with no check.
+
+        A fold whose policy makes no check has chosen a single model on the other folds, which has
+        nothing to do with the check: it counts as no check.
+        """
+        cross_fit = CrossFit(data, self.ids, self.cost_weight, self.seed)
+        outcomes = cross_fit.at(self.cost_weight)
         assert outcomes.paths is not None  # noqa: S101
-        utility = outcomes.utility(self.cost_weight)
+        uses = cross_fit.uses_checks(self.cost_weight)
+        utility = np.where(uses, outcomes.utility(self.cost_weight), self.without)
         difference = utility - self.without
         return {
             "utility": float(utility.mean()),
@@ -283,16 +289,6 @@ class _ChecksOnLog:
 
     def together(self) -> ComparedCheck:
         """Return what a policy makes of all checks together."""
-        outcomes = CrossFit(self.data, self.ids, self.cost_weight, self.seed).at(self.cost_weight)
         values: dict[str, Any] = dict.fromkeys(ComparedCheck.__dataclass_fields__)
-        values |= {"name": "all together", "answers": len(self.data), **self._use(outcomes)}
+        values |= {"name": "all together", "answers": len(self.data), **self._use(self.data)}
         return ComparedCheck(**values)
-
-
-def _unchecked(data: LogArrays) -> LogArrays:
-    """Return the same queries as if no answer had been checked."""
-    return replace(
-        data.alone(None),
-        verdicts=data.verdicts[:, :, :0],
-        score=np.full(data.score.shape, np.nan),
-    )

@@ -61,7 +61,7 @@ class ComparedCheck:
 
     utility: float
     """Mean of quality - cost_weight * cost under a policy that was fitted, with this check alone,
-    to other queries."""
+    to other queries; where that policy makes no check, the utility without any."""
 
     gain: float
     """That utility minus the one without any check."""
@@ -107,7 +107,7 @@ class Comparison:
     """Quality that one unit of cost is taken to be worth."""
 
     without: float
-    """Utility without any check: of the single model that does best on the other queries."""
+    """Utility without any check: of the single model that does best on these queries."""
 
     rows: tuple[ComparedCheck, ...]
     """One a check, and one for each number of verdicts where a check draws several; in the order of
@@ -154,7 +154,7 @@ EXPLANATION = (
     "chance.",
     "ECE: how far its number is from a chance of being right; a fitted policy does not mind.",
     "price: of a check, in answers of the small model.",
-    "gain: in utility, over the best policy without a check, on queries not fitted to.",
+    "gain: in utility, over the best single model, on queries not fitted to.",
 )
 """What the columns are, one line each."""
 

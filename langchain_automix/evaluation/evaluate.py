@@ -14,7 +14,7 @@ from langchain_automix.policy.bounds import oracle
 from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.fitting.baselines import Family, confidences
+from langchain_automix.policy.fitting.baselines import Family, best_single, confidences
 from langchain_automix.policy.fitting.candidates import complete
 from langchain_automix.policy.fitting.digest import was_fitted_to
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight, policy_frontier
@@ -134,7 +134,7 @@ def evaluate_outcomes(
         baselines=baselines,
         frontier_efficiency=_efficiency(data, outcomes, seed),
         calibration=calibrations,
-        words=tuple(_describe(data, utility, baselines, calibrations, policy)),
+        words=tuple(_describe(data, utility, cost_weight, calibrations, policy)),
         currency=currency,
     )
 
@@ -142,7 +142,7 @@ def evaluate_outcomes(
 def _describe(
     data: LogArrays,
     utility: Floats,
-    baselines: Mapping[str, Baseline],
+    cost_weight: float,
     calibrations: Mapping[str, Calibration],
     policy: Policy | None,
 ) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _describe(
         return
     if policy is not None and all(not plan.tables for plan in policy.plans):
         yield "The policy pays for no check: single models, as they are, served best."
-    yield _describe_standing(data, utility, baselines)
+    yield _describe_standing(data, utility, cost_weight)
     yield from _describe_checks(calibrations)
 
 
@@ -284,16 +284,16 @@ def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _describe_standing(data: LogArrays, utility: Floats, baselines: Mapping[str, Baseline]) -> str:
-    """Say how the router compares with the best single model."""
-    singles = {name: baselines[f"always:{name}"] for name in data.models}
-    model, best = min(singles.items(), key=lambda pair: pair[1].utility_difference)
-    low, high = best.interval
+def _describe_standing(data: LogArrays, utility: Floats, cost_weight: float) -> str:
+    """Say how the router compares with the best single model, or with the mean of tied ones."""
+    best = best_single(data, cost_weight)
+    model, difference = best.name, utility - best.utility
+    low, high = mean_interval(difference)
     if low > 0:
         return f"The router is better than the best single model, {model}, on this log."
     if high < 0:
         return f"One model alone is best on this log: {model}."
-    if best.utility_difference == 0 and not utility.std():
+    if not difference.any() and not utility.std():
         return f"The router does just what {model} alone does."
     if high - low > _SHOWN_DIFFERENCE:
         return (

@@ -11,8 +11,10 @@ from langchain_automix.evaluation.evaluate import FEW
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.baselines import BestSingle, best_single
 from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import Interval, bootstrap, mean_interval
+from langchain_automix.policy.ties import first_best
 from langchain_automix.report.contents import Number
 from langchain_automix.utils.formatting import (
     format_change,
@@ -53,7 +55,7 @@ class Findings:
     @property
     def best(self) -> int:
         """Index of the single model with the best mean quality, the cheaper one of equals."""
-        return int(self.data.quality.mean(axis=0).argmax())
+        return first_best(self.data.quality.mean(axis=0))
 
     @property
     def single(self) -> str | None:
@@ -72,11 +74,17 @@ class Findings:
         same = self.outcomes.model == self.data.models.index(self.single)
         return bool((same & (self.outcomes.asked == 1)).all())
 
+    @cached_property
+    def worthiest(self) -> BestSingle:
+        """The single model with the best mean utility at the cost weight, or tied ones."""
+        return best_single(self.data, self.evaluation.cost_weight)
+
     @property
-    def worthiest(self) -> str:
-        """Name of the single model with the best mean utility at the cost weight."""
-        utility = self.data.quality - self.evaluation.cost_weight * self.data.cost
-        return self.data.models[int(utility.mean(axis=0).argmax())]
+    def utility_gained(self) -> Interval:
+        """95 % interval of the utility gained over the worthiest single model."""
+        abstain_value = self.policy.goal.get("abstain_value")
+        utility = self.outcomes.utility(self.evaluation.cost_weight, abstain_value)
+        return mean_interval(utility - self.worthiest.utility)
 
     @cached_property
     def saving(self) -> tuple[float, Interval] | None:
@@ -142,10 +150,10 @@ def _single_model(findings: Findings, single: str) -> str:
             f"This log is too small to tell what pays: the policy gives every query to {single}, "
             "unchecked, but fitted to parts of the log it chooses otherwise."
         )
-    if best != single and findings.evaluation.baselines[f"always:{best}"].interval[1] < 0:
+    if single not in best.models and findings.utility_gained[1] < 0:
         return (
             f"The policy gives every query to {single}, unchecked, but at this cost weight always "
-            f"{best} is worth more on this log ({findings.qualities})."
+            f"{best.name} is worth more on this log ({findings.qualities})."
         )
     text = f"One model alone is chosen: every query goes to {single}, unchecked"
     if single == largest:
@@ -227,12 +235,12 @@ def _quality(findings: Findings) -> str:
 
 
 def _utility(findings: Findings) -> str:
-    low, high = findings.evaluation.baselines[f"always:{findings.worthiest}"].interval
+    (low, high), best = findings.utility_gained, findings.worthiest.name
     if low > 0:
         return "at this cost weight, that is worth more than any model alone"
     if high < 0:
-        return f"at this cost weight, {findings.worthiest} alone is worth more"
-    return f"at this cost weight, it is not shown to be worth more than {findings.worthiest} alone"
+        return f"at this cost weight, {best} alone is worth more"
+    return f"at this cost weight, it is not shown to be worth more than {best} alone"
 
 
 def describe_goal(policy: Policy, evaluation: Evaluation) -> list[str]:

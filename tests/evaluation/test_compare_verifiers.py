@@ -17,6 +17,7 @@ from langchain_automix.evaluation.comparison import cells
 from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
+from langchain_automix.policy.fitting.fit import indifferent_weight
 from langchain_automix.policy.statistics import auroc, auroc_interval
 from langchain_automix.routers.pomdp import POMDPRouter
 
@@ -169,6 +170,59 @@ class TestUtility:
             for _ in range(2)
         )
         assert first == second
+
+
+COINS = 200
+FACTORS = (0.0, 0.5, 0.9, 1.0, 1.1, 2.0, 4.0)
+"""Cost weights as multiples of the indifferent one, where both models are worth the same."""
+
+
+def coin_log(seed: int, n: int = 40) -> RoutingLog:
+    """Draw a log whose check is a free coin: a score, or two verdicts."""
+    draw = random.Random(seed)
+    small_right, large_right = draw.uniform(0.3, 0.7), draw.uniform(0.4, 0.8)
+    queries = []
+    for i in range(n):
+        coin: dict[str, Any] = {"verdicts": [draw.random() < 0.5 for _ in range(2)]}
+        coin |= {"fixed_cost": 0.0, "sample_cost": 0.0}
+        if seed % 2:
+            coin = {"score": draw.random(), "cost": 0.0}
+        qualities = [float(draw.random() < chance) for chance in (small_right, large_right)]
+        small = {"model": "small", "quality": qualities[0], "cost": 1.0, "verification": coin}
+        large = {"model": "large", "quality": qualities[1], "cost": 10.0}
+        queries.append({"id": str(i), "answers": [small, large]})
+    return RoutingLog(queries)
+
+
+class TestACoin:
+    """A check that is a coin tells nothing, so it must not seem to gain anything."""
+
+    def test_its_gain_is_not_told_from_0_at_any_cost_weight(self) -> None:
+        gains, above, below = [], 0, 0
+        for seed in range(COINS):
+            log = coin_log(seed)
+            weight = FACTORS[seed % len(FACTORS)] * indifferent_weight(to_arrays(log))
+            [row] = compare_verifiers(log, cost_weight=weight, samples=()).rows
+            gains.append(row.gain)
+            above += row.gain_interval[0] > 1e-12
+            below += row.gain_interval[1] < -1e-12
+        error = np.std(gains) / np.sqrt(COINS)
+        assert np.mean(gains) <= 2 * error
+        # By chance alone 2.5 % of the intervals lie above 0, and as many below: of 200 at most 10
+        # each, but in one of a hundred such tests. A coin that is used loses a little besides.
+        assert above <= 10
+        assert above + below <= 20
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_at_the_indifferent_weight_no_check_is_worth_what_both_models_are(
+        self, seed: int
+    ) -> None:
+        log = coin_log(seed)
+        arrays = to_arrays(log)
+        found = compare_verifiers(log, samples=())
+        utility = arrays.quality - found.cost_weight * arrays.cost
+        assert found.without == pytest.approx(utility.mean(axis=0).max())
+        assert found.without == pytest.approx(utility.mean())
 
 
 class TestWhatIsSaid:

@@ -11,6 +11,8 @@ import pytest
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, ThresholdRouter
 from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.router_replay import replay_router
+from langchain_automix.policy.data.arrays import to_arrays
+from langchain_automix.policy.fitting.fit import indifferent_weight
 from langchain_automix.policy.statistics import auroc, bootstrap, calibration, ibc_lift
 from langchain_automix.routers.baselines import (
     AlwaysRouter,
@@ -187,3 +189,14 @@ def test_auroc_against_its_definition() -> None:
 
 def test_the_bootstrap_is_left_for_the_normal_interval_when_there_are_many() -> None:
     assert bootstrap(np.zeros((20_001, 1)), lambda means: means[:, 0]) is None
+
+
+@pytest.mark.parametrize("noise", [1 - 1e-13, 1.0, 1 + 1e-13])
+def test_singles_that_are_tied_are_averaged_not_picked(noise: float) -> None:
+    """At the indifferent weight both are worth the same; the last bits must not choose one."""
+    log = world(60, seed=4)
+    weight = indifferent_weight(to_arrays(log)) * noise
+    words = evaluate(POMDPRouter.fit(log), log, cost_weight=weight).words
+    [standing] = [text for text in words if "single model" in text or " alone" in text]
+    assert "small or large" in standing
+    assert POMDPRouter.fit(log, cost_weight=weight * 4).policy.plans[0].name == "always:small"

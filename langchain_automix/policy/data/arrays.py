@@ -84,6 +84,25 @@ class LogArrays:
             checks={name: check.at(index) for name, check in self.checks.items()},
         )
 
+    @property
+    def canonical(self) -> LogArrays:
+        """The same queries in an order that depends on what is recorded of each, and on no more."""
+        n = len(self)
+        numbers = [self.weight, self.quality, self.cost, *(self._of_checks("score"))]
+        numbers += [*self._of_checks("fixed_cost"), *self._of_checks("sample_cost")]
+        # Bytes of numbers of at least 0, the highest first, are in the order of the numbers.
+        parts = [column.reshape(n, -1).astype(">f8") for column in numbers]
+        parts += [np.ascontiguousarray(v.reshape(n, -1)) for v in self._of_checks("verdicts")]
+        keys = np.concatenate([part.view(np.uint8).reshape(n, -1) for part in parts], axis=1)
+        order = np.argsort(keys.view(f"V{keys.shape[1]}").ravel(), kind="stable")
+        return self.rows(order)
+
+    def _of_checks(self, name: str) -> list[NDArray[Any]]:
+        """Return an array of all checks, the first one's first and the others by name."""
+        return [
+            getattr(check, name) for check in (self, *(c for _, c in sorted(self.checks.items())))
+        ]
+
     def only(self, models: Sequence[int]) -> LogArrays:
         """Return these models only, by their indices, ascending."""
         chosen = list(models)

@@ -19,6 +19,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays, Mask
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
+from langchain_automix.policy.ties import first_best, tied_best
 
 Family = Literal["automix", "always", "threshold", "double_threshold", "released"]
 
@@ -64,7 +65,7 @@ def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRu
     """
     if family == "always":
         utilities = columns.mean(columns.quality - cost_weight * columns.cost)
-        best = int(utilities.argmax())
+        best = first_best(utilities)
         opening = PlannedAction(action="escalate", model=best, samples=0)
         name = f"always:{columns.models[best]}"
         return FittedRule(
@@ -80,9 +81,38 @@ def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRu
     if not rules:
         raise AutoMixError("No answer in the log has a known confidence: there is no rule to fit.")
     worth = [_utility(columns, confidence, rule, cost_weight) for rule in rules]
-    place = int(np.argmax(worth))
+    place = first_best(worth)
     plan = rule_plan(columns, rules[place].name, rules[place].escalates, rules[place].cuts)
     return FittedRule(rules[place].name, plan, worth[place])
+
+
+@dataclass(frozen=True)
+class BestSingle:
+    """The single model of the best mean utility, or several that are tied."""
+
+    models: tuple[str, ...]
+    """Their names, the cheapest first."""
+
+    utility: Floats
+    """(n,): utility of each query, the mean over tied models."""
+
+    @property
+    def name(self) -> str:
+        """The names in words."""
+        return " or ".join(self.models)
+
+
+def best_single(columns: LogArrays, cost_weight: float) -> BestSingle:
+    """Return the single model that is worth most on the whole log at a cost weight.
+
+    At the indifferent cost weight the first and the last model are worth the same. Picking one of
+    them by the last bits of a sum, or on part of the log, would flatter what is compared with it.
+    """
+    utility = columns.quality - cost_weight * columns.cost
+    tied = tied_best(columns.mean(utility))
+    return BestSingle(
+        tuple(columns.models[j] for j in tied.tolist()), utility[:, tied].mean(axis=1)
+    )
 
 
 def confidences(columns: LogArrays, model: int) -> Floats:

@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family
@@ -76,10 +76,11 @@ class CrossFit:
 
     def plans(self, cost_weight: float) -> list[Plan]:
         """Return the plan that each fold's fit chooses at a cost weight."""
+        chains = self._chains  # which also makes the plans for the weight that it judges at
         if cost_weight not in self._plans:
             self._plans[cost_weight] = [
                 _fitted(fold.learner, cost_weight, 3 if chain else 2).plan
-                for fold, chain in zip(self.folds, self._chains, strict=True)
+                for fold, chain in zip(self.folds, chains, strict=True)
             ]
         return self._plans[cost_weight]
 
@@ -88,8 +89,15 @@ class CrossFit:
         """Whether each fold's fit chooses a policy of more than two models, or several checks."""
         if len(self.data.models) == 2 and not any(fold.learner.several for fold in self.folds):  # noqa: PLR2004
             return [False for _ in self.folds]
-        found = [_fitted(fold.learner, self.cost_weight) for fold in self.folds]
-        return [fitted.complexity == 3 for fitted in found]  # noqa: PLR2004
+        chosen, plans = [], []
+        for fold in self.folds:
+            fitted = _fitted(fold.learner, self.cost_weight)
+            chosen.append(fitted.complexity == 3)  # noqa: PLR2004
+            plans.append(fitted.plan)
+            if not chosen[-1]:
+                fold.learner.forget()
+        self._plans[self.cost_weight] = plans
+        return chosen
 
     def at(self, cost_weight: float) -> Outcomes:
         """Return the outcome of each query under the plan fitted without its fold."""
@@ -100,6 +108,13 @@ class CrossFit:
                 for fold, plan in zip(self.folds, plans, strict=True)
             ]
         )
+
+    def uses_checks(self, cost_weight: float) -> Mask:
+        """Return, for each query, whether the plan fitted without its fold makes any check."""
+        uses = np.zeros(len(self.data), dtype=bool)
+        for fold, plan in zip(self.folds, self.plans(cost_weight), strict=True):
+            uses[fold.places] = bool(plan.tables)
+        return uses
 
     def name(self, cost_weight: float) -> str:
         """Return the rules that the folds choose at a cost weight, the most frequent first."""

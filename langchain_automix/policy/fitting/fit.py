@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from langchain_automix.policy.fitting.digest import log_digest
 from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
+from langchain_automix.policy.ties import TIE
 
 _COST_WEIGHT_GRID = (0.0, *(2.0**k for k in range(-5, 6)))
 """Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
@@ -190,7 +192,7 @@ def _on_frontier(
             )
         axis, target = [p.quality for p in hull], max(target, low.quality)
     index = int(np.searchsorted(axis, target))
-    if axis[index] == target or index == 0:
+    if index == 0 or math.isclose(axis[index], target, rel_tol=TIE):
         return _ChosenPlans((hull[index].plan,), 1.0, hull[index].weight)
     first, second = hull[index - 1], hull[index]
     share = (axis[index] - target) / (axis[index] - axis[index - 1])

@@ -10,7 +10,7 @@ probability.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -20,12 +20,15 @@ import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
-from langchain_automix.policy.pomdp.observation_model import CheckAction
+from langchain_automix.policy.pomdp.observation_model import (
+    CheckAction,
+    ObservationModel,
+    multiply_factors,
+)
+from langchain_automix.policy.ties import TIE, first_best
 
 TREE_LIMIT = 2_000_000
 """States that one solve may hold. Above it, fewer answers of a query are checked."""
-
-_TIE = 1e-12  # an option must be better than the ones before it by more than rounding
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Action:
 
     draw: CheckAction | None = None
     """The check that is bought; None: none."""
+
+    @property
+    def complexity(self) -> tuple[int, int]:
+        """Verdicts drawn at once, a score counting as one, then further models asked."""
+        verdicts = 0 if self.draw is None else (self.draw.samples or 1)
+        return verdicts, int(self.action == "escalate")
 
 
 @dataclass
@@ -60,11 +69,12 @@ class InformationStates:
 
     @cached_property
     def chosen(self) -> Ints:
-        """(...): index of the best action; of equals the first, which is the simplest."""
-        best, chosen = self.values[0].copy(), np.zeros(self.mass.shape, dtype=np.int64)
-        for index, value in enumerate(self.values[1:], 1):
-            better = value > best + _TIE * self.mass
-            best[better], chosen[better] = value[better], index
+        """(...): index of the best action; of tied ones the simplest."""
+        best = np.max(self.values, axis=0)
+        least = best - TIE * np.maximum(self.mass, np.abs(best))
+        chosen = np.zeros(self.mass.shape, dtype=np.int64)
+        for index in reversed(by_simplicity(self.options)):
+            chosen[self.values[index] >= least] = index
         return chosen
 
 
@@ -82,8 +92,15 @@ class Solution:
 
     @property
     def opening(self) -> tuple[Action, float]:
-        """The best first step; the simplest of equally good ones."""
-        return max(self.openings, key=lambda pair: pair[1] - _TIE * (pair[0].draw is not None))
+        """The best first step; the simplest of tied ones."""
+        order = by_simplicity([action for action, _ in self.openings])
+        best = first_best([self.openings[index][1] for index in order])
+        return self.openings[order[best]]
+
+
+def by_simplicity(actions: Sequence[Action]) -> list[int]:
+    """Return the indices of actions, the simplest first; equally simple ones keep their order."""
+    return sorted(range(len(actions)), key=lambda index: actions[index].complexity)
 
 
 def solve(
@@ -117,7 +134,7 @@ def solve(
 
 
 def _depth(pomdp: RoutingPOMDP, limit: int) -> int:
-    sizes = sorted((len(e.likelihood) for e in pomdp.evidence if e is not None), reverse=True)
+    sizes = sorted((e.states for e in pomdp.evidence if e is not None), reverse=True)
     depth = len(sizes)
     while depth > 1 and math.prod(sizes[:depth]) > limit:
         depth -= 1
@@ -130,15 +147,10 @@ def _stop_options(
     """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
     joint = np.concatenate([pomdp.quality, np.ones((len(pomdp.weight), 1))], axis=1)
     joint = joint * pomdp.weight[:, None]
-    likelihoods = [_likelihood(pomdp, j) for j in checked]
-    *shape, columns = (*(len(x) for x in likelihoods), joint.shape[1])
-    sums = likelihoods[-1][:, :, None] * joint if len(checked) > 1 else joint
-    product = likelihoods[0]
-    for middle in likelihoods[1:-1]:
-        product = (product[:, None, :] * middle[None, :, :]).reshape(-1, product.shape[1])
-    if len(checked) > 1:
-        sums = np.moveaxis(sums, 1, 0).reshape(product.shape[1], -1)
-    table = (product @ sums).reshape(*shape, columns)
+    evidence = [_evidence(pomdp, j) for j in checked]
+    factors = [factor for each in evidence for factor in each.factors]
+    shape = [each.states for each in evidence]
+    table = _sum_over_particles(factors, joint).reshape(*shape, joint.shape[1])
     level = InformationStates(checked, mass=table[..., -1], quality=table[..., :-1])
     level.options.append(Action("answer"))
     level.values.append(level.quality[..., list(checked)].max(axis=-1))
@@ -151,10 +163,36 @@ def _stop_options(
     return level
 
 
-def _likelihood(pomdp: RoutingPOMDP, model: int) -> Floats:
+def _evidence(pomdp: RoutingPOMDP, model: int) -> ObservationModel:
     evidence = pomdp.evidence[model]
     assert evidence is not None  # noqa: S101  (only checkable models get here)
-    return evidence.likelihood
+    return evidence
+
+
+def _sum_over_particles(factors: Sequence[Floats], joint: Floats) -> Floats:
+    """Sum columns over the particles for every combination of states, likelihoods multiplied.
+
+    The factors are multiplied in two halves, and the sum is the product of two matrices. The
+    likelihood of all combinations on all particles, which may be gigabytes, is never there.
+
+    Args:
+        factors: (states, particles) each.
+        joint: (particles, columns).
+
+    Returns:
+        (combinations, columns).
+    """
+    halves = min(
+        ((factors[:cut], factors[cut:]) for cut in range(1, len(factors))),
+        key=lambda pair: sum(math.prod(len(factor) for factor in half) for half in pair),
+        default=None,
+    )
+    if halves is None:
+        table: Floats = factors[0] @ joint
+        return table
+    left, right = (multiply_factors(half) for half in halves)
+    columns = [(left * column) @ right.T for column in joint.T]
+    return np.stack([column.reshape(-1) for column in columns], axis=-1)
 
 
 def _escalate_with_check(

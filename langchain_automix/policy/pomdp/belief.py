@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
+from langchain_automix.policy.ties import first_best
 
 _SIZES = (0.2, 200.0)  # of a Beta prior: no check is surer or more alike than these say
 
@@ -32,7 +33,7 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
     for _ in range(4):
         axes = [np.linspace(*span, steps + 1) for span in spans]
         means, sizes = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
-        rank = int(_log_marginal(means, np.exp(sizes), pairs, times).argmax())
+        rank = first_best(_log_marginal(means, np.exp(sizes), pairs, times))
         best = (float(means[rank]), float(sizes[rank]))
         spans = tuple(  # type: ignore[assignment]
             (max(b - (s[1] - s[0]) / steps, low), min(b + (s[1] - s[0]) / steps, high))
@@ -180,4 +181,5 @@ def out_of_fold_bandwidth(rank: Floats, quality: Floats, weight: Floats) -> floa
         predicted = kernel @ quality / np.maximum(kernel.sum(axis=1, keepdims=True), 1e-300)
         return float((weight[:, None] * (predicted - quality) ** 2).sum())
 
-    return min(candidates, key=error)
+    errors = np.array([error(bandwidth) for bandwidth in candidates])
+    return candidates[first_best(-errors / max(float(weight.sum()), 1e-300))]

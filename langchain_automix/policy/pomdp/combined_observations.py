@@ -62,7 +62,7 @@ class JointObservationModel(ObservationModel):
         found: list[Observation] = [()]
         for part in self.parts:
             own: list[Observation] = (
-                [(s,) for s in range(len(part.likelihood))]
+                [(s,) for s in range(part.states)]
                 if part.counts is None
                 else [tuple(counts) for counts in part.counts.tolist()]
             )
@@ -91,17 +91,15 @@ def combine(checks: Sequence[tuple[str | None, ObservationModel]]) -> JointObser
         checks: Name and evidence of each, all on the same particles.
     """
     names, parts = zip(*checks, strict=True)
-    likelihood = parts[0].likelihood
-    for part in parts[1:]:
-        likelihood = likelihood[:, None, :] * part.likelihood[None, :, :]
-        likelihood = likelihood.reshape(-1, part.likelihood.shape[1])
-    states_of = np.arange(len(likelihood)).reshape([len(part.likelihood) for part in parts])
+    shape = [part.states for part in parts]
+    states_of = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
     draws = tuple(
         _among(states_of, axis, replace(draw, check=name))
         for axis, (name, part) in enumerate(checks)
         for draw in part.draws
     )
-    return JointObservationModel(likelihood, draws, names=names, parts=parts)
+    factors = tuple(factor for part in parts for factor in part.factors)
+    return JointObservationModel(factors, draws, names=names, parts=parts)
 
 
 def _among(states_of: Ints, axis: int, draw: CheckAction) -> CheckAction:

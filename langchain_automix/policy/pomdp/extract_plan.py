@@ -19,9 +19,15 @@ from langchain_automix.policy.decision.table import (
     DecisionTable,
     PlannedAction,
 )
-from langchain_automix.policy.pomdp.backward_induction import Action, InformationStates, Solution
+from langchain_automix.policy.pomdp.backward_induction import (
+    Action,
+    InformationStates,
+    Solution,
+    by_simplicity,
+)
 from langchain_automix.policy.pomdp.combined_observations import JointObservationModel
 from langchain_automix.policy.pomdp.observation_model import CheckAction
+from langchain_automix.policy.ties import first_best
 
 _DIGITS = 6
 
@@ -59,8 +65,10 @@ class _PlanBuilder:
             return _checking("verify", models[option.model], option.draw, then)
         if option.action == "abstain":
             return PlannedAction(action="abstain", model=models[level.checked[-1]])
-        qualities = level.quality[state]
-        kept = max(level.checked, key=lambda j: (qualities[j], j))
+        # Of tied answers the latest: it comes from the largest of these models.
+        latest_first = level.checked[::-1]
+        best = first_best(level.quality[state][list(latest_first)] / max(level.mass[state], 1e-300))
+        kept = latest_first[best]
         return PlannedAction(action="answer", model=models[kept])
 
 
@@ -155,17 +163,20 @@ def _states(
     Other tables cover only what the policy can reach, even if some checks find nothing.
     """
     if not before and writer.whole:
-        return range(len(evidence.likelihood))
+        return range(evidence.states)
     values = np.stack([value[before] for value in level.values])
     best, draws = level.chosen[before], [option.draw for option in level.options]
     own = [option.action == "verify" for option in level.options]
+    order = by_simplicity(level.options)
 
     def bought(state: int, failed: frozenset[str | None]) -> CheckAction | None:
         if not failed:
             place = int(best[state])
         else:
             left = [not (o and d and d.check in failed) for o, d in zip(own, draws, strict=True)]
-            place = int(np.where(left, values[:, state], -np.inf).argmax())
+            possible = [place for place in order if left[place]]
+            share = values[possible, state] / max(float(level.mass[before][state]), 1e-300)
+            place = possible[first_best(share)]
         return draws[place] if own[place] else None
 
     start = (0, frozenset[str | None]())
@@ -213,12 +224,15 @@ def _first_draw(
 ) -> CheckAction:
     if not before:
         return first
+    state = (*before, 0)
+    mass = max(float(level.mass[state]), 1e-300)
     bought = [
-        (float(value[(*before, 0)]), option.draw)
-        for option, value in zip(level.options, level.values, strict=True)
-        if option.action == "verify" and option.draw is not None
+        (float(level.values[place][state]) / mass, draw)
+        for place in by_simplicity(level.options)
+        if level.options[place].action == "verify"
+        and (draw := level.options[place].draw) is not None
     ]
-    return max(bought, key=lambda pair: pair[0])[1]
+    return bought[first_best([value for value, _ in bought])][1]
 
 
 @dataclass(frozen=True)
@@ -244,7 +258,7 @@ def _drafts(
     if isinstance(evidence, JointObservationModel):
         seen = evidence.findings
     elif evidence.counts is None:
-        seen = [[s - 1] for s in range(len(evidence.likelihood))]
+        seen = [[s - 1] for s in range(evidence.states)]
     else:
         seen = evidence.counts.tolist()
     labels = [_label(writer, option) for option in level.options]
@@ -291,12 +305,10 @@ def _unchecked(level: InformationStates, state: tuple[int, ...]) -> Action:
 
     Each check of a later model needs its own table, and a deep tree has many such states.
     """
-    plain = [
-        (float(value[state]), -place, option)
-        for place, (option, value) in enumerate(zip(level.options, level.values, strict=True))
-        if option.draw is None
-    ]
-    return max(plain, key=lambda entry: entry[:2])[2]
+    plain = [place for place in by_simplicity(level.options) if level.options[place].draw is None]
+    mass = max(float(level.mass[state]), 1e-300)
+    best = first_best([float(level.values[place][state]) / mass for place in plain])
+    return level.options[plain[best]]
 
 
 def _label(writer: _PlanBuilder, option: Action) -> str:

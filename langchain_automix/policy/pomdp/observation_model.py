@@ -55,8 +55,9 @@ class CheckAction:
 class ObservationModel:
     """All that checks of one model's answer can find, as states; state 0 is nothing yet."""
 
-    likelihood: Floats
-    """(states, particles): chance of the findings, in one given order, on each particle."""
+    factors: tuple[Floats, ...]
+    """(states of a part, particles) of each part: chance of what it found, in one given order, on
+    each particle. Of one check there is one part; of several, the states are all combinations."""
 
     draws: tuple[CheckAction, ...]
     """What may be drawn, and from where."""
@@ -71,12 +72,30 @@ class ObservationModel:
     """Whether invalid verdicts are evidence; if not, they are left out."""
 
     @property
+    def states(self) -> int:
+        """Number of states."""
+        return math.prod(len(factor) for factor in self.factors)
+
+    @property
+    def likelihood(self) -> Floats:
+        """(states, particles): chance of the findings, in one given order, on each particle."""
+        return multiply_factors(self.factors)
+
+    @property
     def totals(self) -> Ints:
         """(states,): verdicts drawn in each state; for a score, 1 after state 0."""
         if self.counts is None:
-            return np.minimum(np.arange(len(self.likelihood)), 1)
+            return np.minimum(np.arange(self.states), 1)
         totals: Ints = self.counts.sum(axis=1)
         return totals
+
+
+def multiply_factors(factors: Sequence[Floats]) -> Floats:
+    """Return the likelihood of all combinations of states, in the order of the factors."""
+    product = factors[0]
+    for factor in factors[1:]:
+        product = (product[:, None, :] * factor[None, :, :]).reshape(-1, product.shape[1])
+    return product
 
 
 def verdict_observation_model(
@@ -118,7 +137,7 @@ def verdict_observation_model(
         _draw(counts, n, max_verdicts, prices[0] + n * prices[1], counts_invalid)
         for n in sorted({*(b for b in batches if b <= max_verdicts), max_verdicts})
     )
-    return ObservationModel(likelihood, draws, counts=counts, counts_invalid=counts_invalid)
+    return ObservationModel((likelihood,), draws, counts=counts, counts_invalid=counts_invalid)
 
 
 def _beta_binomial_likelihood(
@@ -142,7 +161,7 @@ def score_observation_model(likelihood: Floats, edges: Floats, price: float) -> 
     bins = len(likelihood)
     draw = CheckAction(None, price, np.array([0]), np.arange(1, bins + 1)[None, :], np.ones(bins))
     nothing = np.ones((1, likelihood.shape[1]))
-    return ObservationModel(np.concatenate([nothing, likelihood]), (draw,), edges=edges)
+    return ObservationModel((np.concatenate([nothing, likelihood]),), (draw,), edges=edges)
 
 
 def _lattice(max_verdicts: int, with_invalid: bool) -> Ints:

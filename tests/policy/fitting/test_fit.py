@@ -69,7 +69,7 @@ class TestGoals:
         [
             ({"max_cost": 0.5}, r"costs from 1 \(always:small\) to [\d.]+ a query"),
             ({"min_quality": 0.999}, "reaches a quality from 0.5"),
-            ({"max_risk": 0.001}, "least risk that this log supports is 0.1"),
+            ({"max_risk": 0.001}, "least risk that this log supports is 0.2"),
         ],
     )
     def test_a_goal_out_of_reach_names_the_range(self, goal: Any, message: str) -> None:
