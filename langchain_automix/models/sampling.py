@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
+from langchain_automix.models.identity import server_key
 from langchain_automix.models.request_shape import RequestShape, uses_responses_api
 from langchain_automix.models.wrappers import chat_model_of, map_chat_models
 
@@ -35,10 +36,21 @@ _ANSWER_ONLY_KWARGS = (
 )
 
 
+_REFUSES_N: set[Hashable] = set()
+
+
+def remember_refused_n(model: Runnable[Any, Any]) -> None:
+    """Remember that a model's server refuses `n`, so that no request is made with it again."""
+    if (key := server_key(model)) is not None:
+        _REFUSES_N.add(key)
+
+
 def takes_n(model: Runnable[Any, Any]) -> bool:
     """Whether one request can ask the model for several replies."""
     chat_model = chat_model_of(model)
     if chat_model is None or "n" not in type(chat_model).model_fields:
+        return False
+    if server_key(model) in _REFUSES_N:  # such as Gemini 3, whose client has the field
         return False
     return not uses_responses_api(chat_model)  # it has no `n`
 
