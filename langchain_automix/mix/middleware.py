@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
-from langchain_automix.mix.answer_format import AnswerFormat, required_call
+from langchain_automix.mix.answer_format import AnswerFormat
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.guards import Guard, ask_unchecked
 from langchain_automix.mix.query import QueryState
@@ -29,7 +29,12 @@ from langchain_automix.models.provider_settings import (
     strip_settings,
     strip_tools,
 )
-from langchain_automix.models.tools import parsing_problem, schema_problem, tools_in_openai_format
+from langchain_automix.models.tools import (
+    parsing_problem,
+    required_call,
+    schema_problem,
+    tools_in_openai_format,
+)
 from langchain_automix.types import Decision
 from langchain_automix.verifiers.base import models_of
 
@@ -328,13 +333,14 @@ def _request_for(request: ModelRequest[Any], model: Any) -> ModelRequest[Any]:
     request, own = request.override(model=model), request.model
     if not (names := foreign_settings(model, own)):
         return request
-    system = request.system_message
-    return request.override(
-        model_settings=strip_settings(request.model_settings, names),
-        system_message=None if system is None else strip_messages([system], names)[0],
-        messages=strip_messages(request.messages, names),
-        tools=strip_tools(request.tools, names),
-    )
+    stripped: dict[str, Any] = {
+        "model_settings": strip_settings(request.model_settings, names),
+        "messages": strip_messages(request.messages, names),
+        "tools": strip_tools(request.tools, names),
+    }
+    if request.system_message is not None:
+        [stripped["system_message"]] = strip_messages([request.system_message], names)
+    return request.override(**stripped)
 
 
 def _records(messages: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

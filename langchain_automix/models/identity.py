@@ -13,7 +13,10 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import token_prices
 from langchain_automix.models.wrappers import iter_chat_models, unwrap
 
-_URL_FIELDS = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint_url")
+_URL_FIELDS = (
+    *("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint"),
+    *("endpoint_url", "endpoint", "api_base"),
+)
 _MIN_SECRET_LENGTH = 8  # what is shorter (`test`, `none`) is a word, not a key
 
 

@@ -1,4 +1,4 @@
-"""What is the caller's to mend is raised at once, and what a provider does is not mistaken for it."""
+"""What the caller can mend is raised at once, and no provider's failure is taken for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain.chat_models import init_chat_model
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
@@ -133,9 +133,7 @@ class TestAUsersOwnModel:
 
 @pytest.mark.parametrize("wire", [OpenAIServer, AnthropicServer])
 @pytest.mark.parametrize("body", ["<html>Bad gateway</html>", "{}", "[]"])
-def test_a_reply_that_is_none_is_the_providers(
-    server: OpenAIServer, wire: Any, body: str
-) -> None:
+def test_a_reply_that_is_none_is_the_providers(server: OpenAIServer, wire: Any, body: str) -> None:
     """Clients raise a TypeError or an AttributeError of it: `'str' object has no attribute`."""
     with wire() as other:
         other.script = lambda _: Error(200, body, {"Content-Type": "text/html"})
@@ -169,7 +167,7 @@ class TestStructuredOutput:
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "test")
         name, settings = ("small", "large")[index], {"base_url": server.base_url}
-        models = [server.model("small"), server.model("large")]
+        models: list[Any] = [server.model("small"), server.model("large")]
         models[index] = init_chat_model(f"openai:{name}", configurable_fields="any", **settings)
         server.script = lambda _: ['{"name": "Turku"}']
         asked = AutoMixRunnable.from_models(
@@ -218,7 +216,7 @@ class TestOneProvidersSettings:
                     system_prompt="Be brief.",
                     middleware=[AnthropicPromptCachingMiddleware(), automix],
                 )
-                message = agent.invoke({"messages": "Where?"})["messages"][-1]
+                message = agent.invoke({"messages": [HumanMessage("Where?")]})["messages"][-1]
                 assert record_of(message)["model"] == expected
                 assert record_of(message)["failed"] == []
             assert "cache_control" not in str(server.requests)

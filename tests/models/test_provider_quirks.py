@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,7 @@ class TestResponses:
                 chunks = list(asked.stream("Where?"))
                 message = chunks[0]
                 for chunk in chunks[1:]:
-                    message = message + chunk  # type: ignore[operator]
+                    message = message + chunk
         assert message.content == "a large answer"
         why = f"{problem[0].upper()}{problem[1:]}: large is asked."
         assert record_of(message)["why"] == why
@@ -129,7 +128,7 @@ class TestResponses:
         ("code", "counts"), [("server_error", True), ("invalid_prompt", False)]
     )
     @pytest.mark.parametrize("way", ["invoke", "stream"])
-    def test_a_response_that_failed(self, code: str, way: str, counts: bool) -> None:  # noqa: FBT001
+    def test_a_response_that_failed(self, code: str, way: str, counts: bool) -> None:
         with ResponsesServer() as server:
             error = {"code": code, "message": "sorry"}
             server.script = lambda _: [{"content": None, "status": "failed", "error": error}]
@@ -165,7 +164,7 @@ class TestGemini:
         gemini: GeminiServer,
         status: int,
         reason: str,
-        counts: bool,  # noqa: FBT001
+        counts: bool,
         how: str,
     ) -> None:
         """js-genai#1609: LangChain's typed errors have no status; their cause has it as `code`."""
@@ -254,9 +253,9 @@ def _of_bedrock(status: int) -> Exception:
 
 
 def _of_ollama(status: int) -> Exception:
-    error: Exception = pytest.importorskip(
-        "ollama", reason="Ollama's own errors"
-    ).ResponseError("m", status)
+    error: Exception = pytest.importorskip("ollama", reason="Ollama's own errors").ResponseError(
+        "m", status
+    )
     return error
 
 
@@ -272,7 +271,7 @@ def _of_genai(status: int) -> Exception:
     return error
 
 
-class _GRPC(Exception):
+class _GRPCError(Exception):
     """An error of gRPC, as langchain-google-vertexai lets it through."""
 
     def __init__(self, status: int) -> None:
@@ -284,16 +283,18 @@ class _GRPC(Exception):
         return type("StatusCode", (), {"name": self._name})
 
 
-@pytest.mark.parametrize(("status", "counts"), [(400, False), (403, True), (429, True), (503, True)])
+@pytest.mark.parametrize(
+    ("status", "counts"), [(400, False), (403, True), (429, True), (503, True)]
+)
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize(
-    "make", [_of_httpx, _of_bedrock, _of_ollama, _of_litellm, _of_genai, _GRPC]
+    "make", [_of_httpx, _of_bedrock, _of_ollama, _of_litellm, _of_genai, _GRPCError]
 )
 def test_where_clients_keep_the_status(
     make: Any,
     status: int,
-    wrapped: bool,  # noqa: FBT001
-    counts: bool,  # noqa: FBT001
+    wrapped: bool,
+    counts: bool,
 ) -> None:
     error = make(status)
     if wrapped:
@@ -304,7 +305,7 @@ def test_where_clients_keep_the_status(
     assert not may_be_billed(error)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("m"), asyncio.TimeoutError(), OSError(5, "m")])
+@pytest.mark.parametrize("error", [ConnectionError("m"), TimeoutError(), OSError(5, "m")])
 def test_without_a_status(error: Exception) -> None:
     assert status_of(error) is None
     assert is_model_failure(error)

@@ -61,7 +61,7 @@ class ResponsesServer(LoopbackServer):
         whole = self._whole(body, messages, usage)
         begun = {**whole, "status": "in_progress", "output": [], "usage": None, "error": None}
         text = messages[0]["content"] or ""
-        delta = {
+        delta: dict[str, Any] = {
             "output_index": 0,
             "content_index": 0,
             "item_id": "msg_1",
