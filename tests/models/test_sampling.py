@@ -61,6 +61,7 @@ def test_of_openais_wire(
 ) -> None:
     """vllm#12225."""
     server.script = _script
+    small: Any
     if way == "argument":
         small = server.model("small").bind(**shape)
     elif way == "field" and shape.keys() <= ChatOpenAI.model_fields.keys():
@@ -77,8 +78,8 @@ def test_of_openais_wire(
 
 def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a request has in its body: the client puts the extra body beside the rest."""
-    rest = {name: value for name, value in arguments.items() if name != "extra_body"}
-    return rest | arguments.get("extra_body", {})
+    extra: Mapping[str, Any] = arguments.get("extra_body", {})
+    return {**{name: arguments[name] for name in arguments.keys() - {"extra_body"}}, **extra}
 
 
 def test_of_the_responses_api(server: OpenAIServer) -> None:
