@@ -59,7 +59,7 @@ _TOOL_KWARGS = frozenset(
         *("tool_choice", "tool_config", "tools"),
     }
 )
-_ANSWER_ONLY_KWARGS = _REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING
+_ANSWER_ONLY_KWARGS = (_REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING) - {"top_k", "top_p"}
 
 
 _REFUSES_N: set[Hashable] = set()

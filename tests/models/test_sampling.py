@@ -33,7 +33,10 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "vLLM, since 0.12": ({"extra_body": {"structured_outputs": {"json": SCHEMA}}}, {}),
     "SGLang": ({"extra_body": {"ebnf": "root ::= 'a'"}}, {}),
-    "llama.cpp": ({"extra_body": {"grammar": "root ::= 'a'", "top_k": 5}}, {}),
+    "llama.cpp": (
+        {"extra_body": {"grammar": "root ::= 'a'", "top_k": 5}},
+        {"extra_body": {"top_k": 5}},
+    ),
     "an end": ({"extra_body": {"stop_token_ids": [7]}}, {}),
     "tokens": ({"logit_bias": {"7": -100}}, {}),
     "media": ({"modalities": ["text", "audio"], "audio": {"voice": "a"}}, {}),
