@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix import AutoMixRunnable, CircuitBreaker, SelfVerifier, ThresholdRouter
 from langchain_automix.models.failures import (
+    is_cut_short,
     is_model_failure,
     may_be_billed,
     missing_answer_reason,
@@ -92,6 +94,26 @@ class TestTheTable:
     def test_a_legacy_call_is_an_answer(self) -> None:
         call = {"function_call": {"name": "look", "arguments": "{}"}}
         assert missing_answer_reason(AIMessage("", additional_kwargs=call)) is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reports_usage", "is_cut"),
+    [
+        ({"model_provider": "openai"}, False, True),
+        ({"model_provider": "openai"}, True, False),
+        ({"model_provider": "openai", "finish_reason": None}, False, False),
+        ({"model_provider": "openai", "status": "completed"}, False, False),
+        ({"model_provider": "another"}, False, False),
+    ],
+)
+def test_a_stream_that_ends_without_a_reason(
+    metadata: dict[str, Any], reports_usage: bool, is_cut: bool
+) -> None:
+    """Some servers never say why an answer ended; usage comes last, and tells of the end too."""
+    usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
+    message = AIMessage("So", response_metadata=metadata)
+    message.usage_metadata = usage if reports_usage else None
+    assert is_cut_short(message) is is_cut
 
 
 class TestResponses:
