@@ -23,12 +23,14 @@ from langchain_automix import (
     AutoMixMiddleware,
     AutoMixRunnable,
     CircuitBreaker,
+    POMDPRouter,
     SelfVerifier,
     ThresholdRouter,
 )
 from langchain_automix.models.failures import is_answer_failure, is_fault, is_model_failure
 from tests.support.builders.mixes import mix, record_of
 from tests.support.builders.scripted_replies import ACCEPT, Body, Error, is_check
+from tests.support.builders.synthetic_logs import world
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -124,11 +126,21 @@ class TestAUsersOwnModel:
         [failed] = record_of(message)["failed"]
         assert failed["stage"] == "draft"
 
-    def test_of_the_model_asked_ahead(self, server: OpenAIServer) -> None:
-        error = AttributeError("text")
-        assert is_fault(error)
-        assert not is_answer_failure(error)
-        assert not is_model_failure(error)
+    @pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+    async def test_of_the_model_asked_ahead(self, server: OpenAIServer, how: str) -> None:
+        """`hedge` asks it beside the check, before it is known whether it is needed."""
+        models = server.model("small"), Wrapped(function=answers_with_a_bug)
+        router = POMDPRouter.fit(world(300))
+        asked = AutoMixRunnable.from_models(*models, router=router, hedge=0.0)
+        with pytest.raises(AttributeError):
+            _ = asked.invoke("Where?") if how == "invoke" else await asked.ainvoke("Where?")
+
+
+def test_a_mistake_says_nothing_of_a_models_health() -> None:
+    error = AttributeError("text")
+    assert is_fault(error)
+    assert not is_answer_failure(error)
+    assert not is_model_failure(error)
 
 
 @pytest.mark.parametrize("wire", [OpenAIServer, AnthropicServer])
