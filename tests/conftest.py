@@ -52,6 +52,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     pomdp._warn_uncalibrated.cache_clear()
     sampling._warn_used_as_is.cache_clear()
+    sampling._REFUSES_N.clear()
     attachments._warn_unreadable.cache_clear()
     with tracing_context(enabled=False):
         yield

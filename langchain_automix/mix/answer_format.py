@@ -12,7 +12,7 @@ from langchain_core.tools import BaseTool
 from typing_extensions import override
 
 from langchain_automix.mix.answer import ModelAnswer, read_message
-from langchain_automix.models.tools import tools_in_openai_format
+from langchain_automix.models.tools import required_call, tools_in_openai_format
 from langchain_automix.models.wrappers import map_chat_models
 
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
@@ -98,11 +98,3 @@ class MessageFormat(AnswerFormat):
             raise NotImplementedError(f"{type(model).__name__} takes no tools.")
         bound: Runnable[Any, Any] = model.bind_tools(self._bound, **self._settings)
         return bound
-
-
-def required_call(tool_choice: Any) -> bool | str:
-    """Return the call that any provider's tool choice requires: whether one, or of which tool."""
-    if isinstance(tool_choice, Mapping):
-        function = tool_choice.get("function") or tool_choice
-        return str(function.get("name") or tool_choice.get("type") or "")
-    return tool_choice or False

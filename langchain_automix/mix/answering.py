@@ -12,7 +12,12 @@ from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import with_breaker
 from langchain_automix.mix.query import QueryState
-from langchain_automix.models.failures import is_cut_short, is_fault, missing_answer_reason
+from langchain_automix.models.failures import (
+    is_answer_failure,
+    is_cut_short,
+    is_fault,
+    missing_answer_reason,
+)
 from langchain_automix.models.tools import tool_call_problem
 from langchain_automix.models.usage import to_model_call, with_model_name
 from langchain_automix.types import Decision, Verification, Visit
@@ -44,7 +49,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
                 if isinstance(error, DeadlineError):
                     seconds = time.perf_counter() - started
                     config.pace.learn("answer", index, seconds, at_least=True)
-            if config.forced is not None or _was_shown(call) or not is_fault(error):
+            if config.forced is not None or _was_shown(call) or not is_answer_failure(error):
                 raise
             query.errors[index] = error
             answer, problem = None, f"the answering call failed ({type(error).__name__})"

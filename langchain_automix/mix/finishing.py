@@ -18,6 +18,7 @@ from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import build_record, report_of, unfinished_record
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
+from langchain_automix.models.wrappers import tags_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision
@@ -35,7 +36,8 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     metadata = {**kept.message.response_metadata, "automix": record}
     message = kept.message.model_copy(update={"response_metadata": metadata})
     if decision.action == "abstain" or query.shown != index:
-        replay = AnswerReplay.of(message)
+        own = decision.action != "abstain"  # whose words these are
+        replay = AnswerReplay.of(message, tags_of(config.models[index]) if own else ())
         yield from call(Call(replay, query.input, run_name="answer", audience="readers"))
     return ModelAnswer(message, kept.payload, kept.problem)
 

@@ -9,7 +9,7 @@ from langchain_automix.mix.answering import answer_call, read_answer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import note_failure
 from langchain_automix.mix.query import QueryState
-from langchain_automix.models.failures import is_fault
+from langchain_automix.models.failures import is_answer_failure, is_fault
 from langchain_automix.models.usage import to_model_call, with_model_name
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
@@ -53,7 +53,9 @@ def keep_hedged_answer(
     try:
         answer = read_answer(config, index, output)
     except Exception as error:
-        if not is_fault(error):
+        if not is_answer_failure(error):
+            if is_fault(error):
+                query.ledger.add_failed_request(index, "escalate", error)
             raise
         if breaker is not None:
             note_failure(breaker, config.circuits[index], error, hurried=hurried)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -23,9 +23,10 @@ class AnswerReplay(BaseChatModel):
     message: AIMessage
 
     @classmethod
-    def of(cls, message: AIMessage) -> AnswerReplay:
-        """Return the replay of a message, without its usage."""
-        return cls(message=message.model_copy(update={"usage_metadata": None}), cache=False)
+    def of(cls, message: AIMessage, tags: Sequence[str] = ()) -> AnswerReplay:
+        """Return the replay of a message, without its usage, with the tags of its model."""
+        unpriced = message.model_copy(update={"usage_metadata": None})
+        return cls(message=unpriced, tags=list(tags), cache=False)
 
     @override
     def invoke(self, *args: Any, **kwargs: Any) -> AIMessage:

@@ -17,14 +17,26 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
-from langchain_automix.mix.answer_format import AnswerFormat, required_call
+from langchain_automix.mix.answer_format import AnswerFormat
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.guards import Guard, ask_unchecked
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
-from langchain_automix.models.tools import parsing_problem, schema_problem, tools_in_openai_format
+from langchain_automix.models.provider_settings import (
+    foreign_settings,
+    strip_messages,
+    strip_settings,
+    strip_tools,
+)
+from langchain_automix.models.tools import (
+    parsing_problem,
+    required_call,
+    schema_problem,
+    tools_in_openai_format,
+)
 from langchain_automix.types import Decision
+from langchain_automix.verifiers.base import models_of
 
 try:
     from langchain.agents.middleware import (
@@ -146,7 +158,8 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
         Returns:
             The kept model's response, its message with the record of the call.
         """
-        response: Response = self._mix_for(request, handler).invoke(_conversation(request))
+        asked = self._conversation(request)
+        response: Response = self._mix_for(request, handler).invoke(asked)
         return response
 
     @override
@@ -154,8 +167,17 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
     ) -> Response:
         """Take one model call of the agent through the mix; see `wrap_model_call`."""
-        response: Response = await self._mix_for(request, handler).ainvoke(_conversation(request))
+        asked = self._conversation(request)
+        response: Response = await self._mix_for(request, handler).ainvoke(asked)
         return response
+
+    def _conversation(self, request: ModelRequest[Any]) -> list[BaseMessage]:
+        """Return the conversation of a request, as every model that checks can take it."""
+        system = request.system_message
+        messages = [*([] if system is None else [system]), *request.messages]
+        readers = [*self._mix.models, *models_of(self._mix.verifier)]
+        foreign = [foreign_settings(reader, request.model) for reader in readers]
+        return strip_messages(messages, frozenset().union(*foreign))
 
     def _mix_for(self, request: ModelRequest[Any], handler: Handler) -> AutoMixRunnable:
         guards = [] if (guard := self._run_guard(request)) is None else [guard]
@@ -292,23 +314,33 @@ class _Answerer(RunnableBindingBase[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with set_config_context(ensure_config(config)) as context:
             try:
-                return context.run(self.handler, self.request.override(model=self.bound))
+                return context.run(self.handler, _request_for(self.request, self.bound))
             except StructuredOutputError as error:
                 return error
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with set_config_context(ensure_config(config)) as context:
-            asked = self.handler(self.request.override(model=self.bound))
+            asked = self.handler(_request_for(self.request, self.bound))
             try:
                 return await coro_with_context(asked, context, create_task=True)
             except StructuredOutputError as error:
                 return error
 
 
-def _conversation(request: ModelRequest[Any]) -> list[BaseMessage]:
-    system = request.system_message
-    return [*([] if system is None else [system]), *request.messages]
+def _request_for(request: ModelRequest[Any], model: Any) -> ModelRequest[Any]:
+    """Return the request of a model of the mix, without what only others' models take."""
+    request, own = request.override(model=model), request.model
+    if not (names := foreign_settings(model, own)):
+        return request
+    stripped: dict[str, Any] = {
+        "model_settings": strip_settings(request.model_settings, names),
+        "messages": strip_messages(request.messages, names),
+        "tools": strip_tools(request.tools, names),
+    }
+    if request.system_message is not None:
+        [stripped["system_message"]] = strip_messages([request.system_message], names)
+    return request.override(**stripped)
 
 
 def _records(messages: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

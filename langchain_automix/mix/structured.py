@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.configurable import DynamicRunnable
@@ -107,13 +106,15 @@ class StructuredFormat(AnswerFormat):
                 return found
         bound = {**unwrap(model)[1], **self.arguments}
 
-        def change(chat_model: BaseChatModel) -> Runnable[Any, Any]:
-            structured = chat_model.with_structured_output(
+        def change(asked: Any) -> Runnable[Any, Any]:
+            if not hasattr(asked, "with_structured_output"):
+                raise NotImplementedError(f"{type(asked).__name__} has no structured output.")
+            structured = asked.with_structured_output(
                 self.schema, include_raw=True, **self.settings
             )
             return _bind_within(structured, bound) if bound else structured
 
-        return map_chat_models(model, change, kwargs=lambda _: {})
+        return map_chat_models(model, change, kwargs=lambda _: {}, other=change)
 
     @cached_property
     def _name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,106 +15,178 @@ from langchain_automix.errors import (
     QueryFailedError,
     SpendLimitReachedError,
 )
+from langchain_automix.models.provider_quirks import (
+    ACCOUNT_ERRORS,
+    NEVER_SENT_ERRORS,
+    REPLY_READERS,
+    STATUS_OF_GRPC,
+    STATUS_OF_KIND,
+    early_ending,
+)
 from langchain_automix.types import EMPTY_ANSWER
 
-_FILTERED_FINISH_REASONS = frozenset(
-    {"content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST"}
-)
-_FILTERED_STOP_REASONS = frozenset({"content_filtered", "guardrail_intervened"})
 _TEXT_OR_REASONING_BLOCKS = frozenset(
     {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
 )
 # A gateway that waited in vain does not know what the provider behind it did and billed.
 _TIMEOUT_STATUSES = frozenset({408, 499, 504, 524})
-_NEVER_SENT_ERRORS = frozenset(
-    {
-        "CircuitOpenError",
-        "ConnectError",
-        "ConnectTimeout",
-        "ConnectionRefusedError",
-        "PoolTimeout",
-        "SpendLimitReachedError",  # of a model that is a mix itself
-    }
-)
+# `SpendLimitReachedError`: of a model that is a mix itself.
+_NEVER_SENT_ERRORS = NEVER_SENT_ERRORS | {"CircuitOpenError", "SpendLimitReachedError"}
 _CLIENT_ERRORS = range(400, 500)
 # Those of a model or its provider: no access, no such model, slow, or too many requests. The other
 # client errors are the request's own.
 _MODEL_STATUSES = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
+_ERRORS = range(400, 600)
+# What Python raises of wrong code or a wrong argument.
+_MISTAKES = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+)
+# Of asyncio, httpx, aiohttp, grpc and concurrent.futures: what is closed stays so, for all models.
+_CLOSED = re.compile(
+    r"(event loop|client|session|channel|connector) (is|has been) closed"
+    r"|different (event )?loop|no running event loop|cannot schedule new futures",
+    re.IGNORECASE,
+)
+# The base classes of what HTTP libraries and providers' clients raise.
+_PROVIDER_ERRORS = frozenset(
+    {"APIError", "BotoCoreError", "ClientError", "HTTPError", "ModelError", "RpcError"}
+)
+_ENDED = {
+    "refused": "the model refused to answer",
+    "filtered": "a content filter stopped the answer",
+}
 
 
 def missing_answer_reason(message: AIMessage) -> str | None:
-    """Say why a message is no answer: empty, a refusal, or filtered; None if it is one."""
-    metadata = message.response_metadata
+    """Say why a message is no answer: empty, refused, filtered or failed; None if it is one."""
+    ending, word = early_ending(message.response_metadata) or (None, "")
     blocks = [block for block in message.content if isinstance(block, dict)]
-    if (
-        message.additional_kwargs.get("refusal")
-        or metadata.get("stop_reason") == "refusal"
-        or any(block.get("type") == "refusal" for block in blocks)
-    ):
-        return "the model refused to answer"
-    if (
-        metadata.get("finish_reason") in _FILTERED_FINISH_REASONS
-        or metadata.get("stop_reason") in _FILTERED_STOP_REASONS
-    ):
-        return "a content filter stopped the answer"
-    if message.tool_calls or message.invalid_tool_calls or str(message.text).strip():
+    is_refusal = any(block.get("type") == "refusal" for block in blocks)
+    if message.additional_kwargs.get("refusal") or is_refusal:
+        ending = "refused"
+    if ending in _ENDED:
+        return _ENDED[ending]
+    if ending == "failed":
+        return f"the provider broke the answer off ({word})"
+    calls = message.tool_calls or message.invalid_tool_calls
+    if calls or message.additional_kwargs.get("function_call") or str(message.text).strip():
         return None
     has_media = any(block.get("type") not in _TEXT_OR_REASONING_BLOCKS for block in blocks)
-    return None if has_media or message.additional_kwargs.get("audio") else EMPTY_ANSWER
+    if has_media or message.additional_kwargs.get("audio"):
+        return None
+    return "the model ran out of tokens before it answered" if ending else EMPTY_ANSWER
 
 
 def is_cut_short(message: Any) -> bool:
     """Whether a message of OpenAI's protocol comes from a stream that broke off.
 
     `langchain-openai` takes such a stream for a whole one, but every whole answer has a reason for
-    its end (`finish_reason`; in the Responses API, `status`).
+    its end (`finish_reason`; in the Responses API, `status`). Usage, which comes last, tells of the
+    end too, for servers that give no reason.
     """
     metadata = getattr(message, "response_metadata", None) or {}
     if not isinstance(message, AIMessage) or metadata.get("model_provider") != "openai":
         return False
-    return not {"finish_reason", "status", "automix"} & metadata.keys()
+    has_reason = bool({"finish_reason", "status", "automix"} & metadata.keys())
+    return not has_reason and message.usage_metadata is None
 
 
 def is_fault(error: BaseException) -> bool:
     """Whether an error is a failure that the mix deals with.
 
-    The user mends a wrong argument, and LangGraph's interrupts are exceptions but no failures.
+    The user mends a wrong argument and a closed event loop, and LangGraph's interrupts are
+    exceptions but no failures.
     """
     if isinstance(error, AutoMixError):
         return isinstance(error, QueryFailedError)
+    if any(isinstance(each, RuntimeError) and _CLOSED.search(str(each)) for each in _causes(error)):
+        return False
     return all(kind.__name__ != "GraphBubbleUp" for kind in type(error).__mro__)
+
+
+def is_answer_failure(error: BaseException) -> bool:
+    """Whether an error of an answering call is a failure of its model, so that another is asked.
+
+    A wrong argument or wrong code is not: no model would do better, or silently at a higher price.
+    It is raised to whoever can mend it.
+    """
+    return is_fault(error) and not _is_mistake(error)
 
 
 def is_model_failure(error: BaseException) -> bool:
     """Return whether an error says something about the health of the model that raised it."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int) and status in _CLIENT_ERRORS:
-        return status in _MODEL_STATUSES
     if isinstance(error, ModelsFailedError):
         return any(map(is_model_failure, error.exceptions))
     if isinstance(error, QueryFailedError):
         return not isinstance(error, SpendLimitReachedError)
-    if isinstance(error, json.JSONDecodeError) or _has_no_answer(error):
+    status = status_of(error)
+    if status in _CLIENT_ERRORS:
+        return status in _MODEL_STATUSES or any(word in str(error) for word in ACCOUNT_ERRORS)
+    if status is not None or isinstance(error, json.JSONDecodeError):
         return True
+    if (found := _answerless_response(error)) is not None:
+        return found
     # The rest has no status: no connection, or a deadline. A ValueError or TypeError is raised of
     # a wrong input, before anything is sent.
-    return is_fault(error) and not isinstance(error, ValueError | TypeError)
+    return is_answer_failure(error) and not isinstance(error, ValueError | TypeError)
 
 
-def _has_no_answer(error: BaseException) -> bool:
-    """Whether `langchain-openai` raised an error because a response holds no answer."""
-    if isinstance(error, TypeError):
-        return "null value for 'choices'" in str(error)
-    body = error.args[0] if isinstance(error, ValueError) and error.args else None
-    if not isinstance(body, Mapping):  # the response's field `error`
+def _is_mistake(error: BaseException) -> bool:
+    """Whether Python itself objects to code or arguments, with no provider behind it."""
+    # What a library derives from these is a statement of its own.
+    if not isinstance(error, _MISTAKES) or type(error).__module__ != "builtins":
         return False
-    code = body.get("code")
+    return _answerless_response(error) is None and not any(map(_is_provider_error, _causes(error)))
+
+
+def _is_provider_error(error: BaseException) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    is_connection = isinstance(error, OSError) and not isinstance(error, ImportError)
+    return is_connection or _own_status(error) is not None or bool(kinds & _PROVIDER_ERRORS)
+
+
+def _answerless_response(error: BaseException) -> bool | None:
+    """Whether a client raised an error because a response holds no answer, by its model's fault.
+
+    None: it is no such error. False: the response tells of a fault of the request.
+    """
+    if isinstance(error, TypeError) and "null value for 'choices'" in str(error):
+        return True
+    body = error.args[0] if isinstance(error, ValueError) and error.args else None
+    code, kind = _code_and_type(body)  # of the response's field `error`
+    if code is None and kind is None and not isinstance(body, Mapping):
+        if not _is_reading_reply(error):
+            return None
+        code = str(error)
     if isinstance(code, int) and code in _CLIENT_ERRORS:
         return code in _MODEL_STATUSES
-    text = f"{code} {body.get('type')}"
-    return not any(word in text for word in ("invalid", "context_length"))
+    text = f"{code} {kind}"
+    return not any(word in text for word in ("invalid", "context_length", "image", "policy"))
+
+
+def _code_and_type(body: Any) -> tuple[Any, Any]:
+    if isinstance(body, Mapping):
+        return body.get("code"), body.get("type")
+    if type(body).__module__.startswith("openai."):  # the Responses API's, a model of pydantic
+        return getattr(body, "code", None), getattr(body, "type", None)
+    return None, None
+
+
+def _is_reading_reply(error: BaseException) -> bool:
+    """Whether an error came up where one of LangChain's clients reads a reply."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        is_client = str(frame.f_globals.get("__name__")).startswith("langchain_")
+        if is_client and frame.f_code.co_name in REPLY_READERS:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def may_be_billed(error: BaseException) -> bool:
@@ -123,12 +196,38 @@ def may_be_billed(error: BaseException) -> bool:
     out or was cut may have been answered unseen.
     """
     for each in _causes(error):
-        status = getattr(each, "status_code", None)
-        if isinstance(status, int) and status >= 400:  # noqa: PLR2004
+        if (status := _own_status(each)) is not None:
             return status in _TIMEOUT_STATUSES
         if type(each).__name__ in _NEVER_SENT_ERRORS:
             return False
     return True
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of an error, or of what caused it; None if there is none."""
+    found = (_own_status(each) for each in _causes(error))
+    return next((status for status in found if status is not None), None)
+
+
+def _own_status(error: BaseException) -> int | None:
+    """Return an error's own status, wherever a provider's client keeps it."""
+    response = getattr(error, "response", None)
+    code = getattr(error, "code", None)
+    if callable(code):  # gRPC
+        try:
+            code = STATUS_OF_GRPC.get(getattr(code(), "name", ""))
+        except Exception:  # noqa: BLE001  (another library's `code`)
+            code = None
+    if isinstance(response, Mapping):  # botocore
+        metadata = response.get("ResponseMetadata")
+        status = metadata.get("HTTPStatusCode") if isinstance(metadata, Mapping) else None
+    else:
+        status = getattr(response, "status_code", None)
+    kinds = (STATUS_OF_KIND.get(kind.__name__) for kind in type(error).__mro__)
+    for found in (getattr(error, "status_code", None), status, code, *kinds):
+        if isinstance(found, int) and found in _ERRORS:
+            return int(found)
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

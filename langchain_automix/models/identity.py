@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -12,6 +13,10 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import token_prices
 from langchain_automix.models.wrappers import iter_chat_models, unwrap
 
+_URL_FIELDS = (
+    *("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint"),
+    *("endpoint_url", "endpoint", "api_base"),
+)
 _MIN_SECRET_LENGTH = 8  # what is shorter (`test`, `none`) is a word, not a key
 
 
@@ -29,6 +34,16 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
 def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     """Return name and provider as `identity` does; nothing if a fallback may have answered."""
     return identity(model) if len([m for m in iter_chat_models(model) if m]) == 1 else (None, None)
+
+
+def server_key(model: Runnable[Any, Any]) -> Hashable | None:
+    """Return the model's name, provider and server; None for a model without a name."""
+    name, provider = identity(model)
+    if name is None:
+        return None
+    chat_model, _ = unwrap(model)
+    urls = (getattr(chat_model, field, None) for field in _URL_FIELDS)
+    return (name, provider, next((str(url) for url in urls if url), None))
 
 
 def secrets_of(model: Runnable[Any, Any]) -> set[str]:

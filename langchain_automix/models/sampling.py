@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
+from langchain_automix.models.identity import server_key
 from langchain_automix.models.request_shape import RequestShape, uses_responses_api
 from langchain_automix.models.wrappers import chat_model_of, map_chat_models
 
@@ -20,25 +21,62 @@ _REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
 _REPLY_LENGTHS = frozenset({*_REPLY_LENGTH_FIELDS, "max_completion_tokens"})
 _STREAM_KWARGS = frozenset({"stream", "stream_options", "stream_usage"})
 # How a call samples, whatever it is for; the rest may be kept where an answer is sampled again.
-_SAMPLING = _STREAM_KWARGS | {"n", "seed", "streaming", "temperature", "top_k", "top_p"}
+_SAMPLING = _STREAM_KWARGS | {
+    *("n", "random_seed", "seed", "streaming", "temperature", "top_k", "top_p"),
+}
+# What shapes an answer, whatever a provider calls it: a format, words to end at, media, tokens.
+_SHAPES = frozenset(
+    {
+        "format",  # Ollama; Anthropic in `output_config`, OpenAI's Responses in `text`
+        "output_format",  # Anthropic
+        "response_format",  # OpenAI, Mistral, LiteLLM, vLLM
+        "text_format",
+        "textFormat",  # Bedrock in `outputConfig`
+        *("response_json_schema", "response_mime_type", "response_schema"),  # Gemini
+        *("responseJsonSchema", "responseMimeType", "responseSchema"),
+        *("guided_choice", "guided_decoding", "guided_grammar", "guided_json"),  # vLLM
+        *("guided_regex", "guided_whitespace_pattern", "structured_outputs"),
+        *("ebnf", "regex", "structural_tag"),  # SGLang
+        *("grammar", "json_schema"),  # llama.cpp, SGLang
+        *("audio", "image_config", "modalities", "response_modalities", "speech_config"),
+        *("logit_bias", "prediction"),
+        *("stop", "stop_sequences", "stop_token_ids", "stopSequences"),
+    }
+)
+# Arguments that hold others, such as those which a client does not know by name.
+_CONTAINERS = frozenset(
+    {
+        *("additional_model_request_fields", "extra_body", "generation_config", "model_kwargs"),
+        *("options", "outputConfig", "output_config", "text"),
+    }
+)
 # Fields for the answering call alone: they would cut or shape a check's reply, or its sampling.
-_ANSWER_ONLY_FIELDS = frozenset(
-    {"format", "n", "response_format", "stop", "stop_sequences", "streaming", "top_k", "top_p"}
-)
+_ANSWER_ONLY_FIELDS = _SHAPES | {"n", "streaming", "top_k", "top_p"}
 # Arguments for the answering call alone: they would call tools in a check, or change its sampling.
-_TOOL_KWARGS = {"function_call", "functions", "parallel_tool_calls", "tool_choice", "tools"}
-_ANSWER_ONLY_KWARGS = (
-    _REPLY_LENGTHS
-    | _STREAM_KWARGS
-    | _TOOL_KWARGS
-    | {"n", "response_format", "seed", "stop", "temperature"}
+_TOOL_KWARGS = frozenset(
+    {
+        *("function_call", "functions", "parallel_tool_calls"),
+        *("tool_choice", "tool_config", "tools"),
+    }
 )
+_ANSWER_ONLY_KWARGS = (_REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING) - {"top_k", "top_p"}
+
+
+_REFUSES_N: set[Hashable] = set()
+
+
+def remember_refused_n(model: Runnable[Any, Any]) -> None:
+    """Remember that a model's server refuses `n`, so that no request is made with it again."""
+    if (key := server_key(model)) is not None:
+        _REFUSES_N.add(key)
 
 
 def takes_n(model: Runnable[Any, Any]) -> bool:
     """Whether one request can ask the model for several replies."""
     chat_model = chat_model_of(model)
     if chat_model is None or "n" not in type(chat_model).model_fields:
+        return False
+    if server_key(model) in _REFUSES_N:  # such as Gemini 3, whose client has the field
         return False
     return not uses_responses_api(chat_model)  # it has no `n`
 
@@ -84,7 +122,7 @@ def for_sampling(
     dropped = _dropped_arguments(max_tokens, answers=answers)
 
     def keep_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in kwargs.items() if name not in dropped}
+        return _without(kwargs, dropped)
 
     return map_chat_models(model, prepared, kwargs=keep_arguments, other=use_as_is)
 
@@ -93,6 +131,22 @@ def _dropped_arguments(max_tokens: int | None, *, answers: bool) -> frozenset[st
     """Return the arguments of the answering call that a sample leaves out."""
     dropped = _SAMPLING if answers else _ANSWER_ONLY_KWARGS
     return dropped if max_tokens is not None else dropped - _REPLY_LENGTHS
+
+
+def _without(arguments: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
+    """Return arguments without some, also where an argument holds others."""
+    kept: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name in dropped:
+            continue
+        if name in _CONTAINERS and isinstance(value, Mapping):
+            inner = _without(value, dropped)
+            if value and not inner:
+                continue
+            kept[name] = inner
+        else:
+            kept[name] = value
+    return kept
 
 
 @functools.cache
@@ -119,9 +173,11 @@ def _settings(
     reset = _ANSWER_ONLY_FIELDS & _SAMPLING if answers else _ANSWER_ONLY_FIELDS
     for name in reset & fields.keys():
         settings[name] = fields[name].get_default(call_default_factory=True)
-    if isinstance(extra := getattr(model, "model_kwargs", None), dict):
-        dropped = _dropped_arguments(max_tokens, answers=answers)
-        settings["model_kwargs"] = {k: v for k, v in extra.items() if k not in dropped}
+    dropped = _dropped_arguments(max_tokens, answers=answers)
+    for name in _CONTAINERS & fields.keys():
+        if isinstance(extra := getattr(model, name), dict):
+            default = fields[name].get_default(call_default_factory=True)
+            settings[name] = _without(extra, dropped) or default
     if "temperature" in fields and profile.get("temperature") is not False:
         settings["temperature"] = temperature
     # A short limit would cut the thinking, not the reply.
@@ -129,7 +185,7 @@ def _settings(
         settings |= dict.fromkeys([f for f in _REPLY_LENGTH_FIELDS if f in fields], max_tokens)
     if "n" in fields and n > 1:
         settings["n"] = n
-    seed = getattr(model, "seed", None)
-    if isinstance(seed, int):
-        settings["seed"] = seed + nth
+    for name in ("seed", "random_seed"):  # Mistral's is the latter
+        if isinstance(seed := getattr(model, name, None), int):
+            settings[name] = seed + nth
     return settings

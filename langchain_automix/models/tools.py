@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,25 @@ from pydantic import ValidationError
 from langchain_automix.models.wrappers import unwrap
 
 _ANY_TOOL = ("any", "required")
-_OPTIONAL = ("", "auto", "none")
+_SEARCH = "web_search"
+# Blocks of a message that are calls which the provider ran: LangChain's own, Anthropic's, Gemini's.
+_PROVIDER_CALL_BLOCKS = {
+    "server_tool_call": "",
+    "server_tool_use": "",
+    "mcp_tool_use": "mcp",
+    "executable_code": "code_execution",
+}
+# Those which the caller runs.
+_OWN_CALL_BLOCKS = frozenset(
+    {"tool_call", "invalid_tool_call", "function_call", "custom_tool_call", "non_standard_call"}
+)
+# What Gemini found by its own tools.
+_SEARCH_METADATA = {
+    "grounding_metadata": "google_search",
+    "url_context_metadata": "url_context",
+}
+# What OpenAI's search models and LiteLLM hand on of a search.
+_SEARCH_FIELDS = ("annotations", "web_search_results", "citations")
 _MAX_LENGTH = 200
 _HIDDEN_NAME = "..."  # instead of a name from the value, which must not be quoted
 
@@ -43,7 +62,7 @@ def tool_call_problem(
     for invalid in message.invalid_tool_calls:
         return f"the answer calls {invalid['name'] or 'a tool'!r} with arguments that are not JSON"
     schemas = {name: parameters for name, _, parameters in map(tool_parts, tools)}
-    called = [call["name"] for call in message.tool_calls]
+    called = [*(call["name"] for call in message.tool_calls), *provider_calls(message)]
     if (missing := _missing_call(called, must_call, schemas)) is not None:
         return missing
     if not schemas:
@@ -62,10 +81,56 @@ def _missing_call(
     called: Sequence[str], must_call: bool | str, known: Mapping[str, Any]
 ) -> str | None:
     if isinstance(must_call, str) and (must_call in known or must_call not in _ANY_TOOL):
-        if must_call in called or (must_call in _OPTIONAL and must_call not in known):
+        # A tool that is not known runs at the provider, and may leave no trace in the message.
+        if must_call not in known or _plain_name(must_call) in map(_plain_name, called):
             return None
         return f"the answer does not call {must_call!r}, as it must"
     return "the answer calls no tool, as it must" if must_call and not called else None
+
+
+def required_call(tool_choice: Any) -> bool | str:
+    """Return the call that any provider's tool choice requires: whether one, or of which tool."""
+    if isinstance(tool_choice, list | tuple):  # Gemini: one of these
+        return bool(tool_choice)
+    if not isinstance(tool_choice, Mapping):
+        return tool_choice or False
+    if tool_choice.get("type") == "allowed_tools":  # OpenAI: which may be called, not which must
+        inner = tool_choice.get("allowed_tools")
+        allowed = inner if isinstance(inner, Mapping) else tool_choice
+        return "required" if allowed.get("mode") == "required" else False
+    if isinstance(config := tool_choice.get("function_calling_config"), Mapping):  # Gemini
+        return "any" if str(config.get("mode")).upper() == "ANY" else False
+    for kind in ("auto", "any", "none"):  # Bedrock
+        if kind in tool_choice:
+            return kind
+    inner = tool_choice.get("function") or tool_choice.get("tool") or tool_choice.get("custom")
+    spec = inner if isinstance(inner, Mapping) else tool_choice
+    return str(spec.get("name") or tool_choice.get("type") or "")
+
+
+def provider_calls(message: AIMessage) -> list[str]:
+    """Return the names of the tools that the provider itself ran for an answer."""
+    named: list[str] = []
+    outputs = message.additional_kwargs.get("tool_outputs") or ()  # langchain-openai's version 0
+    for block in (*message.content, *outputs):
+        if not isinstance(block, Mapping):
+            continue
+        kind = str(block.get("type"))
+        if kind in _PROVIDER_CALL_BLOCKS:
+            named.append(str(block.get("name") or _PROVIDER_CALL_BLOCKS[kind]))
+        elif kind.endswith("_call") and kind not in _OWN_CALL_BLOCKS:  # the Responses API's
+            named.append(kind.removesuffix("_call"))
+        elif block.get("annotations"):
+            named.append(_SEARCH)
+    named += [name for key, name in _SEARCH_METADATA.items() if message.response_metadata.get(key)]
+    fields = message.additional_kwargs.get("provider_specific_fields")  # LiteLLM
+    found = {**message.additional_kwargs, **(fields if isinstance(fields, Mapping) else {})}
+    return named + [_SEARCH for key in _SEARCH_FIELDS if found.get(key)]
+
+
+def _plain_name(name: str) -> str:
+    """Return a tool's name without its version: `web_search_20250305`, `web_search_preview`."""
+    return re.sub(r"(_preview)?(_\d{4}_?\d{2}_?\d{2})?$", "", name)
 
 
 def tool_parts(tool: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any] | None]:

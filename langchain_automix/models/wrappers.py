@@ -62,6 +62,22 @@ def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
     return unwrap(model)[0]
 
 
+def tags_of(model: Runnable[Any, Any]) -> list[str]:
+    """Return a model's own tags, and those of its bindings; without fallbacks."""
+    tags: list[str] = []
+    while not isinstance(model, BaseChatModel):
+        if isinstance(model, RunnableBindingBase):
+            tags += model.config.get("tags") or []
+            model = model.bound
+        elif isinstance(model, RunnableWithFallbacks):
+            model = model.runnable
+        elif isinstance(model, DynamicRunnable):
+            model = model.default
+        else:
+            return tags
+    return [*tags, *(model.tags or [])]
+
+
 def iter_chat_models(model: Runnable[Any, Any]) -> Iterator[BaseChatModel | None]:
     """Yield every chat model under all wrappers; None for a runnable that is no chat model."""
     if isinstance(model, BaseChatModel):

@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from langchain_core.exceptions import ContextOverflowError, ModelInvalidRequestError
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage
 
 from langchain_automix.flow.steps import Call, Steps, gather
+from langchain_automix.models.failures import status_of
 from langchain_automix.models.request_shape import RequestShape
-from langchain_automix.models.sampling import ChatRunnable, for_sampling, takes_n
+from langchain_automix.models.sampling import (
+    ChatRunnable,
+    for_sampling,
+    remember_refused_n,
+    takes_n,
+)
 from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall
 
@@ -31,8 +37,7 @@ def _is_refused(error: Exception) -> bool:
     """Whether a provider refused the request itself, such as for its `n`."""
     if isinstance(error, ContextOverflowError):
         return False
-    status = getattr(error, "status_code", None)
-    return isinstance(error, ModelInvalidRequestError) or status in {400, 422}
+    return status_of(error) in {400, 422}
 
 
 class Samples(NamedTuple):
@@ -83,6 +88,7 @@ def draw(
     bills: list[UsageCollector] = []
     in_one = sampling == "n" or (sampling == "auto" and takes_n(model))
     errors: list[Exception] = []
+    refuses_n = False
     if in_one and samples > 1:
         call, bill = request(samples, 0)
         [first] = yield from gather(call)
@@ -90,6 +96,8 @@ def draw(
             replies += (bill.replies or [first])[:samples]
         elif sampling == "n" or not _is_refused(first):
             raise first
+        else:
+            refuses_n = True
         bills.append(bill)
     # If the server ignores or refuses `n`, draw the rest one by one.
     if missing := samples - len(replies):
@@ -101,6 +109,8 @@ def draw(
         bills += [bill for _, bill in requests]
     if errors and not replies:
         raise errors[0]
+    if refuses_n:  # and not the request itself
+        remember_refused_n(model)
     calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
     return Samples(replies, calls, _undrawn(errors))
 

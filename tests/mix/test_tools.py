@@ -12,9 +12,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_automix import AutoMixRunnable, ThresholdRouter
 from tests.support.builders.mixes import DRAFT, mix, pay, record_of, weather
-from tests.support.builders.scripted_replies import Reply, call, calls
+from tests.support.builders.scripted_replies import ACCEPT, Body, Reply, call, calls
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
+from tests.support.servers.responses_server import ResponsesServer
 
 TURKU = call("weather", city="Turku")
 LARGE = call("weather", city="Turku, Finland")
@@ -176,6 +177,28 @@ class TestBinding:
         assert message.tool_calls
         assert [body["model"] for body in server.requests] == ["small", "large"]
         assert all(body["tool_choice"] for body in server.requests)
+
+    @pytest.mark.parametrize(
+        "choice",
+        ["web_search", "required", {"type": "allowed_tools", "mode": "auto", "tools": []}],
+        ids=str,
+    )
+    def test_a_tool_that_the_provider_runs(self, server: OpenAIServer, choice: Any) -> None:
+        """microsoft/agent-framework PR 5322, langchain-litellm#197."""
+        search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+
+        def script(body: Body) -> Any:
+            said = ACCEPT if is_check(body) else "It is sunny."
+            return [{"content": said, "output": [] if is_check(body) else [search]}]
+
+        with ResponsesServer() as other:
+            other.script = script
+            models = other.model("small"), server.model("large")
+            asked = AutoMixRunnable.from_models(*models, router=ThresholdRouter())
+            tools: list[Any] = [{"type": "web_search"}, weather]
+            message = asked.bind_tools(tools, tool_choice=choice).invoke("Do.")
+        record = record_of(message)
+        assert (record["model"], record["escalated"], record["degraded"]) == ("small", False, None)
 
     def test_no_call_is_an_answer_too(self, server: OpenAIServer) -> None:
         server.script = answers("It is sunny.")

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from langchain_automix.models.tools import (
     parsing_problem,
+    provider_calls,
+    required_call,
     schema_problem,
     tool_call_problem,
     tools_in_openai_format,
@@ -107,6 +109,69 @@ class TestToolCalls:
         assert tool_call_problem(called, TOOLS, must_call="book") is None
         tool = {"type": "function", "function": {"name": "any"}}
         assert tool_call_problem(calling(("any", {})), [tool], must_call="any") is None
+
+    @pytest.mark.parametrize(
+        ("choice", "must_call"),
+        [
+            (None, False),
+            ("auto", "auto"),
+            ("web_search", "web_search"),
+            (["book", "ships"], True),
+            ([], False),
+            ({"type": "auto"}, "auto"),
+            ({"type": "any"}, "any"),
+            ({"type": "tool", "name": "book"}, "book"),
+            ({"type": "function", "function": {"name": "book"}}, "book"),
+            ({"type": "function", "name": "book"}, "book"),
+            ({"type": "custom", "custom": {"name": "book"}}, "book"),
+            ({"type": "web_search_preview"}, "web_search_preview"),
+            ({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "book"}]}, False),
+            ({"type": "allowed_tools", "mode": "required", "tools": []}, "required"),
+            ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
+            ({"type": "allowed_tools", "allowed_tools": {"mode": "required"}}, "required"),
+            ({"auto": {}}, "auto"),
+            ({"any": {}}, "any"),
+            ({"tool": {"name": "book"}}, "book"),
+            ({"function_calling_config": {"mode": "ANY"}}, "any"),
+            ({"function_calling_config": {"mode": "AUTO"}}, False),
+        ],
+        ids=str,
+    )
+    def test_any_providers_choice(self, choice: Any, must_call: Any) -> None:
+        assert required_call(choice) == must_call
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            AIMessage([{"type": "web_search_call", "id": "w", "status": "completed"}]),
+            AIMessage("So.", additional_kwargs={"tool_outputs": [{"type": "web_search_call"}]}),
+            AIMessage([{"type": "server_tool_use", "name": "web_search", "id": "s", "input": {}}]),
+            AIMessage([{"type": "server_tool_call", "name": "web_search", "id": "s", "args": {}}]),
+            AIMessage([{"type": "text", "text": "So.", "annotations": [{"url": "a"}]}]),
+            AIMessage("So.", additional_kwargs={"annotations": [{"type": "url_citation"}]}),
+            AIMessage(
+                "So.", additional_kwargs={"provider_specific_fields": {"citations": [["a"]]}}
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["web_search", "web_search_preview", "web_search_20250305"])
+    def test_a_call_that_the_provider_ran(self, message: AIMessage, name: str) -> None:
+        own = tools_in_openai_format([{"type": "web_search_20250305", "name": name}, book])
+        for must_call in (name, "required", True):
+            assert tool_call_problem(message, own, must_call=must_call) is None
+        assert tool_call_problem(message, own, must_call="book") is not None
+        # Without a name of its own, it is not among the tools.
+        assert tool_call_problem(message, TOOLS, must_call=name) is None
+
+    def test_gemini_tells_of_a_search(self) -> None:
+        found = {"grounding_metadata": {"web_search_queries": ["ships"]}}
+        message = AIMessage("So.", response_metadata=found)
+        assert tool_call_problem(message, TOOLS, must_call="any") is None
+        assert tool_call_problem(message, TOOLS, must_call="google_search") is None
+
+    def test_the_callers_own_calls_are_not_the_providers(self) -> None:
+        blocks: Any = [{"type": "function_call", "name": "f"}, {"type": "reasoning"}, "So."]
+        assert provider_calls(AIMessage(blocks)) == []
 
     @pytest.mark.parametrize("must_call", [False, "auto", "none"])
     def test_or_none(self, must_call: Any) -> None:

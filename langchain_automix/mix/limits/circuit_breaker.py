@@ -13,8 +13,7 @@ from langchain_core.runnables import Runnable
 from langchain_automix.errors import AutoMixError, CircuitOpenError, DeadlineError
 from langchain_automix.flow.steps import Steps
 from langchain_automix.models.failures import is_model_failure
-from langchain_automix.models.identity import identity
-from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.models.identity import server_key
 from langchain_automix.utils.identifiers import registered_name
 
 T = TypeVar("T")
@@ -206,10 +205,4 @@ def key_of(model: Runnable[Any, Any] | Hashable) -> Hashable:
     """Return the key of a model's circuit: its name, its provider and its server."""
     if not isinstance(model, Runnable):
         return model
-    name, provider = identity(model)
-    if name is None:
-        return id(model)
-    chat_model = chat_model_of(model)
-    fields = ("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint", "endpoint_url")
-    urls = (getattr(chat_model, field, None) for field in fields)
-    return (name, provider, next((str(url) for url in urls if url), None))
+    return server_key(model) or id(model)
