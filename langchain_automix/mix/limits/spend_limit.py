@@ -24,7 +24,7 @@ from langchain_automix.utils.identifiers import registered_name
 _MAX_DOLLARS = 1_000_000
 """Well below what Redis can add up exactly in nano-dollars."""
 
-_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY})?\s*")
+_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
 
