@@ -29,10 +29,6 @@ _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
 
 
-class SpendWarning(UserWarning):
-    """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
-
-
 @registered_name("langchain_automix.spend.SpendLimit")
 class SpendLimit(BaseModel):
     """What the queries of a mix may cost together.

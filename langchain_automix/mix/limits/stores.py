@@ -40,6 +40,28 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class SpendWarning(UserWarning):
+    """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
+
+
+_LONGEST_NAME = 80
+_MAX_WARNINGS = 1000
+"""Different ones, for the names of tenants may be anybody's."""
+
+_NEVER = (TypeError, ValueError, LookupError, AttributeError)  # UnicodeError is a ValueError
+
+
+def never_succeeds(error: Exception) -> bool:
+    """Whether a step that failed so fails whenever it is taken: its store works, and refuses it."""
+    if isinstance(error, _NEVER) or "DataError" in {kind.__name__ for kind in type(error).__mro__}:
+        return True
+    if type(error).__name__ != "ResponseError":  # such as of a server that is still loading
+        return False
+    # Other codes, such as MISCONF of a full disk, tell of the server and not of this step.
+    code = str(error).partition(" ")[0]
+    return code == "WRONGTYPE" or not code.isupper()
+
+
 class SpendStore(ABC):
     """Keeps the ledgers of one limit, one for each bucket."""
 
@@ -47,7 +69,8 @@ class SpendStore(ABC):
     """Whether a step may take longer than an event loop should wait."""
 
     def __init__(self) -> None:
-        self._deferred: deque[Callable[[], None]] = deque()
+        self._deferred: dict[str, deque[Callable[[], None]]] = {}
+        self._deferred_lock = threading.Lock()
         self._warnings: set[str] = set()
 
     @abstractmethod
@@ -72,31 +95,59 @@ class SpendStore(ABC):
         """Return the status of the limit."""
         return self.step("status", bucket, "", terms, NO_COST).status
 
-    def defer(self, step: Callable[[], None]) -> None:
+    def defer(self, bucket: str, step: Callable[[], None]) -> None:
         """Take a step that nobody can wait for: before the next query asks, or at once if local.
 
         Until then, the reservation that the step would end counts.
         """
-        self._deferred.append(step)
+        with self._deferred_lock:
+            self._deferred.setdefault(bucket, deque()).append(step)
         if not self.is_remote:
-            self.catch_up()
+            self.catch_up(bucket)
 
-    def catch_up(self) -> None:
-        """Take the deferred steps."""
-        while self._deferred:
-            try:
-                step = self._deferred.popleft()
-            except IndexError:  # another thread has taken it
-                return
+    def catch_up(self, bucket: str | None = None) -> None:
+        """Take the deferred steps of a bucket, or of all, until one fails in a way that may pass.
+
+        A step that can never be taken is dropped with a warning: it must not stop those after it.
+        """
+        if bucket is None:
+            for each in list(self._deferred):
+                self.catch_up(each)
+            return
+        while (step := self._next_deferred(bucket)) is not None:
             try:
                 step()
-            except Exception:
-                self._deferred.appendleft(step)
+            except Exception as error:
+                if never_succeeds(error):
+                    self.warn_dropped(bucket, error)
+                    continue
+                with self._deferred_lock:
+                    # The bucket goes to the end: next time, others come before it.
+                    self._deferred[bucket] = self._deferred.pop(bucket, deque())
+                    self._deferred[bucket].appendleft(step)
                 raise
+
+    def _next_deferred(self, bucket: str) -> Callable[[], None] | None:
+        with self._deferred_lock:
+            steps = self._deferred.get(bucket)
+            if steps:
+                return steps.popleft()
+            self._deferred.pop(bucket, None)
+            return None
+
+    def warn_dropped(self, bucket: str, error: Exception) -> None:
+        """Warn that a step of a bucket can never be taken."""
+        name = ascii(bucket.removeprefix("of:"))
+        self.warn_once(
+            f"A spend limit cannot be kept for {name if len(name) < _LONGEST_NAME else 'a value'}: "
+            f"its store refuses it ({type(error).__name__}: {error}). For it alone, the limit "
+            "counts as reached, and what a query cost may count as a dearest one only.",
+            SpendWarning,
+        )
 
     def warn_once(self, text: str, category: type[UserWarning]) -> None:
         """Warn, unless this store has given the same warning before."""
-        if text not in self._warnings:
+        if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
             self._warnings.add(text)
             warnings.warn(text, category, stacklevel=2)
 
@@ -229,7 +280,7 @@ class GraphStore(SpendStore):
 
     def _namespace(self, bucket: str) -> tuple[str, ...]:
         # A label is not empty and has no full stop.
-        labels = ("_" + quote(text, safe="").replace(".", "%2E") for text in (self._name, bucket))
+        labels = ("_" + _quoted(text).replace(".", "%2E") for text in (self._name, bucket))
         return ("automix", "spend", *labels)
 
 
@@ -318,7 +369,7 @@ class RedisStore(SpendStore):
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
         # The braces keep both keys on one server of a cluster.
-        key = f"automix:spend:{{{quote(self._name, safe='')}:{quote(bucket, safe='')}}}"
+        key = f"automix:spend:{{{_quoted(self._name)}:{_quoted(bucket)}}}"
         cost = "" if settlement.cost is None else settlement.cost
         amounts = (cost, settlement.max_cost, int(settlement.is_lost))
         reply: Any = self._script(
@@ -327,6 +378,10 @@ class RedisStore(SpendStore):
         )
         admission: Any = reply[0].decode() if isinstance(reply[0], bytes) else reply[0]
         return ReserveResult(admission, LimitStatus(*map(int, reply[1:])))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
 
 
 def open_store(store: Any, name: str) -> SpendStore:
