@@ -71,21 +71,22 @@ class Journal:
         self._lock = threading.RLock()
         self._synced = 0.0
         self._reserve = path.with_name(path.name + ".reserve")
+        self._end, self.is_new = 0, False
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = _open_locked(path)
             self._reader = path.open("rb")
         except OSError as error:
             raise AutoMixError(
                 f"The journal {path} cannot be written: {error.strerror}. No call was made."
             ) from error
         try:
-            _lock_file(self._file, path)
             self._end = self._read(on_call)
             self.is_new = self._end == 0
             if self.is_new:
                 self._append(_HEADER)
             self._fill_reserve()
         except BaseException:
+            self.discard()
             self._close()
             raise
 
@@ -102,6 +103,13 @@ class Journal:
                 os.fsync(self._file.fileno())
                 self._reserve.unlink(missing_ok=True)
                 self._close()
+
+    def discard(self) -> None:
+        """Delete the file if this process made it and no call is in it: nothing was asked."""
+        # While the lock is held: the file is this process's own.
+        if self.is_new and self._end <= len(_encode(_HEADER)):
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         self._reader.close()
@@ -267,6 +275,26 @@ def _decode(line: bytes) -> Entry | None:
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _open_locked(path: Path) -> IO[bytes]:
+    """Open a journal to append to, for this process alone; only its owner may read a new one.
+
+    Raises:
+        AutoMixError: Another process has it.
+        OSError: It cannot be opened.
+    """
+    while True:
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.fdopen(number, "ab", buffering=0)
+        try:
+            _lock_file(file, path)
+            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # another process has just discarded it
 
 
 def _lock_file(file: IO[bytes], path: Path) -> None:

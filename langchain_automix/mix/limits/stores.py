@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -27,6 +26,7 @@ from langchain_automix.mix.limits.ledger import (
     SpendLedger,
     Step,
 )
+from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
@@ -70,7 +70,7 @@ class SpendStore(ABC):
 
     def __init__(self) -> None:
         self._deferred: dict[str, deque[Callable[[], None]]] = {}
-        self._deferred_lock = threading.Lock()
+        self._deferred_lock = ProcessLock()
         self._warnings: set[str] = set()
 
     @abstractmethod
@@ -177,15 +177,25 @@ class ProcessStore(SpendStore):
 
     is_remote = False
 
-    def __init__(self) -> None:
+    def __init__(self, process: int | None = None) -> None:
+        """Begin with nothing spent; `process` is the one whose limit this was, None: this one."""
         super().__init__()
         self._ledgers = _Ledgers()
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
+        self._process = process or os.getpid()
 
     @override
     def step(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
+        if self._process != os.getpid():  # a fork, or sent to this process
+            self._process = os.getpid()
+            self.warn_once(
+                "A spend limit in memory has come to another process, and counts there by itself: "
+                "several processes may together spend several times as much. Give it a store that "
+                'they share, such as store="redis://...".',
+                SpendWarning,
+            )
         with self._lock:
             now = now_ms()
             ledger = self._ledgers.current(bucket, terms, now)
@@ -207,7 +217,7 @@ class GraphStore(SpendStore):
         self._store = store
         self._name = name
         # One step at a time in a process: its item must not go back in time.
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._start()
 
     def _start(self) -> None:
@@ -384,14 +394,19 @@ def _quoted(text: str) -> str:
     return quote(text, safe="", errors="surrogatepass")
 
 
-def open_store(store: Any, name: str) -> SpendStore:
+def open_store(store: Any, name: str, process: int | None = None) -> SpendStore:
     """Return what keeps the ledgers, from the `store` of a `SpendLimit`.
+
+    Args:
+        store: The store.
+        name: The name of the limit.
+        process: The process that a limit in memory comes from; None: this one.
 
     Raises:
         AutoMixError: It is no store, or redis-py is not installed.
     """
     if store is None:
-        return ProcessStore()
+        return ProcessStore(process)
     if isinstance(store, str):
         return RedisStore(_redis_client(store), name)
     if hasattr(store, "register_script"):
