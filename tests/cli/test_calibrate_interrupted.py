@@ -173,15 +173,11 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         ("text", "says"),
-<<<<<<< HEAD
         [
             ("{", "are not JSON"),
             ("[]", "prices is a list; pass a table"),
             ('{"small": {"input": 1}}', "small"),
         ],
-=======
-        [("{", "are not JSON"), ("[]", "a table by model name"), ('{"small": {"input": 1}}', "small")],
->>>>>>> 0101eaa (Journals and logs are their owner's; the loser of two calibrations leaves the winner's journal; mixes and limits go to other processes; keys are redacted)
     )
     def test_prices(self, calibrated: Run, folder: Path, text: str, says: str) -> None:
         (folder / "prices.json").write_text(text)
