@@ -17,6 +17,7 @@ import pytest
 from langchain_automix import AgreementVerifier, POMDPRouter, RoutingLog, SelfVerifier
 from langchain_automix.calibration.journal import Journal
 from langchain_automix.cli import calibration
+from langchain_automix.cli.open_models import opened_models
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
     PRICES,
@@ -325,7 +326,7 @@ class TestTwoAtOnce:
     ) -> None:
         """The winner begins after the loser has seen that there is no journal."""
         winners: list[Journal] = []
-        opened = calibration.opened_models
+        opened = opened_models
 
         def late(*arguments: Any) -> Any:
             winners.append(Journal(folder / "log.jsonl.journal"))

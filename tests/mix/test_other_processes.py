@@ -33,6 +33,17 @@ pytestmark = pytest.mark.filterwarnings(
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
+EVENT = {
+    "unfinished": True,
+    "unpriced": [],
+    "tokens": None,
+    "cost": "0 USD",
+    "verdicts": [],
+    "escalated": False,
+    "drawn": 0,
+}
+
+
 def models() -> Any:
     return [FakeListChatModel(responses=[text]) for text in ("Turku", "Oslo")]
 
@@ -101,17 +112,6 @@ def test_a_lock_that_is_held_at_fork_does_not_hang_the_child(shared: Any, use: A
     with shared._lock:
         assert in_a_fork(lambda: use(shared)) == 0
     use(shared)
-
-
-EVENT = {
-    "unfinished": True,
-    "unpriced": [],
-    "tokens": None,
-    "cost": "0 USD",
-    "verdicts": [],
-    "escalated": False,
-    "drawn": 0,
-}
 
 
 @needs_fork

@@ -21,7 +21,11 @@ def test_tool_arguments_are_read_as_they_were_written(city: str) -> None:
     written = answer_text(calling({"city": city}))
     assert written == f"[calls look with {json.dumps({'city': city}, ensure_ascii=False)}]"
     context = check_context(
-        {"question": "q", "messages": [calling({"city": city}), ToolMessage("", tool_call_id="1")]}
+        {
+            "question": "q",
+            "answer": "a",
+            "messages": [calling({"city": city}), ToolMessage("", tool_call_id="1")],
+        }
     )
     assert written in str(context.conversation)
 
