@@ -81,7 +81,7 @@ class Calibration:
 
     def _validate(self) -> None:
         """Refuse options that must fail, before the examples are read or a model is opened."""
-        if self.out.exists() and self.out.absolute() == Path(self.source).absolute():
+        if self.out.absolute() == Path(self.source).absolute():
             raise AutoMixError(
                 f"--out {self.out} would overwrite the examples: write another file."
             )

@@ -354,6 +354,15 @@ class TestTwoAtOnce:
         assert not server.requests
 
 
+@pytest.mark.parametrize("length", [300, 245])
+def test_a_name_that_is_too_long(run: Run, folder: Path, length: int) -> None:
+    out = folder / f"{'x' * length}.jsonl"
+    code, _, err = run("calibrate", "examples.jsonl", "--out", out, *MODELS, "--yes")
+    assert code == 2
+    assert "cannot be written: File name too long" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_only_their_owner_may_read_the_log_and_the_journal(calibrated: Run, folder: Path) -> None:
     assert calibrated("--yes")[0] == 0
     for name in ("log.jsonl", "log.jsonl.journal"):
