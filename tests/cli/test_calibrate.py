@@ -357,7 +357,9 @@ class TestTwoAtOnce:
 @pytest.mark.parametrize("length", [300, 245])
 def test_a_name_that_is_too_long(run: Run, folder: Path, length: int) -> None:
     out = folder / f"{'x' * length}.jsonl"
-    code, _, err = run("calibrate", "examples.jsonl", "--out", out, *MODELS, "--yes")
+    code, _, err = run(
+        "calibrate", "examples.jsonl", "--out", out, *MODELS, "--prices", "prices.json", "--yes"
+    )
     assert code == 2
     assert "cannot be written: File name too long" in err
     assert len(err.splitlines()) == 1

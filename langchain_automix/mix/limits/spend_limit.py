@@ -25,7 +25,8 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
-from langchain_automix.mix.limits.stores import SpendStore, open_store
+from langchain_automix.mix.limits.spend_store import SpendStore
+from langchain_automix.mix.limits.stores import open_store
 from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.locks import ProcessLock

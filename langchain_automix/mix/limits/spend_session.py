@@ -22,7 +22,7 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit
-from langchain_automix.mix.limits.stores import SpendWarning, never_succeeds
+from langchain_automix.mix.limits.spend_store import SpendWarning, never_succeeds
 from langchain_automix.mix.record import QueryCost
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
