@@ -38,7 +38,7 @@ _HOME = {
     "SelfVerifier": "verifiers.self_verifier",
     "SpendLimit": "mix.limits.spend_limit",
     "SpendLimitReachedError": "errors",
-    "SpendWarning": "mix.limits.spend_limit",
+    "SpendWarning": "mix.limits.spend_store",
     "SupportVerifier": "verifiers.support",
     "ThresholdRouter": "routers.threshold",
     "TokenProbabilityVerifier": "verifiers.token_probability",

@@ -23,7 +23,7 @@ from langchain_automix.mix.chat_model import ChatAutoMix as ChatAutoMix
 from langchain_automix.mix.explain import explain as explain
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker as CircuitBreaker
 from langchain_automix.mix.limits.spend_limit import SpendLimit as SpendLimit
-from langchain_automix.mix.limits.spend_limit import SpendWarning as SpendWarning
+from langchain_automix.mix.limits.spend_store import SpendWarning as SpendWarning
 from langchain_automix.mix.middleware import AutoMixMiddleware as AutoMixMiddleware
 from langchain_automix.mix.runnable import AutoMixRunnable as AutoMixRunnable
 from langchain_automix.mix.totals import AutoMixTotals as AutoMixTotals

@@ -23,6 +23,7 @@ from langchain_automix.calibration.config import (
     json_hash,
     model_fingerprint,
 )
+from langchain_automix.calibration.entries import validate_row
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.custom import grade_flow, grader_name
 from langchain_automix.calibration.graders.text import Grade, GraderInput
@@ -92,10 +93,26 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
 
     def finished(self, example: Example) -> dict[str, Any] | None:
         """Return the row that an earlier run wrote for an example under the same settings."""
+        row = self.row(example)
+        return None if row is None or "failed" in row["metadata"] else row
+
+    def row(self, example: Example) -> dict[str, Any] | None:
+        """Return the row that an earlier run wrote for an example, complete or not.
+
+        Raises:
+            AutoMixError: The journal holds one that no calibration writes.
+        """
         kept = self.journal.row(example.id, self.digest(example))
-        if kept is None or "failed" in kept["query"]["metadata"]:
+        if kept is None:
             return None
         row: dict[str, Any] = kept["query"]
+        try:
+            validate_row(row, self.setup.names)
+        except (ValueError, RecursionError) as error:
+            raise AutoMixError(
+                f"The journal {self.journal.path} holds a row of example {example.id!r} that no "
+                "calibration writes: give another --out."
+            ) from error
         return row
 
     def digest(self, example: Example) -> str:

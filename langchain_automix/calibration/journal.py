@@ -11,12 +11,14 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, message_to_dict, messages_from_dict
 
 from langchain_automix.calibration.config import json_hash
+from langchain_automix.calibration.entries import validate_entry
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.examples.fields import to_json_default
 from langchain_automix.calibration.graders.text import Grade
@@ -28,6 +30,7 @@ if sys.platform != "win32":
     import fcntl
 
 _SYNC_SECONDS = 1.0
+_LONGEST_LINE = 2**28  # in bytes
 _RESERVE_BYTES = 2_000_000
 """Disk space set aside for the calls that are under way when the disk fills."""
 
@@ -71,21 +74,22 @@ class Journal:
         self._lock = threading.RLock()
         self._synced = 0.0
         self._reserve = path.with_name(path.name + ".reserve")
+        self._end, self.is_new = 0, False
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = _open_locked(path)
             self._reader = path.open("rb")
         except OSError as error:
             raise AutoMixError(
                 f"The journal {path} cannot be written: {error.strerror}. No call was made."
             ) from error
         try:
-            _lock_file(self._file, path)
             self._end = self._read(on_call)
             self.is_new = self._end == 0
             if self.is_new:
                 self._append(_HEADER)
             self._fill_reserve()
         except BaseException:
+            self.discard()
             self._close()
             raise
 
@@ -102,6 +106,13 @@ class Journal:
                 os.fsync(self._file.fileno())
                 self._reserve.unlink(missing_ok=True)
                 self._close()
+
+    def discard(self) -> None:
+        """Delete the file if this process made it and no call is in it: nothing was asked."""
+        # While the lock is held: the file is this process's own.
+        if self.is_new and self._end <= len(_encode(_HEADER)):
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         self._reader.close()
@@ -207,7 +218,12 @@ class Journal:
     def _read(self, on_call: Callable[[Entry], None]) -> int:
         """Read what earlier sessions wrote; return where the next line goes."""
         end, damaged, line = 0, 0, b""
-        for number, line in enumerate(self._reader, 1):
+        for number, line in enumerate(iter(partial(self._reader.readline, _LONGEST_LINE), b""), 1):
+            if len(line) == _LONGEST_LINE:
+                raise AutoMixError(
+                    f"Line {number} of the journal {self.path} is longer than any that a "
+                    "calibration writes: give another --out."
+                )
             entry = _decode(line)
             if entry is not None and damaged:
                 raise AutoMixError(
@@ -218,8 +234,9 @@ class Journal:
                 damaged = damaged or number
                 continue
             try:
+                validate_entry(entry)
                 self._index(entry, end, on_call)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
                 raise AutoMixError(
                     f"Line {number} of the journal {self.path} was not written by a calibration: "
                     "give another --out."
@@ -269,6 +286,26 @@ def _decode(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) else None
 
 
+def _open_locked(path: Path) -> IO[bytes]:
+    """Open a journal to append to, for this process alone; only its owner may read a new one.
+
+    Raises:
+        AutoMixError: Another process has it.
+        OSError: It cannot be opened.
+    """
+    while True:
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.fdopen(number, "ab", buffering=0)
+        try:
+            _lock_file(file, path)
+            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # another process has just discarded it
+
+
 def _lock_file(file: IO[bytes], path: Path) -> None:
     """Lock the file for this process; the lock ends with the process, however that ends."""
     if sys.platform == "win32":  # no such lock there
@@ -299,7 +336,21 @@ def to_entry(output: Any) -> dict[str, Any]:
 
 
 def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
-    """Return the output of a kept call, and give the collectors its usage."""
+    """Return the output of a kept call, and give the collectors its usage.
+
+    Raises:
+        AutoMixError: It is nothing that a call returns.
+    """
+    try:
+        return _from_entry(entry, collectors)
+    except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+        raise AutoMixError(
+            f"The journal holds a call that no calibration has kept ({entry.get('call')}): give "
+            "another --out."
+        ) from error
+
+
+def _from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
     [(kind, value)] = entry["output"].items()
     output: Any = value
     if kind == "message":

@@ -125,8 +125,8 @@ def _corrections(rows: Iterable[Row]) -> Iterator[list[float | None]]:
     agreement, quality = [], []
     for row in rows:
         labelled = row["metadata"]["labels"] == "references"
-        agreement.append(row["metadata"]["agreement"])
         unknown = [None] * len(row["answers"])
+        agreement.append(row["metadata"].get("agreement") or unknown)
         quality.append([a["quality"] for a in row["answers"]] if labelled else unknown)
     corrected = correct_labels(np.array(agreement, dtype=float), np.array(quality, dtype=float))
     return iter([[None if q != q else q for q in row] for row in corrected.tolist()])  # noqa: PLR0124

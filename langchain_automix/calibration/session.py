@@ -177,8 +177,7 @@ class CalibrationSession:
         return CalibrationResult(self.out, course.progress(), written, course.last_error)
 
     def _row(self, example: Example) -> Row | None:
-        entry = self.journal.row(example.id, self.runner.digest(example))
-        return None if entry is None else entry["query"]
+        return self.runner.row(example)
 
 
 @contextlib.contextmanager
@@ -193,13 +192,12 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
     setup = _config(settings, examples)
     earlier = EarlierCalls(setup)
     with Journal(journal_path(settings.log_path), earlier.hear) as journal:
-        changed = changed_since(journal.settings, setup.call_settings)
-        if changed and settings.on_change == "raise":
-            raise AutoMixError(describe_changes(changed, settings.log_path))
         todo = in_order(examples, settings.shuffle_seed)
-        expected = estimate(setup, todo, journal, earlier, changed=changed)
-        if settings.approve is not None and not settings.approve(expected):
-            raise AutoMixError("Not approved: no call was made.")
+        try:
+            expected = _approved(settings, setup, todo, journal, earlier)
+        except BaseException:
+            journal.discard()
+            raise
         course = CalibrationRun(
             examples=len(examples),
             currency=CURRENCIES[setup.unit],
@@ -225,6 +223,27 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
                 EarlyStopping(settings.goal, settings.seed) if settings.adaptive else None
             ),
         )
+
+
+def _approved(
+    settings: CalibrationSettings,
+    setup: CalibrationConfig,
+    todo: Sequence[Example],
+    journal: Journal,
+    earlier: EarlierCalls,
+) -> Estimate:
+    """Estimate a run, and have it approved.
+
+    Raises:
+        AutoMixError: It was not, or a setting has changed that may not.
+    """
+    changed = changed_since(journal.settings, setup.call_settings)
+    if changed and settings.on_change == "raise":
+        raise AutoMixError(describe_changes(changed, settings.log_path))
+    expected = estimate(setup, todo, journal, earlier, changed=changed)
+    if settings.approve is not None and not settings.approve(expected):
+        raise AutoMixError("Not approved: no call was made.")
+    return expected
 
 
 def _config(settings: CalibrationSettings, examples: Examples) -> CalibrationConfig:

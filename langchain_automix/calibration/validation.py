@@ -76,6 +76,13 @@ def validate_output(out: Path) -> None:
     Raises:
         AutoMixError: It cannot be written, or would overwrite another file.
     """
+    try:
+        _validate_place(out)
+    except OSError as error:  # such as of a name too long, or a folder that nobody may search
+        raise AutoMixError(f"The log {out} cannot be written: {error.strerror}.") from error
+
+
+def _validate_place(out: Path) -> None:
     if out.is_dir():
         raise AutoMixError(f"The log {out} cannot be written: it is a folder.")
     if not out.name.endswith(_LOG_SUFFIXES):

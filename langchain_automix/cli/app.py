@@ -7,7 +7,7 @@ from typing import Annotated
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
-from langchain_automix.utils.text import printable
+from langchain_automix.utils.text import printable, redact_secrets
 
 try:
     import rich  # noqa: F401  (what the verbs print with)
@@ -53,5 +53,5 @@ def main() -> None:
         if not isinstance(error, ValidationError):
             raise
         message = first_problem(error)
-    print(f"automix: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+    print(f"automix: {printable(redact_secrets(' '.join(message.split())))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)

@@ -34,6 +34,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.utils.formatting import pluralize
+from langchain_automix.utils.text import redact_secrets
 from langchain_automix.verifiers.base import Verifier
 
 _INTERRUPTED = 130
@@ -80,7 +81,7 @@ class Calibration:
 
     def _validate(self) -> None:
         """Refuse options that must fail, before the examples are read or a model is opened."""
-        if self.out.exists() and self.out.absolute() == Path(self.source).absolute():
+        if self.out.absolute() == Path(self.source).absolute():
             raise AutoMixError(
                 f"--out {self.out} would overwrite the examples: write another file."
             )
@@ -169,32 +170,26 @@ class Calibration:
 
     def calibrate(self, mix: AutoMixRunnable, unit: Unit) -> CalibrationResult:
         """Run the calibration of a mix; leave nothing behind if it was not approved."""
-        options, journal = self.options, journal_path(self.out)
-        is_new = not journal.exists()
+        options = self.options
         with self._display:
-            try:
-                return run_calibration(
-                    CalibrationSettings(
-                        self.examples,
-                        mix,
-                        quality=read_grader(options.quality, self._open_judge),
-                        out=self.out,
-                        unit=unit,
-                        unlabelled=options.without_references,
-                        concurrency=options.concurrency,
-                        max_spend=options.max_spend,
-                        adaptive=self.adaptive,
-                        goal=self.goal or None,
-                        on_change="rerun",  # `_approve` asks
-                        approve=self._approve,
-                        on_progress=self._show_progress,
-                        seed=options.seed,
-                    )
+            return run_calibration(
+                CalibrationSettings(
+                    self.examples,
+                    mix,
+                    quality=read_grader(options.quality, self._open_judge),
+                    out=self.out,
+                    unit=unit,
+                    unlabelled=options.without_references,
+                    concurrency=options.concurrency,
+                    max_spend=options.max_spend,
+                    adaptive=self.adaptive,
+                    goal=self.goal or None,
+                    on_change="rerun",  # `_approve` asks
+                    approve=self._approve,
+                    on_progress=self._show_progress,
+                    seed=options.seed,
                 )
-            except BaseException:
-                if is_new and not self._is_approved:
-                    journal.unlink(missing_ok=True)
-                raise
+            )
 
     def _approve(self, expected: Estimate) -> bool:
         """Show the estimate, and ask for consent."""
@@ -282,7 +277,7 @@ class Calibration:
     def _end_without_log(self, reason: str) -> int:
         kept = "Run the same command again to resume." if self._is_approved else "No call was made."
         self._display.stop()
-        print(f"automix: {reason} {kept}", file=sys.stderr)  # noqa: T201
+        print(f"automix: {redact_secrets(reason)} {kept}", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
 
     @contextlib.contextmanager

@@ -23,6 +23,8 @@ from langchain_automix.models.prices import checked_prices
 from langchain_automix.utils.formatting import pluralize
 
 _FIELDS = ("question", "context", "history")
+_LONGEST_FILE = 2**24
+"""In characters."""
 
 
 def read_prompt(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], list[str]]:
@@ -151,7 +153,13 @@ def _load_function(path: Path, name: str) -> Any:
 
 def _read(path: Path, what: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_LONGEST_FILE)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AutoMixError(f"The {what} {path} cannot be read: {reason}.") from error
+    if len(text) == _LONGEST_FILE:
+        raise AutoMixError(
+            f"The {what} {path} is too long: more than {_LONGEST_FILE:,} characters."
+        )
+    return text

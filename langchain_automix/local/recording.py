@@ -13,17 +13,19 @@ import hashlib
 import json
 import threading
 import time
+import zlib
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
-from typing_extensions import override
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict, override
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.local.server import count_tokens
 from langchain_automix.utils.files import atomic_replace
 
@@ -37,6 +39,30 @@ _UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
 _LAST_EVENT = b"data: [DONE]\n\n"
 
 _Content = bytes | Iterator[bytes]
+
+
+_Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class _WholeCall(TypedDict):
+    seconds: _Seconds
+    response: dict[str, Any]
+
+
+class _StreamedCall(TypedDict):
+    seconds: _Seconds
+    events: list[tuple[_Seconds, dict[str, Any]]]
+
+
+class _File(TypedDict):
+    schema: Literal["langchain-automix/recording/1"]
+    about: dict[str, Any]
+    calls: dict[str, list[_WholeCall | _StreamedCall]]
+
+
+_FILE: TypeAdapter[_File] = TypeAdapter(_File)
+_LONGEST = 2**28
+"""In characters."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +87,17 @@ class Recording:
         """
         try:
             with gzip.open(path, "rt", encoding="utf-8") as file:
-                content = json.load(file)
-            if content["schema"] != _SCHEMA:
-                raise ValueError("it has another schema")  # noqa: TRY301
-            return cls(about=content["about"], calls=content["calls"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                text = file.read(_LONGEST)
+            if len(text) == _LONGEST:
+                raise ValueError("it is too long")  # noqa: TRY301
+            content = _FILE.validate_python(json.loads(text))
+            calls: Mapping[str, list[Any]] = content["calls"]
+            return cls(about=content["about"], calls=calls)
+        except ValidationError as error:
+            raise AutoMixError(
+                f"{path} is not a recording of a demo run: {first_problem(error)}"
+            ) from error
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
             raise AutoMixError(f"{path} is not a recording of a demo run: {error}.") from error
 
     def write(self, path: Path) -> None:

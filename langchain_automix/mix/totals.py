@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from langchain_automix.flow.callbacks import is_inside_mix
 from langchain_automix.models.prices import dollars_of, format_dollars
+from langchain_automix.utils.locks import ProcessLock
 
 
 class AutoMixTotals(BaseCallbackHandler):
@@ -66,7 +66,7 @@ class AutoMixTotals(BaseCallbackHandler):
 
         self._cost: Decimal | None = Decimal(0)
         self._saved: Decimal | None = Decimal(0)
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     @property
     def cost(self) -> str | None:

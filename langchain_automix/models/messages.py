@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, conver
 from langchain_core.prompt_values import PromptValue
 
 from langchain_automix.errors import AutoMixError
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_messages(input: Any) -> list[BaseMessage]:
@@ -65,8 +68,14 @@ def answer_text(answer: str | BaseMessage) -> str:
     if isinstance(answer, str):
         return answer.strip()
     tool_calls = answer.tool_calls if isinstance(answer, AIMessage) else []
-    calls = [f"[calls {call['name']} with {json.dumps(call['args'])}]" for call in tool_calls]
+    calls = [f"[calls {call['name']} with {_as_written(call['args'])}]" for call in tool_calls]
     return "\n".join([str(answer.text).strip(), *calls]).strip()
+
+
+def _as_written(args: Any) -> str:
+    # Half a surrogate pair is escaped, for no request can hold it.
+    text = json.dumps(args, ensure_ascii=False)
+    return _LONE_SURROGATE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text)
 
 
 def context_text(context: str | Sequence[Document | str] | None) -> str | None:

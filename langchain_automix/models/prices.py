@@ -16,6 +16,12 @@ from langchain_automix.types import ModelCall
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
+_MAX_DOLLARS = 10**9
+"""Of a million tokens, or of a request: no sum of these loses its last digits."""
+
+_LEAST = -400
+"""Decimal exponent below that of any float: 1e-999999 would fill a megabyte when it is shown."""
+
 
 # Providers that LangChain names differently from the price list.
 _PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral"}
@@ -259,7 +265,7 @@ def _dollars(price: Any, model: str | None) -> Decimal:
         amount = Decimal(str(price))
     except ArithmeticError:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or amount < 0 or amount > _MAX_DOLLARS or amount.adjusted() < _LEAST:
         raise AutoMixError(f"The price {price!r} of {model} is no amount of dollars, 0 or more.")
     return amount
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,7 @@ _MAX_BLANK_LINES = 1_000_000
 # Gzip can compress a thousandfold; JSON lines with different ids come to some 50.
 _MAX_RATIO = 200
 _MIN_CHARACTERS = 2**28
+_LONGEST_NAME = 200  # with its ending within the 255 bytes of a name
 
 
 def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
@@ -50,25 +51,27 @@ def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` to write, and rename it to `path` if all goes well."""
+def atomic_replace(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary file beside `path` to write, and rename it to `path` if all goes well.
+
+    Args:
+        path: The file to write or replace.
+        private: Whether only its owner may read it.
+
+    Raises:
+        AutoMixError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # The system applies the umask, which a process cannot read without changing it.
+        mode = 0o600 if private else 0o666
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     except OSError as error:
         raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

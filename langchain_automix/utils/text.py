@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import string
 import unicodedata
@@ -81,6 +82,28 @@ _COMMANDS = re.compile(
 def printable(text: str) -> str:
     r"""Return a text with terminal control characters escaped, such as `\x1b`."""
     return _COMMANDS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+_MIN_SECRET = 8
+# What providers begin their keys with, and keys in headers and URLs.
+_SECRET = re.compile(
+    r"""\b(?:sk|pk|gsk|xai|pplx|hf|lsv2|r8|nvapi|csk|fw)[-_][\w-]{12,}
+    |\bAIza[\w-]{20,}
+    |\bAKIA[A-Z0-9]{12,}
+    |(?<=[Bb]earer[ ])[\w.~+/=-]{8,}
+    |(?<=[?&]key=)[\w-]{8,}""",
+    re.VERBOSE,
+)
+
+
+def redact_secrets(text: str) -> str:
+    """Return a text without keys: those of the environment, and what looks like one."""
+    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _MIN_SECRET and not secret.startswith("/"):  # a path is none
+            text = text.replace(secret, "***")
+    return _SECRET.sub(lambda key: "***" if any(map(str.isdigit, key[0])) else key[0], text)
 
 
 def escape_rich(text: str) -> str:

@@ -9,14 +9,15 @@ import sys
 import textwrap
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError
+from langchain_automix.calibration import journal as journal_module
 from langchain_automix.calibration.journal import Entry, Journal
 
 ENTRY = {"seconds": 0.5, "calls": [], "output": {"value": "Åbo\u2028"}}
@@ -266,24 +267,6 @@ def test_many_threads_write_whole_lines(path: Path) -> None:
         assert journal.calls == 800
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(place)],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("a small disk can only be mounted by root, where mounts are allowed")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=False)
-
-
 HEAD = "from langchain_automix.calibration.journal import Journal\n"
 
 
@@ -300,3 +283,47 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     process = start(code)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess((), process.returncode, out, err)
+
+
+def test_only_its_owner_may_read_it(path: Path) -> None:
+    filled(path, 1)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_never_used_is_discarded_by_its_owner_only(path: Path) -> None:
+    with Journal(path) as journal:
+        for _ in range(2):
+            with pytest.raises(AutoMixError, match="Another process is writing"):
+                Journal(path)
+            assert path.exists()
+        journal.begin({})
+        journal.add("q0", "answer small 0 x", ENTRY)
+        journal.discard()
+        assert path.exists()
+    with Journal(path) as journal:
+        journal.discard()
+    assert path.exists()
+    path.unlink()
+    with Journal(path) as journal:
+        journal.discard()
+    assert not list(path.parent.iterdir())
+
+
+def test_a_file_that_its_owner_discards_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the opening of a file and its lock, the owner deletes it."""
+    first, lock = Journal(path), journal_module._lock_file
+
+    def late(file: Any, where: Path) -> None:
+        if not first._file.closed:
+            first.discard()
+            first.close()
+        lock(file, where)
+
+    monkeypatch.setattr(journal_module, "_lock_file", late)
+    with Journal(path) as journal:
+        journal.add("q0", "answer small 0 x", ENTRY)
+        assert path.read_bytes().endswith(b"}\n")
+    with Journal(path) as journal:
+        assert journal.calls == 1

@@ -11,6 +11,7 @@ import pytest
 
 from langchain_automix import POMDPRouter, __version__, explain
 from tests.support.builders.calibrating import command_line
+from tests.support.builders.scripted_replies import Error
 from tests.support.servers.openai_server import OpenAIServer, answering
 
 WEIGHTS = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
@@ -71,6 +72,19 @@ class TestAsk:
         found = json.loads(as_json)
         assert explain(found) == found["explanation"]
         assert found["explanation"] in out
+
+    @pytest.mark.parametrize(
+        "key", ["a-key-of-nobody-1", "sk-ant-api03-AbCdEf012345", "AIza" + 30 * "x1"]
+    )
+    def test_a_key_that_a_provider_echoes(
+        self, run: Any, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        server.script = lambda _: Error(401, {"error": {"message": f"Wrong key: {key}."}})
+        code, out, err = run("ask", "Where?", "--small", "openai:a", "--large", "openai:b")
+        assert code == 2
+        assert "Wrong key: ***" in err
+        assert key not in out + err
 
     def test_models_in_the_wrong_order_of_price(self, run: Any) -> None:
         pytest.importorskip("genai_prices")

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from langchain_automix import AgreementVerifier, POMDPRouter, RoutingLog, SelfVerifier
+from langchain_automix.calibration.journal import Journal
+from langchain_automix.cli import calibration
+from langchain_automix.cli.open_models import opened_models
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
     PRICES,
@@ -314,3 +318,54 @@ class TestWhatItSays:
         assert code == 0
         assert "1 of 1 examples finished." in out
         assert len(server.requests) == 5 + 3
+
+
+class TestTwoAtOnce:
+    def test_the_loser_leaves_the_winners_journal(
+        self, calibrated: Run, server: OpenAIServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The winner begins after the loser has seen that there is no journal."""
+        winners: list[Journal] = []
+        opened = opened_models
+
+        def late(*arguments: Any) -> Any:
+            winners.append(Journal(folder / "log.jsonl.journal"))
+            return opened(*arguments)
+
+        monkeypatch.setattr(calibration, "opened_models", late)
+        code, _, err = calibrated("--yes")
+        assert code == 2
+        assert "Another process is writing the journal" in err
+        assert not server.requests
+        with winners[0] as winner:
+            winner.add("q", "answer small 0 x", {"seconds": 0, "calls": []})
+            assert (folder / "log.jsonl.journal").exists()
+            assert (folder / "log.jsonl.journal.reserve").exists()
+
+    def test_a_folder_that_cannot_be_written(
+        self, run: Run, folder: Path, server: OpenAIServer, small_disk: Path
+    ) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        given = ("--out", small_disk / "log.jsonl", *MODELS, "--prices", "prices.json", "--yes")
+        code, _, err = run("calibrate", "examples.jsonl", *given)
+        assert code == 2
+        assert "cannot be written: Read-only file system" in err
+        assert len(err.splitlines()) == 1
+        assert not server.requests
+
+
+@pytest.mark.parametrize("length", [300, 245])
+def test_a_name_that_is_too_long(run: Run, folder: Path, length: int) -> None:
+    out = folder / f"{'x' * length}.jsonl"
+    code, _, err = run(
+        "calibrate", "examples.jsonl", "--out", out, *MODELS, "--prices", "prices.json", "--yes"
+    )
+    assert code == 2
+    assert "cannot be written: File name too long" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_only_their_owner_may_read_the_log_and_the_journal(calibrated: Run, folder: Path) -> None:
+    assert calibrated("--yes")[0] == 0
+    for name in ("log.jsonl", "log.jsonl.journal"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600

@@ -14,8 +14,14 @@ import pytest
 from typer.testing import CliRunner
 
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
-from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration import journal as journal_module
+from langchain_automix.calibration.entries import validate_row
+from langchain_automix.calibration.journal import Journal, from_entry
 from langchain_automix.cli.app import app
+from langchain_automix.cli.inputs import read_prices
+from langchain_automix.local import recording
+from langchain_automix.local.recording import Recording
+from langchain_automix.models.prices import checked_prices
 from tests.support.builders.synthetic_logs import world
 
 QUERY: dict[str, Any] = {
@@ -254,6 +260,11 @@ class TestNames:
         assert "<img src=x" not in html
 
 
+def made_up(**fields: Any) -> str:
+    call = {"example": "q", "call": "answer small 0 x", "seconds": 0, "calls": [], "output": {}}
+    return json.dumps({**call, "output": {"value": 1}, **fields})
+
+
 class TestJournals:
     def sealed(self, entry: str) -> bytes:
         body = entry.encode()
@@ -269,6 +280,34 @@ class TestJournals:
             '{"session": 7}',
             f'{{"x": {DEEP}}}',
             '{"x": 1}',
+            '{"row": "x", "example": "q"}',
+            '{"row": "x", "example": "q", "query": []}',
+            '{"session": {"checks": []}}',
+            '{"session": {"checks": {"a": 1}}}',
+            '{"call": "answer small 0 x", "example": "q", "error": []}',
+            made_up(call=7),
+            made_up(call="x"),
+            made_up(call="grade  x"),
+            made_up(example=None),
+            made_up(check=[]),
+            made_up(seconds="1"),
+            made_up(seconds=-1),
+            made_up(seconds=10**400),
+            made_up(calls={}),
+            made_up(calls=[7]),
+            made_up(calls=[{"usage": []}]),
+            made_up(calls=[{"usage": {"input_tokens": "7", "output_tokens": 1}}]),
+            made_up(calls=[{"usage": {"input_tokens": -7, "output_tokens": 1}}]),
+            made_up(calls=[{"usage": {"input_tokens": 10**300, "output_tokens": 1}}]),
+            made_up(calls=[{"usage": {"input_token_details": [1]}}]),
+            made_up(calls=[{"cost": "free"}]),
+            made_up(calls=[{"cost": "1e999999 USD"}]),
+            made_up(calls=[{"cost": "-1 USD"}]),
+            made_up(calls=[{"model": []}]),
+            made_up(output=[]),
+            made_up(output={}),
+            made_up(output={"message": {}, "grade": {}}),
+            made_up(replies={}),
         ],
     )
     def test_a_line_that_was_made_up(self, tmp_path: Path, entry: str) -> None:
@@ -284,3 +323,113 @@ class TestJournals:
             assert "Line 2" in str(error)
         else:
             assert entry == '{"x": 1}'
+
+    def test_a_line_without_an_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(journal_module, "_LONGEST_LINE", 1000)
+        path = tmp_path / "log.jsonl.journal"
+        with Journal(path):
+            pass
+        with path.open("ab") as file:
+            file.write(b"x" * 5000)
+        with pytest.raises(AutoMixError, match="Line 2 of the journal .* is longer than any"):
+            Journal(path)
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            {"message": []},
+            {"message": {"type": "nobody", "data": {}}},
+            {"message": {"type": "ai"}},
+            {"message": {"type": "ai", "data": {"content": 7}}},
+            {"grade": {"quality": 7}},
+            {"verification": []},
+        ],
+    )
+    def test_an_output_that_no_call_returns(self, output: dict[str, Any]) -> None:
+        with pytest.raises(AutoMixError, match="holds a call that no calibration has kept"):
+            from_entry({"call": "c", "output": output, "calls": []}, [])
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda row: row.pop("answers"),
+            lambda row: row["answers"].pop(),
+            lambda row: row["answers"].append(row["answers"][0]),
+            lambda row: row.update(answers=[1, 2]),
+            lambda row: row["answers"][0].update(cost="1"),
+            lambda row: row["answers"][0].update(quality=7),
+            lambda row: row["answers"][0].update(verification={"verdicts": "yes"}),
+            lambda row: row["answers"][0].update(model="other"),
+            lambda row: row.pop("metadata"),
+            lambda row: row.update(metadata=[]),
+            lambda row: row["metadata"].pop("labels"),
+            lambda row: row["metadata"].update(labels=7),
+            lambda row: row["metadata"].update(failed=["x"]),
+            lambda row: row["metadata"].update(agreement=[1, 2, 3]),
+            lambda row: row["metadata"].update(agreement="yes"),
+        ],
+    )
+    def test_a_row_that_was_made_up(self, change: Any) -> None:
+        row = {**json.loads(LINE), "currency": "USD", "metadata": {"labels": "references"}}
+        validate_row(row, ["small", "large"])
+        change(row)
+        with pytest.raises(ValueError):  # noqa: PT011
+            validate_row(row, ["small", "large"])
+
+
+class TestPrices:
+    @pytest.mark.parametrize("price", [1e300, "1e300", "1e-999999", -1, "x", True, None, [1]])
+    def test_a_price_out_of_all_bounds(self, price: Any) -> None:
+        with pytest.raises(AutoMixError, match="is no amount of dollars"):
+            checked_prices({"small": {"input": price, "output": 1}})
+
+    def test_a_file_without_an_end(self) -> None:
+        with pytest.raises(AutoMixError, match="too long"):
+            read_prices(Path("/dev/zero"))
+
+
+WHOLE: dict[str, Any] = {"seconds": 1.0, "response": {}}
+
+
+class TestRecordings:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            [],
+            {"calls": []},
+            {"calls": {"a": {}}},
+            {"calls": {"a": [7]}},
+            {"calls": {"a": [{"seconds": 1}]}},
+            {"calls": {"a": [{**WHOLE, "seconds": "x"}]}},
+            {"calls": {"a": [{**WHOLE, "seconds": 1e300}]}},
+            {"calls": {"a": [{**WHOLE, "response": []}]}},
+            {"calls": {"a": [{"seconds": 1, "events": [1]}]}},
+            {"calls": {"a": [{"seconds": 1, "events": [["x", {}]]}]}},
+            {"about": []},
+            {"schema": 1},
+        ],
+    )
+    def test_a_bad_one_is_one_error(self, tmp_path: Path, content: Any) -> None:
+        whole = {"schema": "langchain-automix/recording/1", "about": {}, "calls": {}}
+        path = tmp_path / "recording.json.gz"
+        text = json.dumps({**whole, **content} if isinstance(content, dict) else content)
+        for data in (text, DEEP):
+            path.write_bytes(gzip.compress(data.encode()))
+            with pytest.raises(AutoMixError, match="is not a recording of a demo run"):
+                Recording.read(path)
+
+    def test_what_inflates_without_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recording, "_LONGEST", 1000)
+        (tmp_path / "r.gz").write_bytes(gzip.compress(b" " * 10_000))
+        with pytest.raises(AutoMixError, match="too long"):
+            Recording.read(tmp_path / "r.gz")
+
+
+def test_parquet_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    text = arrow.array([b"\xff\xfe"], arrow.binary()).view(arrow.string())
+    parquet.write_table(arrow.table({"id": text}), tmp_path / "log.parquet")
+    assert "cannot be read" in refused(tmp_path / "log.parquet")

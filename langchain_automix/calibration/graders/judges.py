@@ -52,7 +52,7 @@ _RATE = (
 _ANY_OF = "Any one of these is this answer:"
 # Of the marks around it only those of emphasis: a line that the judge quotes begins with '>'.
 _GRADE_LINE = re.compile(
-    r"[\s*_#`]*grade[\s*_]*(?:[:=]|\bis\b)?[\s*_]*(?P<grade>\d)(?:\s*/\s*\d)?[\s*_`.]*",
+    r"[\s*_#`]*grade[\s*_]*(?:(?:[:=]|\bis\b)[\s*_]*)?(?P<grade>\d)(?:\s*/\s*\d)?[\s*_`.]*",
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST_WHY = 300

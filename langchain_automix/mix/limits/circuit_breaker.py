@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from langchain_automix.flow.steps import Steps
 from langchain_automix.models.failures import is_model_failure
 from langchain_automix.models.identity import server_key
 from langchain_automix.utils.identifiers import registered_name
+from langchain_automix.utils.locks import ProcessLock
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half-open"]
@@ -80,10 +80,14 @@ class CircuitBreaker:
         self.cool_down = cool_down
         self._clock = clock
         self._circuits: dict[Hashable, _Circuit] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # copies of a mix share it
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was seen here, by a clock of this process, says little elsewhere.
+        return {**self.__dict__, "_circuits": {}}
 
     def __repr__(self) -> str:
         return f"CircuitBreaker(failures={self.failures}, cool_down={self.cool_down})"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 from weakref import WeakValueDictionary
+
+from langchain_automix.utils.locks import ProcessLock
 
 Stage = Literal["answer", "verify"]
 
@@ -18,7 +19,7 @@ class LatencyEstimator:
 
     def __init__(self) -> None:
         self._means: dict[tuple[Stage, int], float] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
@@ -46,7 +47,7 @@ class LatencyEstimator:
                 self._means[key] *= _DECAY
 
 
-_LOCK = threading.Lock()
+_LOCK = ProcessLock()
 # An estimator lives no longer than its mix and models, so ids are not reused.
 _ESTIMATORS: WeakValueDictionary[tuple[int, ...], LatencyEstimator] = WeakValueDictionary()
 

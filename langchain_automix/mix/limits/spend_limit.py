@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -12,25 +12,32 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
-from langchain_automix.mix.limits.stores import SpendStore, open_store
+from langchain_automix.mix.limits.spend_store import SpendStore
+from langchain_automix.mix.limits.stores import open_store
 from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import registered_name
+from langchain_automix.utils.locks import ProcessLock
 
 _MAX_DOLLARS = 1_000_000
 """Well below what Redis can add up exactly in nano-dollars."""
 
-_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY})?\s*")
+_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
+_PASSWORD = re.compile(r"(?<=://)\S*(?=@)|(?<=[?&]password=)[^&#]*")
 _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
-
-
-class SpendWarning(UserWarning):
-    """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
 
 
 @registered_name("langchain_automix.spend.SpendLimit")
@@ -105,6 +112,8 @@ class SpendLimit(BaseModel):
     `redis.Redis` client (extra `redis`): every step is atomic. A LangGraph `BaseStore`: each
     process keeps its own count there, and reads all."""
 
+    _process: int = PrivateAttr(default_factory=os.getpid)
+
     # A store's URL may hold a password, which no error must show.
     model_config = ConfigDict(
         frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
@@ -126,6 +135,17 @@ class SpendLimit(BaseModel):
     def _opens_its_store(self) -> Self:
         _ = self.books
         return self
+
+    @field_serializer("store")
+    def _hide_password(self, store: Any) -> Any:
+        return _PASSWORD.sub("***", store) if isinstance(store, str) else store
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        # Another process opens the store itself.
+        state = super().__getstate__()
+        fields = {n: v for n, v in state["__dict__"].items() if n in type(self).model_fields}
+        return {**state, "__dict__": fields}
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -164,7 +184,7 @@ class SpendLimit(BaseModel):
 
     @cached_property
     def _books(self) -> SpendStore:
-        return open_store(self.store, self.name)
+        return open_store(self.store, self.name, self._process)
 
     def bucket(self, config: RunnableConfig | None) -> str | None:
         """Return the bucket of a query; None: the limit does not hold for it."""
@@ -209,4 +229,4 @@ def limits_of(limits: SpendLimit | Sequence[SpendLimit] | None) -> list[SpendLim
 
 
 # Two threads at once would each compute a cached property.
-_LOCK = threading.Lock()
+_LOCK = ProcessLock()

@@ -21,7 +21,8 @@ from langchain_automix.errors import SpendLimitReachedError
 from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
-from langchain_automix.mix.limits.spend_limit import SpendLimit, SpendWarning
+from langchain_automix.mix.limits.spend_limit import SpendLimit
+from langchain_automix.mix.limits.spend_store import SpendWarning, never_succeeds
 from langchain_automix.mix.record import QueryCost
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
@@ -41,13 +42,17 @@ class _Account(NamedTuple):
     bucket: str
 
     def attempt(self, step: Callable[[], None]) -> Exception | None:
-        """Take a step with the store: later, if it fails now; return its error."""
+        """Take a step with the store: later, if it fails now and may not then; return its error."""
         try:
             step()
         except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
-            self.limit.books.defer(step)
+            self.defer_unless_hopeless(step, error)
             return error
         return None
+
+    def defer_unless_hopeless(self, step: Callable[[], None], error: Exception) -> None:
+        if not never_succeeds(error):
+            self.limit.books.defer(self.bucket, step)
 
     def release(self, query: str) -> Callable[[], None]:
         return partial(self.limit.books.release, self.bucket, query, self.limit.terms)
@@ -57,6 +62,9 @@ class _Account(NamedTuple):
 
     def warn_unreachable(self, error: Exception | None) -> None:
         if error is None:
+            return
+        if never_succeeds(error):
+            self.limit.books.warn_dropped(self.bucket, error)
             return
         self.limit.books.warn_once(
             f"The store of the spend limit of {self.limit.describe()} cannot be reached "
@@ -104,7 +112,7 @@ class SpendSession:
             except GeneratorExit:
                 self._is_closed = True  # a thread that is still reserving then releases
                 for account in self._accounts:
-                    account.limit.books.defer(account.release(self._query))
+                    account.limit.books.defer(account.bucket, account.release(self._query))
                 raise
             if may_start:
                 return
@@ -189,11 +197,11 @@ class SpendSession:
     def _reserve_one(self, account: _Account) -> Admission:
         limit, bucket = account
         try:
-            limit.books.catch_up()
+            limit.books.catch_up(bucket)
             admission, status = limit.books.reserve(bucket, self._query, limit.terms)
         except Exception as error:
             # The reservation may have been made, and the reply lost.
-            limit.books.defer(account.release(self._query))
+            account.defer_unless_hopeless(account.release(self._query), error)
             account.warn_unreachable(error)
             if limit.when_spent == "raise":
                 raise SpendLimitReachedError(
@@ -201,6 +209,8 @@ class SpendSession:
                     f"spent: {type(error).__name__}: {error}"
                 ) from error
             return "spent"
+        with contextlib.suppress(Exception):  # others' steps concern this query no further
+            limit.books.catch_up()
         share = status.spent / limit.terms.limit
         self._pressure = max(self._pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
         if admission == "spent" and limit.when_spent == "raise":
@@ -240,10 +250,10 @@ class SpendSession:
             account.warn_unknown(is_lost=query_cost.is_lost)
 
     def _defer(self, settlement: Work) -> None:
-        stores = [account.limit.books for account in self._accounts]
         # A local store would settle at once, and wait for the remote ones.
-        store = next((store for store in stores if store.is_remote), stores[0])
-        store.defer(partial(settlement, None))
+        remote = (account for account in self._accounts if account.limit.books.is_remote)
+        account = next(remote, self._accounts[0])
+        account.limit.books.defer(account.bucket, partial(settlement, None))
 
     def _settlement(self, query_cost: QueryCost) -> Work:
         cost = None if query_cost.cost is None else nanos(query_cost.cost)

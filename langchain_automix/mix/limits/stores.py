@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-import warnings
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,7 +14,6 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import (
     DOUBT,
-    NO_COST,
     SLOTS,
     LimitStatus,
     LimitTerms,
@@ -27,6 +22,8 @@ from langchain_automix.mix.limits.ledger import (
     SpendLedger,
     Step,
 )
+from langchain_automix.mix.limits.spend_store import SpendStore, SpendWarning
+from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
@@ -38,67 +35,6 @@ T = TypeVar("T")
 def now_ms() -> int:
     """Return this machine's time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-class SpendStore(ABC):
-    """Keeps the ledgers of one limit, one for each bucket."""
-
-    is_remote: ClassVar[bool] = True
-    """Whether a step may take longer than an event loop should wait."""
-
-    def __init__(self) -> None:
-        self._deferred: deque[Callable[[], None]] = deque()
-        self._warnings: set[str] = set()
-
-    @abstractmethod
-    def step(
-        self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
-    ) -> ReserveResult:
-        """Take one atomic step, as `SpendLedger.apply` does."""
-
-    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
-        """Make a reservation for a query, if it may start."""
-        return self.step("reserve", bucket, query, terms, NO_COST)
-
-    def settle(self, bucket: str, query: str, settlement: Settlement, terms: LimitTerms) -> None:
-        """Count what a query came to, and end its reservation."""
-        self.step("settle", bucket, query, terms, settlement)
-
-    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
-        """End the reservation of a query that has cost nothing."""
-        self.step("release", bucket, query, terms, NO_COST)
-
-    def status(self, bucket: str, terms: LimitTerms) -> LimitStatus:
-        """Return the status of the limit."""
-        return self.step("status", bucket, "", terms, NO_COST).status
-
-    def defer(self, step: Callable[[], None]) -> None:
-        """Take a step that nobody can wait for: before the next query asks, or at once if local.
-
-        Until then, the reservation that the step would end counts.
-        """
-        self._deferred.append(step)
-        if not self.is_remote:
-            self.catch_up()
-
-    def catch_up(self) -> None:
-        """Take the deferred steps."""
-        while self._deferred:
-            try:
-                step = self._deferred.popleft()
-            except IndexError:  # another thread has taken it
-                return
-            try:
-                step()
-            except Exception:
-                self._deferred.appendleft(step)
-                raise
-
-    def warn_once(self, text: str, category: type[UserWarning]) -> None:
-        """Warn, unless this store has given the same warning before."""
-        if text not in self._warnings:
-            self._warnings.add(text)
-            warnings.warn(text, category, stacklevel=2)
 
 
 class _Ledgers(dict[str, SpendLedger]):
@@ -126,15 +62,25 @@ class ProcessStore(SpendStore):
 
     is_remote = False
 
-    def __init__(self) -> None:
+    def __init__(self, process: int | None = None) -> None:
+        """Begin with nothing spent; `process` is the one whose limit this was, None: this one."""
         super().__init__()
         self._ledgers = _Ledgers()
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
+        self._process = process or os.getpid()
 
     @override
     def step(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
+        if self._process != os.getpid():  # a fork, or sent to this process
+            self._process = os.getpid()
+            self.warn_once(
+                "A spend limit in memory has come to another process, and counts there by itself: "
+                "several processes may together spend several times as much. Give it a store that "
+                'they share, such as store="redis://...".',
+                SpendWarning,
+            )
         with self._lock:
             now = now_ms()
             ledger = self._ledgers.current(bucket, terms, now)
@@ -156,7 +102,7 @@ class GraphStore(SpendStore):
         self._store = store
         self._name = name
         # One step at a time in a process: its item must not go back in time.
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._start()
 
     def _start(self) -> None:
@@ -229,7 +175,7 @@ class GraphStore(SpendStore):
 
     def _namespace(self, bucket: str) -> tuple[str, ...]:
         # A label is not empty and has no full stop.
-        labels = ("_" + quote(text, safe="").replace(".", "%2E") for text in (self._name, bucket))
+        labels = ("_" + _quoted(text).replace(".", "%2E") for text in (self._name, bucket))
         return ("automix", "spend", *labels)
 
 
@@ -318,7 +264,7 @@ class RedisStore(SpendStore):
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
         # The braces keep both keys on one server of a cluster.
-        key = f"automix:spend:{{{quote(self._name, safe='')}:{quote(bucket, safe='')}}}"
+        key = f"automix:spend:{{{_quoted(self._name)}:{_quoted(bucket)}}}"
         cost = "" if settlement.cost is None else settlement.cost
         amounts = (cost, settlement.max_cost, int(settlement.is_lost))
         reply: Any = self._script(
@@ -329,14 +275,23 @@ class RedisStore(SpendStore):
         return ReserveResult(admission, LimitStatus(*map(int, reply[1:])))
 
 
-def open_store(store: Any, name: str) -> SpendStore:
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def open_store(store: Any, name: str, process: int | None = None) -> SpendStore:
     """Return what keeps the ledgers, from the `store` of a `SpendLimit`.
+
+    Args:
+        store: The store.
+        name: The name of the limit.
+        process: The process that a limit in memory comes from; None: this one.
 
     Raises:
         AutoMixError: It is no store, or redis-py is not installed.
     """
     if store is None:
-        return ProcessStore()
+        return ProcessStore(process)
     if isinstance(store, str):
         return RedisStore(_redis_client(store), name)
     if hasattr(store, "register_script"):

@@ -208,7 +208,7 @@ def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
     Raises:
         AutoMixError: The file cannot be written, or an undeclared further check appears.
     """
-    with atomic_replace(path) as unfinished:
+    with atomic_replace(path, private=True) as unfinished:
         if path.suffix == ".parquet":
             from langchain_automix.policy.data.tabular import write_parquet  # noqa: PLC0415  (an extra)
 

@@ -29,7 +29,7 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_CHUNK):
                 yield from (_plain(record) for record in batch.to_pylist())
-    except (OSError, arrow.ArrowException) as error:
+    except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
         raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
 
 

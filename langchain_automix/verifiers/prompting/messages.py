@@ -164,9 +164,11 @@ def _verdict_line(wording: Wording) -> re.Pattern[str]:
         pattern = r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
         return re.sub("['\u2019]", "['\u2019]", pattern)  # models write either
 
-    filler = rf"(?:{words(wording.filler)}{_AROUND}{_COLON}?{_AROUND})?" if wording.filler else ""
+    # Two runs never stand side by side, for a regular expression would try all ways to share.
+    colon = rf"{_AROUND}(?:{_COLON}{_AROUND})?"
+    filler = rf"(?:{words(wording.filler)}{colon})?" if wording.filler else ""
     verdict = rf"(?:(?P<accept>{words(wording.accept)})|(?P<reject>{words(wording.reject)}))"
     return re.compile(
         rf"#*{_AROUND}{words(wording.label)}{_AROUND}{_COLON}{_AROUND}{filler}{verdict}{_AROUND}"
-        rf"[.。]?{_AROUND}"
+        rf"(?:[.。]{_AROUND})?"
     )

@@ -23,7 +23,8 @@ from langchain_automix.mix.limits.ledger import (
     dollars,
     nanos,
 )
-from langchain_automix.mix.limits.stores import GraphStore, ProcessStore, RedisStore, SpendStore
+from langchain_automix.mix.limits.spend_store import SpendStore
+from langchain_automix.mix.limits.stores import GraphStore, ProcessStore, RedisStore
 from tests.support.servers.redis_server import needs_redis, redis_server
 
 Step = tuple[Any, int, int | None, int, bool, int]

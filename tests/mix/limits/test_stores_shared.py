@@ -1,20 +1,28 @@
-"""Two processes share a spend limit of a dollar through Redis."""
+"""Spend limits in a shared store: of two processes, and of tenants that must not hinder others."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import warnings
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.store.memory import InMemoryStore
 
-from tests.support.builders.mixes import rejecting
-from tests.support.builders.spending import billed
+from langchain_automix import SpendLimit, SpendLimitReachedError, SpendWarning, UncalibratedWarning
+from tests.support.builders.mixes import mix, record_of, rejecting
+from tests.support.builders.spending import PRICES, billed, used
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.redis_server import needs_redis, redis_server
+
+pytestmark = pytest.mark.filterwarnings(
+    f"ignore::{UncalibratedWarning.__module__}.UncalibratedWarning"
+)
+redis: Any = pytest.importorskip("redis")
 
 _PIPE = subprocess.PIPE
 ROOT = Path(__file__).parents[3]
@@ -71,3 +79,73 @@ def test_a_dollar_is_passed_by_one_query_at_most(
         assert sum(dear) < 1 + max(dear)
         assert len(dear) < 80
     print(when_spent, "total", total, "dearest", max(costs), "queries", len(costs))  # noqa: T201
+
+
+@needs_redis
+@pytest.mark.filterwarnings("ignore::langchain_automix.SpendWarning")
+@pytest.mark.parametrize("when_spent", ["raise", "cheapest"])
+def test_a_tenant_whose_steps_can_never_be_taken_stops_no_other(
+    server: OpenAIServer, tmp_path: Path, when_spent: Any
+) -> None:
+    server.script = rejecting()
+    with redis_server(tmp_path) as store:
+        limit = SpendLimit(100, by="tenant", store=store, when_spent=when_spent)
+        automix = mix(server, spend_limit=limit, prices=PRICES)
+
+        def ask(tenant: str) -> dict[str, Any]:
+            return record_of(automix.invoke("q", {"configurable": {"tenant": tenant}}))
+
+        ask("bad")
+        client = redis.Redis.from_url(store)
+        [key] = client.keys("*bad}")
+        client.delete(key)
+        client.set(key, "text")  # where a hash is expected
+        for _ in range(2):
+            if when_spent == "raise":
+                with pytest.raises(SpendLimitReachedError):
+                    ask("bad")
+            else:
+                assert ask("bad")["degraded"] is not None
+            assert ask("good")["degraded"] is None
+        client.delete(key)
+        assert ask("bad")["degraded"] is None
+        assert used(limit, "good") > 0
+
+
+@needs_redis
+def test_a_key_that_breaks_while_a_query_runs(server: OpenAIServer, tmp_path: Path) -> None:
+    server.script = rejecting()
+    with redis_server(tmp_path) as store:
+        limit = SpendLimit(100, by="tenant", store=store)
+        automix = mix(server, spend_limit=limit, prices=PRICES)
+        client = redis.Redis.from_url(store)
+
+        def breaking(_: Any) -> float:
+            for key in client.keys("*bad}"):
+                client.delete(key)
+                client.set(key, "text")
+            return 0.0
+
+        server.delay = breaking
+        with pytest.warns(SpendWarning, match="cannot be kept for 'bad'"):
+            automix.invoke("q", {"configurable": {"tenant": "bad"}})
+        server.delay = 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SpendWarning)
+            record = record_of(automix.invoke("q", {"configurable": {"tenant": "good"}}))
+        assert record["degraded"] is None
+
+
+@needs_redis
+@pytest.mark.parametrize("tenant", ["\ud800", "a\x00b", "{a}:b", "\u202e" * 1000, 5, None, ""])
+def test_any_tenant_has_a_limit_of_its_own(
+    server: OpenAIServer, tmp_path: Path, tenant: Any
+) -> None:
+    server.script = rejecting()
+    with redis_server(tmp_path) as store:
+        for place in (store, InMemoryStore()):
+            limit = SpendLimit(100, by="tenant", store=place, when_spent="raise")
+            automix = mix(server, spend_limit=limit, prices=PRICES)
+            for _ in range(2):
+                automix.invoke("q", {"configurable": {"tenant": tenant}})
+            assert used(limit, tenant) > used(limit, "other") == 0

@@ -1,0 +1,131 @@
+"""What every store of a spend limit does: deferred steps, and warnings."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar
+
+from langchain_automix.mix.limits.ledger import (
+    NO_COST,
+    LimitStatus,
+    LimitTerms,
+    ReserveResult,
+    Settlement,
+    Step,
+)
+from langchain_automix.utils.locks import ProcessLock
+
+
+class SpendWarning(UserWarning):
+    """A spend limit cannot count exactly: a cost is unknown, or its store cannot be reached."""
+
+
+_LONGEST_NAME = 80
+_MAX_WARNINGS = 1000
+"""Different ones, for the names of tenants may be anybody's."""
+
+_NEVER = (TypeError, ValueError, LookupError, AttributeError)  # UnicodeError is a ValueError
+
+
+def never_succeeds(error: Exception) -> bool:
+    """Whether a step that failed so fails whenever it is taken: its store works, and refuses it."""
+    if isinstance(error, _NEVER) or "DataError" in {kind.__name__ for kind in type(error).__mro__}:
+        return True
+    if type(error).__name__ != "ResponseError":  # such as of a server that is still loading
+        return False
+    # Other codes, such as MISCONF of a full disk, tell of the server and not of this step.
+    code = str(error).partition(" ")[0]
+    return code == "WRONGTYPE" or not code.isupper()
+
+
+class SpendStore(ABC):
+    """Keeps the ledgers of one limit, one for each bucket."""
+
+    is_remote: ClassVar[bool] = True
+    """Whether a step may take longer than an event loop should wait."""
+
+    def __init__(self) -> None:
+        self._deferred: dict[str, deque[Callable[[], None]]] = {}
+        self._deferred_lock = ProcessLock()
+        self._warnings: set[str] = set()
+
+    @abstractmethod
+    def step(
+        self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
+    ) -> ReserveResult:
+        """Take one atomic step, as `SpendLedger.apply` does."""
+
+    def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
+        """Make a reservation for a query, if it may start."""
+        return self.step("reserve", bucket, query, terms, NO_COST)
+
+    def settle(self, bucket: str, query: str, settlement: Settlement, terms: LimitTerms) -> None:
+        """Count what a query came to, and end its reservation."""
+        self.step("settle", bucket, query, terms, settlement)
+
+    def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
+        """End the reservation of a query that has cost nothing."""
+        self.step("release", bucket, query, terms, NO_COST)
+
+    def status(self, bucket: str, terms: LimitTerms) -> LimitStatus:
+        """Return the status of the limit."""
+        return self.step("status", bucket, "", terms, NO_COST).status
+
+    def defer(self, bucket: str, step: Callable[[], None]) -> None:
+        """Take a step that nobody can wait for: before the next query asks, or at once if local.
+
+        Until then, the reservation that the step would end counts.
+        """
+        with self._deferred_lock:
+            self._deferred.setdefault(bucket, deque()).append(step)
+        if not self.is_remote:
+            self.catch_up(bucket)
+
+    def catch_up(self, bucket: str | None = None) -> None:
+        """Take the deferred steps of a bucket, or of all, until one fails in a way that may pass.
+
+        A step that can never be taken is dropped with a warning: it must not stop those after it.
+        """
+        if bucket is None:
+            for each in list(self._deferred):
+                self.catch_up(each)
+            return
+        while (step := self._next_deferred(bucket)) is not None:
+            try:
+                step()
+            except Exception as error:
+                if never_succeeds(error):
+                    self.warn_dropped(bucket, error)
+                    continue
+                with self._deferred_lock:
+                    # The bucket goes to the end: next time, others come before it.
+                    self._deferred[bucket] = self._deferred.pop(bucket, deque())
+                    self._deferred[bucket].appendleft(step)
+                raise
+
+    def _next_deferred(self, bucket: str) -> Callable[[], None] | None:
+        with self._deferred_lock:
+            steps = self._deferred.get(bucket)
+            if steps:
+                return steps.popleft()
+            self._deferred.pop(bucket, None)
+            return None
+
+    def warn_dropped(self, bucket: str, error: Exception) -> None:
+        """Warn that a step of a bucket can never be taken."""
+        name = ascii(bucket.removeprefix("of:"))
+        self.warn_once(
+            f"A spend limit cannot be kept for {name if len(name) < _LONGEST_NAME else 'a value'}: "
+            f"its store refuses it ({type(error).__name__}: {error}). For it alone, the limit "
+            "counts as reached, and what a query cost may count as a dearest one only.",
+            SpendWarning,
+        )
+
+    def warn_once(self, text: str, category: type[UserWarning]) -> None:
+        """Warn, unless this store has given the same warning before."""
+        if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
+            self._warnings.add(text)
+            warnings.warn(text, category, stacklevel=2)
