@@ -20,7 +20,7 @@ from langchain_automix.models.sampling import ChatRunnable
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import Verdict, Verification
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.prompting.messages import (
+from langchain_automix.verifiers.prompting.verdicts import (
     parse_structured,
     parse_verdict,
     verdict_schema,

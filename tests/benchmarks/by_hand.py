@@ -26,7 +26,8 @@ from langchain_core.runnables import (
 from typing_extensions import override
 
 from langchain_automix.verifiers.inputs import CheckContext
-from langchain_automix.verifiers.prompting.messages import check_messages, parse_verdict
+from langchain_automix.verifiers.prompting.messages import check_messages
+from langchain_automix.verifiers.prompting.verdicts import parse_verdict
 from tests.benchmarks.answering import reply
 
 

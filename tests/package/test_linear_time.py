@@ -18,9 +18,9 @@ from langchain_automix.utils.text import normalize_answer, printable, quote_line
 from langchain_automix.verifiers.agreement import AgreementVerifier
 from langchain_automix.verifiers.inputs import check_context
 from langchain_automix.verifiers.prompting.languages import chinese, french, german, spanish
-from langchain_automix.verifiers.prompting.messages import parse_structured, parse_verdict
 from langchain_automix.verifiers.prompting.quoting import as_json, plain
 from langchain_automix.verifiers.prompting.truncation import truncate_context
+from langchain_automix.verifiers.prompting.verdicts import parse_structured, parse_verdict
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from langchain_automix.verifiers.statements import Passage, statements
 from langchain_automix.verifiers.support import SupportVerifier

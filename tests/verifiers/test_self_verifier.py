@@ -18,8 +18,9 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_automix import AutoMixError, SelfVerifier, TokenProbabilityVerifier, Verification
 from langchain_automix.verifiers.inputs import CheckContext
-from langchain_automix.verifiers.prompting.messages import check_messages, parse_verdict
+from langchain_automix.verifiers.prompting.messages import check_messages
 from langchain_automix.verifiers.prompting.truncation import truncate_context
+from langchain_automix.verifiers.prompting.verdicts import parse_verdict
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from tests.support.builders.mixes import mix, record_of
 from tests.support.servers.openai_server import ACCEPT, REJECT, OpenAIServer, answering

@@ -19,11 +19,10 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
+from langchain_automix.policy.pomdp.belief import posterior
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     CheckAction,
-    ObservationModel,
-    multiply_factors,
 )
 from langchain_automix.policy.ties import TIE, first_best
 
@@ -145,13 +144,8 @@ def _stop_options(
     pomdp: RoutingPOMDP, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
 ) -> InformationStates:
     """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
-    joint = np.concatenate([pomdp.quality, np.ones((len(pomdp.weight), 1))], axis=1)
-    joint = joint * pomdp.weight[:, None]
-    evidence = [_evidence(pomdp, j) for j in checked]
-    factors = [factor for each in evidence for factor in each.factors]
-    shape = [each.states for each in evidence]
-    table = _sum_over_particles(factors, joint).reshape(*shape, joint.shape[1])
-    level = InformationStates(checked, mass=table[..., -1], quality=table[..., :-1])
+    mass, quality = posterior(pomdp, checked)
+    level = InformationStates(checked, mass=mass, quality=quality)
     level.options.append(Action("answer"))
     level.values.append(level.quality[..., list(checked)].max(axis=-1))
     if abstain_value is not None:
@@ -161,38 +155,6 @@ def _stop_options(
         level.options.append(Action("escalate", j))
         level.values.append(level.quality[..., j] - cost_weight * pomdp.cost[j] * level.mass)
     return level
-
-
-def _evidence(pomdp: RoutingPOMDP, model: int) -> ObservationModel:
-    evidence = pomdp.evidence[model]
-    assert evidence is not None  # noqa: S101  (only checkable models get here)
-    return evidence
-
-
-def _sum_over_particles(factors: Sequence[Floats], joint: Floats) -> Floats:
-    """Sum columns over the particles for every combination of states, likelihoods multiplied.
-
-    The factors are multiplied in two halves, and the sum is the product of two matrices. The
-    likelihood of all combinations on all particles, which may be gigabytes, is never there.
-
-    Args:
-        factors: (states, particles) each.
-        joint: (particles, columns).
-
-    Returns:
-        (combinations, columns).
-    """
-    halves = min(
-        ((factors[:cut], factors[cut:]) for cut in range(1, len(factors))),
-        key=lambda pair: sum(math.prod(len(factor) for factor in half) for half in pair),
-        default=None,
-    )
-    if halves is None:
-        table: Floats = factors[0] @ joint
-        return table
-    left, right = (multiply_factors(half) for half in halves)
-    columns = [(left * column) @ right.T for column in joint.T]
-    return np.stack([column.reshape(-1) for column in columns], axis=-1)
 
 
 def _escalate_with_check(

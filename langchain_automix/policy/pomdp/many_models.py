@@ -14,13 +14,13 @@ from itertools import combinations
 import numpy as np
 
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
-from langchain_automix.policy.pomdp.belief import out_of_fold_bandwidth, rank_kernel
 from langchain_automix.policy.pomdp.combined_observations import (
     ObservationSize,
     Resolution,
     choose_resolution,
     combine,
 )
+from langchain_automix.policy.pomdp.likelihood import out_of_fold_bandwidth, rank_kernel
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     BATCHES,

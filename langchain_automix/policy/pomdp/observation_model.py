@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
-from langchain_automix.policy.pomdp.belief import (
+from langchain_automix.policy.pomdp.likelihood import (
     beta_prior,
     longer_likelihood,
     predictive_likelihood,

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_automix.policy.pomdp.backward_induction import solve
-from langchain_automix.policy.pomdp.belief import (
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.likelihood import (
     beta_prior,
     out_of_fold_bandwidth,
     predictive_likelihood,
     rank_kernel,
 )
-from langchain_automix.policy.pomdp.extract_plan import extract_plan
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     ObservationModel,

@@ -21,8 +21,8 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.utils.text import break_template_marks
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import check_context
-from langchain_automix.verifiers.prompting.messages import parse_verdict
 from langchain_automix.verifiers.prompting.quoting import as_json, can_be_taken_for_a_check, plain
+from langchain_automix.verifiers.prompting.verdicts import parse_verdict
 from langchain_automix.verifiers.prompting.verifier import CheckRequest
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from tests.benchmarks.attacks import WAYS, Asker, Found

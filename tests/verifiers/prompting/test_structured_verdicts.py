@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_automix import SelfVerifier
 from langchain_automix.models.request_shape import in_format, uses_responses_api
-from langchain_automix.verifiers.prompting.messages import parse_structured, verdict_schema
+from langchain_automix.verifiers.prompting.verdicts import parse_structured, verdict_schema
 from langchain_automix.verifiers.prompting.wording import Wording
 from tests.support.builders.checks import asked
 from tests.support.builders.mixes import mix, record_of

@@ -18,11 +18,8 @@ from langchain_core.messages import AIMessage, SystemMessage
 
 from langchain_automix import AutoMixError, SelfVerifier, TokenProbabilityVerifier, Wording
 from langchain_automix.verifiers.inputs import CheckContext
-from langchain_automix.verifiers.prompting.messages import (
-    check_messages,
-    follow_up_messages,
-    parse_verdict,
-)
+from langchain_automix.verifiers.prompting.messages import check_messages, follow_up_messages
+from langchain_automix.verifiers.prompting.verdicts import parse_verdict
 from langchain_automix.verifiers.prompting.wording import ENGLISH, folded
 from langchain_automix.verifiers.token_probability import _mass
 from tests.support.servers.openai_server import OpenAIServer
