@@ -8,6 +8,13 @@ import unicodedata
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PER_MILLE = "\u2030\u2031"  # part of a number
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Characters of scripts without spaces between words, as in a class of a regular expression: Thai,
+Lao, Burmese, Khmer, Chinese, Japanese."""
+
 _COMPOSED = ("<super>", "<sub>", "<fraction>")
 
 
