@@ -164,8 +164,12 @@ def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = 
             f"Which output of an example is the accepted answer? It has {sorted(outputs)}: "
             "give its name as reference=."
         )
+    # The messages of a run are a conversation, even where all of them are the model's.
+    answer = outputs[name]
+    if name == "messages" and isinstance(answer, list):
+        answer = {name: answer}
     try:
-        return list(read_references(outputs[name]))
+        return list(read_references(answer))
     except ValueError as error:
         raise AutoMixError(f"The output {name!r} of an example cannot be used: {error}.") from error
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
 
 from langchain_automix import AutoMixError
+from langchain_automix.calibration.graders.choices import chosen_letter
 from langchain_automix.calibration.graders.text import (
     GRADERS,
     accepted_answers,
-    chosen_letter,
     contains,
     exact_match,
     json_equal,
@@ -370,6 +371,13 @@ class TestAcceptedAnswers:
             ({"capital": "Rome", "answer": 5}, None, ["5"]),
             ({"capital": "Rome", "answer": 5}, "capital", ["Rome"]),
             ({"capital": None}, None, []),
+            (
+                {"messages": [{"role": "user", "content": "Where?"}, AIMessage("Rome")]},
+                None,
+                ["Rome"],
+            ),
+            ({"messages": [AIMessage("", tool_calls=[]), AIMessage("Rome")]}, None, ["Rome"]),
+            ({"messages": [AIMessage("Let me see."), AIMessage("Rome")]}, None, ["Rome"]),
         ],
     )
     def test_which(
