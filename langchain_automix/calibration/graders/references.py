@@ -25,7 +25,7 @@ from langchain_automix.utils.formatting import pluralize
 _CHOICES = ("choices", "options")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEEDS: Mapping[Grader, str] = {
-    multiple_choice: "a letter, or the text or the index (from 0) of one of the example's `choices`",
+    multiple_choice: "a letter, or the text or index (from 0) of one of the example's `choices`",
     numeric: "a number in digits",
     json_equal: "JSON",
     contains: "a word",
