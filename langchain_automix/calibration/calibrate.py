@@ -59,7 +59,8 @@ def calibrate(
         models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, with its
             prompt, check and prices.
         quality: Grades an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
-            `json_equal`; a function of the answer and its references; an `LLMJudge`, an
+            `json_equal`, to which what cannot be read for sure is unknown; a function of the answer
+            and its references; an `LLMJudge`, an
             `EmbeddingSimilarity`, or a LangSmith evaluator. See
             `langchain_automix.calibration.graders.text`.
         out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`; no other file is overwritten.

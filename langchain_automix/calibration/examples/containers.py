@@ -1,8 +1,7 @@
-"""Values as other libraries and files hold them, made plain: arrays, lists in a cell, messages."""
+"""What a value of a user's data says: lists in a cell, messages, answers in known forms."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,30 +9,16 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langchain_automix.utils.plain_values import python_value
+
 UNANSWERABLE = "unanswerable"
 """The accepted answer to a question that its context does not answer."""
 
-_CONVERSIONS = ("as_py", "to_pylist", "tolist", "to_list")  # Arrow's, numpy's, polars'
 _ASSISTANTS = ("ai", "assistant", "model")
-_LONGEST_LITERAL = 1_000_000
 # What writing a list as text leaves: Python's quotes, or numpy's missing commas.
 _WRITTEN = re.compile(
     r"""\s*(?:\[\s*(?:array\(|np\.|[\[{]?'|"|-?\d[\d.]*\s+-?\d)|array\(|\{\s*'\w+'\s*:)"""
 )
-
-
-def to_plain(value: Any) -> Any:
-    """Return a value of numpy, Arrow, pandas or polars as plain Python, however deep it is."""
-    if isinstance(value, Mapping):
-        return {key: to_plain(each) for key, each in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(to_plain, value))
-    for name in _CONVERSIONS:
-        convert = None if isinstance(value, type) else getattr(value, name, None)
-        if callable(convert):
-            plain = convert()
-            return plain if type(plain) is type(value) else to_plain(plain)
-    return value
 
 
 def is_written_value(text: str, *, but_json: bool = False) -> bool:
@@ -44,21 +29,6 @@ def is_written_value(text: str, *, but_json: bool = False) -> bool:
         return not (but_json and isinstance(json.loads(text), list))
     except (ValueError, RecursionError):
         return True
-
-
-def python_value(text: str) -> Any:
-    """Return the list or object that Python wrote as a text; None where that is not certain.
-
-    `['a' 'b']` is not: numpy means two texts by it, and Python one.
-    """
-    text = text.strip()
-    if not text.startswith(("[", "{")) or len(text) > _LONGEST_LITERAL:
-        return None
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return value if isinstance(value, list | dict) and repr(value) == text else None
 
 
 def read_cell(cell: str) -> Any:

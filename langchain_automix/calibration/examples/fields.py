@@ -20,10 +20,10 @@ from langchain_automix.calibration.examples.containers import (
     is_conversation,
     last_answer,
     message_text,
-    to_plain,
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.messages import context_text
+from langchain_automix.utils.plain_values import to_plain
 
 FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),

@@ -14,12 +14,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from langchain_automix.calibration.examples.containers import (
     is_written_value,
-    python_value,
     read_cell,
 )
 from langchain_automix.calibration.examples.fields import FieldMapping, is_absent
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.files import LONGEST_LINE, bounded_lines
+from langchain_automix.utils.plain_values import python_value
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -60,14 +60,15 @@ def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tu
         return str(source), _file_rows(Path(source), mapping)
     is_mapping = isinstance(source, Mapping)
     has_rows = hasattr(source, "itertuples") or hasattr(source, "iter_rows")
-    if hasattr(source, "columns") and has_rows and not is_mapping:
+    if has_rows and hasattr(source, "columns") and not is_mapping:
         return "The data frame", _frame_rows(source, mapping)
     if hasattr(source, "column_names") and not is_mapping:
         rows = source.to_pylist() if hasattr(source, "to_pylist") else source
         return "The dataset", ((f"row {number}", row) for number, row in enumerate(rows, 1))
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
         return "The list", ((f"example {n}", item) for n, item in enumerate(source, 1))
-    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.")
+    hint = " Give what its collect() returns." if hasattr(source, "collect_schema") else ""
+    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.{hint}")
 
 
 def _file_rows(path: Path, mapping: FieldMapping) -> Rows:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from langchain_automix.calibration.examples.containers import UNANSWERABLE, python_value
+from langchain_automix.calibration.examples.containers import UNANSWERABLE
 from langchain_automix.calibration.examples.examples import Example, Examples
 from langchain_automix.calibration.graders.choices import chosen_letter
 from langchain_automix.calibration.graders.custom import KeywordGrader
@@ -21,6 +21,7 @@ from langchain_automix.calibration.graders.text import (
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.formatting import pluralize
+from langchain_automix.utils.plain_values import python_value
 
 _CHOICES = ("choices", "options")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -101,7 +101,7 @@ class RoutingLog(Sequence[LoggedQuery]):
 
     @classmethod
     def from_pandas(cls, frame: Any) -> Self:
-        """Return the log in a frame with one row an answer; needs the extra `pandas`.
+        """Return the log in a frame of pandas or polars with one row an answer.
 
         Columns: id, model, quality, cost, and where there was a check, verdicts (a list) with
         check_cost and sample_cost, or score with check_cost. The answers of a query are

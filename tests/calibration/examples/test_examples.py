@@ -502,6 +502,15 @@ class TestFrames:
             references = [example.references for example in examples_from(source)]
             assert references == [("Turku", "Abo"), ()]
 
+    def test_a_frame_that_is_not_read_yet(self) -> None:
+        class LazyFrame:  # as polars has it
+            columns = ("question",)
+
+            def collect_schema(self) -> None: ...
+
+        with pytest.raises(AutoMixError, match=r"holds no examples: .*\. Give what its collect"):
+            examples_from(LazyFrame())
+
     def test_its_place_is_the_row(self, pd: Any) -> None:
         with pytest.raises(AutoMixError, match="row 2, field question"):
             examples_from(pd.DataFrame({"question": ["a", None]}))
