@@ -14,10 +14,15 @@ from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.references import readable_examples
 from langchain_automix.calibration.graders.text import multiple_choice
-from tests.calibration.test_calibrate import PRICES, models, script
+from tests.calibration.test_calibrate import PRICES, models
+from tests.support.builders.scripted_replies import ACCEPT, Body, Outcome
 from tests.support.servers.openai_server import OpenAIServer, is_check
 
 ANSWERS = {"small": "unanswerable", "large": "The answer is: C, of 1931."}
+
+
+def answered(body: Body) -> Outcome:
+    return [ACCEPT] * body.get("n", 1) if is_check(body) else [ANSWERS[body["model"]]]
 
 
 def rows(*answers: Any, **more: Any) -> list[dict[str, Any]]:
@@ -112,7 +117,7 @@ def test_nothing_is_said_of_labels_that_are_fine() -> None:
 @pytest.fixture
 def server() -> Iterator[OpenAIServer]:
     with OpenAIServer() as server:
-        server.script = lambda body: script(body) if is_check(body) else [ANSWERS[body["model"]]]
+        server.script = answered
         yield server
 
 
@@ -135,3 +140,11 @@ def test_an_invented_answer_to_an_unanswerable_question_is_wrong(
     squad = [{"question": "When?", "context": "In Turku.", "answers": {"text": []}}]
     log = calibrate(squad, models(server), prices=PRICES, out=tmp_path / "log.jsonl")
     assert [answer.quality for answer in log[0].answers] == [1, 0]
+
+
+def test_answers_that_cannot_be_read_are_counted(server: OpenAIServer, tmp_path: Path) -> None:
+    server.script = lambda body: answered(body) if is_check(body) else ["1.234"]
+    given: dict[str, Any] = {"prices": PRICES, "out": tmp_path / "log.jsonl"}
+    with pytest.warns(UserWarning, match="1 of 2 answers of small and 1 of 2 of large"):
+        log = calibrate(rows("1,234", "7"), models(server), quality="numeric", **given)
+    assert [[answer.quality for answer in query.answers] for query in log] == [[None] * 2, [0, 0]]
