@@ -31,6 +31,17 @@ def normalize_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare or text
 
 
+_NUMERAL = re.compile(
+    r"(?:(?<!\w)-)?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE
+)
+
+
+def numerals(text: str) -> list[str]:
+    """Return the numbers in a text, with the signs and points that `normalize_answer` drops."""
+    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", normalize_characters(text))
+    return [number.replace("+", "").casefold() for number in _NUMERAL.findall(without_groups)]
+
+
 def normalize_characters(text: str) -> str:
     """Return a text in normal form (NFKC), with `-` for a minus.
 

@@ -16,7 +16,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.json_values import json_value, same_json
-from langchain_automix.utils.text import normalize_answer
+from langchain_automix.utils.text import normalize_answer, numerals
 
 Grader = Callable[[str, Sequence[str]], float | None]
 """From an answer's text and the accepted answers to a quality in [0, 1]; None if unknown."""
@@ -57,10 +57,13 @@ class Grade(BaseModel):
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer equals an accepted one after `normalize_answer`, else 0.0.
 
-    None without an accepted answer.
+    Numbers keep their points and signs: `2.5` is not 25. None without an accepted answer.
     """
     normalized = normalize_answer(answer)
-    return _best(float(normalized == normalize_answer(reference)) for reference in references)
+    return _best(
+        float(normalized == normalize_answer(text) and numerals(answer) == numerals(text))
+        for text in references
+    )
 
 
 @registered_name("langchain_automix.calibration.grading.token_f1")

@@ -108,6 +108,11 @@ class TestWords:
         assert exact_match("+", ["-"]) == 0
         assert exact_match("", ["..."]) == 0
 
+    def test_a_number_keeps_its_point_and_sign(self) -> None:
+        assert exact_match("2.5", ["25"]) == exact_match("-5", ["5"]) == 0
+        assert exact_match("1.5 m", ["15 m"]) == exact_match("10-12", ["1012"]) == 0
+        assert exact_match("$1,234.", ["1234"]) == exact_match("Feb. 5", ["feb 5"]) == 1
+
     @given(st.text(st.characters(codec="ascii"), max_size=40))
     def test_plain_english_is_taken_as_squad_takes_it(self, text: str) -> None:
         bare = "".join(c for c in text.lower() if c not in string.punctuation)
