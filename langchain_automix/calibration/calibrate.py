@@ -11,6 +11,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.config import Unit, Unlabelled
+from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.session import CalibrationResult, open_session
 from langchain_automix.calibration.settings import (
     Approve,
@@ -22,6 +23,7 @@ from langchain_automix.calibration.settings import (
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.utils.formatting import pluralize
 
 
 def calibrate(
@@ -59,8 +61,9 @@ def calibrate(
         models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, with its
             prompt, check and prices.
         quality: Grades an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
-            `json_equal`; a function of the answer and its references; an `LLMJudge`, an
-            `EmbeddingSimilarity`, or a LangSmith evaluator. See
+            `json_equal`, which leave unknown what they cannot read for sure; a function of the
+            answer and its references; an `LLMJudge`, an `EmbeddingSimilarity`, or a LangSmith
+            evaluator. See
             `langchain_automix.calibration.graders.text`.
         out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`; no other file is overwritten.
         prompt: Makes the models' input from `question`, `context` and `history`. None: the
@@ -209,4 +212,21 @@ def _read_log(result: CalibrationResult) -> RoutingLog:
             f"{result.out}: {result.last_error}. Run the same again to retry them.",
             stacklevel=3,
         )
+    _warn_of_unknown_grades(result.written)
     return RoutingLog.read(result.out)
+
+
+def _warn_of_unknown_grades(written: LogStatistics) -> None:
+    finished = written.queries - written.failed
+    counts = [(model.model, finished - model.answers) for model in written.models]
+    unknown = [(name, count) for name, count in counts if count > 0]
+    if unknown:
+        (name, count), *others = unknown
+        said = [f"{count} of {finished} answers of {name}"]
+        said += [f"{count} of {finished} of {name}" for name, count in others]
+        warnings.warn(
+            f"The quality of {' and '.join(said)} is unknown: the grader could not tell. A policy "
+            f"is fitted to the {pluralize(written.complete, 'query', 'queries')} of which all "
+            "is known.",
+            stacklevel=4,
+        )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from langchain_automix.calibration.early_stopping import EarlyStopping
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example, Examples, examples_from
 from langchain_automix.calibration.graders.custom import to_grader
+from langchain_automix.calibration.graders.references import readable_examples
 from langchain_automix.calibration.journal import Journal
 from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
 from langchain_automix.calibration.settings import CalibrationSettings
@@ -188,8 +190,9 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
         AutoMixError: The settings conflict, the journal belongs to another run or cannot be
             written, or the run was not approved.
     """
-    examples = examples_from(settings.examples, names=settings.names)
-    setup = _config(settings, examples)
+    grader = to_grader(settings.quality)
+    examples = readable_examples(examples_from(settings.examples, names=settings.names), grader)
+    setup = _config(settings, examples, grader)
     earlier = EarlierCalls(setup)
     with Journal(journal_path(settings.log_path), earlier.hear) as journal:
         todo = in_order(examples, settings.shuffle_seed)
@@ -246,11 +249,11 @@ def _approved(
     return expected
 
 
-def _config(settings: CalibrationSettings, examples: Examples) -> CalibrationConfig:
+def _config(settings: CalibrationSettings, examples: Examples, grader: Any) -> CalibrationConfig:
     mix = build_mix(settings.models, settings.prompt, settings.verifier, settings.prices)
     return CalibrationConfig(
         mix,
-        to_grader(settings.quality),
+        grader,
         choose_unit(mix, settings.unit, is_limited=settings.max_spend is not None),
         settings.unlabelled,
         compares=settings.unlabelled == "agreement" and 0 < examples.referenced < len(examples),

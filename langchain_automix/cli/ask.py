@@ -123,6 +123,6 @@ def _truncate(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise AutoMixError(f"The context {path} cannot be read: {error}.") from error

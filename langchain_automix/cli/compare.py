@@ -101,7 +101,8 @@ def is_log(path: str) -> bool:
     if not path.endswith((".jsonl", ".jsonl.gz")):
         return False
     try:
-        with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open() as lines:
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
             first = next((line for line in lines if line.strip()), "")
         row = json.loads(first or "null")
     except (OSError, EOFError, ValueError):

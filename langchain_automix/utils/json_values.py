@@ -7,7 +7,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```[^`\n]*\n(.*?)```", re.DOTALL)
 
 
 def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
@@ -15,6 +15,7 @@ def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
 
     NaN and Infinity are not JSON. `parsers` are those of `json.loads`, such as `parse_int`.
     """
+    text = text.removeprefix("\ufeff")
     fenced = _FENCED.findall(text)
     for candidate in (text, *fenced[-1:]):
         try:

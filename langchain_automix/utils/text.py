@@ -9,6 +9,13 @@ import unicodedata
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PER_MILLE = "\u2030\u2031"  # part of a number
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Characters of scripts without spaces between words, as in a class of a regular expression: Thai,
+Lao, Burmese, Khmer, Chinese, Japanese."""
+
 _COMPOSED = ("<super>", "<sub>", "<fraction>")
 
 
@@ -23,6 +30,17 @@ def normalize_answer(text: str) -> str:
         bare = "".join(c for c in bare if unicodedata.category(c)[0] != "P" or c in _PER_MILLE)
     bare = " ".join(bare.split())
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare or text
+
+
+_NUMERAL = re.compile(
+    r"(?:(?<!\w)-)?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE
+)
+
+
+def numerals(text: str) -> list[str]:
+    """Return the numbers in a text, with the signs and points that `normalize_answer` drops."""
+    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", normalize_characters(text))
+    return [number.replace("+", "").casefold() for number in _NUMERAL.findall(without_groups)]
 
 
 def normalize_characters(text: str) -> str:

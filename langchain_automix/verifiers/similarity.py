@@ -26,7 +26,7 @@ from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall, Verdict
 from langchain_automix.utils.fingerprints import stable_name
 from langchain_automix.utils.json_values import json_value, same_json
-from langchain_automix.utils.text import normalize_answer, normalize_characters, quote_lines
+from langchain_automix.utils.text import normalize_answer, numerals, quote_lines
 from langchain_automix.verifiers.base import Verifier
 
 _JUDGE = (
@@ -199,20 +199,12 @@ def _to_first(vectors: Sequence[Sequence[float]]) -> list[float | None]:
 
 def _same(one: str, other: str) -> bool:
     if normalize_answer(one) == normalize_answer(other):  # without decimal points and signs
-        return _numbers(one) == _numbers(other)
+        return numerals(one) == numerals(other)
     values = json_value(one), json_value(other)
     if values[0] is None or values[1] is None:
         return False
     # For a single number or word, `normalize_answer` decides.
     return isinstance(values[0][0], dict | list) and same_json(values[0], values[1])
-
-
-_NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
-
-
-def _numbers(text: str) -> list[str]:
-    without_groups = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", normalize_characters(text))
-    return [number.replace("+", "").casefold() for number in _NUMBER.findall(without_groups)]
 
 
 def _tool_calls(answer: str | BaseMessage) -> Counter[str]:

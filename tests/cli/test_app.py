@@ -40,13 +40,15 @@ class TestAsk:
         self, run: Any, server: OpenAIServer, tmp_path: Path
     ) -> None:
         server.script = answering("Turku", "Helsinki")
-        (tmp_path / "ships.txt").write_text("The Halcyon was built in Turku.")
+        context = "The Halcyon was built in Turku."
+        (tmp_path / "ships.txt").write_text(context, encoding="utf-8-sig")
         models = ("--small", "openai:small", "--large", "openai:large")
         code, out, _ = run("ask", "Where?", "--context", tmp_path / "ships.txt", *models)
         assert code == 0
         assert out.splitlines()[0] == "Turku"
         assert "(small) 8 of 8 verdicts accept the answer" in out
-        assert "The Halcyon was built in Turku." in server.checks[0]["messages"][-1]["content"]
+        asked = [each["messages"][-1]["content"] for each in (*server.requests, *server.checks)]
+        assert all(context in content and "\ufeff" not in content for content in asked)
 
     def test_as_json_and_with_a_policy(
         self, run: Any, server: OpenAIServer, tmp_path: Path

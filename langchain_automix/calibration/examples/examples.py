@@ -26,7 +26,7 @@ from langchain_automix.calibration.examples.fields import (
     read_references,
     to_json_value,
 )
-from langchain_automix.calibration.examples.sources import open_source
+from langchain_automix.calibration.examples.readers import open_source
 from langchain_automix.errors import AutoMixError, first_problem
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def examples_from(
     The source is read once, into memory: later changes to it do not affect a calibration.
 
     Args:
-        source: Path of JSON lines (`.jsonl`, `.jsonl.gz`) or `.csv`; `langsmith:NAME OF A
-            DATASET`; a sequence of `Example`, mappings, or questions; a pandas data frame.
+        source: Path of JSON lines (`.jsonl`, `.jsonl.gz`) or `.csv` (with commas, semicolons,
+            tabs or bars); `langsmith:NAME OF A DATASET`; a sequence of `Example`, mappings, or
+            questions; a data frame of pandas or polars, an Arrow table, a split of a Hugging Face
+            dataset. In a table lists are written as JSON, or as Python writes them.
         names: The user's own name for a field: `{"question": "my_column"}`.
         limit: Number of examples to take, from the first on. None: all.
         client: LangSmith client. None: one from the environment.

@@ -14,8 +14,16 @@ from langchain_core.messages import (
     convert_to_openai_messages,
 )
 
+from langchain_automix.calibration.examples.containers import (
+    UNANSWERABLE,
+    answers_in,
+    is_conversation,
+    last_answer,
+    message_text,
+)
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.messages import context_text
+from langchain_automix.utils.plain_values import to_plain
 
 FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -65,8 +73,8 @@ class FieldMapping:
         fields: dict[str, Any] = {}
         key_of: dict[str, str] = {}
         rest: dict[str, Any] = {}
-        for key, value in row.items():
-            if is_absent(value):
+        for key, cell in row.items():
+            if is_absent(value := to_plain(cell)):
                 continue
             field = self.field_of.get(key)
             if field is None:
@@ -80,6 +88,9 @@ class FieldMapping:
                 fields[field], key_of[field] = value, key
         if not rest:
             return fields
+        # As SQuAD 2 marks a question that cannot be answered, in a file or in a table.
+        if rest.get("is_impossible") in (True, "True", "true") and not fields.get("references"):
+            fields["references"] = UNANSWERABLE
         metadata = fields.get("metadata", {})
         if not isinstance(metadata, Mapping):
             raise ValueError(  # noqa: TRY004  (reported as a problem of the field)
@@ -122,28 +133,32 @@ def is_absent(value: Any) -> bool:
 def read_references(value: Any) -> tuple[str, ...]:
     """Return one accepted answer, or a list of them, as texts, each once.
 
-    A number or a truth value becomes its JSON text, a message its words, SQuAD's
-    `{"text": [...]}` its texts, any other object its JSON text. An empty text means none.
+    A number or a truth value becomes its JSON text, a message its words, a conversation those of
+    its last answer, an object of a known form its answers (`answers_in`), any other object its
+    JSON text. An empty text means none.
 
     Raises:
-        ValueError: One of several is empty, or is a list.
+        ValueError: One of several is empty, or is a list; or a conversation has no answer.
     """
+    value = to_plain(value)
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return ()
-    if isinstance(value, Mapping) and isinstance(value.get("text"), list | tuple):
-        value = value["text"]
+    if isinstance(value, Mapping):
+        value = answers_in(value)
+    if is_conversation(value):
+        value = last_answer(value)
     several = value if isinstance(value, list | tuple) else [value]
     return tuple(dict.fromkeys(map(_reference, several)))
 
 
 def _reference(value: Any) -> str:
-    if isinstance(value, BaseMessage):
-        value = str(value.text)
-    elif isinstance(value, Mapping) and isinstance(value.get("content"), str):
-        if "role" in value or "type" in value:
-            value = value["content"]
+    if isinstance(value, Mapping):
+        value = answers_in(value)
+    text = message_text(value)
+    if text is not None:
+        value = text
     elif isinstance(value, list | tuple):
-        raise ValueError("an accepted answer is a list; give a text (or JSON as a text)")  # noqa: TRY004
+        raise ValueError("an accepted answer is a list; give a text (or JSON as a text)")
     elif isinstance(value, float) and value.is_integer():
         value = int(value)  # a data frame with empty cells stores whole numbers as floats
     if not isinstance(value, str):
@@ -163,6 +178,7 @@ def read_context(value: Any) -> str | None:
     Raises:
         ValueError: It is something else.
     """
+    value = to_plain(value)
     if is_absent(value):
         return None
     if isinstance(value, str | Document | Mapping):
@@ -187,6 +203,7 @@ def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
     Raises:
         ValueError: LangChain cannot read them.
     """
+    value = to_plain(value)
     if is_absent(value):
         return ()
     if not isinstance(value, list | tuple):
@@ -243,8 +260,8 @@ def to_json_default(value: Any) -> Any:
     """Return a numpy or pandas value in a form that JSON holds; anything else as text."""
     if is_absent(value):
         return None
-    to_list = getattr(value, "tolist", None)
-    return to_list() if callable(to_list) else str(value)
+    plain = to_plain(value)
+    return str(value) if plain is value else plain
 
 
 def describe_type(value: Any) -> str:

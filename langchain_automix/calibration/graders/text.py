@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_automix.calibration.examples.fields import FieldMapping, read_references
+from langchain_automix.calibration.graders.choices import chosen_letter, only_letter
+from langchain_automix.calibration.graders.numbers import last_number
+from langchain_automix.calibration.graders.words import holds_words, split_words
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.json_values import json_value, same_json
-from langchain_automix.utils.text import normalize_answer
+from langchain_automix.utils.text import normalize_answer, numerals
 
 Grader = Callable[[str, Sequence[str]], float | None]
 """From an answer's text and the accepted answers to a quality in [0, 1]; None if unknown."""
@@ -56,15 +57,21 @@ class Grade(BaseModel):
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer equals an accepted one after `normalize_answer`, else 0.0.
 
-    None without an accepted answer.
+    Numbers keep their points and signs: `2.5` is not 25. None without an accepted answer.
     """
     normalized = normalize_answer(answer)
-    return _best(float(normalized == normalize_answer(reference)) for reference in references)
+    return _best(
+        float(normalized == normalize_answer(text) and numerals(answer) == numerals(text))
+        for text in references
+    )
 
 
 @registered_name("langchain_automix.calibration.grading.token_f1")
 def token_f1(answer: str, references: Sequence[str]) -> float | None:
     """Return the best F1 score, in [0, 1], of shared words with an accepted answer (SQuAD).
+
+    In Chinese, Japanese, Thai and the like, which have no spaces between words, of shared
+    characters.
 
     None without an accepted answer.
     """
@@ -73,38 +80,48 @@ def token_f1(answer: str, references: Sequence[str]) -> float | None:
 
 @registered_name("langchain_automix.calibration.grading.numeric")
 def numeric(answer: str, references: Sequence[str]) -> float | None:
-    """Return 1.0 if the last number in the answer equals the last one in an accepted answer.
+    r"""Return 1.0 if the last number in the answer equals the last one in an accepted answer.
 
-    It reads `1,234.5`, `$5`, `-3`, `2e6`, `2 x 10^6` and `3/4`. Numbers within a millionth are
-    equal. A percentage may omit its sign or be written as a share: `50%` equals 50 and 0.5.
-    An answer without a number gets 0.0; without a number in any accepted answer it is unknown.
+    It reads `1,234.5`, `1.234,5`, `1 234,5`, `$5`, `-3`, `2e6`, `2 x 10^6`, `3/4`, `2 1/2`,
+    `2.5 million`, and LaTeX's `9{,}500` and `\frac{3}{4}`. Equal is within a millionth. A per cent
+    sign may be left out, or its number be written as a share: `50%` equals 50 and 0.5.
+
+    An answer without a number gets 0.0. Unknown, None, is a number that cannot be read for sure
+    (in words, a root, a multiple of pi), or that equals an accepted one only in another country's
+    notation (`1.234` and `1,234`); and any answer where no accepted one holds a number.
     """
-    accepted = [number for number in map(_last_number, references) if number is not None]
-    number = _last_number(answer)
-    return _best(float(number is not None and number.equals(other)) for other in accepted)
+    accepted = [n for n in map(last_number, references) if n is not None and n.values]
+    number = last_number(answer)
+    return _best_known(False if number is None else number.equals(other) for other in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.multiple_choice")
 def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer chooses the letter of an accepted one, else 0.0.
 
-    It reads `B`, `(B)`, `B. Turku`, `The answer is B`, `Answer: **B**` and similar. An answer
-    that chooses no letter, or several, gets 0.0; without a letter in any accepted answer it is
-    unknown.
+    It reads `B`, `(B)`, `B. Turku`, `The answer is: B`, `Answer: **B**` and similar. An answer
+    that chooses no letter, or several, gets 0.0. Unknown, None, is an answer in which an accepted
+    letter stands alone though it may be a word (`A tower`); and any answer where no accepted one
+    has a letter.
     """
     accepted = [letter for letter in map(chosen_letter, references) if letter is not None]
-    return _best(float(chosen_letter(answer) == letter) for letter in accepted)
+    chosen = chosen_letter(answer)
+    only = only_letter(answer) if chosen is None else None
+    return _best_known(None if only == letter else chosen == letter for letter in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.contains")
 def contains(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer contains an accepted one as whole words, else 0.0.
 
-    Both are normalised first. None without an accepted answer of at least one word.
+    Both are normalised first. In a script without spaces between words an accepted
+    answer may stand within a text, but one of a single character (in Thai and its neighbours, of
+    fewer than four) may be a part of another word: that is unknown, None. So is a word in Hangul
+    with an ending that is no common particle. None without an accepted answer of at least a word.
     """
-    normalized = f" {normalize_answer(answer)} "
+    normalized = normalize_answer(answer)
     accepted = filter(None, map(normalize_answer, references))
-    return _best(float(f" {reference} " in normalized) for reference in accepted)
+    return _best_known(holds_words(normalized, reference) for reference in accepted)
 
 
 @registered_name("langchain_automix.calibration.grading.json_equal")
@@ -150,8 +167,12 @@ def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = 
             f"Which output of an example is the accepted answer? It has {sorted(outputs)}: "
             "give its name as reference=."
         )
+    # The messages of a run are a conversation, even where all of them are the model's.
+    answer = outputs[name]
+    if name == "messages" and isinstance(answer, list):
+        answer = {name: answer}
     try:
-        return list(read_references(outputs[name]))
+        return list(read_references(answer))
     except ValueError as error:
         raise AutoMixError(f"The output {name!r} of an example cannot be used: {error}.") from error
 
@@ -160,102 +181,18 @@ def _best(scores: Iterable[float]) -> float | None:
     return max(scores, default=None)
 
 
+def _best_known(are_equal: Iterable[bool | None]) -> float | None:
+    """Return 1.0 if one is True, None if one is unknown or there is none, else 0.0."""
+    found = set(are_equal)
+    if True in found:
+        return 1.0
+    return None if None in found or not found else 0.0
+
+
 def _f1(answer: str, reference: str) -> float:
-    words, accepted = normalize_answer(answer).split(), normalize_answer(reference).split()
+    words, accepted = (split_words(normalize_answer(text)) for text in (answer, reference))
     shared = sum((Counter(words) & Counter(accepted)).values())
     if not shared:
         return float(words == accepted)
     # The harmonic mean of precision and recall in one division: exactly 1.0 where all is shared.
     return 2 * shared / (len(words) + len(accepted))
-
-
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
-_NUMBER = re.compile(
-    rf"""(?<![^\W\d_])(?<!\d\.)               # not within a word such as Q4
-    (?P<sign>(?<![\w.)\]])[-+\u2212]\s?)?     # a minus after a number stands for "to"
-    [$\u20ac\xa3\xa5]?\s?
-    (?P<sign_after>(?<=[$\u20ac\xa3\xa5])[-\u2212])?
-    (?P<number>{_DIGITS})
-    (?:[eE](?P<exponent>[-+\u2212]?\d+)(?!\w)
-      |\s*(?:[x*\xd7]|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*[{{(]?(?P<power>[-+\u2212]?\d+)[)}}]?)?
-    (?:\s?/\s?(?P<divisor>{_DIGITS})(?!\d*\s?/))?
-    (?:\s?(?P<percent>\\?%))?
-    """,
-    re.VERBOSE,
-)
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([-\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}")
-
-
-class _Number(NamedTuple):
-    value: float
-    is_percent: bool
-
-    def equals(self, other: _Number) -> bool:
-        if _is_close(self.value, other.value):
-            return True
-        if self.is_percent == other.is_percent:
-            return False
-        share, plain = (self, other) if self.is_percent else (other, self)
-        return _is_close(share.value / 100, plain.value)
-
-
-def _is_close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-6)
-
-
-def _last_number(text: str) -> _Number | None:
-    matches = list(_NUMBER.finditer(_FRACTION.sub(r"\1/\2", text)))
-    if not matches:
-        return None
-    match = matches[-1]
-    power = match["exponent"] or match["power"] or "0"
-    value = float(f"{match['number'].replace(',', '')}e{power.replace(chr(0x2212), '-')}")
-    if match["divisor"] is not None:
-        divisor = float(match["divisor"].replace(",", ""))
-        if match.string[match.start() - 1 : match.start()] == "/":  # a date, no fraction
-            value = divisor
-        else:
-            value = value / divisor if divisor else math.inf
-    if not math.isfinite(value):
-        return None
-    signs = (match["sign"] or "") + (match["sign_after"] or "")
-    is_negative = "-" in signs or "\u2212" in signs
-    return _Number(-value if is_negative else value, match["percent"] is not None)
-
-
-_LETTER = r"\(?(?:(?P<upper>[A-Z])\b|(?P<lower>[a-z])(?=\s*(?:[).,;:\n]|$)))\)?"
-_NOT = re.compile(r"\b(?:not|never|neither|nor|isn't|than)\s+(?:option\s+)?\(?[A-Z]\b\)?")
-_STATED = re.compile(
-    r"\b(?i:answer|option|choice|choose|pick|select)\b[ ]*"
-    rf"(?:(?i:is|would be|must be|should be|option|choice)\b|[:=\-\u2013])?[ ]*"
-    rf"(?:(?i:option|choice)[ ]+)?{_LETTER}"
-    r"(?P<more>\s*(?:,|/|&|\b(?:or|and)\b)\s*(?i:option[ ]+)?\(?[A-Z]\b)?"
-)
-_LEADING = re.compile(r"^[ ]*(?:\(([A-Z])\)|([A-Z])[.):](?=\s|$))", re.MULTILINE)
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_SEVERAL = re.compile(
-    r"\b[A-Z]\)?\s*(?:,|/|&|\b(?:or|and)\b)\s*\(?(?!I\s+[a-z])[A-Z]\b(?!')"  # I think
-)
-_ALONE = re.compile(r"(?<![\w'.-])([B-HJ-Z])(?![\w'-]|\.\w)")
-
-
-def chosen_letter(text: str) -> str | None:
-    """Return the letter from A to Z that a text chooses; None if none or several."""
-    text = re.sub(r"[*_`$]|\\boxed|\\text|[{}\[\]]", "", text).strip()
-    text = re.sub(r"[ \t]+", " ", text)
-    if re.fullmatch(r"\W*[A-Za-z]\W*", text):
-        return next(char for char in text.upper() if char.isalpha())
-    text = _NOT.sub(" ", text)
-    stated = list(_STATED.finditer(text))
-    if any(each["more"] for each in stated) or (not stated and _SEVERAL.search(text)):
-        return None
-    # From the clearest sign to the faintest; the first one present decides.
-    for letters in (
-        {each["upper"] or each["lower"].upper() for each in stated},
-        {each[1] or each[2] for each in _LEADING.finditer(text)},
-        set(_BRACKETED.findall(text)),
-        set(_ALONE.findall(text)),
-    ):
-        if letters:
-            return letters.pop() if len(letters) == 1 else None
-    return None

@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, overload
@@ -17,6 +18,9 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.data.columns import LogColumns
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
 from langchain_automix.utils.files import atomic_replace, bounded_lines
+from langchain_automix.utils.formatting import pluralize
+
+_SHOWN_IDS = 5
 
 
 class RoutingLog(Sequence[LoggedQuery]):
@@ -66,8 +70,38 @@ class RoutingLog(Sequence[LoggedQuery]):
         return map(self._store.record, range(len(self)))
 
     @classmethod
+    def join(cls, logs: Iterable[RoutingLog] | Mapping[str, RoutingLog]) -> Self:
+        """Return several logs as one, such as the shards of a calibration, in their order.
+
+        Args:
+            logs: Logs with the same models and currency. A mapping names each: its ids then begin
+                with the name, as in `shard1:q1`, so that two logs may use the same ids.
+
+        Raises:
+            AutoMixError: Logs without names use the same ids, or the models or currencies differ.
+        """
+        if isinstance(logs, Mapping):
+            named = ((f"{name}:", log) for name, log in logs.items())
+            records = [
+                {**r, "id": prefix + r["id"]} for prefix, log in named for r in log.records()
+            ]
+            return cls._of(_stored(enumerate(records, 1), place="record"))
+        logs = list(logs)
+        counts = Counter(id for log in logs for id in log.store.ids)
+        if repeated := [id for id, count in counts.items() if count > 1]:
+            verb = "stands" if len(repeated) == 1 else "stand"
+            more = ", ..." if len(repeated) > _SHOWN_IDS else "."
+            raise AutoMixError(
+                f"{pluralize(len(repeated), 'id')} {verb} in more than one log: "
+                f"{', '.join(repeated[:_SHOWN_IDS])}{more} "
+                "Give the logs by name to keep all of these queries: "
+                "RoutingLog.join({'first': log, 'second': other})."
+            )
+        return cls._of(_stored(enumerate((r for log in logs for r in log.records()), 1), "record"))
+
+    @classmethod
     def from_pandas(cls, frame: Any) -> Self:
-        """Return the log in a frame with one row an answer; needs the extra `pandas`.
+        """Return the log in a frame of pandas or polars with one row an answer.
 
         Columns: id, model, quality, cost, and where there was a check, verdicts (a list) with
         check_cost and sample_cost, or score with check_cost. The answers of a query are
@@ -221,9 +255,10 @@ def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
 
 
 def _open(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"  # some editors write a byte order mark
     if (named or path).suffix == ".gz":
-        return gzip.open(path, f"{mode}t", encoding="utf-8")  # type: ignore[return-value]
-    return path.open(mode, encoding="utf-8")
+        return gzip.open(path, f"{mode}t", encoding=encoding)  # type: ignore[return-value]
+    return path.open(mode, encoding=encoding)
 
 
 def _stored(records: Iterable[tuple[int, Any]], place: str) -> LogColumns:
@@ -233,7 +268,10 @@ def _stored(records: Iterable[tuple[int, Any]], place: str) -> LogColumns:
         where = f"{place} {number}"
         query = record if isinstance(record, LoggedQuery) else _query(record, where)
         if query.id in seen:
-            raise AutoMixError(f"{where}: the id {query.id!r} is repeated in this log.")
+            raise AutoMixError(
+                f"{where}: the id {query.id!r} is repeated in this log. RoutingLog.join puts "
+                "logs together that use the same ids."
+            )
         models = tuple(answer.model for answer in query.answers)
         if len(set(models)) < len(models):
             raise AutoMixError(f"{where}, field answers: a model is repeated: {list(models)}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.plain_values import python_value, to_plain
 
 if TYPE_CHECKING:
     from langchain_automix.policy.data.columns import LogColumns
@@ -141,13 +142,26 @@ def to_pandas(store: LogColumns) -> Any:
 
 
 def from_pandas(frame: Any) -> Iterator[dict[str, Any]]:
-    """Yield the records of a frame with one row an answer, the answers of a query together."""
+    """Yield the records of a frame with one row an answer, the answers of a query together.
+
+    Raises:
+        AutoMixError: It is no data frame of pandas or polars, or lacks a column.
+    """
+    cells = _rows_of(frame)
     missing = {"id", "model", "quality", "cost"} - set(frame.columns)
     if missing:
         raise AutoMixError(f"The frame lacks the columns {sorted(missing)}.")
-    rows = (dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False))
+    rows = (dict(zip(frame.columns, row, strict=True)) for row in cells)
     for name, group in groupby(rows, key=lambda row: row["id"]):
         yield {"id": name, "answers": [_answer(row) for row in group]}
+
+
+def _rows_of(frame: Any) -> Iterable[tuple[Any, ...]]:
+    if hasattr(frame, "itertuples"):
+        return frame.itertuples(index=False, name=None)  # type: ignore[no-any-return]
+    if hasattr(frame, "iter_rows"):  # polars
+        return frame.iter_rows()  # type: ignore[no-any-return]
+    raise AutoMixError(f"A {type(frame).__name__} is no data frame of pandas or polars.")
 
 
 def _answer(row: dict[str, Any]) -> dict[str, Any]:
@@ -155,22 +169,32 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     answer = {name: known[name] for name in ("model", "quality", "cost")}
     price = known.get("check_cost")
     if known.get("verdicts") is not None:
-        verdicts = [_known(v) for v in known["verdicts"]]
         answer["verification"] = {
-            "verdicts": [None if v is None else bool(v) for v in verdicts],
+            "verdicts": _verdicts(known["verdicts"]),
             "fixed_cost": price or 0.0,
             "sample_cost": known.get("sample_cost") or 0.0,
         }
     elif known.get("score") is not None or price is not None:
         answer["verification"] = {"score": known.get("score"), "cost": price}
     if known.get("checks"):
-        answer["checks"] = known["checks"]
+        checks = known["checks"]
+        written = python_value(checks) if isinstance(checks, str) else None
+        answer["checks"] = checks if written is None else written
     return answer
+
+
+def _verdicts(value: Any) -> Any:
+    """Return verdicts as truth values; what is none stays, for the log to refuse."""
+    if isinstance(value, str):  # a frame that was a file of text
+        value = python_value(value)
+    if not isinstance(value, list | tuple):
+        raise AutoMixError("The column verdicts holds a value that is no list of verdicts.")
+    known = map(_known, value)
+    return [bool(v) if isinstance(v, int | float) and v in (0, 1) else v for v in known]
 
 
 def _known(value: Any) -> Any:
     """Return a cell in plain Python; None for any missing value of pandas."""
-    if hasattr(value, "item") and not hasattr(value, "__len__"):
-        value = value.item()
+    value = to_plain(value)
     is_missing = isinstance(value, float) and value != value  # noqa: PLR0124
     return None if is_missing or type(value).__name__ in ("NAType", "NaTType") else value

@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, convert_to_messages
+from langchain_core.load import dumpd
+from langchain_core.messages import (
+    AIMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+    messages_to_dict,
+)
 
 from langchain_automix import AutoMixError
 from langchain_automix.calibration.examples.examples import Example, examples_from
@@ -24,6 +31,8 @@ ROWS: list[dict[str, Any]] = [
     {"query": "When?", "answer": 1931, "title": "Halcyon", "id": 7},
     {"input": "Really?", "expected": True, "kind": "odd", "metadata": {"level": 2}},
 ]
+
+SAID = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Turku"}]
 
 
 def lines(path: Path, *rows: Any) -> Path:
@@ -74,7 +83,19 @@ class TestFields:
             ("Turku", ("Turku",)),
             (["Turku", "Abo", "Turku"], ("Turku", "Abo")),
             ({"text": ["Turku", "Abo"], "answer_start": [3, 9]}, ("Turku", "Abo")),
-            ({"text": [], "answer_start": []}, ()),
+            ({"text": [], "answer_start": []}, ("unanswerable",)),  # SQuAD 2
+            ([{"text": "Turku", "answer_start": 3}], ("Turku",)),
+            ({"value": "Turku", "aliases": ["Abo", "Turku"]}, ("Turku", "Abo")),
+            (SAID, ("Turku",)),
+            ([HumanMessage("Where?"), AIMessage("Turku")], ("Turku",)),
+            ({"messages": [*SAID, AIMessage("In Turku.")]}, ("In Turku.",)),
+            ([*SAID, {"role": "assistant", "content": None, "tool_calls": []}], ("Turku",)),
+            ([dumpd(message) for message in convert_to_messages(SAID)], ("Turku",)),
+            (messages_to_dict(convert_to_messages(SAID)), ("Turku",)),
+            ([AIMessage("Turku"), AIMessage("Abo")], ("Turku", "Abo")),
+            ({"role": "assistant", "content": [{"type": "text", "text": "Turku"}]}, ("Turku",)),
+            ({"choices": [{"message": SAID[1]}]}, ("Turku",)),
+            ({"generations": [[{"text": "Turku"}]]}, ("Turku",)),
             (3, ("3",)),
             (3.0, ("3",)),
             (0.5, ("0.5",)),
@@ -86,11 +107,20 @@ class TestFields:
             (None, ()),
             (" ", ()),
             ([], ()),
+            ("['Turku', 'Abo']", ("['Turku', 'Abo']",)),  # a text of the user's own
         ],
     )
     def test_references(self, value: Any, texts: tuple[str, ...]) -> None:
         assert read_references(value) == texts
         assert only([{"question": "q", "answer": value}]).references == texts
+
+    def test_an_impossible_question(self) -> None:
+        rows = [
+            {"question": "a", "answers": [], "is_impossible": True},
+            {"question": "a", "answers": [], "is_impossible": False},
+            {"question": "a", "answers": ["x"], "is_impossible": False},
+        ]
+        assert [e.references for e in examples_from(rows)] == [("unanswerable",), (), ("x",)]
 
     def test_the_users_own_names(self) -> None:
         rows = [{"q": "Where?", "gold": "Turku", "answer": "Abo", "question": 5}]
@@ -152,6 +182,10 @@ class TestFields:
             ({"question": "a", "answer": "b", "output": "c"}, "field references: both"),
             ({"question": "a", "answer": ["b", ""]}, "field references: one of the accepted"),
             ({"question": "a", "answer": [["b"]]}, "field references: an accepted answer is a li"),
+            (
+                {"question": "a", "answer": SAID[:1]},
+                "field references: the messages hold no answer",
+            ),
             ({"question": "a", "context": 5}, "field context: a text or a list of documents"),
             ({"question": "a", "context": [5]}, "field context: a document is an int"),
             ({"question": "a", "messages": "b"}, "field messages: a list of messages"),
@@ -226,6 +260,60 @@ class TestFiles:
         assert second.metadata == {"level": 2, "title": "Halcyon"}
         assert (third.question, third.references, third.id) == ("Who?", (), "q3")
 
+    @pytest.mark.parametrize(
+        ("cell", "references"),
+        [
+            ("['Paris', 'paris']", ("Paris", "paris")),
+            ("[\"L'été\", 'été']", ("L'été", "été")),
+            ("{'text': ['Paris'], 'answer_start': [3]}", ("Paris",)),
+            ("{'text': [], 'answer_start': []}", ("unanswerable",)),
+            ("[sic]", ("[sic]",)),
+            ("{a}", ("{a}",)),
+        ],
+    )
+    def test_a_list_that_was_written_as_text(
+        self, tmp_path: Path, cell: str, references: tuple[str, ...]
+    ) -> None:
+        path = table(tmp_path / "e.csv", ["question", "references"], ["q", cell])
+        assert only(path).references == references
+
+    @pytest.mark.parametrize(
+        "cell",
+        ["['Paris' 'paris']", "['Paris', 'par", "[1. 2.]", "array(['Paris'], dtype=object)",
+         "{'text': array(['Paris'], dtype=object)}", "[np.str_('Paris')]"],
+    )  # fmt: skip
+    def test_a_list_that_cannot_be_read_for_sure(self, tmp_path: Path, cell: str) -> None:
+        path = table(tmp_path / "e.csv", ["question", "references"], ["q", cell])
+        with pytest.raises(AutoMixError, match="line 2, field references: the cell looks like"):
+            examples_from(path)
+
+    def test_other_columns_that_were_lists(self, tmp_path: Path) -> None:
+        path = table(
+            tmp_path / "e.csv",
+            ["question", "context", "messages"],
+            ["q", "['One.', 'Two.']", "[{'role': 'user', 'content': 'x'}]"],
+            ["q", "['One.' 'Two.']", ""],
+        )
+        first, second = examples_from(path)
+        assert (first.context, len(first.messages)) == ("One.\n\nTwo.", 1)
+        assert second.context == "['One.' 'Two.']"
+
+    @pytest.mark.parametrize("start", ["", "sep={}\r\n"])
+    @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    def test_other_separators(self, tmp_path: Path, start: str, mark: str, encoding: str) -> None:
+        text = start.format(mark) + f'"question"{mark}answer\r\n"a{mark}b"{mark}3.5\r\n'
+        (tmp_path / "e.csv").write_text(text, encoding=encoding, newline="")
+        found = only(tmp_path / "e.csv")
+        assert (found.question, found.references) == (f"a{mark}b", ("3.5",))
+
+    def test_a_separator_by_the_users_own_name(self, tmp_path: Path) -> None:
+        (tmp_path / "e.csv").write_text("frage;antwort\na;3,5\nb;1;2\n", encoding="utf-8")
+        names = {"question": "frage", "references": "antwort"}
+        with pytest.raises(AutoMixError, match="line 3 has 3 cells"):
+            examples_from(tmp_path / "e.csv", names=names)
+        assert only(tmp_path / "e.csv", names=names, limit=1).references == ("3,5",)
+
     def test_the_line_of_a_cell_that_goes_over_several(self, tmp_path: Path) -> None:
         path = table(tmp_path / "e.csv", ["question"], ["a\nb\nc"], ["fine"], [" ", "x"])
         with pytest.raises(AutoMixError, match="line 6 has 2 cells"):
@@ -278,6 +366,10 @@ class TestFiles:
             ("e.csv", b"question\n", "holds no example"),
             ("e.csv", b"", "holds no example"),
             ("e.csv", b"text\na", "line 2, field question: it is missing"),
+            ("e.csv", "question\n\xe9".encode("cp1252"), "save the file as UTF-8"),
+            ("e.csv", b"sep=;\nquestion;a\nb;c;d", "line 3 has 3 cells"),
+            ("e.xlsx", b"PK", "are a workbook: save the sheet as CSV"),
+            ("e.XLS", b"", "are a workbook"),
             ("e.json", b"[]", "have another format"),
             ("e.txt", b"", "have another format"),
         ],
@@ -340,6 +432,84 @@ class TestFrames:
         assert first.metadata == {"seen": "2026-01-01 00:00:00", "level": 1}
         assert (second.references, second.context) == (("1931",), "In 1931.")
         assert second.metadata == {}
+
+    def test_arrays_and_lists_within(self, pd: Any) -> None:
+        np = pytest.importorskip("numpy")
+        answers = {"text": np.array(["Turku", "Abo"], dtype=object), "start": np.array([1, 2])}
+        frame = pd.DataFrame(
+            {
+                "question": ["q", "r"],
+                "answers": [answers, np.array([1, 2])],
+                "context": [np.array(["One.", "Two."], dtype=object), None],
+                "seen": [np.array([np.array([1.0])], dtype=object), np.int64(3)],
+            }
+        )
+        first, second = examples_from(frame)
+        assert (first.references, first.context) == (("Turku", "Abo"), "One.\n\nTwo.")
+        assert (first.metadata, second.metadata) == ({"seen": [[1.0]]}, {"seen": 3})
+        assert second.references == ("1", "2")
+        row = {"question": np.str_("q"), "answer": answers, "level": np.float32(0.5)}
+        assert only([row]).references == ("Turku", "Abo")
+        assert only([row]).metadata == {"level": 0.5}
+        assert Example(id="x", question="q", references=np.array(["a", "b"])).references == (*"ab",)
+
+    def test_a_frame_that_was_a_csv_file(self, pd: Any, tmp_path: Path) -> None:
+        frame = pd.DataFrame(
+            {"question": ["q", "r"], "references": [["Paris", "paris"], ["L'été"]]}
+        )
+        frame.to_csv(tmp_path / "e.csv", index=False)
+        again = pd.read_csv(tmp_path / "e.csv")
+        for source in (frame, again, tmp_path / "e.csv"):
+            assert [e.references for e in examples_from(source)] == [("Paris", "paris"), ("L'été",)]
+        of_json = pd.DataFrame({"question": ["q"], "answer": ['["a", "b"]']})
+        assert only(of_json).references == ('["a", "b"]',)  # may be what is to be answered
+        with pytest.raises(AutoMixError, match="row 1, field references: the cell looks like"):
+            examples_from(pd.DataFrame({"question": ["q"], "references": ["['a' 'b']"]}))
+
+    def test_an_arrow_table(self) -> None:
+        pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+        table = pa.table({"question": ["q"], "answers": [["Turku", "Abo"]], "level": [1]})
+        for source in (table, table.to_batches()[0]):
+            found = only(source)
+            assert (found.references, found.metadata) == (("Turku", "Abo"), {"level": 1})
+        row = {"question": pa.scalar("q"), "answers": pa.array(["a"]), "level": pa.scalar(None)}
+        assert (only([row]).references, only([row]).metadata) == (("a",), {})
+
+    def test_frames_and_datasets_of_other_kinds(self) -> None:
+        class Series:
+            def to_list(self) -> list[str]:
+                return ["Turku", "Abo"]
+
+        class Frame:  # as polars has it
+            columns = ("question", "answers")
+
+            def to_dict(self) -> Any:
+                raise NotImplementedError
+
+            def __getitem__(self, name: str) -> list[Any]:
+                return [row[self.columns.index(name)] for row in self.iter_rows()]
+
+            def iter_rows(self) -> list[tuple[Any, ...]]:
+                return [("q", Series()), ("r", None)]
+
+        class Dataset:  # as Hugging Face has it
+            column_names = ("question", "answers")
+
+            def __iter__(self) -> Any:
+                return iter([{"question": "q", "answers": ["Turku", "Abo"]}, {"question": "r"}])
+
+        for source in (Frame(), Dataset()):
+            references = [example.references for example in examples_from(source)]
+            assert references == [("Turku", "Abo"), ()]
+
+    def test_a_frame_that_is_not_read_yet(self) -> None:
+        class LazyFrame:  # as polars has it
+            columns = ("question",)
+
+            def collect_schema(self) -> None: ...
+
+        with pytest.raises(AutoMixError, match=r"holds no examples: .*\. Give what its collect"):
+            examples_from(LazyFrame())
 
     def test_its_place_is_the_row(self, pd: Any) -> None:
         with pytest.raises(AutoMixError, match="row 2, field question"):

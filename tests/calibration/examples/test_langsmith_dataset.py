@@ -61,6 +61,24 @@ class TestLangSmith:
         with pytest.raises(AutoMixError, match="which output is the accepted answer"):
             self.read(ls, row)
 
+    def test_the_messages_of_a_run(self, ls: LangSmithServer) -> None:
+        user, answer = (
+            {"role": "user", "content": "Where?"},
+            {"role": "assistant", "content": "Oulu"},
+        )
+        think = {"role": "assistant", "content": "Let me see."}
+        rows = [
+            {"inputs": {"question": "x"}, "reference_outputs": {"messages": said}}
+            for said in ([user, answer], [think, answer], [answer, user])
+        ]
+        assert [e.references for e in self.read(ls, *rows)] == [("Oulu",)] * 3
+
+    def test_messages_without_an_answer(self, ls: LangSmithServer) -> None:
+        said = [{"role": "user", "content": "Where?"}]
+        row = {"inputs": {"question": "x"}, "reference_outputs": {"messages": said}}
+        with pytest.raises(AutoMixError, match="the messages hold no answer in words"):
+            self.read(ls, row)
+
     def test_no_such_dataset(self, ls: LangSmithServer) -> None:
         with pytest.raises(AutoMixError, match="'none' cannot be read"):
             examples_from("langsmith:none", client=ls.client)

@@ -93,6 +93,47 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
         RoutingLog.read(tmp_path / "log.jsonl")
 
 
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_a_log(tmp_path: Path, name: str) -> None:
+    content = (json.dumps(line()) + "\n").encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    log = RoutingLog.read(tmp_path / name)
+    assert log[0].id == "q1"
+    log.write(tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes().startswith(b"{")
+
+
+class TestJoin:
+    def test_shards_with_their_own_ids(self) -> None:
+        shards = [RoutingLog([line("a"), line("b")]), RoutingLog([line("c")])]
+        joined = RoutingLog.join(shards)
+        assert list(joined) == [*shards[0], *shards[1]]
+        assert len(RoutingLog.join([])) == 0
+
+    def test_ids_that_stand_in_both_are_named(self) -> None:
+        shards = [RoutingLog([line(f"q{i}") for i in range(9)]) for _ in range(2)]
+        with pytest.raises(AutoMixError, match=r"9 ids stand .*: q0, q1, q2, q3, q4, \.\.\. Give"):
+            RoutingLog.join(shards)
+        with pytest.raises(AutoMixError, match=r"1 id stands in more than one log: q1. Give"):
+            RoutingLog.join([RoutingLog([line("q1")]), RoutingLog([line("q1"), line("q2")])])
+
+    def test_names_keep_ids_apart(self) -> None:
+        shards = {name: RoutingLog([line("q1"), line("q2")]) for name in ("monday", "tuesday")}
+        joined = RoutingLog.join(shards)
+        ids = [query.id for query in joined]
+        assert ids == ["monday:q1", "monday:q2", "tuesday:q1", "tuesday:q2"]
+        assert joined[2].answers == shards["tuesday"][0].answers
+
+    def test_other_models_are_refused(self) -> None:
+        with pytest.raises(AutoMixError, match="record 2, field answers: the models are"):
+            RoutingLog.join([RoutingLog([line("a")]), RoutingLog([line("b", model="other")])])
+
+    def test_the_error_of_a_file_names_it(self, tmp_path: Path) -> None:
+        (tmp_path / "log.jsonl").write_text(f"{json.dumps(line())}\n{json.dumps(line())}\n")
+        with pytest.raises(AutoMixError, match=r"RoutingLog\.join"):
+            RoutingLog.read(tmp_path / "log.jsonl")
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(AutoMixError, match="cannot be read"):
         RoutingLog.read(tmp_path / "none.jsonl")

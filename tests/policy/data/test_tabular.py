@@ -41,6 +41,41 @@ def test_a_frame_keeps_the_answers() -> None:
         RoutingLog.from_pandas(log.to_pandas().drop(columns=["cost"]))
 
 
+def test_a_frame_that_was_a_file_of_text(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="the extra `pandas` is not installed")
+    log = world(20)
+    log.to_pandas().to_csv(tmp_path / "log.csv", index=False)
+    again = pandas.read_csv(tmp_path / "log.csv", dtype={"id": str})
+    assert list(RoutingLog.from_pandas(again)) == list(log)
+    again["verdicts"] = "[True False]"  # as numpy writes it
+    with pytest.raises(AutoMixError, match="no list of verdicts"):
+        RoutingLog.from_pandas(again)
+    frame = log.to_pandas()
+    frame["verdicts"] = [["True", "no"]] * len(frame)
+    with pytest.raises(AutoMixError, match="field answers.0.verification.verdicts.0"):
+        RoutingLog.from_pandas(frame)
+
+
+def test_frames_of_other_kinds() -> None:
+    class Series:
+        def to_list(self) -> list[bool | None]:
+            return [True, None]
+
+    class Frame:  # as polars has it
+        columns = ("id", "model", "quality", "cost", "verdicts", "check_cost")
+
+        def iter_rows(self) -> list[tuple[object, ...]]:
+            return [("a", "s", 0.0, 1, Series(), 0.5), ("a", "l", None, np.float64(2), None, None)]
+
+    [found] = RoutingLog.from_pandas(Frame())
+    first, second = found.answers
+    assert first.verification is not None
+    assert (first.verification.verdicts, first.verification.fixed_cost) == ((True, None), 0.5)
+    assert (second.quality, second.cost) == (None, 2.0)
+    with pytest.raises(AutoMixError, match="A list is no data frame"):
+        RoutingLog.from_pandas([])
+
+
 def test_select_split_summary() -> None:
     log = world(100)
     assert log.select(models=["large"]).models == ("large",)

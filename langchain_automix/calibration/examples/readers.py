@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from langchain_automix.calibration.examples.containers import (
+    is_written_value,
+    read_cell,
+)
 from langchain_automix.calibration.examples.fields import FieldMapping, is_absent
 from langchain_automix.errors import AutoMixError
-from langchain_automix.utils.files import bounded_lines
+from langchain_automix.utils.files import LONGEST_LINE, bounded_lines
+from langchain_automix.utils.plain_values import python_value
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -22,9 +29,12 @@ if TYPE_CHECKING:
 _LANGSMITH = "langsmith:"
 _JSON_COLUMNS = ("messages", "metadata")
 _ACCEPTED = (
-    "examples are read from .jsonl, .jsonl.gz and .csv files, from langsmith:NAME, a sequence "
-    "and a pandas data frame"
+    "examples are read from .jsonl, .jsonl.gz and .csv files, from langsmith:NAME, a sequence, a "
+    "pandas or polars data frame, an Arrow table and a split of a Hugging Face dataset"
 )
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
+_DELIMITERS = ",;\t|"
+_DECLARED = re.compile(r"(?i:sep)=(.)\r?\n?")
 
 Rows = Iterator[tuple[str, Any]]
 """The place of an example, for messages, and its content: a mapping, a text or an example."""
@@ -40,14 +50,25 @@ def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tu
         dataset = source.removeprefix(_LANGSMITH)
         return f"The dataset {dataset!r}", _langsmith_rows(dataset, mapping, client)
     if isinstance(source, str | Path):
+        if str(source).lower().endswith(_WORKBOOKS):
+            raise AutoMixError(
+                f"The examples {source} are a workbook: save the sheet as CSV (UTF-8), or give "
+                "what pandas.read_excel returns."
+            )
         if not str(source).endswith((".jsonl", ".jsonl.gz", ".csv")):
             raise AutoMixError(f"The examples {source} have another format: {_ACCEPTED}.")
         return str(source), _file_rows(Path(source), mapping)
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        return "The data frame", _frame_rows(source)
+    is_mapping = isinstance(source, Mapping)
+    has_rows = hasattr(source, "itertuples") or hasattr(source, "iter_rows")
+    if has_rows and hasattr(source, "columns") and not is_mapping:
+        return "The data frame", _frame_rows(source, mapping)
+    if hasattr(source, "column_names") and not is_mapping:
+        rows = source.to_pylist() if hasattr(source, "to_pylist") else source
+        return "The dataset", ((f"row {number}", row) for number, row in enumerate(rows, 1))
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
         return "The list", ((f"example {n}", item) for n, item in enumerate(source, 1))
-    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.")
+    hint = " Give what its collect() returns." if hasattr(source, "collect_schema") else ""
+    raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.{hint}")
 
 
 def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
@@ -64,17 +85,24 @@ def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
                 yield where, _parse_json(line, where)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"{reason}; save the file as UTF-8"
         raise AutoMixError(f"The examples {path} cannot be read: {reason}.") from error
 
 
 def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
     """Yield the rows of a table, without their empty cells."""
-    reader = csv.reader(file, strict=True)
+    first = file.readline(LONGEST_LINE)
+    declared = _DECLARED.fullmatch(first)  # by Excel, in a line of its own
+    skipped = 1 if declared else 0
+    lines = file if declared else itertools.chain([first], file)
+    delimiter = declared[1] if declared else _delimiter(first, mapping)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     header: list[str] | None = None
-    last_line = 0
+    last_line = skipped
     try:
         for cells in reader:
-            where, last_line = f"{path}, line {last_line + 1}", reader.line_num
+            where, last_line = f"{path}, line {last_line + 1}", reader.line_num + skipped
             if not any(map(str.strip, cells)):
                 continue
             if header is None:
@@ -86,11 +114,24 @@ def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
                     f"{where} has {len(cells)} cells, but the first line names {len(header)}."
                 )
             row = {key: cell for key, cell in zip(header, cells, strict=False) if cell.strip()}
-            yield where, {k: _cell_value(v, mapping.field_of.get(k), where) for k, v in row.items()}
+            yield (
+                where,
+                {k: _cell_value(v, mapping.field_of.get(k), where) for k, v in row.items()},
+            )
     except csv.Error as error:
         raise AutoMixError(
-            f"{path}, line {reader.line_num} is not CSV: {error}; for long texts, give JSON lines."
+            f"{path}, line {reader.line_num + skipped} is not CSV: {error}; for long texts, "
+            "give JSON lines."
         ) from error
+
+
+def _delimiter(line: str, mapping: FieldMapping) -> str:
+    """Return what separates the cells of a table, by its first line: it must name a question."""
+    for delimiter in _DELIMITERS:
+        names = (name.strip().strip('"').strip() for name in line.split(delimiter))
+        if any(mapping.field_of.get(name) in ("question", "messages") for name in names):
+            return delimiter
+    return ","
 
 
 def _check_columns(names: Sequence[str], where: str) -> None:
@@ -98,16 +139,24 @@ def _check_columns(names: Sequence[str], where: str) -> None:
         raise AutoMixError(f"{where}: the column {min(repeated)!r} is repeated.")
 
 
-def _cell_value(cell: str, field: str | None, where: str) -> Any:
-    """Return the value of a cell; lists and objects are written as JSON."""
+def _cell_value(cell: Any, field: str | None, where: str) -> Any:
+    """Return what a cell of a table holds; lists and objects are written as JSON or as Python's.
+
+    Raises:
+        AutoMixError: It looks like a list or an object that cannot be read.
+    """
+    if not isinstance(cell, str):
+        return cell
     if field in _JSON_COLUMNS:
-        return _parse_json(cell, f"{where}, field {field}")
-    if field == "references" and cell.lstrip().startswith("["):
+        value = python_value(cell)
+        return _parse_json(cell, f"{where}, field {field}") if value is None else value
+    if field == "references":
         try:
-            value = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        return value if isinstance(value, list) else cell
+            return read_cell(cell)
+        except ValueError as error:
+            raise AutoMixError(f"{where}, field references: {error}.") from error
+    if field == "context" and isinstance(documents := python_value(cell), list):
+        return documents
     return cell
 
 
@@ -121,14 +170,26 @@ def _parse_json(text: str, where: str) -> Any:
         raise AutoMixError(f"{where} is not JSON: {error}.") from error
 
 
-def _frame_rows(frame: Any) -> Rows:
+def _frame_rows(frame: Any, mapping: FieldMapping) -> Rows:
     """Yield the rows of a data frame, without their empty cells, as Python values."""
     columns = [str(column) for column in frame.columns]
     _check_columns(columns, "The data frame")
-    for number, cells in enumerate(frame.itertuples(index=False, name=None), 1):
-        values = (cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells)
+    fields = [
+        mapping.field_of.get(name) if _is_written_column(frame[column]) else None
+        for name, column in zip(columns, frame.columns, strict=True)
+    ]
+    is_pandas = hasattr(frame, "itertuples")
+    rows = frame.itertuples(index=False, name=None) if is_pandas else frame.iter_rows()
+    for number, cells in enumerate(rows, 1):
+        where = f"row {number}"
+        values = (_cell_value(c, field, where) for c, field in zip(cells, fields, strict=True))
         row = zip(columns, values, strict=True)
-        yield f"row {number}", {key: value for key, value in row if not is_absent(value)}
+        yield where, {key: value for key, value in row if not is_absent(value)}
+
+
+def _is_written_column(cells: Iterable[Any]) -> bool:
+    """Whether a column came out of a file of text, with its lists as texts."""
+    return any(isinstance(cell, str) and is_written_value(cell, but_json=True) for cell in cells)
 
 
 def _langsmith_rows(dataset: str, mapping: FieldMapping, client: Client | None) -> Rows:
@@ -154,7 +215,11 @@ def _langsmith_row(
             row[field] = row.pop(only)
     reference = mapping.reference_key(outputs)
     if reference is not None:
-        row[names.get("references", "references")] = outputs.pop(reference)
+        answer = outputs.pop(reference)
+        # The messages of a run are a conversation, even where all of them are the model's.
+        row[names.get("references", "references")] = (
+            {reference: answer} if reference == "messages" and isinstance(answer, list) else answer
+        )
     elif outputs and "references" not in names:
         raise AutoMixError(
             f"{where}: which output is the accepted answer? It has {sorted(outputs)}; say "
