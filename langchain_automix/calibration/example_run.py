@@ -39,6 +39,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.messages import to_messages
+from langchain_automix.models.sampling import asking_n_anew
 from langchain_automix.models.usage import (
     UsageCollector,
     to_model_call,
@@ -271,7 +272,8 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         outputs: Any = None
         while True:
             try:
-                level = flow.send(outputs)
+                with asking_n_anew():
+                    level = flow.send(outputs)
             except StopIteration as end:
                 value: T = end.value
                 return value

@@ -84,7 +84,10 @@ class TestSomeVerdictsFail:
         desk = Desk(server, small="s", large="l")
         some_checks_fail(desk, server, [ACCEPT, 500, *[ACCEPT] * 20])
         verifier = SelfVerifier(samples=4, sampling="parallel")
-        mix = mixed(server, verifier=verifier, router=POMDPRouter.fit(world(200)))
+        # A call that has a price of its own is worth more than one verdict.
+        router = POMDPRouter.fit(world(200, fixed_cost=0.02))
+        assert router.policy.plans[0].opening.samples != 1
+        mix = mixed(server, verifier=verifier, router=router)
         assert "more could not be drawn" in record_of(mix.invoke("Where?"))["why"]
 
 

@@ -25,7 +25,9 @@ def query(
     }
 
 
-def world(n: int, seed: int = 1, k: int = 8, sample_cost: float = 0.0) -> RoutingLog:
+def world(
+    n: int, seed: int = 1, k: int = 8, sample_cost: float = 0.0, fixed_cost: float = 0.0
+) -> RoutingLog:
     """Half the answers are right; right ones are accepted at 0.8, wrong ones at 0.3."""
     draw = random.Random(seed)
     queries = []
@@ -34,7 +36,10 @@ def world(n: int, seed: int = 1, k: int = 8, sample_cost: float = 0.0) -> Routin
         rate = 0.8 if right else 0.3
         verdicts: list[bool | None] = [draw.random() < rate for _ in range(k)]
         found = query(i, float(right), float(right or draw.random() < 0.8), verdicts)
-        found["answers"][0]["verification"]["sample_cost"] = sample_cost
+        found["answers"][0]["verification"] |= {
+            "sample_cost": sample_cost,
+            "fixed_cost": fixed_cost,
+        }
         queries.append(found)
     return RoutingLog(queries)
 
