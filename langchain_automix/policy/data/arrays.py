@@ -90,11 +90,13 @@ class LogArrays:
         n = len(self)
         numbers = [self.weight, self.quality, self.cost, *(self._of_checks("score"))]
         numbers += [*self._of_checks("fixed_cost"), *self._of_checks("sample_cost")]
-        # Bytes of numbers of at least 0, the highest first, are in the order of the numbers.
-        parts = [column.reshape(n, -1).astype(">f8") for column in numbers]
-        parts += [np.ascontiguousarray(v.reshape(n, -1)) for v in self._of_checks("verdicts")]
-        keys = np.concatenate([part.view(np.uint8).reshape(n, -1) for part in parts], axis=1)
-        order = np.argsort(keys.view(f"V{keys.shape[1]}").ravel(), kind="stable")
+        keys = [key for column in numbers for key in column.reshape(n, -1).T]
+        keys += [
+            key for each in self._of_checks("verdicts") for key in _packed(each.reshape(n, -1))
+        ]
+        # A column that is the same throughout has no say, and would cost as much as any other.
+        telling = [key for key in keys if n and (key != key[0]).any()]
+        order = np.lexsort(telling[::-1]) if telling else np.arange(n)
         return self.rows(order)
 
     def _of_checks(self, name: str) -> list[NDArray[Any]]:
@@ -266,3 +268,12 @@ def _weights(weights: Sequence[float] | None, n: int) -> Floats:
         )
     scaled: Floats = found * (n / found.sum())
     return scaled
+
+
+def _packed(verdicts: NDArray[np.int8]) -> Iterator[NDArray[np.uint64]]:
+    """Yield columns of (n, k) verdicts, eight in one number, in the order of their bytes."""
+    codes = np.ascontiguousarray(verdicts.astype(np.int8)).view(np.uint8)
+    for start in range(0, codes.shape[1], 8):
+        part = codes[:, start : start + 8]
+        padded = np.pad(part, ((0, 0), (0, 8 - part.shape[1])))
+        yield padded.view(">u8").ravel().astype(np.uint64)
