@@ -41,7 +41,9 @@ def child_config(
         if call.audience == "readers":
             handlers = [handler for handler in handlers if is_reader(handler)]
         elif call.audience == "tracers":
-            handlers = [_without_tokens(each) for each in handlers if not is_reader(each)]
+            if has_readers:
+                handlers = [handler for handler in handlers if not is_reader(handler)]
+            handlers = [_without_tokens(handler) for handler in handlers]
         setattr(manager, kind, handlers)
     child = patch_config(config, callbacks=manager, run_name=call.run_name)
     if call.tags:

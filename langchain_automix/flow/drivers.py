@@ -126,26 +126,36 @@ def set_variable(variable: ContextVar[Any], value: Any) -> Iterator[None]:
 
 def _invoke(call: Call, run: FlowRun[Any]) -> Any:
     limit = LIMIT.get()
-    own = None if _needs_no_slot(call) else limit
+    if limit is None or _needs_no_slot(call):
+        with hold_slot(None):
+            return _start(call, run)
     # What it calls in turn shares its one slot.
-    inner = limit if own is None else threading.Semaphore(1)
-    with hold_slot(own), set_variable(LIMIT, inner):
-        config = run.start(call)
-        # LangChain gives the configuration of the context to whatever is called without one, and
-        # merges it into bindings: a handler that is left out of the call would hear of it.
-        with set_variable(var_child_runnable_config, config):
-            return call.runnable.invoke(call.input, config, **call.kwargs)
+    with hold_slot(limit), set_variable(LIMIT, threading.Semaphore(1)):
+        return _start(call, run)
+
+
+def _start(call: Call, run: FlowRun[Any]) -> Any:
+    config = run.start(call)
+    # LangChain gives the configuration of the context to whatever is called without one, and
+    # merges it into bindings: a handler that is left out of the call would hear of it.
+    with set_variable(var_child_runnable_config, config):
+        return call.runnable.invoke(call.input, config, **call.kwargs)
 
 
 async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphore) -> Any:
     limit = ASYNC_LIMIT.get()
-    own = None if _needs_no_slot(call) else limit
-    inner = limit if own is None else asyncio.Semaphore(1)
-    async with own or limit_of_run:
-        with set_variable(ASYNC_LIMIT, inner):
-            config = run.start(call)
-            with set_variable(var_child_runnable_config, config):
-                return await call.runnable.ainvoke(call.input, config, **call.kwargs)
+    if limit is None or _needs_no_slot(call):
+        async with limit_of_run:
+            return await _astart(call, run)
+    async with limit:
+        with set_variable(ASYNC_LIMIT, asyncio.Semaphore(1)):
+            return await _astart(call, run)
+
+
+async def _astart(call: Call, run: FlowRun[Any]) -> Any:
+    config = run.start(call)
+    with set_variable(var_child_runnable_config, config):
+        return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
 
 def _needs_no_slot(call: Call) -> bool:
