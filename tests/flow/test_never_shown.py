@@ -123,7 +123,7 @@ def reject_all(_: Any) -> Verification:
 
 
 def streamed(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    def read(messages: Any) -> Any:
+    def read(messages: Any, **_: Any) -> Any:
         total = None
         for chunk in model.stream(messages):
             total = chunk if total is None else total + chunk
@@ -156,7 +156,7 @@ NESTINGS: dict[str, Callable[[Any], Runnable[Any, Any]]] = {
     "configurable": configurable,
     "wrapped": lambda model: Wrapper(inner=model),
     "wrapped, streamed": lambda model: Wrapper(inner=model, streams=True),
-    "in a chain": lambda model: RunnableLambda(lambda messages: messages) | model,
+    "in a chain": lambda model: RunnableLambda(lambda messages, **_: messages) | model,
     "called": lambda model: RunnableLambda(model.invoke),
     "streamed": streamed,
     "a mix": inner_mix,
