@@ -78,6 +78,8 @@ class LogArrays:
 
     def rows(self, index: Mask | Ints) -> LogArrays:
         """Return these queries only."""
+        if index.dtype == np.bool_ and index.all():
+            return self
         return replace(
             self,
             **{name: getattr(self, name)[index] for name in (*_PER_MODEL, "weight")},
