@@ -57,6 +57,9 @@ def calibrate(
     min_quality: Annotated[
         float | None, typer.Option(help="As in `automix fit`.", rich_help_panel=_GOAL)
     ] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="As in `automix fit`.", rich_help_panel=_GOAL)
+    ] = None,
 ) -> None:
     """Run all models over examples, and write the log that a policy is fitted to.
 
@@ -68,7 +71,12 @@ def calibrate(
     from langchain_automix.cli.checks import build_check, large_checks, resolve_checks
 
     (name,) = resolve_checks([check])
-    goal = {"cost_weight": cost_weight, "max_cost": max_cost, "min_quality": min_quality}
+    goal = {
+        "cost_weight": cost_weight,
+        "max_cost": max_cost,
+        "min_quality": min_quality,
+        "max_loss": max_loss,
+    }
     calibration = Calibration(
         options,
         replace(options.to_model_options(), large_checks=large_checks([name])),

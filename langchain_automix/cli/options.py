@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 USUAL_CHECK = "agreement"
 """What `automix calibrate` checks with; the README says why."""
 
+USUAL_LOSS = 0.01
+"""The goal of `automix fit` where none is given: the most quality to lose, `--max-loss`."""
+
 
 def _validate_cost_weight(value: float | None) -> float | None:
     if value is not None and not 0 <= value < float("inf"):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from langchain_automix.cli.options import (
+    USUAL_LOSS,
     AsJson,
     CostWeight,
     LogFile,
@@ -34,6 +35,14 @@ def fit(
     ] = None,
     max_cost: Annotated[float | None, typer.Option(help="Highest mean cost of a query.")] = None,
     min_quality: Annotated[float | None, typer.Option(help="Lowest mean quality.")] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Highest mean quality to lose against the best single model; the cheapest policy "
+            "within it is fitted.",
+            show_default=f"{USUAL_LOSS}, without another goal",
+        ),
+    ] = None,
     max_risk: Annotated[
         float | None, typer.Option(help="Highest chance of a wrong answer, guaranteed.")
     ] = None,
@@ -50,15 +59,21 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed: the same one gives the same policy.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a policy to a routing log, for one goal at most."""
+    """Fit a policy to a routing log, for one goal.
+
+    Without a goal it is the cheapest policy that loses at most 0.01 of quality against the best
+    single model.
+    """
     from langchain_automix.policy.data.log import RoutingLog
     from langchain_automix.routers.pomdp import POMDPRouter
 
+    asked = (cost_weight, max_cost, min_quality, max_loss, max_risk, abstain_value)
     router = POMDPRouter.fit(
         RoutingLog.read(log),
         cost_weight=cost_weight,
         max_cost=max_cost,
         min_quality=min_quality,
+        max_loss=USUAL_LOSS if all(value is None for value in asked) else max_loss,
         max_risk=max_risk,
         confidence_level=confidence_level,
         abstain_value=abstain_value,

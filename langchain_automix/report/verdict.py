@@ -258,6 +258,15 @@ def describe_goal(policy: Policy, evaluation: Evaluation) -> list[str]:
             f"The goal was a mean quality of at least {format_quality(least)}; on this log it is "
             f"{format_quality(evaluation.quality)}, {met}."
         )
+    if (most := policy.goal.get("max_loss")) is not None:
+        singles = {f"always:{name}" for name in policy.models}
+        qualities = [b.quality for name, b in evaluation.baselines.items() if name in singles]
+        lost = max(qualities, default=evaluation.quality) - evaluation.quality
+        met = "within" if lost <= most + 1e-9 else "above"
+        notes.append(
+            f"The goal was to lose at most {format_quality(most)} of quality against the best "
+            f"single model; on this log the policy loses {format_quality(lost)}, {met} that."
+        )
     return notes
 
 

@@ -94,6 +94,7 @@ class POMDPRouter(Router):
         cost_weight: float | None = None,
         max_cost: float | None = None,
         min_quality: float | None = None,
+        max_loss: float | None = None,
         max_risk: float | None = None,
         confidence_level: float = 0.95,
         abstain_value: float | None = None,
@@ -101,7 +102,7 @@ class POMDPRouter(Router):
         verifier: str | None = None,
         seed: int = 0,
     ) -> Self:
-        """Return a router fitted to a routing log, for at most one of the first three goals.
+        """Return a router fitted to a routing log, for at most one of the first four goals.
 
         Args:
             log: Queries with the quality and cost of all models and the checks of the cheaper ones.
@@ -111,6 +112,8 @@ class POMDPRouter(Router):
             max_cost: Largest mean cost of a query, in the log's currency; met exactly, in
                 expectation, by a second policy for some of the queries, chosen by id.
             min_quality: Smallest mean quality, in [0, 1], to reach at the least cost.
+            max_loss: Largest mean quality, in [0, 1], to lose against the single model that is best
+                on the log; the cheapest policy within it is fitted.
             max_risk: Largest probability, in (0, 1), that an answer is given and is wrong.
             confidence_level: How sure `max_risk` must be, in (0, 1).
             abstain_value: Utility of giving no answer; None: an answer is always given.
@@ -126,7 +129,15 @@ class POMDPRouter(Router):
         from langchain_automix.policy.fitting.fit import fit_policy  # noqa: PLC0415  (numpy)
         from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
 
-        goal = Goal(cost_weight, max_cost, min_quality, max_risk, confidence_level, abstain_value)
+        goal = Goal(
+            cost_weight=cost_weight,
+            max_cost=max_cost,
+            min_quality=min_quality,
+            max_loss=max_loss,
+            max_risk=max_risk,
+            confidence_level=confidence_level,
+            abstain_value=abstain_value,
+        )
         policy = fit_policy(
             log, goal, family=cls.family, verifier=verifier, weights=weights, seed=seed
         )

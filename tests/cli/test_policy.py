@@ -59,6 +59,22 @@ def test_json(app: typer.Typer, tmp_path: Path) -> None:
     assert {"quality", "cost"} <= set(found["baselines"]["always:small"])
 
 
+def test_fit_without_a_goal_allows_a_small_loss(app: typer.Typer, tmp_path: Path) -> None:
+    log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
+    world(200).write(log)
+
+    def goal(*options: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads(
+            run(app, "fit", log, "--out", policy, "--json", *options)
+        )["goal"]
+        return found
+
+    assert goal() == {"max_loss": 0.01}
+    assert goal("--max-loss", "0.05") == {"max_loss": 0.05}
+    assert goal("--min-quality", "0.7") == {"min_quality": 0.7}
+    assert goal("--abstain-value", "0.1") == {"abstain_value": 0.1}
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

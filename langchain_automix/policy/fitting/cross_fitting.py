@@ -26,7 +26,7 @@ from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import Outcomes, concatenate, replay_plan, replay_policy
 
-_BOUNDS = ("max_cost", "min_quality", "max_risk")
+_BOUNDS = ("max_cost", "min_quality", "max_loss", "max_risk")
 
 
 @dataclass(frozen=True)

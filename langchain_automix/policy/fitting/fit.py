@@ -114,7 +114,7 @@ def _cost_weight(learner: CandidateFitter, goal: Goal) -> float:
 
 
 def _is_on_frontier(goal: Goal) -> bool:
-    return goal.max_cost is not None or goal.min_quality is not None
+    return any(goal_of is not None for goal_of in (goal.max_cost, goal.min_quality, goal.max_loss))
 
 
 def _choose_plans(
@@ -182,7 +182,7 @@ def _on_frontier(
             )
         axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
     else:
-        target = goal.min_quality or 0.0
+        target = _least_quality(learner.columns, goal)
         if target > high.quality:
             raise OutOfReachError(
                 f"min_quality={target:g} is out of reach: on this log a policy reaches a quality "
@@ -198,6 +198,13 @@ def _on_frontier(
     share = (axis[index] - target) / (axis[index] - axis[index - 1])
     slope = (second.quality - first.quality) / (second.cost - first.cost)
     return _ChosenPlans((first.plan, second.plan), float(share), max(slope, 0.0))
+
+
+def _least_quality(columns: LogArrays, goal: Goal) -> float:
+    """Return the mean quality that a goal asks for."""
+    if goal.max_loss is not None:
+        return float(columns.mean(columns.quality).max()) - goal.max_loss
+    return goal.min_quality or 0.0
 
 
 def _points(

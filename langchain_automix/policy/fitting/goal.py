@@ -8,26 +8,28 @@ import numpy as np
 
 from langchain_automix.errors import AutoMixError
 
-GOALS = ("cost_weight", "max_cost", "min_quality")
+GOALS = ("cost_weight", "max_cost", "min_quality", "max_loss")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a policy is fitted for; at most one of the first three.
+    """What a policy is fitted for; at most one of the first four.
 
     Attributes:
         cost_weight: Quality that one unit of the log's cost is worth, at least 0.
         max_cost: Mean cost of a query, in the log's currency, that must not be exceeded.
         min_quality: Expected mean quality, in [0, 1], to reach; expectations are shrunk, so the
             mean on the log may fall a little short.
+        max_loss: Expected mean quality, in [0, 1], that may be lost against the single model that
+            is best on the log.
         max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
-        confidence_level: How sure `max_risk` must be, in (0, 1).
         abstain_value: Utility of giving no answer; None: an answer is always given.
     """
 
     cost_weight: float | None = None
     max_cost: float | None = None
     min_quality: float | None = None
+    max_loss: float | None = None
     max_risk: float | None = None
     confidence_level: float = 0.95
     abstain_value: float | None = None
@@ -39,7 +41,9 @@ class Goal:
         for one, other in (
             ("max_risk", "max_cost"),
             ("max_risk", "min_quality"),
+            ("max_risk", "max_loss"),
             ("abstain_value", "min_quality"),
+            ("abstain_value", "max_loss"),
         ):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise AutoMixError(f"{one} and {other} cannot be had together; give one of them.")
@@ -47,6 +51,7 @@ class Goal:
             "cost_weight": (0, np.inf, "a number of at least 0"),
             "max_cost": (0, np.inf, "a cost of at least 0 a query"),
             "min_quality": (0, 1, "a quality in [0, 1]"),
+            "max_loss": (0, 1, "a loss of quality in [0, 1]"),
             "max_risk": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
             "confidence_level": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
             "abstain_value": (-np.inf, np.inf, "a number"),

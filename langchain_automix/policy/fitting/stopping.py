@@ -93,8 +93,9 @@ def check_stopping(
     """Test whether a log holds enough examples to fit a policy for a goal.
 
     The examples must be in random order: the first ones stand for those that would follow. Call
-    it at any number of looks; nothing of earlier looks need be kept. For `max_cost` and
-    `min_quality` policies are compared at the cost weight that the fitted policy implies.
+    it at any number of looks; nothing of earlier looks need be kept. For `max_cost`,
+    `min_quality` and `max_loss` policies are compared at the cost weight that the fitted policy
+    implies.
 
     Args:
         log: The queries so far; those that not all models answered are left out.
@@ -197,7 +198,7 @@ def _weight(learner: CandidateFitter, goal: Goal, seed: int) -> float:
     """Return the cost weight at which the policies are compared."""
     if goal.cost_weight is not None:
         return goal.cost_weight
-    if goal.max_cost is None and goal.min_quality is None:
+    if goal.max_cost is None and goal.min_quality is None and goal.max_loss is None:
         return indifferent_weight(learner.columns)
     return fit_policy(learner.columns, goal, seed=seed).cost_weight
 

@@ -64,6 +64,25 @@ class TestGoals:
         assert quality == pytest.approx(0.8, abs=0.03)
         assert cost < 7
 
+    def test_max_loss_is_min_quality_below_the_best_single_model(self) -> None:
+        log = world(400)
+        best = max(fit_policy(log).fit.quality)
+        for loss in (0.0, 0.01, 0.1, 1.0):
+            lost = fit_policy(log, Goal(max_loss=loss))
+            least = fit_policy(log, Goal(min_quality=max(best - loss, 0.0)))
+            assert (lost.plans, lost.first_share) == (least.plans, least.first_share)
+            assert lost.goal == {"max_loss": loss}
+
+    def test_max_loss_saves_where_the_check_tells_right_from_wrong(self) -> None:
+        test = to_arrays(world(3000, seed=5))
+        policy = fit_policy(world(1000), Goal(max_loss=0.02))
+        shares = (policy.first_share, 1 - policy.first_share)
+        outcomes = [replay_plan(plan, test) for plan in policy.plans]
+        quality = sum(s * o.quality.mean() for s, o in zip(shares, outcomes, strict=False))
+        cost = sum(s * o.cost.mean() for s, o in zip(shares, outcomes, strict=False))
+        assert test.quality[:, 1].mean() - quality == pytest.approx(0.02, abs=0.03)
+        assert cost < 8.5
+
     @pytest.mark.parametrize(
         ("goal", "message"),
         [
@@ -83,6 +102,8 @@ class TestGoals:
             ({"cost_weight": float("nan")}, "cost_weight must be"),
             ({"cost_weight": float("inf")}, "cost_weight must be"),
             ({"min_quality": 1.5}, "min_quality must be a quality in"),
+            ({"max_loss": -0.01}, "max_loss must be a loss of quality in"),
+            ({"max_loss": 0.01, "min_quality": 0.5}, "Give one goal, not both min_quality"),
             ({"max_risk": 0.0}, "max_risk must be a chance"),
             ({"max_cost": 1.0, "min_quality": 0.5}, "Give one goal, not both max_cost"),
         ],
@@ -262,6 +283,7 @@ def test_more_verdicts_than_logged_are_read() -> None:
     [
         {"max_risk": 0.5, "max_cost": 2.0},
         {"max_risk": 0.5, "min_quality": 0.5},
+        {"max_risk": 0.5, "max_loss": 0.01},
         {"abstain_value": 0.5, "min_quality": 0.5},
     ],
 )
