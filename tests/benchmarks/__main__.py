@@ -18,6 +18,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     labels,
+    prior,
     quality,
     released,
     report,
@@ -33,6 +34,7 @@ SIZES = (50, 150, None)
 PARTS = (
     "pairs",
     "chain",
+    "prior",
     "labels",
     "stopping",
     "speed",
@@ -116,6 +118,9 @@ def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
         pairs(logs, modules, wanted.seeds)
     if wanted.only in (None, "chain"):
         chains(logs)
+    if wanted.only in (None, "prior"):
+        for heads, rows in prior.tables(logs):
+            show(heads, rows)
     if wanted.only in (None, "labels"):
         without_labels(wanted.seeds)
     if wanted.only in (None, "stopping"):

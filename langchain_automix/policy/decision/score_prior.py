@@ -1,0 +1,242 @@
+"""What a score says before any label: a prior estimated from public logs, in plain Python.
+
+For a check that gives a score in [0, 1] (the probability of the answer's tokens, P(yes), the share
+of samples that agree), the chance that the small and that the large model are right are two
+logistic curves of x = logit(score) / 3. Their four coefficients are uncertain: jointly Gaussian, as
+they vary over pairs of models and benchmarks whose prices differ by a factor of 3 or more.
+
+What is known: 22 pairs of four benchmarks (multiple choice, and short questions with P(yes), with
+Llama 1B to 405B; dates, with 16 samples of gpt-3.5-turbo, and gpt-4). What is not: longer answers,
+of which the least probable token counts; other languages; checks by few-shot verdicts. The share
+of accepts of such a check is read like a share of samples that agree, for want of anything better:
+no log of verdicts is among those that the prior rests on.
+`make benchmark DATA=FOLDER ARGS="--only prior"` prints every number of this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from langchain_automix.errors import AutoMixError
+
+ScoreKind = Literal["token_probability", "yes_probability", "agreement"]
+"""What kind of check gave a score."""
+
+SCALE = 3.0
+"""Divides the logit of a score, so that coefficients of intercept and slope are of one size."""
+
+CLIP = 0.01
+"""Scores beyond this and 1 minus this are taken for it: their logits would rule everything."""
+
+LOGGED_SAMPLES = 16
+"""Samples behind each share of agreement from which the prior was estimated."""
+
+_AGREEMENT = (0.5816, 0.2095)
+"""Beta distribution of the rate at which samples agree with an answer."""
+
+_QUANTILES: dict[ScoreKind, tuple[float, ...]] = {
+    "token_probability": (
+        *(0.34016, 0.39884, 0.45551, 0.51736, 0.57145, 0.60136, 0.63342, 0.66802, 0.70358),
+        *(0.74673, 0.79917, 0.85378, 0.90274, 0.94073, 0.9676, 0.98534, 0.99522, 0.99818),
+        *(0.99925, 0.99981),
+    ),
+    "yes_probability": (
+        *(0.0064, 0.04736, 0.06809, 0.08661, 0.10272, 0.12762, 0.17142, 0.4385, 0.71213),
+        *(0.92144, 0.97652, 0.99279, 0.99732, 0.99903, 0.99963, 0.99984, 0.99992, 0.99996),
+        *(0.99998, 1.0),
+    ),
+}
+"""Equally likely scores of a model that is a third of the price of another, or less."""
+
+_NODES = tuple(i / 2 for i in range(-10, 11))
+_WEIGHTS = tuple(math.exp(-node * node / 2) for node in _NODES)
+
+
+@dataclass(frozen=True)
+class ScorePrior:
+    """A Gaussian over the coefficients of two logistic curves of a score.
+
+    Attributes:
+        mean: Intercept and slope of the small model's chance of being right, and of the large
+            model's, against `log_odds` of the score of the small model's answer.
+        covariance: (4, 4): how far they vary from one pair of models, and one task, to another.
+    """
+
+    mean: tuple[float, float, float, float]
+    covariance: tuple[tuple[float, float, float, float], ...]
+
+    def expected_qualities(self, score: float) -> tuple[float, float]:
+        """Return the chance that the small and that the large model are right, given a score.
+
+        The mean of the logistic curve over its Gaussian coefficients, by the trapezoidal rule.
+
+        Args:
+            score: Of the small model's answer, in [0, 1]. For a share of samples that agree, use
+                `agreement_belief`, or (accepts + 0.5) / (samples + 1).
+
+        Raises:
+            AutoMixError: The score is no number in [0, 1].
+        """
+        x = log_odds(score)
+        return self._curve(0, x), self._curve(2, x)
+
+    def _curve(self, first: int, x: float) -> float:
+        """Return the expected value of the curve whose intercept has this index."""
+        second = first + 1
+        middle = self.mean[first] + self.mean[second] * x
+        own = self.covariance
+        variance = own[first][first] + 2 * own[first][second] * x + own[second][second] * x * x
+        spread = math.sqrt(max(variance, 0.0))
+        values = (
+            w / (1 + math.exp(-middle - spread * z)) for z, w in zip(_NODES, _WEIGHTS, strict=True)
+        )
+        return math.fsum(values) / math.fsum(_WEIGHTS)
+
+
+SHIPPED = ScorePrior(
+    mean=(-0.6322, 2.4046, 1.5854, 2.0172),
+    covariance=(
+        (1.2502, -1.1705, 0.496, -1.2004),
+        (-1.1705, 5.1349, -2.6473, 2.9774),
+        (0.496, -2.6473, 2.6892, -1.592),
+        (-1.2004, 2.9774, -1.592, 2.7929),
+    ),
+)
+"""The prior that fits and mixes use."""
+
+
+def log_odds(score: float) -> float:
+    """Return what the curves are functions of: the logit of a clipped score, divided by 3.
+
+    Raises:
+        AutoMixError: The score is no number in [0, 1].
+    """
+    if not 0 <= score <= 1:
+        raise AutoMixError(f"A score is a number in [0, 1]; given: {score!r}.")
+    clipped = min(max(score, CLIP), 1 - CLIP)
+    return math.log(clipped / (1 - clipped)) / SCALE
+
+
+@functools.lru_cache(maxsize=4096)
+def expected_qualities(score: float) -> tuple[float, float]:
+    """Return the chance that the small and that the large model are right, given a score.
+
+    See `ScorePrior.expected_qualities`; by the shipped prior.
+    """
+    return SHIPPED.expected_qualities(score)
+
+
+def score_distribution(kind: ScoreKind) -> tuple[tuple[float, float], ...]:
+    """Return how a score is distributed before the check is made: (score, chance) pairs.
+
+    Together with `expected_qualities` it is the whole joint distribution: a score is likelier
+    where the answer is right by the factor P(right | score) / P(right); see `score_given`.
+
+    Args:
+        kind: `token_probability` is known from multiple choice only (answers of one token),
+            `yes_probability` from one benchmark of short questions, `agreement` from 16 samples on
+            one benchmark. How a longer answer's least probable token is distributed is not known.
+    """
+    if kind == "agreement":
+        return tuple((_smoothed(s, LOGGED_SAMPLES), p) for s, p in enumerate(_agreements()))
+    values = _QUANTILES[kind]
+    return tuple((value, 1 / len(values)) for value in values)
+
+
+def score_given(kind: ScoreKind, *, right: bool) -> tuple[tuple[float, float], ...]:
+    """Return how a score is distributed where the small model's answer is right, or is wrong.
+
+    By Bayes' rule from `score_distribution` and `expected_qualities`.
+    """
+    chances = []
+    for score, chance in score_distribution(kind):
+        quality = expected_qualities(score)[0]
+        chances.append((score, chance * (quality if right else 1 - quality)))
+    total = math.fsum(chance for _, chance in chances)
+    return tuple((score, chance / total) for score, chance in chances)
+
+
+def unchecked_qualities(kind: ScoreKind) -> tuple[float, float]:
+    """Return the chance that the small and that the large model are right before a check."""
+    found = [(chance, expected_qualities(score)) for score, chance in score_distribution(kind)]
+    small, large = (math.fsum(chance * own[j] for chance, own in found) for j in range(2))
+    return small, large
+
+
+@dataclass(frozen=True)
+class AgreementBelief:
+    """What is believed after some samples, or verdicts, on the small model's answer.
+
+    Attributes:
+        chance: Chance of just these findings, in one given order; times `math.comb(accepts +
+            rejects, accepts)` in any order.
+        small: Chance that the small model's answer is right.
+        large: Chance that the large model's would be.
+    """
+
+    chance: float
+    small: float
+    large: float
+
+
+@functools.lru_cache(maxsize=1024)
+def agreement_belief(accepts: int, rejects: int) -> AgreementBelief:
+    """Return the belief after some samples that agree with an answer and some that do not.
+
+    Each answer is imagined with 16 samples, of which some agree; those drawn are a random part of
+    them. So beliefs after few samples are the means of beliefs after more, for any sizes, as
+    backward induction over samples needs it.
+
+    Args:
+        accepts: Samples that agree with the answer, or verdicts that accept it.
+        rejects: Those that do not. Both together are at most 16.
+
+    Raises:
+        AutoMixError: There are more than 16.
+    """
+    drawn = accepts + rejects
+    if min(accepts, rejects) < 0 or drawn > LOGGED_SAMPLES:
+        raise AutoMixError(
+            f"The prior knows of 0 to {LOGGED_SAMPLES} samples; given: {accepts} that agree and "
+            f"{rejects} that do not."
+        )
+    left = LOGGED_SAMPLES - drawn
+    chances = [
+        chance * math.comb(left, all_accepts - accepts) / math.comb(LOGGED_SAMPLES, all_accepts)
+        if accepts <= all_accepts <= LOGGED_SAMPLES - rejects
+        else 0.0
+        for all_accepts, chance in enumerate(_agreements())
+    ]
+    total = math.fsum(chances)
+    qualities = [
+        expected_qualities(_smoothed(s, LOGGED_SAMPLES)) for s in range(LOGGED_SAMPLES + 1)
+    ]
+    small, large = (_mean([own[j] for own in qualities], chances) for j in range(2))
+    return AgreementBelief(total, small, large)
+
+
+def _smoothed(accepts: int, samples: int) -> float:
+    return (accepts + 0.5) / (samples + 1)
+
+
+@functools.cache
+def _agreements() -> tuple[float, ...]:
+    """Return the chance that 0, 1, ... 16 of 16 samples agree: Beta-binomial."""
+    a, b = _AGREEMENT
+    n = LOGGED_SAMPLES
+    return tuple(
+        math.comb(n, s) * math.exp(_log_beta(a + s, b + n - s) - _log_beta(a, b))
+        for s in range(n + 1)
+    )
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / math.fsum(weights)
