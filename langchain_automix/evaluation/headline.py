@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import LogArrays
-from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import Interval, ratio_interval
@@ -92,7 +88,7 @@ def build_headline(
 
 
 def _asked(policy: Policy) -> tuple[float | None, float | None]:
-    """Return the shares of quality and of cost that a policy was fitted for, as its fit saw them."""
+    """Return the shares of quality and of cost that a policy was fitted for, on its own log."""
     qualities, costs = policy.fit.quality, policy.fit.cost
     if not qualities or max(qualities) <= 0:
         return None, None

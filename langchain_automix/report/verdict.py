@@ -96,7 +96,7 @@ class Findings:
         own, large = costs.mean(axis=0).tolist()
         if large <= 0:
             return None
-        low, high = ratio_interval(*costs.T, self.seed)
+        low, high = ratio_interval(costs[:, 0], costs[:, 1], self.seed)
         return (large - own) / large, (1 - high, 1 - low)
 
     @property

@@ -44,7 +44,7 @@ def world(
     return RoutingLog(queries)
 
 
-def logistic(x: Any, middle: float, steep: float) -> Any:
+def logistic(x: Any, middle: Any, steep: float) -> Any:
     return 1 / (1 + np.exp(-steep * (x - middle)))
 
 
