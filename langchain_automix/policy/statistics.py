@@ -68,6 +68,31 @@ def bootstrap(
     return float(low), float(high)
 
 
+def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> Interval:
+    """Return the 95 % interval of mean(part) / mean(whole), both of the same queries.
+
+    By the paired bootstrap; by the delta method for very many queries, or where the mean of the
+    whole may be 0.
+
+    Args:
+        part: (n,) what is compared.
+        whole: (n,) what it is compared with; the mean is above 0.
+        seed: For the resampling.
+    """
+    interval = bootstrap(np.stack([part, whole], axis=1), _ratio, seed)
+    if interval is not None:
+        return interval
+    ratio, mean = float(part.mean() / whole.mean()), float(whole.mean())
+    low, high = mean_interval((part - ratio * whole) / mean)
+    return ratio + low, ratio + high
+
+
+def _ratio(means: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = np.where(means[:, 1] > 0, means[:, 0] / means[:, 1], np.nan)
+    return ratio
+
+
 def auroc(confidence: Floats | Sequence[float | None], good: Mask | Sequence[bool]) -> float | None:
     """Return the chance that a good answer has more confidence than a bad one, ties counting half.
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from langchain_automix.evaluation.evaluate import FEW
 from langchain_automix.evaluation.result import Evaluation
-from langchain_automix.policy.data.arrays import Floats, LogArrays
+from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import BestSingle, best_single
 from langchain_automix.policy.replay import Outcomes
-from langchain_automix.policy.statistics import Interval, bootstrap, mean_interval
+from langchain_automix.policy.statistics import Interval, mean_interval, ratio_interval
 from langchain_automix.policy.ties import first_best
 from langchain_automix.report.contents import Number
 from langchain_automix.utils.formatting import (
@@ -96,12 +96,8 @@ class Findings:
         own, large = costs.mean(axis=0).tolist()
         if large <= 0:
             return None
-        saved = (large - own) / large
-        interval = bootstrap(costs, _share_saved, self.seed)
-        if interval is None:  # the delta method, for very many queries
-            low, high = mean_interval((costs[:, 1] * (own / large) - costs[:, 0]) / large)
-            interval = (saved + low, saved + high)
-        return saved, interval
+        low, high = ratio_interval(costs[:, 0], costs[:, 1], self.seed)
+        return (large - own) / large, (1 - high, 1 - low)
 
     @property
     def difference(self) -> tuple[float, Interval]:
@@ -119,12 +115,6 @@ class Findings:
         of = "" if best == self.largest else f" of always {best}"
         own, other = self.evaluation.quality, float(self.data.quality[:, self.best].mean())
         return f"quality {format_quality(own)} against {format_quality(other)}{of}"
-
-
-def _share_saved(means: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        saved: Floats = np.where(means[:, 1] > 0, 1 - means[:, 0] / means[:, 1], np.nan)
-    return saved
 
 
 def describe_verdict(findings: Findings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate, FitStatistics, Policy
 from langchain_automix.policy.fitting.baselines import Family, FittedRule, fit_rule
 from langchain_automix.policy.fitting.candidates import (
+    CROSS_FIT_ROWS,
     CandidateFitter,
     FittedCandidate,
     always,
@@ -24,10 +25,17 @@ from langchain_automix.policy.fitting.digest import log_digest
 from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
+from langchain_automix.policy.replay import replay_plan
 from langchain_automix.policy.ties import TIE
 
 _COST_WEIGHT_GRID = (0.0, *(2.0**k for k in range(-5, 6)))
 """Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
+
+_STEPS_PER_DOUBLING, _DOUBLINGS = 2, 5
+"""Cost weights of the pairs among more than two models: how close, and how far beyond the prices
+at which one model gives way to another."""
+
+_MOST_WEIGHTS = 60
 
 _FEW = 30
 
@@ -227,7 +235,43 @@ def _points(
         # What the shrunk belief expects, not what this very log shows: the log would flatter.
         quality = fitted.expected + rung * base * cost
         points.append(FrontierPoint(cost, min(max(quality, 0.0), 1.0), fitted.plan, rung * base))
+    if family == "automix" and len(data.models) > 2:  # noqa: PLR2004
+        points += _points_of_pairs(learner, base, abstain_value)
     return points
+
+
+def _points_of_pairs(
+    learner: CandidateFitter, base: float, abstain_value: float | None
+) -> Iterator[FrontierPoint]:
+    """Yield what every pair of models is expected to reach with checks, at every cost weight.
+
+    One choice for each cost weight would leave out pairs that are second best there, and the hull
+    of the others would lie below what the pairs reach by themselves.
+    """
+    data = learner.columns
+    rows = data if len(data) <= CROSS_FIT_ROWS else data.rows(learner.sample)
+    for weight in _weights_of_pairs(data, base):
+        for fitted in learner.candidates(weight, abstain_value, most_complex=1):
+            if fitted.complexity == 1:
+                cost = float(rows.mean(replay_plan(fitted.plan, rows).cost))
+                quality = min(max(fitted.expected + weight * cost, 0.0), 1.0)
+                yield FrontierPoint(cost, quality, fitted.plan, weight)
+
+
+def _weights_of_pairs(columns: LogArrays, base: float) -> list[float]:
+    """Return cost weights around the price of quality between every two models, and 0.
+
+    That price is the slope from one model to a dearer and better one. It differs from pair to pair,
+    and each does its best around its own.
+    """
+    quality, cost = columns.mean(columns.quality), columns.mean(columns.cost)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = (quality[None, :] - quality[:, None]) / (cost[None, :] - cost[:, None])
+    known = slopes[np.isfinite(slopes) & (slopes > 0)]
+    low, high = (known.min(), known.max()) if len(known) else (base, base)
+    number = round(_STEPS_PER_DOUBLING * (math.log2(high / low) + 2 * _DOUBLINGS)) + 1
+    spread: float = 2.0**_DOUBLINGS
+    return [0.0, *np.geomspace(low / spread, high * spread, min(number, _MOST_WEIGHTS)).tolist()]
 
 
 def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, ...]:
@@ -256,9 +300,12 @@ def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, 
 
 def policy_frontier(columns: LogArrays, *, seed: int = 0) -> list[Plan]:
     """Return the plans along the frontier of quality against cost, from cheap to good."""
-    learner = CandidateFitter(columns, seed=seed)
-    base = _slope(learner.columns)
-    return [point.plan for point in frontier(_points(learner, base, None, "automix"))]
+    return [point.plan for point in frontier_points(CandidateFitter(columns, seed=seed))]
+
+
+def frontier_points(learner: CandidateFitter) -> list[FrontierPoint]:
+    """Return the frontier that a bound on cost or quality is met on, from cheap to good."""
+    return frontier(_points(learner, _slope(learner.columns), None, "automix"))
 
 
 def _slope(columns: LogArrays) -> float:

@@ -44,7 +44,7 @@ def world(
     return RoutingLog(queries)
 
 
-def logistic(x: Any, middle: float, steep: float) -> Any:
+def logistic(x: Any, middle: Any, steep: float) -> Any:
     return 1 / (1 + np.exp(-steep * (x - middle)))
 
 
@@ -84,3 +84,17 @@ def unchecked(chances: tuple[float, ...], n: int, seed: int) -> LogArrays:
     none = np.empty((*shape, 0), dtype=np.int8)
     quality = (rng.random(shape) < chances) * 1.0
     return LogArrays(names, quality, cost, none, unknown, 0 * cost, 0 * cost, np.ones(n))
+
+
+def ladder(n: int, seed: int, models: int = 4, step: float = 3.0) -> LogArrays:
+    """Models of rising quality, each `step` times as dear; free scores of all but the last."""
+    rng = np.random.default_rng(seed)
+    ease, names = rng.random(n), tuple(f"model{j}" for j in range(models))
+    middles = np.linspace(0.7, 0.1, models)
+    chances = logistic(ease[:, None], middles, 9.0) * 0.95
+    quality = (rng.random((n, models)) < chances) * 1.0
+    score = np.clip(0.3 + 0.4 * quality + rng.normal(0, 0.2, (n, models)), 0, 1)
+    score[:, -1] = np.nan
+    cost = np.tile(step ** np.arange(models), (n, 1))
+    none = np.empty((n, models, 0), dtype=np.int8)
+    return LogArrays(names, quality, cost, none, score, 0 * cost, 0 * cost, np.ones(n))
