@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
@@ -118,3 +119,10 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "(the whole)"
     return f"field {field}: {problem['msg'].removeprefix('Value error, ')}."
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any."""
+    names = {each.casefold(): each for each in known}
+    found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(names[each]) for each in found)}?" if found else ""

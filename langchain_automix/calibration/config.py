@@ -40,6 +40,7 @@ from langchain_automix.verifiers.base import (
     verifier_for,
 )
 from langchain_automix.verifiers.combined import CombinedVerifier
+from langchain_automix.verifiers.specs import spec_of
 
 Unit = Literal["dollars", "seconds"]
 Unlabelled = Literal["agreement", "grade"]
@@ -166,6 +167,11 @@ class CalibrationConfig:
     def verifier(self) -> str:
         """Fingerprint of the check, as a policy file holds it."""
         return fingerprint_of(self.mix.verifier)
+
+    @cached_property
+    def check_spec(self) -> dict[str, Any]:
+        """How the check is rebuilt, as a policy file holds it."""
+        return spec_of(self.mix.verifier).model_dump(mode="json", exclude_defaults=True)
 
     @cached_property
     def call_settings(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.types import Verification
 
 _OPTIONAL_METADATA = frozenset(
-    {"agreement", "check", "check_replies", "failed", "grades", "labelled"}
+    {"agreement", "check", "check_replies", "check_spec", "failed", "grades", "labelled"}
 )
 """Metadata that only some rows have: a user's field of the same name would be mistaken for it."""
 
@@ -91,6 +91,7 @@ def _metadata(
         "replies": _replies(results, first),
         "labels": labels,
         "verifier": setup.verifier,
+        "check_spec": setup.check_spec,
         "check": first,
     }
     if others:

@@ -84,7 +84,7 @@ def _answer(
     with opened_pair(options, console) as pair:
         mix = AutoMixRunnable(
             models=[pair.small.chat, pair.large.chat],
-            verifier=build_fitted_check(router.policy.verifier, (pair.small, pair.large), options),
+            verifier=build_fitted_check(router.policy, (pair.small, pair.large), options),
             router=router,
             prompt=None if text is None else PROMPT,
         )

@@ -6,7 +6,8 @@ import contextlib
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -23,10 +24,14 @@ from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.callbacks import is_reader
 from langchain_automix.mix.answer_format import Tool
+from langchain_automix.mix.fields import ChatFields, ChatPolicyFields, listing
+from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.kept_answer import answer_chunks
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.utils.identifiers import registered_name
 
 if TYPE_CHECKING:
@@ -71,6 +76,29 @@ class ChatAutoMix(BaseChatModel, MixSettings):
 
     stop: list[str] | None = None
     """Texts at which an answer ends; None: each model's own."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, models: Sequence[Runnable[Any, Any] | str], **fields: Unpack[ChatFields]
+        ) -> None: ...
+
+    @classmethod
+    @listing(ChatPolicyFields)
+    def from_policy(
+        cls,
+        policy: str | Path | Policy | POMDPRouter,
+        *models: Runnable[Any, Any] | str,
+        verifier: Runnable[Any, Any] | str | None = None,
+        check_models: Sequence[Runnable[Any, Any]] = (),
+        other_models: bool = False,
+        **fields: Unpack[ChatPolicyFields],
+    ) -> Self:
+        """Mix chat models by a fitted policy; see `AutoMixRunnable.from_policy`."""
+        read = read_policy(
+            policy, models, verifier=verifier, check_models=check_models, other_models=other_models
+        )
+        return cls(**read.fields(), **fields)
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -19,6 +20,8 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
 from langchain_automix.mix.answer_format import AnswerFormat
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.fields import CommonFields, MixFields, listing
+from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.guards import Guard, ask_unchecked
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -35,6 +38,8 @@ from langchain_automix.models.tools import (
     schema_problem,
     tools_in_openai_format,
 )
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision
 from langchain_automix.verifiers.base import models_of
 
@@ -96,13 +101,14 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
         ```
     """
 
+    @listing(MixFields)
     def __init__(
         self,
         models: Sequence[BaseChatModel | str],
         *,
         sticky: bool = False,
         max_escalations: int | None = None,
-        **settings: Any,
+        **settings: Unpack[MixFields],
     ) -> None:
         """Set up the mix.
 
@@ -141,6 +147,26 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
                     "set its arguments on the model itself; for retries and fallbacks put "
                     "ModelRetryMiddleware or ModelFallbackMiddleware after AutoMixMiddleware."
                 )
+
+    @classmethod
+    @listing(CommonFields)
+    def from_policy(
+        cls,
+        policy: str | Path | Policy | POMDPRouter,
+        *models: BaseChatModel | str,
+        verifier: Runnable[Any, Any] | str | None = None,
+        check_models: Sequence[Runnable[Any, Any]] = (),
+        other_models: bool = False,
+        sticky: bool = False,
+        max_escalations: int | None = None,
+        **settings: Unpack[CommonFields],
+    ) -> Self:
+        """Mix an agent's models by a fitted policy; see `AutoMixRunnable.from_policy`."""
+        read = read_policy(
+            policy, models, verifier=verifier, check_models=check_models, other_models=other_models
+        )
+        chosen: dict[str, Any] = read.fields()
+        return cls(**chosen, sticky=sticky, max_escalations=max_escalations, **settings)
 
     @property
     def model_names(self) -> tuple[str, ...]:

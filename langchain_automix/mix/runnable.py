@@ -8,7 +8,8 @@ import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -25,6 +26,8 @@ from langchain_automix.flow.streaming import adrive_stream, drive_stream
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.fields import RunnableFields, RunnablePolicyFields, listing
+from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
 from langchain_automix.mix.guards import Guard
 from langchain_automix.mix.kept_answer import answer_chunks, without_last_mark
@@ -33,12 +36,12 @@ from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.mix.structured import StructuredFormat
-from langchain_automix.models.identity import identity, list_prices
+from langchain_automix.models.identity import identity, list_prices, model_names
 from langchain_automix.models.messages import add_chunks
 from langchain_automix.models.tools import bound_tools
+from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
-from langchain_automix.verifiers.base import fingerprint_of
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -109,8 +112,17 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, models: Sequence[Runnable[Any, Any] | str], **fields: Unpack[RunnableFields]
+        ) -> None: ...
+
     @classmethod
-    def from_models(cls, *models: Runnable[Any, Any] | str, **fields: Any) -> Self:
+    @listing(RunnableFields)
+    def from_models(
+        cls, *models: Runnable[Any, Any] | str, **fields: Unpack[RunnableFields]
+    ) -> Self:
         """Mix chat models, given cheap to expensive.
 
         Works before any fit, by a prior that is not calibrated, and says so once.
@@ -119,7 +131,38 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             *models: Two or more chat models, or their names.
             **fields: Any other field, such as `prompt=`, `verifier=` or `router=`.
         """
-        return cls(models=list(models), **fields)
+        return cls(models=models, **fields)
+
+    @classmethod
+    @listing(RunnablePolicyFields)
+    def from_policy(
+        cls,
+        policy: str | Path | Policy | POMDPRouter,
+        *models: Runnable[Any, Any] | str,
+        verifier: Runnable[Any, Any] | str | None = None,
+        check_models: Sequence[Runnable[Any, Any]] = (),
+        other_models: bool = False,
+        **fields: Unpack[RunnablePolicyFields],
+    ) -> Self:
+        """Mix chat models by a fitted policy, with the check that it was fitted to.
+
+        Args:
+            policy: The policy file, as `automix fit` writes it.
+            *models: The models that it was fitted to, cheap to expensive, or their names.
+            verifier: A check instead of the policy's own, or its name; needed where the policy's
+                cannot be rebuilt from a file, such as a function of yours.
+            check_models: Further models that the check asks, found by their names.
+            other_models: Whether the models may have other names than the policy's.
+            **fields: Any other field, such as `prompt=`.
+
+        Raises:
+            AutoMixError: The file is no policy, the models are others, or the check cannot be
+                rebuilt.
+        """
+        read = read_policy(
+            policy, models, verifier=verifier, check_models=check_models, other_models=other_models
+        )
+        return cls(**read.fields(), **fields)
 
     @model_validator(mode="after")
     def _validate(self) -> Self:
@@ -144,17 +187,13 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                 "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
             )
         if isinstance(self.router, POMDPRouter):
-            self.router.warn_of_verifier(fingerprint_of(self.verifier))
+            self.router.warn_of_verifier(self.verifier)
         return self
 
     @property
     def model_names(self) -> tuple[str, ...]:
         """Names of the models, each once; `model-0` and so on where a model has no name."""
-        names: list[str] = []
-        for i, model in enumerate(self.models):
-            name = identity(model)[0] or f"model-{i}"
-            names.append(f"{name}-{i}" if name in names else name)
-        return tuple(names)
+        return model_names(self.models)
 
     @property
     @override

@@ -6,10 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
@@ -30,11 +38,14 @@ class MixSettings(BaseModel):
     by name, such as `"openai:gpt-5.4-mini"` (needs `langchain`)."""
 
     verifier: Runnable[Any, Any] = Field(default_factory=SelfVerifier)
-    """Checks an answer: a Runnable from `VerifierInput` to `Verification`. A `SelfVerifier`
-    without a model checks with the model that answered."""
+    """Checks an answer: a Runnable from `VerifierInput` to `Verification`, or the name of a check
+    as `automix calibrate --check` takes it, such as `"agreement"`. A `SelfVerifier` without a model
+    checks with the model that answered."""
 
     router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
-    """Decides what is done next: a Runnable from `RoutingState` to `Decision`."""
+    """Decides what is done next: a Runnable from `RoutingState` to `Decision`; the path of a policy
+    file; or a number in [0, 1], the least confidence at which an answer is kept. `from_policy`
+    takes the check of a policy, too."""
 
     abstention: str = "No answer: none is likely enough to be right."
     """Text of the answer when the router abstains."""
@@ -119,6 +130,16 @@ class MixSettings(BaseModel):
         if not isinstance(models, Sequence):
             return models
         return [chat_model_named(model) if isinstance(model, str) else model for model in models]
+
+    @field_validator("verifier", mode="before")
+    @classmethod
+    def _verifier_by_name(cls, verifier: Any, info: ValidationInfo) -> Any:
+        return to_verifier(verifier, info.data.get("models") or ())
+
+    @field_validator("router", mode="before")
+    @classmethod
+    def _router_by_name(cls, router: Any) -> Any:
+        return to_router(router)
 
     def _check_limits(self, names: Sequence[str]) -> None:
         """Refuse models whose spending a limit could not count, or would count twice.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -29,6 +29,15 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     named = {"model": bound["model"]} if "model" in bound else {}
     params = chat_model._get_ls_params(**named)  # noqa: SLF001  (the only place with both)
     return params.get("ls_model_name"), params.get("ls_provider")
+
+
+def model_names(models: Sequence[Runnable[Any, Any]]) -> tuple[str, ...]:
+    """Return the names of the models of a mix, each once; `model-0` and so on without a name."""
+    names: list[str] = []
+    for i, model in enumerate(models):
+        name = identity(model)[0] or f"model-{i}"
+        names.append(f"{name}-{i}" if name in names else name)
+    return tuple(names)
 
 
 def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
 
@@ -32,6 +33,9 @@ from langchain_automix.routers.base import OPENING, Router, ask, keep, next_mode
 from langchain_automix.routers.evidence import best_row_in_time, observe
 from langchain_automix.routers.explanations import explain_decision, findings
 from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.verifiers.known import fitted_check_in_words
+from langchain_automix.verifiers.specs import spec_of
 
 if TYPE_CHECKING:
     from langchain_automix.policy.fitting.baselines import Family
@@ -99,7 +103,7 @@ class POMDPRouter(Router):
         confidence_level: float = 0.95,
         abstain_value: float | None = None,
         weights: Sequence[float] | None = None,
-        verifier: str | None = None,
+        verifier: Runnable[Any, Any] | str | None = None,
         seed: int = 0,
     ) -> Self:
         """Return a router fitted to a routing log, for at most one of the first four goals.
@@ -118,8 +122,8 @@ class POMDPRouter(Router):
             confidence_level: How sure `max_risk` must be, in (0, 1).
             abstain_value: Utility of giving no answer; None: an answer is always given.
             weights: Prior weight of each logged query, for instance from a pre-router.
-            verifier: `SelfVerifier.fingerprint` of the verifier that made the log. None: the one
-                in the `metadata` of all its queries, if they agree.
+            verifier: The verifier that made the log, or its `fingerprint`. None: the one in the
+                `metadata` of all its queries, if they agree.
             seed: Seed for the folds, and for the choice between two policies.
 
         Raises:
@@ -138,9 +142,8 @@ class POMDPRouter(Router):
             confidence_level=confidence_level,
             abstain_value=abstain_value,
         )
-        policy = fit_policy(
-            log, goal, family=cls.family, verifier=verifier, weights=weights, seed=seed
-        )
+        made = spec_of(verifier) if isinstance(verifier, Runnable) else verifier
+        policy = fit_policy(log, goal, family=cls.family, verifier=made, weights=weights, seed=seed)
         return cls(policy=policy)
 
     @classmethod
@@ -170,22 +173,31 @@ class POMDPRouter(Router):
         """Whether the policy was fitted to a log."""
         return self.policy.fit.queries > 0
 
-    def warn_of_verifier(self, fingerprint: str | None) -> None:
+    def warn_of_verifier(self, verifier: Runnable[Any, Any]) -> None:
         """Warn if the verifier that checks is not the one that the policy was fitted to."""
-        fitted = self.policy.verifier
-        if fitted is not None and fingerprint is not None and fitted != fingerprint:
-            warnings.warn(
-                f"The policy was fitted to checks of the verifier {fitted}, but {fingerprint} "
-                "checks here (another prompt or model): its decisions may be off; fit it again.",
-                VerifierChangedWarning,
-                stacklevel=2,
-            )
+        fitted, here = self.policy.verifier, fingerprint_of(verifier)
+        if fitted is None or fitted == here:
+            return
+        warnings.warn(
+            f"The policy was fitted to another check than the one in use. Fitted to: {self.check} "
+            f"[{fitted}]. In use: {spec_of(verifier).in_words(self.policy.models[:-1])} [{here}]. "
+            "Its decisions may be off: build the mix with from_policy, which takes the check that "
+            "the policy was fitted to, or calibrate and fit again with this one.",
+            VerifierChangedWarning,
+            stacklevel=2,
+        )
+
+    @property
+    def check(self) -> str | None:
+        """The check that the policy was fitted to, in words; None if the policy does not say."""
+        policy = self.policy
+        return fitted_check_in_words(policy.check_spec, policy.verifier, policy.models[:-1])
 
     def explain(self) -> str:
         """Return the policy in words and as a table."""
         from langchain_automix.policy.decision.describe import describe_policy  # noqa: PLC0415  (seldom needed)
 
-        return describe_policy(self.policy)
+        return describe_policy(self.policy, self.check)
 
     def plot(self, log: RoutingLog | None = None, *, kind: str = "benefit") -> Any:
         """Return a matplotlib figure of the policy; needs the extra `plots`.

@@ -64,6 +64,12 @@ class DecisionVerifier(Verifier):
         return self
 
     @property
+    def model_name(self) -> str | None:
+        """Name of the decision model, if it has one."""
+        name = getattr(_inner(self.model), "model", None)
+        return name if isinstance(name, str) else None
+
+    @property
     def fingerprint(self) -> str:
         """Short hash of the model and the question."""
         model = _inner(self.model)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog, SelfVerifier
 from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.log_writer import ModelTally
-from langchain_automix.cli.checks import KNOWN_CHECKS, build_check, build_fitted_check
+from langchain_automix.cli.checks import build_check, build_fitted_check
 from langchain_automix.local.models import Model, ModelOptions, input_limit
 from langchain_automix.policy.statistics import auroc
 from langchain_automix.utils.formatting import (
@@ -23,6 +23,7 @@ from langchain_automix.utils.formatting import (
     format_range,
 )
 from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.verifiers.known import KNOWN_CHECKS
 from tests.support.builders.synthetic_logs import world
 
 verdicts = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=8)
@@ -148,6 +149,12 @@ def test_a_policy_meets_the_check_that_it_was_fitted_to(name: str) -> None:
 
     models = [Model(n, ChatOpenAI(model=n, api_key=SecretStr("test"))) for n in ("a", "b")]
     check = build_check(name, models, ModelOptions(samples=3))
-    assert build_fitted_check(fingerprint_of(check), models, ModelOptions(samples=3)) == check
-    assert isinstance(build_fitted_check("another", models, ModelOptions()), SelfVerifier)
-    assert isinstance(build_fitted_check(None, models, ModelOptions()), SelfVerifier)
+    log, options = world(20), ModelOptions(samples=3)
+    as_before = POMDPRouter.fit(log, verifier=fingerprint_of(check)).policy
+    assert as_before.check_spec is None
+    described = POMDPRouter.fit(log, verifier=check).policy
+    for policy in (as_before, described):
+        assert build_fitted_check(policy, models, options) == check
+    for unknown in ("another", None):
+        policy = POMDPRouter.fit(log, verifier=unknown).policy
+        assert isinstance(build_fitted_check(policy, models, options), SelfVerifier)

@@ -232,7 +232,10 @@ class TestWhatItSays:
         given = ("examples.jsonl", "--out", "a.jsonl", *MODELS, "--check", "shot")
         code, _, err = run("calibrate", *given)
         assert code == 2
-        assert "There is no check 'shot'; there are: few-shot, few-shot t=0.5" in flat(err)
+        assert (
+            "There is no check 'shot'. Did you mean 'few-shot' or 'zero-shot'? There are: few-"
+            in flat(err)
+        )
 
     def test_json_lines(self, calibrated: Run) -> None:
         code, out, err = calibrated("--yes", "--json")

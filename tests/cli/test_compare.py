@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from langchain_automix import RoutingLog
-from langchain_automix.cli.checks import KNOWN_CHECKS, build_combined_check, resolve_checks
+from langchain_automix.cli.checks import build_combined_check, resolve_checks
 from langchain_automix.local.models import Model, ModelOptions
+from langchain_automix.verifiers.known import KNOWN_CHECKS
 from tests.evaluation.test_compare_verifiers import checked
 from tests.support.builders.calibrating import (  # noqa: F401
     MODELS,
@@ -175,7 +176,7 @@ class TestExamples:
     def test_an_unknown_check(self, compared: Run, server: OpenAIServer) -> None:
         code, _, err = compared("--check", "guess")
         assert code == 2
-        assert "There is no check 'guess'; there are: few-shot," in err
+        assert "There is no check 'guess'. There are: few-shot," in err
         assert not server.requests
 
     def test_a_missing_file(self, run: Run, folder: Path) -> None:

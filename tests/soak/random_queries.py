@@ -240,15 +240,18 @@ class Books:
             verifier = verifier.with_fallbacks([SelfVerifier(model=self.models["third"])])
         elif case.verifier == "retried":
             verifier = verifier.with_retry(wait_exponential_jitter=False, stop_after_attempt=2)
+        settings: Any = {
+            "on_verification_error": case.on_verification_error,
+            "on_escalation_error": case.on_escalation_error,
+            "prices": PRICES,
+        }
         mix = AutoMixRunnable(
             models=list(self.models.values())[: case.models],
             verifier=verifier,
             router=routers[case.router],
             verification=case.verifier != "no",
-            on_verification_error=case.on_verification_error,
-            on_escalation_error=case.on_escalation_error,
             retries_if_unusable=case.retries,
-            prices=PRICES,
+            **settings,
             prompt=ChatPromptTemplate.from_template("{context} {question}")
             if case.with_prompt
             else None,

@@ -174,6 +174,9 @@ def _of_one(metadata: Any, check: str) -> Any:
     said = dict(metadata or {})
     further = said.pop("check_replies", None)
     said.pop("verifier", None)  # the fingerprint of all of them together
+    spec = _spec_of_one(said.pop("check_spec", None), check)
+    if spec is not None:
+        said["check_spec"], said["verifier"] = spec, spec["fingerprint"]
     if check != FIRST_CHECK:
         said["check"] = check
         replies = further.get(check) if isinstance(further, Mapping) else None
@@ -181,6 +184,17 @@ def _of_one(metadata: Any, check: str) -> Any:
         if replies is not None:
             said["replies"] = replies
     return said or metadata
+
+
+def _spec_of_one(spec: Any, check: str) -> dict[str, Any] | None:
+    """Return how one of several checks is rebuilt; None where the metadata does not say."""
+    checks = spec.get("checks") if isinstance(spec, Mapping) else None
+    if not isinstance(checks, Mapping) or not checks:
+        return None
+    found = next(iter(checks.values())) if check == FIRST_CHECK else checks.get(check)
+    if not isinstance(found, Mapping) or not isinstance(found.get("fingerprint"), str):
+        return None
+    return dict(found)
 
 
 def _number(value: float | None) -> float:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.data.columns import LogColumns
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
+from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.files import atomic_replace, bounded_lines
 from langchain_automix.utils.formatting import pluralize
 
@@ -216,6 +217,36 @@ class RoutingLog(Sequence[LoggedQuery]):
         None where a query has none, or another one.
         """
         return self.said_by_all("verifier")
+
+    @property
+    def check_spec(self) -> CheckSpec | None:
+        """How that verifier is rebuilt, as the metadata has it; None where that is not known.
+
+        Rows of earlier versions do not say, and count for nothing.
+
+        Raises:
+            AutoMixError: What the metadata holds is no such description.
+        """
+        if (verifier := self.verifier) is None:
+            return None
+        found: dict[str, Any] | None = None
+        for place, metadata in self._store.metadata.items():
+            said = metadata.get("check_spec")
+            if said is None or said == found:
+                continue
+            if found is not None:  # two numbers of verdicts, which no fingerprint tells apart
+                return None
+            found, first = said, place
+        if found is None:
+            return None
+        try:
+            spec = CheckSpec.model_validate(found)
+        except ValidationError as error:
+            query = self._store.ids[first]
+            raise AutoMixError(
+                f"Query {query!r}, field metadata.check_spec: {first_problem(error)}"
+            ) from error
+        return spec if spec.fingerprint == verifier else None
 
     def said_by_all(self, field: str) -> str | None:
         """Return the text that the metadata of all queries has in a field; None if they differ."""

@@ -13,9 +13,14 @@ from langchain_automix.utils.tables import text_table
 _MAX_ROWS = 20
 
 
-def describe_policy(policy: Policy) -> str:
-    """Return a policy in words and as a table."""
-    lines = [*_describe_fit(policy), ""]
+def describe_policy(policy: Policy, check: str | None = None) -> str:
+    """Return a policy in words and as a table.
+
+    Args:
+        policy: The policy.
+        check: The check that it was fitted to, in words; None if that is not known.
+    """
+    lines = [*_describe_fit(policy, check), ""]
     shares = (policy.first_share, 1 - policy.first_share)
     for plan, share in zip(policy.plans, shares, strict=False):
         if len(policy.plans) > 1:
@@ -27,13 +32,15 @@ def describe_policy(policy: Policy) -> str:
     return "\n".join(lines).strip()
 
 
-def _describe_fit(policy: Policy) -> Iterable[str]:
+def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
     unit = f" {policy.currency}" if policy.currency else ""
     yield (
         f"Fitted to {policy.fit.queries} logged queries."
         if policy.fit.queries
         else "A prior, not fitted to any log and not calibrated to your models."
     )
+    if check is not None:
+        yield f"Check: {check}."
     goal = ", ".join(f"{name} {value:g}" for name, value in policy.goal.items())
     yield f"Goal: {goal or 'none given'}."
     yield f"Cost weight: {policy.cost_weight:g} of quality for one unit{unit or ' of cost'}."

@@ -18,7 +18,9 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -27,6 +29,7 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.decision.observation import Frozen, Share
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import CHECKED
+from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.files import atomic_replace
 from langchain_automix.utils.fingerprints import uniform
 
@@ -88,6 +91,9 @@ class Policy(Frozen):
     verifier: str | None = None
     """Fingerprint of the verifier that made the logged checks; None if not known."""
 
+    check_spec: CheckSpec | None = None
+    """How that verifier is rebuilt; None, as in files of earlier versions: not known."""
+
     goal: dict[str, float] = Field(default_factory=dict)
     """What the fit was asked for, such as `max_cost`; empty: nothing."""
 
@@ -118,7 +124,22 @@ class Policy(Frozen):
             raise ValueError("the values of a row name a model that the policy does not")
         if (self.first_share < 1) and len(self.plans) == 1:
             raise ValueError("a share below 1 needs a second plan")
+        if self.check_spec is not None and self.check_spec.fingerprint != self.verifier:
+            raise ValueError("check_spec describes another verifier than the field verifier names")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unknown(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions did not know, so that a fingerprint stays as it was."""
+        written: dict[str, Any] = write(self)
+        if self.check_spec is None:
+            written.pop("check_spec", None)
+        return written
+
+    @property
+    def reads_checks(self) -> bool:
+        """Whether any query's answer is checked."""
+        return any(plan.opening.then is not None for plan in self.plans)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -27,6 +27,7 @@ from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
 from langchain_automix.policy.replay import replay_plan
 from langchain_automix.policy.ties import TIE
+from langchain_automix.utils.check_spec import CheckSpec
 
 _COST_WEIGHT_GRID = (0.0, *(2.0**k for k in range(-5, 6)))
 """Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
@@ -45,7 +46,7 @@ def fit_policy(
     goal: Goal | None = None,
     *,
     family: Family = "automix",
-    verifier: str | None = None,
+    verifier: CheckSpec | str | None = None,
     weights: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Policy:
@@ -57,7 +58,7 @@ def fit_policy(
             dearest model at random neither gains nor loses, which is what the paper's ΔIBC
             measures against (AutoMix, section 5.1, equation 1).
         family: `automix` for the POMDP with its choice among families, or a baseline.
-        verifier: Fingerprint of the verifier that checked. None: what the log says of it.
+        verifier: The verifier that checked, or its fingerprint. None: what the log says of it.
         weights: Prior weight of each logged query, for instance from a pre-router.
         seed: For folds and for mixing; the same seed gives the same policy.
 
@@ -74,11 +75,13 @@ def fit_policy(
     data = learner.columns
     notes = (*chosen.notes, *_remarks(learner, goal, weight))
     several = any(table.checks for plan in chosen.plans for table in plan.tables)
+    fingerprint, spec = _verifier_of(log, verifier)
     return Policy(
         version=2 if several else 1,
         models=data.models,
         currency=None if isinstance(log, LogArrays) else log.currency,
-        verifier=log.verifier if verifier is None and isinstance(log, RoutingLog) else verifier,
+        verifier=fingerprint,
+        check_spec=spec,
         goal=goal.to_record(),
         cost_weight=chosen.cost_weight,
         plans=chosen.plans,
@@ -93,6 +96,18 @@ def fit_policy(
             notes=notes,
         ),
     )
+
+
+def _verifier_of(
+    log: RoutingLog | LogArrays, verifier: CheckSpec | str | None
+) -> tuple[str | None, CheckSpec | None]:
+    """Return the fingerprint of the verifier that checked, and how it is rebuilt."""
+    if isinstance(verifier, CheckSpec):
+        return verifier.fingerprint, verifier
+    if isinstance(log, LogArrays):
+        return verifier, None
+    known = log.verifier
+    return verifier or known, log.check_spec if verifier in (None, known) else None
 
 
 def _validate(goal: Goal, family: Family, seed: int) -> None:

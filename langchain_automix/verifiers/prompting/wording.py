@@ -270,3 +270,9 @@ ENGLISH = Wording(
     examples=_ENGLISH_EXAMPLES,
     filler="the ai generated answer is",
 )
+
+
+def shipped_language(wording: Wording) -> str | None:
+    """Return the code of the language whose shipped wording this is; None of another one."""
+    codes = ("en", *_SHIPPED)
+    return next((code for code in codes if Wording.of(code) == wording), None)

@@ -17,6 +17,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 
 from langchain_automix import (
+    AgreementVerifier,
     AutoMixError,
     AutoMixRunnable,
     POMDPRouter,
@@ -123,8 +124,11 @@ def test_a_fuzzed_file_is_an_error_or_a_policy_that_ends(
 def test_a_policy_for_another_verifier_warns(text: str, tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(text)
     router = POMDPRouter.load(tmp_path / "policy.json")
-    with pytest.warns(VerifierChangedWarning, match="abc, but xyz checks here"):
-        router.warn_of_verifier("xyz")
+    with pytest.warns(VerifierChangedWarning) as caught:
+        router.warn_of_verifier(AgreementVerifier(samples=4))
+    said = str(caught[0].message)
+    assert "a check that the policy does not describe (fingerprint abc)" in said
+    assert "agreement of 4 answers by small at t = 1 [" in said
 
 
 def test_the_package_and_a_decision_need_no_numpy(text: str, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""What a mix takes for a check or a router beside the thing itself: a name, a file, a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import Runnable
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.threshold import ThresholdRouter
+from langchain_automix.verifiers.known import KNOWN_CHECKS, build_known_check
+
+
+def to_verifier(given: Any, models: Sequence[Runnable[Any, Any]]) -> Any:
+    """Return a check for its name; a Runnable as it is.
+
+    Raises:
+        AutoMixError: It is neither; the message says what a mix takes.
+    """
+    if isinstance(given, str):
+        return build_known_check(given, models)
+    if isinstance(given, Runnable):
+        return given
+    hint = ""
+    if isinstance(given, type):
+        hint = f" Write {given.__name__}(...), with parentheses."
+    elif callable(given):
+        hint = " Wrap a function in FunctionVerifier(function=...)."
+    raise AutoMixError(
+        f"verifier={_shown(given)} is no check: give a verifier, such as SelfVerifier(samples=8), "
+        f"or one of the names {', '.join(map(repr, KNOWN_CHECKS))}.{hint}"
+    )
+
+
+def to_router(given: Any) -> Any:
+    """Return a router for a policy file, a policy or a threshold; a Runnable as it is.
+
+    Raises:
+        AutoMixError: It is none of these, or the file holds no policy.
+    """
+    if isinstance(given, Runnable):
+        return given
+    if isinstance(given, Policy):
+        return POMDPRouter(policy=given)
+    if isinstance(given, str | Path):
+        try:
+            return POMDPRouter.load(given)
+        except AutoMixError as error:
+            if Path(given).exists():
+                raise
+            raise AutoMixError(
+                f"router={str(given)!r} is no file: give the path of a policy file, as `automix "
+                "fit` writes it."
+            ) from error
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1:
+        return ThresholdRouter(threshold=given)
+    hint = ""
+    if isinstance(given, type):
+        hint = f" Write {given.__name__}(...), with parentheses."
+    raise AutoMixError(
+        f"router={_shown(given)} is no router: give a router, such as "
+        "POMDPRouter.load('policy.json'); the path of a policy file; or a number in [0, 1], the "
+        f"least confidence at which an answer is kept.{hint}"
+    )
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, type):
+        return given.__name__
+    text = repr(given)
+    return text if len(text) <= 60 else f"a {type(given).__name__}"  # noqa: PLR2004

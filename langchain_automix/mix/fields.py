@@ -1,0 +1,106 @@
+"""The keyword arguments of the mixes, as editors complete them and type checkers read them.
+
+What each means stands at the field of its name: in `MixSettings`, `AutoMixRunnable` and
+`ChatAutoMix`. A test compares the names here with those fields.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, get_type_hints
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.runnables import Runnable
+
+from langchain_automix.mix.config import OnEscalationError, OnVerificationError
+from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
+from langchain_automix.mix.limits.spend_limit import SpendLimit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommonFields(TypedDict, total=False):
+    """What every form of the mix has beside its models, its check and its router."""
+
+    abstention: str
+    always_escalate_tools: Sequence[str]
+    retries_if_unusable: int
+    on_escalation_error: OnEscalationError
+    on_verification_error: OnVerificationError
+    max_latency: float | None
+    hedge: float | None
+    cost_weight: float | None
+    force_model: int | str | None
+    verification: bool
+    prices: Mapping[str, Mapping[str, float]] | Callable[..., Any] | None
+    spend_limit: SpendLimit | Sequence[SpendLimit] | None
+    circuit_breaker: CircuitBreaker | None
+
+
+class MixFields(CommonFields, total=False):
+    """What every form of the mix has beside its models."""
+
+    verifier: Runnable[Any, Any] | str
+    router: Runnable[Any, Any] | str | Path | float
+
+
+class _RunnableOnly(TypedDict, total=False):
+    name: str | None
+    prompt: Runnable[Any, Any] | None
+    question_key: str
+    context_key: str
+    history_key: str
+
+
+class RunnableFields(MixFields, _RunnableOnly, total=False):
+    """What `AutoMixRunnable` has beside its models."""
+
+
+class RunnablePolicyFields(CommonFields, _RunnableOnly, total=False):
+    """What `AutoMixRunnable` has beside its models and what a policy says of it."""
+
+
+class _ChatOnly(TypedDict, total=False):
+    name: str | None
+    temperature: float | None
+    max_tokens: int | None
+    stop: list[str] | None
+    disable_streaming: Any
+    callbacks: Callbacks
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    verbose: bool
+    profile: Any
+    custom_get_token_ids: Callable[[str], list[int]] | None
+
+
+class ChatFields(MixFields, _ChatOnly, total=False):
+    """What `ChatAutoMix` has beside its models."""
+
+
+class ChatPolicyFields(CommonFields, _ChatOnly, total=False):
+    """What `ChatAutoMix` has beside its models and what a policy says of it."""
+
+
+def listing(fields: type) -> Callable[[F], F]:
+    """Decorate a function with `**fields` so that its signature lists them at run time, too.
+
+    Notebooks complete what `inspect.signature` tells, which does not read a TypedDict.
+    """
+
+    def change(function: F) -> F:
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        given = {parameter.name for parameter in named}
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=hint)
+            for name, hint in get_type_hints(fields).items()
+            if name not in given
+        ]
+        listed = signature.replace(parameters=[*named, *more])
+        function.__signature__ = listed  # type: ignore[attr-defined]
+        return function
+
+    return change

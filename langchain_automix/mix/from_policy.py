@@ -1,0 +1,102 @@
+"""A mix as a policy file describes it: its router, and the check that it was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import Runnable
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.models.identity import chat_model_named, model_names
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.verifiers.known import build_known_check, fitted_check
+from langchain_automix.verifiers.self_verifier import SelfVerifier
+
+
+class FromPolicy(NamedTuple):
+    """What a policy says of a mix."""
+
+    models: list[Runnable[Any, Any]]
+    router: POMDPRouter
+    verifier: Runnable[Any, Any]
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as fields of a mix."""
+        return self._asdict()
+
+
+def read_policy(
+    policy: str | Path | Policy | POMDPRouter,
+    models: Sequence[Runnable[Any, Any] | str],
+    *,
+    verifier: Runnable[Any, Any] | str | None = None,
+    check_models: Sequence[Runnable[Any, Any]] = (),
+    other_models: bool = False,
+) -> FromPolicy:
+    """Return the models, the router and the check of a mix by a fitted policy.
+
+    Args:
+        policy: The policy file, or what was read from one.
+        models: The models that the policy was fitted to, cheap to expensive, or their names.
+        verifier: A check instead of the policy's own, or its name.
+        check_models: Further models that the check asks, found by their names.
+        other_models: Whether the models may be others than the policy's.
+
+    Raises:
+        AutoMixError: The file is no policy, the models are others, or the check cannot be rebuilt.
+    """
+    router = _router(policy)
+    where = f"The policy {policy}" if isinstance(policy, str | Path) else "The policy"
+    opened = [chat_model_named(model) if isinstance(model, str) else model for model in models]
+    if not other_models:
+        _validate_models(where, router.policy.models, model_names(opened))
+    if isinstance(verifier, str):
+        verifier = build_known_check(verifier, opened)
+    if verifier is None:
+        verifier = _fitted_check(where, router.policy, opened, check_models)
+    return FromPolicy(opened, router, verifier)
+
+
+def _router(policy: str | Path | Policy | POMDPRouter) -> POMDPRouter:
+    if isinstance(policy, POMDPRouter):
+        return policy
+    return POMDPRouter(policy=policy) if isinstance(policy, Policy) else POMDPRouter.load(policy)
+
+
+def _validate_models(where: str, fitted: Sequence[str], given: Sequence[str]) -> None:
+    if tuple(fitted) == tuple(given):
+        return
+    swapped = " in another order" if sorted(fitted) == sorted(given) else ""
+    raise AutoMixError(
+        f"{where} was fitted to the models {', '.join(fitted)}, but is given "
+        f"{', '.join(given) or 'none'}{swapped}. Give the same models, cheap to expensive; or pass "
+        "other_models=True, if they are the same under other names or as good and as expensive."
+    )
+
+
+def _fitted_check(
+    where: str,
+    policy: Policy,
+    models: Sequence[Runnable[Any, Any]],
+    check_models: Sequence[Runnable[Any, Any]],
+) -> Runnable[Any, Any]:
+    try:
+        check = fitted_check(policy.check_spec, policy.verifier, models, check_models=check_models)
+    except AutoMixError as error:
+        if not policy.reads_checks:
+            return SelfVerifier()
+        raise AutoMixError(f"{where}: {error}, or pass the check itself in verifier=.") from error
+    if check is not None:
+        return check
+    if not policy.reads_checks:  # and so it asks for none
+        return SelfVerifier()
+    known = (
+        "does not say which check it was fitted to"
+        if policy.verifier is None
+        else "was fitted to a check that it does not describe and that is none of those with a "
+        f"name (fingerprint {policy.verifier})"
+    )
+    raise AutoMixError(f"{where} {known}: pass that check in verifier=.")

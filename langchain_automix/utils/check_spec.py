@@ -1,0 +1,171 @@
+"""`CheckSpec`: how a check is rebuilt, as policies and logs keep it, and what it is in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+COMBINED = "CombinedVerifier"
+_LONGEST_NAME = 60
+_ORDER = {"few_shot": "few-shot", "zero_shot": "zero-shot", "conversation": "in-conversation"}
+_LANGUAGES = {"de": "German", "es": "Spanish", "fr": "French", "zh": "Chinese"}
+_STATISTICS = {
+    "min": "the probability of the answer's least probable token",
+    "mean": "the mean log-probability of the answer's tokens",
+    "first": "the probability of the answer's first token",
+    "margin": "the margin between the two most probable first tokens of the answer",
+}
+
+
+class CheckSpec(BaseModel):
+    """What a verifier was made of: plain values and names, from which nothing is evaluated."""
+
+    kind: str = Field(min_length=1, max_length=200)
+    """Name of the verifier's class, such as `AgreementVerifier`; of a check of the user's own, its
+    class or its function."""
+
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Its fields that are plain values."""
+
+    models: dict[str, str] = Field(default_factory=dict)
+    """Its fields that are models, with the names of these; a model that answers and checks its own
+    answer is none of them."""
+
+    checks: dict[str, CheckSpec] = Field(default_factory=dict)
+    """Of a `CombinedVerifier`, its checks by name, the leading one first."""
+
+    lacks: tuple[str, ...] = ()
+    """What no file can hold, such as a function: a check that lacks something cannot be rebuilt."""
+
+    fingerprint: str = Field(min_length=1)
+    """The verifier's fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _validate(self) -> Self:
+        if bool(self.checks) != (self.kind == COMBINED):
+            raise ValueError(f"a {COMBINED}, and nothing else, has checks")
+        return self
+
+    def of_check(self, name: str | None) -> CheckSpec | None:
+        """Return one of several checks; None, or an unknown name of a single check: the first."""
+        if not self.checks:
+            return self
+        return self.checks.get(name) if name else next(iter(self.checks.values()))
+
+    def in_words(self, answering: Sequence[str] = ()) -> str:
+        """Say what the check is.
+
+        Args:
+            answering: Names of the models whose answers are checked.
+        """
+        if self.checks:
+            parts = (f"{name} ({each.in_words(answering)})" for name, each in self.checks.items())
+            return " and ".join(parts)
+        describe = _WORDS.get(self.kind)
+        if describe is None:
+            return f"your own check {_short(self.kind)}"
+        by = self.models.get("model") or (
+            answering[0] if len(answering) == 1 else "the model that answered"
+        )
+        return describe(self, by)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _prompt(spec: CheckSpec) -> str:
+    order = _ORDER.get(str(spec.settings.get("layout", "few_shot")), "")
+    wording = spec.settings.get("wording", "en")
+    language = _LANGUAGES.get(str(wording), "own wording" if wording != "en" else "")
+    return ", ".join(filter(None, (order, language)))
+
+
+def _self_verifier(spec: CheckSpec, by: str) -> str:
+    get = spec.settings.get
+    how = [_prompt(spec)]
+    if get("reasoning") is False:
+        how.append("without reasoning")
+    if get("structured"):
+        how.append("structured")
+    temperature = _number(get("temperature", 1.0))
+    return f"{_drawn(spec, 'verdicts')} by {by} at t = {temperature} ({', '.join(how)})"
+
+
+def _token_probability(spec: CheckSpec, by: str) -> str:
+    return f"the probability of Yes by {by} ({_prompt(spec)})"
+
+
+def _agreement(spec: CheckSpec, by: str) -> str:
+    get = spec.settings.get
+    text = f"agreement of {_drawn(spec, 'answers')} by {by} at t = "
+    return f"{text}{_number(get('temperature', 1.0))}{_comparison(spec)}"
+
+
+def _drawn(spec: CheckSpec, what: str) -> str:
+    """Return how many are drawn; files of earlier versions do not say."""
+    return f"{spec.settings['samples']} {what}" if "samples" in spec.settings else what
+
+
+def _earlier_agreement(spec: CheckSpec, by: str) -> str:
+    del by
+    return f"agreement with the earlier models' answers{_comparison(spec)}"
+
+
+def _comparison(spec: CheckSpec) -> str:
+    if "compare" in spec.models:
+        return f", compared by {spec.models['compare']}"
+    if "compare" in spec.lacks:
+        return ", compared in a way of your own"
+    how = spec.settings.get("compare", "normalised")
+    return "" if how == "normalised" else f", compared as {how} texts"
+
+
+def _log_probability(spec: CheckSpec, by: str) -> str:
+    del by
+    statistic = str(spec.settings.get("statistic", "mean"))
+    return _STATISTICS.get(statistic, f"the log-probability of the answer ({statistic})")
+
+
+def _support(spec: CheckSpec, by: str) -> str:
+    del by
+    how = f", judged by {spec.models['model']}" if "model" in spec.models else ""
+    how = ", compared by embeddings" if "embeddings" in spec.lacks else how
+    where = "context and a retriever" if "retriever" in spec.lacks else "context"
+    return f"support by the {where}{how}"
+
+
+def _decision(spec: CheckSpec, by: str) -> str:
+    del spec
+    return f"the decision of {by}"
+
+
+def _schema(spec: CheckSpec, by: str) -> str:
+    del spec, by
+    return "whether the answer fits a JSON schema"
+
+
+def _pattern(spec: CheckSpec, by: str) -> str:
+    del by
+    return f"whether the answer matches the pattern {_short(str(spec.settings.get('pattern')))}"
+
+
+_WORDS = {
+    "AgreementVerifier": _agreement,
+    "DecisionVerifier": _decision,
+    "EarlierAgreementVerifier": _earlier_agreement,
+    "LogProbabilityVerifier": _log_probability,
+    "PatternVerifier": _pattern,
+    "SchemaVerifier": _schema,
+    "SelfVerifier": _self_verifier,
+    "SupportVerifier": _support,
+    "TokenProbabilityVerifier": _token_probability,
+}

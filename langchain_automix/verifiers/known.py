@@ -1,0 +1,159 @@
+"""The checks that go by a name, and the check that a policy was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import Runnable
+
+from langchain_automix.errors import AutoMixError, near_matches
+from langchain_automix.utils.check_spec import CheckSpec
+from langchain_automix.verifiers.agreement import AgreementVerifier
+from langchain_automix.verifiers.base import Verifier, fingerprint_of
+from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
+from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
+from langchain_automix.verifiers.self_verifier import SelfVerifier
+from langchain_automix.verifiers.specs import rebuild_check, spec_of
+from langchain_automix.verifiers.token_probability import TokenProbabilityVerifier
+
+
+@dataclass(frozen=True)
+class KnownCheck:
+    """A check that can be asked for by its name."""
+
+    make: Callable[..., Verifier]
+    """Makes it from the settings below and those that all checks of its kind share."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_large: bool = False
+    """Whether the large model checks, and not the model that answered."""
+
+    by_default: bool = True
+    """Whether `automix compare-verifiers` makes it when no names are given."""
+
+    @property
+    def draws_by_large(self) -> bool:
+        """Whether the large model draws verdicts for it."""
+        return self.by_large and self.make is SelfVerifier
+
+
+KNOWN_CHECKS: dict[str, KnownCheck] = {
+    "few-shot": KnownCheck(SelfVerifier),
+    "few-shot t=0.5": KnownCheck(SelfVerifier, {"temperature": 0.5}),
+    "zero-shot": KnownCheck(SelfVerifier, {"layout": "zero_shot"}),
+    "conversation": KnownCheck(SelfVerifier, {"layout": "conversation"}),
+    "verdict only": KnownCheck(SelfVerifier, {"reasoning": False}),
+    "one token": KnownCheck(TokenProbabilityVerifier),
+    "one token zero-shot": KnownCheck(TokenProbabilityVerifier, {"layout": "zero_shot"}),
+    "one token conversation": KnownCheck(TokenProbabilityVerifier, {"layout": "conversation"}),
+    "one token by large": KnownCheck(TokenProbabilityVerifier, by_large=True),
+    "few-shot by large": KnownCheck(SelfVerifier, by_large=True, by_default=False),
+    "agreement": KnownCheck(AgreementVerifier),
+    "log-probability": KnownCheck(LogProbabilityVerifier),
+}
+"""All of them, in the order of the table; the first one leads."""
+
+
+def known_check(name: str) -> KnownCheck:
+    """Return the check of a name.
+
+    Raises:
+        AutoMixError: There is no check of that name.
+    """
+    if name not in KNOWN_CHECKS:
+        raise AutoMixError(
+            f"There is no check {name!r}.{near_matches(name, KNOWN_CHECKS)} There are: "
+            f"{', '.join(KNOWN_CHECKS)}."
+        )
+    return KNOWN_CHECKS[name]
+
+
+def build_known_check(
+    name: str,
+    models: Sequence[Runnable[Any, Any]],
+    *,
+    samples: int | None = None,
+    prompted: Mapping[str, Any] | None = None,
+) -> Verifier:
+    """Return the check of a name for a mix of these models.
+
+    Args:
+        name: One of `KNOWN_CHECKS`.
+        models: Cheap to expensive.
+        samples: Verdicts to draw, of a check that draws any. None: its own number.
+        prompted: Settings of checks that write a prompt.
+
+    Raises:
+        AutoMixError: There is no check of that name.
+    """
+    check = known_check(name)
+    fields: dict[str, Any] = {}
+    kind = check.make
+    if isinstance(kind, type) and issubclass(kind, PromptedVerifier):
+        fields |= prompted or {}
+    if samples is not None and kind in (SelfVerifier, AgreementVerifier):
+        fields["samples"] = samples
+    if check.by_large:
+        fields["model"] = models[-1]
+    return kind(**fields, **check.settings)
+
+
+def fitted_check(
+    spec: CheckSpec | None,
+    fingerprint: str | None,
+    models: Sequence[Runnable[Any, Any]],
+    *,
+    check_models: Sequence[Runnable[Any, Any]] = (),
+    samples: int | None = None,
+    prompted: Callable[[bool], Mapping[str, Any]] | None = None,
+) -> Verifier | None:
+    """Return the check that a policy was fitted to; None if nothing says which it was.
+
+    Args:
+        spec: What the policy says of it. None, as in files of earlier versions: the known checks
+            are compared with its fingerprint.
+        fingerprint: The fingerprint in the policy.
+        models: The models of the mix, cheap to expensive.
+        check_models: Further models that checks may use, found by their names.
+        samples: Verdicts to draw, where the policy's own check is not described.
+        prompted: Returns settings of checks that write a prompt; its argument is whether the check
+            has a model of its own.
+
+    Raises:
+        AutoMixError: The check is described, but cannot be rebuilt.
+    """
+    if spec is not None:
+        return rebuild_check(spec, models, check_models=check_models, prompted=prompted)
+    if fingerprint is None:
+        return None
+    for name, known in KNOWN_CHECKS.items():
+        settings = None if prompted is None else prompted(known.by_large)
+        made = build_known_check(name, models, samples=samples, prompted=settings)
+        if fingerprint_of(made) == fingerprint:
+            return made
+    return None
+
+
+def fitted_check_in_words(
+    spec: CheckSpec | None, fingerprint: str | None, answering: Sequence[str]
+) -> str | None:
+    """Say which check a policy was fitted to; None if nothing is known of it.
+
+    Args:
+        spec: What the policy says of it.
+        fingerprint: The fingerprint in the policy.
+        answering: Names of the models whose answers are checked.
+    """
+    if spec is None and fingerprint is not None:
+        own = [name for name, known in KNOWN_CHECKS.items() if not known.by_large]
+        made = (build_known_check(name, ()) for name in own)
+        found = next((check for check in made if fingerprint_of(check) == fingerprint), None)
+        if found is None:
+            return f"a check that the policy does not describe (fingerprint {fingerprint})"
+        spec = spec_of(found)
+        if "samples" in spec.settings:  # a fingerprint says nothing of it
+            unsaid = {name: each for name, each in spec.settings.items() if name != "samples"}
+            spec = spec.model_copy(update={"settings": unsaid})
+    return None if spec is None else spec.in_words(answering)
