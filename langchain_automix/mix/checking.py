@@ -84,7 +84,8 @@ def _call_with_hedge(
     config: MixConfig, query: QueryState, decision: Decision, check: Call
 ) -> Steps[Any]:
     """Make the check; ask the next model beside it, where that is worth it."""
-    if (hedge := hedge_call(config, query, decision)) is None:
+    usage = UsageCollector(mends=False)
+    if (hedge := hedge_call(config, query, decision, usage)) is None:
         return (yield from call(check))
     index, ahead = hedge
     hurried = is_hurried(query)
@@ -92,9 +93,9 @@ def _call_with_hedge(
         found, answer = yield from gather(check, ahead)
     except GeneratorExit:
         if ahead.started:
-            query.ledger.add_unheard_request(index)
+            query.ledger.add_lost_request(index, usage)
         raise
-    keep_hedged_answer(config, query, index, answer, hurried=hurried)
+    keep_hedged_answer(config, query, index, answer, usage, hurried=hurried)
     if isinstance(found, Exception):
         raise found
     return found
