@@ -11,6 +11,7 @@ from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import with_breaker
+from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import (
     is_answer_failure,
@@ -38,7 +39,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     usage = UsageCollector(mends=False)
     call = answer_call(config, query, decision, usage)
     answer: ModelAnswer | None = None
-    problem, shown = None, False
+    problem, failed, shown = None, None, False
     for _ in range(1 + config.retries_if_unusable):
         started = time.perf_counter()
         usage.clear()
@@ -54,6 +55,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
             if config.forced is not None or _was_shown(call) or not is_answer_failure(error):
                 raise
             query.errors[index] = error
+            failed = type(error).__name__
             answer, problem = None, f"the answering call failed ({type(error).__name__})"
             break
         finally:
@@ -69,6 +71,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     if answer is not None:
         query.answers[index] = answer
         query.shown = index if shown and problem is None else query.shown
+    query.outcomes[Attempt("answer", config.names[index])] = failed or problem
     unusable = Verification(problem=problem, usable=False) if problem else None
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
 

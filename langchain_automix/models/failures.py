@@ -104,7 +104,9 @@ def is_fault(error: BaseException) -> bool:
     """
     if isinstance(error, AutoMixError):
         return isinstance(error, QueryFailedError)
-    if any(isinstance(each, RuntimeError) and _CLOSED.search(str(each)) for each in causes_of(error)):
+    if any(
+        isinstance(each, RuntimeError) and _CLOSED.search(str(each)) for each in causes_of(error)
+    ):
         return False
     return all(kind.__name__ != "GraphBubbleUp" for kind in type(error).__mro__)
 
@@ -141,7 +143,9 @@ def _is_mistake(error: BaseException) -> bool:
     # What a library derives from these is a statement of its own.
     if not isinstance(error, _MISTAKES) or type(error).__module__ != "builtins":
         return False
-    return _answerless_response(error) is None and not any(map(_is_provider_error, causes_of(error)))
+    return _answerless_response(error) is None and not any(
+        map(_is_provider_error, causes_of(error))
+    )
 
 
 def _is_provider_error(error: BaseException) -> bool:

@@ -70,8 +70,7 @@ class UsageCollector(BaseCallbackHandler):
     @property
     def calls(self) -> list[ModelCall]:
         """Requests that were billed, or may have been, in the order in which they ended."""
-        calls = [call for run, call in self._calls if not self._is_of_a_mix(run)]
-        return calls
+        return [call for run, call in self._calls if not self._is_of_a_mix(run)]
 
     @calls.setter
     def calls(self, calls: Sequence[ModelCall]) -> None:
@@ -169,7 +168,7 @@ class UsageCollector(BaseCallbackHandler):
         return self._pending.pop(run_id, (None, None))
 
     def _mixes_in(self, run_id: UUID | None) -> bool:
-        return any(run_id in self._above(mix) for mix in self._mixes)
+        return any(run_id == above for mix in self._mixes for above in self._above(mix))
 
     def _is_of_a_mix(self, run_id: UUID | None) -> bool:
         return any(above in self._mixes for above in self._above(run_id))

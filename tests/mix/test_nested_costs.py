@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 
@@ -166,9 +166,7 @@ class TestACutBeneathAFallback:
 
         desk(server, small="A draft.", third=Cut("Half of"), large="By the large.")
         ahead = server.model("third").with_fallbacks([server.model("large")])
-        asked = mix_of(
-            server.model("small"), ahead, router=POMDPRouter.fit(world(300)), hedge=0.0
-        )
+        asked = mix_of(server.model("small"), ahead, router=POMDPRouter.fit(world(300)), hedge=0.0)
         record = record_of(asked.invoke("Where?"))
         assert record["hedged"] is not None
         assert (record["cost"], record["unpriced"]) == (None, ["third"])
