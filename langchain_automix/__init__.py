@@ -31,6 +31,7 @@ _HOME = {
     "POMDPRouter": "routers.pomdp",
     "PatternVerifier": "verifiers.rules",
     "PriceWarning": "models.prices",
+    "RepeatedFailureWarning": "mix.limits.repeated_failures",
     "Report": "report.report",
     "RoutingLog": "policy.data.log",
     "RoutingState": "types",

@@ -22,6 +22,9 @@ from langchain_automix.evaluation.result import Evaluation as Evaluation
 from langchain_automix.mix.chat_model import ChatAutoMix as ChatAutoMix
 from langchain_automix.mix.explain import explain as explain
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker as CircuitBreaker
+from langchain_automix.mix.limits.repeated_failures import (
+    RepeatedFailureWarning as RepeatedFailureWarning,
+)
 from langchain_automix.mix.limits.spend_limit import SpendLimit as SpendLimit
 from langchain_automix.mix.limits.spend_store import SpendWarning as SpendWarning
 from langchain_automix.mix.middleware import AutoMixMiddleware as AutoMixMiddleware

@@ -11,6 +11,7 @@ from langchain_automix.flow.stream_guard import StreamGuard
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import with_breaker
+from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import (
     is_answer_failure,
@@ -19,7 +20,7 @@ from langchain_automix.models.failures import (
     missing_answer_reason,
 )
 from langchain_automix.models.tools import tool_call_problem
-from langchain_automix.models.usage import to_model_call, with_model_name
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import Decision, Verification, Visit
 
 # LangGraph's message stream leaves out runs with this tag: a draft may yet be rejected.
@@ -35,31 +36,33 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     """
     index = decision.model_index
     hedged = query.hedged.pop(index, None)
-    call = answer_call(config, query, decision)
+    usage = UsageCollector(mends=False)
+    call = answer_call(config, query, decision, usage)
     answer: ModelAnswer | None = None
-    problem, shown = None, False
+    problem, failed, shown = None, None, False
     for _ in range(1 + config.retries_if_unusable):
         started = time.perf_counter()
+        usage.clear()
         try:
-            answer = yield from _ask_model(config, query, call, index, hedged)
+            answer = yield from _ask_model(config, query, call, index, hedged, usage)
         except Exception as error:
             if hedged is None:
                 if is_fault(error):
-                    query.ledger.add_failed_request(index, str(call.run_name), error)
+                    query.ledger.add_failed_request(index, str(call.run_name), error, usage)
                 if isinstance(error, DeadlineError):
                     seconds = time.perf_counter() - started
                     config.pace.learn("answer", index, seconds, at_least=True)
             if config.forced is not None or _was_shown(call) or not is_answer_failure(error):
                 raise
             query.errors[index] = error
+            failed = type(error).__name__
             answer, problem = None, f"the answering call failed ({type(error).__name__})"
             break
         finally:
             query.ledger.add_seconds(str(call.run_name), time.perf_counter() - started)
         if hedged is None:
             config.pace.learn("answer", index, time.perf_counter() - started)
-            request = to_model_call([answer.message])
-            query.ledger.add_request(index, with_model_name(request, config.models[index]))
+            query.ledger.add_reply(index, usage, answer.message, config.models[index])
         problem = _problem(config, query, call, index, answer)
         shown = call.guard is not None and hedged is None
         hedged = None
@@ -68,12 +71,22 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     if answer is not None:
         query.answers[index] = answer
         query.shown = index if shown and problem is None else query.shown
+    query.outcomes[Attempt("answer", config.names[index])] = failed or problem
     unusable = Verification(problem=problem, usable=False) if problem else None
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
 
 
-def answer_call(config: MixConfig, query: QueryState, decision: Decision) -> Call:
-    """Return the call by which the model that a decision names is asked."""
+def answer_call(
+    config: MixConfig, query: QueryState, decision: Decision, usage: UsageCollector
+) -> Call:
+    """Return the call by which the model that a decision names is asked.
+
+    Args:
+        config: The mix.
+        query: How far the query has come.
+        decision: Names the model.
+        usage: Collects the requests beneath the call: a fallback or a retry may make several.
+    """
     index, arguments = decision.model_index, query.arguments
     streams = _may_stream(config, decision)
     if not streams:
@@ -83,6 +96,7 @@ def answer_call(config: MixConfig, query: QueryState, decision: Decision) -> Cal
         query.input,
         run_name="escalate" if query.ledger.visits else "draft",
         tags=[f"automix:{config.names[index]}", *([] if streams else [NOT_FOR_USERS])],
+        callbacks=[usage],
         kwargs=arguments,
         audience="everyone" if streams else "tracers",
         guard=StreamGuard() if streams else None,
@@ -96,12 +110,13 @@ def _ask_model(
     call: Call,
     index: int,
     hedged: ModelAnswer | Exception | None,
+    usage: UsageCollector,
 ) -> Steps[ModelAnswer]:
     if hedged is not None:  # which the breaker knows of already
         return _hedged_answer(hedged)
     breaker, name = config.breaker, config.names[index]
     circuit = None if breaker is None else config.circuits[index]
-    flow = _read_reply(config, query, call, index)
+    flow = _read_reply(config, query, call, index, usage)
     return with_breaker(breaker, circuit, name, flow, hurried=is_hurried(query))
 
 
@@ -118,12 +133,14 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
     return hedged
 
 
-def _read_reply(config: MixConfig, query: QueryState, call: Call, index: int) -> Steps[ModelAnswer]:
+def _read_reply(
+    config: MixConfig, query: QueryState, call: Call, index: int, usage: UsageCollector
+) -> Steps[ModelAnswer]:
     try:
         [output] = yield from gather(call)
     except GeneratorExit:
         if call.started:
-            query.ledger.add_unheard_request(index)
+            query.ledger.add_lost_request(index, usage)
         raise
     return read_answer(config, index, output)
 

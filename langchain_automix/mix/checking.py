@@ -12,6 +12,7 @@ from langchain_automix.flow.steps import Call, Steps, call, gather
 from langchain_automix.mix.answering import NOT_FOR_USERS, is_hurried
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.hedging import hedge_call, keep_hedged_answer
+from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.messages import answer_text
@@ -65,6 +66,7 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         if is_raised or not is_fault(error):
             raise
         problem = f"the check failed ({type(error).__name__})"
+        query.outcomes[Attempt("check", config.names[index])] = type(error).__name__
         query.unchecked[index, decision.check] = problem
         failed = Verification(problem=problem)
         # The failure of a further check says nothing of the first one.
@@ -74,6 +76,7 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         ledger.add_seconds("verify", time.perf_counter() - started)
     if query.hedged_model is None:  # else it waited for an answer
         config.pace.learn("verify", index, time.perf_counter() - started)
+    query.outcomes[Attempt("check", config.names[index])] = _nothing_found(found)
     ledger.calls.extend(found.calls if len(found.calls) >= len(usage.calls) else usage.calls)
     if found.undrawn is not None:
         ledger.add_failed_check(index, usage.failed)
@@ -84,7 +87,8 @@ def _call_with_hedge(
     config: MixConfig, query: QueryState, decision: Decision, check: Call
 ) -> Steps[Any]:
     """Make the check; ask the next model beside it, where that is worth it."""
-    if (hedge := hedge_call(config, query, decision)) is None:
+    usage = UsageCollector(mends=False)
+    if (hedge := hedge_call(config, query, decision, usage)) is None:
         return (yield from call(check))
     index, ahead = hedge
     hurried = is_hurried(query)
@@ -92,12 +96,21 @@ def _call_with_hedge(
         found, answer = yield from gather(check, ahead)
     except GeneratorExit:
         if ahead.started:
-            query.ledger.add_unheard_request(index)
+            query.ledger.add_lost_request(index, usage)
         raise
-    keep_hedged_answer(config, query, index, answer, hurried=hurried)
+    keep_hedged_answer(config, query, index, answer, usage, hurried=hurried)
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _nothing_found(found: Verification) -> str | None:
+    """Say why a check that was paid for says nothing of an answer; None: it says something."""
+    if any(each.confidence is not None for each in (found, *found.checks.values())):
+        return None
+    if found.verdicts:
+        return "none of its replies holds a verdict"
+    return found.undrawn and "no verdict could be drawn"
 
 
 def _read_verification(output: Any) -> Verification:

@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
 from langchain_automix.mix.limits.latency import LatencyEstimator
+from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
@@ -54,6 +55,9 @@ class MixConfig:
     hedge: float | None = None
     pace: LatencyEstimator = field(default_factory=LatencyEstimator)
     """How long the mix's calls take."""
+
+    failures: RepeatedFailures = field(default_factory=RepeatedFailures)
+    """What has failed in the queries before."""
 
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:

@@ -10,12 +10,14 @@ from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.circuit_breaker import note_failure
 from langchain_automix.mix.query import QueryState
 from langchain_automix.models.failures import is_answer_failure, is_fault
-from langchain_automix.models.usage import to_model_call, with_model_name
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision
 
 
-def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tuple[int, Call] | None:
+def hedge_call(
+    config: MixConfig, query: QueryState, decision: Decision, usage: UsageCollector
+) -> tuple[int, Call] | None:
     """Return the model to ask beside the first check of an answer; None: it is not worth it."""
     current, router = query.current, config.router
     is_first = current.verification is None and current.model_index == decision.model_index
@@ -30,11 +32,17 @@ def hedge_call(config: MixConfig, query: QueryState, decision: Decision) -> tupl
     if breaker is not None and breaker.state(config.circuits[index]) != "closed":
         return None
     step = Decision(action="escalate", model_index=index)
-    return index, answer_call(config, query, step)
+    return index, answer_call(config, query, step, usage)
 
 
 def keep_hedged_answer(
-    config: MixConfig, query: QueryState, index: int, output: Any, *, hurried: bool
+    config: MixConfig,
+    query: QueryState,
+    index: int,
+    output: Any,
+    usage: UsageCollector,
+    *,
+    hurried: bool,
 ) -> None:
     """Keep what a model gave in advance until it is needed; it is paid for in any case.
 
@@ -43,6 +51,7 @@ def keep_hedged_answer(
         query: How far the query has come.
         index: The model.
         output: What it gave, or its error.
+        usage: Has collected the requests beneath its call.
         hurried: Whether it had so little time that a failure says nothing of its health.
 
     Raises:
@@ -55,15 +64,14 @@ def keep_hedged_answer(
     except Exception as error:
         if not is_answer_failure(error):
             if is_fault(error):
-                query.ledger.add_failed_request(index, "escalate", error)
+                query.ledger.add_failed_request(index, "escalate", error, usage)
             raise
         if breaker is not None:
             note_failure(breaker, config.circuits[index], error, hurried=hurried)
-        query.ledger.add_failed_request(index, "escalate", error)
+        query.ledger.add_failed_request(index, "escalate", error, usage)
         query.hedged[index] = error
         return
-    request = to_model_call([answer.message])
-    query.ledger.add_request(index, with_model_name(request, config.models[index]))
+    query.ledger.add_reply(index, usage, answer.message, config.models[index])
     query.hedged[index] = answer
     if breaker is not None:
         breaker.succeeded(config.circuits[index])

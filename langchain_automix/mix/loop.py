@@ -26,6 +26,7 @@ from langchain_automix.mix.guards import (
     decide_without_router,
 )
 from langchain_automix.mix.limits.allowance import SpendAllowance
+from langchain_automix.mix.limits.repeated_failures import Attempt, warn_of_failure
 from langchain_automix.mix.limits.spend_session import SpendSession
 from langchain_automix.mix.query import QueryState, read_input
 from langchain_automix.mix.record import QueryLedger, query_cost
@@ -121,6 +122,17 @@ class QueryLoop:
         return self._review(decision, query)
 
     def _answer(self, query: QueryState) -> Steps[ModelAnswer]:
+        failures = self.config.failures
+        try:
+            answer = yield from self._answered(query)
+        except Exception:
+            failures.note(query.outcomes)  # the error tells of them
+            raise
+        for attempt, reason in failures.note(query.outcomes):
+            warn_of_failure(attempt, reason, query.record or {})
+        return answer
+
+    def _answered(self, query: QueryState) -> Steps[ModelAnswer]:
         decision, steps = self.opening(query), 0
         while decision.action not in ("answer", "abstain"):
             query.last = decision
@@ -162,13 +174,16 @@ class QueryLoop:
                 raise
             query.ledger.add_failed_route(error)
             query.router_failed = f"The router failed ({type(error).__name__})"
+            query.outcomes[Attempt("router")] = type(error).__name__
             return decide_without_router(self.config, query)
         finally:
             query.ledger.add_seconds("route", time.perf_counter() - started)
         if not isinstance(decision, Decision):
             query.router_failed = f"The router returned {type(decision).__name__}, not a Decision"
+            query.outcomes[Attempt("router")] = f"it returned {type(decision).__name__}"
             return decide_without_router(self.config, query)
         query.routed = decision
+        query.outcomes.setdefault(Attempt("router"), None)
         return decision
 
 

@@ -15,6 +15,7 @@ from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.allowance import UNLIMITED, SpendAllowance
+from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.record import QueryLedger
 from langchain_automix.models.attachments import attachments_of
 from langchain_automix.models.messages import context_text, query_id, question_text, to_messages
@@ -55,6 +56,9 @@ class QueryState:
 
     unchecked: dict[tuple[int, str | None], str] = field(default_factory=dict)
     """Checks that failed, by model and name of the check, and why: they are not made again."""
+
+    outcomes: dict[Attempt, str | None] = field(default_factory=dict)
+    """Why an answer, a check or the router failed; None where it did not."""
 
     last: Decision | None = None
     """The decision that was carried out last."""

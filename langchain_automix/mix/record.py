@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Report
 from langchain_automix.models.failures import may_be_billed
@@ -19,6 +22,7 @@ from langchain_automix.models.prices import (
     is_cached,
     price_calls,
 )
+from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import Decision, ModelCall, UnaccountedCall, Verification, Visit
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,11 +65,32 @@ class QueryLedger:
         self.calls.append(call)
         self.answered.setdefault(index, []).append(call)
 
-    def add_failed_request(self, index: int, stage: str, error: Exception) -> None:
-        """Add a request for an answer that failed; what it may have cost is unknown."""
+    def add_reply(
+        self, index: int, usage: UsageCollector, reply: AIMessage, model: Runnable[Any, Any]
+    ) -> None:
+        """Add the requests beneath a call for an answer that returned a message."""
+        for call in usage.requests_for(reply):
+            self.add_request(index, with_model_name(call, model))
+
+    def add_failed_request(
+        self, index: int, stage: str, error: Exception, usage: UsageCollector
+    ) -> None:
+        """Add a call for an answer that failed; what it cost is unknown where nobody tells."""
         self._add_failure(self.names[index], stage, error)
-        if may_be_billed(error):
+        is_known = self._add_heard(index, usage) and usage.accounts_for(error)
+        if may_be_billed(error) and not is_known:
             self.add_unheard_request(index)
+
+    def add_lost_request(self, index: int, usage: UsageCollector) -> None:
+        """Add a call for an answer that was broken off."""
+        if not self._add_heard(index, usage):
+            self.add_unheard_request(index)
+
+    def _add_heard(self, index: int, usage: UsageCollector) -> bool:
+        heard = [*usage.calls, *usage.unfinished]
+        for call in heard:
+            self.add_request(index, call)
+        return bool(heard) or bool(usage.failed)
 
     def add_unheard_request(self, index: int) -> None:
         """Add a request for an answer of which nothing more is heard: its cost is unknown."""

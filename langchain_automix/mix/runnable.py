@@ -31,7 +31,9 @@ from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
 from langchain_automix.mix.guards import Guard
 from langchain_automix.mix.kept_answer import answer_chunks, without_last_mark
-from langchain_automix.mix.limits.latency import latency_of
+from langchain_automix.mix.limits.latency import LatencyEstimator
+from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
+from langchain_automix.mix.limits.sharing import shared
 from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
@@ -180,7 +182,8 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
         self._check_limits(names)
-        self._pace = latency_of(self.models, self.verifier)
+        self._pace = shared(LatencyEstimator, self.models, self.verifier)
+        self._failures = shared(RepeatedFailures, self.models, self.verifier)
         self._loop.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warnings.warn(
@@ -403,6 +406,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             max_latency=self.max_latency,
             hedge=self.hedge,
             pace=self._pace,
+            failures=self._failures,
             forced=None if self.force_model is None else _index_of(self.force_model, names),
             cost_weight=self.cost_weight,
             spend_limits=limits_of(self.spend_limit),

@@ -21,6 +21,7 @@ from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
+from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.models.identity import chat_model_named, identity
 from langchain_automix.models.prices import checked_prices, is_priced
@@ -108,8 +109,9 @@ class MixSettings(BaseModel):
     """Skips a model that keeps failing, until it answers again: see `CircuitBreaker`. None: every
     model is asked, however often it has failed."""
 
-    _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
     # Shared by mixes of the same models: what one learns holds for all.
+    _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
+    _failures: RepeatedFailures = PrivateAttr(default_factory=RepeatedFailures)
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

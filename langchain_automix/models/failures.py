@@ -104,7 +104,9 @@ def is_fault(error: BaseException) -> bool:
     """
     if isinstance(error, AutoMixError):
         return isinstance(error, QueryFailedError)
-    if any(isinstance(each, RuntimeError) and _CLOSED.search(str(each)) for each in _causes(error)):
+    if any(
+        isinstance(each, RuntimeError) and _CLOSED.search(str(each)) for each in causes_of(error)
+    ):
         return False
     return all(kind.__name__ != "GraphBubbleUp" for kind in type(error).__mro__)
 
@@ -141,7 +143,9 @@ def _is_mistake(error: BaseException) -> bool:
     # What a library derives from these is a statement of its own.
     if not isinstance(error, _MISTAKES) or type(error).__module__ != "builtins":
         return False
-    return _answerless_response(error) is None and not any(map(_is_provider_error, _causes(error)))
+    return _answerless_response(error) is None and not any(
+        map(_is_provider_error, causes_of(error))
+    )
 
 
 def _is_provider_error(error: BaseException) -> bool:
@@ -195,7 +199,7 @@ def may_be_billed(error: BaseException) -> bool:
     It does not bill one that it refused with a status, or that never reached it. One that timed
     out or was cut may have been answered unseen.
     """
-    for each in _causes(error):
+    for each in causes_of(error):
         if (status := _own_status(each)) is not None:
             return status in _TIMEOUT_STATUSES
         if type(each).__name__ in _NEVER_SENT_ERRORS:
@@ -205,7 +209,7 @@ def may_be_billed(error: BaseException) -> bool:
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an error, or of what caused it; None if there is none."""
-    found = (_own_status(each) for each in _causes(error))
+    found = (_own_status(each) for each in causes_of(error))
     return next((status for status in found if status is not None), None)
 
 
@@ -230,7 +234,8 @@ def _own_status(error: BaseException) -> int | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

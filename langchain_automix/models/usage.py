@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import add_usage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import Runnable
 from typing_extensions import override
 
-from langchain_automix.models.failures import may_be_billed
+from langchain_automix.models.failures import causes_of, may_be_billed
 from langchain_automix.models.identity import sole_identity
 from langchain_automix.models.prices import is_cached
 from langchain_automix.types import ModelCall, UnaccountedCall
@@ -24,25 +25,83 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 
+_RUNNING: ContextVar[tuple[UUID, ...]] = ContextVar("automix_running", default=())
+"""The chat models that run around what is called here, the innermost last."""
+
+_DEEPEST = 8  # an asynchronous run ends in another context, and so stays in this one's
+
+
 class UsageCollector(BaseCallbackHandler):
     """Collects what the requests beneath one call returned: every reply, and each usage once.
 
-    It runs before all other handlers, and leaves the usage on the first of `n` replies only:
-    LangSmith's tracer would add it up for each of them, and LangChain's usage handler counts
-    nothing without a model's name on the reply.
+    What was retried, replaced by a fallback or asked for by a mix beneath the call is among them. A
+    mix says itself what its requests came to, by its own prices; a chat model that calls another
+    one is not counted for what that one has reported.
+
+    With `mends`, it leaves the usage on the first of `n` replies only: LangSmith's tracer would add
+    it up for each of them, and LangChain's usage handler counts nothing without a model's name on
+    the reply. It runs before all other handlers.
     """
 
     run_inline = True
 
-    def __init__(self) -> None:
-        self.replies: list[AIMessage] = []
-        self.calls: list[ModelCall] = []
-        """Requests that were billed, or may have been."""
+    def __init__(self, *, mends: bool = True) -> None:
+        """Start with nothing collected.
 
+        Args:
+            mends: Whether to change the replies, for the handlers that come after.
+        """
+        self._mends = mends
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was collected."""
+        self.replies: list[AIMessage] = []
         self.failed: list[tuple[str | None, BaseException]] = []
         """Requests that failed: the model's name, if known, and the error."""
 
+        self._calls: list[tuple[UUID | None, ModelCall]] = []  # with the run that made each
         self._pending: dict[UUID, tuple[str | None, str | None]] = {}
+        self._parents: dict[UUID, UUID | None] = {}
+        self._around: dict[UUID, UUID] = {}  # the chat model within which another one ran
+        self._mixes: set[UUID] = set()
+        self._mix_failed = False
+
+    @property
+    def calls(self) -> list[ModelCall]:
+        """Requests that were billed, or may have been, in the order in which they ended."""
+        return [call for run, call in self._calls if not self._is_of_a_mix(run)]
+
+    @calls.setter
+    def calls(self, calls: Sequence[ModelCall]) -> None:
+        self._calls = [(None, call) for call in calls]
+
+    @property
+    def unfinished(self) -> Sequence[ModelCall]:
+        """Requests without a reply so far, each of which may be billed."""
+        pending = [of for run, of in self._pending.items() if not self._is_of_a_mix(run)]
+        return [UnaccountedCall(model=model, provider=provider) for model, provider in pending]
+
+    def requests_for(self, reply: AIMessage) -> list[ModelCall]:
+        """Return the requests beneath a call that returned a message, its own among them."""
+        own, heard = to_model_call([reply]), self.calls
+        if not heard:  # no chat model, or one that tells nobody
+            return [own]
+        usages = [call.usage for call in heard] + [each.usage_metadata for each in self.replies]
+        is_told = "automix" in reply.response_metadata or _is_sum_of(own.usage, usages)
+        return heard if is_told else [*heard, own]
+
+    def accounts_for(self, error: BaseException) -> bool:
+        """Whether an error that a call raised is that of a request, or of a mix, beneath it."""
+        return self._mix_failed or any(
+            mine is cause for _, mine in self.failed for cause in causes_of(error)
+        )
+
+    @override
+    def on_chain_start(
+        self, *args: Any, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        self._parents[run_id] = parent_run_id
 
     @override
     def on_chat_model_start(
@@ -51,48 +110,106 @@ class UsageCollector(BaseCallbackHandler):
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         metadata = metadata or {}
+        self._parents[run_id] = parent_run_id
+        running = _RUNNING.get()
+        around = [run for run in running if run in self._pending and run != run_id]
+        if around:
+            self._around[run_id] = around[-1]
         self._pending[run_id] = (metadata.get("ls_model_name"), metadata.get("ls_provider"))
+        if run_id not in running:  # another collector may hear of it, too
+            _RUNNING.set((*running, run_id)[-_DEEPEST:])
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        model, provider = self._pending.pop(run_id, (None, None))
+        model, provider = self._end(run_id)
+        told = self.accounts_for(error)  # by a model or a mix beneath it
         self.failed.append((model, error))
-        if may_be_billed(error):
-            self.calls.append(UnaccountedCall(model=model, provider=provider))
-
-    @property
-    def unfinished(self) -> Sequence[ModelCall]:
-        """Requests without a reply so far, each of which may be billed."""
-        pending = list(self._pending.values())
-        return [UnaccountedCall(model=model, provider=provider) for model, provider in pending]
+        if may_be_billed(error) and not told:
+            self._calls.append((run_id, UnaccountedCall(model=model, provider=provider)))
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID | None = None, **kwargs: Any) -> None:
         if run_id is not None:
-            self._pending.pop(run_id, None)
+            self._end(run_id)
         messages = [
             generation.message
             for generation in response.generations[0]
             if isinstance(generation, ChatGeneration)
         ]
-        self.replies = [message for message in messages if isinstance(message, AIMessage)]
-        if not self.replies:
+        replies = [message for message in messages if isinstance(message, AIMessage)]
+        self.replies = replies
+        if not replies:
             return
-        if "automix" in self.replies[0].response_metadata:
-            return  # a mix, whose own requests were collected one by one
-        call = to_model_call(self.replies, response.llm_output)
-        self.calls.append(call)
-        first, *others = self.replies
-        first.usage_metadata = call.usage
-        for name, value in (("model_name", call.model), ("model_provider", call.provider)):
-            if value is not None:
-                first.response_metadata.setdefault(name, value)
-        for other in others:
-            other.usage_metadata = None
+        if "automix" in replies[0].response_metadata and self._mixes_in(run_id):
+            return  # it has told what it came to
+        call = to_model_call(replies, response.llm_output)
+        within = [call.usage for run, call in self._calls if self._is_within(run, run_id)]
+        if not within or not _is_sum_of(call.usage, within):
+            self._calls.append((run_id, call))
+        if self._mends:
+            _mend(replies, call)
+
+    @override
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        if name != "automix" or not isinstance(data, Mapping):
+            return
+        if {"alone", "unfinished"} & data.keys():
+            self._mixes.add(run_id)
+            self._mix_failed |= "unfinished" in data
+            self._calls.append((run_id, _record_call(data)))
+
+    def _end(self, run_id: UUID) -> tuple[str | None, str | None]:
+        _RUNNING.set(tuple(run for run in _RUNNING.get() if run != run_id))
+        return self._pending.pop(run_id, (None, None))
+
+    def _mixes_in(self, run_id: UUID | None) -> bool:
+        return any(run_id == above for mix in self._mixes for above in self._above(mix))
+
+    def _is_of_a_mix(self, run_id: UUID | None) -> bool:
+        return any(above in self._mixes for above in self._above(run_id))
+
+    def _above(self, run_id: UUID | None) -> Iterator[UUID]:
+        """Yield the runs above a run."""
+        above = None if run_id is None else self._parents.get(run_id)
+        while above is not None:
+            yield above
+            above = self._parents.get(above)
+
+    def _is_within(self, run_id: UUID | None, outer: UUID | None) -> bool:
+        """Whether a chat model ran within another one."""
+        while run_id is not None and (around := self._around.get(run_id)) is not None:
+            if around == outer:
+                return True
+            run_id = around
+        return False
+
+
+def _mend(replies: Sequence[AIMessage], call: ModelCall) -> None:
+    first, *others = replies
+    first.usage_metadata = call.usage
+    for name, value in (("model_name", call.model), ("model_provider", call.provider)):
+        if value is not None:
+            first.response_metadata.setdefault(name, value)
+    for other in others:
+        other.usage_metadata = None
+
+
+def _is_sum_of(usage: UsageMetadata | None, parts: Sequence[UsageMetadata | None]) -> bool:
+    """Whether a usage says nothing that others do not say: it is one of them, or all together."""
+    if usage is None:
+        return True
+    known = [_totals(each) for each in parts if each is not None]
+    whole = tuple(map(sum, zip(*known, strict=True)))
+    return _totals(usage) in (*known, whole)
+
+
+def _totals(usage: UsageMetadata) -> tuple[int, int]:
+    return usage.get("input_tokens", 0), usage.get("output_tokens", 0)
 
 
 def to_model_call(
@@ -140,5 +257,7 @@ def without_output(call: ModelCall) -> ModelCall:
 def _record_call(record: Mapping[str, Any]) -> ModelCall:
     """Return one query of a mix as a request; if unpriced, only with the models to blame."""
     if record["cost"] is None:
-        return ModelCall(model=", ".join(record["unpriced"]))
-    return ModelCall(model=record["model"], usage=record["tokens"], cost=record["cost"])
+        # With a spend limit, prices are known: of a query that failed, a request was lost.
+        kind = UnaccountedCall if "unfinished" in record else ModelCall
+        return kind(model=", ".join(record["unpriced"]))
+    return ModelCall(model=record.get("model"), usage=record["tokens"], cost=record["cost"])

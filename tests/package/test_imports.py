@@ -35,6 +35,7 @@ EXPECTED = [
     "POMDPRouter",
     "PatternVerifier",
     "PriceWarning",
+    "RepeatedFailureWarning",
     "Report",
     "RoutingLog",
     "RoutingState",

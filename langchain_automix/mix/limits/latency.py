@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, Self
-from weakref import WeakValueDictionary
 
 from langchain_automix.utils.locks import ProcessLock
 
@@ -45,17 +43,3 @@ class LatencyEstimator:
         with self._lock:
             if key in self._means:
                 self._means[key] *= _DECAY
-
-
-_LOCK = ProcessLock()
-# An estimator lives no longer than its mix and models, so ids are not reused.
-_ESTIMATORS: WeakValueDictionary[tuple[int, ...], LatencyEstimator] = WeakValueDictionary()
-
-
-def latency_of(models: Sequence[Any], verifier: Any) -> LatencyEstimator:
-    """Return the estimator of some models and their verifier.
-
-    `configurable_fields`, for one, makes a new mix for every query, which must not start anew.
-    """
-    with _LOCK:
-        return _ESTIMATORS.setdefault((*map(id, models), id(verifier)), LatencyEstimator())

@@ -1,0 +1,109 @@
+"""`RepeatedFailures`: give a voice to money that is lost in silence, query after query."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Self
+
+from langchain_automix.errors import CircuitOpenError
+from langchain_automix.utils.locks import ProcessLock
+
+IN_A_ROW = 3
+"""Queries in which something fails for one reason before that is told."""
+
+_MAX_REASONS = 1000
+_QUOTED = re.compile(r"(['\"`])(?:(?!\1).)*\1", re.DOTALL)
+
+Part = Literal["answer", "check", "router"]
+
+
+class RepeatedFailureWarning(UserWarning):
+    """A model, its check or the router fails query after query, and each one is paid elsewhere."""
+
+
+class Attempt(NamedTuple):
+    """What was asked for in a query: an answer of a model, a check of it, or a decision."""
+
+    part: Part
+    model: str = ""
+    """Name of the model; empty for the router."""
+
+
+class RepeatedFailures:
+    """Counts the queries in a row in which something failed for one reason.
+
+    Shared by copies of a mix and by threads. A reason is the type of an error, or why an answer
+    could not be used; never what a model wrote.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing that failed."""
+        self._in_a_row: dict[Attempt, tuple[str, int]] = {}
+        self._told: set[tuple[Attempt, str]] = set()
+        self._lock = ProcessLock()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def note(self, outcomes: Mapping[Attempt, str | None]) -> list[tuple[Attempt, str]]:
+        """Count what came of the attempts of one query.
+
+        Args:
+            outcomes: The reason of each attempt that failed; None where it succeeded.
+
+        Returns:
+            What has now failed for one reason in several queries in a row, and was not told before.
+        """
+        due = []
+        with self._lock:
+            for attempt, outcome in outcomes.items():
+                if outcome is None:
+                    self._in_a_row.pop(attempt, None)
+                    continue
+                reason = _QUOTED.sub("...", outcome)
+                before, count = self._in_a_row.get(attempt, (reason, 0))
+                # A model that is passed over fails for the reason of before.
+                reason = before if reason == CircuitOpenError.__name__ else reason
+                count = count + 1 if before == reason else 1
+                self._in_a_row[attempt] = reason, count
+                key = (attempt, reason)
+                if count >= IN_A_ROW and key not in self._told and len(self._told) < _MAX_REASONS:
+                    self._told.add(key)
+                    due.append(key)
+        return due
+
+
+def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) -> None:
+    """Warn of what fails query after query, and say what that costs.
+
+    Args:
+        attempt: What failed.
+        reason: Why, as `RepeatedFailures.note` returned it.
+        record: The record of the latest query.
+    """
+    warnings.warn(
+        f"{_failed(attempt, reason)} in {IN_A_ROW} queries in a row. {_costs(attempt, record)} "
+        "Until that is mended, every such query goes on so, and nothing more is said of it. The "
+        "records tell of each failure (`failed`, `why`).",
+        RepeatedFailureWarning,
+        stacklevel=2,
+    )
+
+
+def _failed(attempt: Attempt, reason: str) -> str:
+    if attempt.part == "answer":
+        return f"{attempt.model} has given no answer that can be used ({reason})"
+    if attempt.part == "check":
+        return f"The check of {attempt.model}'s answers has found nothing ({reason})"
+    return f"The router has failed ({reason})"
+
+
+def _costs(attempt: Attempt, record: Mapping[str, Any]) -> str:
+    answered = f"The last one was answered by {record['model']}"
+    if record["cost"] is None:
+        return f"{answered}, at a cost that is not known."
+    alone = record["alone"].get(attempt.model, {}).get("cost")
+    cheaper = f", where {attempt.model} alone would have cost about {alone}" if alone else ""
+    return f"{answered}, for {record['cost']} in all{cheaper}."
