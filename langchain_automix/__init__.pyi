@@ -19,6 +19,7 @@ from langchain_automix.evaluation.compare_verifiers import compare_verifiers as 
 from langchain_automix.evaluation.comparison import Comparison as Comparison
 from langchain_automix.evaluation.evaluate import evaluate as evaluate
 from langchain_automix.evaluation.result import Evaluation as Evaluation
+from langchain_automix.mix.account import MixCostWarning as MixCostWarning
 from langchain_automix.mix.chat_model import ChatAutoMix as ChatAutoMix
 from langchain_automix.mix.explain import explain as explain
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker as CircuitBreaker
@@ -47,6 +48,7 @@ from langchain_automix.verifiers.agreement import (
 )
 from langchain_automix.verifiers.combined import CombinedVerifier as CombinedVerifier
 from langchain_automix.verifiers.decision_model import DecisionVerifier as DecisionVerifier
+from langchain_automix.verifiers.default import DefaultVerifier as DefaultVerifier
 from langchain_automix.verifiers.log_probability import (
     LogProbabilityVerifier as LogProbabilityVerifier,
 )

@@ -154,6 +154,15 @@ class RoutingState(_Record):
     """Expected seconds of each option, as far as they are known: `verify`, and `escalate:` with
     the name of each model that can still be asked."""
 
+    expected_costs: dict[str, float] = Field(default_factory=dict)
+    """Expected cost of each option, for routers that weigh it (`Router.weighs_costs`): `escalate:`
+    with the name of each model that can be asked, and `verify:` with the name of a check and the
+    number of its verdicts, such as `verify:agreement:2`. Empty where no check can be chosen."""
+
+    costs_are_nominal: bool = False
+    """Whether no prices are known, so that these costs are tokens, weighed by the order of the
+    models; else they are dollars."""
+
     @classmethod
     def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
         """Return the state after the first model's answer was checked."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from langsmith import tracing_context
 
-from langchain_automix.models import attachments, sampling
+from langchain_automix.models import attachments, logprobs, sampling
 from langchain_automix.routers import pomdp
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -53,6 +53,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     pomdp._warn_uncalibrated.cache_clear()
     sampling._warn_used_as_is.cache_clear()
     sampling._REFUSES_N.clear()
+    logprobs._SENDS_NONE.clear()
     attachments._warn_unreadable.cache_clear()
     with tracing_context(enabled=False):
         yield

@@ -68,7 +68,10 @@ def calibrate(
         out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`; no other file is overwritten.
         prompt: Makes the models' input from `question`, `context` and `history`. None: the
             question itself; where the example has a context, an instruction to answer from it.
-        verifier: Checks the answers. None: a `SelfVerifier`. Each check of a `CombinedVerifier` is
+        verifier: Checks the answers. None: the mix's, or a `SelfVerifier` for models. Of a mix made
+            without a check, all that it may buy is made of every answer, since a log cannot tell of
+            what was left out: its tokens' probabilities (free), four new answers, eight verdicts;
+            `approve` is told what that costs. Each check of a `CombinedVerifier` is
             made, priced and kept by itself: `compare_verifiers` tells from the log which is worth
             its price, and a check added later costs only its own calls.
         prices: As in `AutoMixRunnable`.

@@ -138,6 +138,14 @@ class CalibrationConfig:
         return tuple(map(_without_streaming_or_cache, self._prepared))
 
     @cached_property
+    def plain_answerers(self) -> tuple[Runnable[Any, Any] | None, ...]:
+        """The same without the log-probabilities that a check reads; None where none are added."""
+        config = self.mix.mix_config
+        plain = map(_without_streaming_or_cache, config.answerers)
+        added = zip(plain, config.adds_logprobs, strict=True)
+        return tuple(each if adds else None for each, adds in added)
+
+    @cached_property
     def _prepared(self) -> tuple[Runnable[Any, Any], ...]:
         return self.mix.mix_config.answering
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, message_to_dict
@@ -38,6 +38,7 @@ from langchain_automix.calibration.results import CheckResult, ModelResult, row_
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
+from langchain_automix.models.logprobs import may_refuse_logprobs
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.sampling import asking_n_anew
 from langchain_automix.models.usage import (
@@ -151,10 +152,17 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         setup, model = self.setup, result.model
         before = (len(state.calls), state.seconds)
         wanted = Call(setup.answerers[index], given, run_name="draft", tags=[f"automix:{model}"])
-        shape = [setup.fingerprints[index], to_plain_input(given)]
-        message = yield from self._journaled_call(
-            state, CallKind("answer", model), 0, wanted, shape
-        )
+        kind, shape = CallKind("answer", model), [setup.fingerprints[index], to_plain_input(given)]
+        try:
+            message = yield from self._journaled_call(state, kind, 0, wanted, shape)
+        except CallFailed as failure:
+            plain = setup.plain_answerers[index]
+            if plain is None or not may_refuse_logprobs(failure.cause):
+                raise
+            # As in the mix; and for every example anew, so that a run makes the same calls again.
+            wanted = replace(wanted, runnable=plain)
+            shape = [model_fingerprint(plain), to_plain_input(given)]
+            message = yield from self._journaled_call(state, kind, 0, wanted, shape)
         if not isinstance(message, AIMessage):
             raise AutoMixError(
                 f"Model {model} returned {type(message).__name__}, not an AIMessage: only "

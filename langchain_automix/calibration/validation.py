@@ -15,6 +15,7 @@ from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.records import check_name
 from langchain_automix.verifiers.combined import CombinedVerifier
+from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 _LOG_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -30,7 +31,7 @@ def build_mix(
     Args:
         models: Models, cheap to expensive, or a mix of them.
         prompt: The mix's prompt; None keeps it, here and below.
-        verifier: The mix's verifier.
+        verifier: The mix's verifier; None, and models: a `SelfVerifier`.
         prices: The mix's prices.
 
     Raises:
@@ -40,7 +41,8 @@ def build_mix(
     replaced: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _validate_checks(replaced.get("verifier", getattr(models, "verifier", None)))
     if not isinstance(models, AutoMixRunnable):
-        return AutoMixRunnable(models=models, **replaced)
+        # What a mix without a check would buy by price, all of which a log would pay for.
+        return AutoMixRunnable(models=models, **{"verifier": SelfVerifier(), **replaced})
     if replaced:
         AutoMixRunnable(models=models.models, **replaced)  # validates what a copy would not
     return models.model_copy(update=replaced)

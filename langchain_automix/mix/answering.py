@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from langchain_automix.errors import CutShortError, DeadlineError
@@ -19,6 +20,14 @@ from langchain_automix.models.failures import (
     is_fault,
     missing_answer_reason,
 )
+from langchain_automix.models.logprobs import (
+    is_known,
+    may_refuse_logprobs,
+    may_send_logprobs,
+    refuses_logprobs,
+    remember_no_logprobs,
+    token_logprobs,
+)
 from langchain_automix.models.tools import tool_call_problem
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import Decision, Verification, Visit
@@ -27,6 +36,10 @@ from langchain_automix.types import Decision, Verification, Visit
 NOT_FOR_USERS = "nostream"
 # They make or shape a stream; a draft is asked for in one piece.
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
+
+
+class OpeningRefused(BaseException):
+    """The first model's server refuses log-probabilities, on which the opening had counted."""
 
 
 def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
@@ -63,6 +76,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
         if hedged is None:
             config.pace.learn("answer", index, time.perf_counter() - started)
             query.ledger.add_reply(index, usage, answer.message, config.models[index])
+            _learn_length(config, query, index)
         problem = _problem(config, query, call, index, answer)
         shown = call.guard is not None and hedged is None
         hedged = None
@@ -74,6 +88,12 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     query.outcomes[Attempt("answer", config.names[index])] = failed or problem
     unusable = Verification(problem=problem, usable=False) if problem else None
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
+
+
+def _learn_length(config: MixConfig, query: QueryState, index: int) -> None:
+    usages = [call.usage for call in query.ledger.answered.get(index, ()) if call.usage is not None]
+    if usages:
+        config.account.learn_answer(index, usages[-1].get("output_tokens", 0))
 
 
 def answer_call(
@@ -91,8 +111,9 @@ def answer_call(
     streams = _may_stream(config, decision)
     if not streams:
         arguments = {name: arguments[name] for name in arguments.keys() - _STREAM_ONLY}
+    plain = config.adds_logprobs[index] and not _wants_logprobs(config, decision)
     return Call(
-        (config.answering if streams else config.drafters)[index],
+        config.answerer(index, streams=streams, plain=plain),
         query.input,
         run_name="escalate" if query.ledger.visits else "draft",
         tags=[f"automix:{config.names[index]}", *([] if streams else [NOT_FOR_USERS])],
@@ -136,13 +157,53 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
 def _read_reply(
     config: MixConfig, query: QueryState, call: Call, index: int, usage: UsageCollector
 ) -> Steps[ModelAnswer]:
+    output = yield from _gather_reply(query, call, index, usage)
+    plain = config.answerer(index, streams=call.guard is not None, plain=True)
+    if call.runnable is plain or not config.adds_logprobs[index]:
+        return read_answer(config, index, output)
+    if not isinstance(output, Exception):
+        answer = read_answer(config, index, output)
+        if _lacks_logprobs(answer):
+            remember_no_logprobs(config.models[index])
+        return answer
+    if not may_refuse_logprobs(output):
+        return read_answer(config, index, output)
+    if refuses_logprobs(output) and config.buys_checks and not query.ledger.visits:
+        remember_no_logprobs(config.models[index])
+        if not may_send_logprobs(config.models[index]):
+            raise OpeningRefused
+    # A refused request costs nothing. Without log-probabilities, it may be welcome.
+    usage.clear()
+    again = yield from _gather_reply(query, replace(call, runnable=plain), index, usage)
+    if isinstance(again, Exception):
+        return read_answer(config, index, output)
+    remember_no_logprobs(config.models[index])
+    return read_answer(config, index, again)
+
+
+def _gather_reply(query: QueryState, call: Call, index: int, usage: UsageCollector) -> Steps[Any]:
     try:
         [output] = yield from gather(call)
     except GeneratorExit:
         if call.started:
             query.ledger.add_lost_request(index, usage)
         raise
-    return read_answer(config, index, output)
+    return output
+
+
+def _wants_logprobs(config: MixConfig, decision: Decision) -> bool:
+    """Whether log-probabilities are asked for with the answer that a decision names."""
+    is_read = not config.has_default_check or (config.buys_checks and decision.samples != 0)
+    return is_read and may_send_logprobs(config.models[decision.model_index])
+
+
+def _lacks_logprobs(answer: ModelAnswer) -> bool:
+    """Whether a server left out the log-probabilities of an answer that must have some."""
+    message = answer.message
+    if message.tool_calls or not str(message.text).strip():
+        return False
+    sent = token_logprobs(message.response_metadata.get("logprobs"))
+    return not any(is_known(token.logprob) for token in sent)
 
 
 def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:

@@ -40,6 +40,7 @@ def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps
 
 def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Verification]:
     index, ledger = decision.model_index, query.ledger
+    is_free = config.is_free(decision.check)
     # A check that failed half-way, and was retried or replaced, has been billed too.
     usage = UsageCollector()
     check = Call(
@@ -49,7 +50,8 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         metadata={LS_MESSAGE_VIEW_EXCLUDE: True},
         callbacks=[usage],
         audience="tracers",
-        is_timed=True,
+        is_timed=not is_free,
+        is_instant=is_free,
     )
     started = time.perf_counter()
     try:
@@ -74,7 +76,7 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         return failed if name is None else Verification(checks={name: failed})
     finally:
         ledger.add_seconds("verify", time.perf_counter() - started)
-    if query.hedged_model is None:  # else it waited for an answer
+    if query.hedged_model is None and not is_free:  # else it waited for an answer
         config.pace.learn("verify", index, time.perf_counter() - started)
     query.outcomes[Attempt("check", config.names[index])] = _nothing_found(found)
     ledger.calls.extend(found.calls if len(found.calls) >= len(usage.calls) else usage.calls)

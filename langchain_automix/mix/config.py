@@ -9,14 +9,18 @@ from typing import Any, Literal
 
 from langchain_core.runnables import Runnable
 
+from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit
+from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
+from langchain_automix.routers.base import Router
 from langchain_automix.verifiers.base import bind_answerer, prepare_answerer, verifier_for
+from langchain_automix.verifiers.default import TOKENS, DefaultVerifier
 
 OnEscalationError = Literal["raise", "answer"]
 OnVerificationError = Literal["escalate", "keep", "prior", "raise"]
@@ -59,6 +63,25 @@ class MixConfig:
     failures: RepeatedFailures = field(default_factory=RepeatedFailures)
     """What has failed in the queries before."""
 
+    account: MixAccount = field(default_factory=MixAccount)
+    """What its queries have cost."""
+
+    @cached_property
+    def buys_checks(self) -> bool:
+        """Whether its router chooses among the checks of a `DefaultVerifier` by their price."""
+        router = self.router
+        weighs_costs = isinstance(router, Router) and router.weighs_costs
+        return weighs_costs and self.verification and self.has_default_check
+
+    @property
+    def has_default_check(self) -> bool:
+        """Whether it was made without a check of its own, and reads what is worth its price."""
+        return isinstance(self.verifier, DefaultVerifier)
+
+    def is_free(self, check: str | None) -> bool:
+        """Whether a check makes no request, and takes no time worth counting."""
+        return self.buys_checks and check == TOKENS
+
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
         """What answers for each model: the model with its tools or its format."""
@@ -73,6 +96,36 @@ class MixConfig:
     def drafters(self) -> tuple[Runnable[Any, Any], ...]:
         """What answers where the answer may yet be rejected, and so must not be streamed."""
         return tuple(without_streaming(answerer) for answerer in self.answering)
+
+    @cached_property
+    def _plain_drafters(self) -> tuple[Runnable[Any, Any], ...]:
+        return tuple(without_streaming(answerer) for answerer in self.answerers)
+
+    @cached_property
+    def adds_logprobs(self) -> tuple[bool, ...]:
+        """Whether a model is asked for log-probabilities that the user did not ask it for."""
+        asked = zip(self.models, self.answerers, self.answering, strict=True)
+        return tuple(
+            plain != ready and not asks_for_logprobs(model) for model, plain, ready in asked
+        )
+
+    @cached_property
+    def sends_logprobs(self) -> tuple[bool, ...]:
+        """Whether a model is asked for log-probabilities, by the user or by the mix."""
+        own = map(asks_for_logprobs, self.models)
+        return tuple(added or asked for added, asked in zip(self.adds_logprobs, own, strict=True))
+
+    def answerer(self, index: int, *, streams: bool, plain: bool) -> Runnable[Any, Any]:
+        """Return what is called for an answer of a model.
+
+        Args:
+            index: The model.
+            streams: Whether its answer may be shown as it comes.
+            plain: Whether it is asked for its answer alone, and nothing that a check reads.
+        """
+        if streams:
+            return (self.answerers if plain else self.answering)[index]
+        return (self._plain_drafters if plain else self.drafters)[index]
 
     @cached_property
     def circuits(self) -> tuple[Hashable, ...]:

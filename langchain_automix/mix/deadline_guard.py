@@ -26,6 +26,8 @@ class DeadlineGuard(Guard):
         clock, before = query.clock, query.ledger.visits[index].verification
         if clock is None or not config.verification or index not in query.usable:
             return False
+        if config.is_free(decision.check):
+            return False
         if self._fits_check(query, clock, index):
             return False
         config.pace.left_out("verify", index)

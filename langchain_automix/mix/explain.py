@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.models.prices import dollars_of, format_dollars
 
 _WIDTH = 24
 _LINE = 78
@@ -101,11 +102,7 @@ def _bar(share: float) -> str:
 
 
 def _bill(record: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if record["verdicts"]:
-        signs = {True: "+", False: "-", None: "?"}
-        drawn = "".join(signs[verdict] for verdict in record["verdicts"])
-        lines.append(f"Verdicts   {drawn}  (+ accepts, - rejects, ? invalid)")
+    lines = _checks(record)
     unpriced = ", ".join(record.get("unpriced") or ())
     lines.append(
         f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}"
@@ -114,4 +111,41 @@ def _bill(record: Mapping[str, Any]) -> list[str]:
         about = "about " if alone["estimate"] else ""
         cost = "unknown" if alone["cost"] is None else f"{about}{alone['cost']}"
         lines.append(f"           {name} alone: {cost}")
-    return ["", *lines]
+    return ["", *lines, *_saving(record)]
+
+
+def _checks(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each check that was made; of older records, one for the verdicts."""
+    named = [check for check in record.get("checks") or () if check["check"] is not None]
+    if not named:
+        drawn = _signs(record["verdicts"])
+        return [f"Verdicts   {drawn}  {_LEGEND}"] if drawn else []
+    lines: list[str] = []
+    for check in named:
+        head = "           " if lines else "Checks     "
+        found = "nothing" if check["confidence"] is None else f"{check['confidence']:.2f}"
+        drawn = _signs(check["verdicts"])
+        told = f"{drawn}  {_LEGEND}" if drawn else found
+        lines.append(f"{head}{check['check']} of {check['model']}: {told}")
+    return lines
+
+
+_LEGEND = "(+ accepts, - rejects, ? invalid)"
+
+
+def _signs(verdicts: Sequence[bool | None]) -> str:
+    signs = {True: "+", False: "-", None: "?"}
+    return "".join(signs[verdict] for verdict in verdicts)
+
+
+def _saving(record: Mapping[str, Any]) -> list[str]:
+    """Return what the query saved against the largest model alone, or what it lost."""
+    if not record.get("saved") or not record.get("alone"):
+        return []
+    saved = dollars_of(record["saved"])
+    if not saved:
+        return []
+    head = "Saved      " if saved > 0 else "Lost       "
+    about = "about " if record.get("saved_is_estimate") else ""
+    largest = [*record["alone"]][-1]
+    return [f"{head}{about}{format_dollars(abs(saved))} against {largest} alone"]

@@ -18,10 +18,12 @@ from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import build_record, report_of, unfinished_record
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
+from langchain_automix.models.logprobs import without_logprobs
 from langchain_automix.models.wrappers import tags_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision
+from langchain_automix.verifiers.combined import CombinedVerifier
 
 
 def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[ModelAnswer]:
@@ -31,15 +33,27 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     kept = query.answers.get(index)
     if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
         kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
-    record = build_record(query.ledger, decision, query.degraded, query.hedged_model)
+    record = build_record(
+        query.ledger, decision, query.degraded, query.hedged_model, _leading_check(config)
+    )
     query.record = record
-    metadata = {**kept.message.response_metadata, "automix": record}
-    message = kept.message.model_copy(update={"response_metadata": metadata})
+    config.account.add(record)
+    given = kept.message
+    if config.buys_checks and config.adds_logprobs[index]:
+        given = without_logprobs(given)
+    metadata = {**given.response_metadata, "automix": record}
+    message = given.model_copy(update={"response_metadata": metadata})
     if decision.action == "abstain" or query.shown != index:
         own = decision.action != "abstain"  # whose words these are
         replay = AnswerReplay.of(message, tags_of(config.models[index]) if own else ())
         yield from call(Call(replay, query.input, run_name="answer", audience="readers"))
     return ModelAnswer(message, kept.payload, kept.problem)
+
+
+def _leading_check(config: MixConfig) -> str | None:
+    """Return the name of the check that leads several; None: there is one only, without a name."""
+    verifier = config.verifier
+    return verifier.first if isinstance(verifier, CombinedVerifier) else None
 
 
 def report_query(config: MixConfig, query: QueryState) -> Report | None:

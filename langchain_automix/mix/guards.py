@@ -61,6 +61,22 @@ class ForcedModelGuard(Guard):
         return ask_unchecked(forced, why)
 
 
+class SavingGuard(Guard):
+    """Asks the largest model at once where drafts of the cheapest saved nothing lately."""
+
+    @override
+    def opening(self, query: QueryState) -> Decision | None:
+        config = self.config
+        if not (config.buys_checks and query.is_admitted and config.account.leaves_out_draft()):
+            return None
+        names = config.names
+        why = (
+            f"{names[-1]} is asked at once: lately, answers of {names[0]} with their checks and "
+            "escalations have saved nothing."
+        )
+        return ask_unchecked(len(names) - 1, why)
+
+
 class VerificationOffGuard(Guard):
     """Leaves out every check where `verification` is off."""
 
@@ -84,6 +100,8 @@ class FailedCheckGuard(Guard):
         check = None if query.last is None else query.last.check
         failed = (query.current.model_index, check) in query.unchecked
         nothing = found is not None and found.confidence is None and not found.checks
+        if self.config.buys_checks and found is not None:  # also a further one may be the only one
+            nothing = all(each.confidence is None for each in (found, *found.checks.values()))
         asks_for_another = isinstance(router, Router) and router.reads_several
         if not failed or not nothing or asks_for_another:
             return None

@@ -11,7 +11,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import Call, Flow, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.answering import request_answer
+from langchain_automix.mix.answering import OpeningRefused, request_answer
 from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import DeadlineGuard
@@ -21,6 +21,7 @@ from langchain_automix.mix.guards import (
     ForcedModelGuard,
     Guard,
     InvalidDecisionGuard,
+    SavingGuard,
     SpendGuard,
     VerificationOffGuard,
     decide_without_router,
@@ -56,6 +57,7 @@ class QueryLoop:
             ForcedModelGuard(config),
             self._deadline,
             *guards,
+            SavingGuard(config),
             VerificationOffGuard(config),
             FailedCheckGuard(config),
             InvalidDecisionGuard(config),
@@ -113,6 +115,8 @@ class QueryLoop:
                 return opening
         if not isinstance(router, Router):
             return self._review(OPENING, query)
+        if config.buys_checks and query.is_admitted:
+            return self._review(router.opening_by_cost(query.state(config)), query)
         decision = router.opening(
             len(config.models),
             query.query_id,
@@ -137,7 +141,11 @@ class QueryLoop:
         while decision.action not in ("answer", "abstain"):
             query.last = decision
             if decision.action == "escalate":
-                yield from request_answer(self.config, query, decision)
+                try:
+                    yield from request_answer(self.config, query, decision)
+                except OpeningRefused:
+                    decision = self.opening(query)
+                    continue
                 if _is_settled(query, decision):
                     break
             if not self._deadline.leaves_out_check(query, decision):

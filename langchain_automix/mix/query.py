@@ -14,6 +14,7 @@ from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.expected_costs import expected_costs
 from langchain_automix.mix.limits.allowance import UNLIMITED, SpendAllowance
 from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.record import QueryLedger
@@ -110,16 +111,25 @@ class QueryState:
             cost_weight=self.allowance.cost_weight,
             cost_so_far=self.ledger.cost_so_far,
         )
-        if self.clock is None or self.is_late:  # then the usual rule picks among what is there
-            return state
-        seconds = {"verify": config.pace.expected("verify", self.current.model_index)}
+        if config.buys_checks:
+            last = self.answers.get(self.current.model_index) if self.ledger.visits else None
+            message = None if last is None else last.message
+            costs, are_nominal = expected_costs(config, self.ledger, self.check_input, message)
+            known = {"expected_costs": costs, "costs_are_nominal": are_nominal}
+            state = state.model_copy(update=known)
+        if self.clock is None or self.is_late or not self.ledger.visits:
+            return state  # where it is late, the usual rule picks among what is there
+        seconds: dict[str, Any] = {
+            "verify": config.pace.expected("verify", self.current.model_index)
+        }
         seconds |= {
             f"escalate:{config.names[j]}": config.pace.expected("answer", j)
             for j in range(len(config.names))
             if j not in self.ledger.visits and j not in self.hedged
         }
-        known = {option: each for option, each in seconds.items() if each is not None}
-        return state.model_copy(update={"time_left": max(0.0, self.clock.left), "seconds": known})
+        left = max(0.0, self.clock.left)
+        seconds = {option: each for option, each in seconds.items() if each is not None}
+        return state.model_copy(update={"time_left": left, "seconds": seconds})
 
     def best(self, config: MixConfig) -> int:
         """Return the usable answer that the router expects most of; the latest, if not known."""

@@ -125,6 +125,7 @@ def build_record(
     decision: Decision,
     degraded: str | None = None,
     hedged: str | None = None,
+    leading: str | None = None,
 ) -> dict[str, Any]:
     """Return the record of a query that has ended, ready for JSON.
 
@@ -133,9 +134,10 @@ def build_record(
         decision: The last decision.
         degraded: Why the answer is less than it would be, had nothing gone wrong.
         hedged: Name of a model that was asked before it was known whether it would be needed.
+        leading: Name of the check that leads several; None: there is one only.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
-    check = checks[-1] if checks else Verification()
+    check = _deciding_check(checks[-1]) if checks else Verification()
     bill = price_calls(ledger.calls, ledger.prices)
     alone = _single_model_costs(ledger)
     largest, is_estimate = alone[-1]
@@ -148,7 +150,8 @@ def build_record(
         "action": "answer" if asked_one else decision.action,
         "confidence": check.confidence,
         "verdicts": list(check.verdicts),
-        "drawn": sum(len(each.verdicts) for each in checks),
+        "drawn": sum(len(each.verdicts) for check in checks for each in _parts(check).values()),
+        "checks": _checks(ledger, leading),
         "escalated": len(ledger.visits) > 1,
         "cost": format_dollars(bill.total),
         "unpriced": list(bill.unpriced),
@@ -166,6 +169,40 @@ def build_record(
         "hedged": hedged,
         "failed": list(ledger.failed),
     }
+
+
+def _parts(check: Verification) -> dict[str | None, Verification]:
+    """Return the checks that were made of one answer, by name; the only or first one has none."""
+    first = check.verdicts or check.score is not None or check.problem or not check.checks
+    parts: dict[str | None, Verification] = {None: check} if first else {}
+    return parts | dict(check.checks.items())
+
+
+def _deciding_check(check: Verification) -> Verification:
+    """Return the check whose findings stand for all: the first, or the last that found something.
+
+    The last where the first was not made: a check is bought where what is known does not do.
+    """
+    if check.confidence is not None or check.verdicts or not check.checks:
+        return check
+    known = [each for each in check.checks.values() if each.confidence is not None]
+    return known[-1] if known else check
+
+
+def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
+    """Return every check that was made, of every model's answer, in the order made."""
+    return [
+        {
+            "model": ledger.names[index],
+            "check": name or leading,
+            "confidence": each.confidence,
+            "verdicts": list(each.verdicts),
+            "problem": each.problem,
+        }
+        for index, visit in ledger.visits.items()
+        if visit.verification is not None
+        for name, each in _parts(visit.verification).items()
+    ]
 
 
 def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:

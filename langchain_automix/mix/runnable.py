@@ -23,6 +23,7 @@ from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Flow, Steps
 from langchain_automix.flow.streaming import adrive_stream, drive_stream
+from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
 from langchain_automix.mix.config import MixConfig
@@ -184,6 +185,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self._check_limits(names)
         self._pace = shared(LatencyEstimator, self.models, self.verifier)
         self._failures = shared(RepeatedFailures, self.models, self.verifier)
+        self._account = shared(MixAccount, self.models, self.verifier, self.router)
         self._loop.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warnings.warn(
@@ -407,6 +409,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             hedge=self.hedge,
             pace=self._pace,
             failures=self._failures,
+            account=self._account,
             forced=None if self.force_model is None else _index_of(self.force_model, names),
             cost_weight=self.cost_weight,
             spend_limits=limits_of(self.spend_limit),

@@ -13,10 +13,12 @@ from pydantic import (
     PrivateAttr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
@@ -26,8 +28,10 @@ from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.models.identity import chat_model_named, identity
 from langchain_automix.models.prices import checked_prices, is_priced
 from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.verifiers.base import models_of
+from langchain_automix.verifiers.default import DefaultVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
@@ -38,10 +42,12 @@ class MixSettings(BaseModel):
     """The chat models, two or more, cheap to expensive; bound, with retries or fallbacks, or
     by name, such as `"openai:gpt-5.4-mini"` (needs `langchain`)."""
 
-    verifier: Runnable[Any, Any] = Field(default_factory=SelfVerifier)
+    verifier: Runnable[Any, Any] = Field(default_factory=DefaultVerifier)
     """Checks an answer: a Runnable from `VerifierInput` to `Verification`, or the name of a check
     as `automix calibrate --check` takes it, such as `"agreement"`. A `SelfVerifier` without a model
-    checks with the model that answered."""
+    checks with the model that answered. Default: a `DefaultVerifier`, among whose checks a
+    `POMDPRouter` without a policy buys what is worth its price; with another router, or a policy,
+    `SelfVerifier()`."""
 
     router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
     """Decides what is done next: a Runnable from `RoutingState` to `Decision`; the path of a policy
@@ -111,6 +117,7 @@ class MixSettings(BaseModel):
 
     # Shared by mixes of the same models: what one learns holds for all.
     _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
+    _account: MixAccount = PrivateAttr(default_factory=MixAccount)
     _failures: RepeatedFailures = PrivateAttr(default_factory=RepeatedFailures)
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -125,6 +132,15 @@ class MixSettings(BaseModel):
     def _check_names_of_limits(cls, limits: Any) -> Any:
         limits_of(limits)
         return limits
+
+    @model_validator(mode="after")
+    def _choose_default_check(self) -> Self:
+        """Have a check that is chosen by price only where something chooses it."""
+        router = self.router
+        chooses = isinstance(router, Router) and router.weighs_costs
+        if isinstance(self.verifier, DefaultVerifier) and not chooses:
+            self.verifier = SelfVerifier()
+        return self
 
     @field_validator("models", mode="before")
     @classmethod

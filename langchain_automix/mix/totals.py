@@ -11,6 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from typing_extensions import override
 
 from langchain_automix.flow.callbacks import is_inside_mix
+from langchain_automix.mix.account import WATCHED_QUERIES
 from langchain_automix.models.prices import dollars_of, format_dollars
 from langchain_automix.utils.locks import ProcessLock
 
@@ -103,6 +104,11 @@ class AutoMixTotals(BaseCallbackHandler):
         self.saved_is_estimate |= record["saved_is_estimate"]
         self._saved = _sum(self._saved, record["saved"])
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the queries have cost more than the largest model alone would have."""
+        return self._saved is not None and self._saved < 0
+
     def __str__(self) -> str:
         """Return the totals in words."""
         if not self.queries and not self.unfinished:
@@ -122,7 +128,16 @@ class AutoMixTotals(BaseCallbackHandler):
             return "what the largest alone would have cost is unknown"
         comparison = "less" if self._saved >= 0 else "more"
         estimate = ", estimated" if self.saved_is_estimate else ""
-        return f"{format_dollars(abs(self._saved))} {comparison} than the largest alone{estimate}"
+        amount = format_dollars(abs(self._saved))
+        compared = f"{amount} {comparison} than the largest alone{estimate}"
+        is_clear = self.is_loss and self.queries >= WATCHED_QUERIES
+        return f"{compared}\n{_ADVICE}" if is_clear else compared
+
+
+_ADVICE = (
+    "This mix loses money: fit a policy to your own questions, check by something cheaper, or ask "
+    "the largest model alone."
+)
 
 
 def _sum(total: Decimal | None, cost: str | None) -> Decimal | None:

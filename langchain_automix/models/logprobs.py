@@ -1,10 +1,18 @@
-"""The tokens of a reply and their log-probabilities, in the form of any server."""
+"""The tokens of a reply and their log-probabilities, in the form of any server that has them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from langchain_core.exceptions import ContextOverflowError
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+
+from langchain_automix.models.failures import status_of
+from langchain_automix.models.identity import server_key
+from langchain_automix.models.wrappers import unwrap
 
 
 class TokenLogprob(NamedTuple):
@@ -51,3 +59,47 @@ def _pairs(top: Any) -> list[tuple[Any, Any]]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+_SENDS_NONE: set[Hashable] = set()
+# OpenAI refuses them of some models with 403, other servers an unknown or unsupported field.
+_REFUSALS = frozenset({400, 403, 422, 501})
+
+
+def remember_no_logprobs(model: Runnable[Any, Any]) -> None:
+    """Remember that a model's server refuses the field, or sends none: it is not asked for again.
+
+    A model without a name is not remembered, for others may have none either.
+    """
+    if (key := server_key(model)) is not None:
+        _SENDS_NONE.add(key)
+
+
+def may_send_logprobs(model: Runnable[Any, Any]) -> bool:
+    """Whether nothing is known that speaks against log-probabilities from a model's server."""
+    return server_key(model) not in _SENDS_NONE
+
+
+def may_refuse_logprobs(error: BaseException) -> bool:
+    """Whether a request may have been refused for its field `logprobs`; it then cost nothing."""
+    return status_of(error) in _REFUSALS and not isinstance(error, ContextOverflowError)
+
+
+def refuses_logprobs(error: BaseException) -> bool:
+    """Whether a request was refused for its field `logprobs`, and for nothing else."""
+    return may_refuse_logprobs(error) and "logprob" in str(error).lower()
+
+
+def asks_for_logprobs(model: Runnable[Any, Any]) -> bool:
+    """Whether the user's own model asks for log-probabilities, by a field or a bound argument."""
+    chat_model, bound = unwrap(model)
+    return bool(getattr(chat_model, "logprobs", None) or bound.get("logprobs"))
+
+
+def without_logprobs(message: AIMessage) -> AIMessage:
+    """Return a message without log-probabilities, which are many times as long as its text."""
+    metadata = message.response_metadata
+    if metadata.get("logprobs") is None:
+        return message
+    kept = {name: None if name == "logprobs" else value for name, value in metadata.items()}
+    return message.model_copy(update={"response_metadata": kept})

@@ -100,6 +100,12 @@ def takes_n(model: Runnable[Any, Any]) -> bool:
     return not uses_responses_api(chat_model)  # it has no `n`
 
 
+def thinks(model: Runnable[Any, Any]) -> bool:
+    """Whether a model thinks before it replies, by its profile, so that no short limit is set."""
+    chat_model = chat_model_of(model)
+    return bool(chat_model is not None and (chat_model.profile or {}).get("reasoning_output"))
+
+
 def for_sampling(
     model: ChatRunnable,
     *,

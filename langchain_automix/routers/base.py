@@ -101,6 +101,19 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return next_or_keep(state, self._ask_next(state))
 
     @property
+    def weighs_costs(self) -> bool:
+        """Whether it reads `RoutingState.expected_costs`, which are then worked out for it."""
+        return False
+
+    def opening_by_cost(self, state: RoutingState) -> Decision:
+        """Return the first step where `weighs_costs`, and checks can be bought.
+
+        Args:
+            state: Without visits, with the expected cost of each option.
+        """
+        return self.opening(len(state.models), state.query_id, cost_weight=state.cost_weight)
+
+    @property
     def reads_several(self) -> bool:
         """Whether it may ask for another check of an answer after one failed."""
         return False

@@ -30,6 +30,7 @@ from langchain_automix.policy.decision.reweighting import (
 )
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
+from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
 from langchain_automix.routers.evidence import best_row_in_time, observe
 from langchain_automix.routers.explanations import explain_decision, findings
 from langchain_automix.types import Decision, RoutingState, Verification
@@ -247,10 +248,29 @@ class POMDPRouter(Router):
             why = f"The policy gives this query to {name} and pays for no check."
         return _to_decision(step, why=why)
 
+    @property
+    @override
+    def weighs_costs(self) -> bool:
+        return not self.is_calibrated
+
+    @override
+    def opening_by_cost(self, state: RoutingState) -> Decision:
+        if self.is_calibrated or not can_buy(state):
+            return super().opening_by_cost(state)
+        _warn_uncalibrated()
+        return opening_by_cost(state, self._weight_factor(state))
+
+    def _weight_factor(self, state: RoutingState) -> float:
+        """Return the cost weight of a query as a multiple of the policy's own."""
+        own = self.policy.cost_weight
+        return 1.0 if state.cost_weight is None or not own else state.cost_weight / own
+
     @override
     def _decide(self, state: RoutingState) -> Decision:
         if not self.is_calibrated:
             _warn_uncalibrated()
+            if can_buy(state):
+                return decide_by_value(state, self._weight_factor(state))
             return self._decide_by_prior(state)
         plan = self.policy.plan_for(state.query_id)
         _, row = self._follow(plan, state)

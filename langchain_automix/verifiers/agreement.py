@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self, cast
 
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
@@ -14,14 +15,14 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Steps
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text, context_text
-from langchain_automix.models.sampling import ChatRunnable
+from langchain_automix.models.sampling import ChatRunnable, thinks
 from langchain_automix.models.tools import bound_tools
 from langchain_automix.models.wrappers import map_chat_models, replace_structured_model
-from langchain_automix.types import EMPTY_ANSWER, Verification
+from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.inputs import check_context
-from langchain_automix.verifiers.sampling import Sampling, draw
+from langchain_automix.verifiers.sampling import Sampling, draw, sampled_calls
 from langchain_automix.verifiers.similarity import SimilarityVerifier
 
 
@@ -56,6 +57,10 @@ class AgreementVerifier(SimilarityVerifier):
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature of the replies; at 0 they would all be the same."""
 
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest reply, in tokens. None: as long as an answer may be. It is not set for models that
+    think first, by their profile, for their thinking counts, too."""
+
     sampling: Sampling = "auto"
     """How samples are drawn. `n`: in one request, which pays for the prompt once. `parallel`: one
     request each. `auto`: `n` if the model supports it."""
@@ -64,7 +69,9 @@ class AgreementVerifier(SimilarityVerifier):
     def fingerprint(self) -> str:
         """Short hash of the model, the sampling and the comparison."""
         model = None if self.model is None else identity(self.model)
-        return repr_hash([type(self).__name__, model, self.temperature, *self._comparison])
+        length = [] if self.max_tokens is None else [self.max_tokens]
+        shape = [type(self).__name__, model, self.temperature, *self._comparison, *length]
+        return repr_hash(shape)
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
@@ -75,6 +82,18 @@ class AgreementVerifier(SimilarityVerifier):
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
         """Return this verifier with the answering model, unless it has its own."""
         return self.for_model(map_chat_models(answerer, lambda model: model, other=_bound_model))
+
+    @override
+    def expected_calls(
+        self, input: VerifierInput, samples: int, usage: UsageMetadata
+    ) -> Sequence[ModelCall] | None:
+        """Return the requests of samples as long as the answer; a judge's are not known."""
+        if self.model is None or not isinstance(self.compare, str):
+            return None
+        written = usage["output_tokens"]
+        if self.max_tokens is not None and not thinks(self.model):
+            written = min(written, self.max_tokens)
+        return sampled_calls(self.model, usage["input_tokens"], written, samples, self.sampling)
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
@@ -95,7 +114,7 @@ class AgreementVerifier(SimilarityVerifier):
             drawn=input.get("drawn", 0),
             sampling=self.sampling,
             temperature=self.temperature,
-            max_tokens=None,
+            max_tokens=self.max_tokens,
             answers=True,
         )
         question = check_context(input).question

@@ -7,12 +7,13 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.types import Verification
+from langchain_automix.types import ModelCall, Verification
 from langchain_automix.utils.fingerprints import stable_name
 
 
@@ -75,6 +76,22 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to return what the check reads, such as log-probabilities."""
         return model
+
+    def expected_calls(
+        self, input: VerifierInput, samples: int, usage: UsageMetadata
+    ) -> Sequence[ModelCall] | None:
+        """Return the requests that a check would make, with the tokens that they may take.
+
+        Args:
+            input: The answer, and what it is checked against.
+            samples: Verdicts to draw.
+            usage: Tokens of the request that gave the answer.
+
+        Returns:
+            The requests; None where that is not known, or the check cannot be made.
+        """
+        del input, samples, usage
+        return None
 
     def own_models(self) -> list[Runnable[Any, Any]]:
         """Return the models that check instead of the answering one; by default, `self.model`."""

@@ -110,8 +110,13 @@ class CombinedVerifier(Verifier):
         if name not in self.checks:
             known = ", ".join(map(repr, self.checks))
             raise AutoMixError(f"There is no check {name!r} among those combined: {known}.")
+        return self._named_call(self.checks[name], name, given, bill)
+
+    def _named_call(
+        self, check: Runnable[Any, Any], name: str, given: Mapping[str, Any], bill: UsageCollector
+    ) -> Call:
         return Call(
-            self.checks[name],
+            check,
             given,
             run_name=f"check {name}",
             tags=[f"automix:check:{name}"],

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict
 from typing_extensions import override
@@ -18,8 +19,9 @@ from typing_extensions import override
 from langchain_automix.flow.steps import Steps
 from langchain_automix.models.logprobs import TokenLogprob, is_known, token_logprobs
 from langchain_automix.models.request_shape import uses_responses_api
+from langchain_automix.models.sampling import thinks
 from langchain_automix.models.wrappers import map_chat_models, replace_structured_model
-from langchain_automix.types import EMPTY_ANSWER, Verification
+from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 
@@ -27,6 +29,9 @@ _HINT = (
     "set logprobs=True on the answering model (AutoMixRunnable does so on chat models that have "
     "the field), if its provider serves them"
 )
+SHORT_ANSWER = 32
+"""Tokens of an answer up to which its least probable token tells of the whole."""
+
 _SPECIAL = re.compile(r"<\|.*\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn)>")
 
 
@@ -55,11 +60,16 @@ class LogProbabilityVerifier(Verifier):
         ```
     """
 
-    statistic: Literal["min", "mean", "first", "margin"] = "mean"
+    statistic: Literal["min", "mean", "first", "margin", "length"] = "mean"
     """What to read. `min`: the probability of the least probable token. `mean`: the geometric mean
     of all. `first`: that of the first token. `margin`: that of the most probable first token minus
     that of the second (Ramirez et al., arXiv 2405.02134, section 3), for which `top_logprobs=2` is
-    set, too."""
+    set, too. `length`: by the answer's length, `min` for up to 32 tokens and `mean` for more, since
+    nearly every long answer has an improbable token somewhere, which says nothing of it."""
+
+    asks_thinking_models: bool = False
+    """Whether models that think first, by their profile, are asked for them, too. Some send them as
+    long as they do not think. One that refuses them costs nothing, and a mix asks it only once."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,14 +83,14 @@ class LogProbabilityVerifier(Verifier):
         """Return the model set to send the log-probabilities of its answers.
 
         A chat model without the fields `logprobs` and `top_logprobs` is left as it is, as is one
-        that thinks first or uses OpenAI's Responses API, which refuse such requests.
+        that uses OpenAI's Responses API or, usually, thinks first: these refuse such requests.
         """
 
         def change(chat_model: BaseChatModel) -> Runnable[Any, Any]:
             fields = type(chat_model).model_fields
-            thinks = (chat_model.profile or {}).get("reasoning_output")
             has_fields = {"logprobs", "top_logprobs"} <= fields.keys()
-            if thinks or not has_fields or uses_responses_api(chat_model):
+            refuses = thinks(chat_model) and not self.asks_thinking_models
+            if refuses or not has_fields or uses_responses_api(chat_model):
                 return chat_model
             settings: dict[str, Any] = {"logprobs": True}
             if self.statistic == "margin":
@@ -99,6 +109,14 @@ class LogProbabilityVerifier(Verifier):
         score = self._score(input["answer"])
         return Verification(problem=score) if isinstance(score, str) else Verification(score=score)
 
+    @override
+    def expected_calls(
+        self, input: VerifierInput, samples: int, usage: UsageMetadata
+    ) -> Sequence[ModelCall]:
+        """Return no request, for none is made."""
+        del input, samples, usage
+        return ()
+
     def _score(self, answer: str | BaseMessage) -> float | str:
         """Return the score of an answer, or why it has none."""
         if not isinstance(answer, AIMessage):
@@ -115,8 +133,9 @@ class LogProbabilityVerifier(Verifier):
             return _margin(tokens[0])
         logprobs = [each.logprob for each in tokens]
         mean = math.fsum(logprobs) / len(logprobs)
-        chosen = {"min": min(logprobs), "first": logprobs[0], "mean": mean}[self.statistic]
-        return _probability(chosen)
+        by_length = min(logprobs) if len(logprobs) <= SHORT_ANSWER else mean
+        chosen = {"min": min(logprobs), "first": logprobs[0], "mean": mean, "length": by_length}
+        return _probability(chosen[self.statistic])
 
 
 class _Token(NamedTuple):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.models.failures import status_of
+from langchain_automix.models.identity import identity
 from langchain_automix.models.request_shape import RequestShape
 from langchain_automix.models.sampling import (
     ChatRunnable,
@@ -113,6 +115,26 @@ def draw(
         remember_refused_n(model)
     calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
     return Samples(replies, calls, _undrawn(errors))
+
+
+def sampled_calls(
+    model: ChatRunnable, read: int, written: int, samples: int, sampling: Sampling
+) -> tuple[ModelCall, ...]:
+    """Return the requests by which samples would be drawn, with the tokens they are likely to take.
+
+    Args:
+        model: The chat model.
+        read: Tokens of the prompt.
+        written: Tokens of one reply.
+        samples: Replies to draw.
+        sampling: How they are drawn.
+    """
+    name, provider = identity(model)
+    in_one = sampling == "n" or (sampling == "auto" and takes_n(model))
+    each = samples if in_one else 1
+    tokens = read + each * written
+    usage = UsageMetadata(input_tokens=read, output_tokens=each * written, total_tokens=tokens)
+    return (ModelCall(model=name, provider=provider, usage=usage),) * (samples // each)
 
 
 def _undrawn(errors: Sequence[Exception]) -> str | None:

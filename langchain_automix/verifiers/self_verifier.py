@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from typing_extensions import override
@@ -16,9 +19,9 @@ from langchain_automix.models.request_shape import (
     together,
     with_tools,
 )
-from langchain_automix.models.sampling import ChatRunnable
+from langchain_automix.models.sampling import ChatRunnable, thinks
 from langchain_automix.models.wrappers import chat_model_of
-from langchain_automix.types import Verdict, Verification
+from langchain_automix.types import ModelCall, Verdict, Verification
 from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.prompting.verdicts import (
     parse_structured,
@@ -27,9 +30,10 @@ from langchain_automix.verifiers.prompting.verdicts import (
 )
 from langchain_automix.verifiers.prompting.verifier import CheckRequest, PromptedVerifier
 from langchain_automix.verifiers.prompting.wording import Reply
-from langchain_automix.verifiers.sampling import Sampling, draw
+from langchain_automix.verifiers.sampling import Sampling, draw, sampled_calls
 
 _VERDICT_TOKENS = 24  # for the verdict line alone
+_USUAL_REPLY, _USUAL_VERDICT = 40, 8  # a sentence and the verdict line; the line alone
 
 
 class SelfVerifier(PromptedVerifier):
@@ -129,6 +133,22 @@ class SelfVerifier(PromptedVerifier):
         return parse_verdict(text, self.wording)
 
     @override
+    def expected_calls(
+        self, input: VerifierInput, samples: int, usage: UsageMetadata
+    ) -> Sequence[ModelCall] | None:
+        """Return the requests of a check: its prompt is counted, a reply is taken to be usual."""
+        if self.model is None:
+            return None
+        check = self._build_check(input)
+        if isinstance(check, Verification):
+            return None
+        read = self.token_counter(check.messages) + _not_counted(input, usage, self.token_counter)
+        written = _USUAL_REPLY if self.reasoning else _USUAL_VERDICT
+        if thinks(self.model):  # about as long as for the answer
+            written += (usage.get("output_token_details") or {}).get("reasoning") or 0
+        return sampled_calls(self.model, read, written, samples, self.sampling)
+
+    @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
         check = self._build_check(input)
         if isinstance(check, Verification):
@@ -157,3 +177,14 @@ class SelfVerifier(PromptedVerifier):
             calls=tuple(drawn.calls),
             undrawn=drawn.undrawn,
         )
+
+
+def _not_counted(
+    input: VerifierInput, usage: UsageMetadata, count: Callable[[list[BaseMessage]], int]
+) -> int:
+    """Return the tokens of the answering request that a count of its text misses.
+
+    Images, say, which the check reads again. An estimate that is too high buys no check too many.
+    """
+    request = list(input.get("request") or ())
+    return max(0, usage["input_tokens"] - count(request)) if request else 0

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     attacks,
     caching,
     calibrating,
+    defaults,
     labels,
     prior,
     quality,
@@ -41,13 +42,14 @@ PARTS = (
     "surface",
     "tracing",
     "caching",
+    "defaults",
     "calibrate",
     "report",
     "attacks",
     "soak",
     "structure",
 )
-WITHOUT_LOGS = PARTS[-8:]
+WITHOUT_LOGS = PARTS[-9:]
 
 
 def main() -> int:
@@ -67,6 +69,7 @@ def main() -> int:
     parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
+    of_defaults(wanted)
     if wanted.only in (None, "surface"):
         for heads, rows in surface.tables(memory_calls=wanted.calls):
             show(heads, rows)
@@ -84,6 +87,13 @@ def main() -> int:
         show(*calibrating.throughput())
         show(*calibrating.memory(wanted.examples))
     return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
+
+
+def of_defaults(wanted: argparse.Namespace) -> None:
+    """Print what a mix made without a check costs."""
+    if wanted.only in (None, "defaults"):
+        for heads, rows in defaults.tables():
+            show(heads, rows)
 
 
 def by_name_only(wanted: argparse.Namespace) -> None:

@@ -10,7 +10,14 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_automix import AutoMixError, Decision, POMDPRouter, ThresholdRouter, explain
+from langchain_automix import (
+    AutoMixError,
+    Decision,
+    POMDPRouter,
+    SelfVerifier,
+    ThresholdRouter,
+    explain,
+)
 from tests.support.builders.mixes import mix, record_of, weather
 from tests.support.builders.scripted_replies import call
 from tests.support.servers.openai_server import OpenAIServer, answering
@@ -41,7 +48,9 @@ def bars(text: str) -> dict[str, int]:
 
 
 def test_kept(server: OpenAIServer) -> None:
-    text = explain(mix(server, router=POMDPRouter(), prices=PRICES).invoke("Where?"))
+    text = explain(
+        mix(server, router=POMDPRouter(), verifier=SelfVerifier(), prices=PRICES).invoke("Where?")
+    )
     assert text.startswith("The answer of small was kept, without an escalation.")
     assert "Expected quality  (< the highest)" in text
     assert "Verdicts   ++++++++  (+ accepts, - rejects, ? invalid)" in text
@@ -51,7 +60,9 @@ def test_kept(server: OpenAIServer) -> None:
 
 def test_escalated(server: OpenAIServer) -> None:
     server.script = answering("s", "l", verdicts="rir")
-    text = explain(mix(server, router=POMDPRouter(), prices=PRICES).invoke("Where?"))
+    text = explain(
+        mix(server, router=POMDPRouter(), verifier=SelfVerifier(), prices=PRICES).invoke("Where?")
+    )
     assert text.startswith("The answer of large was kept, after an escalation.")
     assert "Verdicts   -?--?--?" in text
     assert "about" not in text
@@ -86,7 +97,9 @@ def test_unusable(server: OpenAIServer) -> None:
 
 def test_a_message_made_of_chunks_and_every_form_of_it(server: OpenAIServer) -> None:
     whole: Any = None
-    for chunk in mix(server, router=POMDPRouter(), prices=PRICES).stream("Where?"):
+    for chunk in mix(server, router=POMDPRouter(), verifier=SelfVerifier(), prices=PRICES).stream(
+        "Where?"
+    ):
         whole = chunk if whole is None else whole + chunk
     text = explain(whole)
     record = json.loads(json.dumps(record_of(whole)))

@@ -89,7 +89,8 @@ class TestWay:
 
     async def test_no_valid_verdict_is_unknown(self, server: OpenAIServer, how: str) -> None:
         server.script = answering("small says", "large says", verdicts="i")
-        message = await by(how, mix(server, router=POMDPRouter()), "Where?")
+        asked = mix(server, router=POMDPRouter(), verifier=SelfVerifier())
+        message = await by(how, asked, "Where?")
         record = record_of(message)
         assert record["confidence"] is None
         assert record["escalated"]
@@ -229,7 +230,7 @@ class TestParts:
         assert record_of(message)["why"] == "The answer is empty: large is asked."
 
     def test_the_uncalibrated_prior_says_so_once(self, server: OpenAIServer) -> None:
-        asked = mix(server, router=POMDPRouter())
+        asked = mix(server, router=POMDPRouter(), verifier=SelfVerifier())
         with pytest.warns(UncalibratedWarning, match="not calibrated") as caught:
             for _ in range(3):
                 assert "not calibrated" in record_of(asked.invoke("Where?"))["why"]
@@ -344,7 +345,7 @@ class TestRefused:
     def test_a_model_that_is_no_chat_model(self, server: OpenAIServer) -> None:
         models: list[Any] = [server.model("small") | StrOutputParser(), server.model("large")]
         with pytest.raises(AutoMixError, match="Model 0 returned .*, not an AIMessage"):
-            AutoMixRunnable(models=models).invoke("Where?")
+            AutoMixRunnable(models=models, verifier=SelfVerifier()).invoke("Where?")
 
     @pytest.mark.parametrize("how", ["invoke", "ainvoke"])
     async def test_a_failing_check_is_the_models_own_error_where_it_is_wanted(

@@ -256,7 +256,9 @@ class TestAsText:
         mix(server, prices=lambda _: 0.1).batch(QUESTIONS * 10, {"callbacks": [totals]})
         assert str(totals) == (
             "30 queries, 10 escalated, 240 verdicts; kept: small 20, large 10; "
-            "cost 7.0 USD, 4.0 USD more than the largest alone, estimated"
+            "cost 7.0 USD, 4.0 USD more than the largest alone, estimated\n"
+            "This mix loses money: fit a policy to your own questions, check by something cheaper, "
+            "or ask the largest model alone."
         )
 
 

@@ -15,11 +15,11 @@ _LOCK = ProcessLock()
 _SHARED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
-def shared(kind: Callable[[], T], models: Sequence[Any], verifier: Any) -> T:
-    """Return what mixes of these models and this verifier share, of one kind.
+def shared(kind: Callable[[], T], models: Sequence[Any], *others: Any) -> T:
+    """Return what mixes of these models, and of this verifier and the like, share, of one kind.
 
     `configurable_fields`, for one, makes a new mix for every query, which must not start anew.
     """
     with _LOCK:
-        found: T = _SHARED.setdefault((kind, *map(id, models), id(verifier)), kind())
+        found: T = _SHARED.setdefault((kind, *map(id, models), *map(id, others)), kind())
         return found

@@ -1,0 +1,140 @@
+"""What a mix has cost so far, by what its largest model alone would have cost."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Self
+
+from langchain_automix.models.prices import dollars_of, format_dollars
+from langchain_automix.utils.locks import ProcessLock
+
+WATCHED_QUERIES = 20
+"""Queries after which a mix that costs more than its largest model alone warns."""
+
+_WINDOW = 16
+"""Drafts by which it is seen whether drafts save anything."""
+
+_PROBE = 4
+"""The same after a pause."""
+
+_BLIND = 3
+"""Drafts in a row of which no check told anything, after which none is made for a while."""
+
+_FIRST_PAUSE = 32
+_SMOOTHING = 0.2
+
+
+class MixCostWarning(UserWarning):
+    """A mix has cost more than its largest model alone would have."""
+
+
+class MixAccount:
+    """Adds up what the queries of a mix cost, and would have cost with its largest model alone.
+
+    Shared by copies and threads; a pickled one starts with what it has seen. Nothing here raises:
+    an answer that is there is given.
+    """
+
+    def __init__(self) -> None:
+        self.queries = 0
+        """Queries whose cost, and that of the largest model alone, are known."""
+
+        self._cost = self._alone = Decimal(0)
+        self._has_warned = False
+        self._written: dict[int, float] = {}  # mean tokens of the answers of each model
+        # Of the drafts since the last pause: how many, at what loss, and blind ones in a row.
+        self._drafts = self._blind = 0
+        self._lost = 0.0
+        self._window, self._most_blind = _WINDOW, _BLIND
+        self._pause, self._left_out = _FIRST_PAUSE, 0
+        self._lock = ProcessLock()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def usual_answer(self, index: int) -> int | None:
+        """Return the mean number of tokens of a model's answers; None: none is known."""
+        with self._lock:
+            written = self._written.get(index)
+        return None if written is None else round(written)
+
+    def learn_answer(self, index: int, tokens: int) -> None:
+        """Add the tokens of an answer."""
+        with self._lock:
+            mean = self._written.get(index, float(tokens))
+            self._written[index] = mean + _SMOOTHING * (tokens - mean)
+
+    def leaves_out_draft(self) -> bool:
+        """Whether the largest model is better asked at once: drafts did not save anything lately.
+
+        After a pause, which doubles each time, a few drafts show whether that has changed.
+        """
+        with self._lock:
+            if not self._left_out:
+                return False
+            self._left_out -= 1
+            return True
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add a finished query, and warn where the mix has come to cost more than it saves."""
+        with contextlib.suppress(KeyError, IndexError, ValueError, ArithmeticError, TypeError):
+            message = self._add(record)
+            if message is not None:
+                _warn(message)
+
+    def _add(self, record: Mapping[str, Any]) -> str | None:
+        names, cost = [*record["alone"]], record["cost"]
+        alone = record["alone"][names[-1]]["cost"]
+        if cost is None or alone is None:
+            self._add_draft(record, None)
+            return None
+        paid, largest = dollars_of(cost), dollars_of(alone)
+        self._add_draft(record, float(paid / largest) - 1 if largest else None)
+        with self._lock:
+            self.queries += 1
+            self._cost += paid
+            self._alone += largest
+            is_loss = self.queries >= WATCHED_QUERIES and self._cost > self._alone
+            if not is_loss or self._has_warned:
+                return None
+            self._has_warned = True
+            return self._describe_loss(names)
+
+    def _describe_loss(self, names: Sequence[str]) -> str:
+        times = f" ({self._cost / self._alone:.2f} times as much)" if self._alone else ""
+        return (
+            f"{self.queries} queries of the mix of {', '.join(names)} have cost "
+            f"{format_dollars(self._cost)}; its largest model {names[-1]} alone would have cost "
+            f"about {format_dollars(self._alone)}{times}. Fit a policy to your own questions "
+            "(automix calibrate, automix fit), which mixes only where that pays; or check by "
+            "something cheaper, such as verifier=LogProbabilityVerifier(); or ask "
+            f"{names[-1]} alone."
+        )
+
+    def _add_draft(self, record: Mapping[str, Any], lost: float | None) -> None:
+        """Add a query that began with the cheapest model, and pause drafts that save nothing."""
+        checks = record["checks"]
+        if not checks and not record["escalated"]:
+            return
+        is_blind = bool(checks) and all(each["confidence"] is None for each in checks)
+        with self._lock:
+            self._drafts += 1
+            self._blind = self._blind + 1 if is_blind else 0
+            self._lost += lost or 0.0
+            saves = self._lost <= 0 and self._blind < self._most_blind
+            if self._blind < self._most_blind and self._drafts < self._window:
+                return
+            self._window, self._most_blind = (_WINDOW, _BLIND) if saves else (_PROBE, 1)
+            self._left_out = 0 if saves else self._pause
+            self._pause = _FIRST_PAUSE if saves else 2 * self._pause
+            self._drafts = self._blind = 0
+            self._lost = 0.0
+
+
+def _warn(message: str) -> None:
+    # As an error (`-W error`) it would take the place of an answer that is paid for.
+    with contextlib.suppress(MixCostWarning):
+        warnings.warn(message, MixCostWarning, stacklevel=2)

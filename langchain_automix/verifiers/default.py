@@ -1,0 +1,152 @@
+"""`DefaultVerifier`: the checks among which a mix without a check of its own chooses by price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.runnables import Runnable
+from pydantic import ConfigDict, Field
+from typing_extensions import override
+
+from langchain_automix.flow.steps import Call
+from langchain_automix.models.messages import answer_text
+from langchain_automix.models.usage import UsageCollector
+from langchain_automix.models.wrappers import fallbacks_and_config
+from langchain_automix.types import ModelCall
+from langchain_automix.verifiers.agreement import AgreementVerifier
+from langchain_automix.verifiers.base import Verifier, VerifierInput
+from langchain_automix.verifiers.combined import CombinedVerifier
+from langchain_automix.verifiers.log_probability import SHORT_ANSWER, LogProbabilityVerifier
+from langchain_automix.verifiers.self_verifier import SelfVerifier
+
+SELF = "self"
+ZERO_SHOT = "self without examples"
+VERDICT_ONLY = "self, verdict only"
+TOKENS = "tokens"
+AGREEMENT = "agreement"
+"""Names of the checks."""
+
+SELF_CHECKS = (SELF, ZERO_SHOT, VERDICT_ONLY)
+"""Ways to have a model judge its own answer, the dearest first."""
+
+_VARIANTS: dict[str, dict[str, Any]] = {
+    ZERO_SHOT: {"layout": "zero_shot"},
+    VERDICT_ONLY: {"layout": "zero_shot", "reasoning": False},
+}
+
+VERDICTS = (1, 2, 4, 8)
+"""Verdicts that a self-check may draw in all."""
+
+RESAMPLES = (2, 4)
+"""New answers that the agreement may be of."""
+
+_LONGEST_SHORT_ANSWER = 5 * SHORT_ANSWER
+"""Characters of a short answer: some five to a token, with the space."""
+
+
+class CheckOffer(NamedTuple):
+    """A check that may be bought."""
+
+    check: str
+    samples: int
+    """Verdicts or new answers; 0 for a check that draws none."""
+
+    calls: Sequence[ModelCall]
+    """The requests, with the tokens that they are likely to take."""
+
+
+def _checks() -> dict[str, Runnable[Any, Any]]:
+    return {
+        SELF: SelfVerifier(),
+        TOKENS: LogProbabilityVerifier(statistic="length", asks_thinking_models=True),
+        AGREEMENT: AgreementVerifier(samples=max(RESAMPLES), max_tokens=3 * SHORT_ANSWER),
+    }
+
+
+class DefaultVerifier(CombinedVerifier):
+    """What a mix without `verifier=` checks by, as long as no policy is fitted.
+
+    Three checks, of which the uncalibrated `POMDPRouter` buys what is worth its price:
+
+    - `tokens`: how probable the draft's own tokens were, where its server says so. Free.
+    - `agreement`: whether two to four short new answers of the same model say the same. Offered
+      only where the log-probabilities are missing and the answer is short (160 characters: longer
+      ones hardly ever repeat word for word, and cost as much as the draft each).
+    - `self`: the few-shot self-check of `SelfVerifier`, one to eight verdicts; also `self without
+      examples`, and `self, verdict only`, which writes no reason, where the examples or the reasons
+      cost more than they are worth.
+
+    Called by itself, or with a router that weighs no prices, it makes the three checks above as a
+    `CombinedVerifier` does, and `self` leads. With other checks, or other settings, make a
+    `CombinedVerifier`, and fit a policy to it.
+    """
+
+    checks: dict[str, Runnable[Any, Any]] = Field(default_factory=_checks, exclude=True)
+    """The checks by name, the leading one first."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    @override
+    def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        """Return the model set to send log-probabilities, unless it has fallbacks.
+
+        A refusal of the field would have the first fallback answer, at its price, every time.
+        """
+        return model if _has_fallbacks(model) else super().for_answering(model)
+
+    def offers(
+        self, input: VerifierInput, usage: UsageMetadata, *, has_logprobs: bool
+    ) -> Iterator[CheckOffer]:
+        """Yield the checks of an answer that may be bought, with the requests that each would make.
+
+        Args:
+            input: The answer, and what it is checked against.
+            usage: Tokens of the request that gave the answer.
+            has_logprobs: Whether the answer came with log-probabilities, or can be expected to.
+        """
+        if has_logprobs:
+            yield CheckOffer(TOKENS, 0, ())
+        elif is_short(input["answer"]):
+            yield from self._offers_of(AGREEMENT, RESAMPLES, input, usage)
+        for name in SELF_CHECKS:
+            yield from self._offers_of(name, VERDICTS, input, usage)
+
+    def _offers_of(
+        self, name: str, numbers: Sequence[int], input: VerifierInput, usage: UsageMetadata
+    ) -> Iterator[CheckOffer]:
+        check = self._variant(name)
+        if not isinstance(check, Verifier):
+            return
+        for number in numbers:
+            calls = check.expected_calls(input, number, usage)
+            if calls is None:
+                return
+            yield CheckOffer(name, number, calls)
+
+    def _variant(self, name: str) -> Runnable[Any, Any] | None:
+        """Return a check by its name, also one that is made from the leading one."""
+        leading: Any = self.checks[SELF]
+        changes: dict[str, Any] | None = _VARIANTS.get(name)
+        changed: Runnable[Any, Any] | None = self.checks.get(name)
+        return changed if changes is None else cast("Verifier", leading.model_copy(update=changes))
+
+    @override
+    def _call(self, name: str, given: Mapping[str, Any], bill: UsageCollector) -> Call:
+        check = self._variant(name)
+        if check is None or name in self.checks:
+            return super()._call(name, given, bill)
+        return self._named_call(check, name, given, bill)
+
+
+def is_short(answer: Any) -> bool:
+    """Whether an answer is so short that another one may repeat it."""
+    if isinstance(answer, AIMessage) and answer.invalid_tool_calls:
+        return False
+    return 0 < len(answer_text(answer)) <= _LONGEST_SHORT_ANSWER
+
+
+def _has_fallbacks(model: Runnable[Any, Any]) -> bool:
+    return bool(fallbacks_and_config(model)[0])
