@@ -15,6 +15,7 @@ _STATISTICS = {
     "min": "the probability of the answer's least probable token",
     "mean": "the mean log-probability of the answer's tokens",
     "first": "the probability of the answer's first token",
+    "length": "the least probable token of a short answer, or the mean of a long one",
     "margin": "the margin between the two most probable first tokens of the answer",
 }
 

@@ -201,9 +201,9 @@ def first_chain(**fields: Any) -> tuple[str, str]:
     return str(record["cost"]), str(record["alone"]["gpt-5.5"]["cost"])
 
 
-def tables(count: int = QUERIES) -> Iterator[tuple[Sequence[str], list[Sequence[str]]]]:
+def tables(count: int = QUERIES) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """Yield the table of all cells, and what they come to."""
-    rows: list[Sequence[str]] = []
+    rows: list[tuple[str, ...]] = []
     found: list[Cell] = []
     for kind in KINDS:
         for sends in (True, False):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from langchain_core.load import dumpd, load
-from langchain_core.messages import AIMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
@@ -86,7 +85,7 @@ def refusing(status: int = 400, words: str = "logprobs are not supported", **how
     return script
 
 
-async def by(how: str, asked: Any, question: Any = "Where was it built?") -> AIMessage:
+async def by(how: str, asked: Any, question: Any = "Where was it built?") -> Any:
     if how == "invoke":
         return asked.invoke(question)
     if how == "ainvoke":
@@ -392,7 +391,7 @@ class TestWhoHasIt:
         server.script = saying(sure=True)
         field = ConfigurableField(id="router")
         asked = default(server).configurable_fields(router=field)
-        threshold = {"configurable": {"router": ThresholdRouter(threshold=0.5)}}
+        threshold: Any = {"configurable": {"router": ThresholdRouter(threshold=0.5)}}
         assert len(record_of(asked.invoke("Where?", threshold))["verdicts"]) == 8
         assert record_of(asked.invoke("Where?"))["checks"][0]["check"] == TOKENS
 
