@@ -119,7 +119,8 @@ class MixAccount:
         checks = record["checks"]
         if not checks and not record["escalated"]:
             return
-        is_blind = bool(checks) and all(each["confidence"] is None for each in checks)
+        is_known = any(each["confidence"] is not None for each in checks)
+        is_blind = not record["escalated"] and not is_known
         with self._lock:
             self._drafts += 1
             self._blind = self._blind + 1 if is_blind else 0

@@ -194,7 +194,7 @@ def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
     return [
         {
             "model": ledger.names[index],
-            "check": name or leading,
+            "check": name or (leading if each.verdicts or each.score is not None else None),
             "confidence": each.confidence,
             "verdicts": list(each.verdicts),
             "problem": each.problem,

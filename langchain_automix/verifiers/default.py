@@ -24,7 +24,7 @@ from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 SELF = "self"
 ZERO_SHOT = "self without examples"
-VERDICT_ONLY = "self, verdict only"
+VERDICT_ONLY = "self without reasons"
 TOKENS = "tokens"
 AGREEMENT = "agreement"
 """Names of the checks."""
@@ -76,7 +76,7 @@ class DefaultVerifier(CombinedVerifier):
       only where the log-probabilities are missing and the answer is short (160 characters: longer
       ones hardly ever repeat word for word, and cost as much as the draft each).
     - `self`: the few-shot self-check of `SelfVerifier`, one to eight verdicts; also `self without
-      examples`, and `self, verdict only`, which writes no reason, where the examples or the reasons
+      examples`, and `self without reasons`, which writes the verdict alone, where examples and reasons
       cost more than they are worth.
 
     Called by itself, or with a router that weighs no prices, it makes the three checks above as a
