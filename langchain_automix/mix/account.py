@@ -14,11 +14,15 @@ from langchain_automix.utils.locks import ProcessLock
 WATCHED_QUERIES = 20
 """Queries after which a mix that costs more than its largest model alone warns."""
 
-_WINDOW = 16
-"""Drafts by which it is seen whether drafts save anything."""
+_MOST_LOST = 2.0
+"""Answers of the largest model that drafts may cost beyond what they save, before they pause. So
+little that it is soon saved again, and so much that chance alone seldom comes to it."""
 
-_PROBE = 4
+_PROBE = 0.5
 """The same after a pause."""
+
+_MOST_SAVED = 5.0
+"""What drafts have saved counts up to this, so that it is noticed when they no longer do."""
 
 _BLIND = 3
 """Drafts in a row of which no check told anything, after which none is made for a while."""
@@ -45,10 +49,8 @@ class MixAccount:
         self._cost = self._alone = Decimal(0)
         self._has_warned = False
         self._written: dict[int, float] = {}  # mean tokens of the answers of each model
-        # Of the drafts since the last pause: how many, at what loss, and blind ones in a row.
-        self._drafts = self._blind = 0
-        self._lost = 0.0
-        self._window, self._most_blind = _WINDOW, _BLIND
+        self._lost = 0.0  # by drafts, in answers of the largest model; negative: saved
+        self._blind, self._most_blind = 0, _BLIND
         self._pause, self._left_out = _FIRST_PAUSE, 0
         self._lock = ProcessLock()
 
@@ -122,17 +124,15 @@ class MixAccount:
         is_known = any(each["confidence"] is not None for each in checks)
         is_blind = not record["escalated"] and not is_known
         with self._lock:
-            self._drafts += 1
+            self._lost = max(self._lost + (lost or 0.0), -_MOST_SAVED)
             self._blind = self._blind + 1 if is_blind else 0
-            self._lost += lost or 0.0
-            saves = self._lost <= 0 and self._blind < self._most_blind
-            if self._blind < self._most_blind and self._drafts < self._window:
+            if not is_blind and self._lost < 0:
+                self._pause, self._most_blind = _FIRST_PAUSE, _BLIND
+            if self._lost <= _MOST_LOST and self._blind < self._most_blind:
                 return
-            self._window, self._most_blind = (_WINDOW, _BLIND) if saves else (_PROBE, 1)
-            self._left_out = 0 if saves else self._pause
-            self._pause = _FIRST_PAUSE if saves else 2 * self._pause
-            self._drafts = self._blind = 0
-            self._lost = 0.0
+            self._left_out, self._pause = self._pause, 2 * self._pause
+            self._lost = min(self._lost, _MOST_LOST - _PROBE)
+            self._blind, self._most_blind = 0, 1
 
 
 def _warn(message: str) -> None:

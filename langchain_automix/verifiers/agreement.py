@@ -85,15 +85,16 @@ class AgreementVerifier(SimilarityVerifier):
 
     @override
     def expected_calls(
-        self, input: VerifierInput, samples: int, usage: UsageMetadata
-    ) -> Sequence[ModelCall] | None:
+        self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
+    ) -> Sequence[Sequence[ModelCall]] | None:
         """Return the requests of samples as long as the answer; a judge's are not known."""
         if self.model is None or not isinstance(self.compare, str):
             return None
         written = usage["output_tokens"]
         if self.max_tokens is not None and not thinks(self.model):
             written = min(written, self.max_tokens)
-        return sampled_calls(self.model, usage["input_tokens"], written, samples, self.sampling)
+        read = usage["input_tokens"]
+        return [sampled_calls(self.model, read, written, n, self.sampling) for n in samples]
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:

@@ -78,17 +78,17 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
         return model
 
     def expected_calls(
-        self, input: VerifierInput, samples: int, usage: UsageMetadata
-    ) -> Sequence[ModelCall] | None:
+        self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
+    ) -> Sequence[Sequence[ModelCall]] | None:
         """Return the requests that a check would make, with the tokens that they may take.
 
         Args:
             input: The answer, and what it is checked against.
-            samples: Verdicts to draw.
+            samples: Numbers of verdicts to draw.
             usage: Tokens of the request that gave the answer.
 
         Returns:
-            The requests; None where that is not known, or the check cannot be made.
+            The requests for each number; None where that is not known, or the check cannot be made.
         """
         del input, samples, usage
         return None

@@ -76,8 +76,8 @@ class DefaultVerifier(CombinedVerifier):
       only where the log-probabilities are missing and the answer is short (160 characters: longer
       ones hardly ever repeat word for word, and cost as much as the draft each).
     - `self`: the few-shot self-check of `SelfVerifier`, one to eight verdicts; also `self without
-      examples`, and `self without reasons`, which writes the verdict alone, where examples and reasons
-      cost more than they are worth.
+      examples`, and `self without reasons`, which writes the verdict alone, where examples and
+      reasons cost more than they are worth.
 
     Called by itself, or with a router that weighs no prices, it makes the three checks above as a
     `CombinedVerifier` does, and `self` leads. With other checks, or other settings, make a
@@ -120,10 +120,8 @@ class DefaultVerifier(CombinedVerifier):
         check = self._variant(name)
         if not isinstance(check, Verifier):
             return
-        for number in numbers:
-            calls = check.expected_calls(input, number, usage)
-            if calls is None:
-                return
+        expected = check.expected_calls(input, numbers, usage) or ()
+        for number, calls in zip(numbers, expected, strict=False):
             yield CheckOffer(name, number, calls)
 
     def _variant(self, name: str) -> Runnable[Any, Any] | None:

@@ -111,11 +111,11 @@ class LogProbabilityVerifier(Verifier):
 
     @override
     def expected_calls(
-        self, input: VerifierInput, samples: int, usage: UsageMetadata
-    ) -> Sequence[ModelCall]:
+        self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
+    ) -> Sequence[Sequence[ModelCall]]:
         """Return no request, for none is made."""
-        del input, samples, usage
-        return ()
+        del input, usage
+        return [()] * len(samples)
 
     def _score(self, answer: str | BaseMessage) -> float | str:
         """Return the score of an answer, or why it has none."""

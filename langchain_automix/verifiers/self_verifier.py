@@ -134,8 +134,8 @@ class SelfVerifier(PromptedVerifier):
 
     @override
     def expected_calls(
-        self, input: VerifierInput, samples: int, usage: UsageMetadata
-    ) -> Sequence[ModelCall] | None:
+        self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
+    ) -> Sequence[Sequence[ModelCall]] | None:
         """Return the requests of a check: its prompt is counted, a reply is taken to be usual."""
         if self.model is None:
             return None
@@ -146,7 +146,7 @@ class SelfVerifier(PromptedVerifier):
         written = _USUAL_REPLY if self.reasoning else _USUAL_VERDICT
         if thinks(self.model):  # about as long as for the answer
             written += (usage.get("output_token_details") or {}).get("reasoning") or 0
-        return sampled_calls(self.model, read, written, samples, self.sampling)
+        return [sampled_calls(self.model, read, written, n, self.sampling) for n in samples]
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:

@@ -2,8 +2,8 @@
 
 Two models on a loopback server answer questions of four kinds, in an imagined world:
 
-- The small model is right on 50, 70 or 90 %; the large one on 87 % of what the small one gets right
-  and on 70 % of the rest, as in the prior.
+- The small model is right on 50, 70 or 90 %; the large one on 95 % of what the small one gets
+  right, and on 60 % of the rest.
 - The log-probabilities of an answer, where the server sends any, and the share of new answers that
   agree with it, are drawn from what `policy/decision/score_prior.py` was estimated from (public
   logs): an AUROC of 0.71 and 0.74. On the log of `cookbook/recordings/xquad_checks.jsonl.gz`, which
@@ -48,7 +48,7 @@ KINDS = {
 """Words of the passage before a question."""
 HEADS = ("query", "log-probs", "small right", *(f"{ratio}:1" for ratio in RATIOS), "quality lost")
 
-_IF_RIGHT, _IF_WRONG = 0.867, 0.7
+_IF_RIGHT, _IF_WRONG = 0.95, 0.6
 _ACCEPTS = {True: 0.65, False: 0.55}
 _WORDS = {"a long answer": 300, "RAG, 2,000 tokens": 12}
 
