@@ -56,8 +56,9 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     Goes where a chat model goes in a chain: `prompt | AutoMixRunnable(...) | parser`. The
     message that comes out is the kept model's own; `response_metadata["automix"]` holds the
     record of the query: `model` (name kept), `model_index`, `action`, `confidence`,
-    `verdicts` (both of the last check), `drawn` (the number of all verdicts), `escalated`,
-    `cost` (as text with currency, None when unknown) and `why`.
+    `verdicts` (both of the last answer's leading check; where that was not made, of the last one
+    that found something), `checks` (each check that was made), `drawn` (the number of all
+    verdicts), `escalated`, `cost` (as text with currency, None when unknown) and `why`.
 
     A stream never shows an answer that is rejected: a checked one comes once it is accepted,
     one that is kept whatever it is comes token by token.

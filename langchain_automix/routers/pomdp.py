@@ -58,9 +58,10 @@ class POMDPRouter(Router):
     of asking a later model with or without a check, and of abstaining (AutoMix, section 4.2 and
     appendix A.3, with the check as an action). Deciding is a table look-up.
 
-    Fit it to a routing log of your own models. Until then it decides by a documented prior
-    (`langchain_automix.policy.decision.prior.prior_policy`), and warns once that it is not
-    calibrated.
+    Fit it to a routing log of your own models. Until then it decides by a documented prior, and
+    warns once that it is not calibrated. In a mix without `verifier=` it buys each check by its
+    price (`langchain_automix.routers.buying`); of another check it reads the verdicts
+    (`langchain_automix.policy.decision.prior.prior_policy`).
 
     ??? example "Fit, save, load, decide"
 
@@ -81,7 +82,8 @@ class POMDPRouter(Router):
     on_unknown: Literal["escalate", "prior"] = "escalate"
     """What to do when the check gives no evidence that the policy reads (an empty answer; no valid
     verdict, where the log had no invalid ones): ask the next model, or decide from the mean
-    qualities on the log."""
+    qualities on the log. Where checks are bought by their price, and none is worth it, an answer
+    that is there is kept, since the next model would cost what it is expected to gain."""
 
     family: ClassVar[Family] = "automix"
 

@@ -92,7 +92,8 @@ class TestWhatItIsExpectedToCost:
         offer = offers(server, AIMessage("Turku"))[name, 4]
         check = DefaultVerifier().for_model(server.model("small"))
         given: Any = {"answer": AIMessage("Turku"), "messages": REQUEST, "request": REQUEST}
-        check.invoke({**given, "check": name, "samples": 4})
+        asked: Any = {**given, "check": name, "samples": 4}
+        check.invoke(asked)
         billed = [server.billed[-1][f"{kind}_tokens"] for kind in ("prompt", "completion")]
         read, written = tokens(offer)
         assert len(server.requests) == len(offer.calls) == 1
