@@ -59,7 +59,8 @@ def opening_by_cost(state: RoutingState, factor: float) -> Decision:
     """Return the first step: the cheapest model where a check can pay, else the largest.
 
     The cheapest is asked where something can be learnt of its answer for less than that is worth,
-    and its answer, the check and the escalations to be expected cost less than the largest model.
+    and its answer, the check and the escalations to be expected cost less than the largest model;
+    or where the cost weight is raised, as when money is short.
 
     Args:
         state: Without visits, with the expected cost of each option.
@@ -75,14 +76,12 @@ def opening_by_cost(state: RoutingState, factor: float) -> Decision:
         total = draft + offer.cost + (1 - prospect.kept) * largest
         if net > 0 and total < largest and (best is None or net > best[0]):
             best = net, offer, prospect
-    if best is None:
+    if best is None and not before.favours_small:
         return _ask_largest(state)
-    return Decision(
-        action="escalate",
-        model_index=0,
-        check=TOKENS,
-        why=f"A query starts with {names[0]}, whose answer is checked by what is worth its price.",
-    )
+    why = f"A query starts with {names[0]}, whose answer is checked by what is worth its price."
+    if best is None:
+        why = f"At this cost weight {names[0]} is asked: no check of its answer is worth its price."
+    return Decision(action="escalate", model_index=0, check=TOKENS, why=why)
 
 
 def _ask_largest(state: RoutingState) -> Decision:

@@ -79,9 +79,9 @@ class DefaultVerifier(CombinedVerifier):
       examples`, and `self without reasons`, which writes the verdict alone, where examples and
       reasons cost more than they are worth.
 
-    Called by itself, or with a router that weighs no prices, it makes the three checks above as a
-    `CombinedVerifier` does, and `self` leads. With other checks, or other settings, make a
-    `CombinedVerifier`, and fit a policy to it.
+    Called by itself, it makes the three checks above as a `CombinedVerifier` does, and `self`
+    leads. In a mix with another router, or with a policy, `SelfVerifier()` takes its place. For
+    other checks, or other settings, make a `CombinedVerifier`, and fit a policy to it.
     """
 
     checks: dict[str, Runnable[Any, Any]] = Field(default_factory=_checks, exclude=True)

@@ -112,6 +112,23 @@ class TestNeverDearerByConstruction:
         assert (found.model_index, found.samples) == (1, 0)
 
 
+class TestWhereMoneyIsShort:
+    def test_the_cheapest_is_asked_and_not_the_largest(self) -> None:
+        weight = 4 * POMDPRouter().policy.cost_weight
+        for costs in ({"verify:tokens:0": 0.0}, verdicts(SELF, 9.0), verdicts(ZERO_SHOT, 0.1)):
+            found = opening({**answers(10.0), **costs}, cost_weight=weight)
+            assert found.model_index == 0
+            kept = POMDPRouter().decide(
+                state({**answers(10.0), **costs}, NO_TOKENS, cost_weight=weight)
+            )
+            assert kept.action == "answer"
+
+    def test_a_low_weight_asks_the_largest(self) -> None:
+        weight = POMDPRouter().policy.cost_weight / 10
+        costs = {**answers(10.0), "verify:tokens:0": 0.0}
+        assert opening(costs, cost_weight=weight).model_index == 1
+
+
 class TestWhatIsBought:
     def test_tokens_that_say_enough_are_all_that_is_read(self) -> None:
         costs = {**answers(60.0), **verdicts(SELF, 1.0), "verify:tokens:0": 0.0}

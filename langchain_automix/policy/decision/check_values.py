@@ -70,6 +70,11 @@ class Belief:
         return self.benefit > self.price + _TIE
 
     @property
+    def favours_small(self) -> bool:
+        """Whether the larger model is worth less than its price."""
+        return self.benefit < self.price - _TIE
+
+    @property
     def value(self) -> float:
         """Utility of the better choice."""
         return self.large - self.price if self.escalates else self.small

@@ -299,7 +299,7 @@ class TestNearTheLimit:
                 return super().decide(state)
 
         limit = SpendLimit(100, soft=0.5)
-        automix = limited(server, limit, router=Watching())
+        automix = limited(server, limit, router=Watching(), verifier=SelfVerifier())
         automix.invoke("a")
         for _ in range(4):
             spend(limit, "12.4", "all")
