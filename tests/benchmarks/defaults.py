@@ -75,7 +75,8 @@ class Cell(NamedTuple):
     lost: float
     """Quality below that of the large model alone, on the same queries."""
 
-    escalated: float
+    by_chance: float
+    """What asking the large model on a random part of the queries would lose, at the same cost."""
 
 
 def queries(right: float, count: int = QUERIES, seed: int = SEED) -> list[Query]:
@@ -170,11 +171,12 @@ def cell(
         for query, r in zip(world, records, strict=True)
     ]
     shares = [mine / fmean(alone) for mine in cost]
+    gap = fmean(query.large for query in world) - fmean(query.small for query in world)
     return Cell(
         fmean(shares),
         1.96 * stdev(shares) / math.sqrt(count),
         fmean(query.large for query in world) - fmean(kept),
-        fmean(record["escalated"] for record in records),
+        gap * (1 - fmean(shares)) / (1 - 1 / ratio),
     )
 
 
@@ -236,6 +238,7 @@ def tables(count: int = QUERIES) -> Iterator[tuple[tuple[str, ...], list[tuple[s
             ("cells above 1.0", str(sum(c.cost > 1 for c in found))),
             ("mean cost, by the largest model alone", f"{fmean(c.cost for c in found):.2f}"),
             ("mean quality lost", f"{fmean(c.lost for c in found):+.3f}"),
+            ("by chance at the same costs", f"{fmean(c.by_chance for c in found):+.3f}"),
             ("SelfVerifier() on a short question at 10:1 (20 queries)", f"{paper.cost:.2f}"),
         ],
     )
