@@ -121,8 +121,14 @@ def first_problem(error: ValidationError) -> str:
     return f"field {field}: {problem['msg'].removeprefix('Value error, ')}."
 
 
-def near_matches(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any."""
+def near_matches(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        cutoff: Least likeness, in [0, 1], of a name that is worth naming.
+    """
     names = {each.casefold(): each for each in known}
-    found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=0.6)
+    found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=cutoff)
     return f" Did you mean {' or '.join(repr(names[each]) for each in found)}?" if found else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,7 @@ from langchain_automix.models.wrappers import (
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.fingerprints import ADDRESS
 from langchain_automix.utils.identifiers import registered_id
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import (
     VerifierInput,
     bind_answerer,
@@ -282,10 +282,9 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
         if not reports_later and cost_of([call], mix.prices) is None:
             unpriced.append(name)
     if unit is None and not is_limited and len(unpriced) == len(mix.models):
-        warnings.warn(
+        warn_user(
             f"No price is known for {' and '.join(unpriced)}: costs are counted in seconds, one "
-            "call at a time. Give prices (dollars per million tokens) to have them in dollars.",
-            stacklevel=2,
+            "call at a time. Give prices (dollars per million tokens) to have them in dollars."
         )
         return "seconds"
     if unpriced:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.user_warnings import warn_user
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
@@ -186,11 +186,10 @@ def _warn_failed(call: ModelCall, prices: Any, error: Exception) -> None:
         _WARNED.add(prices)
     except TypeError:  # not every callable can be in such a set
         pass
-    warnings.warn(
+    warn_user(
         f"prices= failed for {call.model!r} ({type(error).__name__}: {error}): where it fails, the "
         "cost of a request counts as unknown. Let it return None instead.",
         PriceWarning,
-        stacklevel=2,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -33,6 +32,7 @@ from langchain_automix.routers.base import OPENING, Router, ask, keep, next_mode
 from langchain_automix.routers.evidence import best_row_in_time, observe
 from langchain_automix.routers.explanations import explain_decision, findings
 from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import fingerprint_of
 from langchain_automix.verifiers.known import fitted_check_in_words
 from langchain_automix.verifiers.specs import spec_of
@@ -178,13 +178,12 @@ class POMDPRouter(Router):
         fitted, here = self.policy.verifier, fingerprint_of(verifier)
         if fitted is None or fitted == here:
             return
-        warnings.warn(
+        warn_user(
             f"The policy was fitted to another check than the one in use. Fitted to: {self.check} "
             f"[{fitted}]. In use: {spec_of(verifier).in_words(self.policy.models[:-1])} [{here}]. "
             "Its decisions may be off: build the mix with from_policy, which takes the check that "
             "the policy was fitted to, or calibrate and fit again with this one.",
             VerifierChangedWarning,
-            stacklevel=2,
         )
 
     @property
@@ -412,9 +411,8 @@ def _ask_unchecked(model_index: int, **details: Any) -> Decision:
 
 @functools.cache
 def _warn_uncalibrated() -> None:
-    warnings.warn(
+    warn_user(
         "POMDPRouter decides by a prior that is not calibrated to your models: fit one to a "
         "routing log with POMDPRouter.fit(log), and load it with POMDPRouter.load(path).",
         UncalibratedWarning,
-        stacklevel=2,
     )
