@@ -23,7 +23,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.utils.formatting import pluralize
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import keeping_users_line, warn_user
 
 
 def calibrate(
@@ -177,7 +177,8 @@ async def acalibrate(
     with open_session(settings) as session:
         await session.awork()
         result = session.finish()
-    return await asyncio.to_thread(_read_log, result)
+    with keeping_users_line():
+        return await asyncio.to_thread(_read_log, result)
 
 
 def run_calibration(settings: CalibrationSettings) -> CalibrationResult:

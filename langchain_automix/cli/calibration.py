@@ -275,7 +275,15 @@ class Calibration:
                     ) from error
 
     def _end_without_log(self, reason: str) -> int:
-        kept = "Run the same command again to resume." if self._is_approved else "No call was made."
+        kept = "No call was made."
+        if self._is_approved:
+            from langchain_automix.policy.fitting.fit import FEW
+
+            needed = min(FEW, len(self.examples))
+            kept = (
+                f"`automix fit` needs about {needed} complete examples, and there is none yet: run "
+                "the same command again to resume."
+            )
         self._display.stop()
         print(f"automix: {redact_secrets(reason)} {kept}", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
@@ -333,14 +341,34 @@ def show_result(result: CalibrationResult, options: CalibrationOptions, console:
     """Show the result of a calibration, and the next command."""
     written = result.written
     fit = f"automix fit {quote(str(result.out))} --out policy.json"
+    missing = _missing(result)
     if options.as_json:
-        print_event("done", **tables.result_dict(result), next=fit if written.complete else None)
+        more = {"missing": missing} if missing else {}
+        following = fit if written.complete else None
+        print_event("done", **tables.result_dict(result), **more, next=following)
     elif written.failed < written.queries:
         tables.show_summary(console, result, options.max_spend)
         say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
-        say(
-            console,
-            f"Next: [bold]{fit}[/]"
-            if written.complete
-            else "No policy can be fitted to it: no example has a known quality for every model.",
+        say(console, _next_step(result, missing, fit))
+
+
+def _missing(result: CalibrationResult) -> int:
+    """Return how many more complete examples a fit needs, of a run that ended early."""
+    from langchain_automix.policy.fitting.fit import FEW
+
+    written = result.written
+    left = result.progress.examples - written.queries + written.failed
+    return min(left, max(0, FEW - written.complete))
+
+
+def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
+    complete = result.written.complete
+    if missing:
+        return (
+            f"A policy needs about {complete + missing} complete examples, and the log has "
+            f"{complete}: {missing} more. Run the same command again to resume; then: "
+            f"[bold]{fit}[/]"
         )
+    if complete:
+        return f"Next: [bold]{fit}[/]"
+    return "No policy can be fitted to it: no example has a known quality for every model."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -10,7 +11,7 @@ from weakref import WeakSet
 
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.user_warnings import warn_user
 
@@ -146,6 +147,21 @@ def is_priced(model: str | None, provider: str | None, prices: PriceSource | Non
     """Return whether a request to a model that reports its tokens has a known cost."""
     usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
     return cost_of([ModelCall(model=model, provider=provider, usage=usage)], prices) is not None
+
+
+def nearest_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> str:
+    """Return ` Did you mean 'X'?` for the models with a price whose names are most like this one.
+
+    Empty where none is like it.
+    """
+    known = [*prices] if isinstance(prices, Mapping) else []
+    with contextlib.suppress(ImportError):  # an extra
+        from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+
+        listed = _PROVIDERS.get(provider or "", provider)
+        for each in get_snapshot().providers:
+            known += [m.id for m in each.models] if each.id == listed else []
+    return near_matches(model or "", [name for name in known if name != model], cutoff=0.75)
 
 
 def is_cached(call: ModelCall) -> bool:

@@ -363,7 +363,10 @@ class POMDPRouter(Router):
         name = state.models[later]
         belief = {state.models[current]: fit.quality[here], name: fit.quality[there]}
         evidence = findings(state.current.verification)
-        why = f"{evidence}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+        why = (
+            f"{evidence}: on average {name} gains {gain:+.2f} in quality, and its cost is worth "
+            f"{price:.2f} of quality."
+        )
         if gain > price:
             return _ask_unchecked(later, why=why, belief=belief)
         return keep(state, why=why, belief=belief)

@@ -37,7 +37,8 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
     """Return the examples, their accepted answers as the grader reads them.
 
     For `multiple_choice` the text or the index of one of an example's `choices` becomes its
-    letter. Warns of what the grader cannot read, and of labels that are probably a mistake.
+    letter. Warns of what the grader cannot read, and of labels that are probably a mistake or
+    stand under another name.
 
     Raises:
         AutoMixError: It can read none of the accepted answers: every quality would be unknown.
@@ -45,6 +46,8 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
     function = grader.function if isinstance(grader, KeywordGrader) else grader
     if function is multiple_choice:
         examples = _with_letters(examples)
+    if (said := examples.without_answers) is not None:
+        warn_user(said)
     labelled = [example for example in examples if example.references]
     _warn_of_labels(labelled)
     if function not in GRADERS.values():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.plain_values import python_value, to_plain
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _extra(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise AutoMixError(
-            f"This needs {module.partition('.')[0]}: pip install 'langchain-automix[{extra}]'."
+            f"This needs {module.partition('.')[0]}, which is not installed: {install_hint(extra)}"
         ) from error
 
 

@@ -39,6 +39,7 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
         if policy.fit.queries
         else "A prior, not fitted to any log and not calibrated to your models."
     )
+    yield f"Models: {', '.join(policy.models)}."
     if check is not None:
         yield f"Check: {check}."
     goal = ", ".join(f"{name} {value:g}" for name, value in policy.goal.items())
