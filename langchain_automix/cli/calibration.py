@@ -89,11 +89,11 @@ class Calibration:
         names = [f"--{name.replace('_', '-')}" for name in self.goal]
         if names and not self.adaptive:
             raise AutoMixError(
-                f"{names[0]} is a goal for --adaptive, which is missing; `automix fit` takes "
-                "goals too."
+                f"{names[0]} needs --adaptive: without it all examples are run, and the goal is "
+                "given to `automix fit`."
             )
         if len(names) > 1:
-            raise AutoMixError(f"Give one goal, not {' and '.join(names)}.")
+            raise AutoMixError(f"Give one goal only: {' or '.join(names)}.")
 
     def run(self, show: Show) -> int:
         """Run it, show the result, and return the exit code.
@@ -330,9 +330,9 @@ def _exit_code(result: CalibrationResult) -> int:
     progress, written = result.progress, result.written
     if progress.stopped == "nothing works" or written.failed == written.queries:
         raise AutoMixError(
-            f"Nothing works: {result.last_error or 'every example failed'} "
-            f"({written.failed} of {progress.examples} examples failed). Run the same "
-            "command to retry them; finished calls are not repeated."
+            f"Nothing works: {written.failed} of {progress.examples} examples failed. The last "
+            f"error: {result.last_error or 'unknown'} Run the same command to retry them; finished "
+            "calls are not repeated."
         )
     return _INTERRUPTED if progress.stopped == "interrupted" else 0
 

@@ -18,7 +18,7 @@ from langchain_automix.calibration.examples.examples import Examples
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.judges import LLMJudge
 from langchain_automix.calibration.graders.text import GRADERS
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.models.prices import checked_prices
 from langchain_automix.utils.formatting import pluralize
 
@@ -152,8 +152,8 @@ def read_grader(quality: str, open_model: Callable[[str], Runnable[Any, Any]]) -
     if path.endswith(".py") and name:
         return to_grader(_load_function(Path(path), name))
     raise AutoMixError(
-        f"There is no grader {quality!r}: give {', '.join(GRADERS)}, judge:PROVIDER:MODEL, or "
-        "path/to/file.py:function."
+        f"There is no grader {quality!r}.{near_matches(quality, GRADERS)} Give "
+        f"{', '.join(GRADERS)}, judge:PROVIDER:MODEL, or path/to/file.py:function."
     )
 
 

@@ -122,8 +122,9 @@ def checked_prices(prices: Any) -> Any:
         if not isinstance(entry, Mapping) or not {"input", "output"} <= entry.keys() <= PRICE_KEYS:
             keys = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
             raise AutoMixError(
-                f"The prices of {model} are given for {keys}; a table names `input` and "
-                f"`output`, and may name {sorted(PRICE_KEYS - {'input', 'output'})}."
+                f"The prices of {model} are given for {keys}: give `input` and `output`, in "
+                "dollars per million tokens, and where they differ "
+                f"{', '.join(sorted(PRICE_KEYS - {'input', 'output'}))}."
             )
         for price in entry.values():
             _dollars(price, model)

@@ -124,7 +124,8 @@ class TestFit:
         text = describe_policy(fitted().policy)
         assert "accept/reject, logprob (score), judge (score)" in text
         assert "ask small, and check its answer by logprob (table 0)" in text
-        assert re.search(r"check small on( by judge| with \d verdicts)", text)
+        more = r"(check once more by judge|draw \d more verdicts?) on the answer of small"
+        assert re.search(more, text)
 
 
 class TestTheLastAnswer:

@@ -186,9 +186,12 @@ def _to_example(row: Any, mapping: FieldMapping, where: str, default_id: str) ->
         return Example.model_validate({"id": default_id, **fields})
     except ValidationError as error:
         if error.errors()[0]["type"] == "missing":  # of all fields, only a question may be
+            own = mapping.names.get("question")
             raise AutoMixError(
-                f"{where}, field question: it is missing. It is read from {_QUESTION_NAMES}; "
-                'say names={"question": ...}, --question NAME, for another.'
+                f"{where}, field question: it is missing. It is read from "
+                f"{_QUESTION_NAMES if own is None else f'`{own}`'}; "
+                'say names={"question": ...}, --question NAME, for another. The example has: '
+                f"{', '.join(map(str, row)) or 'nothing'}."
             ) from error
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
     except ValueError as error:

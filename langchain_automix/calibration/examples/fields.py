@@ -21,7 +21,7 @@ from langchain_automix.calibration.examples.containers import (
     last_answer,
     message_text,
 )
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.models.messages import context_text
 from langchain_automix.utils.plain_values import to_plain
 
@@ -121,8 +121,10 @@ class FieldMapping:
         """
         if self._unseen:
             field = min(self._unseen)
+            key = self.names[field]
             raise AutoMixError(
-                f"names: no example has {self.names[field]!r}, which is named for its {field}."
+                f"names: no example has {key!r}, which is named for its {field}."
+                f"{near_matches(key, self.keys)} They have: {', '.join(self.keys)}."
             )
 
 
