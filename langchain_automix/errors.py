@@ -114,15 +114,26 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+_IN_WORDS = {"missing": "it is missing", "extra_forbidden": "there is no such field"}
+"""Problems that pydantic words for programmers."""
+
+
 def first_problem(error: ValidationError) -> str:
     """Return the first problem of a validation, on one line: the field and what is wrong."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "(the whole)"
-    return f"field {field}: {problem['msg'].removeprefix('Value error, ')}."
+    said = _IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    return f"field {field}: {said.removesuffix('.')}."
 
 
-def near_matches(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any."""
+def near_matches(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        cutoff: Least likeness, in [0, 1], of a name that is worth naming.
+    """
     names = {each.casefold(): each for each in known}
-    found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=0.6)
+    found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=cutoff)
     return f" Did you mean {' or '.join(repr(names[each]) for each in found)}?" if found else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.utils.formatting import pluralize
+from langchain_automix.utils.user_warnings import keeping_users_line, warn_user
 
 
 def calibrate(
@@ -180,7 +180,8 @@ async def acalibrate(
     with open_session(settings) as session:
         await session.awork()
         result = session.finish()
-    return await asyncio.to_thread(_read_log, result)
+    with keeping_users_line():
+        return await asyncio.to_thread(_read_log, result)
 
 
 def run_calibration(settings: CalibrationSettings) -> CalibrationResult:
@@ -204,16 +205,14 @@ def _read_log(result: CalibrationResult) -> RoutingLog:
             "resume."
         )
     if progress.stopped == "max_spend":
-        warnings.warn(
+        warn_user(
             f"Stopped at max_spend: {progress.spent:g} {progress.currency} spent, {finished}. "
-            "Run the same with a higher limit to resume.",
-            stacklevel=3,
+            "Run the same with a higher limit to resume."
         )
     if progress.failed:
-        warnings.warn(
+        warn_user(
             f"{progress.failed} of {progress.examples} examples failed, and are not complete in "
-            f"{result.out}: {result.last_error}. Run the same again to retry them.",
-            stacklevel=3,
+            f"{result.out}: {result.last_error}. Run the same again to retry them."
         )
     _warn_of_unknown_grades(result.written)
     return RoutingLog.read(result.out)
@@ -227,9 +226,8 @@ def _warn_of_unknown_grades(written: LogStatistics) -> None:
         (name, count), *others = unknown
         said = [f"{count} of {finished} answers of {name}"]
         said += [f"{count} of {finished} of {name}" for name, count in others]
-        warnings.warn(
+        warn_user(
             f"The quality of {' and '.join(said)} is unknown: the grader could not tell. A policy "
             f"is fitted to the {pluralize(written.complete, 'query', 'queries')} of which all "
-            "is known.",
-            stacklevel=4,
+            "is known."
         )

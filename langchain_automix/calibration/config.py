@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.identity import secrets_of, sole_identity
-from langchain_automix.models.prices import cost_of
+from langchain_automix.models.prices import cost_of, nearest_priced
 from langchain_automix.models.sampling import for_sampling
 from langchain_automix.models.wrappers import (
     fallbacks_and_config,
@@ -33,6 +32,7 @@ from langchain_automix.models.wrappers import (
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.fingerprints import ADDRESS
 from langchain_automix.utils.identifiers import registered_id
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import (
     VerifierInput,
     bind_answerer,
@@ -281,7 +281,7 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
     if unit == "seconds":
         return unit
     usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
-    unpriced = []
+    unpriced, near = [], ""
     for name, model in zip(mix.model_names, mix.models, strict=True):
         known, provider = sole_identity(model)
         call = ModelCall(model=known, provider=provider, usage=usage)
@@ -289,17 +289,18 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
         reports_later = known is None or provider == "automix"
         if not reports_later and cost_of([call], mix.prices) is None:
             unpriced.append(name)
+            near = near or nearest_priced(known, provider, mix.prices)
     if unit is None and not is_limited and len(unpriced) == len(mix.models):
-        warnings.warn(
-            f"No price is known for {' and '.join(unpriced)}: costs are counted in seconds, one "
-            "call at a time. Give prices (dollars per million tokens) to have them in dollars.",
-            stacklevel=2,
+        warn_user(
+            f"No price is known for {' and '.join(unpriced)}, so costs are counted in seconds, one "
+            f"call at a time.{near} Give prices= (dollars per million tokens) to count dollars."
         )
         return "seconds"
     if unpriced:
         raise AutoMixError(
-            f"What {' and '.join(unpriced)} costs is not known: give prices (dollars per million "
-            "tokens), or count seconds instead (unit='seconds', --unit seconds)."
+            f"What {' and '.join(unpriced)} costs is not known.{near} Give prices (dollars per "
+            "million tokens; prices=, --prices), or count seconds instead (unit='seconds', --unit "
+            "seconds)."
         )
     return "dollars"
 

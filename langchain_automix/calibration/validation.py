@@ -14,6 +14,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.records import check_name
+from langchain_automix.utils.install import install_hint
 from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
@@ -93,7 +94,7 @@ def _validate_place(out: Path) -> None:
         )
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise AutoMixError(
-            f"The log {out} needs pyarrow: pip install 'langchain-automix[parquet]' brings it."
+            f"The log {out} needs pyarrow, which is not installed: {install_hint('parquet')}"
         )
     if not out.absolute().parent.is_dir():
         raise AutoMixError(f"The log {out} cannot be written: its folder does not exist.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.text import printable, redact_secrets
 
 try:
@@ -14,8 +16,8 @@ try:
     import typer
 except ImportError as error:
     raise SystemExit(
-        f"automix: {error.name} is not installed: pip install 'langchain-automix[cli]' brings it, "
-        "and 'langchain-automix[local]' the local models too."
+        f"automix: {error.name} is not installed: {install_hint('cli')} "
+        "(or [local], for local models too)"
     ) from error
 
 from langchain_automix.cli import ask, calibrate, compare, demo, policy
@@ -43,15 +45,32 @@ def version(
 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _say
+        message = _run()
+    _print(message)
+    sys.exit(2)
+
+
+def _run() -> str:
+    """Run the command line; return what was wrong, or raise SystemExit."""
     try:
         app()
     except AutoMixError as error:
-        message = str(error)
+        return str(error)
     except ValueError as error:
         from pydantic import ValidationError
 
         if not isinstance(error, ValidationError):
             raise
-        message = first_problem(error)
+        return first_problem(error)
+    raise SystemExit
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning without the place in this package that it comes from."""
+    _print(f"warning: {message}")
+
+
+def _print(message: str) -> None:
     print(f"automix: {printable(redact_secrets(' '.join(message.split())))}", file=sys.stderr)  # noqa: T201
-    sys.exit(2)

@@ -89,11 +89,11 @@ class Calibration:
         names = [f"--{name.replace('_', '-')}" for name in self.goal]
         if names and not self.adaptive:
             raise AutoMixError(
-                f"{names[0]} is a goal for --adaptive, which is missing; `automix fit` takes "
-                "goals too."
+                f"{names[0]} needs --adaptive: without it all examples are run, and the goal is "
+                "given to `automix fit`."
             )
         if len(names) > 1:
-            raise AutoMixError(f"Give one goal, not {' and '.join(names)}.")
+            raise AutoMixError(f"Give one goal only: {' or '.join(names)}.")
 
     def run(self, show: Show) -> int:
         """Run it, show the result, and return the exit code.
@@ -275,7 +275,15 @@ class Calibration:
                     ) from error
 
     def _end_without_log(self, reason: str) -> int:
-        kept = "Run the same command again to resume." if self._is_approved else "No call was made."
+        kept = "No call was made."
+        if self._is_approved:
+            from langchain_automix.policy.fitting.fit import FEW
+
+            needed = min(FEW, len(self.examples))
+            kept = (
+                f"`automix fit` needs about {needed} complete examples, and there is none yet: run "
+                "the same command again to resume."
+            )
         self._display.stop()
         print(f"automix: {redact_secrets(reason)} {kept}", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
@@ -322,9 +330,9 @@ def _exit_code(result: CalibrationResult) -> int:
     progress, written = result.progress, result.written
     if progress.stopped == "nothing works" or written.failed == written.queries:
         raise AutoMixError(
-            f"Nothing works: {result.last_error or 'every example failed'} "
-            f"({written.failed} of {progress.examples} examples failed). Run the same "
-            "command to retry them; finished calls are not repeated."
+            f"Nothing works: {written.failed} of {progress.examples} examples failed. The last "
+            f"error: {result.last_error or 'unknown'} Run the same command to retry them; finished "
+            "calls are not repeated."
         )
     return _INTERRUPTED if progress.stopped == "interrupted" else 0
 
@@ -333,14 +341,34 @@ def show_result(result: CalibrationResult, options: CalibrationOptions, console:
     """Show the result of a calibration, and the next command."""
     written = result.written
     fit = f"automix fit {quote(str(result.out))} --out policy.json"
+    missing = _missing(result)
     if options.as_json:
-        print_event("done", **tables.result_dict(result), next=fit if written.complete else None)
+        more = {"missing": missing} if missing else {}
+        following = fit if written.complete else None
+        print_event("done", **tables.result_dict(result), **more, next=following)
     elif written.failed < written.queries:
         tables.show_summary(console, result, options.max_spend)
         say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
-        say(
-            console,
-            f"Next: [bold]{fit}[/]"
-            if written.complete
-            else "No policy can be fitted to it: no example has a known quality for every model.",
+        say(console, _next_step(result, missing, fit))
+
+
+def _missing(result: CalibrationResult) -> int:
+    """Return how many more complete examples a fit needs, of a run that ended early."""
+    from langchain_automix.policy.fitting.fit import FEW
+
+    written = result.written
+    left = result.progress.examples - written.queries + written.failed
+    return min(left, max(0, FEW - written.complete))
+
+
+def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
+    complete = result.written.complete
+    if missing:
+        return (
+            f"A policy needs about {complete + missing} complete examples, and the log has "
+            f"{complete}: {missing} more. Run the same command again to resume; then: "
+            f"[bold]{fit}[/]"
         )
+    if complete:
+        return f"Next: [bold]{fit}[/]"
+    return "No policy can be fitted to it: no example has a known quality for every model."

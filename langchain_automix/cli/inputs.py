@@ -18,7 +18,7 @@ from langchain_automix.calibration.examples.examples import Examples
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.judges import LLMJudge
 from langchain_automix.calibration.graders.text import GRADERS
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.models.prices import checked_prices
 from langchain_automix.utils.formatting import pluralize
 
@@ -38,6 +38,39 @@ def read_prompt(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], lis
     Raises:
         AutoMixError: It cannot be read or filled.
     """
+    template = _read_template(path)
+    fields = set(template.input_variables)
+    return _with_history(template), _notes_on_fields(examples, fields, path)
+
+
+def read_question_prompt(path: Path, *, has_context: bool) -> Runnable[Any, Any]:
+    """Return the prompt in a text file for one question, and its context if there is one.
+
+    Raises:
+        AutoMixError: It cannot be read, or has fields that have no value.
+    """
+    template = _read_template(path)
+    fields = set(template.input_variables)
+    if unknown := sorted(fields.difference(_FIELDS)):
+        raise AutoMixError(
+            f"The prompt {path} has {{{unknown[0]}}} in it, for which there is no value here: "
+            "there is only {question}, {context} and {history}. Write a literal brace twice: "
+            "{{ and }}."
+        )
+    if has_context and "context" not in fields:
+        raise AutoMixError(
+            f"The prompt {path} has no {{context}} in it, so the models would not see the context."
+        )
+    return _with_history(template)
+
+
+def _with_history(template: ChatPromptTemplate) -> Runnable[Any, Any]:
+    if "history" in template.input_variables:
+        return RunnableLambda(_history_as_text) | template
+    return template
+
+
+def _read_template(path: Path) -> ChatPromptTemplate:
     text = _read(path, "prompt")
     try:
         template = ChatPromptTemplate.from_messages([("human", text.strip())])
@@ -46,16 +79,12 @@ def read_prompt(path: Path, examples: Examples) -> tuple[Runnable[Any, Any], lis
             f"The prompt {path} is not a template: {error}. Write a literal brace twice: {{{{ and "
             "}}."
         ) from error
-    fields = set(template.input_variables)
-    if "question" not in fields:
+    if "question" not in template.input_variables:
         raise AutoMixError(
             f"The prompt {path} has no {{question}} in it: write it where the question goes, and "
             "{context} and {history} where those go."
         )
-    notes = _notes_on_fields(examples, fields, path)
-    if "history" in fields:
-        return RunnableLambda(_history_as_text) | template, notes
-    return template, notes
+    return template
 
 
 def _notes_on_fields(examples: Examples, fields: set[str], path: Path) -> list[str]:
@@ -123,8 +152,8 @@ def read_grader(quality: str, open_model: Callable[[str], Runnable[Any, Any]]) -
     if path.endswith(".py") and name:
         return to_grader(_load_function(Path(path), name))
     raise AutoMixError(
-        f"There is no grader {quality!r}: give {', '.join(GRADERS)}, judge:PROVIDER:MODEL, or "
-        "path/to/file.py:function."
+        f"There is no grader {quality!r}.{near_matches(quality, GRADERS)} Give "
+        f"{', '.join(GRADERS)}, judge:PROVIDER:MODEL, or path/to/file.py:function."
     )
 
 

@@ -128,11 +128,36 @@ class DemoOptions(ModelSelection):
 
 
 @dataclass(frozen=True)
-class CalibrationOptions(ModelSelection):
-    """Options of every verb that runs models over examples."""
+class MixOptions(ModelSelection):
+    """Options of every verb that answers the user's own questions."""
 
     middle: list[str] | None = option(None, "A model between the two; repeatable.", metavar="MODEL")
     answer_tokens: int = option(512, "Longest answer of a local model, in tokens.", min=1)
+    prompt: Path | None = _example_option(
+        None,
+        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
+        metavar="FILE",
+        show_default="the question, after its context",
+    )
+    prices: Path | None = _money_option(
+        None,
+        'Dollars per million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
+        metavar="FILE",
+    )
+
+    def to_model_options(self) -> ModelOptions:
+        """Return what opens these models."""
+        return replace(
+            super().to_model_options(),
+            middle=tuple(self.middle or ()),
+            answer_tokens=self.answer_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class CalibrationOptions(MixOptions):
+    """Options of every verb that runs models over examples."""
+
     quality: str = _example_option(
         "exact_match",
         "How to grade answers: exact_match, f1, numeric, multiple_choice, contains, json_equal, "
@@ -143,12 +168,6 @@ class CalibrationOptions(ModelSelection):
         "agreement",
         "How to grade where there is no accepted answer: by agreement with the largest model's "
         "answer, or by --quality alone.",
-    )
-    prompt: Path | None = _example_option(
-        None,
-        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
-        metavar="FILE",
-        show_default="the question, after its context",
     )
     question: str | None = _example_option(
         None, "Your name for the field `question`.", metavar="NAME"
@@ -168,11 +187,6 @@ class CalibrationOptions(ModelSelection):
     )
     unit: Literal["dollars", "seconds"] | None = _money_option(
         None, "Unit of costs.", show_default="dollars, or seconds with a local model"
-    )
-    prices: Path | None = _money_option(
-        None,
-        'Dollars per million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
-        metavar="FILE",
     )
     concurrency: int | None = _money_option(
         None, "Calls at a time.", min=1, show_default="16, or 1 for seconds"
@@ -196,12 +210,7 @@ class CalibrationOptions(ModelSelection):
         """Return what opens these models; hosted ones are retried patiently."""
         from langchain_automix.local.models import RETRIES
 
-        return replace(
-            super().to_model_options(),
-            middle=tuple(self.middle or ()),
-            answer_tokens=self.answer_tokens,
-            max_retries=RETRIES,
-        )
+        return replace(super().to_model_options(), max_retries=RETRIES)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from langchain_automix.flow.drivers import (
     take_level,
 )
 from langchain_automix.flow.run import FlowRun
+from langchain_automix.utils.user_warnings import keeping_users_line
 
 
 def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
@@ -51,7 +52,12 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
     first: Exception | None = None
     limit = LIMIT.get() or (most and threading.Semaphore(most))
     executing = get_executor_for_config(runs[0].config)
-    with _closing_all(runs), set_variable(LIMIT, limit), executing as executor:
+    with (
+        _closing_all(runs),
+        set_variable(LIMIT, limit),
+        keeping_users_line(),
+        executing as executor,
+    ):
         try:
             while first is None and (open_runs := [run for run in runs if not run.done]):
                 levels = [executor.submit(take, run) for run in open_runs]
@@ -77,7 +83,7 @@ async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list
 
     first: Exception | None = None
     limit = ASYNC_LIMIT.get() or (most and asyncio.Semaphore(most))
-    with _closing_all(runs), set_variable(ASYNC_LIMIT, limit):
+    with _closing_all(runs), set_variable(ASYNC_LIMIT, limit), keeping_users_line():
         while first is None and (open_runs := [run for run in runs if not run.done]):
             queue = iter(open_runs)
             try:

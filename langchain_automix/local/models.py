@@ -19,6 +19,7 @@ from langchain_automix.errors import AutoMixError, QueryFailedError
 from langchain_automix.local.recording import Recorder, Recording, Replay
 from langchain_automix.local.server import LlamaServer, count_tokens
 from langchain_automix.local.weights import KNOWN, Progress, fetch
+from langchain_automix.utils.install import install_hint
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -66,15 +67,20 @@ class ModelPair:
 
     def explain(self, error: Exception) -> AutoMixError:
         """Return one clear error for a failed call; a dead server comes first."""
-        if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
-            return error
-        for model in (self.small, self.large):
-            try:
-                model.check()
-            except AutoMixError as dead:
-                return dead
-        kind = "" if isinstance(error, QueryFailedError) else f"{type(error).__name__}: "
-        return AutoMixError(f"A model call failed: {kind}{error}")
+        return explain_failure(error, (self.small, self.large))
+
+
+def explain_failure(error: Exception, models: Sequence[Model]) -> AutoMixError:
+    """Return one clear error for a failed call of one of these; a dead server comes first."""
+    if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
+        return error
+    for model in models:
+        try:
+            model.check()
+        except AutoMixError as dead:
+            return dead
+    kind = "" if isinstance(error, QueryFailedError) else f"{type(error).__name__}: "
+    return AutoMixError(f"A model call failed: {kind}{error}")
 
 
 @dataclass(frozen=True)
@@ -321,6 +327,4 @@ def open_hosted(spec: str, options: ModelOptions) -> Model:
 
 
 def _missing(package: str, extra: str) -> AutoMixError:
-    return AutoMixError(
-        f"{package} is not installed: pip install 'langchain-automix[{extra}]' brings it."
-    )
+    return AutoMixError(f"{package} is not installed: {install_hint(extra)}")

@@ -29,6 +29,7 @@ from typing import IO, Any, Self, cast
 import httpx
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.install import install_hint
 
 _LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 5.0
@@ -121,7 +122,7 @@ class LlamaServer:
         _check_file(self.path)
         if importlib.util.find_spec("xllamacpp") is None:
             raise AutoMixError(
-                "Local models need xllamacpp; run: pip install 'langchain-automix[local]'"
+                f"Local models need xllamacpp, which is not installed: {install_hint('local')}"
             )
         if port := self._settings["port"]:
             _check_port(port)

@@ -31,6 +31,7 @@ from typing import IO
 import httpx
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.install import install_hint
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(what, done_bytes, total_bytes)`."""
@@ -90,8 +91,8 @@ def cache_folder() -> Path:
         import platformdirs  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
         raise AutoMixError(
-            "platformdirs is missing; set AUTOMIX_CACHE or run: "
-            "pip install 'langchain-automix[local]'"
+            "platformdirs, which finds the cache folder, is not installed: set AUTOMIX_CACHE to a "
+            f"folder, or run {install_hint('local')}"
         ) from error
     return platformdirs.user_cache_path("langchain-automix") / "weights"
 

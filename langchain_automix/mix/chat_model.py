@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +28,17 @@ from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.kept_answer import answer_chunks
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
+from langchain_automix.mix.unknown_names import (
+    refuse_unknown_fields,
+    refuse_unknown_tools,
+    settings_of_models,
+)
+from langchain_automix.models.tools import tools_in_openai_format
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.utils.identifiers import registered_name
+from langchain_automix.utils.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -102,15 +108,16 @@ class ChatAutoMix(BaseChatModel, MixSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _say_what_has_no_effect(cls, values: Any) -> Any:
+    def _refuse_unknown(cls, values: Any) -> Any:
+        """Refuse fields that there are not, and name those that only the models have."""
         if isinstance(values, Mapping):
-            known = cls.model_fields.keys() - set(_THE_MODELS_OWN)
-            idle = sorted(name for name, value in values.items() if name not in known and value)
-            if idle:
-                warnings.warn(
-                    f"ChatAutoMix has no {', '.join(idle)} of its own: set it on the models.",
-                    stacklevel=2,
-                )
+            own = cls.model_fields.keys() - set(_THE_MODELS_OWN)
+            others = set(values) - own
+            of_models = settings_of_models(others, values.get("models"))
+            if others > of_models:
+                refuse_unknown_fields(cls.__name__, others - of_models, own)
+            if idle := sorted(name for name in of_models if values[name]):
+                warn_user(f"ChatAutoMix has no {', '.join(idle)} of its own: set it on the models.")
         return values
 
     @model_validator(mode="after")
@@ -196,9 +203,12 @@ class ChatAutoMix(BaseChatModel, MixSettings):
             tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
             **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
         """
-        self._runnable.bind_tools(tools, tool_choice=tool_choice, **kwargs)
-        schemas = [tool if _is_builtin(tool) else convert_to_openai_tool(tool) for tool in tools]
         settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
+        self._runnable.with_tools(tools, settings)
+        # An agent binds those of one step.
+        known = tools_in_openai_format(tools)
+        refuse_unknown_tools(self.always_escalate_tools, known, are_all=False)
+        schemas = [tool if _is_builtin(tool) else convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=schemas, **({"tool_settings": settings} if settings else {}))
 
     @override
@@ -340,8 +350,9 @@ class ChatAutoMix(BaseChatModel, MixSettings):
             arguments["stop"] = stop
         mix = self._runnable
         if tools := arguments.pop("tools", None):
-            settings = {"tool_choice": arguments.pop("tool_choice", None)}
-            mix = mix.bind_tools(tools, **{**settings, **arguments.pop("tool_settings", {})})
+            choice = arguments.pop("tool_choice", None)
+            settings = {} if choice is None else {"tool_choice": choice}
+            mix = mix.with_tools(tools, {**settings, **arguments.pop("tool_settings", {})})
         if (model := arguments.pop("model", None)) is not None:
             mix = mix.model_copy(update={"force_model": model})
         return mix, arguments

@@ -84,6 +84,11 @@ class ChatPolicyFields(CommonFields, _ChatOnly, total=False):
     """What `ChatAutoMix` has beside its models and what a policy says of it."""
 
 
+def names_of(fields: Any) -> frozenset[str]:
+    """Return the names in one of the TypedDicts above."""
+    return frozenset(fields.__optional_keys__)
+
+
 def listing(fields: type) -> Callable[[F], F]:
     """Decorate a function with `**fields` so that its signature lists them at run time, too.
 

@@ -52,7 +52,7 @@ def read_policy(
     where = f"The policy {policy}" if isinstance(policy, str | Path) else "The policy"
     opened = [chat_model_named(model) if isinstance(model, str) else model for model in models]
     if not other_models:
-        _validate_models(where, router.policy.models, model_names(opened))
+        validate_models(where, router.policy.models, opened)
     if isinstance(verifier, str):
         verifier = build_known_check(verifier, opened)
     if verifier is None:
@@ -66,14 +66,27 @@ def _router(policy: str | Path | Policy | POMDPRouter) -> POMDPRouter:
     return POMDPRouter(policy=policy) if isinstance(policy, Policy) else POMDPRouter.load(policy)
 
 
-def _validate_models(where: str, fitted: Sequence[str], given: Sequence[str]) -> None:
-    if tuple(fitted) == tuple(given):
+def validate_models(
+    where: str, fitted: Sequence[str], models: Sequence[Runnable[Any, Any]]
+) -> None:
+    """Refuse models that are not those of a policy.
+
+    Args:
+        where: The policy, in messages.
+        fitted: The names of its models.
+        models: What is given, cheap to expensive.
+
+    Raises:
+        AutoMixError: Their names, or their order, are others.
+    """
+    given = model_names(models)
+    if tuple(fitted) == given:
         return
-    swapped = " in another order" if sorted(fitted) == sorted(given) else ""
+    swapped = ", in another order" if sorted(fitted) == sorted(given) else ""
     raise AutoMixError(
         f"{where} was fitted to the models {', '.join(fitted)}, but is given "
-        f"{', '.join(given) or 'none'}{swapped}. Give the same models, cheap to expensive; or pass "
-        "other_models=True, if they are the same under other names or as good and as expensive."
+        f"{', '.join(given) or 'none'}{swapped}. Give the same models, cheap to expensive; or say "
+        "other_models=True (--other-models), if they are the same under other names."
     )
 
 

@@ -20,12 +20,12 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
 from langchain_automix.mix.answer_format import AnswerFormat
 from langchain_automix.mix.config import MixConfig
-from langchain_automix.mix.fields import CommonFields, MixFields, listing
+from langchain_automix.mix.fields import CommonFields, MixFields, listing, names_of
 from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.guards import Guard, ask_unchecked
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
-from langchain_automix.mix.settings import MixSettings
+from langchain_automix.mix.unknown_names import refuse_unknown_fields, refuse_unknown_tools
 from langchain_automix.models.provider_settings import (
     foreign_settings,
     strip_messages,
@@ -132,9 +132,8 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
             AutoMixError: A setting is unknown, or a model is no chat model.
         """
         super().__init__()
-        if unknown := sorted(settings.keys() - MixSettings.model_fields.keys()):
-            known = ", ".join(sorted(MixSettings.model_fields.keys() - {"models"}))
-            raise AutoMixError(f"AutoMixMiddleware has no {', '.join(unknown)}; it has {known}.")
+        own = {"models", "sticky", "max_escalations", *names_of(MixFields)}
+        refuse_unknown_fields(type(self).__name__, settings, own)
         if max_escalations is not None and max_escalations < 0:
             raise AutoMixError(f"max_escalations is {max_escalations}; it counts from 0.")
         self.sticky = sticky
@@ -207,7 +206,10 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _mix_for(self, request: ModelRequest[Any], handler: Handler) -> AutoMixRunnable:
         guards = [] if (guard := self._run_guard(request)) is None else [guard]
-        return self._mix.with_format(AgentFormat(request, handler), guards)
+        agent_format = AgentFormat(request, handler)
+        always = self._mix.always_escalate_tools
+        refuse_unknown_tools(always, agent_format.tools, are_all=False)
+        return self._mix.with_format(agent_format, guards)
 
     def _run_guard(self, request: ModelRequest[Any]) -> AgentRunGuard | None:
         """Return the guard for what this run of the agent has come to; None: there is none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -39,15 +38,21 @@ from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.mix.structured import StructuredFormat
+from langchain_automix.mix.unknown_names import refuse_unknown_fields, refuse_unknown_tools
 from langchain_automix.models.identity import identity, list_prices, model_names
 from langchain_automix.models.messages import add_chunks
-from langchain_automix.models.tools import bound_tools
+from langchain_automix.models.tools import bound_tools, tools_in_openai_format
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
+from langchain_automix.utils.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+
+
+_BOUND = frozenset({"tools", "tool_settings", "output", "output_settings", "include_raw"})
+# What `bind_tools` and `with_structured_output` set.
 
 
 class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
@@ -168,6 +173,13 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         )
         return cls(**read.fields(), **fields)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and (unknown := set(values) - cls.model_fields.keys()):
+            refuse_unknown_fields(cls.__name__, unknown, cls.model_fields.keys() - _BOUND)
+        return values
+
     @model_validator(mode="after")
     def _validate(self) -> Self:
         if len(self.models) < 2:  # noqa: PLR2004
@@ -189,9 +201,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         self._account = shared(MixAccount, self.models, self.verifier, self.router)
         self._loop.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
-            warnings.warn(
-                "A ThresholdRouter knows no cost: cost_weight has no effect.", stacklevel=2
-            )
+            warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
         if isinstance(self.router, POMDPRouter):
             self.router.warn_of_verifier(self.verifier)
         return self
@@ -245,14 +255,25 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
 
         Raises:
             NotImplementedError: A model takes no tools.
-            AutoMixError: The mix has structured output.
+            AutoMixError: The mix has structured output, or `always_escalate_tools` names a tool
+                that is not among these.
+        """
+        refuse_unknown_tools(self.always_escalate_tools, tools_in_openai_format(tools))
+        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
+        return self.with_tools(tools, settings)
+
+    def with_tools(self, tools: Sequence[Tool], settings: Mapping[str, Any]) -> AutoMixRunnable:
+        """Return the mix with tools as `bind_tools` does, which may be only some of all there are.
+
+        Args:
+            tools: Tools, functions, pydantic classes or schemas.
+            settings: Further arguments of the models' `bind_tools`.
         """
         if self.output is not None:
             raise AutoMixError(
                 "A mix with structured output takes no tools; bind them, or a schema."
             )
-        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
-        bound = self.model_copy(update={"tools": list(tools), "tool_settings": settings})
+        bound = self.model_copy(update={"tools": list(tools), "tool_settings": dict(settings)})
         _ = bound.mix_config.answerers  # a model that takes no tools says so now
         return bound
 

@@ -26,10 +26,11 @@ from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.models.identity import chat_model_named, identity
-from langchain_automix.models.prices import checked_prices, is_priced
+from langchain_automix.models.prices import checked_prices, is_priced, nearest_priced
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.utils.install import install_hint
 from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.default import DefaultVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
@@ -180,7 +181,8 @@ class MixSettings(BaseModel):
                 if not is_priced(*identity(model), self.prices):
                     raise AutoMixError(
                         f"A spend limit needs the price of every model, and that of {name} is not "
-                        "known: give it in prices=, or install langchain-automix[prices]."
+                        f"known.{nearest_priced(*identity(model), self.prices)} Give it in "
+                        f"prices=, or run {install_hint('prices')}"
                     )
             elif any(a.shares_ledger_with(b) for a in limits for b in limits_of(inner.spend_limit)):
                 raise AutoMixError(

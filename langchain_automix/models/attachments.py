@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_automix.models.identity import identity
 from langchain_automix.models.wrappers import chat_model_of
+from langchain_automix.utils.user_warnings import warn_user
 
 _PLURALS = {"image": "images", "audio": "audio", "video": "video", "file": "PDF files"}
 _TEXT_BLOCKS = frozenset({"reasoning", "redacted_thinking", "refusal", "text", "thinking"})
@@ -62,10 +62,9 @@ def unreadable_reason(
 
 @functools.cache
 def _warn_unreadable(name: str, kind: str) -> None:
-    warnings.warn(
+    warn_user(
         f"Answers to {_PLURALS[kind]} are not checked: by its profile, the checking model {name} "
-        "cannot read them. Pass SelfVerifier(model=...) a model that can.",
-        stacklevel=2,
+        "cannot read them. Pass SelfVerifier(model=...) a model that can."
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -11,8 +11,9 @@ from weakref import WeakSet
 
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.user_warnings import warn_user
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
@@ -121,8 +122,9 @@ def checked_prices(prices: Any) -> Any:
         if not isinstance(entry, Mapping) or not {"input", "output"} <= entry.keys() <= PRICE_KEYS:
             keys = sorted(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
             raise AutoMixError(
-                f"The prices of {model} are given for {keys}; a table names `input` and "
-                f"`output`, and may name {sorted(PRICE_KEYS - {'input', 'output'})}."
+                f"The prices of {model} are given for {keys}: give `input` and `output`, in "
+                "dollars per million tokens, and where they differ "
+                f"{', '.join(sorted(PRICE_KEYS - {'input', 'output'}))}."
             )
         for price in entry.values():
             _dollars(price, model)
@@ -146,6 +148,21 @@ def is_priced(model: str | None, provider: str | None, prices: PriceSource | Non
     """Return whether a request to a model that reports its tokens has a known cost."""
     usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
     return cost_of([ModelCall(model=model, provider=provider, usage=usage)], prices) is not None
+
+
+def nearest_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> str:
+    """Return ` Did you mean 'X'?` for the models with a price whose names are most like this one.
+
+    Empty where none is like it.
+    """
+    known = [*prices] if isinstance(prices, Mapping) else []
+    with contextlib.suppress(ImportError):  # an extra
+        from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+
+        listed = _PROVIDERS.get(provider or "", provider)
+        for each in get_snapshot().providers:
+            known += [m.id for m in each.models] if each.id == listed else []
+    return near_matches(model or "", [name for name in known if name != model], cutoff=0.75)
 
 
 def is_cached(call: ModelCall) -> bool:
@@ -186,11 +203,10 @@ def _warn_failed(call: ModelCall, prices: Any, error: Exception) -> None:
         _WARNED.add(prices)
     except TypeError:  # not every callable can be in such a set
         pass
-    warnings.warn(
+    warn_user(
         f"prices= failed for {call.model!r} ({type(error).__name__}: {error}): where it fails, the "
         "cost of a request counts as unknown. Let it return None instead.",
         PriceWarning,
-        stacklevel=2,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -16,6 +15,7 @@ from langchain_core.runnables import Runnable
 from langchain_automix.models.identity import server_key
 from langchain_automix.models.request_shape import RequestShape, uses_responses_api
 from langchain_automix.models.wrappers import chat_model_of, map_chat_models
+from langchain_automix.utils.user_warnings import warn_user
 
 ChatRunnable = Runnable[Any, AIMessage]
 
@@ -176,10 +176,9 @@ def _without(arguments: Mapping[str, Any], dropped: frozenset[str]) -> dict[str,
 
 @functools.cache
 def _warn_used_as_is(kind: str) -> None:
-    warnings.warn(
+    warn_user(
         f"A check draws its samples from a {kind}, whose temperature, cache and tools cannot be "
-        "set: the samples may all be alike. Pass a chat model, bound or with retries or fallbacks.",
-        stacklevel=2,
+        "set: the samples may all be alike. Pass a chat model, bound or with retries or fallbacks."
     )
 
 

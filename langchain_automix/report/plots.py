@@ -21,6 +21,7 @@ from langchain_automix.policy.fitting.fit import policy_frontier
 from langchain_automix.policy.replay import Outcomes, replay_plan
 from langchain_automix.policy.statistics import Interval
 from langchain_automix.report.contents import Contents, Point
+from langchain_automix.utils.install import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,7 +232,7 @@ def _new_figure() -> tuple[Figure, Axes]:
         from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise AutoMixError(
-            "Plots need matplotlib: pip install 'langchain-automix[plots]'."
+            f"Plots need matplotlib, which is not installed: {install_hint('plots')}"
         ) from error
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     return figure, figure.add_subplot()

@@ -69,8 +69,8 @@ def _reason(
         gain = values[asked] + price - kept
         verb = "more" if step.action == "escalate" else "not more"
         return (
-            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than its price of "
-            f"{price:.2f}"
+            f"{large} is expected to gain {gain:+.2f} in quality, {verb} than the {price:.2f} of "
+            "quality that its cost is worth"
         )
     if step.action == "answer":
         return f"keeping {name}'s answer is worth {kept:.2f}, anything else at most {other:.2f}"

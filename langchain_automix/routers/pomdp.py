@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -34,6 +33,7 @@ from langchain_automix.routers.buying import can_buy, decide_by_value, opening_b
 from langchain_automix.routers.evidence import best_row_in_time, observe
 from langchain_automix.routers.explanations import explain_decision, findings
 from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import fingerprint_of
 from langchain_automix.verifiers.known import fitted_check_in_words
 from langchain_automix.verifiers.specs import spec_of
@@ -181,13 +181,12 @@ class POMDPRouter(Router):
         fitted, here = self.policy.verifier, fingerprint_of(verifier)
         if fitted is None or fitted == here:
             return
-        warnings.warn(
+        warn_user(
             f"The policy was fitted to another check than the one in use. Fitted to: {self.check} "
             f"[{fitted}]. In use: {spec_of(verifier).in_words(self.policy.models[:-1])} [{here}]. "
             "Its decisions may be off: build the mix with from_policy, which takes the check that "
             "the policy was fitted to, or calibrate and fit again with this one.",
             VerifierChangedWarning,
-            stacklevel=2,
         )
 
     @property
@@ -386,7 +385,10 @@ class POMDPRouter(Router):
         name = state.models[later]
         belief = {state.models[current]: fit.quality[here], name: fit.quality[there]}
         evidence = findings(state.current.verification)
-        why = f"{evidence}: on average {name} gains {gain:+.2f}, its price is {price:.2f}."
+        why = (
+            f"{evidence}: on average {name} gains {gain:+.2f} in quality, and its cost is worth "
+            f"{price:.2f} of quality."
+        )
         if gain > price:
             return _ask_unchecked(later, why=why, belief=belief)
         return keep(state, why=why, belief=belief)
@@ -434,9 +436,8 @@ def _ask_unchecked(model_index: int, **details: Any) -> Decision:
 
 @functools.cache
 def _warn_uncalibrated() -> None:
-    warnings.warn(
+    warn_user(
         "POMDPRouter decides by a prior that is not calibrated to your models: fit one to a "
         "routing log with POMDPRouter.fit(log), and load it with POMDPRouter.load(path).",
         UncalibratedWarning,
-        stacklevel=2,
     )

@@ -75,3 +75,8 @@ def atomic_replace(path: Path, *, private: bool = False) -> Iterator[Path]:
         raise AutoMixError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be used, without its name and the number of the error."""
+    return getattr(error, "strerror", None) or str(error)

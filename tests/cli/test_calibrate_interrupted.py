@@ -124,7 +124,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("--quality", "good"), "There is no grader 'good': give exact_match"),
+            (("--quality", "good"), "There is no grader 'good'. Give exact_match"),
             (("--quality", "none.py:grade"), "The grader none.py cannot be read"),
             (("--quality", "broken.py:grade"), "cannot be run: ZeroDivisionError"),
             (("--quality", "mine.py:other"), "There is no function 'other' in mine.py"),
@@ -136,7 +136,7 @@ class TestBadInput:
             (("--question", "frage"), "--question NAME"),
             (("--max-spend", "0"), "--max-spend must be above 0"),
             (("--max-spend", "nan"), "--max-spend must be above 0"),
-            (("--cost-weight", "3"), "--cost-weight is a goal for --adaptive"),
+            (("--cost-weight", "3"), "--cost-weight needs --adaptive"),
             (("--adaptive", "--cost-weight", "3", "--max-cost", "1"), "Give one goal"),
             (("--middle", "openai:small"), "is given twice"),
             (("--middle", "nothing"), "There is no model 'nothing'"),

@@ -91,7 +91,7 @@ class TestDoors:
         said = str(caught.value)
         assert "fitted to the models small, large, but is given small, judge." in said
         assert "other_models=True" in said
-        with pytest.raises(AutoMixError, match="large, small in another order"):
+        with pytest.raises(AutoMixError, match="large, small, in another order"):
             door(policy, LARGE, SMALL)
         with pytest.raises(AutoMixError, match="given none"):
             door(policy)

@@ -74,7 +74,7 @@ class TestPOMDP:
         assert low.why.startswith(
             "1 of 8 verdicts accept the answer: large is expected to gain +0."
         )
-        assert "more than its price of" in low.why
+        assert "of quality that its cost is worth" in low.why
         assert "not calibrated" not in low.why
 
     def test_invalid_verdicts_are_mentioned(self) -> None:

@@ -28,6 +28,7 @@ from langchain_automix.calibration.examples.fields import (
 )
 from langchain_automix.calibration.examples.readers import open_source
 from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.utils.formatting import pluralize
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -94,13 +95,33 @@ class Examples(list[Example]):
     Args:
         examples: The examples.
         source: Their name in messages, such as the path of a file.
+        columns: Names of what the source holds of an example.
     """
 
-    def __init__(self, examples: Iterable[Example], source: str) -> None:
+    def __init__(
+        self, examples: Iterable[Example], source: str, columns: Iterable[str] = ()
+    ) -> None:
         super().__init__(examples)
         self.source = source
+        self.columns = tuple(columns)
         self.referenced = sum(bool(example.references) for example in self)
         """How many examples have an accepted answer."""
+
+    @property
+    def without_answers(self) -> str | None:
+        """Say that none has an accepted answer, though a column may hold them under another name.
+
+        None where that is not so.
+        """
+        known = {name for names in FIELD_NAMES.values() for name in names}
+        if self.referenced or not set(self.columns) - known:
+            return None
+        names = ", ".join(FIELD_NAMES["references"])
+        return (
+            f"0 of {pluralize(len(self), 'example')} have accepted answers; columns: "
+            f"{', '.join(self.columns)}. Accepted answers are read from {names}; say "
+            'names={"references": ...}, --references NAME, for another.'
+        )
 
     def __repr__(self) -> str:
         return f"Examples({len(self)} of {self.source})"
@@ -149,7 +170,7 @@ def examples_from(
     if not examples:
         raise AutoMixError(f"{name} holds no example.")
     mapping.check()
-    return Examples(examples.values(), name)
+    return Examples(examples.values(), name, mapping.keys)
 
 
 def _to_example(row: Any, mapping: FieldMapping, where: str, default_id: str) -> Example:
@@ -165,9 +186,12 @@ def _to_example(row: Any, mapping: FieldMapping, where: str, default_id: str) ->
         return Example.model_validate({"id": default_id, **fields})
     except ValidationError as error:
         if error.errors()[0]["type"] == "missing":  # of all fields, only a question may be
+            own = mapping.names.get("question")
             raise AutoMixError(
-                f"{where}, field question: it is missing. It is read from {_QUESTION_NAMES}; "
-                'say names={"question": ...}, --question NAME, for another.'
+                f"{where}, field question: it is missing. It is read from "
+                f"{_QUESTION_NAMES if own is None else f'`{own}`'}; "
+                'say names={"question": ...}, --question NAME, for another. The example has: '
+                f"{', '.join(map(str, row)) or 'nothing'}."
             ) from error
         raise AutoMixError(f"{where}, {first_problem(error)}") from error
     except ValueError as error:

@@ -21,7 +21,7 @@ from langchain_automix.calibration.examples.containers import (
     last_answer,
     message_text,
 )
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.models.messages import context_text
 from langchain_automix.utils.plain_values import to_plain
 
@@ -47,6 +47,7 @@ class FieldMapping:
     Attributes:
         names: The user's own keys, by field.
         field_of: The field that a key stands for.
+        keys: All keys of the rows read so far, in order.
 
     Raises:
         AutoMixError: A field is not one of `FIELD_NAMES`, or a key stands for two fields.
@@ -62,6 +63,7 @@ class FieldMapping:
             raise AutoMixError("names: one key is given for two fields.")
         usual = {key: f for f, keys in FIELD_NAMES.items() if f not in self.names for key in keys}
         self.field_of = {**usual, **own}
+        self.keys: dict[str, None] = {}
 
     def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the fields of one example; anything else in it goes into the metadata.
@@ -70,6 +72,7 @@ class FieldMapping:
             ValueError: A field is given twice.
         """
         self._unseen -= {field for field, key in self.names.items() if key in row}
+        self.keys.update(dict.fromkeys(map(str, row)))
         fields: dict[str, Any] = {}
         key_of: dict[str, str] = {}
         rest: dict[str, Any] = {}
@@ -118,8 +121,10 @@ class FieldMapping:
         """
         if self._unseen:
             field = min(self._unseen)
+            key = self.names[field]
             raise AutoMixError(
-                f"names: no example has {self.names[field]!r}, which is named for its {field}."
+                f"names: no example has {key!r}, which is named for its {field}."
+                f"{near_matches(key, self.keys)} They have: {', '.join(self.keys)}."
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from langchain_automix.calibration.graders.text import (
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.formatting import pluralize
 from langchain_automix.utils.plain_values import python_value
+from langchain_automix.utils.user_warnings import warn_user
 
 _CHOICES = ("choices", "options")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,7 +37,8 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
     """Return the examples, their accepted answers as the grader reads them.
 
     For `multiple_choice` the text or the index of one of an example's `choices` becomes its
-    letter. Warns of what the grader cannot read, and of labels that are probably a mistake.
+    letter. Warns of what the grader cannot read, and of labels that are probably a mistake or
+    stand under another name.
 
     Raises:
         AutoMixError: It can read none of the accepted answers: every quality would be unknown.
@@ -45,6 +46,8 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
     function = grader.function if isinstance(grader, KeywordGrader) else grader
     if function is multiple_choice:
         examples = _with_letters(examples)
+    if (said := examples.without_answers) is not None:
+        warn_user(said)
     labelled = [example for example in examples if example.references]
     _warn_of_labels(labelled)
     if function not in GRADERS.values():
@@ -64,11 +67,10 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
             f"The grader {function.__name__} can read none of the accepted answers, {such_as}: it "
             f"needs {needs}. Every quality would be unknown."
         )
-    warnings.warn(
+    warn_user(
         f"The grader {function.__name__} cannot read the accepted answers of "
         f"{len(unreadable):,} of {pluralize(len(labelled), 'labelled example')}, {such_as}: it "
-        f"needs {needs}. Their qualities will be unknown.",
-        stacklevel=2,
+        f"needs {needs}. Their qualities will be unknown."
     )
     return examples
 
@@ -76,18 +78,16 @@ def readable_examples(examples: Examples, grader: Any) -> Examples:
 def _warn_of_labels(labelled: Sequence[Example]) -> None:
     none_has_an_answer = all(example.references == (UNANSWERABLE,) for example in labelled)
     if len(labelled) > 1 and none_has_an_answer:
-        warnings.warn(
+        warn_user(
             f"No example has an answer: all are labelled {UNANSWERABLE!r}. If their answers are "
-            "only hidden, leave the field out.",
-            stacklevel=3,
+            "only hidden, leave the field out."
         )
     written = [e for e in labelled if isinstance(python_value(e.references[0]), list)]
     if written and "'" in written[0].references[0]:
-        warnings.warn(
+        warn_user(
             f"The accepted answers of {pluralize(len(written), 'example')} are lists written as "
             f"text, such as {written[0].references[0][:80]!r} of example {written[0].id}: each is "
-            "taken as one answer. Give lists if they hold several.",
-            stacklevel=3,
+            "taken as one answer. Give lists if they hold several."
         )
 
 
@@ -102,10 +102,9 @@ def _with_letters(examples: Examples) -> Examples:
         letters = texts if texts == indices or None in indices.values() else {}
     elif indices and None not in indices.values():
         letters = indices
-        warnings.warn(
+        warn_user(
             "The accepted answers are read as indices of the examples' choices, counted from 0: "
-            "0 is A.",
-            stacklevel=3,
+            "0 is A."
         )
     else:
         letters = {}

@@ -23,6 +23,7 @@ from langchain_automix.calibration.langsmith.traces import (
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import CURRENCY, cost_of
 from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.utils.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -350,10 +351,9 @@ def _warn_skipped(skipped: Counter[str], kept: int) -> None:
         why = f"left out: {reasons}" if reasons else "there is no run of a mix"
         raise AutoMixError(f"LangSmith holds nothing to build a routing log from ({why}).")
     if skipped:
-        warnings.warn(
+        warn_user(
             f"{skipped.total()} of {skipped.total() + kept} runs are left out of the routing log: "
-            f"{reasons}.",
-            stacklevel=3,
+            f"{reasons}."
         )
 
 
@@ -364,9 +364,8 @@ def _warn_gaps(log: RoutingLog) -> None:
         for record in log.records()
     )
     if complete < len(log):
-        warnings.warn(
+        warn_user(
             f"The quality and the cost of every model are known for {complete} of {len(log)} "
             "queries. A policy is fitted to these only, and those that a router escalated are not "
-            "a random sample: run each model over the same dataset too.",
-            stacklevel=3,
+            "a random sample: run each model over the same dataset too."
         )

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from langchain_automix.errors import AutoMixError, first_problem
+from langchain_automix.utils.files import reason_of
 
 SHIPPED = Path(__file__).with_name("questions.jsonl")
 
@@ -36,7 +37,7 @@ def read_questions(path: Path = SHIPPED) -> list[Question]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise AutoMixError(f"The questions {path} cannot be read: {error}.") from error
+        raise AutoMixError(f"The questions {path} cannot be read: {reason_of(error)}.") from error
     questions = [
         _question(line, f"{path}, line {number}", f"q{number}")
         for number, line in enumerate(lines, 1)

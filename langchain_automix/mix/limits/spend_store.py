@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from langchain_automix.mix.limits.ledger import (
     Step,
 )
 from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.utils.user_warnings import warn_user
 
 
 class SpendWarning(UserWarning):
@@ -128,4 +128,4 @@ class SpendStore(ABC):
         """Warn, unless this store has given the same warning before."""
         if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
             self._warnings.add(text)
-            warnings.warn(text, category, stacklevel=2)
+            warn_user(text, category)

@@ -23,6 +23,7 @@ from langchain_automix.mix.limits.ledger import (
     Step,
 )
 from langchain_automix.mix.limits.spend_store import SpendStore, SpendWarning
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
@@ -319,7 +320,8 @@ def _redis_client(url: str) -> Redis:
         from redis import Redis  # noqa: PLC0415
     except ImportError as error:
         raise AutoMixError(
-            "A spend limit in Redis needs redis-py: pip install 'langchain-automix[redis]'."
+            "A spend limit in Redis needs redis-py, which is not installed: "
+            f"{install_hint('redis')}"
         ) from error
     try:
         return Redis.from_url(

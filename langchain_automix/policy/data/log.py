@@ -18,7 +18,7 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.data.columns import LogColumns
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
 from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.utils.files import atomic_replace, bounded_lines
+from langchain_automix.utils.files import atomic_replace, bounded_lines, reason_of
 from langchain_automix.utils.formatting import pluralize
 
 _SHOWN_IDS = 5
@@ -60,7 +60,9 @@ class RoutingLog(Sequence[LoggedQuery]):
             with _open(path, "r") as lines:
                 return cls._of(_stored(bounded_lines(lines, path), place=f"{path}, line"))
         except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-            raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
+            raise AutoMixError(
+                f"The routing log {path} cannot be read: {reason_of(error)}."
+            ) from error
 
     def write(self, path: str | Path) -> None:
         """Write the log, in the format of the file's name; a reader never sees half of it."""
@@ -328,6 +330,12 @@ def _query(record: Any, where: str) -> LoggedQuery:
             return LoggedQuery.model_validate_json(record)
         return LoggedQuery.model_validate(json.loads(record))  # explains better what is wrong
     except ValidationError as error:
-        raise AutoMixError(f"{where}, {first_problem(error)}") from error
+        hint = ""
+        if isinstance(record, str) and '"answers"' not in record:
+            hint = (
+                " Is it a routing log? `automix calibrate` writes one from examples; its lines "
+                "have an id, and answers of the models."
+            )
+        raise AutoMixError(f"{where}, {first_problem(error)}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise AutoMixError(f"{where} is not JSON: {error}.") from error

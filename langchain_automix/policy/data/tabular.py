@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.files import reason_of
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.plain_values import python_value, to_plain
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=_CHUNK):
                 yield from (_plain(record) for record in batch.to_pylist())
     except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
-        raise AutoMixError(f"The routing log {path} cannot be read: {error}.") from error
+        raise AutoMixError(f"The routing log {path} cannot be read: {reason_of(error)}.") from error
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def _extra(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise AutoMixError(
-            f"This needs {module.partition('.')[0]}: pip install 'langchain-automix[{extra}]'."
+            f"This needs {module.partition('.')[0]}, which is not installed: {install_hint(extra)}"
         ) from error
 
 

@@ -8,6 +8,7 @@ from langchain_automix.policy.decision.observation import CheckEncoding, Observa
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.table import DecisionTable, PlannedAction
+from langchain_automix.utils.formatting import pluralize
 from langchain_automix.utils.tables import text_table
 
 _MAX_ROWS = 20
@@ -39,6 +40,7 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
         if policy.fit.queries
         else "A prior, not fitted to any log and not calibrated to your models."
     )
+    yield f"Models: {', '.join(policy.models)}."
     if check is not None:
         yield f"Check: {check}."
     goal = ", ".join(f"{name} {value:g}" for name, value in policy.goal.items())
@@ -52,9 +54,12 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
 
 def _describe_plan(policy: Policy, plan: Plan) -> Iterable[str]:
     yield f"Start: {_describe_step(policy, plan.opening)}."
-    names = [f"E[quality {policy.models[j]}]" for j in plan.plays]
+    names = [policy.models[j] for j in plan.plays]
     for index, table in enumerate(plan.tables):
-        yield f"Table {index}: after the check of {policy.models[table.model]}'s answer,"
+        yield (
+            f"Table {index}: after the check of {policy.models[table.model]}'s answer, with the "
+            "quality that each model's answer is then expected to have:"
+        )
         heading = ", ".join(
             _format_kind(e) if e.name is None else f"{e.name} ({_format_kind(e)})"
             for e in table.encodings
@@ -98,18 +103,19 @@ def _format_observation(encoding: CheckEncoding, observation: Observation) -> st
 
 def _describe_step(policy: Policy, step: PlannedAction) -> str:
     name = policy.models[step.model] if step.model < len(policy.models) else "a later model"
-    how = "" if step.check is None else f" by {step.check}"
-    if step.samples is not None:
-        how += f" with {step.samples} verdict{'' if step.samples == 1 else 's'}"
+    by = "" if step.check is None else f" by {step.check}"
+    drawn = "" if step.samples is None else pluralize(step.samples, "verdict")
     if step.action == "answer":
         return f"keep the answer of {name}"
     if step.action == "abstain":
         return "give no answer"
     if step.action == "verify":
-        return f"check {name} on{how}"
+        more = f"draw {drawn.replace(' ', ' more ')}" if drawn else "check once more"
+        return f"{more}{by} on the answer of {name}"
     if step.then is None:
         return f"ask {name}, and keep its answer unchecked"
-    return f"ask {name}, and check its answer{how} (table {step.then})"
+    how = f" with {drawn}" if drawn else ""
+    return f"ask {name}, and check its answer{by}{how} (table {step.then})"
 
 
 def _describe_candidates(policy: Policy) -> Iterable[str]:

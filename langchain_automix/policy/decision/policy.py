@@ -30,7 +30,7 @@ from langchain_automix.policy.decision.observation import Frozen, Share
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import CHECKED
 from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.utils.files import atomic_replace
+from langchain_automix.utils.files import atomic_replace, reason_of
 from langchain_automix.utils.fingerprints import uniform
 
 SCHEMA = "langchain-automix/policy"
@@ -175,7 +175,9 @@ class Policy(Frozen):
             with Path(path).open("rb") as file:
                 content = json.loads(_read_text(file), object_pairs_hook=_build_object)
         except OSError as error:
-            raise AutoMixError(f"The policy file {path} cannot be read: {error}.") from error
+            raise AutoMixError(
+                f"The policy file {path} cannot be read: {reason_of(error)}."
+            ) from error
         except (ValueError, RecursionError) as error:
             raise AutoMixError(f"{path} is not a policy file: it is not JSON ({error}).") from error
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -106,6 +106,8 @@ def complete(columns: LogArrays) -> LogArrays:
     Raises:
         AutoMixError: There is none, or there are fewer than two models.
     """
+    if not columns.models:
+        raise AutoMixError("The routing log is empty: there is nothing to fit.")
     if len(columns.models) < 2:  # noqa: PLR2004
         raise AutoMixError(
             f"A policy is fitted to a log of two or more models; this one has "

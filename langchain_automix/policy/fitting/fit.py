@@ -38,7 +38,9 @@ at which one model gives way to another."""
 
 _MOST_WEIGHTS = 60
 
-_FEW = 30
+FEW = 30
+"""Complete queries below which the choice of a policy rests on prior assumptions more than on the
+data."""
 
 
 def fit_policy(
@@ -302,10 +304,10 @@ def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, 
             "No answer in the log was checked, or too few were, so only policies without a check "
             "were compared."
         )
-    if len(data) < _FEW:
+    if len(data) < FEW:
         number = "one complete query" if len(data) == 1 else f"{len(data)} complete queries"
         notes.append(
-            f"The log has {number}; below about {_FEW} the choice rests on prior assumptions more "
+            f"The log has {number}; below about {FEW} the choice rests on prior assumptions more "
             "than on the data."
         )
     if float(np.ptp(data.quality)) == 0:

@@ -22,6 +22,7 @@ from langchain_automix.utils.formatting import (
     format_signed,
     pluralize,
 )
+from langchain_automix.utils.install import install_hint
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -83,7 +84,7 @@ def _template() -> Template:
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise AutoMixError(
-            "A report as a page needs jinja2: pip install 'langchain-automix[report]'."
+            f"A report as a page needs jinja2, which is not installed: {install_hint('report')}"
         ) from error
     environment = Environment(
         autoescape=True,
