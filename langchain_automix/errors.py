@@ -36,6 +36,19 @@ class OutOfReachError(AutoMixError):
         self.nearest = nearest
 
 
+class TooFewExamplesError(OutOfReachError):
+    """A goal that a log is too small to show, though what it holds does not speak against it.
+
+    Attributes:
+        nearest: The value of the same goal that can be shown now.
+        more: About how many more examples it would take, if they turn out like these.
+    """
+
+    def __init__(self, message: str, *, nearest: float, more: int) -> None:
+        super().__init__(message, nearest=nearest)
+        self.more = more
+
+
 class QueryFailedError(AutoMixError):
     """A query got no answer, and nothing that was given to the mix is at fault."""
 

@@ -26,7 +26,7 @@ class EarlyStopping:
         from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
         from langchain_automix.policy.fitting.stopping import next_look  # noqa: PLC0415
 
-        self._goal = Goal(**(goal or {}))
+        self._goal = Goal.of_record(goal or {})
         self._seed = seed
         self._rows: list[dict[str, Any]] = []
         self._next_look = next_look(0)

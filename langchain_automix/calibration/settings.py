@@ -91,5 +91,5 @@ class CalibrationSettings:
         from langchain_automix.policy.fitting.goal import Goal  # noqa: PLC0415  (numpy)
 
         known = [field.name for field in fields(Goal)]
-        if unknown := sorted(goal.keys() - set(known)):
+        if unknown := sorted(goal.keys() - set(Goal.names())):
             raise AutoMixError(f"goal: {unknown[0]!r} is unknown; use {', '.join(known)}.")

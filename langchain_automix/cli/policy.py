@@ -46,9 +46,16 @@ def fit(
     max_risk: Annotated[
         float | None, typer.Option(help="Highest chance of a wrong answer, guaranteed.")
     ] = None,
-    confidence_level: Annotated[
-        float, typer.Option(help="Confidence that --max-risk holds.")
-    ] = 0.95,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--confidence",
+            "--confidence-level",
+            help="How sure --max-loss, --min-quality, --max-cost or --max-risk is to hold on new "
+            "queries, such as 0.9.",
+            show_default="in expectation; 0.95 for --max-risk",
+        ),
+    ] = None,
     abstain_value: Annotated[
         float | None,
         typer.Option(help="Utility of giving no answer; without it, every query is answered."),
@@ -75,7 +82,7 @@ def fit(
         min_quality=min_quality,
         max_loss=USUAL_LOSS if all(value is None for value in asked) else max_loss,
         max_risk=max_risk,
-        confidence_level=confidence_level,
+        confidence=confidence,
         abstain_value=abstain_value,
         verifier=verifier,
         seed=seed,

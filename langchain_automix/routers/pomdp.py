@@ -103,7 +103,8 @@ class POMDPRouter(Router):
         min_quality: float | None = None,
         max_loss: float | None = None,
         max_risk: float | None = None,
-        confidence_level: float = 0.95,
+        confidence: float | None = None,
+        confidence_level: float | None = None,
         abstain_value: float | None = None,
         weights: Sequence[float] | None = None,
         verifier: Runnable[Any, Any] | str | None = None,
@@ -122,7 +123,10 @@ class POMDPRouter(Router):
             max_loss: Largest mean quality, in [0, 1], to lose against the single model that is best
                 on the log; the cheapest policy within it is fitted.
             max_risk: Largest probability, in (0, 1), that an answer is given and is wrong.
-            confidence_level: How sure `max_risk` must be, in (0, 1).
+            confidence: How sure the target must be to hold on new queries, in (0, 1), beside
+                `max_cost`, `min_quality`, `max_loss` or `max_risk`. None: it holds in expectation,
+                and `policy.fit.notes` says how likely; for `max_risk` it is 0.95.
+            confidence_level: The earlier name of `confidence`, for `max_risk`.
             abstain_value: Utility of giving no answer; None: an answer is always given.
             weights: Prior weight of each logged query, for instance from a pre-router.
             verifier: The verifier that made the log, or its `fingerprint`. None: the one in the
@@ -142,7 +146,7 @@ class POMDPRouter(Router):
             min_quality=min_quality,
             max_loss=max_loss,
             max_risk=max_risk,
-            confidence_level=confidence_level,
+            confidence=confidence_level if confidence is None else confidence,
             abstain_value=abstain_value,
         )
         made = spec_of(verifier) if isinstance(verifier, Runnable) else verifier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
@@ -33,6 +33,26 @@ def describe_policy(policy: Policy, check: str | None = None) -> str:
     return "\n".join(lines).strip()
 
 
+def describe_goal(goal: Mapping[str, float], unit: str = "") -> str:
+    """Return what a fit was asked for, in words.
+
+    Args:
+        goal: As in a policy file.
+        unit: Currency of costs, with a space before it.
+    """
+    words = {
+        "cost_weight": f"the best trade at a cost weight of {{:g}}{unit and ' per' + unit}",
+        "max_cost": f"a mean cost of at most {{:g}}{unit} a query",
+        "min_quality": "a mean quality of at least {:g}",
+        "max_loss": "a mean quality at most {:g} below the best single model's",
+        "max_risk": "a wrong answer to at most {:.4g} of the queries",
+        "abstain_value": "no answer being worth {:g}",
+        "confidence": "with confidence {:g}",
+        "confidence_level": "with confidence {:g}",
+    }
+    return ", ".join(words[n].format(v) if n in words else f"{n} {v:g}" for n, v in goal.items())
+
+
 def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
     unit = f" {policy.currency}" if policy.currency else ""
     yield (
@@ -43,8 +63,7 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
     yield f"Models: {', '.join(policy.models)}."
     if check is not None:
         yield f"Check: {check}."
-    goal = ", ".join(f"{name} {value:g}" for name, value in policy.goal.items())
-    yield f"Goal: {goal or 'none given'}."
+    yield f"Goal: {describe_goal(policy.goal, unit) or 'none given'}."
     yield f"Cost weight: {policy.cost_weight:g} of quality for one unit{unit or ' of cost'}."
     if policy.fit.quality:
         means = zip(policy.models, policy.fit.quality, policy.fit.cost, strict=True)

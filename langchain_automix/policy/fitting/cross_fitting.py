@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import get_args
 
@@ -193,12 +193,11 @@ def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:
 
 def _goal_of(policy: Policy) -> tuple[Goal, list[str]]:
     """Return what a policy was fitted for; its cost weight, where nothing was asked for."""
-    known = {field.name for field in fields(Goal)}
-    asked = {name: value for name, value in policy.goal.items() if name in known}
+    asked = dict(policy.goal)
     if not {"cost_weight", *_BOUNDS} & set(asked):
         asked["cost_weight"] = policy.cost_weight
     try:
-        return Goal(**asked), []
+        return Goal.of_record(asked), []
     except AutoMixError as error:
         note = f"The goal in the policy file cannot be used ({error}); its cost weight was used."
         return Goal(cost_weight=policy.cost_weight), [note]
@@ -217,7 +216,7 @@ def _nearest(train: LogArrays, goal: Goal, family: Family, policy: Policy) -> tu
     Returns:
         The policy, and the name of the goal that was out of reach; empty if none was.
     """
-    fit = partial(fit_policy, train, family=family, seed=policy.seed)
+    fit = partial(fit_policy, train, family=family, seed=policy.seed, foretell=False)
     name = next((n for n in _BOUNDS if getattr(goal, n) is not None), "")
     plain = Goal(cost_weight=policy.cost_weight, abstain_value=goal.abstain_value)
     instead = [plain]

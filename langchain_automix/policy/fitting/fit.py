@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_automix.errors import AutoMixError, OutOfReachError
+from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.plan import Plan
@@ -21,16 +21,22 @@ from langchain_automix.policy.fitting.candidates import (
     always,
     select_candidate,
 )
+from langchain_automix.policy.fitting.confidence import meet_with_confidence
 from langchain_automix.policy.fitting.digest import log_digest
-from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
+from langchain_automix.policy.fitting.expectation import meet_in_expectation
+from langchain_automix.policy.fitting.frontier import (
+    FrontierPoint,
+    JudgedFrontier,
+    Mixture,
+    frontier,
+)
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
 from langchain_automix.policy.replay import replay_plan
-from langchain_automix.policy.ties import TIE
 from langchain_automix.utils.check_spec import CheckSpec
 
-_COST_WEIGHT_GRID = (0.0, *(2.0**k for k in range(-5, 6)))
-"""Cost weights that are solved to reach a budget, as multiples of the indifferent one."""
+_COST_WEIGHTS = (0.0, *(2.0**k for k in range(-5, 6)))
+"""Cost weights that are solved along the frontier, as multiples of the indifferent one."""
 
 _STEPS_PER_DOUBLING, _DOUBLINGS = 2, 5
 """Cost weights of the pairs among more than two models: how close, and how far beyond the prices
@@ -51,6 +57,7 @@ def fit_policy(
     verifier: CheckSpec | str | None = None,
     weights: Sequence[float] | None = None,
     seed: int = 0,
+    foretell: bool = True,
 ) -> Policy:
     """Fit a policy to a routing log.
 
@@ -63,17 +70,20 @@ def fit_policy(
         verifier: The verifier that checked, or its fingerprint. None: what the log says of it.
         weights: Prior weight of each logged query, for instance from a pre-router.
         seed: For folds and for mixing; the same seed gives the same policy.
+        foretell: Whether the notes say how likely new queries are to meet a target that is met in
+            expectation; takes five more fits.
 
     Raises:
         AutoMixError: The log holds nothing to learn from, or the goal is out of reach
-            (`OutOfReachError`); the message names the range that can be reached.
+            (`OutOfReachError`), or cannot be shown with the confidence asked for
+            (`TooFewExamplesError`); the message names what can be reached.
     """
     goal = goal or Goal()
     _validate(goal, family, seed)
     columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
     learner = CandidateFitter(columns, seed=seed)
     weight = _cost_weight(learner, goal)
-    chosen = _choose_plans(learner, weight, goal, family)
+    chosen = _choose_plans(learner, weight, goal, family, foretell)
     data = learner.columns
     notes = (*chosen.notes, *_remarks(learner, goal, weight))
     several = any(table.checks for plan in chosen.plans for table in plan.tables)
@@ -139,17 +149,17 @@ def _cost_weight(learner: CandidateFitter, goal: Goal) -> float:
 
 
 def _is_on_frontier(goal: Goal) -> bool:
-    return any(goal_of is not None for goal_of in (goal.max_cost, goal.min_quality, goal.max_loss))
+    return bool(goal.target)
 
 
 def _choose_plans(
-    learner: CandidateFitter, weight: float, goal: Goal, family: Family
+    learner: CandidateFitter, weight: float, goal: Goal, family: Family, foretell: bool
 ) -> _ChosenPlans:
     if goal.max_risk is not None:
-        fit = certify(learner, weight, goal.max_risk, goal.confidence_level, goal.abstain_value)
+        fit = certify(learner, weight, goal.max_risk, goal.risk_confidence, goal.abstain_value)
         return _ChosenPlans((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
     if _is_on_frontier(goal):
-        return _on_frontier(learner, weight, goal, family)
+        return _on_frontier(learner, goal, family, foretell)
     return _for_weight(learner, weight, goal.abstain_value, family)
 
 
@@ -193,43 +203,33 @@ def _for_weight(
 
 
 def _on_frontier(
-    learner: CandidateFitter, weight: float, goal: Goal, family: Family
+    learner: CandidateFitter, goal: Goal, family: Family, foretell: bool
 ) -> _ChosenPlans:
-    """Meet a budget or a quality by mixing two neighbouring policies of the frontier."""
-    hull = frontier(_points(learner, weight, goal.abstain_value, family))
-    low, high = hull[0], hull[-1]
-    if goal.max_cost is not None:
-        if goal.max_cost < low.cost:
-            raise OutOfReachError(
-                f"max_cost={goal.max_cost:g} is out of reach: on this log a policy costs from "
-                f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name}).",
-                nearest=low.cost,
-            )
-        axis, target = [p.cost for p in hull], min(goal.max_cost, high.cost)
+    """Meet a target by mixing two neighbouring policies of the frontier."""
+
+    def hull(part: CandidateFitter) -> list[FrontierPoint]:
+        return frontier(_points(part, _slope(part.columns), goal.abstain_value, family))
+
+    judged = JudgedFrontier(learner, hull)
+    where: Mixture | int
+    if goal.confidence is None:
+        where, notes = meet_in_expectation(judged, goal, foretell=foretell)
     else:
-        target = _least_quality(learner.columns, goal)
-        if target > high.quality:
-            raise OutOfReachError(
-                f"min_quality={target:g} is out of reach: on this log a policy reaches a quality "
-                f"from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
-                f"({high.plan.name}).",
-                nearest=high.quality,
-            )
-        axis, target = [p.quality for p in hull], max(target, low.quality)
-    index = int(np.searchsorted(axis, target))
-    if index == 0 or math.isclose(axis[index], target, rel_tol=TIE):
-        return _ChosenPlans((hull[index].plan,), 1.0, hull[index].weight)
-    first, second = hull[index - 1], hull[index]
-    share = (axis[index] - target) / (axis[index] - axis[index - 1])
+        where, notes = meet_with_confidence(judged, goal, goal.confidence)
+    if isinstance(where, Mixture):
+        return _mixed(judged.points, where, notes)
+    plan = always(learner.columns.models, where)
+    return _ChosenPlans((plan,), 1.0, _slope(learner.columns), (), notes)
+
+
+def _mixed(points: list[FrontierPoint], where: Mixture, notes: tuple[str, ...]) -> _ChosenPlans:
+    first = points[where.first]
+    if where.share == 1:
+        return _ChosenPlans((first.plan,), 1.0, first.weight, (), notes)
+    second = points[where.first + 1]
     slope = (second.quality - first.quality) / (second.cost - first.cost)
-    return _ChosenPlans((first.plan, second.plan), float(share), max(slope, 0.0))
-
-
-def _least_quality(columns: LogArrays, goal: Goal) -> float:
-    """Return the mean quality that a goal asks for."""
-    if goal.max_loss is not None:
-        return float(columns.mean(columns.quality).max()) - goal.max_loss
-    return goal.min_quality or 0.0
+    plans = (first.plan, second.plan)
+    return _ChosenPlans(plans, where.share, max(slope, 0.0), (), notes)
 
 
 def _points(
@@ -245,7 +245,7 @@ def _points(
     # most time.
     middle, _ = _candidates(learner, base, abstain_value, family)
     most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
-    for rung in _COST_WEIGHT_GRID:
+    for rung in _COST_WEIGHTS:
         fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
         outcomes = learner.replay(fitted.plan)
         cost = float(data.weight @ outcomes.cost / data.weight.sum())

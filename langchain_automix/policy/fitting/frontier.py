@@ -1,10 +1,17 @@
-"""The concave hull of cost and quality."""
+"""The concave hull of cost and quality, and how policies along it do on queries not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask
 from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.fitting.candidates import FOLDS, CandidateFitter
+from langchain_automix.policy.replay import replay_plan
 from langchain_automix.policy.ties import TIE, exceeds
 
 
@@ -16,6 +23,31 @@ class FrontierPoint:
     quality: float
     plan: Plan
     weight: float
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A place on the frontier: one of its points, or two neighbours."""
+
+    first: int
+    """Index of the first point; the second is the next one."""
+
+    share: float = 1.0
+    """Share of the queries that the first point gets, in (0, 1]."""
+
+    def of(self, values: Sequence[float] | Floats) -> Floats:
+        """Return the mean of something that is known of each point, (points, ...)."""
+        found = np.asarray(values, dtype=np.float64)
+        first: Floats = self.share * found[self.first]
+        return first if self.share == 1 else first + (1 - self.share) * found[self.first + 1]
+
+    def share_of(self, points: Sequence[FrontierPoint], plan: Plan) -> float:
+        """Return the share of the queries that get a plan."""
+        return float(self.of([float(point.plan == plan) for point in points]))
+
+
+Hull = Callable[[CandidateFitter], list[FrontierPoint]]
+"""Fits the frontier to a log."""
 
 
 def frontier(points: list[FrontierPoint]) -> list[FrontierPoint]:
@@ -38,3 +70,118 @@ def frontier(points: list[FrontierPoint]) -> list[FrontierPoint]:
 def _is_below(left: FrontierPoint, middle: FrontierPoint, right: FrontierPoint) -> bool:
     rise = (middle.quality - left.quality) * (right.cost - left.cost)
     return rise <= (right.quality - left.quality) * (middle.cost - left.cost)
+
+
+def place(axis: Sequence[float], target: float) -> Mixture:
+    """Return where the frontier has a cost, or a quality; the nearest end beyond it.
+
+    Args:
+        axis: The costs, or the qualities, of its points, ascending.
+        target: The one to have.
+    """
+    target = min(max(target, axis[0]), axis[-1])
+    index = int(np.searchsorted(axis, target))
+    if index == 0 or abs(axis[index] - target) <= TIE * max(abs(axis[index]), abs(target)):
+        return Mixture(index)
+    return Mixture(index - 1, float((axis[index] - target) / (axis[index] - axis[index - 1])))
+
+
+@dataclass(frozen=True)
+class FoldFrontier:
+    """A frontier fitted without a fold, and what its plans do on the queries of the fold."""
+
+    held_out: Mask
+    """(n,): which of the judged queries are in the fold."""
+
+    columns: LogArrays
+    """The queries that it was fitted to."""
+
+    points: list[FrontierPoint]
+    quality: Floats
+    """(points, queries of the fold)."""
+
+    cost: Floats
+    """Likewise."""
+
+
+@dataclass(frozen=True)
+class JudgedFrontier:
+    """The frontier of a log, with frontiers fitted in the same way without each fold.
+
+    Everything that depends on the log is done again without each fold, the choice among families
+    included, so that no choice flatters the figures. Places on the frontiers are told by their
+    cost: a level of 0 is that of the cheapest model alone, 1 that of the dearest.
+    """
+
+    learner: CandidateFitter
+    hull: Hull
+
+    @cached_property
+    def points(self) -> list[FrontierPoint]:
+        """The frontier of the whole log."""
+        return self.hull(self.learner)
+
+    @cached_property
+    def data(self) -> LogArrays:
+        """The queries that fits are judged on: all, or a sample of very many."""
+        return self.learner.columns.rows(self.learner.sample)
+
+    @cached_property
+    def folds(self) -> list[FoldFrontier]:
+        """Five, or one a query where there are fewer."""
+        data, n = self.data, len(self.data)
+        number = min(FOLDS, n)
+        fold = np.random.default_rng([self.learner.seed, n, 2]).permutation(n) % number
+        return [self._without(data, fold == f) for f in range(number)]
+
+    def _without(self, data: LogArrays, held_out: Mask) -> FoldFrontier:
+        like = self.learner
+        learner = CandidateFitter(
+            data.rows(~held_out), seed=like.seed, shapes=like.shapes, chain=like.chain
+        )
+        points = self.hull(learner)
+        outcomes = [replay_plan(point.plan, data.rows(held_out)) for point in points]
+        quality, cost = (
+            np.array([getattr(outcome, name) for outcome in outcomes])
+            for name in ("quality", "cost")
+        )
+        return FoldFrontier(held_out, learner.columns, points, quality, cost)
+
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        """The cheapest and the dearest model."""
+        cost = self.learner.columns.mean(self.learner.columns.cost)
+        return int(np.argmin(cost)), int(np.argmax(cost))
+
+    def level(self, cost: float) -> float:
+        """Return the level of a mean cost on the whole log."""
+        low, high = self._range(self.learner.columns)
+        return (cost - low) / (high - low) if high > low else 0.0
+
+    def at(self, level: float) -> Mixture:
+        """Return the place of a level on the frontier of the whole log."""
+        return self._at(self.learner.columns, self.points, level)
+
+    def fold_at(self, fold: FoldFrontier, level: float) -> Mixture:
+        """Return the place of a level on the frontier without a fold."""
+        return self._at(fold.columns, fold.points, level)
+
+    def _at(self, columns: LogArrays, points: list[FrontierPoint], level: float) -> Mixture:
+        low, high = self._range(columns)
+        return place([point.cost for point in points], low + level * (high - low))
+
+    def _range(self, columns: LogArrays) -> tuple[float, float]:
+        cost, (low, high) = columns.mean(columns.cost), self._ends
+        return float(cost[low]), float(cost[high])
+
+    def cross_fitted(self, where: Callable[[FoldFrontier], Mixture]) -> tuple[Floats, Floats]:
+        """Return the quality and the cost of each judged query at a place on its fold's frontier.
+
+        Of two plans it is the mean, by their shares.
+        """
+        quality, cost = np.empty(len(self.data)), np.empty(len(self.data))
+        for fold in self.folds:
+            mixture = where(fold)
+            quality[fold.held_out] = mixture.of(fold.quality)
+            cost[fold.held_out] = mixture.of(fold.cost)
+        return quality, cost

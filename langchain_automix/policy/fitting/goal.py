@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
+
+_RISK_CONFIDENCE = 0.95
+
+_OLD_NAMES = {"confidence_level": "confidence"}
+"""Names in policy files of earlier versions."""
 
 GOALS = ("cost_weight", "max_cost", "min_quality", "max_loss")
 
@@ -23,6 +30,9 @@ class Goal:
         max_loss: Expected mean quality, in [0, 1], that may be lost against the single model that
             is best on the log.
         max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
+        confidence: How sure the target must be to hold on new queries, in (0, 1), beside
+            `max_cost`, `min_quality`, `max_loss` or `max_risk`. None: it holds in expectation;
+            0.95 for `max_risk`.
         abstain_value: Utility of giving no answer; None: an answer is always given.
     """
 
@@ -31,7 +41,7 @@ class Goal:
     min_quality: float | None = None
     max_loss: float | None = None
     max_risk: float | None = None
-    confidence_level: float = 0.95
+    confidence: float | None = None
     abstain_value: float | None = None
 
     def __post_init__(self) -> None:
@@ -53,7 +63,7 @@ class Goal:
             "min_quality": (0, 1, "a quality in [0, 1]"),
             "max_loss": (0, 1, "a loss of quality in [0, 1]"),
             "max_risk": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
-            "confidence_level": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
+            "confidence": (1e-9, 1 - 1e-9, "a chance between 0 and 1"),
             "abstain_value": (-np.inf, np.inf, "a number"),
         }
         for name, (low, high, what) in bounds.items():
@@ -61,11 +71,45 @@ class Goal:
             # Infinity is no weight, and no comparison with NaN holds.
             if value is not None and not (low <= value <= high and np.isfinite(value)):
                 raise AutoMixError(f"{name} must be {what}; given: {value!r}.")
+        if self.confidence is not None and self.max_risk is None and not self.target:
+            raise AutoMixError(
+                "confidence says how sure a target must be, and none is given: give max_loss, "
+                "min_quality, max_cost or max_risk."
+            )
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return what a goal may say, the names of earlier versions included."""
+        return [*(field.name for field in fields(cls)), *_OLD_NAMES]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, float]) -> Self:
+        """Return the goal in a policy file, also of an earlier version; other names are ignored.
+
+        Raises:
+            AutoMixError: The goal is invalid.
+        """
+        known = set(cls.names())
+        named = {_OLD_NAMES.get(name, name): value for name, value in record.items()}
+        return cls(**{name: value for name, value in named.items() if name in known})
+
+    @property
+    def target(self) -> dict[str, float]:
+        """`max_cost`, `min_quality` or `max_loss` with its value, if it is one of them."""
+        given = {name: getattr(self, name) for name in GOALS[1:]}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def risk_confidence(self) -> float:
+        """How sure `max_risk` must be."""
+        return _RISK_CONFIDENCE if self.confidence is None else self.confidence
 
     def to_record(self) -> dict[str, float]:
         """Return what was given, for the policy file."""
         names = (*GOALS, "max_risk", "abstain_value")
         found = {n: float(getattr(self, n)) for n in names if getattr(self, n) is not None}
         if self.max_risk is not None:
-            found["confidence_level"] = self.confidence_level
+            found["confidence"] = self.risk_confidence
+        elif self.confidence is not None:
+            found["confidence"] = self.confidence
         return found

@@ -37,7 +37,7 @@ def certify(
     learner: CandidateFitter,
     cost_weight: float,
     max_risk: float,
-    confidence_level: float,
+    confidence: float,
     abstain_value: float | None,
 ) -> CertifiedPlan:
     """Return the policy of the best utility whose risk is certified.
@@ -51,7 +51,7 @@ def certify(
         learner: The log.
         cost_weight: Largest cost weight, in quality per unit of cost.
         max_risk: The limit, in (0, 1).
-        confidence_level: How sure, in (0, 1).
+        confidence: How sure, in (0, 1).
         abstain_value: Utility of giving no answer; None: an answer is always given.
 
     Raises:
@@ -68,20 +68,20 @@ def certify(
     least = 1.0
     for weight, worth in _sequence(cost_weight, abstain_value):
         plan = select_candidate(fitting.candidates(weight, worth))[0].plan
-        risk, limit = _bounded(plan, testing, 1 - confidence_level)
+        risk, limit = _bounded(plan, testing, 1 - confidence)
         least = min(least, limit)
         if limit > max_risk:
             break
         note = (
             f"On {len(testing)} queries that it was not fitted to, the policy gave a wrong answer "
-            f"to {risk:.1%}; with confidence {confidence_level:g} the chance is at most "
+            f"to {risk:.1%}; with confidence {confidence:g} the chance is at most "
             f"{limit:.1%}, within max_risk={max_risk:g}."
         )
         passed = CertifiedPlan(plan, weight, (note,))
     if passed is None:
         hint = "" if abstain_value is not None else " Allowing to abstain (abstain_value) helps."
         raise OutOfReachError(
-            f"max_risk={max_risk:g} cannot be certified: with confidence {confidence_level:g} the "
+            f"max_risk={max_risk:g} cannot be certified: with confidence {confidence:g} the "
             f"least risk that this log supports is {least:.4f}.{hint}",
             nearest=least,
         )

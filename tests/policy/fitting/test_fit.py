@@ -143,7 +143,7 @@ class TestRisk:
         kept = 0
         for seed in range(12):
             policy = fit_policy(
-                world(600, seed=seed), Goal(max_risk=0.2, confidence_level=0.9, cost_weight=0.05)
+                world(600, seed=seed), Goal(max_risk=0.2, confidence=0.9, cost_weight=0.05)
             )
             outcomes = replay_plan(policy.plans[0], test)
             kept += float((1 - outcomes.quality).mean()) <= 0.2
