@@ -16,8 +16,10 @@ from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import SecretStr
 
 from langchain_automix.errors import AutoMixError, QueryFailedError
+from langchain_automix.local.recorded_model import RecordedChatModel
 from langchain_automix.local.recording import Recorder, Recording, Replay
 from langchain_automix.local.server import LlamaServer, count_tokens
+from langchain_automix.local.transport import PerTokenTransport, Transport
 from langchain_automix.local.weights import KNOWN, Progress, fetch
 from langchain_automix.utils.install import install_hint
 
@@ -100,6 +102,9 @@ class ModelOptions:
     """Longest answer of a local model."""
 
     record: bool = False
+    journal: Path | None = None
+    """A file that keeps every recorded call at once, so that a stopped recording goes on."""
+
     large_checks: bool = False
     """Whether the large model also draws verdicts on a smaller model's answers."""
 
@@ -119,7 +124,7 @@ def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterat
     Raises:
         AutoMixError: A model cannot be opened; says why and what to do.
     """
-    recorder = Recorder() if options.record else None
+    recorder = Recorder(PerTokenTransport(), options.journal) if options.record else None
     with open_models(options, progress, recorder) as (small, large):
         yield ModelPair(small, large, recorder=recorder)
 
@@ -191,6 +196,20 @@ def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[ModelPair]:
     yield ModelPair(small, large, clock=replay.clock, is_replay=True)
 
 
+def replayed_pair(recording: Recording) -> ModelPair:
+    """Return the two recorded models for plain answers and checks, without langchain-openai.
+
+    Args:
+        recording: What they answer.
+    """
+    replay, about = Replay(recording), recording.about
+    small, large = (
+        Model(name, RecordedChatModel(model=name, replay=replay, seed=about["seed"]))
+        for name in (about["small"], about["large"])
+    )
+    return ModelPair(small, large, clock=replay.clock, is_replay=True)
+
+
 @contextlib.contextmanager
 def open_recorded(
     path: Path, *, answer_tokens: int = ANSWER_TOKENS, pace: float = 0.0
@@ -258,7 +277,8 @@ def _server(index: int, options: ModelOptions, progress: Progress | None) -> Lla
 
 def _local(server: LlamaServer, options: ModelOptions, recorder: Recorder | None) -> Model:
     address = (server.name, server.base_url, server.api_key)
-    model = openai_model(*address, options.seed, recorder, answer_tokens=options.answer_tokens)
+    transport = recorder or PerTokenTransport()
+    model = openai_model(*address, options.seed, transport, answer_tokens=options.answer_tokens)
     return replace(model, check=server.check)
 
 
@@ -267,7 +287,7 @@ def openai_model(
     base_url: str,
     api_key: str,
     seed: int,
-    transport: Recorder | Replay | None = None,
+    transport: Transport | None = None,
     *,
     answer_tokens: int = ANSWER_TOKENS,
 ) -> Model:

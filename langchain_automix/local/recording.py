@@ -6,7 +6,6 @@ recorded run did, but no server runs and nothing leaves the process.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gzip
 import hashlib
@@ -14,12 +13,11 @@ import json
 import threading
 import time
 import zlib
-from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import httpx
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,6 +25,7 @@ from typing_extensions import TypedDict, override
 
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.local.server import count_tokens
+from langchain_automix.local.transport import Content, Transport, read_events
 from langchain_automix.utils.files import atomic_replace
 
 SHIPPED = Path(__file__).parent / "demo" / "recording.json.gz"
@@ -38,15 +37,14 @@ _KEY_FIELDS_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_f
 _UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
 _LAST_EVENT = b"data: [DONE]\n\n"
 
-_Content = bytes | Iterator[bytes]
-
-
 _Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class _WholeCall(TypedDict):
     seconds: _Seconds
     response: dict[str, Any]
+    pool: NotRequired[str]
+    """Of a call with several replies: what `pool_key` gives for all requests that it can serve."""
 
 
 class _StreamedCall(TypedDict):
@@ -61,6 +59,7 @@ class _File(TypedDict):
 
 
 _FILE: TypeAdapter[_File] = TypeAdapter(_File)
+NOT_RECORDED = "This request is not in the recording: it was made with other settings."
 _LONGEST = 2**28
 """In characters."""
 
@@ -108,46 +107,32 @@ class Recording:
             unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers requests itself, those of async clients in a thread."""
-
-    @abstractmethod
-    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
-        """Return status and content: a whole body, or the chunks of a stream."""
-
-    @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        status, content = self._respond(request)
-        return httpx.Response(status, headers=_headers(content), content=content)
-
-    @override
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        status, content = await asyncio.to_thread(self._respond, request)
-        body = content if isinstance(content, bytes) else _in_threads(content)
-        return httpx.Response(status, headers=_headers(content), content=body)
-
-
-def _headers(content: _Content) -> dict[str, str]:
-    is_whole = isinstance(content, bytes)
-    return {"Content-Type": "application/json" if is_whole else "text/event-stream"}
-
-
-async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        yield chunk
-
-
-class Recorder(_Transport):
+class Recorder(Transport):
     """Passes requests on to the model servers, and keeps their answers.
 
     For a request with several replies, llama.cpp's usage counts the tokens of one; it is replaced
-    by the tokens of all, counted by its own tokenizer.
+    by the tokens of all, counted by its own tokenizer, unless the network below has counted them.
+
+    Of log-probabilities it keeps those of the written tokens, to four decimals; the alternatives
+    only where a request asks for them (`top_logprobs`).
+
+    Args:
+        network: Carries requests to the servers; None opens one.
+        journal: A file to which every finished call is appended at once. What an earlier run
+            left there is not asked again: that run goes on where it was stopped.
+
+    Raises:
+        AutoMixError: The journal cannot be read or written.
     """
 
-    def __init__(self) -> None:
-        self._network = httpx.HTTPTransport(trust_env=False)
+    def __init__(
+        self, network: httpx.BaseTransport | None = None, journal: Path | None = None
+    ) -> None:
+        self._network = network or httpx.HTTPTransport(trust_env=False)
         self._calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._lock = threading.Lock()
+        self._journal = journal
+        self._earlier = {} if journal is None else _read_journal(journal)
 
     def recording(self, about: Mapping[str, Any]) -> Recording:
         """Return what was recorded so far."""
@@ -158,10 +143,16 @@ class Recorder(_Transport):
         self._network.close()
 
     @override
-    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
+    def _respond(self, request: httpx.Request) -> tuple[int, Content]:
         start = time.perf_counter()
         body = json.loads(request.read())
         key = request_key(request.url.path, body)
+        with self._lock:
+            earlier = self._earlier[key].popleft() if self._earlier.get(key) else None
+            if earlier is not None:
+                self._calls[key].append(earlier)
+        if earlier is not None:
+            return 200, _replay_call(earlier)
         reply = self._network.handle_request(request)
         if body.get("stream") and reply.is_success:
             return 200, self._pass_on(reply, key, start)
@@ -170,19 +161,19 @@ class Recorder(_Transport):
         if not reply.is_success:
             return reply.status_code, content
         response = _without_unrepeatable(json.loads(content))
-        if len(response.get("choices", ())) > 1:
+        choices = response.get("choices", ())
+        if len(choices) > 1 and not any(choice.get("tokens") for choice in choices):
             self._count_all_replies(response, request)
-        self._keep(key, start, {"response": response})
+        _drop_alternatives(response, body)
+        pool = {"pool": pool_key(request.url.path, body)} if len(choices) > 1 else {}
+        self._keep(key, start, {**pool, "response": response})
         return 200, json.dumps(response).encode()
 
     def _pass_on(self, reply: httpx.Response, key: str, start: float) -> Iterator[bytes]:
         """Yield the events of a stream as they arrive; keep the stream once it is complete."""
         events: list[tuple[float, dict[str, Any]]] = []
         with contextlib.closing(reply):
-            for line in reply.iter_lines():
-                if not line.startswith("data:"):
-                    continue
-                data = line.removeprefix("data:").strip()
+            for data in read_events(reply):
                 if data == "[DONE]":
                     self._keep(key, start, {"events": events})
                     yield _LAST_EVENT
@@ -204,19 +195,26 @@ class Recorder(_Transport):
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
             for choice in response["choices"]:
                 text = choice["message"]["content"] or ""
-                written += count_tokens(client, base_url, response["model"], text)
-                written += choice["finish_reason"] == "stop"
+                tokens = count_tokens(client, base_url, response["model"], text)
+                choice["tokens"] = tokens + (choice["finish_reason"] == "stop")
+                written += choice["tokens"]
             total = response["usage"]["prompt_tokens"] + written
             response["usage"] |= {"completion_tokens": written, "total_tokens": total}
 
     def _keep(self, key: str, start: float, call: dict[str, Any]) -> None:
-        seconds = round(time.perf_counter() - start, 3)
+        kept = {"seconds": round(time.perf_counter() - start, 3), **call}
         with self._lock:
-            self._calls[key].append({"seconds": seconds, **call})
+            self._calls[key].append(kept)
+            if self._journal is not None:
+                with self._journal.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([key, kept]) + "\n")
 
 
-class Replay(_Transport):
+class Replay(Transport):
     """Answers requests as recorded; answers others with a clear error.
+
+    A request for fewer replies than were recorded together gets the first of them, and the next
+    such request the following ones: samples of one model at one setting are alike in kind.
 
     Args:
         recording: The recorded answers.
@@ -227,6 +225,12 @@ class Replay(_Transport):
         self._recording = recording
         self._pace = pace
         self._times_asked: dict[str, int] = defaultdict(int)
+        self._drawn: dict[str, int] = defaultdict(int)
+        self._pools: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for calls in recording.calls.values():
+            for call in calls:
+                if "pool" in call:
+                    self._pools[call["pool"]].append(call)
         self._seconds = 0.0
         self._lock = threading.Lock()
 
@@ -234,29 +238,58 @@ class Replay(_Transport):
         """Return the seconds that the calls replayed so far took when they were recorded."""
         return self._seconds
 
-    @override
-    def _respond(self, request: httpx.Request) -> tuple[int, _Content]:
-        key = request_key(request.url.path, json.loads(request.read()))
-        calls = self._recording.calls.get(key)
-        if not calls:
-            message = "This request is not in the recording: it was made with other settings."
-            error = {"error": {"message": message, "type": "not_recorded"}}
-            return 404, json.dumps(error).encode()
+    def find(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the recorded call that answers a request; None if it was not recorded."""
+        key = request_key(path, body)
         with self._lock:
-            call = calls[min(self._times_asked[key], len(calls) - 1)]
-            self._times_asked[key] += 1
-            self._seconds += call["seconds"]
-        if "events" in call:
-            return 200, self._replay_events(call["events"])
-        return 200, json.dumps(call["response"]).encode()
+            call: dict[str, Any] | None
+            if calls := self._recording.calls.get(key):
+                call = calls[min(self._times_asked[key], len(calls) - 1)]
+                self._times_asked[key] += 1
+            else:
+                call = self._draw(pool_key(path, body), body.get("n") or 1)
+            if call is not None:
+                self._seconds += call["seconds"]
+            return call
 
-    def _replay_events(self, events: Sequence[tuple[float, dict[str, Any]]]) -> Iterator[bytes]:
-        previous = 0.0
-        for arrival, event in events:
-            time.sleep(self._pace * max(0.0, arrival - previous))
-            previous = arrival
-            yield _encode_event(event)
-        yield _LAST_EVENT
+    def _draw(self, pool: str, count: int) -> dict[str, Any] | None:
+        """Return a call with the next replies of a larger recorded one, whose first draw paid."""
+        start = self._drawn[pool]
+        for call in self._pools.get(pool, ()):
+            choices = call["response"]["choices"]
+            taken = choices[start : start + count]
+            if len(taken) == count and all("tokens" in choice for choice in taken):
+                self._drawn[pool] += count
+                written = sum(choice["tokens"] for choice in taken)
+                usage = {**call["response"]["usage"], "completion_tokens": written}
+                usage["total_tokens"] = usage["prompt_tokens"] + written
+                renumbered = [{**choice, "index": i} for i, choice in enumerate(taken)]
+                response = {**call["response"], "choices": renumbered, "usage": usage}
+                return {"seconds": 0.0 if start else call["seconds"], "response": response}
+        return None
+
+    @override
+    def _respond(self, request: httpx.Request) -> tuple[int, Content]:
+        call = self.find(request.url.path, json.loads(request.read()))
+        if call is None:
+            error = {"error": {"message": NOT_RECORDED, "type": "not_recorded"}}
+            return 404, json.dumps(error).encode()
+        return 200, _replay_call(call, self._pace)
+
+
+def _replay_call(call: Mapping[str, Any], pace: float = 0.0) -> Content:
+    if "events" in call:
+        return _replay_events(call["events"], pace)
+    return json.dumps(call["response"]).encode()
+
+
+def _replay_events(events: Sequence[tuple[float, dict[str, Any]]], pace: float) -> Iterator[bytes]:
+    previous = 0.0
+    for arrival, event in events:
+        time.sleep(pace * max(0.0, arrival - previous))
+        previous = arrival
+        yield _encode_event(event)
+    yield _LAST_EVENT
 
 
 def _encode_event(event: dict[str, Any]) -> bytes:
@@ -265,6 +298,35 @@ def _encode_event(event: dict[str, Any]) -> bytes:
 
 def _without_unrepeatable(response: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in response.items() if name not in _UNREPEATABLE_FIELDS}
+
+
+def _drop_alternatives(response: dict[str, Any], request: Mapping[str, Any]) -> None:
+    """Keep of log-probabilities what was asked for: llama.cpp sends twenty alternatives a token."""
+    count = request.get("top_logprobs") or 0
+    for choice in response.get("choices", ()):
+        for token in (choice.get("logprobs") or {}).get("content") or ():
+            token.pop("id", None)
+            token["logprob"] = round(token["logprob"], 4)
+            token["top_logprobs"] = (token.get("top_logprobs") or [])[:count]
+
+
+def _read_journal(path: Path) -> dict[str, deque[dict[str, Any]]]:
+    earlier: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
+    try:
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            # A run that was killed may have left half a line at the end.
+            with contextlib.suppress(json.JSONDecodeError):
+                key, call = json.loads(line)
+                earlier[key].append(call)
+    except (OSError, ValueError, TypeError) as error:
+        raise AutoMixError(f"{path} is not the journal of a recording: {error}.") from error
+    return earlier
+
+
+def pool_key(path: str, body: Mapping[str, Any]) -> str:
+    """Return the key that requests share which draw from the same model, however many replies."""
+    return request_key(path, {name: body[name] for name in body if name not in {"n", "seed"}})
 
 
 def request_key(path: str, body: Mapping[str, Any]) -> str:

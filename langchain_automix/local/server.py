@@ -36,6 +36,10 @@ _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 # llama.cpp keeps old prompts in up to 8 GiB of RAM unless told: too much next to a second model.
 _PROMPT_CACHE_MIB = 1024
+# llama.cpp's threads wait for each other at every step. By default (libgomp) they spin for
+# milliseconds meanwhile; where other programs want the same cores, that keeps the very thread they
+# wait for from running: an answer then takes several times as long.
+_PATIENT = {"GOMP_SPINCOUNT": "1000"}
 _ERROR_LINE = re.compile(r"^[\d.]+ E (.*)")
 
 
@@ -222,7 +226,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": python_path},
+                env={**_PATIENT, **os.environ, "PYTHONPATH": python_path},
             )
         # A child that died at once breaks the pipe; waiting until it is ready shows why.
         with contextlib.suppress(BrokenPipeError):

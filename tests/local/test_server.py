@@ -334,3 +334,11 @@ def test_the_template_for_tools_leaves_plain_prompts_alone(tiny: Path) -> None:
     assert tools.endswith(asked)
     assert "<function_call>" in tools
     assert '"name": "add"' in tools
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_threads_that_wait_do_not_spin_for_long(tmp_path: Path) -> None:
+    """The core is for whoever computes, unless the user sets it otherwise."""
+    with LlamaServer(tiny_gguf(tmp_path / "tiny.gguf"), name="tiny", slots=1) as server:
+        environ = Path(f"/proc/{child_of(server)}/environ").read_bytes().split(b"\0")
+    assert any(each.startswith(b"GOMP_SPINCOUNT=") for each in environ)
