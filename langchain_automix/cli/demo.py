@@ -26,7 +26,9 @@ def demo(invocation: typer.Context, options: DemoOptions, as_json: AsJson = Fals
 
     if options.replay:
         for name in sorted(typed_options(invocation) - _FOR_ANY_RUN):
-            raise AutoMixError(f"--{name} does nothing in a replay: leave out one of the two.")
+            raise AutoMixError(
+                f"--{name.replace('_', '-')} does nothing in a replay: leave out one of the two."
+            )
     figures = run_demo(options, Console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(figures, ensure_ascii=False))

@@ -1,33 +1,45 @@
-"""One run of the demo: live or replayed, shown as it goes, with a summary."""
+"""One run of the demo: live, recorded or replayed, shown as it goes, with a summary."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
+from langchain_automix.cli.demo_json import row_dict
 from langchain_automix.cli.open_models import opened_pair
 from langchain_automix.cli.options import DemoOptions
 from langchain_automix.errors import AutoMixError
-from langchain_automix.local.demo import view
+from langchain_automix.local.demo import results, view
+from langchain_automix.local.demo.checks import IN_WORDS
+from langchain_automix.local.demo.measuring import Row
 from langchain_automix.local.demo.questions import SHIPPED, Question, in_order, read_questions
-from langchain_automix.local.demo.run import Answered, Demo, Row, Spent, fit_half, routing_log
+from langchain_automix.local.demo.run import Demo, fit_part, routing_log
 from langchain_automix.local.demo.summary import summarize
-from langchain_automix.local.models import open_replay
+from langchain_automix.local.models import ModelOptions, replayed_pair
 from langchain_automix.local.recording import Recording
+from langchain_automix.verifiers.combined import CombinedVerifier
+
+LIVE_QUESTIONS = 40
+"""Questions that a live run asks, time permitting."""
 
 _PROBES = 2
-"""Questions used to measure this machine."""
+"""Questions used to measure this machine, where some of what is asked is fitted on."""
 
 _FEWEST = 8
 """Questions that are asked however slow the machine is."""
 
-_USABLE_SHARE = 0.92
+_USABLE_SHARE = 0.9
 """Share of the remaining time that is planned for."""
+
+_SHOWN_WHILE_LEARNING, _SHOWN_OF_REPLAY = 3, 20
+"""Rows that a replay shows of each part; the rest would only scroll by."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
@@ -42,21 +54,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             raise AutoMixError(f"{path} cannot be written: give a file in a folder that exists.")
     if options.replay:
         return _replay(options, console, price_ratio)
-    data = options.data or SHIPPED
-    questions = in_order(read_questions(data), options.seed)
-    questions = questions[: _validate_count(options.questions, questions, data.name)]
-    model_options = replace(options.to_model_options(), record=options.record is not None)
-    with opened_pair(model_options, console) as pair:
-        console.print(
-            f"[bold]AutoMix[/]: {pair.small.name} answers and checks itself, the router decides, "
-            f"and {pair.large.name} is asked only where that seems worth it.",
-            highlight=False,
-        )
-        demo = Demo(pair, samples=options.samples, price_ratio=price_ratio)
-        deadline = None
-        if options.questions is None:
-            deadline = time.perf_counter() + options.minutes * 60
-        return _Run(options, console, demo, options.seed, deadline).run(questions)
+    return _live(options, console, price_ratio)
 
 
 def _replay(options: DemoOptions, console: Console, price_ratio: float | None) -> dict[str, Any]:
@@ -66,11 +64,52 @@ def _replay(options: DemoOptions, console: Console, price_ratio: float | None) -
         f"[bold]This is a replay[/] of recorded answers by {about['small']} and {about['large']}, "
         "with the time that they took; no model runs now."
     )
-    questions = in_order(read_questions(), about["seed"])[: about["questions"]]
+    questions = recorded_questions(recording)
     questions = questions[: _validate_count(options.questions, questions, "the recording")]
-    with open_replay(recording) as pair:
-        demo = Demo(pair, samples=about["samples"], price_ratio=price_ratio)
-        return _Run(options, console, demo, about["seed"], deadline=None).run(questions)
+    demo = Demo(replayed_pair(recording), samples=about["samples"], price_ratio=price_ratio)
+    return _Run(options, console, demo, about["seed"]).run(questions)
+
+
+def recorded_questions(recording: Recording) -> list[Question]:
+    """Return the questions of a recording of shipped questions, in the order asked."""
+    return in_order(read_questions(), recording.about["seed"])[: recording.about["questions"]]
+
+
+def _live(options: DemoOptions, console: Console, price_ratio: float | None) -> dict[str, Any]:
+    data = options.data or SHIPPED
+    questions = in_order(read_questions(data), options.seed)
+    _validate_count(options.questions, questions, data.name)
+    model_options = options.to_model_options()
+    if options.record is not None:
+        journal = _journal(options.record)
+        model_options = replace(model_options, record=True, journal=journal)
+    recording = None if options.learn_live else _fitting_recording(options, model_options)
+    if recording is not None:
+        _validate_routed(options.questions, recorded_questions(recording))
+    with opened_pair(model_options, console) as pair:
+        console.print(
+            f"[bold]AutoMix[/]: {pair.small.name} answers, its answer is checked, and "
+            f"{pair.large.name} is asked only where that seems worth it.",
+            highlight=False,
+        )
+        demo = Demo(pair, samples=options.samples, price_ratio=price_ratio)
+        run = _Run(options, console, demo, options.seed, options.minutes * 60)
+        if options.record is not None:
+            return run.record(questions[: options.questions])
+        if recording is None:
+            return run.run(questions[: options.questions])
+        return run.route_after(recording, options.questions or LIVE_QUESTIONS)
+
+
+def _fitting_recording(options: DemoOptions, models: ModelOptions) -> Recording | None:
+    """Return the shipped recording if it is of the same models, questions and settings."""
+    if options.data is not None or options.record is not None:
+        return None
+    recording = Recording.read()
+    about = recording.about
+    mine = (models.small, models.large, models.seed, models.samples)
+    same = mine == tuple(about[name] for name in ("small", "large", "seed", "samples"))
+    return recording if same else None
 
 
 def _parse_price_ratio(text: str) -> float | None:
@@ -91,6 +130,19 @@ def _validate_count(count: int | None, questions: list[Question], where: str) ->
     return count
 
 
+def _journal(recording: Path) -> Path:
+    return recording.with_name(f"{recording.name}.journal")
+
+
+def _validate_routed(count: int | None, questions: list[Question]) -> None:
+    routed = len(questions) - fit_part(questions)
+    if count is not None and count > routed:
+        raise AutoMixError(
+            f"--questions {count} is more than the {routed} that the policy was not fitted to; "
+            f"--learn-live asks up to {len(questions)}."
+        )
+
+
 @dataclass
 class _Run:
     """A demo under way."""
@@ -101,17 +153,32 @@ class _Run:
     seed: int
     """Seed of the models and the questions."""
 
-    deadline: float | None
-    """When to stop, by `time.perf_counter`; None: after the last question."""
+    seconds: float | None = None
+    """How long the run may take where no number of questions is given; None: no limit."""
 
     is_interrupted: bool = False
+    _is_recorded: bool = False
+    _more: str | None = None
+    """Where there is more to see; said at the end."""
+
+    _started: float = field(default_factory=time.monotonic)
 
     def run(self, questions: list[Question]) -> dict[str, Any]:
-        """Ask the questions, and return what `run_demo` does."""
+        """Measure a third of the questions, route the rest, and return what `run_demo` does."""
+        return self._finishing(lambda: self._learn_and_route(questions))
+
+    def route_after(self, recording: Recording, count: int) -> dict[str, Any]:
+        """Learn from the recorded third of the questions, and route others live."""
+        return self._finishing(lambda: self._route_after(recording, count))
+
+    def record(self, questions: list[Question]) -> dict[str, Any]:
+        """Ask all questions of both models and all checks, and write the recording."""
+        self.seconds = None  # a recording that was stopped goes on; one in part is no recording
+        return self._finishing(lambda: self._record(questions))
+
+    def _finishing(self, steps: Callable[[], None]) -> dict[str, Any]:
         try:
-            if not self.demo.pair.is_replay:
-                questions = self._affordable(questions)
-            self._ask(questions)
+            steps()
         except KeyboardInterrupt:
             self.is_interrupted = True
             self.console.print(
@@ -122,103 +189,129 @@ class _Run:
             raise
         return self._finish()
 
+    @property
+    def _until(self) -> float | None:
+        """When to stop, by `time.monotonic`; None: after the last question."""
+        if self.seconds is None or self.options.questions is not None:
+            return None
+        return self._started + self.seconds
+
+    def _record(self, questions: list[Question]) -> None:
+        self._show(self.demo.measure(questions), len(questions))
+        self._is_recorded = True
+
+    def _learn_and_route(self, questions: list[Question]) -> None:
+        demo, is_replay = self.demo, self.demo.pair.is_replay
+        if not is_replay:
+            questions = self._affordable(questions)
+        cut = fit_part(questions)
+        view.heading(self.console, f"Learning: {cut} questions, by both models and every check")
+        for row in demo.rows:
+            view.row(self.console, row)
+        shown = _SHOWN_WHILE_LEARNING if is_replay else cut
+        self._show(demo.measure(questions[:cut]), cut, shown)
+        if len(demo.rows) < cut:  # the time is up
+            return
+        self._show_learned()
+        rest = questions[cut:]
+        view.heading(self.console, f"Routing: the mix decides on {len(rest)} other questions")
+        self._show(demo.route(rest), len(rest), _SHOWN_OF_REPLAY if is_replay else len(rest))
+
+    def _route_after(self, recording: Recording, count: int) -> None:
+        demo = self.demo
+        questions = recorded_questions(recording)
+        cut = fit_part(questions)
+        view.heading(self.console, f"Learned from recorded answers to {cut} questions")
+        recorded = Demo(replayed_pair(recording), samples=demo.samples)
+        demo.rows += recorded.measure(questions[:cut])
+        view.note(
+            self.console,
+            "By the same two models, which would take some "
+            f"{recorded.pair.clock() / 60:.0f} minutes again; --learn-live takes them.",
+        )
+        self._show_learned()
+        rest = questions[cut:][:count]
+        view.heading(self.console, f"Routing, live: the mix decides on {len(rest)} other questions")
+        self._show(demo.route(rest), len(rest))
+        self._more = (
+            f"`automix demo --replay` shows {len(questions) - cut} recorded ones in seconds, all "
+            "checks side by side."
+        )
+
+    def _show_learned(self) -> None:
+        demo = self.demo
+        with self.console.status("Comparing the checks, and fitting the policy"):
+            learned = demo.learn()
+        ratio = demo.price_ratio
+        price = "the measured seconds" if ratio is None else f"a price ratio of {ratio:g}:1"
+        view.learned(self.console, learned, IN_WORDS[learned.check], price)
+
     def _affordable(self, questions: list[Question]) -> list[Question]:
         """Measure this machine on the first questions, and return those that fit the time."""
-        probes = min(_PROBES, len(questions) - 1)
+        probes = min(_PROBES, fit_part(questions))
         seconds: list[float] = []
+        start = time.monotonic()
         with self.console.status(f"Measuring this machine on {probes} questions"):
-            try:
-                self.demo.warm_up()
-            except Exception as error:
-                raise self.demo.pair.explain(error) from error
-            start = time.perf_counter()
-            for _ in itertools.islice(self.demo.run(questions), probes):
-                seconds.append(time.perf_counter() - start - sum(seconds))
-        passages = len({question.context for question in questions})
-        # The first question on a passage is slow: the others find the passage in the cache.
-        each = seconds[-1] + (seconds[0] - seconds[-1]) * passages / len(questions)
+            for _ in self.demo.measure(questions[:probes]):
+                seconds.append(time.monotonic() - start - sum(seconds))
         count = len(questions)
-        if self.deadline is not None:
-            left = (self.deadline - time.perf_counter()) * _USABLE_SHARE
-            count = min(count, max(_FEWEST, probes + int(left / each)))
+        if self._until is not None:
+            left = (self._until - time.monotonic()) * _USABLE_SHARE
+            count = min(count, max(_FEWEST, probes + int(left / seconds[-1])))
         self.console.print(
-            f"{count} questions, about {each:.0f} seconds each: some "
-            f"{each * (count - probes) / 60:.0f} minutes from now. Ctrl-C stops early, and shows "
-            "the summary."
+            f"{count} questions, at most {seconds[-1]:.0f} seconds each. Ctrl-C stops early, and "
+            "shows the summary."
         )
         return questions[:count]
 
-    def _ask(self, questions: list[Question]) -> None:
-        demo, console, half = self.demo, self.console, fit_half(questions)
-        view.heading(console, "fit", half)
-        for row in demo.rows:
-            view.row(console, row)
+    def _show(self, rows: Iterable[Row], total: int, shown: int | None = None) -> None:
+        """Print rows as they come, under a bar whose times move on; stop when the time is up."""
+        demo, console = self.demo, self.console
+        before = len(demo.rows)
         with view.questions(console) as progress:
-            task = progress.add_task("questions", total=len(questions), completed=len(demo.rows))
-            for row in demo.run(questions):
-                if row.half == "report" and len(demo.rows) == half + 1:
-                    view.heading(console, "report", len(questions) - half)
-                view.row(console, row)
-                progress.advance(task)
-                if self.deadline is not None and time.perf_counter() > self.deadline:
+            task = self._add_task(progress, total)
+            for number, row in enumerate(rows, 1):
+                if shown is None or number <= shown:
+                    view.row(console, row)
+                elapsed = progress.tasks[0].elapsed
+                progress.update(task, advance=1, last=elapsed)
+                if self._is_time_up(len(demo.rows) - before):
                     console.print("The time is up; this is what it showed.")
                     break
+        view.rows_left_out(console, len(demo.rows) - before - (shown or total))
+
+    def _add_task(self, progress: Progress, total: int) -> TaskID:
+        until = None
+        if self._until is not None:
+            until = progress.get_time() + self._until - time.monotonic()
+        return progress.add_task("questions", total=total, last=None, until=until)
+
+    def _is_time_up(self, done: int) -> bool:
+        return self._until is not None and time.monotonic() > self._until and done >= _FEWEST
 
     def _finish(self) -> dict[str, Any]:
         demo, options = self.demo, self.options
-        pair = demo.pair
-        names = (pair.small.name, pair.large.name)
-        summary = summarize(demo.rows, pair, demo.price_ratio)
+        pair, rows = demo.pair, demo.rows
+        summary = summarize(demo)
         if summary is not None:
-            view.summary(self.console, summary, names)
+            results.show(self.console, summary, demo.names)
+        if self._more is not None:
+            view.note(self.console, self._more)
         about = {
-            **dict(zip(("small", "large"), names, strict=True)),
+            **dict(zip(("small", "large"), demo.names, strict=True)),
             "seed": self.seed,
             "samples": demo.samples,
-            "questions": len(demo.rows),
+            "questions": len(rows),
         }
-        if options.log is not None and demo.rows:
-            routing_log(demo.rows, pair, None).write(options.log)
+        if options.log is not None and rows:
+            checks = CombinedVerifier(checks=demo.checks)
+            routing_log(rows, demo.names, None, verifier=checks).write(options.log)
         if options.record is not None and pair.recorder is not None:
             pair.recorder.recording(about).write(options.record)
+            if self._is_recorded:
+                _journal(options.record).unlink(missing_ok=True)
         return {
             "about": {**about, "replay": pair.is_replay, "interrupted": self.is_interrupted},
-            "rows": [_row_dict(row) for row in demo.rows],
+            "rows": [row_dict(row) for row in rows],
             "summary": None if summary is None else summary.as_dict(),
         }
-
-
-def _row_dict(row: Row) -> dict[str, Any]:
-    question = row.question
-    return {
-        "id": question.id,
-        "kind": question.kind,
-        "half": row.half,
-        "question": question.question,
-        "references": list(question.references),
-        "small": _answer_dict(row.small),
-        "check": {
-            "verdicts": list(row.check.verdicts),
-            "confidence": row.check.confidence,
-            **_spent_dict(row.check_spent),
-        },
-        "large": _answer_dict(row.large),
-        "automix": row.record,
-        "final": {"answer": row.final.text, "correct": row.final.correct},
-    }
-
-
-def _answer_dict(answered: Answered) -> dict[str, Any]:
-    return {
-        "answer": answered.text,
-        "correct": answered.correct,
-        **_spent_dict(answered.spent),
-    }
-
-
-def _spent_dict(spent: Spent) -> dict[str, Any]:
-    return {
-        "seconds": round(spent.seconds, 3),
-        "tokens_in": spent.tokens_in,
-        "tokens_out": spent.tokens_out,
-    }

@@ -107,24 +107,43 @@ class ModelSelection:
 class DemoOptions(ModelSelection):
     """Options of the demo."""
 
+    samples: int = option(4, "Verdicts, or answers sampled anew, for one check.", min=1)
     questions: int | None = option(
-        None, "Number of questions.", min=4, show_default="as many as --minutes allows"
+        None,
+        "Number of questions to ask; in a replay, those fitted on among them.",
+        min=4,
+        show_default="40, or as many as --minutes allows; in a replay, all",
     )
-    minutes: float = option(9, "Time for the demo, without --questions.", min=1)
+    minutes: float = option(
+        9, "Time for the demo, without --questions; a slow machine answers fewer.", min=1
+    )
     data: Path | None = option(
         None,
         "JSON lines with question, context and references.",
         metavar="FILE",
-        show_default="80 shipped questions",
+        show_default="400 shipped questions",
     )
     price_ratio: str = option(
-        "17",
+        "25",
         "Price of the large model relative to the small one's, for the decisions.",
         metavar="RATIO|measured",
     )
-    replay: bool = option(False, "Show the recorded run; needs no models.", "--replay")
+    replay: bool = option(
+        False, "Show the recorded run: no model, no download, no extra `local`.", "--replay"
+    )
+    learn_live: bool = option(
+        False,
+        "Measure what the policy is fitted to now, too, not only what it routes; so it is with "
+        "models or questions of your own.",
+        "--learn-live",
+    )
     log: Path | None = option(None, "Write the routing log here.", metavar="FILE")
-    record: Path | None = option(None, "Record the calls here, for a replay.", metavar="FILE")
+    record: Path | None = option(
+        None,
+        "Record all calls here, for a replay; asks every question everything. Stopped, it goes on "
+        "where it was.",
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,9 @@ class TestBadInput:
         (tmp_path / "q.jsonl").write_text('{"question": "a"}')
         message = self.fails(run, "demo", "--data", tmp_path / "q.jsonl")
         assert "q.jsonl, line 1, field context" in message
-        assert "more than the 80" in self.fails(run, "demo", "--questions", 81)
+        assert "more than the 400" in self.fails(run, "demo", "--questions", 401)
+        message = self.fails(run, "demo", "--questions", 300)
+        assert "more than the 268 that the policy was not fitted to" in message
 
     @pytest.mark.parametrize("option", [("--seed", 3), ("--small", "openai:a"), ("--samples", 4)])
     def test_options_that_a_replay_has_no_use_for(self, run: Any, option: Any) -> None:

@@ -1,214 +1,261 @@
-"""Summarise a demo run: accuracy and cost of each strategy, and whether mixing paid."""
+"""Summarise a demo run: accuracy and cost of each way, the worth of each check, the gain."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langchain_automix.evaluation.router_replay import RouterOutcome, replay_router
-from langchain_automix.local.demo.run import Answered, Row, Spent, routing_log
-from langchain_automix.local.models import ModelPair
-from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.statistics import auroc
+import numpy as np
+
+from langchain_automix.local.demo.checks import FEW_SHOT
+from langchain_automix.local.demo.learning import (
+    Gain,
+    Judged,
+    fit,
+    judge,
+    learn,
+    tying_rate,
+)
+from langchain_automix.local.demo.logs import routing_log
+from langchain_automix.local.demo.measuring import Answered, Row, Spent
+from langchain_automix.local.demo.run import Demo, has_something_to_weigh
+from langchain_automix.policy.statistics import (
+    Interval,
+    auroc,
+    auroc_interval,
+    mean_interval,
+    wilson_interval,
+)
 from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
 
-# Price ratios of pairs of hosted models that people mix, large to small.
-HOSTED_RATIOS = (10.0, 17.0, 60.0)
+WHAT_IF_RATIOS = (10.0, 25.0, 60.0)
+"""Price ratios of pairs of hosted models that people mix, large to small."""
+
+PAPERS_RULE = "few-shot, released rule"
 
 
 @dataclass(frozen=True)
-class Strategy:
-    """Accuracy of one strategy, and its mean cost per question, on the reported questions."""
+class Way:
+    """Accuracy of one way of answering, and its mean cost per question."""
 
     name: str
     accuracy: float
+    interval: Interval
+    """Of the accuracy, 95 %."""
+
+    cost: float
+    """As a share of always asking the large model."""
+
+    cost_interval: Interval
     seconds: float
     small_tokens: float
     large_tokens: float
 
 
 @dataclass(frozen=True)
-class MixResult:
-    """Whether mixing paid at one price of the large model, on the reported questions."""
+class Share:
+    """How many of some answers are right."""
 
-    policy: str
-    """Name of the policy that was fitted."""
+    answers: int
+    right: int
+
+
+@dataclass(frozen=True)
+class CheckFigures:
+    """What one check tells of the small model's answers, and what a mix with it would gain."""
+
+    name: str
+    auroc: float | None
+    auroc_interval: Interval | None
+    price: float
+    """Mean price as a share of that of the large model's answer."""
+
+    judged: Judged
+
+
+@dataclass(frozen=True)
+class AtPrice:
+    """The mix that the questions fitted on lead to at one price of the large model."""
 
     price_ratio: float | None
-    """Price of the large model in prices of the small one; None for measured seconds."""
+    """None for measured seconds."""
 
-    accuracy: float
-    escalation_rate: float
-    cost: float
-    """Mean cost of a question, relative to always asking the large model."""
-
-    random_mix: float
-    """Accuracy of mixing both models at random, without checks, at the same cost."""
-
-    error: float
-    """Standard error of the difference between `accuracy` and `random_mix`."""
-
-    @property
-    def verdict(self) -> str:
-        """Whether mixing paid, in words."""
-        gain = self.accuracy - self.random_mix
-        if abs(gain) <= self.error:
-            return "too close to tell"
-        return "yes" if gain > 0 else "no"
+    judged: Judged
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of a run."""
+    """All figures of a run, on the questions that were routed; on those fitted on if none were."""
 
     fitted_on: int
     questions: int
     price_ratio: float | None
-    ways: tuple[Strategy, ...]
+    check: str | None
+    """The check that the mix makes; None if nothing was routed."""
+
+    buys_checks: bool
+    ways: tuple[Way, ...]
+    kept: Share
+    """Small answers that the mix kept, and how many of them are right."""
+
+    drafts: Share
+    """Small answers that the mix rejected, and how many of them were right."""
+
+    after: Share
+    """The large model's answers in their place."""
+
+    gain: Gain | None
+    """At equal cost: at the rate where both models tie on these questions."""
+
+    gain_at_fitted_rate: Gain | None
+    """At the rate that the policy was fitted for: where both tied on the questions fitted on."""
+
+    against_large: Gain | None
+    """Accuracy of the mix minus that of the large model, whatever either costs."""
+
     escalation_rate: float | None
-    """None if nothing was routed."""
+    checks: tuple[CheckFigures, ...]
+    """In a replay; else empty, as the mix makes one check only."""
 
-    verification_samples: float
-    """Mean verdicts drawn per question, over all questions."""
+    prices: tuple[AtPrice, ...]
+    """The same."""
 
-    invalid_verdicts: float
-    """Share of the verdicts that were invalid."""
-
-    confidence_auroc: float | None
-    """Probability that a correct small answer has a higher confidence than a wrong one."""
-
-    seconds_by_stage: dict[str, float]
-    """Total time of each stage, over all questions."""
-
-    mixed: tuple[MixResult, ...]
-    """The paper's rule, which checks every answer, at several prices."""
-
-    fitted: tuple[MixResult, ...]
-    """What `POMDPRouter.fit` makes of the same log; it may leave out the check."""
+    time_ratio: float
+    """Mean seconds of the large model's answer, in those of the small one's."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
-        verdicts = {
-            name: [{**asdict(result), "verdict": result.verdict} for result in getattr(self, name)]
-            for name in ("mixed", "fitted")
-        }
-        return asdict(self) | verdicts
+        return asdict(self)
 
 
-def summarize(rows: Sequence[Row], pair: ModelPair, price_ratio: float | None) -> Summary | None:
-    """Return the figures of a run; those of its fit half if nothing was routed yet."""
+def summarize(demo: Demo) -> Summary | None:
+    """Return the figures of a run; None if there is nothing yet."""
+    rows = demo.routed or demo.fitted
     if not rows:
         return None
-    fitted = [row for row in rows if row.half == "fit"]
-    routed = [row for row in rows if row.half == "report"]
-    verdicts = [verdict for row in rows for verdict in row.check.verdicts]
+    routed, learned = demo.routed, demo.learned
+    is_complete = bool(routed) and all(set(demo.checks) <= set(row.checks) for row in routed)
+    escalated = [row for row in routed if row.escalated and row.record["escalated"]]
+    seconds = [float(np.mean([each.spent.seconds for each in side])) for side in _sides(rows)]
     return Summary(
-        fitted_on=len(fitted),
-        questions=len(routed) or len(fitted),
-        price_ratio=price_ratio,
-        ways=_strategies(routed) if routed else _strategies(fitted)[:2],
-        escalation_rate=_mean([row.escalated for row in routed]) if routed else None,
-        verification_samples=len(verdicts) / len(rows),
-        invalid_verdicts=verdicts.count(None) / len(verdicts) if verdicts else 0.0,
-        confidence_auroc=auroc(
-            [row.check.confidence for row in rows], [row.small.correct for row in rows]
-        ),
-        seconds_by_stage={
-            "small answers": sum(row.small.spent.seconds for row in rows),
-            "checks": sum(row.check_spent.seconds for row in rows),
-            "large answers": sum(row.large.spent.seconds for row in rows),
-        },
-        mixed=_at_each_price(ReleasedPOMDPRouter, fitted, routed, pair),
-        fitted=_at_each_price(POMDPRouter, fitted, routed, pair),
+        fitted_on=len(demo.fitted),
+        questions=len(rows),
+        price_ratio=demo.price_ratio,
+        check=learned.check if learned is not None and routed else None,
+        buys_checks=learned is not None and learned.buys_checks,
+        ways=_ways(rows, demo.price_ratio, is_routed=bool(routed)),
+        kept=_share([row.small for row in routed if not row.escalated]),
+        drafts=_share([row.small for row in escalated]),
+        after=_share([row.large for row in escalated]),
+        gain=_gain(demo) if routed else None,
+        gain_at_fitted_rate=_gain(demo, at_fitted_rate=True) if routed else None,
+        against_large=_against_large(routed, demo.names[1]) if routed else None,
+        escalation_rate=float(np.mean([row.escalated for row in routed])) if routed else None,
+        checks=_checks(demo) if is_complete else (),
+        prices=_prices(demo) if is_complete else (),
+        time_ratio=seconds[1] / seconds[0] if seconds[0] else float("nan"),
     )
 
 
-def _strategies(rows: Sequence[Row]) -> tuple[Strategy, ...]:
+def _sides(rows: Sequence[Row]) -> tuple[list[Answered], list[Answered]]:
+    return [row.small for row in rows], [row.large for row in rows]
+
+
+def _share(answers: Sequence[Answered]) -> Share:
+    return Share(len(answers), sum(answer.correct for answer in answers))
+
+
+def _ways(rows: Sequence[Row], ratio: float | None, *, is_routed: bool) -> tuple[Way, ...]:
     # For each question: the answer kept, and what the small and the large model spent.
-    results_by_name: dict[str, list[tuple[Answered, list[Spent], list[Spent]]]] = {
+    results: dict[str, list[tuple[Answered, list[Spent], list[Spent]]]] = {
         "always small": [(row.small, [row.small.spent], []) for row in rows],
         "always large": [(row.large, [], [row.large.spent]) for row in rows],
-        "AutoMix": [
-            (row.final, [row.small.spent, row.check_spent], [row.large.spent] * row.escalated)
-            for row in rows
-        ],
     }
-    return tuple(
-        Strategy(
-            name,
-            accuracy=_mean([answer.correct for answer, _, _ in results]),
-            seconds=_mean(
-                [sum(part.seconds for part in small + large) for _, small, large in results]
-            ),
-            small_tokens=_mean([_tokens(small) for _, small, _ in results]),
-            large_tokens=_mean([_tokens(large) for _, _, large in results]),
+    if is_routed:
+        results["AutoMix"] = [(row.final, *row.spent) for row in rows]
+    large = float(np.mean([_cost([], [row.large.spent], ratio) for row in rows]))
+    ways = []
+    for name, each in results.items():
+        accuracy = float(np.mean([answer.correct for answer, _, _ in each]))
+        costs = np.array([_cost(s, b, ratio) for _, s, b in each]) / (large or 1.0)
+        ways.append(
+            Way(
+                name,
+                accuracy=accuracy,
+                interval=wilson_interval(accuracy, len(each)),
+                cost=float(costs.mean()),
+                cost_interval=mean_interval(costs),
+                seconds=float(np.mean([sum(p.seconds for p in s + b) for _, s, b in each])),
+                small_tokens=float(np.mean([_tokens(s) for _, s, _ in each])),
+                large_tokens=float(np.mean([_tokens(b) for _, _, b in each])),
+            )
         )
-        for name, results in results_by_name.items()
-    )
+    return tuple(ways)
+
+
+def _cost(small: Sequence[Spent], large: Sequence[Spent], ratio: float | None) -> float:
+    if ratio is None:
+        return sum(part.seconds for part in (*small, *large))
+    return sum(part.units for part in small) + ratio * sum(part.units for part in large)
 
 
 def _tokens(spent: Sequence[Spent]) -> int:
     return sum(part.tokens_in + part.tokens_out for part in spent)
 
 
-def _at_each_price(
-    kind: type[POMDPRouter], fitted: Sequence[Row], routed: Sequence[Row], pair: ModelPair
-) -> tuple[MixResult, ...]:
-    if not routed:
-        return ()
-    results = (_at_price(kind, fitted, routed, pair, ratio) for ratio in (None, *HOSTED_RATIOS))
-    return tuple(result for result in results if result is not None)
+def _gain(demo: Demo, *, at_fitted_rate: bool = False) -> Gain:
+    """Return what the mix gained in what it did, call by call."""
+    rows, learned = demo.routed, demo.learn()
+    quality = np.array([float(row.final.correct) for row in rows])
+    cost = np.array([_cost(*row.spent, demo.price_ratio) for row in rows])
+    log = routing_log(rows, demo.names, demo.price_ratio)
+    rate = learned.router.policy.cost_weight if at_fitted_rate else tying_rate(log)
+    return Gain.of(quality, cost, log, rate)
 
 
-def _at_price(
-    kind: type[POMDPRouter],
-    fitted: Sequence[Row],
-    routed: Sequence[Row],
-    pair: ModelPair,
-    ratio: float | None,
-) -> MixResult | None:
-    """Refit on the fit half at other costs, and replay the reported half from its answers.
+def _against_large(rows: Sequence[Row], large: str) -> Gain:
+    difference = np.array([float(row.final.correct) - row.large.correct for row in rows])
+    return Gain(float(difference.mean()), mean_interval(difference), large)
 
-    None if the large model costs no more than the small one: there is nothing to weigh.
-    """
-    log, fit_log = routing_log(routed, pair, ratio), routing_log(fitted, pair, ratio)
-    if any(_means(half, 1)[1] <= _means(half, 0)[1] for half in (log, fit_log)):
-        return None
-    router = kind.fit(fit_log)
-    outcomes = replay_router(router, log)
-    small, large = _means(log, 0), _means(log, 1)
-    cost = _mean([outcome.cost for outcome in outcomes])
-    share = min(max((cost - small[1]) / (large[1] - small[1]), 0.0), 1.0)
-    # Above the large model's cost one would always ask it, unless it is the worse one.
-    share = share if large[0] > small[0] else 0.0
-    return MixResult(
-        policy=router.policy.plans[0].name,
-        price_ratio=ratio,
-        accuracy=_mean([outcome.quality for outcome in outcomes]),
-        escalation_rate=_mean([outcome.model_index for outcome in outcomes]),
-        cost=cost / large[1],
-        random_mix=small[0] + share * (large[0] - small[0]),
-        error=_standard_error(outcomes, log, share),
+
+def _checks(demo: Demo) -> tuple[CheckFigures, ...]:
+    return tuple(
+        _check(demo, name, PAPERS_RULE if is_released else name, is_released=is_released)
+        for name in demo.checks
+        for is_released in ((True, False) if name == FEW_SHOT else (False,))
     )
 
 
-def _standard_error(outcomes: Sequence[RouterOutcome], log: RoutingLog, share: float) -> float:
-    differences = []
-    for outcome, query in zip(outcomes, log, strict=True):
-        small, large = (answer.quality or 0.0 for answer in query.answers)
-        differences.append(outcome.quality - small - share * (large - small))
-    mean = _mean(differences)
-    variance = sum((d - mean) ** 2 for d in differences) / max(len(differences) - 1, 1)
-    return math.sqrt(variance / len(differences))
+def _check(demo: Demo, name: str, label: str, *, is_released: bool) -> CheckFigures:
+    rows, names, ratio = demo.routed, demo.names, demo.price_ratio
+    kind = ReleasedPOMDPRouter if is_released else POMDPRouter
+    router = fit(demo.fitted, names, ratio, name, demo.checks[name], kind=kind)
+    found = [row.checks[name].found.confidence for row in rows]
+    confidence = np.array([np.nan if each is None else each for each in found])
+    right = np.array([row.small.correct for row in rows])
+    spent = [_cost([row.checks[name].spent], [], ratio) for row in rows]
+    large = [_cost([], [row.large.spent], ratio) for row in rows]
+    return CheckFigures(
+        name=label,
+        auroc=auroc(confidence, right),
+        auroc_interval=auroc_interval(confidence, right),
+        price=float(np.mean(spent) / np.mean(large)),
+        judged=judge(router, rows, names, ratio, name),
+    )
 
 
-def _means(log: RoutingLog, index: int) -> tuple[float, float]:
-    answers = [query.answers[index] for query in log]
-    return _mean([a.quality or 0.0 for a in answers]), _mean([a.cost or 0.0 for a in answers])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _prices(demo: Demo) -> tuple[AtPrice, ...]:
+    found = []
+    for ratio in (None, *WHAT_IF_RATIOS):
+        if not has_something_to_weigh(demo, ratio):
+            continue
+        learned = (
+            demo.learn()
+            if ratio == demo.price_ratio
+            else learn(demo.fitted, demo.names, ratio, demo.checks)
+        )
+        judged = judge(learned.router, demo.routed, demo.names, ratio, learned.check)
+        found.append(AtPrice(ratio, judged))
+    return tuple(found)

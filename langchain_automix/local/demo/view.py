@@ -1,11 +1,10 @@
-"""What the demo shows in a terminal."""
+"""What the demo shows in a terminal while it runs: rows, and how long it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
@@ -13,195 +12,159 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Column, Table
+from rich.text import Text
+from typing_extensions import override
 
-from langchain_automix.local.demo.run import OUTPUT_PRICE
 from langchain_automix.utils.text import escape_rich, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console
 
-    from langchain_automix.local.demo.run import Answered, Row
-    from langchain_automix.local.demo.summary import MixResult, Summary
-
+    from langchain_automix.local.demo.learning import Learned
+    from langchain_automix.local.demo.measuring import Answered, Row
 
 _INDENT = (0, 0, 0, 2)
-_COLUMNS = (("question", 27), ("small answers", 15), ("check", 5), ("", 8), ("kept answer", 15))
+_LONGEST_ANSWER = 40
 
 
 def downloads(console: Console) -> Progress:
     """Return a progress bar for bytes."""
-    return _progress(console, DownloadColumn(), TransferSpeedColumn())
+    return _progress(console, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
 
 
 def questions(console: Console) -> Progress:
-    """Return a progress bar for questions."""
-    return _progress(console, MofNCompleteColumn(), TimeElapsedColumn())
+    """Return a progress bar for questions, whose times move on every second."""
+    return _progress(console, MofNCompleteColumn(), TimesColumn())
 
 
 def _progress(console: Console, *columns: ProgressColumn) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         *columns,
-        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
 
 
-def heading(console: Console, half: str, count: int) -> None:
-    """Announce the rows of one half."""
-    if half == "fit":
-        text = f"Learning: both models answer {count} questions, the small one checks itself"
-        columns = [*_COLUMNS[:3], ("large answers", 25)]
-    else:
-        text = f"Routing: the mix decides on {count} other questions"
-        columns = [*_COLUMNS]
-    console.rule(f"[bold]{text}", align="left", style="dim")
-    console.print("[dim]  " + "  ".join(set_cell_size(name, width) for name, width in columns))
+class TimesColumn(ProgressColumn):
+    """Time elapsed and time remaining; both move also while a question is being answered.
+
+    The task's field `started` is the time, by its progress's clock, from which its questions are
+    timed, and `until` the time at which it ends at the latest.
+    """
+
+    max_refresh = 0.5
+
+    @override
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        left = remaining(
+            elapsed, task.fields.get("last"), int(task.completed), int(task.total or 0)
+        )
+        if (until := task.fields.get("until")) is not None:
+            end = max(until - task.get_time(), 0.0)
+            left = end if left is None else min(left, end)
+        text = f"{_clock(elapsed)} elapsed"
+        return Text(f"{text}, about {_clock(left)} left" if left is not None else text)
+
+
+def remaining(elapsed: float, last: float | None, done: int, total: int) -> float | None:
+    """Return how many seconds the rest will take; None before the first question is done.
+
+    Args:
+        elapsed: Seconds since the start.
+        last: `elapsed` when the last question was done.
+        done: Questions that are done.
+        total: All questions.
+    """
+    if not done or last is None:
+        return None
+    each, waiting = last / done, elapsed - last
+    # A question that takes longer than the others makes the rest longer too, not negative.
+    return max(each - waiting, waiting / 4) + each * max(total - done - 1, 0)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def heading(console: Console, text: str) -> None:
+    """Announce what follows."""
+    console.rule(f"[bold]{escape_rich(text)}", align="left", style="dim")
+
+
+def note(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence under a heading."""
+    console.print(Padding(escape_rich(text), _INDENT, expand=False), highlight=False, style=style)
 
 
 def row(console: Console, measured: Row) -> None:
-    """Print one question: what was answered, how sure the check is, what was decided."""
-    confidence = measured.check.confidence
-    cells = [
-        _cell(measured.question.question, _COLUMNS[0][1]),
-        _marked(measured.small),
-        set_cell_size("  ?" if confidence is None else f"{confidence:.2f}", _COLUMNS[2][1]),
-    ]
-    if measured.half == "fit":
-        cells.append(_marked(measured.large))
-    else:
-        style, decision = ("yellow", "escalate") if measured.escalated else ("green", "keep")
-        cells += [f"[{style}]{set_cell_size(decision, _COLUMNS[3][1])}[/]", _marked(measured.final)]
-    console.print("  " + "  ".join(cells), highlight=False)
-
-
-def _cell(text: str, width: int) -> str:
-    return escape_rich(set_cell_size(printable(text), width))
-
-
-def _marked(answer: Answered) -> str:
-    mark = "[green]✓[/]" if answer.correct else "[red]✗[/]"
-    return f"{mark} {_cell(answer.text or '(nothing)', _COLUMNS[1][1] - 2)}"
-
-
-def summary(console: Console, figures: Summary, names: tuple[str, str]) -> None:
-    """Print the figures of a run, and what they say."""
-    routed = figures.escalation_rate is not None
-    kind = "routed" if routed else "learned"
-    title = f"[bold]What {figures.questions} {kind} questions showed"
-    console.rule(title, align="left", style="dim")
-    console.print(_strategies(figures))
-    for line in _notes(figures, names):
-        console.print(Padding(line, _INDENT), highlight=False)
-    if not routed:
+    """Print one question on one line, and below it what became of it."""
+    _line(console, escape_rich(printable(measured.question.question)), indent=2)
+    if measured.part == "fit":
+        width = max(min((console.width - 26) // 2, _LONGEST_ANSWER), 8)
+        small, large = (_marked(each, width) for each in (measured.small, measured.large))
+        _line(console, f"small {small}  large {large}", indent=4)
+        found = measured.checks.items()
+        text = "  ".join(f"{name} {_confidence(each.found.confidence)}" for name, each in found)
+        _line(console, f"[dim]{text}[/]", indent=4)
         return
-    console.print()
-    title = "Does mixing pay? The paper's rule, refitted for each price"
-    console.print(_mix_results(title, figures.mixed))
-    console.print()
-    title = "And with POMDPRouter.fit, which may leave out the check"
-    console.print(_mix_results(title, figures.fitted))
-    note = "* of always asking the large model; what-if prices count tokens, one written as "
-    console.print(Padding(f"{note}{OUTPUT_PRICE} read", _INDENT), style="dim", highlight=False)
-    console.print(Padding(in_words(figures.mixed), _INDENT), highlight=False)
+    width = max(min((console.width - 36) // 2, _LONGEST_ANSWER), 8)
+    small, large = (_marked(each, width) for each in (measured.small, measured.large))
+    if not measured.escalated:
+        text = f"[green]keep[/]       {small}"
+    elif measured.record["escalated"]:
+        text = f"[yellow]ask large[/]  {small} → {large}"
+    else:
+        text = f"[yellow]large only[/] {large}"
+    check = measured.mix_check
+    sure = "" if check is None else f"  [dim]check {_confidence(check.found.confidence)}[/]"
+    _line(console, f"{text}{sure}", indent=4)
 
 
-def _notes(figures: Summary, names: tuple[str, str]) -> list[str]:
-    small, large = map(escape_rich, names)
-    total = sum(figures.seconds_by_stage.values()) or 1.0
-    stages = ", ".join(
-        f"{stage} {seconds / total:.0%}" for stage, seconds in figures.seconds_by_stage.items()
+def _line(console: Console, markup: str, indent: int) -> None:
+    """Print markup on one line, cut to the width of the terminal."""
+    text = Text.from_markup(markup)
+    text.truncate(console.width - indent, overflow="ellipsis")
+    console.print(Text(" " * indent).append_text(text), highlight=False)
+
+
+def _confidence(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2f}"
+
+
+def _marked(answer: Answered, width: int) -> str:
+    mark = "[green]✓[/]" if answer.correct else "[red]✗[/]"
+    text = printable(answer.text) or "(nothing)"
+    cut = text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+    return f"{mark} {escape_rich(cut)}"
+
+
+def learned(console: Console, found: Learned, words: str, price: str) -> None:
+    """Say which check was chosen, by what, and what the policy does."""
+    gains = ", ".join(f"{each.name} {100 * each.gain:+.1f}" for each in found.compared)
+    note(
+        console,
+        f"Gain of each check over the better single model, in points of accuracy at equal cost, "
+        f"cross-fitted on these {found.queries} questions for {price}: {gains}.",
     )
-    price = (
-        "the measured seconds"
-        if figures.price_ratio is None
-        else f"a large model at {figures.price_ratio:g} times the small one's price"
-    )
-    auroc = figures.confidence_auroc
-    return [
-        f"Small is {small}, large is {large}; tokens are read plus written.",
-        f"The router was fitted to {figures.fitted_on} other questions, for {price}; it asked the "
-        f"large model on {figures.escalation_rate:.0%} of these."
-        if figures.escalation_rate is not None
-        else "Nothing was routed: it takes more questions.",
-        f"Checks: {figures.verification_samples:.1f} verdicts a question, "
-        f"{figures.invalid_verdicts:.0%} of them invalid; AUROC of the confidence "
-        f"{'not defined' if auroc is None else f'{auroc:.2f}'} (0.5 is chance).",
-        f"Time: {stages}.",
-        f"With {figures.questions} questions an accuracy is known to "
-        f"±{0.5 / figures.questions**0.5:.2f} at the most.",
-    ]
+    if found.buys_checks:
+        note(console, f"The best of them goes into the mix: {words}.")
+    else:
+        opening = found.router.policy.plans[0].opening
+        name = found.router.policy.models[opening.model]
+        note(console, f"No check is worth its price here: the policy asks {name} alone.")
 
 
-def in_words(results: Sequence[MixResult]) -> str:
-    """Say honestly whether mixing paid at the measured cost."""
-    measured = next((result for result in results if result.price_ratio is None), None)
-    if measured is None:
-        return "On one half the large model took no longer: there are no seconds to save."
-    reason = ": the check costs more time than it can save here" if measured.cost >= 1 else ""
-    return (
-        f"Did mixing pay at the measured cost? {measured.verdict.capitalize()}: routed for "
-        f"seconds, AutoMix takes {measured.cost:.1f} times as long as always asking the large "
-        f"model, for an accuracy of {measured.accuracy:.2f}{reason}."
-    )
-
-
-def _strategies(figures: Summary) -> Table:
-    names = ("", "accuracy", "seconds a question", "small tokens", "large tokens")
-    table = _table([(name, "right" if name else "left") for name in names])
-    for strategy in figures.ways:
-        table.add_row(
-            f"  {strategy.name}",
-            f"{strategy.accuracy:.2f}",
-            f"{strategy.seconds:.1f}",
-            f"{strategy.small_tokens:,.0f}",
-            f"{strategy.large_tokens:,.0f}",
-            style="bold" if strategy.name == "AutoMix" else None,
-        )
-    return table
-
-
-def _mix_results(title: str, results: Sequence[MixResult]) -> Table:
-    table = _table(
-        [
-            ("  large price", "left"),
-            ("asks large", "right"),
-            ("cost*", "right"),
-            ("accuracy", "right"),
-            ("random mix", "right"),
-            ("paid?", "left"),
-        ],
-        title,
-    )
-    for result in results:
-        ratio = result.price_ratio
-        table.add_row(
-            "  as measured" if ratio is None else f"  what if {ratio:g}:1",
-            f"{result.escalation_rate:.0%}",
-            f"{result.cost:.0%}",
-            f"{result.accuracy:.2f}",
-            f"{result.random_mix:.2f} ±{result.error:.2f}",
-            "one model alone" if result.policy.startswith("always:") else result.verdict,
-        )
-    return table
-
-
-def _table(columns: Sequence[tuple[str, JustifyMethod]], title: str | None = None) -> Table:
-    return Table(
-        *(Column(name, justify=justify, header_style="dim") for name, justify in columns),
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1),
-    )
+def rows_left_out(console: Console, count: int) -> None:
+    """Say that rows are not shown."""
+    if count > 0:
+        note(console, f"… and {count} more, which --json prints.", style="dim")
