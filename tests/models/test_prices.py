@@ -105,7 +105,7 @@ class TestByATable:
         ("table", "said"),
         [
             ({"small": {"input": 1}}, "small are given for ['input']"),
-            ({"small": {"input": 1, "output": 1, "cached": 1}}, "may name"),
+            ({"small": {"input": 1, "output": 1, "cached": 1}}, "where they differ"),
             ({"small": {"input": -1, "output": 1}}, "The price -1 of small"),
             ({"small": {"input": float("nan"), "output": 1}}, "The price nan of small"),
             ({"small": {"input": float("inf"), "output": 1}}, "The price inf of small"),

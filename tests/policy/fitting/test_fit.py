@@ -166,7 +166,7 @@ class TestBadLogs:
     @pytest.mark.parametrize(
         ("queries", "message"),
         [
-            ([], "two or more models; this one has 0"),
+            ([], "The routing log is empty"),
             ([{"id": "a", "answers": [{"model": "m", "quality": 1, "cost": 1}]}], "has 1"),
             ([query(1, 0, 1, [True], cost=0.5)], "costs no more than small"),
             (
