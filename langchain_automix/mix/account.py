@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
 from langchain_automix.models.prices import dollars_of, format_dollars
 from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.utils.user_warnings import warn_user
 
 WATCHED_QUERIES = 20
 """Queries after which a mix that costs more than its largest model alone warns."""
@@ -138,4 +138,4 @@ class MixAccount:
 def _warn(message: str) -> None:
     # As an error (`-W error`) it would take the place of an answer that is paid for.
     with contextlib.suppress(MixCostWarning):
-        warnings.warn(message, MixCostWarning, stacklevel=2)
+        warn_user(message, MixCostWarning)

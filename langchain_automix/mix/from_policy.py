@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,3 +114,15 @@ def _fitted_check(
         f"name (fingerprint {policy.verifier})"
     )
     raise AutoMixError(f"{where} {known}: pass that check in verifier=.")
+
+
+def check_for(
+    router: Runnable[Any, Any], models: Sequence[Runnable[Any, Any]]
+) -> Runnable[Any, Any]:
+    """Return the check of a mix that was given none: its policy's own, else `SelfVerifier()`."""
+    if isinstance(router, POMDPRouter) and router.is_calibrated:
+        policy = router.policy
+        with contextlib.suppress(AutoMixError):  # the router warns that the check is another
+            if (check := fitted_check(policy.check_spec, policy.verifier, models)) is not None:
+                return check
+    return SelfVerifier()

@@ -21,6 +21,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
+from langchain_automix.mix.from_policy import check_for
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
@@ -33,7 +34,6 @@ from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.utils.install import install_hint
 from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.default import DefaultVerifier
-from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
 class MixSettings(BaseModel):
@@ -47,8 +47,8 @@ class MixSettings(BaseModel):
     """Checks an answer: a Runnable from `VerifierInput` to `Verification`, or the name of a check
     as `automix calibrate --check` takes it, such as `"agreement"`. A `SelfVerifier` without a model
     checks with the model that answered. Default: a `DefaultVerifier`, among whose checks a
-    `POMDPRouter` without a policy buys what is worth its price; with another router, or a policy,
-    `SelfVerifier()`."""
+    `POMDPRouter` without a policy buys what is worth its price; with a policy, the check that it
+    was fitted to, if the file says which; else `SelfVerifier()`."""
 
     router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
     """Decides what is done next: a Runnable from `RoutingState` to `Decision`; the path of a policy
@@ -140,7 +140,7 @@ class MixSettings(BaseModel):
         router = self.router
         chooses = isinstance(router, Router) and router.weighs_costs
         if isinstance(self.verifier, DefaultVerifier) and not chooses:
-            self.verifier = SelfVerifier()
+            self.verifier = check_for(router, self.models)
         return self
 
     @field_validator("models", mode="before")

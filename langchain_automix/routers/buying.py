@@ -259,7 +259,7 @@ def _why_decided(state: RoutingState, found: Verification, belief: Belief, name:
     verb = "more" if belief.escalates else "not more"
     return (
         f"{_known(found)}: {name} is expected to gain {belief.benefit:+.2f} in quality, {verb} "
-        f"than the price of its answer, {belief.price:.2f}{_caveat(state)}."
+        f"than the {belief.price:.2f} of quality that its cost is worth{_caveat(state)}."
     )
 
 

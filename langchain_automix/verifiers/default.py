@@ -80,8 +80,9 @@ class DefaultVerifier(CombinedVerifier):
       reasons cost more than they are worth.
 
     Called by itself, it makes the three checks above as a `CombinedVerifier` does, and `self`
-    leads. In a mix with another router, or with a policy, `SelfVerifier()` takes its place. For
-    other checks, or other settings, make a `CombinedVerifier`, and fit a policy to it.
+    leads. In a mix with a policy, the check that the policy was fitted to takes its place; with
+    another router, `SelfVerifier()`. For other checks, or other settings, make a
+    `CombinedVerifier`, and fit a policy to it.
     """
 
     checks: dict[str, Runnable[Any, Any]] = Field(default_factory=_checks, exclude=True)

@@ -229,6 +229,15 @@ class TestFromALog:
             POMDPRouter.fit(RoutingLog(records))
 
 
+def test_a_mix_without_a_check_takes_its_policys(policy: Path, tmp_path: Path) -> None:
+    mix = AutoMixRunnable.from_models(SMALL, LARGE, router=str(policy))
+    assert mix.verifier == AgreementVerifier(samples=4)
+    own = fitted(tmp_path / "own.json", FunctionVerifier(function=accepts))
+    with pytest.warns(VerifierChangedWarning, match="your own check accepts"):
+        mix = AutoMixRunnable.from_models(SMALL, LARGE, router=str(own))
+    assert mix.verifier == SelfVerifier()
+
+
 class TestByName:
     @pytest.mark.parametrize(
         "door",
