@@ -81,7 +81,7 @@ class TestSteps:
     @pytest.mark.parametrize(
         ("draft", "why"),
         [
-            (call("forecast", city="Turku"), "no known tool: 'forecast'"),
+            (call("forecast", city="Turku"), "no known tool (known: 'weather', 'send_email')"),
             (call("weather", town="Turku"), "do not fit its schema"),
             (
                 calls(call("weather", city="Turku"), call("weather", city=1)),
