@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A third of the time a test waits: for a server, a process, a deadline.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: help demo test lint format benchmark clean
+.PHONY: help demo test lint lowest format benchmark clean
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -32,6 +32,9 @@ lint: $(VENV)/ready-dev ## ruff, the floors of imports, and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+lowest: ## the oldest versions that pyproject.toml allows, in an environment of their own
+	$(PYTHON) -m tests.lowest
 
 format: $(VENV)/ready-dev ## put the code in shape
 	$(BIN)/ruff check --fix-only

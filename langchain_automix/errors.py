@@ -1,7 +1,8 @@
-"""The one error that bad input raises, and those of a query that gets no answer."""
+"""The error that bad input raises, and those of a query that gets no answer."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,18 +14,33 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-_LONGEST = 200
+_LONGEST = 1_000
 
 
-class AutoMixError(ValueError):
-    """Something given to langchain-automix cannot be used.
+class AutoMixError(Exception):
+    """Something given to langchain-automix cannot be used, or a query got no answer.
 
     The message says what was wrong, where, and what to do about it. The command line
     prints it on one line and exits with code 2.
+
+    What cannot be used is a `ValueError`, too (an `InvalidInputError`), as pydantic's is for a
+    bad argument. A query that got no answer (`QueryFailedError`) is none: retries, such as
+    LangGraph's `RetryPolicy`, take a `ValueError` for a mistake that no repetition mends.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return the error; one that is of no kind of its own is of bad input."""
+        del kwargs
+        kind: Any = InvalidInputError if cls is AutoMixError else cls
+        made: Self = super().__new__(kind, *args)
+        return made
 
-class OutOfReachError(AutoMixError):
+
+class InvalidInputError(AutoMixError, ValueError):
+    """Something given to langchain-automix cannot be used: what `AutoMixError(...)` makes."""
+
+
+class OutOfReachError(InvalidInputError):
     """A goal that no policy reaches on a log.
 
     Attributes:
@@ -61,29 +77,51 @@ class DeadlineError(QueryFailedError, TimeoutError):
     """The time of a query (`max_latency`) was up before there was an answer."""
 
 
-class SpendLimitReachedError(QueryFailedError):
-    """A query was not begun, for the money of a `SpendLimit` is spent; nothing was paid for it."""
+class SpendLimitReachedError(QueryFailedError, RuntimeError):
+    """A query was not begun, for the money of a `SpendLimit` is spent; nothing was paid for it.
+
+    A `RuntimeError`, which LangGraph's `RetryPolicy` does not retry by default.
+    """
 
 
 class CircuitOpenError(QueryFailedError):
     """A model was not asked, for it has kept failing (`CircuitBreaker`); it cost nothing."""
 
 
-class ModelsFailedError(ExceptionGroup[Exception], QueryFailedError):
+class ModelsFailedError(QueryFailedError):
     """Several models were asked, and each failed; its `exceptions` are all their errors, in order.
 
-    Where all of them are of one of LangChain's kinds (`langchain_core.exceptions`, such as
-    `ContextOverflowError` or `ModelRateLimitError`), it is of that kind, too: `except` and retries
-    that know the kind see it. A query that only one model failed raises that model's own error.
+    It is of every kind that all of them are of, Python's own, LangChain's and the clients'
+    (`ConnectionError`, `ModelRateLimitError`, `openai.APIStatusError`, ...): `except` and retries
+    that know the kind see it. What such a kind has beside its message, such as `status_code`, is
+    the last error's. It is an `ExceptionGroup`, too, unless they share a kind that Python cannot
+    make one of (`OSError` with `ConnectionError` and `TimeoutError`; `ImportError`); the last
+    error is then its `__cause__`. A query that only one model failed raises that model's own error.
     """
 
     def __new__(cls, message: str, exceptions: Sequence[Exception]) -> Self:
-        """Return the error; of all that the causes have in common, where that is a kind."""
-        kind: type[Self] = _of_kind(cls, tuple(exceptions))
-        return super().__new__(kind, message, exceptions)
+        """Return the error; of all kinds that the causes have in common."""
+        own: Any = cls
+        kind = _of_kinds(own, _shared_kinds(own, tuple(exceptions)))
+        is_group = issubclass(kind, ExceptionGroup)
+        made: Any = ExceptionGroup if is_group else super()
+        error: Self = made.__new__(kind, message, *([exceptions] if is_group else []))
+        return error
 
     def __init__(self, message: str, exceptions: Sequence[Exception]) -> None:
-        super().__init__(message, exceptions)
+        self._message, self._exceptions = message, tuple(exceptions)
+        if exceptions and not isinstance(self, ExceptionGroup):
+            self.__cause__ = exceptions[-1]
+
+    @property
+    def message(self) -> str:
+        """What happened, on one line, with the name and the error of each model."""
+        return self._message
+
+    @property
+    def exceptions(self) -> tuple[Exception, ...]:
+        """The errors of all models, in the order in which they were asked."""
+        return self._exceptions
 
     @classmethod
     def of(cls, failures: Mapping[str, Exception]) -> Self:
@@ -91,8 +129,8 @@ class ModelsFailedError(ExceptionGroup[Exception], QueryFailedError):
         told = "; ".join(f"{name}: {_line(error)}" for name, error in failures.items())
         return cls(f"No model of the mix gave an answer. {told}", list(failures.values()))
 
-    @override
     def derive(self, excs: Sequence[Any], /) -> Any:
+        """Return the error of some of the causes, as a split of an `ExceptionGroup` asks for it."""
         return ModelsFailedError(self.message, excs)
 
     @override
@@ -103,28 +141,55 @@ class ModelsFailedError(ExceptionGroup[Exception], QueryFailedError):
         return self.message
 
 
-def _of_kind(cls: Any, errors: tuple[Exception, ...]) -> Any:
-    from langchain_core.exceptions import ModelError  # noqa: PLC0415  (here alone)
+def _shared_kinds(cls: type, errors: Sequence[Exception]) -> tuple[Any, ...]:
+    """Return the classes that all errors are of, the narrowest first, without those of `cls`."""
+    kinds: Iterable[type] = type(errors[0]).__mro__ if errors else ()
+    return tuple(
+        kind
+        for kind in kinds
+        if issubclass(kind, Exception)
+        and not issubclass(kind, ModelsFailedError | ExceptionGroup)
+        and not issubclass(cls, kind)
+        and _is_made_of_text(kind)
+        and all(isinstance(error, kind) for error in errors)
+    )
 
-    kinds: tuple[Any, ...] = type(errors[0]).__mro__ if errors else ()
-    for kind in kinds:
-        is_one = kind.__module__ == ModelError.__module__ and issubclass(kind, ModelError)
-        if is_one and not issubclass(cls, kind) and all(isinstance(e, kind) for e in errors):
-            return _both(cls, kind)
-    return cls
+
+def _is_made_of_text(kind: type) -> bool:
+    """Whether an error of a kind can be made of a message alone; not pydantic's, for one."""
+    maker = next(each for each in kind.__mro__ if "__new__" in vars(each))
+    return maker.__module__ == "builtins" or maker is AutoMixError
 
 
 @functools.cache
-def _both(cls: Any, kind: Any) -> Any:
-    return type(cls.__name__, (cls, kind), {"__doc__": cls.__doc__, "__module__": cls.__module__})
+def _of_kinds(cls: Any, kinds: tuple[Any, ...]) -> Any:
+    """Return the class of a `ModelsFailedError` that is of further kinds; always the same one."""
+    namespace: dict[str, Any] = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+    if kinds:
+        namespace["__getattr__"] = _get_from_last
+    made, bases = cls, [cls]
+    for kind in (*kinds, ExceptionGroup):
+        if not issubclass(made, kind):
+            # Some kinds allow no subclass, or none that is also of those before it.
+            with contextlib.suppress(TypeError):
+                made = type(cls.__name__, (*bases, kind), dict(namespace))
+                bases.append(kind)
+    return made
+
+
+def _get_from_last(error: Any, name: str) -> Any:
+    causes = vars(error).get("_exceptions")
+    if not causes or name.startswith("__"):
+        raise AttributeError(name)
+    return getattr(causes[-1], name)
 
 
 def _line(error: Exception) -> str:
-    """Return an error as one short line: what follows may quote a prompt."""
-    text = str(error).strip().splitlines()
-    said = text[0] if text else ""
-    said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """Return an error on one line; of a long text, the beginning and the end."""
+    text = " ".join(str(error).split())
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 _IN_WORDS = {"missing": "it is missing", "extra_forbidden": "there is no such field"}

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _EVENT = ("on_custom_event", "ignore_custom_event", "automix")
+_START_EVENTS = frozenset(
+    {"on_chain_start", "on_chat_model_start", "on_llm_start", "on_retriever_start", "on_tool_start"}
+)
 _TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
 
 
@@ -44,6 +47,8 @@ def child_config(
             if has_readers:
                 handlers = [handler for handler in handlers if not is_reader(handler)]
             handlers = [_without_tokens(handler) for handler in handlers]
+        elif has_readers and call.tags:
+            handlers = [_without_our_tags(handler) for handler in handlers]
         setattr(manager, kind, handlers)
     child = patch_config(config, callbacks=manager, run_name=call.run_name)
     if call.tags:
@@ -77,7 +82,11 @@ async def aannounce(report: Report, run_manager: RunManager) -> None:
 
 def is_inside_mix(tags: Iterable[str] | None) -> bool:
     """Whether a run is made for a mix: what that calls is tagged so, and tags are inherited."""
-    return any(tag.startswith("automix:") for tag in tags or ())
+    return any(map(_is_ours, tags or ()))
+
+
+def _is_ours(tag: str) -> bool:
+    return tag.startswith("automix:")
 
 
 def is_reader(handler: BaseCallbackHandler) -> bool:
@@ -102,6 +111,49 @@ class TokenlessHandler(BaseCallbackHandler):
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(object.__getattribute__(self, "_handler"), name, value)
+
+
+class UntaggedHandler(BaseCallbackHandler):
+    """A reader that hears of a run without the tags by which we know it.
+
+    Users see a run's tags beside its tokens, as LangGraph's stream metadata has them. For all else
+    it is the handler itself.
+    """
+
+    def __init__(self, handler: BaseCallbackHandler) -> None:
+        object.__setattr__(self, "_handler", handler)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = getattr(object.__getattribute__(self, "_handler"), name)
+        return _untagged(found) if name in _START_EVENTS else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_handler"), name, value)
+
+
+def _untagged(listener: Any) -> Any:
+    """Return a listener that is told no tags of ours."""
+
+    def without(kwargs: dict[str, Any]) -> dict[str, Any]:
+        tags = kwargs.get("tags")
+        return {**kwargs, "tags": tags and [tag for tag in tags if not _is_ours(tag)]}
+
+    if inspect.iscoroutinefunction(listener):
+
+        async def alisten(*args: Any, **kwargs: Any) -> Any:
+            return await listener(*args, **without(kwargs))
+
+        return alisten
+
+    def listen(*args: Any, **kwargs: Any) -> Any:
+        return listener(*args, **without(kwargs))
+
+    return listen
+
+
+def _without_our_tags(handler: BaseCallbackHandler) -> BaseCallbackHandler:
+    hears = is_reader(handler) and type(handler) is not UntaggedHandler
+    return UntaggedHandler(handler) if hears else handler
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,13 @@ from langchain_core.tools import BaseTool
 from typing_extensions import override
 
 from langchain_automix.mix.answer import ModelAnswer, read_message
-from langchain_automix.models.tools import required_call, tools_in_openai_format
+from langchain_automix.models.provider_settings import (
+    settings_of_others,
+    strip_settings,
+    strip_tools,
+)
+from langchain_automix.models.request_shape import with_answer_settings
+from langchain_automix.models.tools import as_given, required_call, tools_in_openai_format
 from langchain_automix.models.wrappers import map_chat_models
 
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
@@ -73,6 +79,7 @@ class MessageFormat(AnswerFormat):
         tools: Sequence[Tool] = (),
         settings: Mapping[str, Any] | None = None,
         models_own: Sequence[dict[str, Any]] = (),
+        fields: Mapping[str, Any] | None = None,
     ) -> None:
         """Set up the format.
 
@@ -80,21 +87,31 @@ class MessageFormat(AnswerFormat):
             tools: Tools to bind to every model.
             settings: Further arguments of `bind_tools`, such as `tool_choice`.
             models_own: Tools that the models have if none are bound here, in OpenAI's format.
+            fields: Settings of the answering models; see `with_answer_settings`.
         """
-        self._bound, self._settings = tools, settings or {}
+        self._bound = [as_given(tool) for tool in tools]
+        self._settings, self._fields = settings or {}, fields or {}
         self.tools = tools_in_openai_format(tools) or models_own
         self.must_call = required_call(self._settings.get("tool_choice"))
 
     @override
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
+        answering = [with_answer_settings(model, self._fields) for model in models]
         if not self._bound:
-            return models
-        return [
-            map_chat_models(model, self._with_tools, other=self._with_tools) for model in models
-        ]
+            return answering
+        return [self._with_tools(model, models) for model in answering]
 
-    def _with_tools(self, model: Any) -> Runnable[Any, Any]:
-        if not hasattr(model, "bind_tools"):
-            raise NotImplementedError(f"{type(model).__name__} takes no tools.")
-        bound: Runnable[Any, Any] = model.bind_tools(self._bound, **self._settings)
-        return bound
+    def _with_tools(
+        self, model: Runnable[Any, Any], models: Sequence[Runnable[Any, Any]]
+    ) -> Runnable[Any, Any]:
+        foreign = settings_of_others(model, models)
+        tools = strip_tools(self._bound, foreign)
+        settings = strip_settings(self._settings, foreign)
+
+        def bind(chat_model: Any) -> Runnable[Any, Any]:
+            if not hasattr(chat_model, "bind_tools"):
+                raise NotImplementedError(f"{type(chat_model).__name__} takes no tools.")
+            bound: Runnable[Any, Any] = chat_model.bind_tools(tools, **settings)
+            return bound
+
+        return map_chat_models(model, bind, other=bind)

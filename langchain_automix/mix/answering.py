@@ -28,8 +28,9 @@ from langchain_automix.models.logprobs import (
     remember_no_logprobs,
     token_logprobs,
 )
-from langchain_automix.models.tools import tool_call_problem
+from langchain_automix.models.tools import tool_call_problem, tool_parts
 from langchain_automix.models.usage import UsageCollector
+from langchain_automix.models.written_calls import written_call
 from langchain_automix.types import Decision, Verification, Visit
 
 # LangGraph's message stream leaves out runs with this tag: a draft may yet be rejected.
@@ -219,10 +220,11 @@ def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
             raise output
         return unfit
     answer = config.answer_format.read(output, index)
-    if is_cut_short(answer.message):
+    if not config.allow_missing_finish_reason and is_cut_short(answer.message):
         raise CutShortError(
             f"The stream of {config.names[index]} ended before its answer did: the provider never "
-            "said why it ended (no finish_reason). Ask again, or see what stands between."
+            "said why it ended (no finish_reason). Ask again, or see what stands between; if its "
+            "server never says why, set allow_missing_finish_reason=True."
         )
     return answer
 
@@ -261,7 +263,14 @@ def _tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | N
     if (reserved := reserved_tool_problem(config, index, answer)) is not None:
         return reserved
     tools, must_call = config.answer_format.tools, config.answer_format.must_call
-    return tool_call_problem(answer.message, tools, must_call=must_call) if tools else None
+    if not tools:
+        return None
+    problem = tool_call_problem(answer.message, tools, must_call=must_call)
+    if problem is None and index < len(config.models) - 1:
+        # Where there is no other model to ask, it is given as the plain model would give it.
+        written = written_call(answer.message, lambda: {tool_parts(tool)[0] for tool in tools})
+        problem = written and f"the answer writes a call of {written!r} as text, and calls no tool"
+    return problem
 
 
 def reserved_tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | None:

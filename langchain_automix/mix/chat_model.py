@@ -15,7 +15,6 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.graph import Graph
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, model_validator
 from typing_extensions import override
 
@@ -23,6 +22,7 @@ from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.callbacks import is_reader
 from langchain_automix.mix.answer_format import Tool
+from langchain_automix.mix.bound_tools import BoundMixes
 from langchain_automix.mix.fields import ChatFields, ChatPolicyFields, listing
 from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.kept_answer import answer_chunks
@@ -33,6 +33,7 @@ from langchain_automix.mix.unknown_names import (
     refuse_unknown_tools,
     settings_of_models,
 )
+from langchain_automix.models.identity import shared_provider
 from langchain_automix.models.tools import tools_in_openai_format
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.policy.decision.policy import Policy
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 # What a chat model may be given, and what only the models of the mix could do something with.
 _THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
+# What each provider may have a name of its own for.
+_ANSWER_SETTINGS = frozenset({"temperature", "max_tokens"})
 
 
 @registered_name("langchain_automix.chat_model.ChatAutoMix")
@@ -129,7 +132,16 @@ class ChatAutoMix(BaseChatModel, MixSettings):
     @cached_property
     def _runnable(self) -> AutoMixRunnable:
         fields = {name: getattr(self, name) for name in MixSettings.model_fields}
-        return AutoMixRunnable(name=self.get_name(), **fields)
+        mix = AutoMixRunnable(name=self.get_name(), **fields)
+        return mix.with_answer_settings(self._answer_settings)
+
+    @cached_property
+    def _bound_mixes(self) -> BoundMixes:
+        return BoundMixes()
+
+    @property
+    def _answer_settings(self) -> dict[str, Any]:
+        return _known({"temperature": self.temperature, "max_tokens": self.max_tokens})
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -150,7 +162,8 @@ class ChatAutoMix(BaseChatModel, MixSettings):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         name = kwargs.get("model") or "+".join(self.model_names)
-        return {**params, "ls_provider": "automix", "ls_model_name": name}
+        provider = shared_provider(self.models) or "automix"
+        return {**params, "ls_provider": provider, "ls_model_name": name}
 
     @override
     def _resolve_model_profile(self) -> ModelProfile | None:
@@ -203,13 +216,12 @@ class ChatAutoMix(BaseChatModel, MixSettings):
             tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
             **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
         """
-        settings = kwargs if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
-        self._runnable.with_tools(tools, settings)
+        settings = _known({**kwargs, "tool_choice": tool_choice})
+        shown = self._bound_mixes.bind(self._runnable, tools, settings)
         # An agent binds those of one step.
-        known = tools_in_openai_format(tools)
+        known = tools_in_openai_format(shown)
         refuse_unknown_tools(self.always_escalate_tools, known, are_all=False)
-        schemas = [tool if _is_builtin(tool) else convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(tools=schemas, **({"tool_settings": settings} if settings else {}))
+        return self.bind(tools=shown, **({"tool_settings": settings} if settings else {}))
 
     @override
     def with_structured_output(
@@ -344,18 +356,27 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> tuple[AutoMixRunnable, dict[str, Any]]:
         """Return the mix that a call is for, and the arguments of the answering models."""
-        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        arguments = {**{k: v for k, v in own.items() if v is not None}, **kwargs}
+        arguments = {k: v for k, v in kwargs.items() if k not in _ANSWER_SETTINGS}
         if stop := stop or self.stop:
             arguments["stop"] = stop
-        mix = self._runnable
+        given = _known({k: v for k, v in kwargs.items() if k in _ANSWER_SETTINGS})
+        mix, settings = self._runnable, {**self._answer_settings, **given}
+        if settings != self._answer_settings:
+            mix = mix.with_answer_settings(settings)
         if tools := arguments.pop("tools", None):
-            choice = arguments.pop("tool_choice", None)
-            settings = {} if choice is None else {"tool_choice": choice}
-            mix = mix.with_tools(tools, {**settings, **arguments.pop("tool_settings", {})})
+            choice = {"tool_choice": arguments.pop("tool_choice", None)}
+            mix = self._with_tools(mix, tools, {**choice, **arguments.pop("tool_settings", {})})
         if (model := arguments.pop("model", None)) is not None:
             mix = mix.model_copy(update={"force_model": model})
         return mix, arguments
+
+    def _with_tools(
+        self, mix: AutoMixRunnable, tools: Any, settings: Mapping[str, Any]
+    ) -> AutoMixRunnable:
+        """Return a mix with tools; the one that `bind_tools` made for them, where it fits."""
+        settings = _known(settings)
+        made = self._bound_mixes.find(tools, settings) if mix is self._runnable else None
+        return made or mix.with_tools(tools, settings)
 
     def _with_own_config(self, config: RunnableConfig | None) -> RunnableConfig:
         own: RunnableConfig = {
@@ -373,9 +394,8 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         return self._with_own_config(config)
 
 
-def _is_builtin(tool: Tool) -> bool:
-    """Whether a tool runs at the provider, whose own form it has."""
-    return isinstance(tool, dict) and "type" in tool and tool["type"] != "function"
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _below(run_manager: Any, kind: Callable[..., BaseCallbackManager]) -> RunnableConfig:

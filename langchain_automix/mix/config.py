@@ -46,6 +46,7 @@ class MixConfig:
     retries_if_unusable: int = 0
     on_escalation_error: OnEscalationError = "raise"
     on_verification_error: OnVerificationError = "escalate"
+    allow_missing_finish_reason: bool = False
     verification: bool = True
     forced: int | None = None
     cost_weight: float | None = None

@@ -29,6 +29,7 @@ class CommonFields(TypedDict, total=False):
     retries_if_unusable: int
     on_escalation_error: OnEscalationError
     on_verification_error: OnVerificationError
+    allow_missing_finish_reason: bool
     max_latency: float | None
     hedge: float | None
     cost_weight: float | None

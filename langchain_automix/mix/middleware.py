@@ -58,8 +58,8 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        "AutoMixMiddleware is for agents of langchain, which is not installed: "
-        "pip install 'langchain>=1.2'."
+        "AutoMixMiddleware is for agents of langchain 1.2.9 or newer, which cannot be imported "
+        f"({error}): pip install 'langchain>=1.2.9'."
     ) from error
 
 
@@ -125,8 +125,9 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
                 `always_escalate_tools`) still leads on, beyond the limit. None: no limit.
             **settings: The fields of every form of the mix: `verifier`, `router`, `abstention`,
                 `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
-                `on_verification_error`, `max_latency`, `hedge`, `cost_weight`, `force_model`,
-                `verification`, `prices`, `spend_limit` and `circuit_breaker`.
+                `on_verification_error`, `allow_missing_finish_reason`, `max_latency`, `hedge`,
+                `cost_weight`, `force_model`, `verification`, `prices`, `spend_limit` and
+                `circuit_breaker`.
 
         Raises:
             AutoMixError: A setting is unknown, or a model is no chat model.

@@ -118,6 +118,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
 
     _format: AnswerFormat | None = PrivateAttr(default=None)
     _guards: tuple[Guard, ...] = PrivateAttr(default=())
+    _answer_settings: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -398,14 +399,27 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         copy._format, copy._guards = answer_format, tuple(guards)  # noqa: SLF001  (of its own kind)
         return copy
 
+    def with_answer_settings(self, settings: Mapping[str, Any]) -> Self:
+        """Return the mix with settings of its answers, under each provider's own name for them.
+
+        Args:
+            settings: `temperature` and `max_tokens`, in tokens.
+        """
+        copy = self.model_copy()
+        copy._answer_settings = settings  # noqa: SLF001  (of its own kind)
+        return copy
+
     @cached_property
     def answer_format(self) -> AnswerFormat:
         """How an answer is asked for, read and handed out."""
         if self._format is not None:
             return self._format
         if self.output is not None:
-            return StructuredFormat(self.output, self.output_settings, self.include_raw)
-        return MessageFormat(self.tools, self.tool_settings, bound_tools(self.models[0]))
+            return StructuredFormat(
+                self.output, self.output_settings, self.include_raw, fields=self._answer_settings
+            )
+        own = bound_tools(self.models[0])
+        return MessageFormat(self.tools, self.tool_settings, own, self._answer_settings)
 
     @cached_property
     def mix_config(self) -> MixConfig:
@@ -426,6 +440,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
             retries_if_unusable=self.retries_if_unusable,
             on_escalation_error=self.on_escalation_error,
             on_verification_error=self.on_verification_error,
+            allow_missing_finish_reason=self.allow_missing_finish_reason,
             verification=self.verification,
             max_latency=self.max_latency,
             hedge=self.hedge,

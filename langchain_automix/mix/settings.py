@@ -75,6 +75,11 @@ class MixSettings(BaseModel):
     one's answer. `keep`: keep the answer unchecked. `prior`: decide from the mean qualities on the
     log that the policy was fitted to; as `escalate` with routers that know none. `raise`."""
 
+    allow_missing_finish_reason: bool = False
+    """Whether a stream of OpenAI's protocol that ends with neither a finish reason nor usage is an
+    answer, as it is to the plain model: some servers never send either. That a connection broke may
+    then go unseen. If not, it was cut (`CutShortError`), and another model is asked."""
+
     max_latency: float | None = Field(default=None, gt=0)
     """Seconds that one query may take. A call that is not expected to end in time, going by how
     long this mix's calls have taken so far, is left out: a check first, then a larger model. A call

@@ -18,6 +18,7 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.answer import ModelAnswer, read_message
 from langchain_automix.mix.answer_format import AnswerFormat
+from langchain_automix.models.request_shape import with_answer_settings
 from langchain_automix.models.tools import parsing_problem, schema_problem, tool_parts
 from langchain_automix.models.wrappers import (
     map_chat_models,
@@ -43,6 +44,9 @@ class StructuredFormat(AnswerFormat):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of a call, which must be bound beneath the parser."""
 
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the answering models; see `with_answer_settings`."""
+
     may_stream = False
 
     @property
@@ -57,7 +61,8 @@ class StructuredFormat(AnswerFormat):
     @override
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
         # A model that streams by itself could not be told to be quiet once it is in a sequence.
-        return [self._structured(without_streaming(model)) for model in models]
+        answering = (with_answer_settings(model, self.fields) for model in models)
+        return [self._structured(without_streaming(model)) for model in answering]
 
     @override
     def read(self, output: Any, index: int) -> ModelAnswer:

@@ -199,6 +199,8 @@ def may_be_billed(error: BaseException) -> bool:
     It does not bill one that it refused with a status, or that never reached it. One that timed
     out or was cut may have been answered unseen.
     """
+    if isinstance(error, ModelsFailedError):
+        return any(map(may_be_billed, error.exceptions))
     for each in causes_of(error):
         if (status := _own_status(each)) is not None:
             return status in _TIMEOUT_STATUSES

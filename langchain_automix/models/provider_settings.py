@@ -35,6 +35,23 @@ def foreign_settings(model: Runnable[Any, Any], own: Runnable[Any, Any]) -> froz
     return frozenset(name for name, takes in takers.items() if not kinds <= takes)
 
 
+def settings_of_others(
+    model: Runnable[Any, Any], models: Sequence[Runnable[Any, Any]]
+) -> frozenset[str]:
+    """Return the settings that some of the models take, and this one does not.
+
+    For a setting that was made for none of them in particular: where no model is known to take it,
+    it goes to all.
+    """
+    kinds = {_kind(each) for each in iter_chat_models(model)}
+    every = [{_kind(each) for each in iter_chat_models(other)} for other in models]
+    return frozenset(
+        name
+        for name, takes in {**_TAKERS, **_HEADER_TAKERS}.items()
+        if not kinds <= takes and any(each <= takes for each in every)
+    )
+
+
 def strip_settings(settings: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     """Return a call's arguments without some settings, in its headers too."""
     kept = {name: value for name, value in settings.items() if name not in names}

@@ -1,4 +1,4 @@
-"""What a check's request carries beside its messages: a format, and the answering call's tools."""
+"""What a request carries beside its messages: settings, a format, the answering call's tools."""
 
 from __future__ import annotations
 
@@ -8,10 +8,53 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
-from langchain_automix.models.wrappers import iter_chat_models
+from langchain_automix.models.tools import as_given
+from langchain_automix.models.wrappers import iter_chat_models, map_chat_models
+
+REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
+"""The fields by which chat models limit the length of a reply, in tokens."""
+
+REPLY_LENGTHS = frozenset({*REPLY_LENGTH_FIELDS, "max_completion_tokens"})
+"""The arguments of a call that do so."""
 
 RequestShape = Callable[[BaseChatModel], BaseChatModel | None]
 """Returns a chat model whose requests carry more; None: unsupported for this model."""
+
+
+def with_answer_settings(
+    model: Runnable[Any, Any], settings: Mapping[str, Any]
+) -> Runnable[Any, Any]:
+    """Return a model with settings of its answers, by whatever name its client has for them.
+
+    As fields, not as arguments of a call, which some clients do not take.
+
+    Args:
+        model: The chat model, bare or in wrappers.
+        settings: `temperature` and `max_tokens`. A model whose client has no such field gets the
+            argument, as any other one of a call.
+    """
+    if not settings:
+        return model
+
+    def set_on(chat_model: BaseChatModel) -> Runnable[Any, Any]:
+        fields: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
+        for name, value in settings.items():
+            known = REPLY_LENGTH_FIELDS if name == "max_tokens" else (name,)
+            own = [field for field in known if field in type(chat_model).model_fields]
+            fields |= dict.fromkeys(own, value)
+            arguments |= {} if own else {name: value}
+        changed = chat_model.model_copy(update=fields)
+        return changed.bind(**arguments) if arguments else changed
+
+    def without(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        # What is bound to a model gives way, as it does to an argument of a call.
+        lengths = REPLY_LENGTHS if "max_tokens" in settings else frozenset()
+        return {k: v for k, v in kwargs.items() if k not in settings.keys() | lengths}
+
+    return map_chat_models(
+        model, set_on, kwargs=without, other=lambda other: other.bind(**settings)
+    )
 
 
 def can_shape(shape: RequestShape, model: Runnable[Any, Any]) -> bool:
@@ -30,7 +73,7 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
     def shape(chat_model: BaseChatModel) -> BaseChatModel | None:
         if not (_is(chat_model, "BaseChatOpenAI") or _is(chat_model, "ChatAnthropic")):
             return None
-        bound: Any = chat_model.bind_tools([dict(tool) for tool in tools])
+        bound: Any = chat_model.bind_tools([_for_a_check(tool) for tool in tools])
         extra = {"tools": bound.kwargs["tools"]}
         if _is(chat_model, "BaseChatOpenAI"):
             # At Anthropic, another tool choice would miss the cached messages; at OpenAI, the model
@@ -39,6 +82,15 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
         return _with_model_kwargs(chat_model, extra)
 
     return shape
+
+
+def _for_a_check(tool: Mapping[str, Any]) -> Any:
+    """Return a tool as the answering call has it; one that the provider runs as a mere function."""
+    given = as_given(tool)
+    if not isinstance(given, Mapping):
+        return given
+    is_own = given.get("type", "function") == "function" and "function_declarations" not in given
+    return given if is_own else dict(tool)
 
 
 def in_format(name: str, schema: Mapping[str, Any]) -> RequestShape:

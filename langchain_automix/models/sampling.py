@@ -13,14 +13,17 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
 from langchain_automix.models.identity import server_key
-from langchain_automix.models.request_shape import RequestShape, uses_responses_api
+from langchain_automix.models.request_shape import (
+    REPLY_LENGTH_FIELDS,
+    REPLY_LENGTHS,
+    RequestShape,
+    uses_responses_api,
+)
 from langchain_automix.models.wrappers import chat_model_of, map_chat_models
 from langchain_automix.utils.user_warnings import warn_user
 
 ChatRunnable = Runnable[Any, AIMessage]
 
-_REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
-_REPLY_LENGTHS = frozenset({*_REPLY_LENGTH_FIELDS, "max_completion_tokens"})
 _STREAM_KWARGS = frozenset({"stream", "stream_options", "stream_usage"})
 # How a call samples, whatever it is for; the rest may be kept where an answer is sampled again.
 _SAMPLING = _STREAM_KWARGS | {
@@ -61,7 +64,7 @@ _TOOL_KWARGS = frozenset(
         *("tool_choice", "tool_config", "tools"),
     }
 )
-_ANSWER_ONLY_KWARGS = (_REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING) - {"top_k", "top_p"}
+_ANSWER_ONLY_KWARGS = (REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING) - {"top_k", "top_p"}
 
 
 _REFUSES_N: set[Hashable] = set()
@@ -155,7 +158,7 @@ def for_sampling(
 def _dropped_arguments(max_tokens: int | None, *, answers: bool) -> frozenset[str]:
     """Return the arguments of the answering call that a sample leaves out."""
     dropped = _SAMPLING if answers else _ANSWER_ONLY_KWARGS
-    return dropped if max_tokens is not None else dropped - _REPLY_LENGTHS
+    return dropped if max_tokens is not None else dropped - REPLY_LENGTHS
 
 
 def _without(arguments: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def _settings(
         settings["temperature"] = temperature
     # A short limit would cut the thinking, not the reply.
     if max_tokens is not None and not profile.get("reasoning_output"):
-        settings |= dict.fromkeys([f for f in _REPLY_LENGTH_FIELDS if f in fields], max_tokens)
+        settings |= dict.fromkeys([f for f in REPLY_LENGTH_FIELDS if f in fields], max_tokens)
     if "n" in fields and n > 1:
         settings["n"] = n
     for name in ("seed", "random_seed"):  # Mistral's is the latter

@@ -44,13 +44,37 @@ _SAFE_MESSAGES = {
 }
 
 
+class FormattedTool(dict[str, Any]):
+    """A tool in OpenAI's format, and the tool that it was made of.
+
+    No format holds all that a tool may have, such as `cache_control` or `extras`: a client is given
+    the tool itself (`as_given`).
+    """
+
+    given: Any
+    """The tool as the user gave it."""
+
+    def __init__(self, formatted: Mapping[str, Any], given: Any) -> None:
+        super().__init__(formatted)
+        self.given = given
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # the tool may be a function that cannot be pickled
+
+
+def as_given(tool: Any) -> Any:
+    """Return a tool as the user gave it."""
+    return tool.given if isinstance(tool, FormattedTool) else tool
+
+
 def tool_call_problem(
     message: AIMessage, tools: Sequence[Mapping[str, Any]], *, must_call: bool | str = False
 ) -> str | None:
     """Return what is wrong with the tool calls of an answer; None if nothing is.
 
     Only certain faults count: arguments that are not JSON, an unknown tool, arguments that do not
-    fit the tool's schema, a missing call.
+    fit the tool's schema, a missing call. What the answer made up, such as the name of a tool, is
+    not quoted: it may be rejected.
 
     Args:
         message: The answer.
@@ -59,9 +83,10 @@ def tool_call_problem(
         must_call: The call that there must be, as in `tool_choice`: True, `any` or `required` for
             any tool; or a tool's name.
     """
-    for invalid in message.invalid_tool_calls:
-        return f"the answer calls {invalid['name'] or 'a tool'!r} with arguments that are not JSON"
     schemas = {name: parameters for name, _, parameters in map(tool_parts, tools)}
+    for invalid in message.invalid_tool_calls:
+        named = repr(invalid["name"]) if invalid["name"] in schemas else "a tool"
+        return f"the answer calls {named} with arguments that are not JSON"
     called = [*(call["name"] for call in message.tool_calls), *provider_calls(message)]
     if (missing := _missing_call(called, must_call, schemas)) is not None:
         return missing
@@ -71,7 +96,7 @@ def tool_call_problem(
         name = call["name"]
         if name not in schemas:
             known = ", ".join(map(repr, schemas))
-            return f"the answer calls no known tool: {name!r} (known: {known})"
+            return f"the answer calls no known tool (known: {known})"
         if (misfit := schema_problem(call["args"], schemas[name])) is not None:
             return f"the answer calls {name!r} with arguments that do not fit its schema: {misfit}"
     return None
@@ -216,27 +241,52 @@ def parsing_problem(error: Exception, schema: Any = None) -> str:
     return "; ".join(problems)[:_MAX_LENGTH]
 
 
-def bound_tools(model: Runnable[Any, Any]) -> list[dict[str, Any]]:
+def bound_tools(model: Runnable[Any, Any]) -> list[FormattedTool]:
     """Return the tools that are bound to a model, in OpenAI's format."""
     return tools_in_openai_format(unwrap(model)[1].get("tools") or ())
 
 
-def tools_in_openai_format(tools: Iterable[Any]) -> list[dict[str, Any]]:
+def tools_in_openai_format(tools: Iterable[Any]) -> list[FormattedTool]:
     """Return tools as `{"type": "function", "function": {"name": ..., ...}}`.
 
     Of a provider's own tool (such as `bash`) only the name is known. One without a name runs at
     the provider, is never called by a message, and is left out.
     """
-    formatted: list[dict[str, Any]] = []
+    formatted: list[FormattedTool] = []
     for tool in tools:
-        try:
-            converted = convert_to_openai_tool(tool)
-        except Exception:  # noqa: BLE001  (any provider's form)
-            converted = dict(tool) if isinstance(tool, Mapping) else {}
-        # The Responses API has name and parameters beside the type, where Chat has `function`.
-        inner = converted.get(str(converted.get("type")))
-        spec = inner if isinstance(inner, Mapping) else converted
-        if spec.get("name"):
-            kept = {k: spec[k] for k in ("name", "description", "parameters") if spec.get(k)}
-            formatted.append({"type": "function", "function": kept})
+        if isinstance(tool, FormattedTool) and "function" in tool:
+            formatted.append(tool)
+            continue
+        given = as_given(tool)
+        for converted in _converted(given):
+            # The Responses API has name and parameters beside the type, where Chat has `function`.
+            inner = converted.get(str(converted.get("type")))
+            spec = inner if isinstance(inner, Mapping) else converted
+            if spec.get("name"):
+                kept = {k: spec[k] for k in ("name", "description", "parameters") if spec.get(k)}
+                formatted.append(FormattedTool({"type": "function", "function": kept}, given))
     return formatted
+
+
+def tools_as_shown(tools: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return tools as dicts, in OpenAI's format where they have a name: one for each."""
+    shown: list[dict[str, Any]] = []
+    for tool in tools:
+        named = tools_in_openai_format([tool])
+        one = named[0] if len(named) == 1 else FormattedTool(_as_dict(tool), as_given(tool))
+        shown.append(one)
+    return shown
+
+
+def _converted(tool: Any) -> Sequence[Mapping[str, Any]]:
+    declared = _as_dict(tool).get("function_declarations")  # Gemini's own form of several
+    if isinstance(declared, list | tuple):
+        return [_as_dict(each) for each in declared]
+    try:
+        return [convert_to_openai_tool(tool)]
+    except Exception:  # noqa: BLE001  (any provider's form)
+        return [_as_dict(tool)]
+
+
+def _as_dict(tool: Any) -> dict[str, Any]:
+    return dict(tool) if isinstance(tool, Mapping) else {}

@@ -66,11 +66,11 @@ class TestToolCalls:
             ),
             (
                 calling(invalid=(None, "{")),
-                "the answer calls 'a tool' with arguments that are not JSON",
+                "the answer calls a tool with arguments that are not JSON",
             ),
             (
                 calling(("ships", {}), ("sink", {})),
-                "the answer calls no known tool: 'sink' (known: 'book', 'ships')",
+                "the answer calls no known tool (known: 'book', 'ships')",
             ),
             (
                 calling(("book", {})),

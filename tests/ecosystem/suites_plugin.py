@@ -1,0 +1,201 @@
+"""A pytest plugin for other people's suites: a mix goes where their fake chat model went.
+
+Set by `tests.ecosystem.suites` in the variable `AUTOMIX_SUITE`:
+
+- `bare`: nothing is changed.
+- `accepted`: `create_agent(model)` becomes `create_agent(ChatAutoMix([model, unasked]))`, and every
+  draft is accepted. The larger model is asked only where the smaller one's answer cannot be used or
+  its call fails, and then says the same once more.
+- `rejected`: it becomes `create_agent(ChatAutoMix([drafter, model]))`, and every draft is rejected.
+
+With `AUTOMIX_SUITE_RECORD=ignored`, messages compare equal without the record of the mix: what
+fails then fails for another reason.
+
+Only models that are chat models are changed, where they go into an agent (`create_agent`,
+`create_react_agent`, `create_deep_agent`) or into middleware that asks a model by itself. Models
+that a test makes and asks without an agent stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable, RunnableLambda
+
+from langchain_automix import ChatAutoMix, ThresholdRouter, Verification
+
+HOW = os.environ.get("AUTOMIX_SUITE", "bare")
+COUNTED: Counter[str] = Counter()
+# Who asks a model: where it is defined, and where else it is looked up.
+_AGENTS = {
+    "create_agent": ("langchain.agents.factory", "langchain.agents"),
+    "create_react_agent": ("langgraph.prebuilt.chat_agent_executor", "langgraph.prebuilt"),
+    "create_deep_agent": ("deepagents.graph", "deepagents"),
+}
+_MIDDLEWARE = ("SummarizationMiddleware", "LLMToolSelectorMiddleware", "LLMToolEmulator")
+
+_last: list[ChatResult | Exception] = []
+"""What the model asked last returned or raised."""
+
+
+class _Quiet(BaseChatModel):
+    """A model of ours beside theirs."""
+
+    profile: Any = None
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return self.bind(tools=[], **kwargs)
+
+
+class Unasked(_Quiet):
+    """The larger model beside an accepted one: says, or raises, what that one did."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "unasked"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        COUNTED["unasked"] += 1
+        said = _last[-1] if _last else RuntimeError("No model was asked before.")
+        if isinstance(said, Exception):
+            raise said
+        return said.model_copy(deep=True)
+
+
+class Drafter(_Quiet):
+    """The cheap model, each of whose drafts is rejected."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "drafter"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        COUNTED["drafts"] += 1
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("A rejected draft."))])
+
+
+def in_a_mix(model: Any) -> Any:
+    """Return a chat model in a mix; anything else as it is."""
+    if not isinstance(model, BaseChatModel) or isinstance(model, ChatAutoMix | _Quiet):
+        return model
+    COUNTED["mixes"] += 1
+    profile = getattr(model, "profile", None)
+    ours: BaseChatModel = (Unasked if HOW == "accepted" else Drafter)(profile=profile)
+    found = Verification(verdicts=(HOW == "accepted",))
+    verifier: Runnable[Any, Any] = RunnableLambda(lambda _: found, name="check")
+    return ChatAutoMix(
+        models=[model, ours] if HOW == "accepted" else [ours, model],
+        verifier=verifier,
+        router=ThresholdRouter(threshold=0.5),
+    )
+
+
+def _with_a_mix(made: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(made)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        mixed = {name: in_a_mix(value) for name, value in kwargs.items()}
+        return made(*map(in_a_mix, args), **mixed)
+
+    return make
+
+
+def _remember(name: str) -> None:
+    """Have every model's answers remembered for `Unasked`."""
+    made = getattr(BaseChatModel, name)
+
+    def noted(model: BaseChatModel, said: ChatResult | Exception) -> None:
+        if not isinstance(model, _Quiet | ChatAutoMix):
+            kept = said if isinstance(said, Exception) else said.model_copy(deep=True)
+            _last[:] = [kept]
+
+    @functools.wraps(made)
+    def ask(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
+        try:
+            said = made(self, *args, **kwargs)
+        except Exception as error:
+            noted(self, error)
+            raise
+        noted(self, said)
+        return said
+
+    @functools.wraps(made)
+    async def aask(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
+        try:
+            said = await made(self, *args, **kwargs)
+        except Exception as error:
+            noted(self, error)
+            raise
+        noted(self, said)
+        return said
+
+    setattr(BaseChatModel, name, aask if inspect.iscoroutinefunction(made) else ask)
+
+
+def _install() -> None:
+    for name in ("_generate_with_cache", "_agenerate_with_cache"):
+        _remember(name)
+    for name, places in _AGENTS.items():
+        try:
+            modules = [importlib.import_module(place) for place in places]
+        except ImportError:
+            continue
+        made = _with_a_mix(getattr(modules[0], name))
+        for module in modules:
+            setattr(module, name, made)
+    try:
+        middleware = importlib.import_module("langchain.agents.middleware")
+    except ImportError:
+        return
+    for name in _MIDDLEWARE:
+        kind: Any = getattr(middleware, name, None)
+        if kind is not None:
+            kind.__init__ = _with_a_mix(kind.__init__)
+
+
+def _ignore_record() -> None:
+    """Have messages compare equal that differ by the mix's record alone."""
+    equal = BaseMessage.__eq__
+
+    def bare(message: Any) -> Any:
+        if not isinstance(message, BaseMessage) or "automix" not in message.response_metadata:
+            return message
+        metadata = {k: v for k, v in message.response_metadata.items() if k != "automix"}
+        return message.model_copy(update={"response_metadata": metadata})
+
+    def compare(self: BaseMessage, other: Any) -> Any:
+        return equal(bare(self), bare(other))
+
+    setattr(BaseMessage, "__eq__", compare)  # noqa: B010  (mypy allows no assignment)
+
+
+if HOW != "bare":
+    _install()
+    if os.environ.get("AUTOMIX_SUITE_RECORD") == "ignored":
+        _ignore_record()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how often a mix was put in."""
+    terminalreporter.write_line(f"automix suite: {HOW} {dict(COUNTED)}")

@@ -1,0 +1,145 @@
+"""What an agent's other middleware, and its reader, see of a mix."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
+from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.tracers.context import collect_runs
+
+from langchain_automix import (
+    AutoMixMiddleware,
+    AutoMixRunnable,
+    ChatAutoMix,
+    CutShortError,
+    ThresholdRouter,
+    Verification,
+)
+from langchain_automix.models.identity import identity
+from tests.support.builders.mixes import weather
+from tests.support.builders.scripted_replies import Cut, text_of
+from tests.support.servers.anthropic_server import AnthropicServer
+from tests.support.servers.openai_server import OpenAIServer
+
+ROUTER = ThresholdRouter(threshold=0.5)
+ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
+REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
+
+
+def mix(models: list[Any], **fields: Any) -> ChatAutoMix:
+    return ChatAutoMix(**{"models": models, "router": ROUTER, "verifier": ACCEPTS, **fields})
+
+
+def models(server: OpenAIServer) -> list[Any]:
+    return [server.model(name, stream_usage=True) for name in ("small", "large")]
+
+
+class TestProvider:
+    def test_is_the_models(self, server: OpenAIServer) -> None:
+        with AnthropicServer() as other:
+            small, large = models(server)
+            claude = other.model("large")
+            said = [
+                mix(given)._get_ls_params()["ls_provider"]
+                for given in (
+                    [small, large],
+                    [small.with_retry(), mix([small, large])],
+                    [small, claude],
+                    [small.with_fallbacks([claude]), large],
+                    [small, RunnableLambda(lambda _: AIMessage("Yes."))],
+                )
+            ]
+        assert said == ["openai", "openai", "automix", "automix", "automix"]
+        assert identity(mix([small, large])) == ("small+large", "automix"), "it has no list price"
+
+    @pytest.mark.parametrize("door", ["plain", "mix"])
+    def test_a_summary_is_made_by_reported_tokens(self, server: OpenAIServer, door: str) -> None:
+        server.script = lambda body: ["Done."]
+        model = server.model("large") if door == "plain" else mix(models(server))
+        summarize = SummarizationMiddleware(model, trigger=("tokens", 4_000), keep=("messages", 1))
+        usage = {"input_tokens": 4_500, "output_tokens": 9, "total_tokens": 4_509}
+        metadata = {"model_provider": "openai"}
+        history = [
+            HumanMessage("Where is Turku?"),
+            AIMessage("By the sea.", usage_metadata=usage, response_metadata=metadata),
+            HumanMessage("And Oulu?"),
+        ]
+        agent: Any = create_agent(model, [], middleware=[summarize])
+        agent.invoke({"messages": history})
+        assert len(server.requests) == 2, "the summary, then the answer"
+
+    def test_anthropics_cache_in_a_mix_by_middleware(self) -> None:
+        """It looks at the class of the agent's model, which `ChatAutoMix` cannot be."""
+        with AnthropicServer() as other:
+            other.script = lambda body: ["Done."]
+            given = [other.model("small"), other.model("large")]
+            inner = AutoMixMiddleware(models=given, router=ROUTER, verifier=REJECTS)
+            caching = AnthropicPromptCachingMiddleware()
+            agent: Any = create_agent(given[1], [weather], middleware=[caching, inner])
+            agent.invoke({"messages": [HumanMessage("Go.")]})
+        assert [body["model"] for body in other.requests] == ["small", "large"]
+        for body in other.requests:
+            assert body["cache_control"]["type"] == "ephemeral"
+            assert body["tools"][-1]["cache_control"]["type"] == "ephemeral"
+
+
+class TestTags:
+    """Those by which a mix knows its own runs are in traces, and not in what a user is shown."""
+
+    async def test_of_a_graphs_stream(self, server: OpenAIServer) -> None:
+        server.script = lambda body: [f"{body['model']} says so"]
+        agent: Any = create_agent(mix(models(server), verifier=REJECTS, tags=["mine"]), [])
+        asked = {"messages": [HumanMessage("Where?")]}
+        with collect_runs() as runs:
+            told = list(agent.stream(asked, stream_mode="messages"))
+        told += [each async for each in agent.astream(asked, stream_mode="messages")]
+        text = "".join(text_of(chunk.content) for chunk, _ in told)
+        assert text == "large says so" * 2
+        assert {tuple(metadata.get("tags") or ()) for _, metadata in told} == {("mine",)}
+        assert "automix:large" in str([run.tags for run in _all_runs(runs.traced_runs)])
+
+    async def test_of_events(self, server: OpenAIServer) -> None:
+        server.script = lambda body: [f"{body['model']} says so"]
+        asked = mix(models(server), verifier=REJECTS)
+        events = [each async for each in asked.astream_events("Where?", version="v2")]
+        shown = [each for each in events if each["event"].startswith("on_chat_model")]
+        assert shown
+        assert "automix:" not in str([each["tags"] for each in shown])
+
+
+def _all_runs(runs: Any) -> list[Any]:
+    return [found for run in runs for found in (run, *_all_runs(run.child_runs))]
+
+
+class TestNoFinishReason:
+    """A stream that ends with neither a reason nor usage was cut, unless a server never says."""
+
+    @pytest.mark.parametrize("way", ["stream", "invoke"])
+    def test_is_an_answer_where_it_is_not_required(self, server: OpenAIServer, way: str) -> None:
+        server.script = lambda body: Cut("By the sea.", after=9, politely=True)
+        given = [server.model(name, streaming=True) for name in ("small", "large")]
+        fields: dict[str, Any] = {"models": given, "router": ROUTER, "verification": False}
+        with pytest.raises(CutShortError, match="allow_missing_finish_reason"):
+            list(AutoMixRunnable(**fields).stream("Where?"))
+        lenient = AutoMixRunnable(**fields, allow_missing_finish_reason=True)
+        if way == "invoke":
+            assert lenient.invoke("Where?").text == "By the sea."
+        else:
+            assert "".join(chunk.text for chunk in lenient.stream("Where?")) == "By the sea."
+
+
+def test_an_older_langchain_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.2.0 to 1.2.8 have no `ExtendedModelResponse`."""
+    monkeypatch.setitem(sys.modules, "langchain.agents.middleware", ModuleType("middleware"))
+    monkeypatch.delitem(sys.modules, "langchain_automix.mix.middleware")
+    with pytest.raises(ImportError, match=r"langchain 1\.2\.9 or newer.*AgentMiddleware") as raised:
+        importlib.import_module("langchain_automix.mix.middleware")
+    assert isinstance(raised.value.__cause__, ImportError)
