@@ -143,8 +143,7 @@ class PromptedVerifier(Verifier):
     ) -> list[BaseMessage]:
         reply, wording = self._asks_for, self.wording
         if self.layout == "conversation" and request:
-            texts = (str(message.text) for message in request)
-            if not can_be_taken_for_a_check(texts, wording):
+            if not can_be_taken_for_a_check(request, wording):
                 return follow_up_messages(request, context, answer, reply=reply, wording=wording)
         return check_messages(
             context,
