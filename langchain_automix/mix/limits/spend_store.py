@@ -31,6 +31,8 @@ _MAX_WARNINGS = 1000
 _MAX_DEFERRED = 10_000
 """Steps that are put off at once: each is some hundred bytes, and a store may be away for days."""
 
+_SLOW_SECONDS = 0.25
+
 _AT_ONCE = 100
 """Deferred steps that one query takes for the others."""
 
@@ -121,7 +123,7 @@ class SpendStore(ABC):
     def _take(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
-        """Take a step; a store that does not answer is left alone for a while.
+        """Take a step; a store that takes long to fail is then left alone for a while.
 
         Raises:
             StoreUnreachableError: It has not answered before.
@@ -130,10 +132,12 @@ class SpendStore(ABC):
         if not self.is_remote:
             return self.step(step, bucket, query, terms, settlement)
         self.back_off.admit()
+        started = time.monotonic()
         try:
             result = self.step(step, bucket, query, terms, settlement)
         except Exception as error:
-            if not never_succeeds(error):
+            # One that refuses at once holds nobody up, and may be back for the next query.
+            if not never_succeeds(error) and time.monotonic() - started > _SLOW_SECONDS:
                 self.back_off.failed()
             raise
         self.back_off.succeeded()
