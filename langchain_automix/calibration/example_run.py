@@ -39,8 +39,9 @@ from langchain_automix.calibration.journal import (
 from langchain_automix.calibration.results import CheckResult, ModelResult, row_of
 from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.off_loop import Work
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
+from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call, gather
 from langchain_automix.models.logprobs import may_refuse_logprobs
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.sampling import asking_n_anew
@@ -297,6 +298,9 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 raise CallFailed(kind, error, self.setup.redact(error)) from error
             outputs = []
             for wanted in level:
+                if isinstance(wanted.runnable, Work):  # no request: there is nothing to keep
+                    outputs += yield from gather(wanted)
+                    continue
                 whole = [shape, model_fingerprint(wanted.runnable), to_plain_input(wanted.input)]
                 try:
                     output = yield from self._journaled_call(state, kind, nth, wanted, whole)

@@ -354,3 +354,12 @@ def test_journals_of_before_say_what_they_cannot_tell(
     estimate = expected(server, tmp_path, 24)
     assert estimate.lost == 0
     assert any("was killed" in note for note in estimate.notes)
+
+
+def test_a_long_context_is_calibrated(server: OpenAIServer, tmp_path: Path) -> None:
+    """What a check reads of it in a thread is no call, and is not kept."""
+    long = "The Halcyon was built in Turku. " * 2000
+    asked = [{"question": "Where was it built?", "answer": "Turku", "context": long}]
+    last = run(server, tmp_path, examples=asked)
+    assert (last.done, last.failed, last.calls) == (1, 0, 3)
+    assert len(server.requests) == 3
