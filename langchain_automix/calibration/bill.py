@@ -38,9 +38,7 @@ class Bill(NamedTuple):
         return cls._of(found, call)
 
     @classmethod
-    def of_failed(
-        cls, error: Exception, call: Call, collectors: Sequence[UsageCollector]
-    ) -> Self:
+    def of_failed(cls, error: Exception, call: Call, collectors: Sequence[UsageCollector]) -> Self:
         """Return the requests of a call that failed."""
         found = [e for one in collectors for e in (*one.calls, *one.unfinished)]
         is_told = any(one.accounts_for(error) for one in collectors)

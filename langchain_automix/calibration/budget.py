@@ -245,7 +245,6 @@ class CalibrationRun:
             )
 
 
-
 def in_order(examples: Sequence[Example], seed: int | None) -> Sequence[Example]:
     """Return examples in their own order, or shuffled by a seed."""
     if seed is None:

@@ -10,8 +10,8 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.config import Unit, Unlabelled
-from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.interruption import end_by_signal
+from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.session import CalibrationResult, open_session
 from langchain_automix.calibration.settings import (
     Approve,

@@ -62,8 +62,7 @@ class Journal:
         lost: Calls that were begun in earlier sessions and of whose end nothing is known, each with
             how often: by example, key, and name of the check among several. They may have been
             billed.
-        tells_beginnings: Whether that session wrote when its calls began, as those of earlier versions
-            did not.
+        tells_beginnings: Whether that session wrote when its calls began; earlier versions did not.
 
     Raises:
         AutoMixError: It cannot be written, another process has it open, or a line is damaged.

@@ -19,9 +19,7 @@ def best_cosine(vectors: Sequence[Sequence[float]]) -> float | None:
     return max(found, default=None)
 
 
-def cosines(
-    vectors: Sequence[Sequence[float]], first: int = 1
-) -> list[list[float | None]]:
+def cosines(vectors: Sequence[Sequence[float]], first: int = 1) -> list[list[float | None]]:
     """Return the cosines, in [-1, 1], of the first vectors with all, themselves included.
 
     Args:

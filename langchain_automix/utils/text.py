@@ -100,7 +100,7 @@ _IGNORED = frozenset({"Cf", "Mn"})
 def as_read(text: str) -> str:
     """Return a text without what readers overlook: case, accents, letter shapes, word breaks.
 
-    Its lines, by `\\n`, are those of `text.splitlines()`.
+    It has the lines of `text.splitlines()`, each with a line feed between it and the next.
     """
     text = "\n".join(text.splitlines())
     if not text.isascii():

@@ -331,8 +331,7 @@ async def test_one_question_many_times_is_asked_once(
     """Its calls are the same; the examples differ by their ids and references."""
     server.delay = 0.02
     examples = [
-        {"id": f"q{i}", "question": "Where was ship 1 built?", "answer": "Turku"}
-        for i in range(16)
+        {"id": f"q{i}", "question": "Where was ship 1 built?", "answer": "Turku"} for i in range(16)
     ]
     given: dict[str, Any] = {"out": tmp_path / "log.jsonl", "concurrency": 16}
     if how == "sync":
@@ -343,9 +342,7 @@ async def test_one_question_many_times_is_asked_once(
     assert len(server.requests) == 3
 
 
-def test_journals_of_before_say_what_they_cannot_tell(
-    server: OpenAIServer, tmp_path: Path
-) -> None:
+def test_journals_of_before_say_what_they_cannot_tell(server: OpenAIServer, tmp_path: Path) -> None:
     """They do not have the beginnings of calls; whether the run ended properly they have."""
     run(server, tmp_path)
     path = tmp_path / "log.jsonl.journal"

@@ -67,8 +67,8 @@ def can_be_taken_for_a_check(messages: Iterable[BaseMessage], wording: Wording) 
 def all_texts(message: BaseMessage) -> Iterator[str]:
     """Yield every text in a message that a chat template may show to the model."""
     parts: list[Any] = [message.content, message.name, message.additional_kwargs]
-    for field in ("tool_calls", "invalid_tool_calls", "tool_call_id"):
-        parts.append(getattr(message, field, None))
+    fields = ("tool_calls", "invalid_tool_calls", "tool_call_id")
+    parts += [getattr(message, field, None) for field in fields]
     while parts:
         part = parts.pop()
         if isinstance(part, str):
@@ -124,6 +124,8 @@ def _check_words(wording: Wording) -> _CheckWords:
         re.sub(r"^\W+", "", ask) or ask
     )  # a Spanish question begins with a mark that may be missing
     begins = rf"[^\w\n]*(?:{re.escape(answer)}\s?:|{re.escape(ask)})"
-    parts = "|".join(re.escape(as_read(word).strip()) for word in (wording.context, wording.question))
+    parts = "|".join(
+        re.escape(as_read(word).strip()) for word in (wording.context, wording.question)
+    )
     part = rf"[^\w\n>]*(?:{parts})[\s*_]{{0,4}}:"
     return _CheckWords(label, (accept, reject), re.compile(begins), re.compile(part))

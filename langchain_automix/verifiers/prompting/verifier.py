@@ -160,9 +160,9 @@ class PromptedVerifier(Verifier):
         request: Sequence[BaseMessage],
     ) -> list[BaseMessage]:
         reply, wording = self._asks_for, self.wording
-        if self.layout == "conversation" and request:
-            if not can_be_taken_for_a_check(request, wording):
-                return follow_up_messages(request, context, answer, reply=reply, wording=wording)
+        continues = self.layout == "conversation" and bool(request)
+        if continues and not can_be_taken_for_a_check(request, wording):
+            return follow_up_messages(request, context, answer, reply=reply, wording=wording)
         return check_messages(
             context,
             answer,
