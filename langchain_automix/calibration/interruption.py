@@ -20,7 +20,7 @@ def ending_by_signals(course: CalibrationRun) -> Iterator[None]:
     outside the main thread, which alone may handle any. `end_by_signal` then ends the process as
     the signal would have.
     """
-    handled = []
+    handled: list[signal.Signals] = []
 
     def stop(number: int, frame: object) -> None:
         del frame

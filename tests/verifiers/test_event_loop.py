@@ -56,7 +56,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 async def test_a_long_context_is_read_in_a_thread(
     kind: str, threads: list[threading.Thread]
 ) -> None:
-    model = RunnableLambda(lambda _: AIMessage("Verification Decision: Correct"))
+    model: Any = RunnableLambda(lambda _: AIMessage("Verification Decision: Correct"))
     verifier: Any = {
         "words": SupportVerifier(),
         "embeddings": SupportVerifier(embeddings=Made()),
