@@ -20,8 +20,8 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot
 
 T = TypeVar("T")
 
-# The limit of a batch, or of one query outside a batch. A check that draws its samples side by side must not multiply it, so
-# the calls at the ends take a slot each, however deep they are made.
+# The limit of a batch, or of one query outside a batch. A check that draws its samples side by side
+# must not multiply it, so the calls at the ends take a slot each, however deep they are made.
 LIMIT: ContextVar[threading.Semaphore | None] = ContextVar("automix_limit", default=None)
 ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_limit", default=None)
 

@@ -25,7 +25,7 @@ def test_workers_build_their_own(server: OpenAIServer, monkeypatch: pytest.Monke
     found = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert found is not None
     example: dict[str, Any] = {}
-    exec(found[1], example)  # noqa: S102  (the page's own example)
+    exec(found[1], example)  # the page's own example
     mix = example["mix"]
     first = mix()
     assert mix() is first
