@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.spending import Kind, Spending, Stage
 
-Stage = Literal["answer", "check", "grade"]
+T = TypeVar("T")
 _FIRST_FAILURES, _LATER_FAILURES = 10, 50
 """Consecutive failed examples that end a run: before anything has worked in it, and after."""
 
@@ -43,7 +44,8 @@ class Progress:
     """Examples that an earlier run had finished."""
 
     spent: float
-    """Cost of all calls in the journal, earlier runs included, in `currency`."""
+    """Cost of all calls in the journal, earlier runs included, in `currency`. A call whose cost is
+    unknown counts as the dearest of its kind."""
 
     currency: str
     seconds: float
@@ -59,6 +61,10 @@ class Progress:
     words: str = ""
     """The reason in words."""
 
+    lost: int = 0
+    """Requests that may have been billed unseen, for they were cut, timed out, or under way when a
+    run was killed."""
+
 
 @dataclass
 class CalibrationRun:
@@ -66,7 +72,7 @@ class CalibrationRun:
 
     examples: int
     currency: str
-    spent: float = 0.0
+    spending: Spending = field(default_factory=Spending)
     max_spend: float | None = None
     example_cost: tuple[float, float] = (0.0, 0.0)
     """Likely cost of one example, low and high, used until one has been measured."""
@@ -82,6 +88,9 @@ class CalibrationRun:
     stopped: str | None = None
     words: str = ""
     last_error: str = ""
+    signal_number: int | None = None
+    """The signal that stopped it; None: none did."""
+
     _changed: threading.Condition = field(default_factory=threading.Condition)
     """Guards the state; notified when an example ends or the run stops."""
 
@@ -89,9 +98,16 @@ class CalibrationRun:
     _spent_before: float = 0.0
     _running: int = 0
     _consecutive_failures: int = 0
+    _under_way: int = 0
+    _reserved: float = 0.0
 
     def __post_init__(self) -> None:
         self._spent_before = self.spent
+
+    @property
+    def spent(self) -> float:
+        """Cost of all calls, earlier runs included; see `Progress.spent`."""
+        return self.spending.total
 
     def stop(self, why: str, words: str = "") -> None:
         """Allow no further calls; those under way end and are kept. The first reason stands."""
@@ -100,7 +116,7 @@ class CalibrationRun:
                 self.stopped, self.words = why, words
             self._changed.notify_all()
 
-    def next_example(self, examples: Iterator[Example]) -> Example | None:
+    def next_example(self, examples: Iterator[T]) -> T | None:
         """Return the next example to run; None when there is none or the run has stopped.
 
         Waits while those under way may yet leave enough money for another.
@@ -128,8 +144,12 @@ class CalibrationRun:
         expected = high * (1 + self._running) if self._running else low
         return self.spent + expected <= self.max_spend
 
-    def before(self) -> None:
-        """Clear a call to be made.
+    def reserve(self, kind: Kind) -> float | None:
+        """Clear a call to be made, with what is set aside for it; None: it must wait.
+
+        Under a limit, the calls under way and this one stay below it, whatever each is likely to
+        cost at most. Near the limit, and while nothing of its kind is known, a call is made alone:
+        the limit is passed by one call at most.
 
         Raises:
             Stopped: It must not be made.
@@ -137,17 +157,45 @@ class CalibrationRun:
         if self.is_full():
             self.stop("disk full", "The disk is full.")
         with self._changed:
-            is_spent = self.max_spend is not None and self.spent >= self.max_spend
-            if is_spent:
-                self.stop("max_spend")
-            if is_spent or (self.stopped is not None and self.stopped not in _FINISHES_EXAMPLES):
+            if self.stopped is not None and self.stopped not in _FINISHES_EXAMPLES:
                 raise Stopped
+            reserved = 0.0
+            if self.max_spend is not None:
+                most = self.spending.most(kind)
+                fits = most is not None and self.spent + self._reserved + most <= self.max_spend
+                if self._under_way and not fits:
+                    return None
+                dearest = 0.0 if most is None else self.spending.dearest(kind)
+                if self.spent >= self.max_spend or self.spent + dearest > self.max_spend:
+                    self.stop("max_spend")
+                    raise Stopped
+                # Beside a call of which nothing is known, no other is made.
+                reserved = self.max_spend if most is None else most
+            self._under_way += 1
+            self._reserved += reserved
             self.calls += 1
+            return reserved
 
-    def after(self, cost: float | None) -> None:
-        """Add what a call cost; None adds nothing, and is reported where the cost is needed."""
+    def wait(self, seconds: float) -> None:
+        """Wait until a call has ended, but no longer than this."""
         with self._changed:
-            self.spent += cost or 0.0
+            self._changed.wait(seconds)
+
+    def settle(self, kind: Kind, reserved: float, cost: float | None, *, lost: int = 0) -> None:
+        """Add what a call cost, as far as that is known, and end its reservation.
+
+        Args:
+            kind: Its kind.
+            reserved: What `reserve` returned.
+            cost: Cost of the requests whose cost is known; None adds nothing, and is reported where
+                the cost is needed.
+            lost: Number of its requests that may have been billed unseen.
+        """
+        with self._changed:
+            self._under_way -= 1
+            self._reserved = self._reserved - reserved if self._under_way else 0.0
+            self.spending.add(kind, cost, lost)
+            self._changed.notify_all()
 
     def failed(self, stage: Stage, error: str) -> None:
         """Record the error of a call that failed for good."""
@@ -193,6 +241,7 @@ class CalibrationRun:
                 seconds_left=(self.examples - self.done) * seconds / new if new else None,
                 stopped=self.stopped,
                 words=self.words,
+                lost=self.spending.lost.total(),
             )
 
 

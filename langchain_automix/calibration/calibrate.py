@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.config import Unit, Unlabelled
+from langchain_automix.calibration.interruption import end_by_signal
 from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.session import CalibrationResult, open_session
 from langchain_automix.calibration.settings import (
@@ -128,8 +129,10 @@ def calibrate(
             result = session.finish()
         except AutoMixError as error:
             if session.course.stopped == "interrupted":
+                end_by_signal(session.course)
                 raise KeyboardInterrupt from error
             raise
+    end_by_signal(session.course)
     if result.progress.stopped == "interrupted":
         raise KeyboardInterrupt
     return _read_log(result)
@@ -179,7 +182,12 @@ async def acalibrate(
     )
     with open_session(settings) as session:
         await session.awork()
-        result = session.finish()
+        try:
+            result = session.finish()
+        except AutoMixError:
+            end_by_signal(session.course)
+            raise
+    end_by_signal(session.course)
     with keeping_users_line():
         return await asyncio.to_thread(_read_log, result)
 

@@ -18,12 +18,14 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable
 
-from langchain_automix.calibration.budget import CalibrationRun, Stage
+from langchain_automix.calibration.bill import bill_of
+from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
 from langchain_automix.calibration.journal import Entry, Journal, example_key
+from langchain_automix.calibration.spending import Kind, Spending, Stage
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call
@@ -46,9 +48,6 @@ _ENOUGH_CALLS = 10
 _SPREAD = 0.25
 """Relative error allowed for in the tokens of a text, which are estimated from its characters, and
 in the mean cost of future calls, which is taken from earlier ones."""
-
-Kind = tuple[str, str, str | None]
-"""Stage of a call, name of the model, and name of the check where there are several."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,10 @@ class Estimate:
     stages: tuple[StageEstimate, ...]
     currency: str
     spent: float
-    """Cost of the calls of earlier runs."""
+    """Cost of the calls of earlier runs; see `Progress.spent`."""
+
+    lost: int = 0
+    """Requests of earlier runs that may have been billed unseen."""
 
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """Settings that differ from the run before, each with both values. The calls that depend on
@@ -143,15 +145,21 @@ class EarlierCalls:
 
     def __init__(self, setup: CalibrationConfig) -> None:
         self.setup = setup
-        self.spent = 0.0
+        self.spending = Spending()
         self.by_kind: dict[Kind, CallStats] = defaultdict(CallStats)
 
     def hear(self, entry: Entry) -> None:
-        """Count one finished call of an earlier run."""
-        calls = [ModelCall.model_validate(call) for call in entry["calls"]]
-        cost = self.setup.cost(calls, entry["seconds"])
-        self.spent += cost or 0.0
-        self.by_kind[kind_of(entry["call"], entry)].add(entry, cost)
+        """Count one finished or failed call of an earlier run."""
+        kind = kind_of(entry["call"], entry)
+        cost, lost = bill_of(self.setup, entry)
+        self.spending.add(kind, cost, lost)
+        if "error" not in entry:
+            self.by_kind[kind].add(entry, cost)
+
+    def add_lost(self, journal: Journal) -> None:
+        """Count the calls of earlier runs of whose end nothing is known."""
+        for (_, key, check), number in journal.lost.items():
+            self.spending.add(kind_of(key, {"check": check}), None, number)
 
 
 def kind_of(key: str, entry: Entry) -> Kind:
@@ -193,9 +201,10 @@ def estimate(
             for kind in sorted(short, key=lambda kind: _rank(setup, kind))
         ),
         currency=CURRENCIES[setup.unit],
-        spent=earlier.spent,
+        spent=earlier.spending.total,
+        lost=earlier.spending.lost.total(),
         changed=changed,
-        notes=(*_torn_line(journal), *_uncounted(setup)),
+        notes=(*_torn_line(journal), *_killed(journal), *_uncounted(setup)),
     )
 
 
@@ -212,6 +221,21 @@ def _torn_line(journal: Journal) -> Iterator[str]:
         yield (
             f"The last line of {journal.path} was cut short, perhaps by a power failure: if it "
             "held a call, that call is made again."
+        )
+
+
+def _killed(journal: Journal) -> Iterator[str]:
+    """Say what is not known of a run that did not come to its end."""
+    if lost := sum(journal.lost.values()):
+        calls = "1 call was" if lost == 1 else f"{lost} calls were"
+        yield (
+            f"{calls} under way when an earlier run was killed, and may have been billed: each "
+            "counts as the dearest of its kind."
+        )
+    elif journal.calls and not journal.ended and not journal.tells_beginnings:
+        yield (
+            "The run before was killed: the calls under way then may have been billed, and are not "
+            "counted."
         )
 
 
@@ -307,6 +331,9 @@ class _DryRun:
     def calls_of(self, example: str) -> dict[str, Entry]:
         return self._journal.calls_of(example)
 
+    def begin_call(self, example: str, key: str, check: str | None = None) -> None:
+        pass
+
     def add(self, example: str, key: str, entry: Entry) -> None:
         del example
         calls = [ModelCall.model_validate(call) for call in entry["calls"]]
@@ -322,7 +349,7 @@ class _DryRun:
         chat_model = chat_model_of(call.runnable)
         if chat_model is None and call.run_name != "draft":
             return Verification(score=0.5) if call.run_name == "check" else 0.5
-        number = getattr(chat_model, "n", None) or 1 if collectors else 1
+        number = getattr(chat_model, "n", None) or 1 if call.run_name != "draft" else 1
         message = self._message(call, chat_model, number)
         for collector in collectors:
             collector.replies = [message] * number

@@ -12,6 +12,8 @@ from langchain_automix.policy.data.records import LoggedQuery
 
 _Tokens = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+_Number = Annotated[int, Field(strict=True, ge=0, le=10**6)]
+_CallKey = Annotated[str, Field(pattern=r"^(answer|check|grade) (?s:.)* \d+ \w+$")]
 _LOOSE = ConfigDict(extra="allow", strict=True)
 
 
@@ -35,10 +37,11 @@ class _Request(TypedDict):
 @with_config(_LOOSE)
 class _Call(TypedDict):
     example: str
-    call: Annotated[str, Field(pattern=r"^(answer|check|grade) (?s:.)* \d+ \w+$")]
+    call: _CallKey
     check: NotRequired[str | None]
     seconds: _Seconds
     calls: list[_Request]
+    lost: NotRequired[_Number]
     output: NotRequired[Annotated[dict[str, Any], Field(min_length=1, max_length=1)]]
     replies: NotRequired[list[dict[str, Any]]]
 
@@ -48,6 +51,17 @@ class _Failed(TypedDict):
     example: str
     call: str
     error: str
+    check: NotRequired[str | None]
+    seconds: NotRequired[_Seconds]
+    calls: NotRequired[list[_Request]]
+    lost: NotRequired[_Number]
+
+
+@with_config(_LOOSE)
+class _Begun(TypedDict):
+    example: str
+    begun: _CallKey
+    check: NotRequired[str | None]
 
 
 @with_config(_LOOSE)
@@ -75,6 +89,7 @@ class _Metadata(TypedDict):
 
 
 _KINDS: Mapping[str, TypeAdapter[Any]] = {
+    "begun": TypeAdapter(_Begun),
     "call": TypeAdapter(_Call),
     "row": TypeAdapter(_Row),
     "session": TypeAdapter(_Session),

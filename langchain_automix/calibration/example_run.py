@@ -6,17 +6,19 @@ its result is used.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, message_to_dict
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, InstanceOf
 from typing_extensions import override
 
-from langchain_automix.calibration.budget import CalibrationRun, Stage
+from langchain_automix.calibration.bill import Bill, bill_of
+from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import (
     CalibratedCheck,
     CalibrationConfig,
@@ -35,22 +37,21 @@ from langchain_automix.calibration.journal import (
     to_plain_input,
 )
 from langchain_automix.calibration.results import CheckResult, ModelResult, row_of
+from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.off_loop import Work
 from langchain_automix.flow.runnable import FlowRunnable
-from langchain_automix.flow.steps import Call, Steps, call
+from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call, gather
 from langchain_automix.models.logprobs import may_refuse_logprobs
 from langchain_automix.models.messages import to_messages
 from langchain_automix.models.sampling import asking_n_anew
-from langchain_automix.models.usage import (
-    UsageCollector,
-    to_model_call,
-    with_model_name,
-    without_output,
-)
+from langchain_automix.models.usage import UsageCollector, without_output
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
 
 T = TypeVar("T")
+
+_PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class CallKind:
     model: str
     check: str | None = None
     """Name of the check among several; None where it is the only one, or no check."""
+
+    @property
+    def key(self) -> Kind:
+        """The kind as costs are kept by it."""
+        return (self.stage, self.model, self.check)
 
     def __str__(self) -> str:
         check = "" if self.check is None else f" {self.check!r}"
@@ -292,6 +298,9 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 raise CallFailed(kind, error, self.setup.redact(error)) from error
             outputs = []
             for wanted in level:
+                if isinstance(wanted.runnable, Work):  # no request: there is nothing to keep
+                    outputs += yield from gather(wanted)
+                    continue
                 whole = [shape, model_fingerprint(wanted.runnable), to_plain_input(wanted.input)]
                 try:
                     output = yield from self._journaled_call(state, kind, nth, wanted, whole)
@@ -325,44 +334,75 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         wanted: Call,
         collectors: list[UsageCollector],
     ) -> Steps[tuple[Any, Entry]]:
-        self.course.before()
+        reserved = yield from self._reserve(kind)
         started = time.perf_counter()
         example, about = example_key(state.example), {"id": state.example.id}
+        about |= {} if kind.check is None else {"check": kind.check}
+        usage = UsageCollector(mends=False)
+        if not collectors:
+            wanted = replace(wanted, callbacks=[*wanted.callbacks, usage])
+        self.journal.begin_call(example, key, kind.check)
         try:
             output = yield from call(wanted)
         except Exception as error:
             reason = self.setup.redact(error)
             self.course.failed(kind.stage, reason)
-            self.journal.add(example, key, {**about, "error": reason[:2_000]})
+            bill = Bill.of_failed(error, wanted, collectors or [usage])
+            seconds = time.perf_counter() - started
+            entry = {**about, "error": reason[:2_000], **bill.to_entry(seconds)}
+            self._keep(kind, reserved, example, key, entry)
             raise CallFailed(kind, error, reason) from error
+        except GeneratorExit:
+            self.course.settle(kind.key, reserved, None, lost=1)
+            raise
+        bill = Bill.of(output, wanted, collectors or [usage])
         seconds = time.perf_counter() - started
-        calls = _calls_of(output, wanted, collectors)
-        entry: Entry = {
-            **about,
-            **({} if kind.check is None else {"check": kind.check}),
-            "seconds": round(seconds, 6),
-            "calls": [each.model_dump(mode="json", exclude_none=True) for each in calls],
-            "output": to_entry(output),
-        }
+        entry = {**about, **bill.to_entry(seconds), "output": to_entry(output)}
         replies = [reply for collector in collectors for reply in collector.replies]
         if len(replies) > 1:
             entry["replies"] = [message_to_dict(reply) for reply in replies]
-        self.journal.add(example, key, entry)
-        cost = self.setup.cost(calls, seconds)
+        cost = self._keep(kind, reserved, example, key, entry)
         if cost is None and self.course.max_spend is not None:
-            self._cost(kind.model, calls, seconds)  # raises, and says what is unknown
-        self.course.after(cost)
+            self._cost(kind.model, bill.calls, seconds)  # raises, and says what is unknown
         return output, entry
 
+    def _reserve(self, kind: CallKind) -> Steps[float]:
+        """Set money aside for a call, and wait for it where that is needed.
 
-def _calls_of(output: Any, call: Call, collectors: list[UsageCollector]) -> list[ModelCall]:
-    """Return the requests to models that a call made."""
-    calls = [each for collector in collectors for each in collector.calls]
-    if isinstance(output, AIMessage) and not collectors:
-        calls = [to_model_call([output])]
-    if isinstance(output, (Verification, Grade)) and len(output.calls) >= len(calls):
-        calls = list(output.calls)
-    return [with_model_name(each, call.runnable) for each in calls]
+        Raises:
+            Stopped: The call must not be made.
+        """
+        while (reserved := self.course.reserve(kind.key)) is None:
+            yield from call(Call(_Waiting(self.course), None, audience="tracers"))
+        return reserved
+
+    def _keep(
+        self, kind: CallKind, reserved: float, example: str, key: str, entry: Entry
+    ) -> float | None:
+        """Keep a call that has ended; return what it cost, as far as that is known."""
+        cost, lost = bill_of(self.setup, entry)
+        try:
+            self.journal.add(example, key, entry)
+        finally:  # it has been paid for
+            self.course.settle(kind.key, reserved, cost, lost=lost)
+        return cost
+
+
+class _Waiting(NeedsNoSlot, Runnable[Any, None]):
+    """Waits until another call has ended, or for a moment."""
+
+    def __init__(self, course: CalibrationRun) -> None:
+        self._course = course
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> None:
+        self._course.wait(_PAUSE_SECONDS)
+
+    @override
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> None:
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _cannot_grade(example: Example, error: Exception) -> AutoMixError:

@@ -50,7 +50,7 @@ class Journal:
 
     Args:
         path: The file; created if missing. One process at a time may have it open.
-        on_call: Called with each finished call that the file already holds.
+        on_call: Called with each finished or failed call that the file already holds.
 
     Attributes:
         is_new: Whether the file was empty.
@@ -59,6 +59,10 @@ class Journal:
         full: Whether the disk is full: only calls under way can still be kept.
         settings: Settings of the last session that wrote here.
         ended: Whether that session ended properly.
+        lost: Calls that were begun in earlier sessions and of whose end nothing is known, each with
+            how often: by example, key, and name of the check among several. They may have been
+            billed.
+        tells_beginnings: Whether that session wrote when its calls began; earlier versions did not.
 
     Raises:
         AutoMixError: It cannot be written, another process has it open, or a line is damaged.
@@ -66,7 +70,8 @@ class Journal:
 
     def __init__(self, path: Path, on_call: Callable[[Entry], None] = lambda _: None) -> None:
         self.path, self.calls, self.torn = path, 0, 0
-        self.full, self.ended = False, True
+        self.full, self.ended, self.tells_beginnings = False, True, False
+        self.lost: dict[tuple[str, str, str | None], int] = {}
         self.settings: dict[str, Any] = {}
         self._session: Entry | None = None
         self._offsets: dict[str, array[int]] = {}
@@ -127,6 +132,16 @@ class Journal:
         if self._session is None:
             self._append({"ended": why, "at": time.time()})
 
+    def begin_call(self, example: str, key: str, check: str | None = None) -> None:
+        """Note that a call is about to be made: if nothing follows, it may have been billed.
+
+        Raises:
+            AutoMixError: It could not be written; the call must not be made.
+        """
+        self._begin_session()
+        named = {} if check is None else {"check": check}
+        self._append({"begun": key, "example": example, **named})
+
     def add(self, example: str, key: str, entry: Entry) -> None:
         """Keep one finished or failed call.
 
@@ -138,12 +153,16 @@ class Journal:
         Raises:
             AutoMixError: It could not be written; nothing of it is in the file.
         """
-        if self._session is not None:
-            session, self._session = self._session, None
-            self._append(session)
+        self._begin_session()
         offset = self._append({"example": example, "call": key, **entry})
         self.calls += "error" not in entry
         self._offsets.setdefault(example, array("q")).append(offset)
+
+    def _begin_session(self) -> None:
+        with self._lock:
+            if self._session is not None:
+                session, self._session = self._session, None
+                self._append(session)
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
         """Keep the row that an example's calls led to, by the example's id."""
@@ -252,15 +271,24 @@ class Journal:
         return end
 
     def _index(self, entry: Entry, offset: int, on_call: Callable[[Entry], None]) -> None:
-        if "call" in entry:
+        if "begun" in entry:
+            self.tells_beginnings = True
+            call = (entry["example"], entry["begun"], entry.get("check"))
+            self.lost[call] = self.lost.get(call, 0) + 1
+        elif "call" in entry:
             self._offsets.setdefault(entry["example"], array("q")).append(offset)
-            if "error" not in entry:
-                self.calls += 1
-                on_call(entry)
+            self.calls += "error" not in entry
+            call = (entry["example"], entry["call"], entry.get("check"))
+            if self.lost.get(call, 0) > 1:
+                self.lost[call] -= 1
+            else:
+                self.lost.pop(call, None)
+            on_call(entry)
         elif "row" in entry:
             self._rows[entry["example"]] = (offset, entry["row"])
         elif "session" in entry:
             self.settings, self.ended = dict(entry["session"]), False
+            self.tells_beginnings = False
         elif "ended" in entry:
             self.ended = True
 

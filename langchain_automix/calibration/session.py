@@ -20,7 +20,8 @@ from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example, Examples, examples_from
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.references import readable_examples
-from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.interruption import ending_by_signals
+from langchain_automix.calibration.journal import Journal, example_key
 from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
 from langchain_automix.calibration.settings import CalibrationSettings
 from langchain_automix.calibration.validation import (
@@ -61,16 +62,19 @@ class CalibrationSession:
 
     def work(self) -> None:
         """Run the examples, several at a time, in threads."""
-        examples = self._unfinished()
+        groups = self._groups()
 
         def worker() -> None:
             with self._ending_at_an_error():
-                while (example := self.course.next_example(examples)) is not None:
-                    with self._counted(example) as row:
-                        row.append(self.runner.invoke(example))
-                    self._stop_if_enough()
+                while (group := self.course.next_example(groups)) is not None:
+                    for i, example in enumerate(group):
+                        if i and not self._admits(example):
+                            break
+                        with self._counted(example) as row:
+                            row.append(self.runner.invoke(example))
+                        self._stop_if_enough()
 
-        with ContextThreadPoolExecutor(self.concurrency) as pool:
+        with ending_by_signals(self.course), ContextThreadPoolExecutor(self.concurrency) as pool:
             workers: list[Future[None]] = []
             try:
                 workers.extend(pool.submit(worker) for _ in range(self.concurrency))
@@ -84,20 +88,23 @@ class CalibrationSession:
 
     async def awork(self) -> None:
         """Run the examples, several at a time, in tasks."""
-        examples = self._unfinished()
+        groups = self._groups()
         # Waiting for the spend limit blocks a thread: use our own, as the loop's run the models.
-        with ThreadPoolExecutor(1) as pool:
+        with ending_by_signals(self.course), ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
 
             async def worker() -> None:
                 with self._ending_at_an_error():
-                    while example := await loop.run_in_executor(
-                        pool, self.course.next_example, examples
+                    while group := await loop.run_in_executor(
+                        pool, self.course.next_example, groups
                     ):
-                        with self._counted(example) as row:
-                            row.append(await self.runner.ainvoke(example))
-                        if self.early_stopping is not None:
-                            await asyncio.to_thread(self._stop_if_enough)
+                        for i, example in enumerate(group):
+                            if i and not await loop.run_in_executor(pool, self._admits, example):
+                                break
+                            with self._counted(example) as row:
+                                row.append(await self.runner.ainvoke(example))
+                            if self.early_stopping is not None:
+                                await asyncio.to_thread(self._stop_if_enough)
 
             # Wait for all, even after an error: the others' calls have been paid for too.
             workers = asyncio.gather(
@@ -137,6 +144,20 @@ class CalibrationSession:
         except BaseException:
             self.course.stop("error")
             raise
+
+    def _groups(self) -> Iterator[Sequence[Example]]:
+        """Yield the examples to run, those that make the same calls together.
+
+        Each group is for one worker: several would make, and pay for, the same calls at once.
+        """
+        groups: dict[str, list[Example]] = {}
+        for example in self._unfinished():
+            groups.setdefault(example_key(example), []).append(example)
+        yield from groups.values()
+
+    def _admits(self, example: Example) -> bool:
+        """Whether an example may be run; of a group, the first one has been admitted with it."""
+        return self.course.next_example(iter((example,))) is not None
 
     def _unfinished(self) -> Iterator[Example]:
         for example in self.todo:
@@ -196,6 +217,7 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
     earlier = EarlierCalls(setup)
     with Journal(journal_path(settings.log_path), earlier.hear) as journal:
         todo = in_order(examples, settings.shuffle_seed)
+        earlier.add_lost(journal)
         try:
             expected = _approved(settings, setup, todo, journal, earlier)
         except BaseException:
@@ -204,7 +226,7 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
         course = CalibrationRun(
             examples=len(examples),
             currency=CURRENCIES[setup.unit],
-            spent=earlier.spent,
+            spending=earlier.spending,
             max_spend=settings.max_spend,
             example_cost=_cost_of_one(expected),
             is_full=lambda: journal.full,

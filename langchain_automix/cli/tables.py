@@ -178,6 +178,13 @@ def _show_end(console: Console, result: CalibrationResult, limit: float | None) 
     took = format_duration(progress.seconds)
     calls = pluralize(progress.calls, "call")
     say(console, f"Spent so far: {spent}. This run made {calls} in {took}.")
+    if progress.lost:
+        requests = pluralize(progress.lost, "request")
+        say(
+            console,
+            f"In it {requests} may have been billed unseen (cut, timed out, or under way when a "
+            "run was killed): each counts as the dearest of its kind.",
+        )
 
 
 def _why_stopped(progress: Progress, limit: float | None) -> str:
@@ -268,6 +275,7 @@ def result_dict(result: CalibrationResult) -> dict[str, Any]:
         "words": progress.words,
         "calls": progress.calls,
         "spent": progress.spent,
+        "lost": progress.lost,
         "currency": progress.currency,
         "seconds": round(progress.seconds, 3),
         "models": [vars(model) for model in written.models],

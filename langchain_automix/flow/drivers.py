@@ -20,15 +20,17 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot
 
 T = TypeVar("T")
 
-# The limit of a batch. A check that draws its samples side by side must not multiply it, so
-# the calls at the ends take a slot each, however deep they are made.
+# The limit of a batch, or of one query outside a batch. A check that draws its samples side by side
+# must not multiply it, so the calls at the ends take a slot each, however deep they are made.
 LIMIT: ContextVar[threading.Semaphore | None] = ContextVar("automix_limit", default=None)
 ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_limit", default=None)
 
 
 def drive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result."""
-    with contextlib.closing(run):
+    most = run.config.get("max_concurrency")
+    limit = LIMIT.get() or (most and threading.Semaphore(most))
+    with contextlib.closing(run), set_variable(LIMIT, limit):
         while not run.done:
             take_level(run)
         return run.result()
@@ -36,7 +38,9 @@ def drive(run: FlowRun[T]) -> T:
 
 async def adrive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result, asynchronously."""
-    with contextlib.closing(run):
+    most = run.config.get("max_concurrency")
+    limit = ASYNC_LIMIT.get() or (most and asyncio.Semaphore(most))
+    with contextlib.closing(run), set_variable(ASYNC_LIMIT, limit):
         while not run.done:
             await atake_level(run)
         return run.result()

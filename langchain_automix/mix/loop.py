@@ -84,7 +84,7 @@ class QueryLoop:
         """Take one query from its input to the kept answer."""
         config = self.config
         yield from read_input(config, query)
-        spending = SpendSession(config.spend_limits)
+        spending = SpendSession(config.spend_limits, query.clock)
         yield from spending.reserve()
         query.is_admitted = True
         # A router that is not asked has no cost weight to raise.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from langchain_core.embeddings import Embeddings
@@ -16,15 +15,34 @@ def embeddings_name(embeddings: Embeddings) -> str | None:
 
 def best_cosine(vectors: Sequence[Sequence[float]]) -> float | None:
     """Return the best cosine similarity of the first vector to any other; None if undefined."""
-    first, *others = vectors
-    cosines = (cosine(first, other) for other in others)
-    return max((each for each in cosines if each is not None), default=None)
+    found = [each for each in cosines(vectors)[0][1:] if each is not None]
+    return max(found, default=None)
 
 
-def cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Return the cosine of two vectors, in [-1, 1]; None if one has no direction."""
-    lengths = math.hypot(*one) * math.hypot(*other)
-    if not lengths or not math.isfinite(lengths):
-        return None
-    product = math.fsum(x * y for x, y in zip(one, other, strict=True))
-    return float(min(1.0, max(-1.0, product / lengths)))
+def cosines(vectors: Sequence[Sequence[float]], first: int = 1) -> list[list[float | None]]:
+    """Return the cosines, in [-1, 1], of the first vectors with all, themselves included.
+
+    Args:
+        vectors: Vectors of one length.
+        first: Number of those to compare with all.
+
+    Returns:
+        For each of the first, a list as long as `vectors`; None where a vector has no direction.
+    """
+    import numpy as np  # noqa: PLC0415  (importing the package loads no numpy)
+
+    matrix = np.array(vectors, dtype=float)
+    # Scaled first: the squares of large numbers are infinite, and those of small ones 0.
+    largest = np.abs(matrix).max(axis=1, initial=0.0, keepdims=True)
+    has_direction = np.isfinite(largest[:, 0]) & (largest[:, 0] > 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = matrix / largest
+        unit = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+        found = np.clip(unit[:first] @ unit.T, -1.0, 1.0)
+    return [
+        [
+            float(value) if has_direction[i] and known else None
+            for value, known in zip(row, has_direction, strict=True)
+        ]
+        for i, row in enumerate(found)
+    ]

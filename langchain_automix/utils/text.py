@@ -69,11 +69,14 @@ MARK = re.compile(
          |(?:unused|reserved_|extra_id_)\d+)>)
     |<(?=(?:turn|channel|tool|tool_call|tool_response|image|audio|video)\|>)
     |<(?=</?SYS>>)
+    |<(?=SPECIAL_\d+>|(?-i:/?TOOLCALL|/?TOOL_RESPONSE|/?AVAILABLE_TOOLS)>)    # Nemotron
+    |<(?=(?:BOS|EOS|EOP|MASK|PAD|UNK|CLS|SEP)(?:_TOKEN)?>|eod>)                # Cohere, Reka, Yuan
+    |<(?=用户>|(?-i:AI)>|(?-i:_(?:user|bot|system|start|end|pad))>)              # MiniCPM, TeleChat
     |<(?=(?-i:role>(?:HUMAN|ASSISTANT|SYSTEM|OBSERVATION)</role>))              # Ling
-    |\[(?=\|(?:endofturn|user|assistant|system|tool)\|\])                 # EXAONE
+    |\[(?=\|(?:endofturn|user|assistant|system|tool|human|ai)\|\])        # EXAONE, Jais, BlueLM
     |\](?=~b\]|~!b\[|![pd]~\[)|\[(?=e~\[)                                # MiniMax
     |\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT
-         |gMASK|sMASK|UNUSED_TOKEN_\d+|THINK|IMG|PREFIX|SUFFIX|MIDDLE)\])
+         |(?-i:ARGS|CALL_ID|MODEL_SETTINGS)|gMASK|sMASK|UNUSED_TOKEN_\d+|THINK|IMG|PREFIX|SUFFIX|MIDDLE)\])
     """,  # noqa: RUF001  (DeepSeek's marks have full-width bars)
     re.VERBOSE | re.IGNORECASE,
 )
@@ -88,6 +91,22 @@ def break_template_marks(text: str) -> str:
 def quote_lines(text: str) -> str:
     """Return a text with `> ` before each line, which cannot pass for the prompt or a template."""
     return "\n".join(f"> {line}" for line in break_template_marks(text).strip().splitlines())
+
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032\xb4", "'"))
+_IGNORED = frozenset({"Cf", "Mn"})
+
+
+def as_read(text: str) -> str:
+    """Return a text without what readers overlook: case, accents, letter shapes, word breaks.
+
+    It has the lines of `text.splitlines()`, each with a line feed between it and the next.
+    """
+    text = "\n".join(text.splitlines())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
+        text = "".join(c for c in text if unicodedata.category(c) not in _IGNORED)
+    return re.sub(r"(?:[^\S\n]|[-_\u2010-\u2015])+", " ", text.casefold())
 
 
 # Control characters but line ends and tabs, direction marks, and lone surrogates.

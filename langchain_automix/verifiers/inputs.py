@@ -20,11 +20,14 @@ from langchain_automix.models.attachments import attachments_of
 from langchain_automix.models.messages import answer_text, context_text
 from langchain_automix.models.tools import tool_parts
 from langchain_automix.types import EMPTY_ANSWER, Verification
+from langchain_automix.utils.text import as_read
 from langchain_automix.verifiers.base import VerifierInput
 
-# A line, other than the first, that looks like the beginning of another message.
+# A line, other than the first, that is read as the beginning of another message. NFKD has turned a
+# full-width colon into one of ASCII.
 _MESSAGE_START = re.compile(
-    r"(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])(?=(?:AI|Human|System|Tool [^\s:]+( \(failed\))?):)"
+    r"[^\w\n>]*(?:ai|assistant|human|user|system|(?:tool|function)(?: [^\s:]+)?(?: \(failed\))?)"
+    r"[\s*_]{0,4}:"
 )
 
 
@@ -110,7 +113,13 @@ def _conversation_text(messages: Sequence[BaseMessage]) -> str:
 
 def _as_one_message(text: str) -> str:
     """Return the text of one message, in which no other message can seem to begin."""
-    return _MESSAGE_START.sub("> ", text)
+    first, *others = text.splitlines(keepends=True) or [""]
+    read = as_read(text).split("\n")[1:]
+    quoted = (
+        f"> {line}" if _MESSAGE_START.match(as_it_is_read) else line
+        for line, as_it_is_read in zip(others, read, strict=False)
+    )
+    return first + "".join(quoted)
 
 
 def attachments_to(input: VerifierInput) -> Sequence[dict[str, Any]]:

@@ -150,7 +150,7 @@ class SelfVerifier(PromptedVerifier):
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-        check = self._build_check(input)
+        check = yield from self._check(input)
         if isinstance(check, Verification):
             return check
         model, shape = cast("ChatRunnable", self.model), self._shape(check)

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Call, Steps, call, gather, values
-from langchain_automix.models.embeddings import cosine, embeddings_name
+from langchain_automix.models.embeddings import cosines, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
@@ -193,8 +193,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _to_first(vectors: Sequence[Sequence[float]]) -> list[float | None]:
-    first, *others = vectors
-    return [cosine(first, other) for other in others]
+    return cosines(vectors)[0][1:]
 
 
 def _same(one: str, other: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self, cast
 
 from langchain_core.documents import Document
@@ -13,8 +15,9 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
+from langchain_automix.flow.off_loop import LONG_TEXT, off_loop
 from langchain_automix.flow.steps import Call, Steps, call, gather, values
-from langchain_automix.models.embeddings import best_cosine, embeddings_name
+from langchain_automix.models.embeddings import cosines, embeddings_name
 from langchain_automix.models.identity import identity
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
 from langchain_automix.models.usage import UsageCollector, with_model_name
@@ -107,7 +110,8 @@ class SupportVerifier(Verifier):
         text = answer_words(input["answer"])
         if isinstance(text, Verification):
             return text
-        stated = statements(text, self.max_statements)
+        read = partial(statements, text, self.max_statements)
+        stated = yield from off_loop(read, is_long=len(text) > LONG_TEXT)
         if not stated:
             return Verification(problem="the answer states nothing that a passage could support")
         given = _passages(input.get("context"))
@@ -122,7 +126,9 @@ class SupportVerifier(Verifier):
             return (yield from self._asked(cast("ChatRunnable", self.model), stated, passages))
         if self.embeddings is not None:
             return (yield from self._embedded(self.embeddings, stated, passages))
-        return Verification(score=_by_words(stated, passages))
+        is_long = sum(len(each) for texts in passages for each in texts) > LONG_TEXT
+        score = yield from off_loop(partial(_by_words, stated, passages), is_long=is_long)
+        return Verification(score=score)
 
     def _embedded(
         self, embeddings: Embeddings, stated: list[str], passages: list[list[str]]
@@ -138,13 +144,12 @@ class SupportVerifier(Verifier):
 
     def _cosines(self, given: dict[str, Any]) -> list[float | None]:
         texts = _all_texts(given)
-        vectors = cast("Embeddings", self.embeddings).embed_documents(texts)
-        return _best(given, dict(zip(texts, vectors, strict=True)))
+        return _best(given, texts, cast("Embeddings", self.embeddings).embed_documents(texts))
 
     async def _acosines(self, given: dict[str, Any]) -> list[float | None]:
         texts = _all_texts(given)
         vectors = await cast("Embeddings", self.embeddings).aembed_documents(texts)
-        return _best(given, dict(zip(texts, vectors, strict=True)))
+        return await asyncio.to_thread(_best, given, texts, vectors)
 
     def _asked(
         self, model: ChatRunnable, stated: list[str], passages: list[list[str]]
@@ -197,12 +202,18 @@ def _all_texts(given: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*given["statements"], *(t for p in given["passages"] for t in p)]))
 
 
-def _best(given: dict[str, Any], vectors: dict[str, list[float]]) -> list[float | None]:
+def _best(
+    given: dict[str, Any], texts: Sequence[str], vectors: Sequence[Sequence[float]]
+) -> list[float | None]:
     """Return the best cosine of each statement with its passages; 0 if it has none."""
-    return [
-        best_cosine([vectors[each], *(vectors[text] for text in texts)]) if texts else 0.0
-        for each, texts in zip(given["statements"], given["passages"], strict=True)
-    ]
+    place = {text: i for i, text in enumerate(texts)}
+    found = cosines(vectors, first=len({*given["statements"]}))  # which come first
+    best: list[float | None] = []
+    for statement, passages in zip(given["statements"], given["passages"], strict=True):
+        row = found[place[statement]]
+        known = [each for text in passages if (each := row[place[text]]) is not None]
+        best.append(max(known, default=None) if passages else 0.0)
+    return best
 
 
 def _messages(statement: str, passages: Sequence[str]) -> list[BaseMessage]:

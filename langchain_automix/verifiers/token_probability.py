@@ -64,7 +64,7 @@ class TokenProbabilityVerifier(PromptedVerifier):
 
     @override
     def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-        check = self._build_check(input)
+        check = yield from self._check(input)
         if isinstance(check, Verification):
             return check
         chat_model = chat_model_of(cast("ChatRunnable", self.model))

@@ -16,6 +16,7 @@ from tests.calibration.test_calibrate import PRICES, models, questions, script
 from tests.support.servers.openai_server import OpenAIServer
 
 ROW: dict[str, Any] = {"metadata": {}}
+KIND = ("answer", "small", None)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def waiting(run: CalibrationRun, examples: Iterator[Example]) -> Iterator[Future
 def test_an_example_that_leaves_money_wakes_who_waits(
     run: CalibrationRun, waiting: Future[Example | None]
 ) -> None:
-    run.after(0.4)
+    run.spending.add(KIND, 0.4)
     run.finished(ROW)
     example = waiting.result(timeout=5)
     assert example is not None
@@ -56,7 +57,7 @@ def test_an_example_that_leaves_money_wakes_who_waits(
 def test_an_example_that_leaves_too_little_ends_the_run(
     run: CalibrationRun, waiting: Future[Example | None]
 ) -> None:
-    run.after(0.6)
+    run.spending.add(KIND, 0.6)
     run.finished(ROW)
     assert waiting.result(timeout=5) is None
     assert run.stopped == "max_spend"

@@ -110,7 +110,10 @@ class SpendLimit(BaseModel):
     store: Any = Field(default=None, repr=False)
     """Where the ledger is kept. None: in this process. The URL of a Redis server, or a
     `redis.Redis` client (extra `redis`): every step is atomic. A LangGraph `BaseStore`: each
-    process keeps its own count there, and reads all."""
+    process keeps its own count there, and reads all. A store that does not answer is waited for
+    two seconds at most, a quarter of `max_latency` where that is shorter, and then left alone for
+    a while; until it answers, the limit counts as reached. A Redis that is restarted without
+    persistence (`appendonly`) has forgotten what was spent: the limit starts anew."""
 
     _process: int = PrivateAttr(default_factory=os.getpid)
 

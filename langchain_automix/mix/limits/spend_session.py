@@ -8,21 +8,27 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
-from langchain_automix.errors import SpendLimitReachedError
+from langchain_automix.errors import DeadlineError, SpendLimitReachedError
+from langchain_automix.flow.clock import Deadline
+from langchain_automix.flow.deadline import start_work
 from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit
-from langchain_automix.mix.limits.spend_store import SpendWarning, never_succeeds
+from langchain_automix.mix.limits.spend_store import (
+    SpendWarning,
+    StoreUnreachableError,
+    never_succeeds,
+)
 from langchain_automix.mix.record import QueryCost
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
@@ -32,6 +38,14 @@ CostSource = Callable[[], QueryCost]
 Work = Callable[[RunnableConfig | None], Any]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+
+_STORE_SECONDS = 2.0
+"""How long a query waits for the stores of its limits; with `max_latency`, a quarter of that."""
+
+_SHORTEST_WAIT = 0.05
+_TELLING_WAIT = 10.0
+"""Seconds of waiting for other queries after which that is told."""
+
 _SEED = 6  # not the one by which a policy mixes two plans
 
 
@@ -72,6 +86,17 @@ class _Account(NamedTuple):
             SpendWarning,
         )
 
+    def warn_waiting(self, seconds: float) -> None:
+        limit = self.limit
+        self.limit.books.warn_once(
+            f"A query has waited {seconds:.0f} seconds for others under the spend limit of "
+            f"{limit.describe()}: until a cost is known, and near the limit, queries run one after "
+            "the other. A process that was killed in a query keeps its place until the lease is "
+            f"over ({limit.lease}); `lease=` sets that, and `query_cost=` lets several start at "
+            "once.",
+            SpendWarning,
+        )
+
     def warn_unknown(self, *, is_lost: bool) -> None:
         limit = self.limit.describe()
         self.limit.books.warn_once(
@@ -90,12 +115,20 @@ class _Account(NamedTuple):
 class SpendSession:
     """The reservations of one query, and what its limits allow it."""
 
-    def __init__(self, limits: Sequence[SpendLimit]) -> None:
+    def __init__(self, limits: Sequence[SpendLimit], clock: Deadline | None = None) -> None:
+        """Begin with nothing reserved.
+
+        Args:
+            limits: The limits that may hold for the query.
+            clock: Counts the query's time; None: it has no limit.
+        """
         self._limits = limits
+        self._clock = clock
         self._query = ""
         self._accounts: list[_Account] = []
         self._pressure = 0.0  # to save: 0 up to the soft share of a limit, 1 at the limit
         self._reached: SpendLimit | None = None  # leaves only the cheapest model
+        self._unanswered: SpendLimit | None = None  # its store has not answered
         self._is_closed = False  # cancelled while it asked for its reservations
         self._lock = threading.Lock()
 
@@ -105,10 +138,15 @@ class SpendSession:
         Raises:
             SpendLimitReachedError: A limit is reached whose `when_spent` is "raise".
         """
-        pause = 0.0
+        pause, waited = 0.0, 0.0
         while self._limits:
+            started = time.monotonic()
             try:
-                may_start = yield from call(self._call(self._reserve_all, pause))
+                with self._clock.running() if self._clock else contextlib.nullcontext():
+                    may_start = yield from call(self._call(self._reserve_all, pause))
+            except StoreUnreachableError as error:
+                self._go_on_without(error)
+                return
             except GeneratorExit:
                 self._is_closed = True  # a thread that is still reserving then releases
                 for account in self._accounts:
@@ -117,6 +155,39 @@ class SpendSession:
             if may_start:
                 return
             pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
+            waited += time.monotonic() - started
+            self._check_waiting(waited)
+
+    def _check_waiting(self, waited: float) -> None:
+        """Say of a long wait that it is one, and end it when the time is up.
+
+        Raises:
+            DeadlineError: The query's time is up.
+        """
+        if waited > _TELLING_WAIT and self._accounts:
+            self._accounts[0].warn_waiting(waited)
+        if self._clock is not None and self._clock.left <= 0:
+            raise DeadlineError(
+                f"The query waited for others under its spend limit until its time was up "
+                f"(max_latency={self._clock.limit:g} s); nothing was paid for it."
+            )
+
+    def _go_on_without(self, error: Exception) -> None:
+        """Go on where the stores have not answered in time, as where they cannot be reached.
+
+        Raises:
+            SpendLimitReachedError: A limit is such that nothing is then spent.
+        """
+        self._is_closed = True  # the thread that still waits for them then releases
+        for account in self._accounts or ():
+            limit = account.limit
+            if not limit.books.is_remote:
+                continue
+            limit.books.back_off.failed()
+            account.warn_unreachable(error)
+            self._unanswered = self._reached = limit
+            if limit.when_spent == "raise":
+                raise _cannot_look_up(limit, error) from error
 
     def run_and_settle(self, flow: Steps[T], cost: CostSource) -> Steps[T]:
         """Run the query's flow, and settle however it ends; `cost` returns what it has come to."""
@@ -145,6 +216,12 @@ class SpendSession:
         share of the queries, chosen by their ids, may be checked and escalated. Without a router,
         or with a `forced` model, there is nothing to decide.
         """
+        if self._unanswered is not None:
+            limit = self._unanswered.describe()
+            return SpendAllowance(
+                cheapest=f"The spend limit of {limit} cannot be looked up, for its store does not "
+                f"answer: {names[0]} is asked, and not checked."
+            )
         if self._reached is not None:
             limit = self._reached.describe()
             return SpendAllowance(
@@ -165,9 +242,14 @@ class SpendSession:
             f"checked and escalated; for this one {names[0]} is asked, and not checked."
         )
 
-    def _call(self, work: Work, pause: float = 0.0) -> Call:
+    def _call(self, work: Work, pause: float = 0.0, seconds: float | None = None) -> Call:
         is_remote = any(limit.books.is_remote for limit in self._limits)
-        return Call(_StoreStep(work, pause, is_remote=is_remote), None, audience="tracers")
+        if seconds is None:
+            seconds = _STORE_SECONDS
+            if self._clock is not None:
+                seconds = min(seconds, self._clock.limit / 4)
+        step = _StoreStep(work, pause, seconds if is_remote else None)
+        return Call(step, None, audience="tracers")
 
     def _reserve_all(self, config: RunnableConfig | None) -> bool:
         """Ask every limit for a reservation; return whether the query may start."""
@@ -175,7 +257,7 @@ class SpendSession:
         self._accounts = [_Account(limit, b) for limit, b in buckets if b is not None]
         # A new id each time: a deferred release of the last time must not end this reservation.
         self._query = uuid4().hex
-        self._pressure, self._reached = 0.0, None
+        self._pressure, self._reached, self._unanswered = 0.0, None, None
         granted: list[_Account] = []
         is_busy = False
         try:
@@ -204,10 +286,9 @@ class SpendSession:
             account.defer_unless_hopeless(account.release(self._query), error)
             account.warn_unreachable(error)
             if limit.when_spent == "raise":
-                raise SpendLimitReachedError(
-                    f"The spend limit of {limit.describe()} cannot be looked up, so nothing is "
-                    f"spent: {type(error).__name__}: {error}"
-                ) from error
+                raise _cannot_look_up(limit, error) from error
+            if not never_succeeds(error):
+                self._unanswered = limit
             return "spent"
         with contextlib.suppress(Exception):  # others' steps concern this query no further
             limit.books.catch_up()
@@ -229,8 +310,16 @@ class SpendSession:
             return
         query_cost = _cost_or_unknown(cost)
         settlement = self._settlement(query_cost)
+        seconds = _STORE_SECONDS
+        if self._clock is not None:
+            seconds = min(self._clock.limit / 4, max(_SHORTEST_WAIT, self._clock.left))
         try:
-            yield from call(self._call(settlement))
+            yield from call(self._call(settlement, seconds=seconds))
+        except StoreUnreachableError as error:  # the thread goes on, and puts it off if it fails
+            for account in self._accounts:
+                if account.limit.books.is_remote:
+                    account.limit.books.back_off.failed()
+                    account.warn_unreachable(error)
         except GeneratorExit:
             self._defer(settlement)
             raise
@@ -276,25 +365,55 @@ def _cost_or_unknown(cost: CostSource) -> QueryCost:
         return QueryCost(None, None)  # the reservation ends whatever happens
 
 
-class _StoreStep(NeedsNoSlot, Runnable[Any, Any]):
-    """A step with the stores, in a thread where an event loop would have to wait for it."""
+def _cannot_look_up(limit: SpendLimit, error: Exception) -> SpendLimitReachedError:
+    return SpendLimitReachedError(
+        f"The spend limit of {limit.describe()} cannot be looked up, so nothing is spent: "
+        f"{type(error).__name__}: {error}"
+    )
 
-    def __init__(self, work: Work, pause: float, *, is_remote: bool) -> None:
+
+class _StoreStep(NeedsNoSlot, Runnable[Any, Any]):
+    """A step with the stores; with remote ones in a thread of its own, which is waited for so long.
+
+    Not in the event loop's executor: a store that hangs would hold up all that others do there.
+    """
+
+    def __init__(self, work: Work, pause: float, seconds: float | None) -> None:
         self._work = work
         # Those who wait together must not ask together.
         self._pause = pause * random.uniform(0.5, 1)  # noqa: S311
-        self._is_remote = is_remote
+        self._seconds = seconds
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if self._pause:
             time.sleep(self._pause)
-        return self._work(config)
+        if self._seconds is None:
+            return self._work(config)
+        done = start_work(partial(self._work, config))
+        wait([done], self._seconds)
+        if not done.done():
+            raise self._timeout()
+        return done.result()
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if self._pause:
             await asyncio.sleep(self._pause)
-        if not self._is_remote:
+        if self._seconds is None:
             return self._work(config)
-        return await run_in_executor(None, self._work, config)
+        done = asyncio.wrap_future(start_work(partial(self._work, config)))
+        over, _ = await asyncio.wait([done], timeout=self._seconds)
+        if not over:
+            done.add_done_callback(_ignore_outcome)
+            raise self._timeout()
+        return done.result()
+
+    def _timeout(self) -> StoreUnreachableError:
+        return StoreUnreachableError(f"no answer in {self._seconds:.2g} s")
+
+
+def _ignore_outcome(done: asyncio.Future[Any]) -> None:
+    """Look at an error that comes too late, of which asyncio would else complain."""
+    if not done.cancelled():
+        done.exception()

@@ -311,13 +311,16 @@ def open_store(store: Any, name: str, process: int | None = None) -> SpendStore:
     )
 
 
-_TIMEOUT_SECONDS = 5
+_TIMEOUT_SECONDS = 1
 
 
 def _redis_client(url: str) -> Redis:
     """Return a client of the server at a URL, which connects when it is first used."""
     try:  # an extra
         from redis import Redis  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.exceptions import ConnectionError as Broken  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
     except ImportError as error:
         raise AutoMixError(
             "A spend limit in Redis needs redis-py, which is not installed: "
@@ -325,7 +328,11 @@ def _redis_client(url: str) -> Redis:
         ) from error
     try:
         return Redis.from_url(
-            url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
+            url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            # A connection that was left open may be broken; a server that hangs is not asked again.
+            retry=Retry(NoBackoff(), 1, supported_errors=(Broken,)),
         )
     except ValueError:
         # Show no part of the URL: it may hold a password.

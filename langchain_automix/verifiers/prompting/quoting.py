@@ -11,10 +11,12 @@ import functools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
-from langchain_automix.utils.text import MARK, break_template_marks
+from langchain_core.messages import BaseMessage
+
+from langchain_automix.utils.text import MARK, as_read, break_template_marks
 from langchain_automix.verifiers.prompting.wording import Wording
 
 Quoting = Literal["plain", "json"]
@@ -22,6 +24,7 @@ Quoting = Literal["plain", "json"]
 chat templates and lines that only a check writes. `json`: as JSON strings, which no text can close
 from inside, followed by a reminder that they are data."""
 
+_BASE64 = re.compile(r"(?:data:[\w/+.-]*;base64,)?[A-Za-z0-9+/=]{1000,}")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
@@ -32,12 +35,8 @@ def plain(text: str, wording: Wording) -> str:
     leading `> `, so that a reply which repeats them has no verdict.
     """
     text = break_template_marks(text)
-    lines, words = text.splitlines(keepends=True), _check_words(wording)
-    loose = _loose(text).split("\n")
-    return "".join(
-        f"> {line}" if words.match(as_read) else line
-        for line, as_read in zip(lines, loose, strict=False)
-    )
+    words = _check_words(wording)
+    return _quote_lines(text, lambda line: words.match(line) or words.begins_a_part(line))
 
 
 def as_json(text: str) -> str:
@@ -50,9 +49,44 @@ def as_json(text: str) -> str:
     return "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in encoded)
 
 
-def can_be_taken_for_a_check(texts: Iterable[str], wording: Wording) -> bool:
-    """Whether any text has special tokens of a chat template or lines that only a check writes."""
-    return any(plain(text, wording) != text for text in texts)
+def can_be_taken_for_a_check(messages: Iterable[BaseMessage], wording: Wording) -> bool:
+    """Whether anything in messages has special tokens of a template or lines that a check writes.
+
+    Not only their text: a template puts tool calls, their arguments and results, names, reasoning
+    and documents into one text, too. Lines that begin the question or the context are the user's
+    own here, since a check that continues the conversation has no such lines.
+    """
+    words = _check_words(wording)
+    return any(
+        break_template_marks(text) != text or any(map(words.match, as_read(text).split("\n")))
+        for message in messages
+        for text in all_texts(message)
+    )
+
+
+def all_texts(message: BaseMessage) -> Iterator[str]:
+    """Yield every text in a message that a chat template may show to the model."""
+    parts: list[Any] = [message.content, message.name, message.additional_kwargs]
+    fields = ("tool_calls", "invalid_tool_calls", "tool_call_id")
+    parts += [getattr(message, field, None) for field in fields]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str):
+            if not _BASE64.fullmatch(part):  # an image is no text, and may be megabytes
+                yield part
+        elif isinstance(part, Mapping):
+            parts += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            parts += part
+
+
+def _quote_lines(text: str, is_quoted: Callable[[str], object]) -> str:
+    """Return a text with `> ` before each line that is quoted, as it is read."""
+    lines, read = text.splitlines(keepends=True), as_read(text).split("\n")
+    return "".join(
+        f"> {line}" if is_quoted(as_it_is_read) else line
+        for line, as_it_is_read in zip(lines, read, strict=False)
+    )
 
 
 def _escape(character: str) -> str:
@@ -66,6 +100,11 @@ class _CheckWords(NamedTuple):
     label: str
     verdicts: tuple[str, ...]
     begins: re.Pattern[str]
+    part: re.Pattern[str]
+
+    def begins_a_part(self, line: str) -> bool:
+        """Whether a line begins the context or the question, as those of a check do."""
+        return self.part.match(line) is not None
 
     def match(self, line: str) -> bool:
         # Anywhere after the first label, for a model may tidy what it repeats.
@@ -78,24 +117,15 @@ class _CheckWords(NamedTuple):
 @functools.lru_cache(maxsize=32)
 def _check_words(wording: Wording) -> _CheckWords:
     label, accept, reject, answer, ask = (
-        _loose(text).strip()
+        as_read(text).strip()
         for text in (wording.label, wording.accept, wording.reject, wording.answer, wording.ask)
     )
     ask = (
         re.sub(r"^\W+", "", ask) or ask
     )  # a Spanish question begins with a mark that may be missing
     begins = rf"[^\w\n]*(?:{re.escape(answer)}\s?:|{re.escape(ask)})"
-    return _CheckWords(label, (accept, reject), re.compile(begins))
-
-
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032\xb4", "'"))
-_IGNORED = frozenset({"Cf", "Mn"})
-
-
-def _loose(text: str) -> str:
-    """Return a text without what readers overlook: case, accents, letter shapes, word breaks."""
-    text = "\n".join(text.splitlines())
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
-        text = "".join(c for c in text if unicodedata.category(c) not in _IGNORED)
-    return re.sub(r"(?:[^\S\n]|[-_\u2010-\u2015])+", " ", text.casefold())
+    parts = "|".join(
+        re.escape(as_read(word).strip()) for word in (wording.context, wording.question)
+    )
+    part = rf"[^\w\n>]*(?:{parts})[\s*_]{{0,4}}:"
+    return _CheckWords(label, (accept, reject), re.compile(begins), re.compile(part))

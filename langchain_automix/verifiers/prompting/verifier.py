@@ -7,6 +7,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -16,6 +17,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.off_loop import LONG_TEXT, off_loop
+from langchain_automix.flow.steps import Steps
 from langchain_automix.models.attachments import unreadable_reason
 from langchain_automix.models.identity import identity
 from langchain_automix.models.messages import answer_text
@@ -45,6 +48,16 @@ class CheckRequest(NamedTuple):
     messages: list[BaseMessage]
     tools: Sequence[dict[str, Any]] = ()
     """The answering call's tools, if the check continues its conversation."""
+
+
+def _length(input: VerifierInput) -> int:
+    """Return about how many characters a check has to read."""
+    messages = (*input.get("messages", ()), *input.get("request", ()))
+    context = input.get("context") or ""
+    documents = [context] if isinstance(context, str) else context
+    return sum(len(str(each.content)) for each in messages) + sum(
+        len(each if isinstance(each, str) else each.page_content) for each in documents
+    )
 
 
 def _to_wording(wording: object) -> object:
@@ -106,6 +119,11 @@ class PromptedVerifier(Verifier):
             shape.append(identity(self.model))
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
+    def _check(self, input: VerifierInput) -> Steps[CheckRequest | Verification]:
+        """Return the request for a check, built in a thread where an event loop would wait long."""
+        is_long = _length(input) > LONG_TEXT
+        return (yield from off_loop(partial(self._build_check, input), is_long=is_long))
+
     def _build_check(self, input: VerifierInput) -> CheckRequest | Verification:
         """Return the request for a check; a verification if there can be none.
 
@@ -142,10 +160,9 @@ class PromptedVerifier(Verifier):
         request: Sequence[BaseMessage],
     ) -> list[BaseMessage]:
         reply, wording = self._asks_for, self.wording
-        if self.layout == "conversation" and request:
-            texts = (str(message.text) for message in request)
-            if not can_be_taken_for_a_check(texts, wording):
-                return follow_up_messages(request, context, answer, reply=reply, wording=wording)
+        continues = self.layout == "conversation" and bool(request)
+        if continues and not can_be_taken_for_a_check(request, wording):
+            return follow_up_messages(request, context, answer, reply=reply, wording=wording)
         return check_messages(
             context,
             answer,

@@ -1,0 +1,47 @@
+"""End a run by a signal as by Ctrl-C: calls under way have been paid for, and are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from langchain_automix.calibration.budget import CalibrationRun
+
+_NAMES = ("SIGTERM", "SIGHUP")  # of which Windows has one
+
+
+@contextlib.contextmanager
+def ending_by_signals(course: CalibrationRun) -> Iterator[None]:
+    """Let a signal that would kill the process stop a run, and note it.
+
+    A second one kills it at once. Nothing is done where the user handles or ignores the signal, or
+    outside the main thread, which alone may handle any. `end_by_signal` then ends the process as
+    the signal would have.
+    """
+    handled: list[signal.Signals] = []
+
+    def stop(number: int, frame: object) -> None:
+        del frame
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)
+        course.signal_number = number
+        course.stop("interrupted", f"Stopped by {signal.Signals(number).name}.")
+
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+        handled = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
+    for each in handled:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def end_by_signal(course: CalibrationRun) -> None:
+    """End the process by the signal that stopped a run, once what it had done is written."""
+    if course.signal_number is not None:
+        signal.raise_signal(course.signal_number)
