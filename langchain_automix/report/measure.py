@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.evaluation.evaluate import FEW, evaluate_outcomes, validate_models
+from langchain_automix.evaluation.evaluate import evaluate_outcomes, validate_models
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
