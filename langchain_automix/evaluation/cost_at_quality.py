@@ -238,6 +238,14 @@ def cheapest_mix(costs: Floats, qualities: Floats, least: float) -> tuple[int, i
     return found
 
 
+COST_TABLE_WORDS = (
+    "Asked: a share of the quality of {against}, the best single model. Under each rule: the share "
+    "of its cost that this takes, checks included, with a 95 % interval. Each rule was fitted and "
+    "mixed on other queries than it is judged on, so what the policy got may differ a little from "
+    "what was asked."
+)
+"""How to read the table; it takes `against`."""
+
 RULE_NAMES = {
     "policy": "policy",
     "random_mix": "random mixing",

@@ -52,7 +52,7 @@ class Recommendation:
     rule in place of the policy."""
 
     text: str
-    """The same with its figures, in a sentence or two."""
+    """The same in one sentence: what is saved and what is lost at most, or why not."""
 
     model: str | None = None
     """The single model to keep, for now or for good; None where the rule is to be deployed."""
@@ -60,8 +60,11 @@ class Recommendation:
     more_examples: int | None = None
     """About how many more examples would show the gain; None where more are not asked for."""
 
+    detail: str = ""
+    """What it rests on, with intervals."""
+
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text} {self.detail}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -185,15 +188,15 @@ def _beside_threshold(
     above = threshold[0] - cost_weight * threshold[1] - single
     if interval[0] > 0 and mean_interval(above)[0] > 0:
         text = (
-            f"Take one threshold in place of this policy: on this log it {verb} {by} against the "
-            "policy. `automix fit --rule threshold` fits it."
+            "Take one threshold in place of this policy: it does better on this log, and "
+            "`automix fit --rule threshold` fits it."
         )
-        return Recommendation("threshold", text)
-    text = (
-        f"{found.text} One threshold {verb} {by} against the policy here, which may be luck; "
+        return Recommendation("threshold", text, detail=f"It {verb} {by} against the policy.")
+    detail = (
+        f"{found.detail} One threshold {verb} {by} against the policy here, which may be luck; "
         "`automix fit --rule threshold` fits it."
     )
-    return replace(found, text=text)
+    return replace(found, detail=detail.lstrip())
 
 
 def bound_of(policy: Policy) -> str | None:
@@ -300,12 +303,15 @@ def _by_standing(
 ) -> Recommendation:
     single = _single(policy, outcomes)
     if standing.gain_interval[0] > 0 or standing.saves_within_the_goal:
+        detail = _gains_in_intervals(standing)
         if single is None:
-            return Recommendation("deploy", f"Deploy this policy: {_gains(standing)}.")
-        return Recommendation("keep", f"{_keep(single, kept)}: {_gains(standing)}.", single)
+            text = f"Deploy this policy: {_gains(standing)}."
+            return Recommendation("deploy", text, detail=detail)
+        text = f"{_keep(single, kept)} alone: {_gains(standing)}."
+        return Recommendation("keep", text, single, detail=detail)
     if standing.gain_interval[1] < 0:
-        text = f"Keep {kept} alone: the policy does worse on this log ({_worth(standing)})."
-        return Recommendation("keep", text, kept)
+        text = f"Keep {kept} alone: the policy does worse on this log."
+        return Recommendation("keep", text, kept, detail=_worth(standing))
     if single is not None:
         text = f"{_keep(single, kept)} alone: on this log no check is worth its price."
         return Recommendation("keep", text, single)
@@ -316,17 +322,14 @@ def _not_shown(standing: _Standing, kept: str) -> Recommendation:
     """Say how many examples would show a gain that the log does not; or that there is none."""
     needed, n = standing.needed, standing.n
     if needed is None or needed > _HOPELESS * n:
-        text = (
-            f"Keep {kept} alone: this log does not show that the policy gains anything "
-            f"({_worth(standing)})."
-        )
-        return Recommendation("keep", text, kept)
+        text = f"Keep {kept} alone: this log does not show that the policy gains anything."
+        return Recommendation("keep", text, kept, detail=_worth(standing))
     more = _rounded(max(needed - n, FEW))
     text = (
         f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show that "
-        f"the policy gains anything ({_worth(standing)})."
+        "the policy gains anything."
     )
-    return Recommendation("label", text, kept, more)
+    return Recommendation("label", text, kept, more, _worth(standing))
 
 
 def _single(policy: Policy, outcomes: Outcomes) -> str | None:
@@ -344,39 +347,41 @@ def _keep(single: str, kept: str) -> str:
 
 
 def _gains(standing: _Standing) -> str:
-    """Say what is saved and what is lost at most, against the best single model."""
+    """Say what is saved, and what is lost at most, against the best single model."""
     low, high = standing.loss_interval
-    allowed = standing.allowed
-    at_most = f"loses at most {high:.3f} of quality (95 % confidence)"
-    if low > 0:
-        at_most = f"loses {standing.loss:.3f} of quality (95 % interval {low:.3f} to {high:.3f})"
-        if allowed is not None and low > allowed:
-            at_most += f", more than the {allowed:.3f} allowed"
+    lost = f"loses at most {high:.3f} of quality"
     if high < 0:
-        at_most = f"gains {-standing.loss:.3f} of quality (95 % interval {-high:.3f} to {-low:.3f})"
+        lost = f"gains at least {-high:.3f} of quality"
     elif high < _SAME:
-        at_most = "loses no quality"
+        lost = "loses no quality"
+    if standing.allowed is not None and low > standing.allowed:
+        lost += f", more than the {standing.allowed:.3f} allowed"
     if standing.saving is None:
-        return f"it {at_most}"
+        return f"it {lost}"
     saved, against = 1 - standing.saving.cost, standing.saving.against
     if abs(saved) < _SAME_COST:
-        return f"it costs as much as always {against} and {at_most}"
-    ends = " to ".join(format_percent(abs(1 - end)) for end in standing.saving.cost_interval[::-1])
+        return f"it costs as much as always {against} and {lost}"
+    share = format_percent(abs(saved))
     if saved < 0:
-        more = format_percent(-saved)
-        return f"it costs {more} more than always {against} and {at_most}"
-    saves = f"it saves {format_percent(saved)} of the cost of always {against}"
-    if standing.saving.cost_interval[1] < 1:
-        saves += f" (95 % interval {ends})"
-    return f"{saves} and {at_most}"
+        return f"it costs {share} more than always {against} and {lost}"
+    return f"it saves {share} of the cost of always {against} and {lost}"
+
+
+def _gains_in_intervals(standing: _Standing) -> str:
+    low, high = standing.loss_interval
+    lost = f"of the quality lost, {low:+.3f} to {high:+.3f}"
+    if standing.saving is None:
+        return f"95 % interval {lost}."
+    start, end = (100 * (1 - share) for share in reversed(standing.saving.cost_interval))
+    return f"95 % intervals: of the cost saved, {start:.0f} to {end:.0f} %; {lost}."
 
 
 def _worth(standing: _Standing) -> str:
-    what, against = "utility", "one model alone"
+    what, against = "utility", "the best model alone"
     if standing.bound is not None:
         what, against = "quality", "mixing single models at random at the same cost"
     gain = format_signed(standing.gain)
-    return f"{gain} of {what} against {against}, {_ends(standing.gain_interval)}"
+    return f"Its {what} against {against}: {gain} ({_ends(standing.gain_interval)})."
 
 
 def _ends(interval: Interval) -> str:

@@ -129,8 +129,10 @@ class Evaluation:
         """Yield the frontier as a table, and how to read it."""
         if not self.cost_at_quality or self.headline is None:
             return
-        yield (
+        yield from (
             f"What shares of {self.headline.against}'s quality cost, in shares of its cost "
-            "(cross-fitted, 95 % intervals):"
+            "(cross-fitted, 95 % intervals; got: by the policy):",
+            "",
+            *text_table(*cost_table(self.cost_at_quality)),
+            "",
         )
-        yield from ("", *text_table(*cost_table(self.cost_at_quality)), "")
