@@ -15,7 +15,7 @@ from langchain_automix.policy.fitting.candidates import CROSS_FIT_ROWS
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.fit import frontier_points
 from langchain_automix.policy.replay import Outcomes, concatenate, replay_plan
-from langchain_automix.policy.statistics import Interval, ratio_interval
+from langchain_automix.policy.statistics import Interval, ratio_interval_by_delta
 from langchain_automix.policy.ties import TIE, first_best
 
 LEVELS = (1.0, 0.99, 0.97, 0.95)
@@ -41,7 +41,7 @@ class CostAtQuality:
     """Share of the best single model's cost; None where the rule does not reach the level."""
 
     cost_interval: Interval | None
-    """95 %, paired bootstrap; of the queries, for the mix of rules that was chosen."""
+    """95 %, paired, by the delta method; for the mix of rules that was chosen."""
 
     quality: float | None
     """Share of its quality that the rule gets, on queries that had no part in choosing it."""
@@ -206,9 +206,9 @@ def _at_level(
     return CostAtQuality(
         level,
         float(cost.mean() / single[1].mean()),
-        ratio_interval(cost, single[1]),
+        ratio_interval_by_delta(cost, single[1]),
         float(quality.mean() / single[0].mean()),
-        ratio_interval(quality, single[0]),
+        ratio_interval_by_delta(quality, single[0]),
     )
 
 

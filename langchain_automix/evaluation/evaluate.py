@@ -145,9 +145,11 @@ def evaluate_outcomes(
     }
     foreseen = with_foresight(data, cost_weight, abstain_value)
     baselines["oracle"] = _compare(utility, *foreseen)
-    headline, recommendation = build_headline(outcomes, data, policy, seed), None
-    if policy is not None:
-        recommendation = outlook_of(policy, outcomes, data, cost_weight, seed).recommendation
+    if policy is None:
+        headline, recommendation = build_headline(outcomes, data, seed=seed), None
+    else:
+        outlook = outlook_of(policy, outcomes, data, cost_weight, seed)
+        headline, recommendation = outlook.headline, outlook.recommendation
     frontier, costs = None, {}
     if folds is not None:
         frontier = cross_fitted_frontier(folds)

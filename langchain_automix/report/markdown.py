@@ -45,7 +45,7 @@ def _lines(contents: Contents) -> Iterator[str]:
         against = contents.headline.against
         yield from ("", f"### What shares of {escape_markdown(against)}'s quality cost", "")
         levels, costs = cost_table(contents.cost_at_quality)
-        yield from (*markdown_table(levels, [list(row) for row in costs]), "")
+        yield from (*markdown_table(levels, [[*map(escape_markdown, row)] for row in costs]), "")
         yield escape_markdown(COST_TABLE_WORDS.format(against=against))
     if contents.advice:
         yield from ("", "### What would help most", "")

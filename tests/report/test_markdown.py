@@ -47,6 +47,8 @@ def test_all_of_it_is_there(contents: Contents) -> None:
 def test_every_row_of_a_table_has_its_cells(contents: Contents) -> None:
     evil = "a|b\n| x |\r\n\n# <img src=x> @team [l](http://e) `c` \\| $x$"
     assert contents.headline is not None
+    contents = replace(contents, recommendation=Recommendation("keep", "Keep it.", detail="So."))
+    assert contents.headline is not None
     worse = replace(
         contents,
         headline=replace(contents.headline, against=evil),

@@ -154,7 +154,7 @@ class TestThePage:
 
     def test_what_is_unknown_is_said_to_be(self) -> None:
         page = Page(render_page(bare()))
-        assert "AUROC is undefined here." in page.text
+        assert "(AUROC) is undefined here." in page.text
         assert "not measured" in page.text
         assert "Nothing was found that would raise the utility." in page.text
         assert "costs without a unit" in page.text
