@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,6 +64,13 @@ def fit(
     verifier: Annotated[
         str | None, typer.Option(help="Fingerprint of the verifier.", show_default="the log's own")
     ] = None,
+    rule: Annotated[
+        Literal["pomdp", "threshold"],
+        typer.Option(
+            help="What to fit: the POMDP, or one threshold on the confidence in the small model's "
+            "answers."
+        ),
+    ] = "pomdp",
     seed: Annotated[int, typer.Option(help="Seed: the same one gives the same policy.")] = 0,
     own_cost: Annotated[
         bool,
@@ -73,17 +81,22 @@ def fit(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a policy to a routing log, for one goal.
+    """Fit a policy to a routing log, for one goal, and say what to expect of it.
 
     Without a goal it is the cheapest policy that loses at most 0.01 of quality against the best
-    single model.
+    single model. What to expect is cross-fitted: each query is judged by a policy that was fitted
+    without it.
     """
+    from langchain_automix.evaluation.outlook import expect
     from langchain_automix.policy.data.log import RoutingLog
+    from langchain_automix.routers.baselines import FittedThresholdRouter
     from langchain_automix.routers.pomdp import POMDPRouter
 
+    logged = RoutingLog.read(log)
+    kind = FittedThresholdRouter if rule == "threshold" else POMDPRouter
     asked = (cost_weight, max_cost, min_quality, max_loss, max_risk, abstain_value)
-    router = POMDPRouter.fit(
-        RoutingLog.read(log),
+    router = kind.fit(
+        logged,
         cost_weight=cost_weight,
         max_cost=max_cost,
         min_quality=min_quality,
@@ -96,10 +109,12 @@ def fit(
         own_cost=own_cost,
     )
     router.save(out)
-    if not as_json:
-        typer.echo(printable(f"{router.explain()}\n\nWritten to {out}."))
-        return
     policy = router.policy
+    outlook = expect(policy, logged, seed=seed)
+    if not as_json:
+        first = "" if outlook is None else "\n\n".join(outlook.lines()) + "\n\n"
+        typer.echo(printable(f"{first}{router.explain()}\n\nWritten to {out}."))
+        return
     typer.echo(
         json.dumps(
             {
@@ -111,6 +126,9 @@ def fit(
                 "goal": policy.goal,
                 "candidates": [c.model_dump() for c in policy.fit.candidates],
                 "notes": list(policy.fit.notes),
+                "headline": None,
+                "recommendation": None,
+                **({} if outlook is None else asdict(outlook)),
             }
         )
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langchain_automix.evaluation.evaluate import FEW
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.policy.statistics import Interval
 from langchain_automix.utils.tables import escape_markdown, markdown_table, text_table
 

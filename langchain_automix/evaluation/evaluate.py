@@ -8,18 +8,33 @@ from dataclasses import replace
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.evaluation.cost_at_quality import (
+    CrossFittedFrontier,
+    costs_at_quality,
+    cross_fit,
+    cross_fitted_frontier,
+)
+from langchain_automix.evaluation.headline import build_headline
+from langchain_automix.evaluation.outlook import cross_fitted_outlook, outlook_of
+from langchain_automix.evaluation.plain_rules import (
+    QualityAndCost,
+    cross_fitted_rule,
+    random_mix,
+    with_foresight,
+)
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.evaluation.result import Baseline, Evaluation
 from langchain_automix.evaluation.router_replay import RouterOutcome, replay_router
-from langchain_automix.policy.bounds import oracle
-from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, to_arrays
+from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family, best_single, confidences
 from langchain_automix.policy.fitting.candidates import complete
+from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.digest import was_fitted_to
-from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight, policy_frontier
+from langchain_automix.policy.fitting.fit import indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
-from langchain_automix.policy.replay import Outcomes, replay_plan, replay_policy
+from langchain_automix.policy.replay import Outcomes, replay_policy
 from langchain_automix.policy.statistics import (
     Calibration,
     Lift,
@@ -31,9 +46,6 @@ from langchain_automix.policy.statistics import (
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
 
-FEW = 20
-"""Queries below which no difference is more than luck."""
-
 _CHANCE = 0.5
 """AUROC of a check that tells nothing."""
 
@@ -41,8 +53,9 @@ _SHOWN_DIFFERENCE = 0.02
 """A difference in utility that matters: a log whose interval is wider is called too small."""
 
 _FLATTERED = (
-    "The policy was fitted to this very log, which flatters it: judge it on queries that it has "
-    "not seen, or by `automix report`, which fits anew without each query."
+    "The policy was fitted to this very log, which flatters the figures of its replay: judge it on "
+    "queries that it has not seen. The first lines and the frontier are cross-fitted: there, each "
+    "query is judged by a policy that was fitted without it."
 )
 
 
@@ -75,17 +88,31 @@ def evaluate(
         cost_weight = indifferent_weight(usable) if policy is None else policy.cost_weight
     data = arrays.rows(arrays.complete)
     rows = np.flatnonzero(arrays.complete).tolist()
+    ids = [log.store.ids[row] for row in rows]
     if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
         outcomes = _to_outcomes([replay_router(router, log[row : row + 1])[0] for row in rows])
     else:
-        outcomes = replay_policy(policy, data, [log.store.ids[row] for row in rows])
+        outcomes = replay_policy(policy, data, ids)
+    folds = cross_fit(data, ids, cost_weight, seed) if len(data) >= FEW else None
     evaluation = evaluate_outcomes(
-        outcomes, data, cost_weight, policy=policy, currency=log.currency, seed=seed
+        outcomes,
+        data,
+        cost_weight,
+        policy=policy,
+        currency=log.currency,
+        folds=folds,
+        seed=seed,
     )
     words = (*evaluation.words, *arrays.notes)
-    if policy is not None and was_fitted_to(policy, log):
-        words += (_FLATTERED,)
-    return replace(evaluation, words=words)
+    if policy is None or not was_fitted_to(policy, log):
+        return replace(evaluation, words=words)
+    words += (_FLATTERED,)
+    if folds is None:
+        return replace(evaluation, words=words, headline=None)
+    anew = cross_fitted_outlook(policy, folds, cost_weight, seed)
+    return replace(
+        evaluation, words=words, headline=anew.headline, recommendation=anew.recommendation
+    )
 
 
 def evaluate_outcomes(
@@ -95,6 +122,7 @@ def evaluate_outcomes(
     *,
     policy: Policy | None = None,
     currency: str | None = None,
+    folds: CrossFit | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Return the figures of what became of each query, beside the baselines.
@@ -105,15 +133,27 @@ def evaluate_outcomes(
         cost_weight: Quality that one unit of cost is worth.
         policy: What decided; for the words, and for what no answer is worth.
         currency: Of every cost.
+        folds: The queries, or a sample of them, in folds: for the frontier. None: without it.
         seed: For halves and resampling.
     """
     abstain_value = None if policy is None else policy.goal.get("abstain_value")
     utility = outcomes.utility(cost_weight, abstain_value)
+    rules = dict(_rules(data, cost_weight, outcomes, seed))
     baselines = {
         name: _compare(utility, quality, cost, quality - cost_weight * cost)
-        for name, (quality, cost) in _rules(data, cost_weight, outcomes, seed)
+        for name, (quality, cost) in rules.items()
     }
-    baselines["oracle"] = _oracle(data, utility, cost_weight, abstain_value)
+    foreseen = with_foresight(data, cost_weight, abstain_value)
+    baselines["oracle"] = _compare(utility, *foreseen)
+    if policy is None:
+        headline, recommendation = build_headline(outcomes, data, seed=seed), None
+    else:
+        outlook = outlook_of(policy, outcomes, data, cost_weight, seed)
+        headline, recommendation = outlook.headline, outlook.recommendation
+    frontier, costs = None, {}
+    if folds is not None:
+        frontier = cross_fitted_frontier(folds)
+        costs = costs_at_quality(folds, frontier)
     lift = _lift(outcomes, data, seed)
     calibrations = _calibrations(data, outcomes)
     return Evaluation(
@@ -132,10 +172,13 @@ def evaluate_outcomes(
         ibc_lift_interval=lift.interval,
         ibc_lift_delta_interval=lift.delta_interval,
         baselines=baselines,
-        frontier_efficiency=_efficiency(data, outcomes, seed),
+        frontier_efficiency=None if frontier is None else _efficiency(data, outcomes, frontier),
         calibration=calibrations,
         words=tuple(_describe(data, utility, cost_weight, calibrations, policy)),
         currency=currency,
+        headline=headline,
+        recommendation=recommendation,
+        cost_at_quality=costs,
     )
 
 
@@ -194,58 +237,14 @@ def _compare(utility: Floats, quality: Floats, cost: Floats, other: Floats) -> B
 
 def _rules(
     data: LogArrays, weight: float, outcomes: Outcomes, seed: int
-) -> Iterator[tuple[str, tuple[Floats, Floats]]]:
+) -> Iterator[tuple[str, QualityAndCost]]:
     """Yield quality and cost of each query under every rule to compare with."""
     for j, name in enumerate(data.models):
         yield f"always:{name}", (data.quality[:, j], data.cost[:, j])
-    yield "random_mix", _random_mix(data, float(outcomes.cost.mean()))
+    yield "random_mix", random_mix(data, float(outcomes.cost.mean()))
     families: tuple[Family, ...] = ("threshold", "double_threshold", "released")
     for family in families:
-        yield family, _cross_fitted(data, weight, family, seed)
-
-
-def _oracle(
-    data: LogArrays, utility: Floats, weight: float, abstain_value: float | None
-) -> Baseline:
-    """Pick each query's best model; or the cheapest and no answer, where that is worth more."""
-    rows, best = np.arange(len(data)), (data.quality - weight * data.cost).argmax(axis=1)
-    quality, cost = data.quality[rows, best], data.cost[rows, best]
-    worth = oracle(data, weight, abstain_value)
-    is_silent = worth > quality - weight * cost
-    quality = np.where(is_silent, 0.0, quality)
-    cost = np.where(is_silent, data.cost.min(axis=1), cost)
-    return _compare(utility, quality, cost, worth)
-
-
-def _random_mix(data: LogArrays, budget: float) -> tuple[Floats, Floats]:
-    """Mix the first and the last model at random so that the cost is the router's."""
-    low, high = data.cost[:, 0].mean(), data.cost[:, -1].mean()
-    share = 0.0 if high <= low else float(np.clip((budget - low) / (high - low), 0, 1))
-    mixed = [(1 - share) * x[:, 0] + share * x[:, -1] for x in (data.quality, data.cost)]
-    return mixed[0], mixed[1]
-
-
-def _halves(data: LogArrays, seed: int) -> list[tuple[LogArrays, Ints]]:
-    """Return, for each of two random halves, its queries and the rows of the other."""
-    order = np.random.default_rng(seed).permutation(len(data))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    return [(data.rows(first), second), (data.rows(second), first)]
-
-
-def _cross_fitted(
-    data: LogArrays, weight: float, family: Family, seed: int
-) -> tuple[Floats, Floats]:
-    """Fit a rule to each half and replay it on the other."""
-    quality, cost = np.empty(len(data)), np.empty(len(data))
-    halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
-    for train, rest in halves:
-        try:
-            policy = fit_policy(train, Goal(cost_weight=weight), family=family, seed=seed)
-        except AutoMixError:  # nothing was checked: the rule has nothing to read
-            policy = fit_policy(train, Goal(cost_weight=weight), family="always", seed=seed)
-        outcomes = replay_plan(policy.plans[0], data.rows(rest))
-        quality[rest], cost[rest] = outcomes.quality, outcomes.cost
-    return quality, cost
+        yield family, cross_fitted_rule(data, Goal(cost_weight=weight), family, seed)
 
 
 def _lift(outcomes: Outcomes, data: LogArrays, seed: int) -> Lift:
@@ -253,19 +252,13 @@ def _lift(outcomes: Outcomes, data: LogArrays, seed: int) -> Lift:
     return ibc_lift(outcomes.quality, outcomes.cost, ends[0], ends[1], seed)
 
 
-def _efficiency(data: LogArrays, outcomes: Outcomes, seed: int) -> float | None:
+def _efficiency(data: LogArrays, outcomes: Outcomes, frontier: CrossFittedFrontier) -> float | None:
     """Return the gain over random mixing as a share of what the checks make possible."""
-    if len(data) < FEW:  # two halves of nothing
-        return None
     budget = float(outcomes.cost.mean())
-    mixed = float(_random_mix(data, budget)[0].mean())
-    reached = []
-    for train, rest in _halves(data, seed):
-        held_out = data.rows(rest)
-        replays = (replay_plan(plan, held_out) for plan in policy_frontier(train, seed=seed))
-        costs, qualities = np.array(sorted((o.cost.mean(), o.quality.mean()) for o in replays)).T
-        reached.append(float(np.interp(budget, costs, np.maximum.accumulate(qualities))))
-    possible = float(np.mean(reached)) - mixed
+    mixed = float(random_mix(data, budget)[0].mean())
+    points = zip(frontier.cost.mean(axis=0), frontier.quality.mean(axis=0), strict=True)
+    costs, qualities = np.array(sorted(points)).T
+    possible = float(np.interp(budget, costs, np.maximum.accumulate(qualities))) - mixed
     if possible <= 1e-9:  # noqa: PLR2004
         return None
     return (float(outcomes.quality.mean()) - mixed) / possible

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from langchain_automix.evaluation.cost_at_quality import CostAtQuality, cost_table
+from langchain_automix.evaluation.headline import Headline
+from langchain_automix.evaluation.recommendation import Recommendation
 from langchain_automix.policy.statistics import Calibration, Interval
 from langchain_automix.utils.formatting import format_signed, format_signed_range, pluralize
 from langchain_automix.utils.tables import text_table
@@ -63,6 +67,16 @@ class Evaluation:
     """What the figures say, one plain sentence each."""
 
     currency: str | None = None
+    headline: Headline | None = None
+    """Shares of the quality and the cost of the best single model; cross-fitted where the policy
+    was fitted to this very log. None where they are undefined."""
+
+    recommendation: Recommendation | None = None
+    """What to do; None for a router without a policy."""
+
+    cost_at_quality: dict[str, tuple[CostAtQuality, ...]] = field(default_factory=dict)
+    """The frontier: by rule, what shares of the best single model's quality cost. Empty where
+    there are too few queries, or nothing to take a share of."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures, ready for JSON."""
@@ -101,4 +115,24 @@ class Evaluation:
             )
             for name, b in self.baselines.items()
         ]
-        return "\n".join([*lines, "", *text_table(heads, rows), "", *self.words])
+        lines = [*self._first_lines(), *lines, "", *text_table(heads, rows), ""]
+        return "\n".join([*lines, *self._frontier_lines(), *self.words])
+
+    def _first_lines(self) -> Iterator[str]:
+        """Yield the recommendation and the headline."""
+        if self.recommendation is not None:
+            yield from (str(self.recommendation), "")
+        if self.headline is not None:
+            yield from (self.headline.describe(), "")
+
+    def _frontier_lines(self) -> Iterator[str]:
+        """Yield the frontier as a table, and how to read it."""
+        if not self.cost_at_quality or self.headline is None:
+            return
+        yield from (
+            f"What shares of {self.headline.against}'s quality cost, in shares of its cost "
+            "(cross-fitted, 95 % intervals; got: by the policy):",
+            "",
+            *text_table(*cost_table(self.cost_at_quality)),
+            "",
+        )

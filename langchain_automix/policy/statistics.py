@@ -17,6 +17,9 @@ _FOLDS = 5
 _MOST_BOOTSTRAPPED = 20_000
 """With more queries the normal interval is as good, and much faster."""
 
+_MOST_BOOTSTRAPPED_RATIOS = 5_000
+"""The same of a ratio of means, which is close to normal sooner than other figures."""
+
 
 def mean_interval(values: Floats) -> Interval:
     """Return the 95 % interval of a mean, by its standard error."""
@@ -71,17 +74,23 @@ def bootstrap(
 def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> Interval:
     """Return the 95 % interval of mean(part) / mean(whole), both of the same queries.
 
-    By the paired bootstrap; by the delta method for very many queries, or where the mean of the
-    whole may be 0.
+    By the paired bootstrap; by the delta method for many queries, or where the mean of the whole
+    may be 0.
 
     Args:
         part: (n,) what is compared.
         whole: (n,) what it is compared with; the mean is above 0.
         seed: For the resampling.
     """
-    interval = bootstrap(np.stack([part, whole], axis=1), _ratio, seed)
-    if interval is not None:
-        return interval
+    if len(part) <= _MOST_BOOTSTRAPPED_RATIOS:
+        interval = bootstrap(np.stack([part, whole], axis=1), _ratio, seed)
+        if interval is not None:
+            return interval
+    return ratio_interval_by_delta(part, whole)
+
+
+def ratio_interval_by_delta(part: Floats, whole: Floats) -> Interval:
+    """Return the 95 % interval of `ratio_interval` by the delta method, which is much faster."""
     ratio, mean = float(part.mean() / whole.mean()), float(whole.mean())
     low, high = mean_interval((part - ratio * whole) / mean)
     return ratio + low, ratio + high

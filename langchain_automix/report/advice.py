@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from langchain_automix.evaluation.evaluate import FEW
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.policy.bounds import check_prices, oracle, perfect_check_utility
 from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.fitting.cross_fitting import CrossFit

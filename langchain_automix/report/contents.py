@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from langchain_automix.evaluation.cost_at_quality import CostAtQuality
+from langchain_automix.evaluation.headline import Headline
+from langchain_automix.evaluation.recommendation import Recommendation
 from langchain_automix.policy.benefit import BenefitGroup
 from langchain_automix.policy.statistics import Interval
 
@@ -192,10 +196,26 @@ class Contents:
     reliabilities: tuple[Reliability, ...]
     cost_split: tuple[CostPart, ...]
     decisions: tuple[LoggedDecision, ...]
+    """Of all queries; of very many, the most telling ones and a random sample of the others."""
+
     advice: tuple[Advice, ...]
     """Most useful first."""
 
     notes: tuple[str, ...]
+    recommendation: Recommendation | None = None
+    """What to do; None in a report of an earlier version."""
+
+    headline: Headline | None = None
+    """Shares of the quality and the cost of the best single model; None where undefined."""
+
+    cost_at_quality: Mapping[str, tuple[CostAtQuality, ...]] = field(default_factory=dict)
+    """By rule, what shares of the best single model's quality cost, cross-fitted."""
+
+    kinds: Mapping[Kind, int] = field(default_factory=dict)
+    """How many queries are of each kind, listed or not; empty where all are listed."""
+
+    sample: str = ""
+    """Which decisions are listed, in a sentence; empty where all are."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import ACCEPT, INVALID, Floats, LogArrays
+from langchain_automix.policy.data.arrays import ACCEPT, INVALID, Ints, LogArrays, Mask
 from langchain_automix.policy.replay import Outcomes, Trajectories
 from langchain_automix.report.contents import Kind, LoggedDecision, LoggedText
 from langchain_automix.report.labels import as_metadata
@@ -18,30 +19,100 @@ _HALF = 0.5
 _VERDICTS = {ACCEPT: True, INVALID: None}
 
 
+LISTED = 2_000
+"""Decisions that a report lists; of more queries it lists a sample."""
+
+_OF_A_KIND = 250
+"""Most telling decisions of each kind that a sample holds."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Which decisions a report lists, and how many there are of each kind."""
+
+    rows: Ints
+    """Indices of the queries, ascending."""
+
+    kinds: Mapping[Kind, int]
+    """Empty where all queries are listed."""
+
+    words: str
+    """Which decisions these are, in a sentence; empty where they are all."""
+
+
+def choose_listed(
+    outcomes: Outcomes, paths: Trajectories, data: LogArrays, cost_weight: float, seed: int
+) -> Listed:
+    """Choose the decisions to list: all, or the most telling ones and a random sample.
+
+    The most telling of a kind are those with the largest difference in utility to the best other
+    model; of equal ones, some at random.
+
+    Args:
+        outcomes: What became of each query.
+        paths: What was asked and checked on the way.
+        data: The queries.
+        cost_weight: Quality that one unit of cost is worth.
+        seed: For the sample.
+    """
+    n = len(data)
+    if n <= LISTED:
+        return Listed(np.arange(n), {}, "")
+    masks = _classify(outcomes, paths, data)
+    rng = np.random.default_rng(seed)
+    kept = np.arange(len(data.models)) == outcomes.model[:, None]
+    others = np.where(kept, -np.inf, data.quality - cost_weight * data.cost).max(axis=1)
+    weight = np.abs(outcomes.utility(cost_weight) - others) + 1e-12 * rng.random(n)
+    chosen = np.zeros(n, dtype=bool)
+    for mask in masks.values():
+        of_kind = np.flatnonzero(mask)
+        chosen[of_kind[np.argsort(-weight[of_kind], kind="stable")[:_OF_A_KIND]]] = True
+    telling = int(chosen.sum())
+    rest = np.flatnonzero(~chosen)
+    chosen[rng.permutation(rest)[: LISTED - telling]] = True
+    words = (
+        f"Listed are {LISTED:,} of {n:,}: the {telling:,} most telling ones of the kinds below, "
+        f"and {LISTED - telling:,} of the others at random. The figures are of all {n:,}."
+    )
+    kinds = {kind: int(mask.sum()) for kind, mask in masks.items()}
+    return Listed(np.flatnonzero(chosen), kinds, words)
+
+
 def build_decisions(
+    rows: Ints,
     outcomes: Outcomes,
     paths: Trajectories,
     data: LogArrays,
     ids: Sequence[str],
     metadata: Sequence[Any],
 ) -> tuple[LoggedDecision, ...]:
-    """Build the decision on each query, with the texts that its metadata hold.
+    """Build the decisions on some queries, with the texts that their metadata hold.
 
     Args:
+        rows: Which queries.
         outcomes: What became of each query.
         paths: What was asked and checked on the way.
         data: The queries.
         ids: Their ids.
         metadata: What their log holds of each beside the numbers; of any shape.
     """
+    masks = _classify(outcomes, paths, data)
     return tuple(
-        _build_decision(row, outcomes, paths, data, ids[row], as_metadata(metadata[row]), kinds)
-        for row, kinds in enumerate(_classify(outcomes, paths, data))
+        _build_decision(
+            row,
+            outcomes,
+            paths,
+            data,
+            ids[row],
+            as_metadata(metadata[row]),
+            tuple(kind for kind, mask in masks.items() if mask[row]),
+        )
+        for row in rows.tolist()
     )
 
 
-def _classify(outcomes: Outcomes, paths: Trajectories, data: LogArrays) -> list[tuple[Kind, ...]]:
-    """Return the kinds of each decision, as `contents.Kind` defines them.
+def _classify(outcomes: Outcomes, paths: Trajectories, data: LogArrays) -> dict[Kind, Mask]:
+    """Return which decisions are of each kind, as `contents.Kind` defines them.
 
     A query without a kept answer is never `kept_wrong`. One that the largest model answers is
     never `saved`: there was no larger model to spare.
@@ -52,14 +123,12 @@ def _classify(outcomes: Outcomes, paths: Trajectories, data: LogArrays) -> list[
     best = data.quality.max(axis=1)
     is_escalated, is_kept = outcomes.asked > 1, outcomes.model >= 0
     is_smaller = outcomes.model < len(data.models) - 1
-    masks: dict[Kind, Floats] = {
+    return {
         "escalated_wrong": is_escalated & (outcomes.quality <= opening),
         "kept_wrong": is_kept & (others > outcomes.quality),
         "hopeless": best < _HALF,
         "saved": is_kept & ~is_escalated & is_smaller & (outcomes.quality >= best),
     }
-    flags = {kind: mask.tolist() for kind, mask in masks.items()}
-    return [tuple(kind for kind, flag in flags.items() if flag[row]) for row in range(len(data))]
 
 
 def _build_decision(

@@ -52,8 +52,10 @@ def describe_labels(metadata: Sequence[Any], largest: str) -> Labels:
             `corrected`, and its `labelled` is true where a corrected log had a true label.
         largest: Name of the last model.
     """
-    queries = [as_metadata(each) for each in metadata]
-    kinds = Counter(_kind(query) for query in queries)
+    kinds, labelled = Counter[_Kind](), 0
+    for query in map(as_metadata, metadata):  # one at a time: a log may hold a million
+        kinds[_kind(query)] += 1
+        labelled += query.get("labelled") is True
     if len(kinds) > 1:
         parts = ", ".join(f"{kind} ({number})" for kind, number in kinds.most_common())
         text = (
@@ -62,9 +64,8 @@ def describe_labels(metadata: Sequence[Any], largest: str) -> Labels:
         )
         return Labels("mixed", text)
     kind: _Kind = next(iter(kinds), "unknown")
-    labelled = sum(query.get("labelled") is True for query in queries)
     noun = pluralize(labelled, "labelled query", "labelled queries")
-    text = _TEXTS[kind].format(largest=largest, labelled=noun, number=len(queries))
+    text = _TEXTS[kind].format(largest=largest, labelled=noun, number=len(metadata))
     if kind == "corrected" and not labelled:
         text += " None of the labelled queries is marked in this log, so it may rest on very few."
     return Labels(kind, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from langchain_automix.evaluation.cost_at_quality import COST_TABLE_WORDS, cost_table
 from langchain_automix.report.contents import Contents, Point
 from langchain_automix.utils.formatting import format_signed, format_signed_range, pluralize
 from langchain_automix.utils.tables import escape_markdown, markdown_table
@@ -20,7 +21,14 @@ def render_markdown(contents: Contents) -> str:
 
 def _lines(contents: Contents) -> Iterator[str]:
     judged = f"{pluralize(contents.queries, 'query', 'queries')}, {contents.judged}"
-    yield from ("## AutoMix report", "", f"**{escape_markdown(contents.verdict)}**", "")
+    yield from ("## AutoMix report", "")
+    if contents.recommendation is not None:
+        yield from (f"**{escape_markdown(contents.recommendation.text)}**", "")
+        if contents.recommendation.detail:
+            yield from (escape_markdown(contents.recommendation.detail), "")
+    if contents.headline is not None:
+        yield from (escape_markdown(contents.headline.describe()), "")
+    yield from (escape_markdown(contents.verdict), "")
     rows = [
         [escape_markdown(n.label), escape_markdown(n.value), escape_markdown(n.detail)]
         for n in contents.numbers
@@ -33,6 +41,12 @@ def _lines(contents: Contents) -> Iterator[str]:
     rows = [_row(point) for point in (contents.point, *contents.baselines)]
     yield from (*markdown_table(heads, rows), "")
     yield f"Utility is quality − {contents.cost_weight:g} × cost."  # noqa: RUF001
+    if contents.cost_at_quality and contents.headline is not None:
+        against = contents.headline.against
+        yield from ("", f"### What shares of {escape_markdown(against)}'s quality cost", "")
+        levels, costs = cost_table(contents.cost_at_quality)
+        yield from (*markdown_table(levels, [[*map(escape_markdown, row)] for row in costs]), "")
+        yield escape_markdown(COST_TABLE_WORDS.format(against=against))
     if contents.advice:
         yield from ("", "### What would help most", "")
     for advice in contents.advice:

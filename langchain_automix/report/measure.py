@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
+from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.evaluation.evaluate import FEW, evaluate_outcomes, validate_models
+from langchain_automix.evaluation.cost_at_quality import cross_fit, frontier_weights
+from langchain_automix.evaluation.evaluate import evaluate_outcomes, validate_models
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
@@ -32,7 +34,7 @@ from langchain_automix.report.contents import (
     Reliability,
     ReliabilityGroup,
 )
-from langchain_automix.report.decisions import build_decisions
+from langchain_automix.report.decisions import build_decisions, choose_listed
 from langchain_automix.report.labels import describe_labels
 from langchain_automix.report.verdict import (
     Findings,
@@ -40,9 +42,6 @@ from langchain_automix.report.verdict import (
     describe_goal,
     describe_verdict,
 )
-
-_RUNGS, _FEW_RUNGS = 13, 6
-"""Cost weights that are fitted for the frontier; fewer where the log can tell few apart."""
 
 _FEW_QUERIES = 50
 
@@ -72,6 +71,7 @@ def measure(
     data, outcomes, evaluation = measured.data, measured.outcomes, measured.evaluation
     findings = Findings(policy, data, outcomes, evaluation, seed)
     labels = describe_labels(measured.metadata, data.models[-1])
+    listed = choose_listed(outcomes, measured.paths, data, evaluation.cost_weight, seed)
     return Contents(
         models=policy.models,
         currency=log.currency,
@@ -90,9 +90,16 @@ def measure(
         benefits=tuple(_benefits(policy, data, evaluation.cost_weight)),
         reliabilities=_reliabilities(evaluation),
         cost_split=_cost_split(data, measured.paths),
-        decisions=build_decisions(outcomes, measured.paths, data, measured.ids, measured.metadata),
-        advice=build_advice(measured.for_advice(labels), measured.cross_fit),
+        decisions=build_decisions(
+            listed.rows, outcomes, measured.paths, data, measured.ids, measured.metadata
+        ),
+        advice=build_advice(measured.for_advice(labels), measured.folds),
         notes=_notes(measured, log, labels),
+        recommendation=evaluation.recommendation,
+        headline=evaluation.headline,
+        cost_at_quality=evaluation.cost_at_quality,
+        kinds=listed.kinds,
+        sample=listed.words,
     )
 
 
@@ -104,10 +111,12 @@ class _Measurement:
     data: LogArrays
     ids: Sequence[str]
     metadata: Sequence[object]
+    """Read where it is asked for: of a million queries it is never in memory at once."""
+
     judged: Literal["cross-fitted", "held out", "fitted to it"]
     outcomes: Outcomes
-    cross_fit: CrossFit | None
-    """None where there is nothing to hold out."""
+    folds: CrossFit | None
+    """The queries, or a sample of very many, in folds; None where there is nothing to hold out."""
 
     cost_weight: float
     currency: str | None
@@ -129,13 +138,15 @@ class _Measurement:
         data = arrays.rows(np.array(rows))
         ids = [log.store.ids[row] for row in rows]
         weight = policy.cost_weight if cost_weight is None else cost_weight
-        cross_fit = CrossFit(data, ids, weight, seed) if len(rows) > 1 else None
+        folds = cross_fit(data, ids, weight, seed) if len(rows) > 1 else None
         is_flattered = was_fitted_to(policy, log)
         notes: tuple[str, ...] = ()
         judged: Literal["cross-fitted", "held out", "fitted to it"]
-        if is_flattered and cross_fit is not None:
+        if is_flattered and folds is not None:
             judged = "cross-fitted"
-            outcomes, notes = cross_fit.like(policy)
+            # Every query is judged, so that every decision can be counted.
+            whole = folds if len(folds.data) == len(data) else CrossFit(data, ids, weight, seed)
+            outcomes, notes = whole.like(policy)
         else:
             judged = "fitted to it" if is_flattered else "held out"
             outcomes = replay_policy(policy, data, ids)
@@ -143,10 +154,10 @@ class _Measurement:
             policy=policy,
             data=data,
             ids=ids,
-            metadata=[log.store.metadata.get(row) for row in rows],
+            metadata=_Metadata(log.store.metadata, rows),
             judged=judged,
             outcomes=outcomes,
-            cross_fit=cross_fit,
+            folds=folds,
             cost_weight=weight,
             currency=log.currency,
             seed=seed,
@@ -162,6 +173,7 @@ class _Measurement:
             self.cost_weight,
             policy=self.policy,
             currency=self.currency,
+            folds=self.folds if len(self.data) >= FEW else None,
             seed=self.seed,
         )
 
@@ -184,6 +196,27 @@ class _Measurement:
             currency=self.currency,
             labels=labels,
         )
+
+
+class _Metadata(Sequence[object]):
+    """What the log holds of some queries beside the numbers, by their places."""
+
+    def __init__(self, stored: Any, rows: Sequence[int]) -> None:
+        self._stored, self._rows = stored, rows
+
+    @overload
+    def __getitem__(self, place: int) -> object: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[object]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> object:
+        if isinstance(place, slice):
+            return [self._stored.get(row) for row in self._rows[place]]
+        return self._stored.get(self._rows[place])
+
+    @override
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def _policy_point(evaluation: Evaluation) -> Point:
@@ -229,12 +262,13 @@ def _frontier(measured: _Measurement) -> tuple[Point, ...]:
     model, beats in both cost and quality is left out. Picking by the very figures that are shown
     flatters them a little. The cheapest and the dearest model are always there.
     """
-    data, cross_fit = measured.data, measured.cross_fit
+    data, folds = measured.data, measured.folds
     means = data.cost.mean(axis=0)
     ends = [_single_point(data, j) for j in sorted({int(means.argmin()), int(means.argmax())})]
     fitted: list[Point] = []
-    if cross_fit is not None:
-        fitted = [_fitted_point(cross_fit, w) for w in _cost_weights(data, measured.cost_weight)]
+    if folds is not None:
+        weights = frontier_weights(data, measured.cost_weight)
+        fitted = [_fitted_point(folds, weight) for weight in weights]
     frontier: list[Point] = []
     for point in sorted([*ends, *fitted], key=lambda p: (p.cost, -p.quality, p.name)):
         if not frontier or point.quality > frontier[-1].quality:
@@ -269,34 +303,6 @@ def _fitted_point(cross_fit: CrossFit, weight: float) -> Point:
         verification_samples=float(outcomes.samples.mean()),
         cost_weight=weight,
     )
-
-
-def _cost_weights(data: LogArrays, own: float) -> list[float]:
-    """Return the cost weights to fit: 0, the one that counts, and steps over all that matter.
-
-    Above 1 / (cost of the second cheapest model) no answer of it is worth its price, however
-    good. Below an eighth of the least price of quality between two models, price does not count.
-    """
-    means = np.sort(data.cost.mean(axis=0))
-    dearer = means[means > 0][1:] if (means > 0).all() else means[means > 0]
-    if not len(dearer):
-        return sorted({0.0, own})
-    high = 1.0 / float(dearer[0])
-    slopes = list(_slopes(data))
-    low = min([*slopes, high]) / 8 if slopes else 1.0 / float(means[-1]) / 64
-    number = _RUNGS if len(data) >= _FEW_QUERIES else _FEW_RUNGS
-    steps = np.geomspace(min(low, high / 8), high, number).tolist()
-    return sorted({0.0, own, *steps}, reverse=True)
-
-
-def _slopes(data: LogArrays) -> Iterator[float]:
-    """Yield how much quality a unit of cost buys from each model to the next dearer better one."""
-    means: list[tuple[float, float]] = sorted(
-        zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
-    )
-    for (cost, quality), (more, better) in pairwise(means):
-        if more > cost and better > quality:
-            yield (better - quality) / (more - cost)
 
 
 def _benefits(policy: Policy, data: LogArrays, cost_weight: float) -> Iterator[Benefit]:

@@ -93,7 +93,10 @@ class Report:
         return plain
 
     def __str__(self) -> str:
-        lines = [self.contents.verdict]
+        found, headline = self.contents.recommendation, self.contents.headline
+        lines = [] if found is None else [str(found)]
+        lines += [] if headline is None else [headline.describe()]
+        lines.append(self.contents.verdict)
         lines += [f"{n.label}: {n.value}. {n.detail}" for n in self.contents.numbers]
         return "\n".join(lines)
 
@@ -103,7 +106,7 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the page in a frame of its own, with a sample of the decisions."""
         sample = _sample(self.contents.decisions, _NOTEBOOK_DECISIONS)
-        page = Report(replace(self.contents, decisions=sample)).to_html()
+        page = Report(replace(self.contents, decisions=sample, sample="")).to_html()
         # Without allow-same-origin its scripts run, but cannot reach the notebook.
         return (
             f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="AutoMix policy report"'

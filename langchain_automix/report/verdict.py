@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from langchain_automix.evaluation.evaluate import FEW
+from langchain_automix.evaluation.recommendation import FEW
 from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.policy import Policy

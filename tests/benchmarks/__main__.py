@@ -18,6 +18,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     defaults,
+    frontier,
     goals,
     labels,
     prior,
@@ -36,6 +37,7 @@ SIZES = (50, 150, None)
 PARTS = (
     "pairs",
     "chain",
+    "frontier",
     "prior",
     "labels",
     "stopping",
@@ -68,6 +70,7 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
+    parser.add_argument("--test", action="store_true", help="for the frontier: on the test splits")
     parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
@@ -138,6 +141,8 @@ def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
     if wanted.only in (None, "prior"):
         for heads, rows in prior.tables(logs):
             show(heads, rows)
+    if wanted.only in (None, "frontier"):
+        frontiers(logs, on_test=wanted.test)
     if wanted.only in (None, "labels"):
         without_labels(wanted.seeds)
     if wanted.only in (None, "stopping"):
@@ -169,6 +174,18 @@ def pairs(logs: list[Any], modules: Any, seeds: int) -> None:
     rows = [(m, *(f"{np.mean(means[m, size]):+.4f}" for size in SIZES)) for m in methods]
     print("all logs, mean over pairs")
     show(("method", *(f"{size or 'all'} training queries" for size in SIZES)), rows)
+
+
+def frontiers(logs: list[Any], *, on_test: bool) -> None:
+    """Print what shares of the best single model's quality cost, a table or two per log."""
+    where = "the test split" if on_test else "two fifths of the train split, ten times"
+    print("Cost at shares of the best single model's quality, as a share of its cost.\n")
+    for name, train, test in logs:
+        print(f"{name}: cross-fitted on its {'test' if on_test else 'train'} split")
+        show(*frontier.cross_fitted(test if on_test else train))
+        if len(train.models) > 2:
+            print(f"{name}: fitted to the train split, judged on {where}")
+            show(frontier.HEADS, list(frontier.against_pairs(train, test if on_test else None)))
 
 
 def _pairs_of(

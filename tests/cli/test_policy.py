@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,39 @@ def test_bad_input_is_one_clear_error(
 ) -> None:
     with pytest.raises(AutoMixError, match=message):
         CliRunner().invoke(app, list(args), catch_exceptions=False)
+
+
+def test_fit_says_first_what_to_do_and_what_to_expect(app: typer.Typer, tmp_path: Path) -> None:
+    log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
+    world(300).write(log)
+    said = run(app, "fit", log, "--out", policy, "--min-quality", "0.88").splitlines()
+    assert said[0].startswith(("Deploy", "Keep", "Take", "Label"))
+    assert re.match(r"Asked 9\d(\.\d)? %, got .* % \[.*\] at \d+ % of the cost \[.*\]; of", said[2])
+    found = json.loads(run(app, "fit", log, "--out", policy, "--min-quality", "0.88", "--json"))
+    assert found["recommendation"]["action"] in ("deploy", "keep", "threshold", "label")
+    low, high = found["headline"]["cost_interval"]
+    assert low < found["headline"]["cost"] < high
+
+
+def test_one_threshold_as_the_policy(app: typer.Typer, tmp_path: Path) -> None:
+    log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
+    world(300).write(log)
+    run(app, "fit", log, "--out", policy, "--rule", "threshold", "--cost-weight", "0.03")
+    plans = POMDPRouter.load(policy).policy.plans
+    assert [plan.name.partition(":")[0] for plan in plans] == ["threshold"]
+    assert "Take one threshold" not in run(app, "evaluate", policy, log)
+
+
+def test_evaluate_prints_the_frontier(app: typer.Typer, tmp_path: Path) -> None:
+    log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
+    world(200).write(log)
+    run(app, "fit", log, "--out", policy, "--max-loss", "0.02")
+    said = run(app, "evaluate", policy, log)
+    assert "What shares of large's quality cost" in said
+    assert "not reached" in said  # a threshold always pays for the check: 100 % is out of its reach
+    found = json.loads(run(app, "evaluate", policy, log, "--json"))
+    frontier = found["cost_at_quality"]
+    assert set(frontier) == {"policy", "random_mix", "threshold", "released"}
+    assert [point["level"] for point in frontier["policy"]] == [1.0, 0.99, 0.97, 0.95]
+    assert frontier["threshold"][0]["cost"] is None
+    assert found["headline"]["asked"] == pytest.approx(1 - 0.02 / 0.885, abs=0.05)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from langchain_automix import POMDPRouter
+from langchain_automix.evaluation.recommendation import Recommendation
 from langchain_automix.report.contents import Advice, Contents, Point
 from langchain_automix.report.markdown import render_markdown
 from langchain_automix.report.measure import measure
@@ -26,6 +27,11 @@ def unescaped(text: str) -> str:
 
 def test_all_of_it_is_there(contents: Contents) -> None:
     text = unescaped(render_markdown(contents))
+    assert contents.recommendation is not None
+    assert contents.headline is not None
+    assert text.splitlines()[2] == f"**{contents.recommendation.text}**"
+    assert contents.headline.describe() in text
+    assert f"### What shares of {contents.headline.against}'s quality cost" in text
     assert contents.verdict in text
     for number in contents.numbers:
         assert f"| {number.label} | {number.value} | {number.detail} |" in text
@@ -40,8 +46,13 @@ def test_all_of_it_is_there(contents: Contents) -> None:
 
 def test_every_row_of_a_table_has_its_cells(contents: Contents) -> None:
     evil = "a|b\n| x |\r\n\n# <img src=x> @team [l](http://e) `c` \\| $x$"
+    assert contents.headline is not None
+    contents = replace(contents, recommendation=Recommendation("keep", "Keep it.", detail="So."))
+    assert contents.headline is not None
     worse = replace(
         contents,
+        headline=replace(contents.headline, against=evil),
+        recommendation=Recommendation("keep", evil, evil, detail=evil),
         currency=evil,
         verdict=evil,
         baselines=(Point(name=evil, cost=1.0, quality=0.5, utility_difference=0.1),),
@@ -57,7 +68,7 @@ def test_every_row_of_a_table_has_its_cells(contents: Contents) -> None:
         for line in text.splitlines()
         if line.startswith("|")
     ]
-    assert set(sizes) == {4, 6}
+    assert set(sizes) == {4, 6, 7}
     bare = re.sub(r"\\.", "", text)
     for mark in ("<", "@", "[", "`", "$"):
         assert mark not in bare

@@ -38,8 +38,13 @@ class Fold:
     places: Ints
     """Of the held-out queries in the whole."""
 
-    learner: CandidateFitter
-    """Of the others; it keeps what does not depend on the cost weight."""
+    seed: int
+    """For the folds within."""
+
+    @cached_property
+    def learner(self) -> CandidateFitter:
+        """Fits the others; it keeps what does not depend on the cost weight."""
+        return CandidateFitter(self.train, seed=self.seed)
 
 
 @dataclass
@@ -70,8 +75,7 @@ class CrossFit:
         for f in range(number):
             train = self.data.rows(fold != f)
             places = np.flatnonzero(fold == f)
-            learner = CandidateFitter(train, seed=self.seed)
-            found.append(Fold(train, self.data.rows(places), places, learner))
+            found.append(Fold(train, self.data.rows(places), places, self.seed))
         return found
 
     def plans(self, cost_weight: float) -> list[Plan]:

@@ -58,7 +58,7 @@ function show() {
   document.querySelector(".decisions tbody").replaceChildren(...page.flatMap(rowOf));
   document.querySelector(".decisions thead").replaceChildren(heads());
   byId("shown").textContent = visible.length
-    ? `${whole(from + 1)} to ${whole(from + page.length)} of ${whole(visible.length)}` : "No decision fits.";
+    ? `${whole(from + 1)} to ${whole(from + page.length)} of ${whole(visible.length)}${report.sample ? " listed" : ""}` : "No decision fits.";
   byId("pages").textContent = `of ${whole(pages)}`;
   byId("page").max = pages;
   byId("page").value = view.page + 1;
@@ -78,7 +78,7 @@ function heads() {
       update();
       document.querySelectorAll(".decisions thead th")[k].querySelector("button").focus();
     };
-    return make("th", { scope: "col", role: "columnheader", class: "figure", "aria-sort": on ? (direction > 0 ? "ascending" : "descending") : "none" },
+    return make("th", { scope: "col", role: "columnheader", class: "figure", title: report.words[name] || null, "aria-sort": on ? (direction > 0 ? "ascending" : "descending") : "none" },
       make("button", { type: "button", click: sort }, name, make("span", { "aria-hidden": "true", class: "arrow" }, on ? (direction > 0 ? "↑" : "↓") : "↕")));
   }));
 }
@@ -164,7 +164,8 @@ function checkOf(answer) {
 
 function filters() {
   for (const [name, label, meaning] of FILTERS) {
-    const count = name === "all" ? rows.length : rows.filter((row) => row[OF_KIND].includes(name)).length;
+    const listed = name === "all" ? rows.length : rows.filter((row) => row[OF_KIND].includes(name)).length;
+    const count = !report.sample ? listed : name === "all" ? report.queries : report.kinds[name];
     const change = () => { view.filter = name; view.page = 0; explain(meaning); update(); };
     byId("filters").append(make("label", { class: "chip" },
       make("input", { type: "radio", name: "kind", value: name, checked: name === "all", change }),
@@ -172,7 +173,7 @@ function filters() {
   }
 }
 
-const some = rows.length < report.queries
+const some = report.sample ? ` ${report.sample}` : rows.length < report.queries
   ? ` Of ${whole(report.queries)} queries, ${whole(rows.length)} are in this page.` : "";
 const explain = (meaning) => { byId("decisions-lead").textContent = `${meaning}${some} Open a row for the question, the answers and the check.`; };
 

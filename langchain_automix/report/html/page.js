@@ -79,7 +79,7 @@ function choose(stop, aloud) {
   byId("chosen-name").textContent = stop.own ? "This policy" : "Another policy on the frontier";
   byId("back").hidden = Boolean(stop.own);
   byId("chosen").replaceChildren(...readings(stop).map(([name, value, more]) =>
-    make("div", null, make("dt", null, name), make("dd", { class: "value" }, value),
+    make("div", null, make("dt", { title: report.words[name] || null }, name), make("dd", { class: "value" }, value),
       make("dd", { class: "detail", dir: "auto" }, more))));
   const fitted = known(stop.cost_weight) && !stop.own;
   byId("command-words").textContent = fitted ? "To have it, fit for its cost weight:"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
+from langchain_automix.evaluation.cost_at_quality import COST_TABLE_WORDS, cost_table
 from langchain_automix.report.contents import Contents, LoggedDecision, Point
 from langchain_automix.utils.formatting import (
     format_cost,
@@ -41,6 +42,52 @@ _RULES = {
     "released": "released AutoMix rule",
 }
 
+_WORDS = {
+    "Quality": "How good an answer is, from 0 to 1, by the labels in the log.",
+    "Cost": "Mean cost of a query: all answers and all checks, of every model that was asked.",
+    "Cost weight": "How much quality one unit of cost is worth.",
+    "Utility": "Quality less cost weight times cost: one number for both.",
+    "Gain in utility by the policy": "Utility of the policy less that of the rule in this row, and "
+    "its 95 % interval; above 0 the policy is better.",
+    "Check": "The model's answer is examined; each verdict accepts it, rejects it, or says nothing "
+    "usable (invalid). A check may give a score instead.",
+    "Confidence": "The raw number of a check, such as the share of verdicts that accept. It is no "
+    "probability unless the diagram says so.",
+    "Stated": "The confidence, or the belief, in answers of about the same.",
+    "Actual quality": "Mean quality of those answers; as stated, if the confidence can be trusted.",
+    "ECE": "Expected calibration error: how far what is stated is from the quality, on average.",
+    "AUROC": "The chance that the check is surer of a right answer than of a wrong one; 0.5 is "
+    "chance, 1 is never wrong.",
+    "Benefit": "Quality of the larger model's answer less quality of this one. Escalating pays "
+    "where it is above the price of the larger model.",
+    "Standard error": "How far the benefit may be off by chance; twice as much is rare.",
+    "Escalated": "Share of the queries on which more than one model is asked.",
+    "Verdicts drawn": "Mean number of verdicts of the check that are paid for on a query.",
+    "Frontier": "The policies on offer, from cheap to good: none of them is beaten by another in "
+    "both cost and quality.",
+    "Asked": "A share of the quality of the best single model.",
+    "Got": "The share of it that the policy reached, on queries that had no part in its choice.",
+    "Random mixing": "Sends a random share of the queries to the largest model, at the same cost. "
+    "A policy that reads its checks well lies above that line.",
+    "One threshold": "Keeps the small model's answer where the confidence in it reaches a number.",
+    "Two thresholds": "Asks the large model where the confidence lies between two numbers: below, "
+    "no model may help.",
+    "Released AutoMix rule": "The rule of the code that was published with the AutoMix paper.",
+    "Oracle": "Knows the qualities beforehand and picks the best model for each query. No rule can "
+    "reach it; it shows how much there is to gain.",
+    "Interval": "95 %: the range that would hold the true mean for 95 of 100 such logs.",
+    "Cross-fitted": "Every query is judged by a policy that was fitted without it.",
+    "Held out": "The policy itself, on another log than the one that it was fitted to; queries "
+    "that stand in both would flatter it.",
+}
+"""Every word of the page that needs a sentence: in the list at its end, and where it stands."""
+
+_SAME_WORDS = {
+    "Cost of a query": "Cost",
+    "Released rule": "Released AutoMix rule",
+    "Policy": "Frontier",
+}
+
 _NOT_TEXT = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Lone surrogates, which no file can hold, and control characters, which HTML forbids."""
 
@@ -65,6 +112,9 @@ def render_page(contents: Contents) -> str:
             f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
             "img-src data:; base-uri 'none'; form-action 'none'"
         ),
+        cost_rows=_cost_rows(contents),
+        share_words=COST_TABLE_WORDS,
+        words=_WORDS,
         style=style,
         script=script,
         figures=_to_json(_figures(contents)),
@@ -95,6 +145,7 @@ def _template() -> Template:
     )
     environment.filters |= {
         "cost": format_cost,
+        "meaning": _meaning,
         "pluralize": pluralize,
         "quality": format_quality,
         "rule": _label_rule,
@@ -127,6 +178,20 @@ def _label_rule(name: str) -> str:
     return _RULES.get(name, name)
 
 
+def _meaning(term: str) -> str:
+    """Return the sentence that says what a word means; empty where it needs none."""
+    capital = term[:1].upper() + term[1:]
+    return _WORDS.get(_SAME_WORDS.get(capital, capital), "")
+
+
+def _cost_rows(contents: Contents) -> tuple[list[str], list[tuple[str, ...]]] | None:
+    """Return what shares of the best quality cost, as heads and rows; None where unknown."""
+    if not contents.cost_at_quality or contents.headline is None:
+        return None
+    heads, rows = cost_table(contents.cost_at_quality)
+    return [head[0].upper() + head[1:] for head in heads], rows
+
+
 def _describe_standing(baseline: Point) -> str:
     """Say how the policy compares with a baseline."""
     if baseline.name == "oracle":
@@ -154,6 +219,9 @@ def _figures(contents: Contents) -> dict[str, Any]:
         "costSplit": [asdict(part) for part in contents.cost_split],
         "chunk": CHUNK,
         "rows": [_row(decision) for decision in contents.decisions],
+        "kinds": dict(contents.kinds),
+        "sample": contents.sample,
+        "words": _WORDS,
     }
 
 

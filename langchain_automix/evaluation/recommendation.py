@@ -1,0 +1,394 @@
+"""The recommendation: deploy the policy, keep one model, take a threshold, or label more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from langchain_automix.evaluation.headline import Headline
+from langchain_automix.evaluation.plain_rules import QualityAndCost
+from langchain_automix.policy.data.arrays import Floats, LogArrays
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.baselines import best_single
+from langchain_automix.policy.replay import Outcomes
+from langchain_automix.policy.statistics import Interval, mean_interval
+from langchain_automix.policy.ties import first_best
+from langchain_automix.utils.formatting import (
+    format_percent,
+    format_signed,
+    format_signed_range,
+)
+
+FEW = 20
+"""Queries below which no difference is more than luck."""
+
+FAIRLY_MANY = 50
+"""Queries below which most differences are luck."""
+
+_SAME = 5e-4
+"""A difference in utility below this would be printed as 0.000."""
+
+_SAME_COST = 0.005
+"""A share of the cost that counts as no difference."""
+
+_HOPELESS = 10
+"""A log is not worth so many times its size in labels to show a gain that small."""
+
+_BOUNDS = ("max_cost", "min_quality", "max_loss")
+
+Action = Literal["deploy", "keep", "label", "threshold"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do, by what a log shows."""
+
+    action: Action
+    """`deploy` the policy, `keep` a single model, `label` more examples, or take the `threshold`
+    rule in place of the policy."""
+
+    text: str
+    """The same in one sentence: what is saved and what is lost at most, or why not."""
+
+    model: str | None = None
+    """The single model to keep, for now or for good; None where the rule is to be deployed."""
+
+    more_examples: int | None = None
+    """About how many more examples would show the gain; None where more are not asked for."""
+
+    detail: str = ""
+    """What it rests on, with intervals."""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.detail}".rstrip()
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """A rule against single models."""
+
+    n: int
+    bound: str | None
+    """The bound that the rule was fitted for, if any."""
+
+    gain: float
+    """Utility gained over the single model that is worth most; with a bound, quality gained over
+    mixing single models at random at the same cost."""
+
+    gain_interval: Interval
+    gain_deviation: float
+    loss: float
+    """Quality lost against the single model of the best quality; negative where it is gained."""
+
+    loss_interval: Interval
+    loss_deviation: float
+    allowed: float | None
+    """Loss of quality that the goal allows; None where the goal is another."""
+
+    saving: Headline | None
+
+    @property
+    def saves_within_the_goal(self) -> bool:
+        """Whether the log shows that the rule saves money and loses no more than it may."""
+        if self.allowed is None or self.saving is None:
+            return False
+        return self.loss_interval[1] <= self.allowed and self.saving.cost_interval[1] < 1
+
+    @property
+    def needed(self) -> int | None:
+        """Queries that would show the gain, or that the loss is within the goal, if it stays."""
+        found = [_queries_to_show(self.gain, self.gain_deviation)]
+        if self.allowed is not None and self.saving is not None and self.saving.cost < 1:
+            found.append(_queries_to_show(self.allowed - self.loss, self.loss_deviation))
+        known = [number for number in found if number is not None]
+        return min(known, default=None)
+
+
+def _queries_to_show(mean: float, deviation: float) -> int | None:
+    """Return how many queries a 95 % interval above 0 takes; None where the mean is not."""
+    if mean <= 0:
+        return None
+    return math.ceil((1.96 * deviation / mean) ** 2)
+
+
+def recommend(
+    policy: Policy,
+    outcomes: Outcomes,
+    data: LogArrays,
+    cost_weight: float,
+    headline: Headline | None,
+    threshold: QualityAndCost | None = None,
+) -> Recommendation:
+    """Say what a log speaks for.
+
+    A policy for a cost weight is held against the single model of the best utility. One for a bound
+    on cost, quality or loss is held against mixing single models at random at the same cost: its
+    cost weight is what the fit expects at the bound, and one model alone seldom meets a bound.
+
+    Args:
+        policy: What was fitted, and for what goal.
+        outcomes: What became of each query under it, fitted without that query.
+        data: The queries, all complete.
+        cost_weight: Quality that one unit of cost is worth.
+        headline: Shares of quality and cost of the best single model; None where undefined.
+        threshold: One threshold fitted for the same goal, judged alike: quality and cost of each
+            query. None where the log has no check, or the policy is one itself.
+    """
+    kept = _kept(policy, data, cost_weight)
+    if len(data) < FEW:
+        return _too_few(len(data), kept)
+    if "max_risk" in policy.goal:
+        return _by_risk(policy, outcomes)
+    if bound_of(policy) is not None:
+        cost_weight = _price_of_mixing(data, float(outcomes.cost.mean()), cost_weight)
+    utility = outcomes.utility(cost_weight, policy.goal.get("abstain_value"))
+    standing = _standing(policy, outcomes.quality, utility, data, cost_weight, headline)
+    found = _by_standing(standing, kept, policy, outcomes)
+    if threshold is None:
+        return found
+    return _beside_threshold(found, standing.bound, outcomes, threshold, data, cost_weight)
+
+
+def _beside_threshold(
+    found: Recommendation,
+    bound: str | None,
+    outcomes: Outcomes,
+    threshold: QualityAndCost,
+    data: LogArrays,
+    cost_weight: float,
+) -> Recommendation:
+    """Recommend one threshold where it is shown to do better; say so where it may be luck.
+
+    For a cost weight, the utilities are compared. For a bound, the threshold must be no worse in
+    quality and in cost, and better in one of them: they need not spend the same.
+    """
+    better = threshold[0] - outcomes.quality
+    cheaper = outcomes.cost - threshold[1]
+    if bound is None:
+        gained, unit, is_as_good = better + cost_weight * cheaper, "utility", True
+    elif bound == "max_cost":
+        gained, unit, is_as_good = better, "quality at no more cost", cheaper.mean() >= 0
+    else:
+        own = float(outcomes.cost.mean())
+        gained, unit = cheaper / own, "the cost, at no less quality"
+        is_as_good = better.mean() >= 0
+    mean, interval = float(gained.mean()), mean_interval(gained)
+    if not is_as_good or mean <= _SAME:
+        return found
+    by = f"{format_signed(mean)} of {unit} ({_ends(interval)})"
+    if bound not in (None, "max_cost"):
+        ends = " to ".join(f"{end * 100:+.1f} %" for end in interval)
+        by = f"{format_percent(mean)} of {unit} (95 % interval {ends})"
+    verb = "saves" if bound not in (None, "max_cost") else "gains"
+    single = best_single(data, cost_weight).utility
+    above = threshold[0] - cost_weight * threshold[1] - single
+    if interval[0] > 0 and mean_interval(above)[0] > 0:
+        text = (
+            "Take one threshold in place of this policy: it does better on this log, and "
+            "`automix fit --rule threshold` fits it."
+        )
+        return Recommendation("threshold", text, detail=f"It {verb} {by} against the policy.")
+    detail = (
+        f"{found.detail} One threshold {verb} {by} against the policy here, which may be luck; "
+        "`automix fit --rule threshold` fits it."
+    )
+    return replace(found, detail=detail.lstrip())
+
+
+def bound_of(policy: Policy) -> str | None:
+    """Return the bound on cost or quality that a policy was fitted for; None where it has none."""
+    return next((name for name in _BOUNDS if name in policy.goal), None)
+
+
+def _kept(policy: Policy, data: LogArrays, cost_weight: float) -> str:
+    """Return the single model to keep: the best, of those that cost no more than they may."""
+    means, costs = data.quality.mean(axis=0), data.cost.mean(axis=0)
+    best = data.models[first_best(means)]
+    if (most := policy.goal.get("max_cost")) is not None:
+        allowed = np.where(costs <= most, means, -1.0)
+        return data.models[first_best(allowed) if (costs <= most).any() else int(costs.argmin())]
+    if bound_of(policy) is not None:
+        return best
+    single = best_single(data, cost_weight)
+    return best if best in single.models else single.models[-1]
+
+
+def _price_of_mixing(data: LogArrays, cost: float, otherwise: float) -> float:
+    """Return what a unit of quality costs by mixing single models at random, about some mean cost.
+
+    There, those two models are worth the same, and the utility gained over them is the quality
+    gained at the same cost.
+    """
+    points = zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
+    hull: list[tuple[float, float]] = []
+    for price, quality in sorted(points, key=lambda point: (point[0], -point[1])):
+        if hull and quality <= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _slope(hull[-2], (price, quality)) >= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append((price, quality))
+    if len(hull) == 1:
+        return otherwise
+    pair = next((p for p in pairwise(hull) if cost <= p[1][0]), (hull[-2], hull[-1]))
+    return _slope(*pair)
+
+
+def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
+    return (right[1] - left[1]) / (right[0] - left[0]) if right[0] > left[0] else np.inf
+
+
+def _standing(
+    policy: Policy,
+    quality: Floats,
+    utility: Floats,
+    data: LogArrays,
+    cost_weight: float,
+    headline: Headline | None,
+) -> _Standing:
+    gained = utility - best_single(data, cost_weight).utility
+    lost = data.quality[:, first_best(data.quality.mean(axis=0))] - quality
+    return _Standing(
+        n=len(data),
+        bound=bound_of(policy),
+        gain=float(gained.mean()),
+        gain_interval=mean_interval(gained),
+        gain_deviation=float(gained.std()),
+        loss=float(lost.mean()),
+        loss_interval=mean_interval(lost),
+        loss_deviation=float(lost.std()),
+        allowed=_allowed_loss(policy),
+        saving=headline,
+    )
+
+
+def _allowed_loss(policy: Policy) -> float | None:
+    """Return the quality that the goal allows to lose against the best single model of the fit."""
+    if (loss := policy.goal.get("max_loss")) is not None:
+        return loss
+    if (least := policy.goal.get("min_quality")) is not None and policy.fit.quality:
+        return max(max(policy.fit.quality) - least, 0.0)
+    return None
+
+
+def _too_few(n: int, kept: str) -> Recommendation:
+    number = "one query" if n == 1 else f"{n} queries"
+    more = FAIRLY_MANY - n
+    text = (
+        f"Label at least {more} more examples: a log of {number} is too small to tell the policy "
+        f"from {kept} alone. Until then keep {kept}."
+    )
+    return Recommendation("label", text, kept, more)
+
+
+def _by_risk(policy: Policy, outcomes: Outcomes) -> Recommendation:
+    """Judge a policy with a bound on wrong answers by that bound."""
+    is_answered, limit = outcomes.model >= 0, policy.goal["max_risk"]
+    wrong = float(np.where(is_answered, 1 - outcomes.quality, 0.0).mean())
+    figures = (
+        f"it answers {format_percent(float(is_answered.mean()))} of the queries, and gives a wrong "
+        f"answer to {format_percent(wrong)} of all, where {format_percent(limit)} are allowed."
+    )
+    if wrong <= limit:
+        return Recommendation("deploy", f"Deploy this policy: {figures}")
+    text = f"Do not deploy this policy: {figures} Label more examples of the traffic, and fit anew."
+    return Recommendation("label", text)
+
+
+def _by_standing(
+    standing: _Standing, kept: str, policy: Policy, outcomes: Outcomes
+) -> Recommendation:
+    single = _single(policy, outcomes)
+    if standing.gain_interval[0] > 0 or standing.saves_within_the_goal:
+        detail = _gains_in_intervals(standing)
+        if single is None:
+            text = f"Deploy this policy: {_gains(standing)}."
+            return Recommendation("deploy", text, detail=detail)
+        text = f"{_keep(single, kept)} alone: {_gains(standing)}."
+        return Recommendation("keep", text, single, detail=detail)
+    if standing.gain_interval[1] < 0:
+        text = f"Keep {kept} alone: the policy does worse on this log."
+        return Recommendation("keep", text, kept, detail=_worth(standing))
+    if single is not None:
+        text = f"{_keep(single, kept)} alone: on this log no check is worth its price."
+        return Recommendation("keep", text, single)
+    return _not_shown(standing, kept)
+
+
+def _not_shown(standing: _Standing, kept: str) -> Recommendation:
+    """Say how many examples would show a gain that the log does not; or that there is none."""
+    needed, n = standing.needed, standing.n
+    if needed is None or needed > _HOPELESS * n:
+        text = f"Keep {kept} alone: this log does not show that the policy gains anything."
+        return Recommendation("keep", text, kept, detail=_worth(standing))
+    more = _rounded(max(needed - n, FEW))
+    text = (
+        f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show that "
+        "the policy gains anything."
+    )
+    return Recommendation("label", text, kept, more, _worth(standing))
+
+
+def _single(policy: Policy, outcomes: Outcomes) -> str | None:
+    """Return the one model that a policy gives every query to, unchecked, if there is one."""
+    [first, *more] = policy.plans
+    if more or first.tables:
+        return None
+    model = first.opening.model
+    is_stable = bool(((outcomes.model == model) & (outcomes.asked == 1)).all())
+    return policy.models[model] if is_stable else None
+
+
+def _keep(single: str, kept: str) -> str:
+    return f"Keep {single}" if single == kept else f"Use {single}"
+
+
+def _gains(standing: _Standing) -> str:
+    """Say what is saved, and what is lost at most, against the best single model."""
+    low, high = standing.loss_interval
+    lost = f"loses at most {high:.3f} of quality"
+    if high < 0:
+        lost = f"gains at least {-high:.3f} of quality"
+    elif high < _SAME:
+        lost = "loses no quality"
+    if standing.allowed is not None and low > standing.allowed:
+        lost += f", more than the {standing.allowed:.3f} allowed"
+    if standing.saving is None:
+        return f"it {lost}"
+    saved, against = 1 - standing.saving.cost, standing.saving.against
+    if abs(saved) < _SAME_COST:
+        return f"it costs as much as always {against} and {lost}"
+    share = format_percent(abs(saved))
+    if saved < 0:
+        return f"it costs {share} more than always {against} and {lost}"
+    return f"it saves {share} of the cost of always {against} and {lost}"
+
+
+def _gains_in_intervals(standing: _Standing) -> str:
+    low, high = standing.loss_interval
+    lost = f"of the quality lost, {low:+.3f} to {high:+.3f}"
+    if standing.saving is None:
+        return f"95 % interval {lost}."
+    start, end = (100 * (1 - share) for share in reversed(standing.saving.cost_interval))
+    return f"95 % intervals: of the cost saved, {start:.0f} to {end:.0f} %; {lost}."
+
+
+def _worth(standing: _Standing) -> str:
+    what, against = "utility", "the best model alone"
+    if standing.bound is not None:
+        what, against = "quality", "mixing single models at random at the same cost"
+    gain = format_signed(standing.gain)
+    return f"Its {what} against {against}: {gain} ({_ends(standing.gain_interval)})."
+
+
+def _ends(interval: Interval) -> str:
+    return f"95 % interval {format_signed_range(interval)}"
+
+
+def _rounded(number: int) -> int:
+    """Round up to two digits: no log tells such a number more exactly."""
+    step: int = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // step) * step
