@@ -231,7 +231,10 @@ class _Run:
         )
         self._show_learned()
         rest = questions[cut:][:count]
-        view.heading(self.console, f"Routing, live: the mix decides on {len(rest)} other questions")
+        limit = ""
+        if self._until is not None:
+            limit = f", or as many as {self.options.minutes:g} minutes allow"
+        view.heading(self.console, f"Routing, live: {len(rest)} other questions{limit}")
         self._show(demo.route(rest), len(rest))
         self._more = (
             f"`automix demo --replay` shows {len(questions) - cut} recorded ones in seconds, all "
