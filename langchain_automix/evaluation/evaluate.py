@@ -15,9 +15,9 @@ from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, to_arr
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family, best_single, confidences
-from langchain_automix.policy.fitting.candidates import complete
 from langchain_automix.policy.fitting.digest import was_fitted_to
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight, policy_frontier
+from langchain_automix.policy.fitting.fitting_data import complete
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import Outcomes, replay_plan, replay_policy
 from langchain_automix.policy.statistics import (
