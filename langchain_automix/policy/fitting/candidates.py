@@ -8,17 +8,17 @@ checks of the first one's answer together (joint), and all models with all check
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
 
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.policy import Candidate
 from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.decision.table import PlannedAction
 from langchain_automix.policy.fitting.fitting_data import fitting_data
+from langchain_automix.policy.fitting.selection import FittedCandidate
 from langchain_automix.policy.pomdp.backward_induction import Solution, solve
 from langchain_automix.policy.pomdp.extract_plan import extract_plan
 from langchain_automix.policy.pomdp.many_models import (
@@ -30,16 +30,13 @@ from langchain_automix.policy.pomdp.many_models import (
 )
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import BATCHES
-from langchain_automix.policy.pomdp.two_models import CheckedAnswers, Shape
+from langchain_automix.policy.pomdp.two_models import CheckedAnswers, Shape, share_of_labels
 from langchain_automix.policy.replay import Outcomes, replay_plan
-from langchain_automix.policy.ties import exceeds, first_best
+from langchain_automix.utils.formatting import pluralize
 
 FOLDS = 5
 _FEWEST = 5
 """Queries below which only the trivial policies are candidates: nothing can be held out."""
-
-_LEAST_GAIN = 1e-4
-"""Expected gain in utility below which the simplest policy is as good."""
 
 _COMPLEX = 3
 """Complexity of the families of more than two models, or of several checks."""
@@ -50,51 +47,6 @@ CROSS_FIT_ROWS = 20_000
 
 _FamilyPOMDPs = tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]
 """A family's name and complexity, its POMDP, and those without each fold."""
-
-
-@dataclass
-class FittedCandidate:
-    """One candidate, fitted."""
-
-    name: str
-    make_plan: Callable[[], Plan]
-    """Extracts its plan when called; most candidates are never chosen."""
-
-    complexity: int
-    """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
-
-    expected: float
-    """Mean utility that its own POMDP expects."""
-
-    hold_out: Callable[[], Floats]
-    """Replays each fold with the plan that was fitted without it; only done when needed."""
-
-    judged: bool = True
-    """Whether there are labels enough for the folds to say anything."""
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The plan that is best by its own POMDP."""
-        return self.make_plan()
-
-    @cached_property
-    def held_out(self) -> Floats:
-        """(n,): utility of each query, times its weight, under the plan fitted without its fold."""
-        return self.hold_out()
-
-    @property
-    def cross_fitted(self) -> float:
-        """Mean of the held-out utilities."""
-        return float(self.held_out.mean())
-
-    def record(self, trivial: FittedCandidate) -> Candidate:
-        """Return what spoke for this candidate, against the best trivial one."""
-        if "held_out" not in self.__dict__:
-            return Candidate(name=self.name, expected=self.expected)
-        error = _error(self.held_out - trivial.held_out)
-        return Candidate(
-            name=self.name, expected=self.expected, cross_fitted=self.cross_fitted, error=error
-        )
 
 
 def always(models: tuple[str, ...], index: int) -> Plan:
@@ -134,7 +86,7 @@ class CandidateFitter:
             self.shapes, self.chain = ("monotone",), False
         rows = self.data.labels if self.labels else self.data.queries
         found = {j: rows.checks_of(j) for j in range(len(rows.models) if self.labels else 1)}
-        if (len(self.data.queries) if prior else self.labels) < _FEWEST:
+        if self.labels and (len(self.data.queries) if prior else self.labels) < _FEWEST:
             found = {}
         self.checks: dict[int, CheckNames] = {j: names for j, names in found.items() if names}
         """For each model whose answers were all checked, by what."""
@@ -168,12 +120,11 @@ class CandidateFitter:
         level: Floats = rows.mean(rows.quality) if len(rows) else np.zeros(len(rows.models))
         if self.prior is None or not self.checkable:
             return level
-        base, last = self.checkable[0], len(level) - 1
+        base = self.checkable[0]
         answers = self._answers(base, self.checks[base][0], fold)
-        for later in range(base + 1 if self.labels else last, last + 1):
+        for later in (j for j in self.singles if j > base):
             level[base], level[later] = answers.level(later)
         if not self.labels:
-            # Of the models between, nothing is known but their prices.
             place = np.log(np.maximum(self.data.queries.mean(self.data.queries.cost), 1e-300))
             if place[0] < place[-1]:
                 level[1:-1] = np.interp(place[1:-1], place[[0, -1]], level[[0, -1]])
@@ -251,13 +202,17 @@ class CandidateFitter:
         self.__dict__.pop("_of_more", None)
 
     @property
+    def singles(self) -> list[int]:
+        """Models that may be asked alone."""
+        last = len(self.data.queries.models) - 1
+        # Without labels nothing is known of the models between but their prices.
+        return list(range(last + 1)) if self.labels else [0, last]
+
+    @property
     def _pairs(self) -> list[tuple[int, int]]:
         """A model whose answers are checked, and a later one."""
-        last = len(self.data.queries.models) - 1
-        # Without labels nothing tells the models between the first and the last apart from them.
-        return [
-            (j, k) for j in self.checkable for k in range(j + 1 if self.labels else last, last + 1)
-        ]
+        later = self.singles
+        return [(j, k) for j in self.checkable for k in later if k > j]
 
     def _called(self, small: int, large: int) -> str:
         return f"{self.columns.models[small]}->{self.columns.models[large]}"
@@ -332,13 +287,36 @@ class CandidateFitter:
             f"policy reads at most {verdicts} verdicts and {bins} bins of a score each.",
         )
 
+    @property
+    def notes_on_labels(self) -> Iterator[str]:
+        """Yield what rests on prior assumptions, and what queries without labels are used for."""
+        if not self.checkable or self.prior is None:
+            return
+        labels = pluralize(self.labels, "labelled query", "labelled queries")
+        moved = f", moved by {labels}" if self.labels else ""
+        share = share_of_labels(self.labels)
+        rest = f" A fit to the labels alone counts for {share:.0%} beside it." if share else ""
+        yield (
+            "What a check says of an answer is a prior assumption, taken from public logs of other "
+            f"models and tasks{moved}.{rest}"
+        )
+        unlabelled = len(self.data.unlabelled)
+        if unlabelled:
+            yield (
+                "How the findings of the check are distributed is also taken from "
+                f"{pluralize(unlabelled, 'query', 'queries')} without a quality of every model."
+            )
+        if not self.labels:
+            yield (
+                "No query has a quality of every model, so nothing of this policy was tried: label "
+                "some 50 queries, and fit again."
+            )
+
     def candidates(
         self, cost_weight: float, abstain_value: float | None = None, *, most_complex: int = 3
     ) -> list[FittedCandidate]:
         """Return every candidate for a cost weight, the trivial ones first."""
-        last = len(self.columns.models) - 1
-        singles = range(last + 1) if self.labels else (0, last)
-        found = [self._trivial(j, cost_weight) for j in singles]
+        found = [self._trivial(j, cost_weight) for j in self.singles]
         more = self._of_more if most_complex >= _COMPLEX else []
         for name, complexity, pomdp, fold_pomdps in (*self._of_pairs, *more):
             if complexity > most_complex:
@@ -393,47 +371,3 @@ def _levelled(pomdp: RoutingPOMDP, columns: LogArrays, level: Floats) -> Routing
     """Move what a POMDP expects of each model from the mean on the labels to what is expected."""
     chosen = list(pomdp.models)
     return replace(pomdp, quality=pomdp.quality + (level - columns.mean(columns.quality))[chosen])
-
-
-def select_candidate(candidates: list[FittedCandidate]) -> tuple[FittedCandidate, list[Candidate]]:
-    """Return the candidate to use, and the record of the choice.
-
-    The trivial policies and the monotone pairs compete by the utility that is expected of them:
-    their benefit is shrunk towards its mean, so a pair that is no better than one model alone is
-    not expected to be. A free shape or a chain must gain a standard error on the folds over
-    that winner. And a winner against which the folds speak gives way to the best single model:
-    by two standard errors for two models; by one for more, where many pairs were tried. Of
-    tied candidates the simplest is used, and of equally simple ones the first.
-
-    On halves of the train splits of the benchmark's logs, the plain rule of one standard error
-    over the best single model was too timid: with 50 queries it lost 0.003 where this one
-    gained 0.002.
-    """
-    ordered = sorted(candidates, key=lambda c: c.complexity)
-    singles = [c for c in ordered if c.complexity == 0]
-    trivial = singles[first_best([c.expected for c in singles])]
-    simple = [c for c in ordered if c.complexity <= 1]
-    best = simple[first_best([c.expected for c in simple])]
-    if best.expected <= trivial.expected + _LEAST_GAIN:
-        best = trivial
-    if not trivial.judged:
-        return best, [candidate.record(trivial) for candidate in candidates]
-    bold = [
-        c
-        for c in ordered
-        if c.complexity > 1
-        and exceeds(c.expected, best.expected)
-        and exceeds(c.cross_fitted, best.cross_fitted + _error(c.held_out - best.held_out))
-    ]
-    if bold:
-        best = bold[first_best([c.cross_fitted for c in bold])]
-    patience = 2.0 if len(singles) == 2 else 1.0  # noqa: PLR2004
-    doubt = _error(best.held_out - trivial.held_out)
-    if exceeds(trivial.cross_fitted, best.cross_fitted + patience * doubt):
-        best = trivial
-    records = [candidate.record(trivial) for candidate in candidates]
-    return best, records
-
-
-def _error(differences: Floats) -> float:
-    return float(differences.std() / np.sqrt(max(len(differences), 1)))

@@ -22,13 +22,10 @@ from dataclasses import dataclass
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.fitting.candidates import (
-    CandidateFitter,
-    FittedCandidate,
-    select_candidate,
-)
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
 
 TOLERANCE = 0.01
 ALPHA = 0.05

@@ -13,6 +13,7 @@ from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.baselines import fit_rule
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.fitting.risk_control import upper_limit
@@ -66,7 +67,7 @@ class TestGoals:
 
     def test_max_loss_is_min_quality_below_the_best_single_model(self) -> None:
         log = world(400)
-        best = max(fit_policy(log).fit.quality)
+        best = float(CandidateFitter(to_arrays(log)).level.max())
         for loss in (0.0, 0.01, 0.1, 1.0):
             lost = fit_policy(log, Goal(max_loss=loss))
             least = fit_policy(log, Goal(min_quality=max(best - loss, 0.0)))
