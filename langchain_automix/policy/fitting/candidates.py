@@ -302,8 +302,9 @@ class CandidateFitter:
         )
         unlabelled = len(self.data.unlabelled)
         if unlabelled:
+            also = "also " if self.labels else ""
             yield (
-                "How the findings of the check are distributed is also taken from "
+                f"How the findings of the check are distributed is {also}taken from "
                 f"{pluralize(unlabelled, 'query', 'queries')} without a quality of every model."
             )
         if not self.labels:

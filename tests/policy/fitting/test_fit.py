@@ -26,8 +26,9 @@ class TestGoals:
     def test_without_a_goal_random_mixing_is_indifferent_and_it_says_so(self) -> None:
         log = world(300)
         policy = fit_policy(log)
-        small, large = policy.fit.quality
+        small, large = CandidateFitter(to_arrays(log)).level
         assert policy.cost_weight == pytest.approx((large - small) / 9.0)
+        assert policy.cost_weight == pytest.approx(np.diff(policy.fit.quality)[0] / 9.0, rel=0.02)
         assert "mixing small and large at random neither gains nor loses" in policy.fit.notes[0]
 
     def test_an_extreme_weight_asks_one_model_alone(self) -> None:
