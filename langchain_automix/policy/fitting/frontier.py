@@ -96,6 +96,9 @@ class FoldFrontier:
     columns: LogArrays
     """The queries that it was fitted to."""
 
+    level: Floats
+    """(models,): mean quality to be expected of each model."""
+
     points: list[FrontierPoint]
     quality: Floats
     """(points, queries of the fold)."""
@@ -137,7 +140,11 @@ class JudgedFrontier:
     def _without(self, data: LogArrays, held_out: Mask) -> FoldFrontier:
         like = self.learner
         learner = CandidateFitter(
-            data.rows(~held_out), seed=like.seed, shapes=like.shapes, chain=like.chain
+            data.rows(~held_out),
+            seed=like.seed,
+            shapes=like.shapes,
+            chain=like.chain,
+            prior=like.prior,
         )
         points = self.hull(learner)
         outcomes = [replay_plan(point.plan, data.rows(held_out)) for point in points]
@@ -145,7 +152,7 @@ class JudgedFrontier:
             np.array([getattr(outcome, name) for outcome in outcomes])
             for name in ("quality", "cost")
         )
-        return FoldFrontier(held_out, learner.columns, points, quality, cost)
+        return FoldFrontier(held_out, learner.columns, learner.level, points, quality, cost)
 
     @cached_property
     def _ends(self) -> tuple[int, int]:

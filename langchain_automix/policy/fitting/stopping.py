@@ -195,15 +195,9 @@ def _weight(learner: CandidateFitter, goal: Goal, seed: int) -> float:
     """Return the cost weight at which the policies are compared."""
     if goal.cost_weight is not None:
         return goal.cost_weight
-<<<<<<< HEAD
     if not goal.target:
-        return indifferent_weight(learner.columns)
-    return fit_policy(learner.columns, goal, seed=seed, foretell=False).cost_weight
-=======
-    if goal.max_cost is None and goal.min_quality is None and goal.max_loss is None:
         return indifferent_weight(learner.columns, learner.level)
-    return fit_policy(learner.columns, goal, seed=seed).cost_weight
->>>>>>> 5354214 (The indifferent cost weight is by what is expected of the models, as their levels are)
+    return fit_policy(learner.columns, goal, seed=seed, foretell=False).cost_weight
 
 
 def _not_yet(queries: int, text: str) -> StoppingResult:
