@@ -64,7 +64,9 @@ def fit_policy(
     """Fit a policy to a routing log.
 
     Args:
-        log: Queries that all models answered, with the checks of the cheaper ones.
+        log: Queries that all models answered, with the checks of the cheaper ones. Queries without
+            qualities, whose first answer was checked, show how the checks of the traffic turn out;
+            a log of nothing else can be fitted for a cost weight or a mean cost.
         goal: What to fit for. None: the cost weight at which mixing the cheapest and the
             dearest model at random neither gains nor loses, which is what the paper's ΔIBC
             measures against (AutoMix, section 5.1, equation 1).
