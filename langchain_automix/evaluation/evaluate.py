@@ -29,10 +29,10 @@ from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family, best_single, confidences
-from langchain_automix.policy.fitting.candidates import complete
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.digest import was_fitted_to
 from langchain_automix.policy.fitting.fit import indifferent_weight
+from langchain_automix.policy.fitting.fitting_data import complete
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import Outcomes, replay_policy
 from langchain_automix.policy.statistics import (

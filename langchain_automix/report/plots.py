@@ -16,8 +16,8 @@ from langchain_automix.policy.benefit import (
 from langchain_automix.policy.data.arrays import LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.fitting.candidates import complete
 from langchain_automix.policy.fitting.fit import policy_frontier
+from langchain_automix.policy.fitting.fitting_data import complete
 from langchain_automix.policy.replay import Outcomes, replay_plan
 from langchain_automix.policy.statistics import Interval
 from langchain_automix.report.contents import Contents, Point

@@ -33,8 +33,18 @@ from tests.benchmarks import (
     tracing,
 )
 
-SIZES = (50, 150, None)
+SIZES = (20, 50, 150, None)
+FEW = (20, 50, 100)
+DRAWS = 1_000
+TARGETS = {20: -0.003, 50: 0.002, None: 0.0076}
+"""What utility over the better single model is to reach, by number of labels."""
+
+LEAST = -0.01
+"""Below this no log is to be, at any of these numbers."""
+
 PARTS = (
+    "quality",
+    "few",
     "pairs",
     "chain",
     "frontier",
@@ -60,6 +70,9 @@ def main() -> int:
     """Run all; 2 if the logs are not at hand."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="draws of a training size")
+    parser.add_argument(
+        "--draws", type=int, default=DRAWS, help="for few: draws of labels from all logs"
+    )
     parser.add_argument("--only", choices=PARTS, help="one part of it")
     parser.add_argument("--calls", type=int, default=10_000, help="for memory: calls of the mix")
     parser.add_argument("--examples", type=int, default=5_000, help="for memory: to calibrate on")
@@ -134,10 +147,12 @@ def of_policies(wanted: argparse.Namespace) -> int:
 
 def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
     """Print what is measured on the logs."""
-    if wanted.only in (None, "pairs"):
+    if wanted.only in (None, "quality", "pairs"):
         pairs(logs, modules, wanted.seeds)
-    if wanted.only in (None, "chain"):
+    if wanted.only in (None, "quality", "chain"):
         chains(logs)
+    if wanted.only in (None, "few"):
+        few_labels(logs, wanted.draws)
     if wanted.only in (None, "prior"):
         for heads, rows in prior.tables(logs):
             show(heads, rows)
@@ -152,10 +167,13 @@ def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
 def pairs(logs: list[Any], modules: Any, seeds: int) -> None:
     """Print a table per log: each model paired with the last, all cost weights."""
     print("Utility minus that of the better single model in hindsight, on the test split; mean")
-    print("over pairs with the last model, cost weights and draws, with 95 % interval.\n")
+    print("over pairs with the last model, cost weights and draws, with 95 % interval. The prior")
+    print("for scores was estimated without the log's own benchmark.\n")
     means: dict[tuple[str, int | None], list[float]] = {}
+    of_logs: dict[int | None, dict[str, float]] = {}
     for name, train, test in logs:
-        tallies = {size: _pairs_of(train, test, size, modules, seeds) for size in SIZES}
+        prior = quality.prior_without(name)
+        tallies = {size: _pairs_of(train, test, size, modules, seeds, prior) for size in SIZES}
         rows = []
         for method in tallies[None][0].gains:
             cells = []
@@ -166,14 +184,54 @@ def pairs(logs: list[Any], modules: Any, seeds: int) -> None:
                 half = float(np.mean([half for _, half in found]))
                 means.setdefault((method, size), []).extend(mean for mean, _ in found)
                 cells.append(f"{middle:+.4f} ± {half:.4f}")
+                if method == "ours":
+                    of_logs.setdefault(size, {})[name] = middle
             rows.append((method, *cells))
         drawn = np.mean([np.mean(tally.samples) for tally in tallies[None]])
         print(f"{name} ({drawn:.2f} verdicts a query, all training queries)")
-        show(("method", *(f"{size or 'all'} training queries" for size in SIZES)), rows)
-    methods = dict.fromkeys(method for method, _ in means)
+        show(("method", *(f"{size or 'all'} labels" for size in SIZES)), rows)
+        show(("no labels", "difference"), unlabelled_rows(train, test, prior, means))
+    methods = [method for method, size in means if size is None]
     rows = [(m, *(f"{np.mean(means[m, size]):+.4f}" for size in SIZES)) for m in methods]
     print("all logs, mean over pairs")
-    show(("method", *(f"{size or 'all'} training queries" for size in SIZES)), rows)
+    show(("method", *(f"{size or 'all'} labels" for size in SIZES)), rows)
+    rows = [(m, f"{np.mean(found):+.4f}") for (m, size), found in means.items() if size == 0]
+    show(("all logs", "difference"), rows)
+    targets(means, of_logs)
+
+
+def unlabelled_rows(train: Any, test: Any, prior: Any, means: dict[Any, list[float]]) -> list[Any]:
+    """Return what is reached without labels on the pairs of a log."""
+    tallies = []
+    last = len(train.models) - 1
+    for small in range(last):
+        own, truth = (quality.only(columns, [small, last]) for columns in (train, test))
+        tallies.append(quality.Tally())
+        quality.measure_without_labels(own, truth, _weights(own), tallies[-1], prior)
+    rows = []
+    for method in tallies[0].gains:
+        found = [tally.summary(method) for tally in tallies]
+        means.setdefault((method, 0), []).extend(mean for mean, _ in found)
+        middle, half = np.mean(found, axis=0)
+        rows.append((method.removeprefix("no labels: "), f"{middle:+.4f} ± {half:.4f}"))
+    return rows
+
+
+def targets(means: dict[Any, list[float]], of_logs: dict[int | None, dict[str, float]]) -> None:
+    """Print which targets the mean over pairs reaches, and the worst log."""
+    rows = []
+    for size, target in TARGETS.items():
+        mean = float(np.mean(means["ours", size]))
+        worst = min(of_logs[size], key=lambda name: of_logs[size][name])
+        least = of_logs[size][worst]
+        reached = "yes" if mean >= target and least >= LEAST else "no"
+        figures = f"{mean:+.4f}", f"{target:+.4f}", f"{worst} {least:+.4f}", reached
+        rows.append((str(size or "all"), *figures))
+    show(("labels", "ours", "target", f"worst log (target {LEAST:+g})", "reached"), rows)
+
+
+def _weights(train: Any) -> list[float]:
+    return [multiple * quality.slope(train) for multiple in quality.MULTIPLES]
 
 
 def frontiers(logs: list[Any], *, on_test: bool) -> None:
@@ -189,18 +247,35 @@ def frontiers(logs: list[Any], *, on_test: bool) -> None:
 
 
 def _pairs_of(
-    train: Any, test: Any, size: int | None, modules: Any, seeds: int
+    train: Any, test: Any, size: int | None, modules: Any, seeds: int, prior: Any
 ) -> list[quality.Tally]:
     last = len(train.models) - 1
     tallies = []
     for small in range(last):
         tally = quality.Tally()
-        chosen = [quality.only(columns, [small, last]) for columns in (train, test)]
-        for seed, part in enumerate(quality.draws(chosen[0], size, seeds)):
-            quality.measure_pair(part, chosen[1], tally, modules, seed)
+        own, truth = (quality.only(columns, [small, last]) for columns in (train, test))
+        weights = _weights(own)
+        for seed, part in enumerate(quality.draws(own, size, seeds)):
+            quality.measure_pair(part, truth, weights, tally, modules, seed, prior)
         tallies.append(tally)
         sys.stdout.flush()
     return tallies
+
+
+def few_labels(logs: list[Any], draws: int) -> None:
+    """Print what a fit to few labels is worth beside the single model that they choose."""
+    print("Utility minus that of the single model chosen on the same labels, on the test split:")
+    print(f"{draws} draws of labels from the train splits, pairs and cost weights in turn.\n")
+    rows = []
+    for name, train, test in logs:
+        prior = quality.prior_without(name)
+        cells = []
+        for size in FEW:
+            found = quality.against_chosen_single(train, test, size, draws // len(logs), prior)
+            worst = np.mean(np.sort(found)[: max(len(found) // 10, 1)])
+            cells.append(f"{np.mean(found):+.4f} ({worst:+.4f})")
+        rows.append((name, *cells))
+    show(("log", *(f"{size} labels: mean (worst tenth)" for size in FEW)), rows)
 
 
 def chains(logs: list[Any]) -> None:
@@ -210,7 +285,9 @@ def chains(logs: list[Any]) -> None:
             continue
         rows = [
             (f"{multiple:g}", f"{chain:+.4f}", f"{pair:+.4f}")
-            for multiple, chain, pair in quality.measure_chain(train, test)
+            for multiple, chain, pair in quality.measure_chain(
+                train, test, quality.prior_without(name)
+            )
         ]
         middle = [f"{np.mean([float(row[k]) for row in rows]):+.4f}" for k in (1, 2)]
         print(f"{name}, all {len(train.models)} models")

@@ -15,7 +15,9 @@ from langchain_automix import RoutingLog
 from langchain_automix.calibration.graders.text import Grader, exact_match, token_f1
 from langchain_automix.calibration.label_correction import correct_labels
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
-from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
+from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
+from langchain_automix.policy.fitting.candidates import CandidateFitter
+from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality
 
@@ -37,6 +39,9 @@ class Half:
     judge: LogArrays
     judged: Any
     """Places of the judged queries in the log, so that they are averaged over halves."""
+
+    prior: ScorePrior = SHIPPED
+    """What a score says before any label; estimated without this log's benchmark."""
 
 
 @dataclass
@@ -90,10 +95,10 @@ def measure(half: Half, seed: int, tally: Tally) -> None:
     fit, judge = half.fit, half.judge
     slope = quality.slope(fit)
     weights = [multiple * (slope or 1 / fit.cost[:, -1].mean()) for multiple in MULTIPLES]
-    base = worth(fit, judge, weights)
+    base = worth(fit, judge, weights, half.prior)
 
     def note(method: str, column: str, log: LogArrays) -> None:
-        tally.add(method, column, half.judged, worth(log, judge, weights) - base)
+        tally.add(method, column, half.judged, worth(log, judge, weights, half.prior) - base)
 
     tally.add("best single model", "", half.judged, single(fit, judge, weights) - base)
     for column, agreement in half.agreements.items():
@@ -109,9 +114,9 @@ def measure(half: Half, seed: int, tally: Tally) -> None:
             note(f"{number} labels, the rest corrected", column, mended)
 
 
-def worth(log: LogArrays, judge: LogArrays, weights: list[float]) -> Floats:
+def worth(log: LogArrays, judge: LogArrays, weights: list[float], prior: ScorePrior) -> Floats:
     """Return the true utility of each judged query, mean over cost weights."""
-    learner = CandidateFitter(log)
+    learner = CandidateFitter(log, prior=prior)
     plans = [select_candidate(learner.candidates(weight))[0].plan for weight in weights]
     utilities = [
         replay_plan(p, judge).utility(weight) for p, weight in zip(plans, weights, strict=True)
@@ -159,6 +164,7 @@ def _halves(records: list[Any], grade: Grader, seeds: int) -> Iterator[Half]:
 def without_texts(seeds: int) -> Iterator[tuple[str, Iterator[Half]]]:
     """Yield the logs of right and wrong answers: pairs with the last model, then all models."""
     for name, train, test in quality.splits():
+        prior = quality.prior_without(name)
         last = len(train.models) - 1
         choices = [[small, last] for small in range(min(last, 3))]
         if last > 1:
@@ -167,15 +173,15 @@ def without_texts(seeds: int) -> Iterator[tuple[str, Iterator[Half]]]:
             both = [quality.only(columns, models) for columns in (train, test)]
             names = " -> ".join(both[0].models) if len(models) == 2 else "all models"
             draws = seeds if len(models) == 2 else min(seeds, 3)
-            yield f"{name}, {names}", _splits(both[0], both[1], draws)
+            yield f"{name}, {names}", _splits(both[0], both[1], draws, prior)
 
 
-def _splits(fit: LogArrays, judge: LogArrays, seeds: int) -> Iterator[Half]:
+def _splits(fit: LogArrays, judge: LogArrays, seeds: int, prior: ScorePrior) -> Iterator[Half]:
     for seed in range(seeds):
         agreements = {
             name: _agreement(fit.quality, rate, seed) for name, rate in BOTH_WRONG.items()
         }
-        yield Half(fit, agreements, judge, np.arange(len(judge)))
+        yield Half(fit, agreements, judge, np.arange(len(judge)), prior)
 
 
 def _agreement(right: Floats, rate: float, seed: int) -> Floats:

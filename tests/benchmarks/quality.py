@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,19 @@ import numpy as np
 
 from langchain_automix import RoutingLog
 from langchain_automix.policy.data.arrays import LogArrays, to_arrays
-from langchain_automix.policy.fitting.baselines import Family, fit_rule
-from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
-from langchain_automix.policy.fitting.fit import fit_policy
-from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.decision.score_prior import ScorePrior
+from langchain_automix.policy.fitting.baselines import Family, best_single, fit_rule, rule_plan
+from langchain_automix.policy.fitting.candidates import CandidateFitter, always
+from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import released
+from tests.benchmarks.prior import score_prior
+
+HALF = 0.5
+"""Confidence below which the plainest rule escalates."""
 
 MULTIPLES = (0.3, 0.6, 1.0, 2.0)
-"""Cost weights, as multiples of the slope between the end models on the training queries."""
+"""Cost weights, as multiples of the slope between the end models on the whole train split."""
 
 RULES: tuple[Family, ...] = ("always", "threshold", "double_threshold", "released")
 NAMED = {"always": "best single on train", "released": "released rule, rewritten"}
@@ -82,11 +86,23 @@ class Tally:
         return float(per_query.mean()), float(1.96 * per_query.std() / np.sqrt(len(per_query)))
 
 
-def measure_pair(train: LogArrays, test: LogArrays, tally: Tally, modules: Any, seed: int) -> None:
+def prior_without(name: str) -> ScorePrior:
+    """Return the prior for scores as it would be if a log's benchmark had never been seen."""
+    return score_prior(list(splits()), without=name)
+
+
+def measure_pair(
+    train: LogArrays,
+    test: LogArrays,
+    weights: Sequence[float],
+    tally: Tally,
+    modules: Any,
+    seed: int,
+    prior: ScorePrior,
+) -> None:
     """Fit every method to a two-model log for each cost weight, and note its test utility."""
-    weights = [multiple * slope(train) for multiple in MULTIPLES]
-    learner = CandidateFitter(train, seed=seed)
-    theirs = released.chosen(modules, train, test, weights) if modules else []
+    learner = CandidateFitter(train, seed=seed, prior=prior)
+    theirs = released.chosen(modules, train, test, list(weights)) if modules else []
     for place, weight in enumerate(weights):
         singles = test.quality - weight * test.cost
         outcomes = replay_plan(select_candidate(learner.candidates(weight))[0].plan, test)
@@ -100,21 +116,83 @@ def measure_pair(train: LogArrays, test: LogArrays, tally: Tally, modules: Any, 
             tally.add("automix-llm 1.0.3", theirs[place], singles)
 
 
-def measure_chain(train: LogArrays, test: LogArrays) -> list[tuple[float, float, float]]:
+def measure_without_labels(
+    train: LogArrays, test: LogArrays, weights: Sequence[float], tally: Tally, prior: ScorePrior
+) -> None:
+    """Note the test utility of a policy that knows scores and costs only, and of two plain rules.
+
+    Args:
+        train: Its scores and costs are used, its qualities are not.
+        test: What is judged on.
+        weights: Cost weights.
+        tally: Where to note it.
+        prior: What a score says.
+    """
+    unlabelled = replace(train, quality=np.full_like(train.quality, np.nan))
+    learner = CandidateFitter(unlabelled, prior=prior)
+    names = "no labels: ours", "no labels: threshold 0.5", "no labels: always large"
+    for weight in weights:
+        singles = test.quality - weight * test.cost
+        plan = select_candidate(learner.candidates(weight))[0].plan
+        half = rule_plan(test, "half", lambda confidence: confidence < HALF, (HALF,))
+        plans = plan, half, always(test.models, 1)
+        for name, each in zip(names, plans, strict=True):
+            tally.add(name, replay_plan(each, test).utility(weight), singles)
+
+
+def measure_chain(
+    train: LogArrays, test: LogArrays, prior: ScorePrior
+) -> list[tuple[float, float, float]]:
     """Return, by cost weight, utility gained by all models, by the best pair, and verdict."""
+    learner = CandidateFitter(train, prior=prior)
+    of_pairs = {
+        (small, large): CandidateFitter(only(train, [small, large]), prior=prior)
+        for small in range(len(train.models) - 1)
+        for large in range(small + 1, len(train.models))
+    }
     found = []
     for multiple in MULTIPLES:
         weight = multiple * slope(train)
         singles = (test.quality - weight * test.cost).mean(axis=0).max()
-        whole = fit_policy(train, Goal(cost_weight=weight)).plans[0]
+        whole = select_candidate(learner.candidates(weight))[0].plan
         pairs = []
-        for small in range(len(train.models) - 1):
-            for large in range(small + 1, len(train.models)):
-                plan = fit_policy(only(train, [small, large]), Goal(cost_weight=weight)).plans[0]
-                on_train = replay_plan(plan, only(train, [small, large])).utility(weight).mean()
-                pairs.append((on_train, plan, [small, large]))
+        for (small, large), own in of_pairs.items():
+            plan = select_candidate(own.candidates(weight))[0].plan
+            on_train = own.replay(plan).utility(weight).mean()
+            pairs.append((on_train, plan, [small, large]))
         _, plan, models = max(pairs, key=lambda pair: pair[0])
         pair = replay_plan(plan, only(test, models)).utility(weight).mean() - singles
         chain = replay_plan(whole, test).utility(weight).mean() - singles
         found.append((multiple, float(chain), float(pair)))
+    return found
+
+
+def against_chosen_single(
+    train: LogArrays, test: LogArrays, size: int, times: int, prior: ScorePrior
+) -> list[float]:
+    """Return what draws of labels lose or gain against the single model chosen on the same labels.
+
+    Each draw has one pair with the last model and one cost weight, in turn.
+
+    Args:
+        train: What is drawn from.
+        test: What is judged on.
+        size: Labels in each draw.
+        times: Draws.
+        prior: What a score says.
+    """
+    last, found = len(train.models) - 1, []
+    for draw in range(times):
+        models = [draw % last, last]
+        pair, truth = only(train, models), only(test, models)
+        weight = MULTIPLES[draw // last % len(MULTIPLES)] * slope(pair)
+        order = np.random.default_rng([draw, size]).permutation(len(pair))
+        labels = pair.rows(order[:size])
+        learner = CandidateFitter(labels, seed=draw, prior=prior)
+        plan = select_candidate(learner.candidates(weight))[0].plan
+        own = replay_plan(plan, truth).utility(weight).mean()
+        chosen = best_single(labels, weight).models
+        places = [truth.models.index(name) for name in chosen]
+        single = (truth.quality - weight * truth.cost).mean(axis=0)[places].mean()
+        found.append(float(own - single))
     return found

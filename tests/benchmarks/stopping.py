@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_automix.policy.data.arrays import LogArrays
-from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.fitting.stopping import TOLERANCE, check_stopping, next_look
 from langchain_automix.policy.replay import replay_plan
 from tests.benchmarks import quality

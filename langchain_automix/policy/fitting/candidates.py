@@ -8,16 +8,17 @@ checks of the first one's answer together (joint), and all models with all check
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
 
-from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.policy import Candidate
+from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.decision.table import PlannedAction
+from langchain_automix.policy.fitting.fitting_data import fitting_data
+from langchain_automix.policy.fitting.selection import FittedCandidate
 from langchain_automix.policy.pomdp.backward_induction import Solution, solve
 from langchain_automix.policy.pomdp.extract_plan import extract_plan
 from langchain_automix.policy.pomdp.many_models import (
@@ -26,20 +27,16 @@ from langchain_automix.policy.pomdp.many_models import (
     chain_pomdp,
     joint_pomdp,
     resolutions_of,
-    two_model_pomdps_by_check,
 )
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import BATCHES
-from langchain_automix.policy.pomdp.two_models import Shape
+from langchain_automix.policy.pomdp.two_models import CheckedAnswers, Shape, share_of_labels
 from langchain_automix.policy.replay import Outcomes, replay_plan
-from langchain_automix.policy.ties import exceeds, first_best
+from langchain_automix.utils.formatting import pluralize
 
 FOLDS = 5
 _FEWEST = 5
 """Queries below which only the trivial policies are candidates: nothing can be held out."""
-
-_LEAST_GAIN = 1e-4
-"""Expected gain in utility below which the simplest policy is as good."""
 
 _COMPLEX = 3
 """Complexity of the families of more than two models, or of several checks."""
@@ -52,102 +49,22 @@ _FamilyPOMDPs = tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]
 """A family's name and complexity, its POMDP, and those without each fold."""
 
 
-@dataclass
-class FittedCandidate:
-    """One candidate, fitted."""
-
-    name: str
-    make_plan: Callable[[], Plan]
-    """Extracts its plan when called; most candidates are never chosen."""
-
-    complexity: int
-    """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
-
-    expected: float
-    """Mean utility that its own POMDP expects."""
-
-    hold_out: Callable[[], Floats]
-    """Replays each fold with the plan that was fitted without it; only done when needed."""
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The plan that is best by its own POMDP."""
-        return self.make_plan()
-
-    @cached_property
-    def held_out(self) -> Floats:
-        """(n,): utility of each query, times its weight, under the plan fitted without its fold."""
-        return self.hold_out()
-
-    @property
-    def cross_fitted(self) -> float:
-        """Mean of the held-out utilities."""
-        return float(self.held_out.mean())
-
-    def record(self, trivial: FittedCandidate) -> Candidate:
-        """Return what spoke for this candidate, against the best trivial one."""
-        if "held_out" not in self.__dict__:
-            return Candidate(name=self.name, expected=self.expected)
-        error = _error(self.held_out - trivial.held_out)
-        return Candidate(
-            name=self.name, expected=self.expected, cross_fitted=self.cross_fitted, error=error
-        )
-
-
 def always(models: tuple[str, ...], index: int) -> Plan:
     """Return the plan that asks one model and checks nothing."""
     opening = PlannedAction(action="escalate", model=index, samples=0)
     return Plan(name=f"always:{models[index]}", opening=opening, plays=(index,))
 
 
-def complete(columns: LogArrays) -> LogArrays:
-    """Return the queries that a fit can use: every model ran, every checked one was checked.
-
-    Raises:
-        AutoMixError: There is none, or there are fewer than two models.
-    """
-    if not columns.models:
-        raise AutoMixError("The routing log is empty: there is nothing to fit.")
-    if len(columns.models) < 2:  # noqa: PLR2004
-        raise AutoMixError(
-            f"A policy is fitted to a log of two or more models; this one has "
-            f"{len(columns.models)}: {list(columns.models)}."
-        )
-    known = columns.complete
-    if not known.any():
-        raise AutoMixError(
-            "The routing log has no query that all models answered, with quality and cost: there "
-            "is nothing to fit."
-        )
-    rows = columns.rows(known)
-    last = len(columns.models) - 1
-    for model in range(last + 1):
-        # The last model's answers need no check: a first one that some lack costs no query.
-        names = [None, *columns.checks] if model < last else list(columns.checks)
-        for name in names:
-            rows = _checked_throughout(rows, model, name)
-    return rows.rows(rows.weight > 0)
-
-
-def _checked_throughout(rows: LogArrays, model: int, name: str | None) -> LogArrays:
-    """Return the queries on which a check was made, unless it mostly was not."""
-    check = rows.alone(name)
-    checked = check.checked(model)
-    if not len(rows) or checked.mean() < 0.5:  # noqa: PLR2004  (it is no evidence)
-        return rows
-    # A few checks that were cut short must not hold all others down to their length.
-    drawn = (check.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
-    return rows.rows(checked & (drawn >= np.quantile(drawn[checked], 0.1, method="lower")))
-
-
 class CandidateFitter:
     """Fits candidates to one log, for any cost weight; what does not depend on it is kept.
 
     Args:
-        columns: The log; only complete queries are used.
+        columns: The log. Candidates are fitted to the complete queries; of others, only what
+            their checks found is used.
         seed: For the folds.
         shapes: Shapes of the benefit to try.
         chain: Whether to try the policies of more than two models.
+        prior: What a score says before any label; None: nothing.
     """
 
     def __init__(
@@ -157,31 +74,66 @@ class CandidateFitter:
         seed: int = 0,
         shapes: tuple[Shape, ...] = ("monotone", "free"),
         chain: bool = True,
+        prior: ScorePrior | None = SHIPPED,
     ) -> None:
         # In the order of the log, a log whose lines are shuffled would get other folds.
-        self.columns = complete(columns).canonical
-        self.left_out = int((columns.complete & (columns.weight > 0)).sum()) - len(self.columns)
-        """Complete queries that lack a check which most have, or have it cut short."""
-        self.seed, self.shapes, self.chain = seed, shapes, chain
-        models = range(len(self.columns.models))
-        found = {j: self.columns.checks_of(j) for j in models}
-        if len(self.columns) < _FEWEST:
+        self.data = fitting_data(columns)
+        self.labels = int(self.data.labelled.sum())
+        """Queries with the quality and the cost of every model."""
+        self.seed, self.shapes, self.chain, self.prior = seed, shapes, chain, prior
+        self._checked: dict[tuple[int, str | None, int | None], CheckedAnswers] = {}
+        if self.labels < _FEWEST:
+            self.shapes, self.chain = ("monotone",), False
+        rows = self.data.labels if self.labels else self.data.queries
+        found = {j: rows.checks_of(j) for j in range(len(rows.models) if self.labels else 1)}
+        if self.labels and (len(self.data.queries) if prior else self.labels) < _FEWEST:
             found = {}
         self.checks: dict[int, CheckNames] = {j: names for j, names in found.items() if names}
         """For each model whose answers were all checked, by what."""
         for j, names in self.checks.items():
             for name in names:
-                self.columns.alone(name).is_score(j)  # complains about a mixture
+                rows.alone(name).is_score(j)  # complains about a mixture
+        self.columns = (
+            rows
+            if self.labels
+            else replace(rows, quality=np.broadcast_to(self.level, rows.quality.shape))
+        )
+        """The labelled queries; without labels all, each with the mean qualities expected."""
 
     @property
     def checkable(self) -> list[int]:
         """Models, but the last, whose answers were checked."""
-        return [j for j in self.checks if j < len(self.columns.models) - 1]
+        return [j for j in self.checks if j < len(self.data.queries.models) - 1]
+
+    @property
+    def level(self) -> Floats:
+        """(models,): mean quality to be expected of each model."""
+        return self._levels[None]
+
+    @cached_property
+    def _levels(self) -> dict[int | None, Floats]:
+        """The same by fold whose labels are left out; None: with all labels."""
+        return {fold: self._level(fold) for fold in (None, *range(len(self.folds)))}
+
+    def _level(self, fold: int | None) -> Floats:
+        rows = self.data.labels if fold is None else self.folds[fold][0]
+        level: Floats = rows.mean(rows.quality) if len(rows) else np.zeros(len(rows.models))
+        if self.prior is None or not self.checkable:
+            return level
+        base = self.checkable[0]
+        answers = self._answers(base, self.checks[base][0], fold)
+        for later in (j for j in self.singles if j > base):
+            level[base], level[later] = answers.level(later)
+        if not self.labels:
+            place = np.log(np.maximum(self.data.queries.mean(self.data.queries.cost), 1e-300))
+            if place[0] < place[-1]:
+                level[1:-1] = np.interp(place[1:-1], place[[0, -1]], level[[0, -1]])
+        return level
 
     @cached_property
     def sample(self) -> Ints:
         """Queries that are held out in turn, in random order."""
-        order = np.random.default_rng(self.seed).permutation(len(self.columns))
+        order = np.random.default_rng(self.seed).permutation(self.labels)
         return np.sort(order[:CROSS_FIT_ROWS])
 
     @cached_property
@@ -194,9 +146,9 @@ class CandidateFitter:
     def folds(self) -> list[tuple[LogArrays, Ints]]:
         """For each fold, queries to fit on, and indices in `sample` of those held out."""
         number = min(FOLDS, len(self.sample))
-        fold = np.random.default_rng(self.seed + 1).permutation(len(self.sample)) % number
+        fold = np.random.default_rng(self.seed + 1).permutation(len(self.sample)) % max(number, 1)
         return [
-            (self.columns.rows(self.sample[fold != f]), np.flatnonzero(fold == f))
+            (self.data.labels.rows(self.sample[fold != f]), np.flatnonzero(fold == f))
             for f in range(number)
         ]
 
@@ -207,9 +159,10 @@ class CandidateFitter:
         By model and check, for sampled checks only.
         """
         found = {}
+        rows = self.data.labels if self.labels else self.data.queries
         for j, names in self.checks.items():
             for name in names:
-                check = self.columns.alone(name)
+                check = rows.alone(name)
                 if not check.is_score(j):
                     drawn = (check.verdicts[:, j] != NOT_DRAWN).sum(axis=1)
                     found[j, name] = min(int(drawn.min()), BATCHES[-1])
@@ -249,27 +202,50 @@ class CandidateFitter:
         self.__dict__.pop("_of_more", None)
 
     @property
+    def singles(self) -> list[int]:
+        """Models that may be asked alone."""
+        last = len(self.data.queries.models) - 1
+        # Without labels nothing is known of the models between but their prices.
+        return list(range(last + 1)) if self.labels else [0, last]
+
+    @property
     def _pairs(self) -> list[tuple[int, int]]:
         """A model whose answers are checked, and a later one."""
-        number = len(self.columns.models)
-        return [(j, k) for j in self.checkable for k in range(j + 1, number)]
+        later = self.singles
+        return [(j, k) for j in self.checkable for k in later if k > j]
 
     def _called(self, small: int, large: int) -> str:
         return f"{self.columns.models[small]}->{self.columns.models[large]}"
 
     def _of_one_check(self, small: int, large: int) -> Iterator[_FamilyPOMDPs]:
         for name in self.checks[small]:
-            args = (small, large, self.shapes, self.most.get((small, name), 0), name)
-            full = two_model_pomdps_by_check(self.columns, *args)
-            folds = [two_model_pomdps_by_check(train, *args) for train, _ in self.folds]
+            full, *folds = (
+                self._answers(small, name, fold).pomdps(large, self.shapes, self._levels[fold])
+                for fold in (None, *range(len(self.folds)))
+            )
             by = "" if name is None else f" by {name}"
             for shape in self.shapes:
                 fold_pomdps = [fold[shape] for fold in folds]
                 called = f"{shape}:{self._called(small, large)}{by}"
                 yield called, 1 if shape == "monotone" else 2, full[shape], fold_pomdps
 
+    def _answers(self, small: int, name: str | None, fold: int | None) -> CheckedAnswers:
+        """Return a model's answers with a check of them, without a fold's labels."""
+        key = (small, name, fold)
+        if key not in self._checked:
+            labels = None if fold is None else self.folds[fold][0]
+            most = self.most.get((small, name), 0)
+            rows = self.data.checked_by(small, name, most, labels)
+            self._checked[key] = CheckedAnswers(rows, small, name, most, self.prior)
+        return self._checked[key]
+
     def _family(self, name: str, make: Callable[[LogArrays], RoutingPOMDP]) -> _FamilyPOMDPs:
-        return name, _COMPLEX, make(self.columns), [make(train) for train, _ in self.folds]
+        full = _levelled(make(self.columns), self.columns, self.level)
+        folds = [
+            _levelled(make(train), train, level)
+            for (train, _), level in zip(self.folds, list(self._levels.values())[1:], strict=True)
+        ]
+        return name, _COMPLEX, full, folds
 
     def _chain(self, columns: LogArrays) -> RoutingPOMDP:
         most = min(self.most.values(), default=0)
@@ -292,9 +268,10 @@ class CandidateFitter:
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the policy on how several checks are read."""
         known = self.columns.notes
-        if self.left_out:
+        left_out = self.data.left_out
+        if left_out:
             known += (
-                f"{self.left_out} of {len(self.columns) + self.left_out} complete queries lack a "
+                f"{left_out} of {len(self.columns) + left_out} complete queries lack a "
                 "check that most have, or have fewer verdicts than most: they were left out.",
             )
         if not any(len(names) > 1 for names in self.checks.values()):
@@ -310,11 +287,37 @@ class CandidateFitter:
             f"policy reads at most {verdicts} verdicts and {bins} bins of a score each.",
         )
 
+    @property
+    def notes_on_labels(self) -> Iterator[str]:
+        """Yield what rests on prior assumptions, and what queries without labels are used for."""
+        if not self.checkable or self.prior is None:
+            return
+        labels = pluralize(self.labels, "labelled query", "labelled queries")
+        moved = f", moved by {labels}" if self.labels else ""
+        share = share_of_labels(self.labels)
+        rest = f" A fit to the labels alone counts for {share:.0%} beside it." if share else ""
+        yield (
+            "What a check says of an answer is a prior assumption, taken from public logs of other "
+            f"models and tasks{moved}.{rest}"
+        )
+        unlabelled = len(self.data.unlabelled)
+        if unlabelled:
+            also = "also " if self.labels else ""
+            yield (
+                f"How the findings of the check are distributed is {also}taken from "
+                f"{pluralize(unlabelled, 'query', 'queries')} without a quality of every model."
+            )
+        if not self.labels:
+            yield (
+                "No query has a quality of every model, so nothing of this policy was tried: label "
+                "some 50 queries, and fit again."
+            )
+
     def candidates(
         self, cost_weight: float, abstain_value: float | None = None, *, most_complex: int = 3
     ) -> list[FittedCandidate]:
         """Return every candidate for a cost weight, the trivial ones first."""
-        found = [self._trivial(j, cost_weight) for j in range(len(self.columns.models))]
+        found = [self._trivial(j, cost_weight) for j in self.singles]
         more = self._of_more if most_complex >= _COMPLEX else []
         for name, complexity, pomdp, fold_pomdps in (*self._of_pairs, *more):
             if complexity > most_complex:
@@ -322,8 +325,8 @@ class CandidateFitter:
             solution = solve(pomdp, cost_weight, abstain_value=abstain_value)
             make_plan = partial(self._plan, solution, name, cost_weight)
             hold_out = partial(self._hold_out, name, fold_pomdps, cost_weight, abstain_value)
-            expected = solution.opening[1]
-            found.append(FittedCandidate(name, make_plan, complexity, expected, hold_out))
+            expected, judged = solution.opening[1], self.labels >= _FEWEST
+            found.append(FittedCandidate(name, make_plan, complexity, expected, hold_out, judged))
         return found
 
     def _hold_out(
@@ -343,13 +346,15 @@ class CandidateFitter:
 
     def _trivial(self, model: int, cost_weight: float) -> FittedCandidate:
         utility = self.columns.quality[:, model] - cost_weight * self.columns.cost[:, model]
+        cost = float(self.columns.mean(self.columns.cost[:, model]))
         plan = always(self.columns.models, model)
         return FittedCandidate(
             plan.name,
             lambda: plan,
             0,
-            float(self.columns.mean(utility)),
+            float(self.level[model]) - cost_weight * cost,
             lambda: self._share * utility[self.sample],
+            self.labels >= _FEWEST,
         )
 
     def _plan(
@@ -363,43 +368,7 @@ class CandidateFitter:
         return replay_plan(plan, self.columns)
 
 
-def select_candidate(candidates: list[FittedCandidate]) -> tuple[FittedCandidate, list[Candidate]]:
-    """Return the candidate to use, and the record of the choice.
-
-    The trivial policies and the monotone pairs compete by the utility that is expected of them:
-    their benefit is shrunk towards its mean, so a pair that is no better than one model alone is
-    not expected to be. A free shape or a chain must gain a standard error on the folds over
-    that winner. And a winner against which the folds speak gives way to the best single model:
-    by two standard errors for two models; by one for more, where many pairs were tried. Of
-    tied candidates the simplest is used, and of equally simple ones the first.
-
-    On halves of the train splits of the benchmark's logs, the plain rule of one standard error
-    over the best single model was too timid: with 50 queries it lost 0.003 where this one
-    gained 0.002.
-    """
-    ordered = sorted(candidates, key=lambda c: c.complexity)
-    singles = [c for c in ordered if c.complexity == 0]
-    trivial = singles[first_best([c.expected for c in singles])]
-    simple = [c for c in ordered if c.complexity <= 1]
-    best = simple[first_best([c.expected for c in simple])]
-    if best.expected <= trivial.expected + _LEAST_GAIN:
-        best = trivial
-    bold = [
-        c
-        for c in ordered
-        if c.complexity > 1
-        and exceeds(c.expected, best.expected)
-        and exceeds(c.cross_fitted, best.cross_fitted + _error(c.held_out - best.held_out))
-    ]
-    if bold:
-        best = bold[first_best([c.cross_fitted for c in bold])]
-    patience = 2.0 if len(singles) == 2 else 1.0  # noqa: PLR2004
-    doubt = _error(best.held_out - trivial.held_out)
-    if exceeds(trivial.cross_fitted, best.cross_fitted + patience * doubt):
-        best = trivial
-    records = [candidate.record(trivial) for candidate in candidates]
-    return best, records
-
-
-def _error(differences: Floats) -> float:
-    return float(differences.std() / np.sqrt(max(len(differences), 1)))
+def _levelled(pomdp: RoutingPOMDP, columns: LogArrays, level: Floats) -> RoutingPOMDP:
+    """Move what a POMDP expects of each model from the mean on the labels to what is expected."""
+    chosen = list(pomdp.models)
+    return replace(pomdp, quality=pomdp.quality + (level - columns.mean(columns.quality))[chosen])

@@ -10,7 +10,7 @@ import numpy as np
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.fitting.candidates import complete
+from langchain_automix.policy.fitting.fitting_data import complete
 
 
 def log_digest(log: RoutingLog) -> str:

@@ -6,7 +6,7 @@ import math
 from statistics import NormalDist
 
 from langchain_automix.errors import OutOfReachError
-from langchain_automix.policy.data.arrays import Floats, LogArrays
+from langchain_automix.policy.data.arrays import Floats
 from langchain_automix.policy.fitting.frontier import (
     FoldFrontier,
     FrontierPoint,
@@ -35,12 +35,12 @@ def meet_in_expectation(
     Raises:
         OutOfReachError: No policy reaches it.
     """
-    found = _reached(judged.points, judged.learner.columns, goal)
+    found = _reached(judged.points, judged.learner.level, goal)
     told = foretell and len(judged.data) >= _FOLDABLE
     return found, ((_foretold(judged, goal),) if told else ())
 
 
-def _reached(points: list[FrontierPoint], columns: LogArrays, goal: Goal) -> Mixture:
+def _reached(points: list[FrontierPoint], level: Floats, goal: Goal) -> Mixture:
     """Return where the frontier meets a target in expectation."""
     low, high = points[0], points[-1]
     if goal.max_cost is not None and goal.max_cost < low.cost:
@@ -56,16 +56,16 @@ def _reached(points: list[FrontierPoint], columns: LogArrays, goal: Goal) -> Mix
             f"({high.plan.name}).",
             nearest=high.quality,
         )
-    return _nearest(points, columns, goal)
+    return _nearest(points, level, goal)
 
 
-def _nearest(points: list[FrontierPoint], columns: LogArrays, goal: Goal) -> Mixture:
+def _nearest(points: list[FrontierPoint], level: Floats, goal: Goal) -> Mixture:
     """Return where the frontier comes nearest to a target."""
     if goal.max_cost is not None:
         return place([point.cost for point in points], goal.max_cost)
     least = goal.min_quality or 0.0
     if goal.max_loss is not None:
-        least = float(columns.mean(columns.quality).max()) - goal.max_loss
+        least = float(level.max()) - goal.max_loss
     return place([point.quality for point in points], least)
 
 
@@ -73,7 +73,7 @@ def _foretold(judged: JudgedFrontier, goal: Goal) -> str:
     """Say how likely new queries are to meet a target that is met in expectation."""
 
     def where(fold: FoldFrontier) -> Mixture:
-        return _nearest(fold.points, fold.columns, goal)
+        return _nearest(fold.points, fold.level, goal)
 
     data = judged.data
     quality, cost = judged.cross_fitted(where)

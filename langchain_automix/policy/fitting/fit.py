@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.policy.data.arrays import LogArrays, to_arrays
+from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate, FitStatistics, Policy
@@ -17,9 +17,7 @@ from langchain_automix.policy.fitting.baselines import Family, FittedRule, fit_r
 from langchain_automix.policy.fitting.candidates import (
     CROSS_FIT_ROWS,
     CandidateFitter,
-    FittedCandidate,
     always,
-    select_candidate,
 )
 from langchain_automix.policy.fitting.confidence import meet_with_confidence
 from langchain_automix.policy.fitting.digest import log_digest
@@ -33,6 +31,7 @@ from langchain_automix.policy.fitting.frontier import (
 )
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
+from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
 from langchain_automix.policy.replay import replay_plan
 from langchain_automix.utils.check_spec import CheckSpec
 
@@ -44,6 +43,9 @@ _STEPS_PER_DOUBLING, _DOUBLINGS = 2, 5
 at which one model gives way to another."""
 
 _MOST_WEIGHTS = 60
+
+_BELIEVED_GOALS = ("cost_weight", "max_cost", "abstain_value")
+"""Goals that a log without any label can be fitted for: they promise no quality."""
 
 FEW = 30
 """Complete queries below which the choice of a policy rests on prior assumptions more than on the
@@ -64,7 +66,9 @@ def fit_policy(
     """Fit a policy to a routing log.
 
     Args:
-        log: Queries that all models answered, with the checks of the cheaper ones.
+        log: Queries that all models answered, with the checks of the cheaper ones. Queries without
+            qualities, whose first answer was checked, show how the checks of the traffic turn out;
+            a log of nothing else can be fitted for a cost weight or a mean cost.
         goal: What to fit for. None: the cost weight at which mixing the cheapest and the
             dearest model at random neither gains nor loses, which is what the paper's ΔIBC
             measures against (AutoMix, section 5.1, equation 1).
@@ -85,6 +89,8 @@ def fit_policy(
     _validate(goal, family, seed, own_cost)
     columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
     learner = CandidateFitter(columns, seed=seed)
+    if not learner.labels:
+        _refuse_without_labels(goal, family)
     weight = _cost_weight(learner, goal)
     chosen = _choose_plans(learner, weight, goal, family, foretell, own_cost)
     data = learner.columns
@@ -140,6 +146,17 @@ def _validate(goal: Goal, family: Family, seed: int, own_cost: bool) -> None:
         raise AutoMixError(f"seed must be at least 0; given: {seed}.")
 
 
+def _refuse_without_labels(goal: Goal, family: Family) -> None:
+    """Refuse what a log without labels cannot give: a promise, or a rule that has no prior."""
+    asked = [name for name in goal.to_record() if name not in _BELIEVED_GOALS]
+    if asked or family != "automix":
+        what = f"{asked[0]} needs" if asked else f"The rules of the family {family!r} need"
+        raise AutoMixError(
+            f"{what} queries that all models answered, with quality and cost; the routing log has "
+            "none. Without them a policy rests on prior assumptions: fit it for a cost_weight."
+        )
+
+
 @dataclass(frozen=True)
 class _ChosenPlans:
     plans: tuple[Plan, ...]
@@ -154,7 +171,7 @@ def _cost_weight(learner: CandidateFitter, goal: Goal) -> float:
     if goal.cost_weight is not None:
         return goal.cost_weight
     # A bound on cost or quality decides what cost is worth, so the models need no order of cost.
-    return (_slope if _is_on_frontier(goal) else indifferent_weight)(learner.columns)
+    return (_slope if _is_on_frontier(goal) else _indifferent)(learner)
 
 
 def _is_on_frontier(goal: Goal) -> bool:
@@ -177,16 +194,21 @@ def _choose_plans(
     return _for_weight(learner, weight, goal.abstain_value, family)
 
 
-def indifferent_weight(columns: LogArrays) -> float:
+def indifferent_weight(columns: LogArrays, level: Floats | None = None) -> float:
     """Return the cost weight at which random mixing of the end models is indifferent.
 
     It is the slope (quality of the last model - of the first) / (cost of the last - of the
     first), or 0 if the last model is not better.
 
+    Args:
+        columns: The log.
+        level: (models,): mean quality to be expected of each model. None: that on the log.
+
     Raises:
         AutoMixError: The last model costs no more than the first.
     """
-    quality, cost = columns.mean(columns.quality), columns.mean(columns.cost)
+    quality = columns.mean(columns.quality) if level is None else level
+    cost = columns.mean(columns.cost)
     if cost[-1] <= cost[0]:
         raise AutoMixError(
             f"In the routing log {columns.models[-1]} costs no more than {columns.models[0]} "
@@ -222,7 +244,7 @@ def _on_frontier(
     """Meet a target by mixing two neighbouring policies of the frontier."""
 
     def hull(part: CandidateFitter) -> list[FrontierPoint]:
-        points = _points(part, _slope(part.columns), goal.abstain_value, family)
+        points = _points(part, _slope(part), goal.abstain_value, family)
         return frontier(_by_own_cost(part, points) if own_cost else points)
 
     judged = JudgedFrontier(learner, hull, own_cost)
@@ -234,7 +256,7 @@ def _on_frontier(
     if isinstance(where, Mixture):
         return _mixed(judged.points, where, notes)
     plan = always(learner.columns.models, where)
-    return _ChosenPlans((plan,), 1.0, _slope(learner.columns), (), notes)
+    return _ChosenPlans((plan,), 1.0, _slope(learner), (), notes)
 
 
 def _mixed(points: list[FrontierPoint], where: Mixture, notes: tuple[str, ...]) -> _ChosenPlans:
@@ -266,8 +288,10 @@ def _points(
 ) -> list[FrontierPoint]:
     data = learner.columns
     points = [
-        FrontierPoint(float(c), float(q), always(data.models, j), weight)
-        for j, (c, q) in enumerate(zip(data.mean(data.cost), data.mean(data.quality), strict=True))
+        FrontierPoint(
+            float(data.mean(data.cost)[j]), float(learner.level[j]), always(data.models, j), weight
+        )
+        for j in learner.singles
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
     # Whether more than two models, or several checks, pay is judged once: their trees take the
@@ -333,7 +357,7 @@ def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, 
             "No answer in the log was checked, or too few were, so only policies without a check "
             "were compared."
         )
-    if len(data) < FEW:
+    if 0 < learner.labels < FEW:
         number = "one complete query" if len(data) == 1 else f"{len(data)} complete queries"
         notes.append(
             f"The log has {number}; below about {FEW} the choice rests on prior assumptions more "
@@ -341,7 +365,7 @@ def _remarks(learner: CandidateFitter, goal: Goal, weight: float) -> tuple[str, 
         )
     if float(np.ptp(data.quality)) == 0:
         notes.append("All answers have the same quality: the cheapest model is as good as any.")
-    return tuple(notes)
+    return (*notes, *learner.notes_on_labels)
 
 
 def policy_frontier(columns: LogArrays, *, seed: int = 0) -> list[Plan]:
@@ -351,12 +375,17 @@ def policy_frontier(columns: LogArrays, *, seed: int = 0) -> list[Plan]:
 
 def frontier_points(learner: CandidateFitter) -> list[FrontierPoint]:
     """Return the frontier that a bound on cost or quality is met on, from cheap to good."""
-    return frontier(_points(learner, _slope(learner.columns), None, "automix"))
+    return frontier(_points(learner, _slope(learner), None, "automix"))
 
 
-def _slope(columns: LogArrays) -> float:
+def _indifferent(learner: CandidateFitter) -> float:
+    """Return the indifferent cost weight, by what is expected of the models."""
+    return indifferent_weight(learner.columns, learner.level)
+
+
+def _slope(learner: CandidateFitter) -> float:
     """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
     try:
-        return indifferent_weight(columns)
+        return _indifferent(learner)
     except AutoMixError:
         return 0.0

@@ -101,6 +101,9 @@ class FoldFrontier:
     columns: LogArrays
     """The queries that it was fitted to."""
 
+    level: Floats
+    """(models,): mean quality to be expected of each model."""
+
     points: list[FrontierPoint]
     quality: Floats
     """(points, queries of the fold)."""
@@ -144,7 +147,11 @@ class JudgedFrontier:
     def _without(self, data: LogArrays, held_out: Mask) -> FoldFrontier:
         like = self.learner
         learner = CandidateFitter(
-            data.rows(~held_out), seed=like.seed, shapes=like.shapes, chain=like.chain
+            data.rows(~held_out),
+            seed=like.seed,
+            shapes=like.shapes,
+            chain=like.chain,
+            prior=like.prior,
         )
         points = self.hull(learner)
         own = mean_costs(learner.columns) if self.own_cost else None
@@ -153,7 +160,7 @@ class JudgedFrontier:
             np.array([getattr(outcome, name) for outcome in outcomes])
             for name in ("quality", "cost")
         )
-        return FoldFrontier(held_out, learner.columns, points, quality, cost)
+        return FoldFrontier(held_out, learner.columns, learner.level, points, quality, cost)
 
     @cached_property
     def _ends(self) -> tuple[int, int]:

@@ -17,7 +17,8 @@ import numpy as np
 from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
+from langchain_automix.policy.fitting.candidates import CandidateFitter
+from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.replay import replay_plan
 
 _STEPS = 13
@@ -58,7 +59,7 @@ def certify(
         AutoMixError: Not even the safest policy passes; the message says the least limit that
             the log supports.
     """
-    n = len(learner.columns)
+    n = learner.labels
     if n < _LEAST:
         raise AutoMixError(f"max_risk needs a log of at least {_LEAST} complete queries, not {n}.")
     order = np.random.default_rng(learner.seed).permutation(n)

@@ -22,13 +22,10 @@ from dataclasses import dataclass
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.fitting.candidates import (
-    CandidateFitter,
-    FittedCandidate,
-    select_candidate,
-)
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
 
 TOLERANCE = 0.01
 ALPHA = 0.05
@@ -199,7 +196,7 @@ def _weight(learner: CandidateFitter, goal: Goal, seed: int) -> float:
     if goal.cost_weight is not None:
         return goal.cost_weight
     if not goal.target:
-        return indifferent_weight(learner.columns)
+        return indifferent_weight(learner.columns, learner.level)
     return fit_policy(learner.columns, goal, seed=seed, foretell=False).cost_weight
 
 

@@ -8,7 +8,6 @@ may depend on another: whether two models agree says little where both are sure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -20,6 +19,7 @@ from langchain_automix.policy.pomdp.combined_observations import (
     choose_resolution,
     combine,
 )
+from langchain_automix.policy.pomdp.groups import accept_rate
 from langchain_automix.policy.pomdp.likelihood import out_of_fold_bandwidth, rank_kernel
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
@@ -30,10 +30,7 @@ from langchain_automix.policy.pomdp.observation_model import (
 from langchain_automix.policy.pomdp.two_models import (
     FEWEST_IN_BIN,
     LEAST_NOISE,
-    Shape,
-    accept_rate,
     binned_verdict_model,
-    two_model_pomdps,
 )
 from langchain_automix.policy.statistics import PRIOR_SLOPE, bin_edges, in_bins, ranks
 
@@ -55,30 +52,6 @@ SINGLE = Resolution(16, 10)
 JOINT_PARTICLES = 800
 _MOST_PRODUCTS = 6
 """Most checks for which products of their findings are regressed on too."""
-
-
-def two_model_pomdps_by_check(
-    columns: LogArrays,
-    small: int,
-    large: int,
-    shapes: tuple[Shape, ...],
-    max_verdicts: int,
-    check: str | None,
-) -> dict[Shape, RoutingPOMDP]:
-    """Return the POMDPs of two models and one check of the first; see `two_model_pomdps`."""
-    pomdps = two_model_pomdps(columns.alone(check), small, large, shapes, max_verdicts)
-    if check is None:
-        return pomdps
-    return {
-        shape: replace(pomdp, evidence=(_named(pomdp, check), None))
-        for shape, pomdp in pomdps.items()
-    }
-
-
-def _named(pomdp: RoutingPOMDP, check: str) -> ObservationModel:
-    [own, _] = pomdp.evidence
-    assert own is not None  # noqa: S101  (a pair's first model is checked)
-    return combine([(check, own)])
 
 
 def joint_pomdp(

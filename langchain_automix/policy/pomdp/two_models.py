@@ -8,12 +8,15 @@ models and all checks; its particles are the logged queries themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays
+from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask
+from langchain_automix.policy.decision.score_prior import ScorePrior
+from langchain_automix.policy.pomdp.combined_observations import combine
+from langchain_automix.policy.pomdp.groups import Groups, grouped
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     BATCHES,
@@ -21,13 +24,11 @@ from langchain_automix.policy.pomdp.observation_model import (
     score_observation_model,
     verdict_observation_model,
 )
+from langchain_automix.policy.pomdp.score_curves import fit_score_curves
 from langchain_automix.policy.statistics import (
     PRIOR_SLOPE,
-    bin_edges,
     gp_smooth,
-    in_bins,
     isotonic,
-    ranks,
 )
 
 Shape = Literal["monotone", "free"]
@@ -37,81 +38,153 @@ FEWEST_IN_BIN = 4
 LEAST_NOISE = 1e-4
 
 
-def two_model_pomdps(
-    columns: LogArrays, small: int, large: int, shapes: tuple[Shape, ...], max_verdicts: int
-) -> dict[Shape, RoutingPOMDP]:
-    """Return the POMDP of two models, one for each shape that the benefit may have.
+_EVEN = 300
+"""Labels at which the fit to them counts as much as the prior that they moved."""
+
+_FEWEST_LABELS = 20
+"""Labels below which only the prior that they moved counts."""
+
+
+def share_of_labels(labels: int) -> float:
+    """Return how much the fit to the labels alone counts, beside the prior that they moved."""
+    return labels / (labels + _EVEN) if labels >= _FEWEST_LABELS else 0.0
+
+
+class CheckedAnswers:
+    """The answers of one model with one check of them: its POMDPs with any later model.
 
     Args:
-        columns: Queries that both models answered, the small one's answers checked.
-        small: Index of the model whose answer is checked.
-        large: Index of the later model.
-        shapes: What to assume of the benefit as a function of the confidence.
-        max_verdicts: Verdicts that the policy may draw on one answer; not used for scores.
+        columns: Queries on which the model's answers were checked. Where a quality is unknown, a
+            query only says how the findings of the check are distributed.
+        model: Index of the model.
+        check: Name of the check; None: the first.
+        max_verdicts: Verdicts that a policy may draw on one answer; not used for scores.
+        prior: What a score says before any label, for the monotone shape; None: nothing.
     """
-    group, rank, invalid_share, evidence = (
-        _score_groups(columns, small)
-        if columns.is_score(small)
-        else _verdict_groups(columns, small, max_verdicts)
-    )
-    groups = _Groups(group, columns.weight, rank, invalid_share)
-    count = groups.count
-    cost = columns.mean(columns.cost[:, [small, large]])
-    low = columns.quality[:, small]
-    benefit = columns.quality[:, large] - low
-    curves = {
-        "low": _curve(groups, low, PRIOR_SLOPE),
-        "benefit": _curve(groups, benefit, -PRIOR_SLOPE),
-    }
-    pomdps: dict[Shape, RoutingPOMDP] = {}
-    for shape in shapes:
-        shaped = curves
+
+    def __init__(
+        self,
+        columns: LogArrays,
+        model: int,
+        check: str | None,
+        max_verdicts: int,
+        prior: ScorePrior | None = None,
+    ) -> None:
+        self.columns, self.model, self.check = columns.alone(check), model, check
+        self.max_verdicts, self.prior = max_verdicts, prior
+        self._read: dict[int, tuple[Groups, ObservationModel]] = {}
+        self._labels: dict[tuple[int, int], _Labels] = {}
+
+    def pomdps(
+        self, large: int, shapes: tuple[Shape, ...], level: Floats
+    ) -> dict[Shape, RoutingPOMDP]:
+        """Return the POMDP with a later model, one for each shape that the benefit may have.
+
+        Args:
+            large: Index of the later model.
+            shapes: What to assume of the benefit as a function of the confidence.
+            level: (models,): mean quality to be expected of each model.
+        """
+        pair = [self.model, large]
+        cost = self.columns.mean(self.columns.cost[:, pair])
+        pomdps: dict[Shape, RoutingPOMDP] = {}
+        for shape in shapes:
+            prior = self.prior if shape == "monotone" else None
+            labels = self._labels_with(large, prior)
+            quality = labels.expected(shape, prior)
+            quality = quality + (level[pair] - labels.all.mean(quality))
+            weight = labels.all.count / labels.all.count.sum()
+            evidence = (self._grouped(prior)[1], None)
+            pomdps[shape] = RoutingPOMDP((pair[0], large), weight, quality, cost, evidence)
+        return pomdps
+
+    def level(self, large: int) -> Floats:
+        """Return (2,): the mean quality to be expected of this model and of a later one."""
+        return self._labels_with(large, self.prior).level(self.prior)
+
+    def _labels_with(self, large: int, prior: ScorePrior | None) -> _Labels:
+        key = (large, self._bins(prior))
+        if key not in self._labels:
+            quality = self.columns.quality[:, [self.model, large]]
+            self._labels[key] = _Labels(self._grouped(prior)[0], quality)
+        return self._labels[key]
+
+    def _grouped(self, prior: ScorePrior | None) -> tuple[Groups, ObservationModel]:
+        bins = self._bins(prior)
+        if bins not in self._read:
+            groups = grouped(self.columns, self.model, bins)
+            self._read[bins] = groups, self._observation_model(groups)
+        return self._read[bins]
+
+    def _bins(self, prior: ScorePrior | None) -> int:
+        # Curves with a prior do not need several labels in each bin.
+        fewest = FEWEST_IN_BIN if prior is None else 1
+        return min(PAIR_BINS, max(2, len(self.columns) // fewest))
+
+    def _observation_model(self, groups: Groups) -> ObservationModel:
+        if groups.counts is not None:
+            at = (groups.counts, groups.count, self.max_verdicts)
+            own = binned_verdict_model(self.columns, self.model, *at)
+        else:
+            assert groups.edges is not None  # noqa: S101  (it is either verdicts or a score)
+            price = float(self.columns.mean(self.columns.fixed_cost[:, self.model]))
+            own = score_observation_model(np.eye(len(groups.rank)), groups.edges, price)
+        return own if self.check is None else combine([(self.check, own)])
+
+
+class _Labels:
+    """The qualities of two models on those queries of which both are known.
+
+    Args:
+        groups: All queries.
+        quality: (n, 2): of both models, NaN where unknown.
+    """
+
+    def __init__(self, groups: Groups, quality: Floats) -> None:
+        known: Mask = np.logical_not(np.isnan(quality).any(axis=1))
+        self.all, self.groups = groups, groups.only(known)
+        self.quality = quality if known.all() else quality[known]
+        self._believed: Floats | None = None
+
+    def expected(self, shape: Shape, prior: ScorePrior | None) -> Floats:
+        """Return (groups, 2): the quality expected of both models, but for its level."""
+        share = 1.0 if prior is None else share_of_labels(len(self.quality))
+        curves = np.zeros((2, len(self.all.rank)))
+        if share:
+            curves = share * np.stack(self._smoothed)
+        if prior is not None:
+            low, high = self._beliefs(prior).T
+            curves = curves + (1 - share) * np.stack([low, high - low])
+        base, gain = curves
         if shape == "monotone":
-            shaped = {
-                "low": _monotone(curves["low"], count, rank, invalid_share),
-                "benefit": -_monotone(-curves["benefit"], count, rank, invalid_share),
-            }
-        base = _centred(shaped["low"], count, columns.mean(low))
-        gain = _centred(shaped["benefit"], count, columns.mean(benefit))
-        quality = np.stack([base, base + gain], axis=1)
-        pomdps[shape] = RoutingPOMDP(
-            (small, large), count / count.sum(), quality, cost, (evidence, None)
-        )
-    return pomdps
+            at = (self.all.count, self.all.rank, self.all.invalid_share)
+            base, gain = _monotone(base, *at), -_monotone(-gain, *at)
+        return np.stack([base, base + gain], axis=1)
 
+    def level(self, prior: ScorePrior | None) -> Floats:
+        """Return (2,): the mean quality to be expected of each model."""
+        share = 1.0 if prior is None else share_of_labels(len(self.quality))
+        level: Floats = np.zeros(2)
+        if share:
+            level = share * (self.groups.weight @ self.quality) / self.groups.weight.sum()
+        if prior is not None:
+            level = level + (1 - share) * self.all.mean(self._beliefs(prior))
+        return level
 
-def _score_groups(columns: LogArrays, model: int) -> tuple[Ints, Floats, Floats, ObservationModel]:
-    score = columns.score[:, model]
-    bins = min(PAIR_BINS, max(2, len(score) // FEWEST_IN_BIN))
-    edges = bin_edges(score, bins)
-    group = in_bins(score, edges)
-    number = len(edges) + 1
-    mass = np.bincount(group, columns.weight, minlength=number)
-    rank = (np.cumsum(mass) - mass / 2) / mass.sum()
-    price = float(columns.mean(columns.fixed_cost[:, model]))
-    return group, rank, np.zeros(number), score_observation_model(np.eye(number), edges, price)
+    @cached_property
+    def _smoothed(self) -> tuple[Floats, Floats]:
+        """(groups,) each: quality of the small model and benefit, smoothed over the labels."""
+        low = self.quality[:, 0]
+        benefit = self.quality[:, 1] - low
+        return _curve(self.groups, low, PRIOR_SLOPE), _curve(self.groups, benefit, -PRIOR_SLOPE)
 
-
-def _verdict_groups(
-    columns: LogArrays, model: int, max_verdicts: int
-) -> tuple[Ints, Floats, Floats, ObservationModel]:
-    counts, group = np.unique(columns.counts(model), axis=0, return_inverse=True)
-    group = group.ravel()
-    mass = np.bincount(group, columns.weight)
-    rank = ranks(accept_rate(counts), mass)
-    invalid_share = counts[:, 2] / counts.sum(axis=1)
-    return (
-        group,
-        rank,
-        invalid_share,
-        binned_verdict_model(columns, model, counts, mass, max_verdicts),
-    )
-
-
-def accept_rate(counts: Ints) -> Floats:
-    """Return the share of accepts among accepts and rejects, shrunk towards one half."""
-    rate: Floats = (counts[:, 0] + 0.5) / (counts[:, 0] + counts[:, 1] + 1.0)
-    return rate
+    def _beliefs(self, prior: ScorePrior) -> Floats:
+        """Return (groups, 2): what the prior says that the labels moved."""
+        if self._believed is None:
+            right = np.stack([self.groups.sums(values) for values in self.quality.T], axis=1)
+            curves = fit_score_curves(prior, self.all.log_odds, self.groups.count, right)
+            self._believed = curves.expected(self.all.log_odds)
+        return self._believed
 
 
 def binned_verdict_model(
@@ -136,33 +209,10 @@ def binned_verdict_model(
     )
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """Logged queries that no check tells apart, together."""
-
-    member: Ints
-    """(n,): group of each query."""
-
-    weight: Floats
-    """(n,): weight of each query."""
-
-    rank: Floats
-    """(groups,): rank of the confidence, in [0, 1]."""
-
-    invalid_share: Floats
-    """(groups,): share of invalid verdicts."""
-
-    @property
-    def count(self) -> Floats:
-        """(groups,): weight of each group."""
-        return np.bincount(self.member, self.weight, minlength=len(self.rank))
-
-
-def _curve(groups: _Groups, values: Floats, slope: float) -> Floats:
+def _curve(groups: Groups, values: Floats, slope: float) -> Floats:
     """Smooth the weighted means of values over the groups."""
     member, count = groups.member, groups.count
-    sums = np.bincount(member, groups.weight * values, minlength=len(count))
-    means = sums / np.maximum(count, 1e-300)
+    means = groups.sums(values) / np.maximum(count, 1e-300)
     freedom = len(values) - len(np.unique(member))
     within = float((groups.weight * (values - means[member]) ** 2).sum())
     noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
@@ -184,8 +234,3 @@ def _monotone(curve: Floats, count: Floats, rank: Floats, invalid_share: Floats)
         ordered = there[np.argsort(rank[there], kind="stable")]
         risen[ordered] = isotonic(curve[ordered], count[ordered])
     return risen
-
-
-def _centred(curve: Floats, count: Floats, mean: Floats) -> Floats:
-    centred: Floats = curve + (mean - count @ curve / count.sum())
-    return centred

@@ -13,6 +13,7 @@ from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.router_replay import replay_router
 from langchain_automix.policy.data.arrays import to_arrays
 from langchain_automix.policy.fitting.baselines import fit_rule
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.fitting.risk_control import upper_limit
@@ -25,8 +26,9 @@ class TestGoals:
     def test_without_a_goal_random_mixing_is_indifferent_and_it_says_so(self) -> None:
         log = world(300)
         policy = fit_policy(log)
-        small, large = policy.fit.quality
+        small, large = CandidateFitter(to_arrays(log)).level
         assert policy.cost_weight == pytest.approx((large - small) / 9.0)
+        assert policy.cost_weight == pytest.approx(np.diff(policy.fit.quality)[0] / 9.0, rel=0.02)
         assert "mixing small and large at random neither gains nor loses" in policy.fit.notes[0]
 
     def test_an_extreme_weight_asks_one_model_alone(self) -> None:
@@ -65,9 +67,9 @@ class TestGoals:
         assert cost < 7
 
     def test_max_loss_is_min_quality_below_the_best_single_model(self) -> None:
-        log = world(200, k=4)
-        best = max(fit_policy(log).fit.quality)
-        for loss in (0.0, 0.02, 1.0):
+        log = world(400)
+        best = float(CandidateFitter(to_arrays(log)).level.max())
+        for loss in (0.0, 0.01, 0.1, 1.0):
             lost = fit_policy(log, Goal(max_loss=loss), foretell=False)
             least = fit_policy(log, Goal(min_quality=max(best - loss, 0.0)), foretell=False)
             assert (lost.plans, lost.first_share) == (least.plans, least.first_share)

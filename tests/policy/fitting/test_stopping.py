@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import LogArrays
-from langchain_automix.policy.fitting.candidates import CandidateFitter, select_candidate
+from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.fitting.stopping import (
     MIXTURE,
     StoppingResult,

@@ -1,0 +1,106 @@
+"""One fitted candidate, what the folds say of it, and the choice among several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from langchain_automix.policy.data.arrays import Floats
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Candidate
+from langchain_automix.policy.ties import exceeds, first_best
+
+_LEAST_GAIN = 1e-4
+"""Expected gain in utility below which the simplest policy is as good."""
+
+
+@dataclass
+class FittedCandidate:
+    """One candidate, fitted."""
+
+    name: str
+    make_plan: Callable[[], Plan]
+    """Extracts its plan when called; most candidates are never chosen."""
+
+    complexity: int
+    """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
+
+    expected: float
+    """Mean utility that its own POMDP expects."""
+
+    hold_out: Callable[[], Floats]
+    """Replays each fold with the plan that was fitted without it; only done when needed."""
+
+    judged: bool = True
+    """Whether there are labels enough for the folds to say anything."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that is best by its own POMDP."""
+        return self.make_plan()
+
+    @cached_property
+    def held_out(self) -> Floats:
+        """(n,): utility of each query, times its weight, under the plan fitted without its fold."""
+        return self.hold_out()
+
+    @property
+    def cross_fitted(self) -> float:
+        """Mean of the held-out utilities."""
+        return float(self.held_out.mean())
+
+    def record(self, trivial: FittedCandidate) -> Candidate:
+        """Return what spoke for this candidate, against the best trivial one."""
+        if "held_out" not in self.__dict__:
+            return Candidate(name=self.name, expected=self.expected)
+        error = _error(self.held_out - trivial.held_out)
+        return Candidate(
+            name=self.name, expected=self.expected, cross_fitted=self.cross_fitted, error=error
+        )
+
+
+def select_candidate(candidates: list[FittedCandidate]) -> tuple[FittedCandidate, list[Candidate]]:
+    """Return the candidate to use, and the record of the choice.
+
+    The trivial policies and the monotone pairs compete by the utility that is expected of them:
+    their benefit is shrunk towards its mean, so a pair that is no better than one model alone is
+    not expected to be. A free shape or a chain must gain a standard error on the folds over
+    that winner. And a winner against which the folds speak gives way to the best single model:
+    by two standard errors for two models; by one for more, where many pairs were tried. Of
+    tied candidates the simplest is used, and of equally simple ones the first.
+
+    On halves of the train splits of the benchmark's logs, the plain rule of one standard error
+    over the best single model was too timid: with 50 queries it lost 0.003 where this one
+    gained 0.002.
+    """
+    ordered = sorted(candidates, key=lambda c: c.complexity)
+    singles = [c for c in ordered if c.complexity == 0]
+    trivial = singles[first_best([c.expected for c in singles])]
+    simple = [c for c in ordered if c.complexity <= 1]
+    best = simple[first_best([c.expected for c in simple])]
+    if best.expected <= trivial.expected + _LEAST_GAIN:
+        best = trivial
+    if not trivial.judged:
+        return best, [candidate.record(trivial) for candidate in candidates]
+    bold = [
+        c
+        for c in ordered
+        if c.complexity > 1
+        and exceeds(c.expected, best.expected)
+        and exceeds(c.cross_fitted, best.cross_fitted + _error(c.held_out - best.held_out))
+    ]
+    if bold:
+        best = bold[first_best([c.cross_fitted for c in bold])]
+    patience = 2.0 if len(singles) == 2 else 1.0  # noqa: PLR2004
+    doubt = _error(best.held_out - trivial.held_out)
+    if exceeds(trivial.cross_fitted, best.cross_fitted + patience * doubt):
+        best = trivial
+    records = [candidate.record(trivial) for candidate in candidates]
+    return best, records
+
+
+def _error(differences: Floats) -> float:
+    return float(differences.std() / np.sqrt(max(len(differences), 1)))
