@@ -147,6 +147,9 @@ class RoutingState(_Record):
     cost_so_far: str | None = None
     """What the query has cost until now, as text with currency; None when unknown."""
 
+    answer_cost: dict[str, float] = Field(default_factory=dict)
+    """What the latest answer cost, by currency (`USD`), as far as that is known."""
+
     time_left: float | None = Field(default=None, ge=0)
     """Seconds that are left to answer the query; None: it has no deadline."""
 

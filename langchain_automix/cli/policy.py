@@ -64,6 +64,13 @@ def fit(
         str | None, typer.Option(help="Fingerprint of the verifier.", show_default="the log's own")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed: the same one gives the same policy.")] = 0,
+    own_cost: Annotated[
+        bool,
+        typer.Option(
+            "--own-cost",
+            help="Take a larger model for dearer on queries whose own answer cost more than usual.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a policy to a routing log, for one goal.
@@ -86,6 +93,7 @@ def fit(
         abstain_value=abstain_value,
         verifier=verifier,
         seed=seed,
+        own_cost=own_cost,
     )
     router.save(out)
     if not as_json:

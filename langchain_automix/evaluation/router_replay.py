@@ -40,10 +40,11 @@ def replay_router(router: Router, log: RoutingLog) -> list[RouterOutcome]:
         AutoMixError: The router asks for an answer or a check that was not recorded.
     """
     has_checks = FIRST_CHECK in log.checks
-    return [_replay(router, query, has_checks=has_checks) for query in log]
+    unit = log.currency or ""
+    return [_replay(router, query, unit, has_checks=has_checks) for query in log]
 
 
-def _replay(router: Router, query: LoggedQuery, *, has_checks: bool) -> RouterOutcome:
+def _replay(router: Router, query: LoggedQuery, unit: str, *, has_checks: bool) -> RouterOutcome:
     models = tuple(answer.model for answer in query.answers)
     visits: dict[int, Visit] = {}
     cost, samples = 0.0, 0
@@ -66,7 +67,12 @@ def _replay(router: Router, query: LoggedQuery, *, has_checks: bool) -> RouterOu
         cost, samples = cost + price, samples + new
         together = drawn if before is None else before.and_then(drawn)
         visits[index] = Visit(model_index=index, verification=together)
-        state = RoutingState(models=models, visits=tuple(visits.values()), query_id=query.id)
+        state = RoutingState(
+            models=models,
+            visits=tuple(visits.values()),
+            query_id=query.id,
+            answer_cost={} if answer.cost is None else {unit: answer.cost},
+        )
         decision = router.decide(state)
     if decision.action == "abstain":
         return RouterOutcome(-1, 0.0, cost, samples, len(visits) > 1)

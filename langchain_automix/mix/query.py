@@ -110,6 +110,7 @@ class QueryState:
             query_id=self.query_id,
             cost_weight=self.allowance.cost_weight,
             cost_so_far=self.ledger.cost_so_far,
+            answer_cost=self.ledger.answer_cost(next(reversed(self.ledger.visits), -1)),
         )
         if config.buys_checks:
             last = self.answers.get(self.current.model_index) if self.ledger.visits else None

@@ -15,6 +15,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.steps import Report
 from langchain_automix.models.failures import may_be_billed
 from langchain_automix.models.prices import (
+    CURRENCY,
     PricedCalls,
     PriceSource,
     cost_of,
@@ -59,6 +60,11 @@ class QueryLedger:
     def cost_so_far(self) -> str | None:
         """Cost of the query until now, as text with currency; None when unknown."""
         return format_dollars(cost_of(self.calls, self.prices))
+
+    def answer_cost(self, index: int) -> dict[str, float]:
+        """Return what a model's answer cost, by currency; empty when unknown or free."""
+        cost = cost_of(self.answered.get(index, ()), self.prices)
+        return {CURRENCY: float(cost)} if cost else {}
 
     def add_request(self, index: int, call: ModelCall) -> None:
         """Add a request for an answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -22,6 +22,7 @@ from langchain_automix.policy.decision.interpreter import next_action, next_in_p
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.decision.reweighting import relative_cost, reweighed
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
 from langchain_automix.policy.statistics import in_bins
 from langchain_automix.utils.fingerprints import uniform
@@ -76,13 +77,21 @@ class Outcomes:
         return utility
 
 
-def replay_plan(plan: Plan, columns: LogArrays) -> Outcomes:
+def replay_plan(
+    plan: Plan, columns: LogArrays, own_costs: Sequence[float] | None = None
+) -> Outcomes:
     """Send every logged query through a plan; verdicts are drawn in the order recorded.
+
+    Args:
+        plan: The plan.
+        columns: The log.
+        own_costs: Mean cost of each model's answer, where a query's own scales the price of a
+            larger model (`Policy.own_costs`).
 
     Raises:
         AutoMixError: The plan asks for an answer or a check that was not recorded.
     """
-    return _Replay(plan, columns).run()
+    return _Replay(plan, columns, own_costs).run()
 
 
 def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Outcomes:
@@ -92,10 +101,13 @@ def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Out
         AutoMixError: The policy asks for an answer or a check that was not recorded.
     """
     if len(policy.plans) == 1:
-        return replay_plan(policy.plans[0], columns)
+        return replay_plan(policy.plans[0], columns, policy.own_costs)
     first = np.array([uniform(i, policy.seed) < policy.first_share for i in ids], dtype=bool)
     parts = zip(policy.plans, (np.flatnonzero(first), np.flatnonzero(~first)), strict=True)
-    return concatenate([(index, replay_plan(plan, columns.rows(index))) for plan, index in parts])
+    own = policy.own_costs
+    return concatenate(
+        [(index, replay_plan(plan, columns.rows(index), own)) for plan, index in parts]
+    )
 
 
 def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
@@ -117,9 +129,11 @@ def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
 class _Replay:
     """Moves queries through the tables of a plan, together where the same was observed."""
 
-    def __init__(self, plan: Plan, columns: LogArrays) -> None:
+    def __init__(
+        self, plan: Plan, columns: LogArrays, own_costs: Sequence[float] | None = None
+    ) -> None:
         n, shape = len(columns), columns.quality.shape
-        self.plan, self.columns = plan, columns
+        self.plan, self.columns, self.own_costs = plan, columns, own_costs
         self.model, self.table = np.full(n, -1), np.full(n, -1)
         self.cost, self.expected = np.zeros(n), np.full(n, np.nan)
         self.checks = {name: columns.alone(name) for name in (None, *columns.checks)}
@@ -183,7 +197,33 @@ class _Replay:
                 np.flatnonzero(self.paths.asked[queries[first]]).tolist(),
                 self.columns.models,
             )
-            self._follow(row, table, queries[group])
+            for each, part in self._by_own_cost(row, table, queries[group]):
+                self._follow(each, table, part)
+
+    def _by_own_cost(
+        self, row: DecisionRow | None, table: DecisionTable, queries: Ints
+    ) -> Iterator[tuple[DecisionRow | None, Ints]]:
+        """Yield the row of each query by its own answer's cost, equal steps together."""
+        means = self.own_costs
+        if row is None or means is None or row.step.action == "verify" or not row.quality:
+            yield row, queries
+            return
+        answered = np.flatnonzero(self.paths.asked[queries[0]]).tolist()
+
+        def scaled(relative: float) -> DecisionRow:
+            weight = self.plan.cost_weight * relative
+            return reweighed(row, self.plan, self.columns.models, means, answered, weight)
+
+        costs = self.columns.cost[queries, table.model].tolist()
+        relative = np.array([relative_cost(cost, means[table.model]) for cost in costs])
+        usual, doubled = scaled(1.0).values, scaled(2.0).values
+        values = np.array([usual[o] + (relative - 1) * (doubled[o] - usual[o]) for o in usual])
+        best = values.argmax(axis=0)
+        # As in the router, a query whose answer cost what is usual keeps the row as it is.
+        best[relative == 1] = -1
+        for option in np.unique(best).tolist():
+            part = np.flatnonzero(best == option)
+            yield (row if option < 0 else scaled(float(relative[part[0]]))), queries[part]
 
     def _observe(
         self, encoding: CheckEncoding, model: int, queries: Ints

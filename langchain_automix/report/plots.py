@@ -96,7 +96,7 @@ def _draw_frontier(axes: Axes, policy: Policy, data: LogArrays) -> None:
     points = sorted(_means(replay_plan(plan, data)) for plan in policy_frontier(data))
     axes.plot(*zip(*points, strict=True), "-", color=_BLUE, label="frontier on this log")
     shares = (policy.first_share, 1 - policy.first_share)
-    means = [_means(replay_plan(plan, data)) for plan in policy.plans]
+    means = [_means(replay_plan(plan, data, policy.own_costs)) for plan in policy.plans]
     cost, quality = (
         sum(share * mean[axis] for share, mean in zip(shares, means, strict=False))
         for axis in (0, 1)

@@ -25,6 +25,7 @@ from langchain_automix.policy.decision.prior import prior_policy
 from langchain_automix.policy.decision.reweighting import (
     best_single_model,
     cost_weight_under_pressure,
+    relative_cost,
     with_cost_weight,
 )
 from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
@@ -109,6 +110,7 @@ class POMDPRouter(Router):
         weights: Sequence[float] | None = None,
         verifier: Runnable[Any, Any] | str | None = None,
         seed: int = 0,
+        own_cost: bool = False,
     ) -> Self:
         """Return a router fitted to a routing log, for at most one of the first four goals.
 
@@ -132,6 +134,8 @@ class POMDPRouter(Router):
             verifier: The verifier that made the log, or its `fingerprint`. None: the one in the
                 `metadata` of all its queries, if they agree.
             seed: Seed for the folds, and for the choice between two policies.
+            own_cost: Whether a query whose own answer cost more, or less, than usual takes a larger
+                model for dearer, or cheaper, in proportion. Not with `max_risk`.
 
         Raises:
             AutoMixError: The log holds nothing to learn from, or the goal is out of reach; the
@@ -150,7 +154,15 @@ class POMDPRouter(Router):
             abstain_value=abstain_value,
         )
         made = spec_of(verifier) if isinstance(verifier, Runnable) else verifier
-        policy = fit_policy(log, goal, family=cls.family, verifier=made, weights=weights, seed=seed)
+        policy = fit_policy(
+            log,
+            goal,
+            family=cls.family,
+            verifier=made,
+            weights=weights,
+            seed=seed,
+            own_cost=own_cost,
+        )
         return cls(policy=policy)
 
     @classmethod
@@ -281,8 +293,9 @@ class POMDPRouter(Router):
         _, row = self._follow(plan, state)
         if row is None:
             return self._decide_unknown(state) if plan.tables else self._decide_unchecked(state)
-        if state.cost_weight is not None:
-            row = with_cost_weight(row, self.policy, plan, state.answered, state.cost_weight)
+        weight = self._cost_weight(plan, state)
+        if weight != plan.cost_weight:
+            row = with_cost_weight(row, self.policy, plan, state.answered, weight)
         row = best_row_in_time(row, plan, state, self.policy.models)
         return _to_decision(row.step, **self._details(state, row, state.models, plan))
 
@@ -321,6 +334,14 @@ class POMDPRouter(Router):
         if "max_risk" in self.policy.goal:  # its guarantee holds for its own weight only
             return None
         return cost_weight_under_pressure(self.policy, cost_weight, pressure)
+
+    def _cost_weight(self, plan: Plan, state: RoutingState) -> float:
+        """Return the cost weight of a query, by its own answer's cost if the policy says so."""
+        weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
+        if (means := self.policy.own_costs) is None:
+            return weight
+        own = state.answer_cost.get(self.policy.currency or "")
+        return weight * relative_cost(own, means[state.current.model_index])
 
     def _later(self, state: RoutingState) -> int | None:
         """Return the model to ask where nothing is known of the current answer."""
@@ -412,7 +433,7 @@ class POMDPRouter(Router):
     ) -> dict[str, Any]:
         """Return the belief, the values and the reason of a decision."""
         models, cost = plan.plays, self.policy.fit.cost
-        weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
+        weight = self._cost_weight(plan, state)
         price = weight * cost[models[-1]] if cost else 0.0
         verification = state.current.verification
         return {

@@ -94,6 +94,10 @@ class Policy(Frozen):
     check_spec: CheckSpec | None = None
     """How that verifier is rebuilt; None, as in files of earlier versions: not known."""
 
+    own_cost: bool = False
+    """Whether the price of a larger model is scaled, query by query, by what the query's own answer
+    cost relative to the model's mean. False, as in files of earlier versions: it is not."""
+
     goal: dict[str, float] = Field(default_factory=dict)
     """What the fit was asked for, such as `max_cost`; empty: nothing."""
 
@@ -126,6 +130,8 @@ class Policy(Frozen):
             raise ValueError("a share below 1 needs a second plan")
         if self.check_spec is not None and self.check_spec.fingerprint != self.verifier:
             raise ValueError("check_spec describes another verifier than the field verifier names")
+        if self.own_cost and "max_risk" in self.goal:
+            raise ValueError("max_risk holds for the policy's own decisions, not with own_cost")
         return self
 
     @model_serializer(mode="wrap")
@@ -134,7 +140,14 @@ class Policy(Frozen):
         written: dict[str, Any] = write(self)
         if self.check_spec is None:
             written.pop("check_spec", None)
+        if not self.own_cost:
+            written.pop("own_cost", None)
         return written
+
+    @property
+    def own_costs(self) -> tuple[float, ...] | None:
+        """Mean cost of each model's answer, by which a query's own is scaled; None: it is not."""
+        return self.fit.cost if self.own_cost and self.fit.cost else None
 
     @property
     def reads_checks(self) -> bool:

@@ -8,7 +8,7 @@ values, except for the price of the model to be asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from langchain_automix.policy.decision.interpreter import best_answer, step_for
 from langchain_automix.policy.decision.plan import Plan
@@ -49,28 +49,50 @@ def cost_weight_under_pressure(
 def with_cost_weight(
     row: DecisionRow, policy: Policy, plan: Plan, answered: Collection[int], cost_weight: float
 ) -> DecisionRow:
+    """Return a row of a policy by another cost weight; see `reweighed`."""
+    return reweighed(row, plan, policy.models, policy.fit.cost, answered, cost_weight)
+
+
+def relative_cost(cost: float | None, mean: float) -> float:
+    """Return what an answer cost relative to the mean; 1 where that is not known.
+
+    Long questions cost more from every model, so this is what a larger model is taken to cost on
+    this query relative to its own mean.
+    """
+    return cost / mean if cost and mean > 0 else 1.0
+
+
+def reweighed(
+    row: DecisionRow,
+    plan: Plan,
+    names: Sequence[str],
+    cost: Sequence[float],
+    answered: Collection[int],
+    cost_weight: float,
+) -> DecisionRow:
     """Return a row with its values, and its step, by another cost weight.
 
     Args:
         row: A row. One that draws more verdicts, or has no expected qualities, is not changed.
-        policy: The policy, for its models' costs.
         plan: The plan of the row.
+        names: Names of all models.
+        cost: Mean cost of an answer of each model.
         answered: Indices of the models that have answered.
         cost_weight: How much quality one unit of cost is worth, at least 0.
     """
-    cost, models = policy.fit.cost, [j for j in plan.plays if j in answered]
+    models = [j for j in plan.plays if j in answered]
     if row.step.action == "verify" or not row.quality or not cost or not models:
         return row
     quality = dict(zip(plan.plays, row.quality, strict=True))
     values = {"answer": row.values.get("answer", quality[best_answer(row, plan, models)])}
     for j in (j for j in plan.plays if j > max(models)):
-        option = f"escalate:{policy.models[j]}"
+        option = f"escalate:{names[j]}"
         solved = row.values.get(option, quality[j] - plan.cost_weight * cost[j])
         values[option] = solved + (plan.cost_weight - cost_weight) * cost[j]
     if "abstain" in row.values:
         values["abstain"] = row.values["abstain"]
     best = max(values, key=lambda option: values[option])
     step = row.step
-    if step.action != "escalate" or best != f"escalate:{policy.models[step.model]}":
-        step = step_for(best, row, plan, models, policy.models)
+    if step.action != "escalate" or best != f"escalate:{names[step.model]}":
+        step = step_for(best, row, plan, models, names)
     return row.model_copy(update={"step": step, "values": values})

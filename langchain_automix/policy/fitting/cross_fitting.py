@@ -216,7 +216,9 @@ def _nearest(train: LogArrays, goal: Goal, family: Family, policy: Policy) -> tu
     Returns:
         The policy, and the name of the goal that was out of reach; empty if none was.
     """
-    fit = partial(fit_policy, train, family=family, seed=policy.seed, foretell=False)
+    fit = partial(
+        fit_policy, train, family=family, seed=policy.seed, foretell=False, own_cost=policy.own_cost
+    )
     name = next((n for n in _BOUNDS if getattr(goal, n) is not None), "")
     plain = Goal(cost_weight=policy.cost_weight, abstain_value=goal.abstain_value)
     instead = [plain]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from langchain_automix.policy.fitting.frontier import (
     JudgedFrontier,
     Mixture,
     frontier,
+    mean_costs,
 )
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
@@ -58,6 +59,7 @@ def fit_policy(
     weights: Sequence[float] | None = None,
     seed: int = 0,
     foretell: bool = True,
+    own_cost: bool = False,
 ) -> Policy:
     """Fit a policy to a routing log.
 
@@ -72,6 +74,7 @@ def fit_policy(
         seed: For folds and for mixing; the same seed gives the same policy.
         foretell: Whether the notes say how likely new queries are to meet a target that is met in
             expectation; takes five more fits.
+        own_cost: Whether the price of a larger model is scaled by what a query's own answer cost.
 
     Raises:
         AutoMixError: The log holds nothing to learn from, or the goal is out of reach
@@ -79,11 +82,11 @@ def fit_policy(
             (`TooFewExamplesError`); the message names what can be reached.
     """
     goal = goal or Goal()
-    _validate(goal, family, seed)
+    _validate(goal, family, seed, own_cost)
     columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
     learner = CandidateFitter(columns, seed=seed)
     weight = _cost_weight(learner, goal)
-    chosen = _choose_plans(learner, weight, goal, family, foretell)
+    chosen = _choose_plans(learner, weight, goal, family, foretell, own_cost)
     data = learner.columns
     notes = (*chosen.notes, *_remarks(learner, goal, weight))
     several = any(table.checks for plan in chosen.plans for table in plan.tables)
@@ -94,6 +97,7 @@ def fit_policy(
         currency=None if isinstance(log, LogArrays) else log.currency,
         verifier=fingerprint,
         check_spec=spec,
+        own_cost=own_cost,
         goal=goal.to_record(),
         cost_weight=chosen.cost_weight,
         plans=chosen.plans,
@@ -122,8 +126,13 @@ def _verifier_of(
     return verifier or known, log.check_spec if verifier in (None, known) else None
 
 
-def _validate(goal: Goal, family: Family, seed: int) -> None:
+def _validate(goal: Goal, family: Family, seed: int, own_cost: bool) -> None:
     """Refuse a goal that no fit can honour."""
+    if own_cost and goal.max_risk is not None:
+        raise AutoMixError(
+            "own_cost and max_risk cannot be had together: the guarantee holds for decisions that "
+            "do not depend on what a query costs."
+        )
     for name in ("max_risk", "abstain_value"):
         if family != "automix" and getattr(goal, name) is not None:
             raise AutoMixError(f"The rules of the family {family!r} know no {name}.")
@@ -153,13 +162,18 @@ def _is_on_frontier(goal: Goal) -> bool:
 
 
 def _choose_plans(
-    learner: CandidateFitter, weight: float, goal: Goal, family: Family, foretell: bool
+    learner: CandidateFitter,
+    weight: float,
+    goal: Goal,
+    family: Family,
+    foretell: bool,
+    own_cost: bool,
 ) -> _ChosenPlans:
     if goal.max_risk is not None:
         fit = certify(learner, weight, goal.max_risk, goal.risk_confidence, goal.abstain_value)
         return _ChosenPlans((fit.plan,), 1.0, fit.cost_weight, (), fit.notes)
     if _is_on_frontier(goal):
-        return _on_frontier(learner, goal, family, foretell)
+        return _on_frontier(learner, goal, family, foretell, own_cost)
     return _for_weight(learner, weight, goal.abstain_value, family)
 
 
@@ -203,14 +217,15 @@ def _for_weight(
 
 
 def _on_frontier(
-    learner: CandidateFitter, goal: Goal, family: Family, foretell: bool
+    learner: CandidateFitter, goal: Goal, family: Family, foretell: bool, own_cost: bool
 ) -> _ChosenPlans:
     """Meet a target by mixing two neighbouring policies of the frontier."""
 
     def hull(part: CandidateFitter) -> list[FrontierPoint]:
-        return frontier(_points(part, _slope(part.columns), goal.abstain_value, family))
+        points = _points(part, _slope(part.columns), goal.abstain_value, family)
+        return frontier(_by_own_cost(part, points) if own_cost else points)
 
-    judged = JudgedFrontier(learner, hull)
+    judged = JudgedFrontier(learner, hull, own_cost)
     where: Mixture | int
     if goal.confidence is None:
         where, notes = meet_in_expectation(judged, goal, foretell=foretell)
@@ -230,6 +245,20 @@ def _mixed(points: list[FrontierPoint], where: Mixture, notes: tuple[str, ...]) 
     slope = (second.quality - first.quality) / (second.cost - first.cost)
     plans = (first.plan, second.plan)
     return _ChosenPlans(plans, where.share, max(slope, 0.0), (), notes)
+
+
+def _by_own_cost(learner: CandidateFitter, points: list[FrontierPoint]) -> list[FrontierPoint]:
+    """Return points with what changes on the log where a query's own cost has a say."""
+    rows = learner.columns.rows(learner.sample)
+    means, found = mean_costs(learner.columns), []
+    for point in points:
+        plain, own = (replay_plan(point.plan, rows, each) for each in (None, means))
+        cost, quality = (
+            float(rows.mean(getattr(own, name) - getattr(plain, name)))
+            for name in ("cost", "quality")
+        )
+        found.append(replace(point, cost=point.cost + cost, quality=point.quality + quality))
+    return found
 
 
 def _points(

@@ -72,6 +72,11 @@ def _is_below(left: FrontierPoint, middle: FrontierPoint, right: FrontierPoint) 
     return rise <= (right.quality - left.quality) * (middle.cost - left.cost)
 
 
+def mean_costs(columns: LogArrays) -> tuple[float, ...]:
+    """Return the mean cost of each model's answer."""
+    return tuple(columns.mean(columns.cost).tolist())
+
+
 def place(axis: Sequence[float], target: float) -> Mixture:
     """Return where the frontier has a cost, or a quality; the nearest end beyond it.
 
@@ -115,6 +120,8 @@ class JudgedFrontier:
 
     learner: CandidateFitter
     hull: Hull
+    own_cost: bool = False
+    """Whether a query's own answer scales the price of a larger model."""
 
     @cached_property
     def points(self) -> list[FrontierPoint]:
@@ -140,7 +147,8 @@ class JudgedFrontier:
             data.rows(~held_out), seed=like.seed, shapes=like.shapes, chain=like.chain
         )
         points = self.hull(learner)
-        outcomes = [replay_plan(point.plan, data.rows(held_out)) for point in points]
+        own = mean_costs(learner.columns) if self.own_cost else None
+        outcomes = [replay_plan(point.plan, data.rows(held_out), own) for point in points]
         quality, cost = (
             np.array([getattr(outcome, name) for outcome in outcomes])
             for name in ("quality", "cost")
