@@ -18,6 +18,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     defaults,
+    goals,
     labels,
     prior,
     quality,
@@ -48,6 +49,7 @@ PARTS = (
     "attacks",
     "soak",
     "structure",
+    "goals",
 )
 WITHOUT_LOGS = PARTS[-9:]
 
@@ -101,6 +103,11 @@ def by_name_only(wanted: argparse.Namespace) -> None:
     if wanted.only == "attacks":
         for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases, wanted.ways):
             show(attacks.HEADS, found)
+    if wanted.only == "goals":
+        print(f"Fits for max_loss={goals.MAX_LOSS:g}, judged on queries that they have not seen.\n")
+        for heads, title, rows in goals.tables(list(quality.splits()), wanted.seeds):
+            print(title)
+            show(heads, rows)
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries)
         show(("soak", "figures"), list(soaking.figures(soak)))

@@ -17,6 +17,7 @@ from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan
 from langchain_automix.policy.statistics import wilson_interval
+from tests.benchmarks.quality import MULTIPLES, slope
 from tests.support.builders.synthetic_logs import WORLDS, scored, unchecked
 
 MAX_LOSS = 0.02
@@ -33,6 +34,15 @@ HEADS = (
     "target met",
     "mean loss",
     "cost, of the best single model's",
+)
+
+OWN_COST_HEADS = (
+    "log",
+    "pairs",
+    "spread of the small model's costs",
+    "utility",
+    "loss at max_loss",
+    "cost at max_loss, of the best single model's",
 )
 
 Row = tuple[str, ...]
@@ -57,7 +67,7 @@ def judge(policy: Policy, truth: LogArrays) -> Run:
     quality, cost = truth.quality.mean(axis=0), truth.cost.mean(axis=0)
     best = int(quality.argmax())
     shares = (policy.first_share, 1 - policy.first_share)
-    outcomes = [replay_plan(plan, truth) for plan in policy.plans]
+    outcomes = [replay_plan(plan, truth, policy.own_costs) for plan in policy.plans]
     own = [
         sum(s * getattr(o, name).mean() for s, o in zip(shares, outcomes, strict=False))
         for name in ("quality", "cost")
@@ -94,6 +104,21 @@ def rows(found: dict[float | None, list[Run | None]]) -> Iterator[Row]:
         )
 
 
+def tables(splits: list[Any], seeds: int) -> Iterator[tuple[tuple[str, ...], str, list[Row]]]:
+    """Yield heads, a title and rows; what needs the logs is left out where there are none."""
+    if splits:
+        yield HEADS, *logs(splits, seeds, on_test=False)
+        yield (
+            OWN_COST_HEADS,
+            "own_cost, fitted to halves of the train split",
+            list(own_costs(splits, seeds)),
+        )
+    for title, found in worlds(seeds):
+        yield HEADS, title, found
+    if splits:
+        yield HEADS, *logs(splits, seeds, on_test=True)
+
+
 def worlds(seeds: int) -> Iterator[tuple[str, list[Row]]]:
     """Yield a table for each synthetic world; the truth is another 20,000 queries."""
     made: dict[str, Callable[[int, int], LogArrays]] = {
@@ -118,8 +143,8 @@ def pairs(columns: LogArrays) -> Iterator[tuple[int, int]]:
             yield small, large
 
 
-def logs(splits: list[Any], seeds: int, *, on_test: bool) -> Iterator[tuple[str, list[Row]]]:
-    """Yield a table over all pairs of models of all logs.
+def logs(splits: list[Any], seeds: int, *, on_test: bool) -> tuple[str, list[Row]]:
+    """Return a title and a table over all pairs of models of all logs.
 
     Args:
         splits: Name, train split and test split of each log.
@@ -134,9 +159,59 @@ def logs(splits: list[Any], seeds: int, *, on_test: bool) -> Iterator[tuple[str,
             if on_test:
                 runs(whole, test.only(pair), found)
                 continue
-            for seed in range(seeds):
-                order = np.random.default_rng(seed).permutation(len(whole))
-                half = len(order) // 2
-                runs(whole.rows(order[:half]), whole.rows(order[half:]), found)
+            for half, rest in halves(whole, seeds):
+                runs(half, rest, found)
     where = "test split" if on_test else "other half of the train split"
-    yield f"pairs of models of the logs, judged on the {where}", list(rows(found))
+    return f"pairs of models of the logs, judged on the {where}", list(rows(found))
+
+
+def halves(columns: LogArrays, seeds: int) -> Iterator[tuple[LogArrays, LogArrays]]:
+    """Yield random halves of a log, each once to fit on and once to judge on."""
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(len(columns))
+        one, other = (columns.rows(part) for part in np.array_split(order, 2))
+        yield one, other
+        yield other, one
+
+
+def own_costs(splits: list[Any], seeds: int) -> Iterator[Row]:
+    """Yield, by log, what it gains to scale the large model's price by a query's own cost."""
+    all_gains: list[float] = []
+    for name, train, _ in splits:
+        gains, lost, saved, spread = [], [], [], []
+        for pair in pairs(train):
+            whole = train.only(pair)
+            spread.append(whole.cost[:, 0].std() / whole.cost[:, 0].mean())
+            here = [own_cost_gains(*parts) for parts in halves(whole, seeds)]
+            gain, loss, cost = np.mean(here, axis=0)
+            gains.append(float(gain))
+            lost.append(float(loss))
+            saved.append(float(cost))
+        all_gains += gains
+        yield (
+            name,
+            str(len(gains)),
+            f"{np.mean(spread):.2f}",
+            f"{np.mean(gains):+.4f}",
+            f"{np.mean(lost):+.4f}",
+            f"{np.mean(saved):+.1%}",
+        )
+    half = 1.96 * np.std(all_gains) / np.sqrt(len(all_gains))
+    yield ("all", str(len(all_gains)), "", f"{np.mean(all_gains):+.4f} ± {half:.4f}", "", "")
+
+
+def own_cost_gains(train: LogArrays, truth: LogArrays) -> tuple[float, float, float]:
+    """Return the change in utility at some cost weights; in loss and cost for a max_loss."""
+    gains, weight = [], slope(train)
+    for multiple in MULTIPLES if weight > 0 else ():
+        policy = fit_policy(train, Goal(cost_weight=multiple * weight))
+        own, plain = (
+            replay_plan(policy.plans[0], truth, costs).utility(multiple * weight).mean()
+            for costs in (policy.fit.cost, None)
+        )
+        gains.append(float(own - plain))
+    on, off = (
+        judge(fit_policy(train, Goal(max_loss=MAX_LOSS), foretell=False, own_cost=own), truth)
+        for own in (True, False)
+    )
+    return float(np.mean(gains or [0.0])), on.loss - off.loss, on.cost - off.cost

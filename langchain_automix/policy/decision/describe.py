@@ -65,6 +65,8 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
         yield f"Check: {check}."
     yield f"Goal: {describe_goal(policy.goal, unit) or 'none given'}."
     yield f"Cost weight: {policy.cost_weight:g} of quality for one unit{unit or ' of cost'}."
+    if policy.own_cost:
+        yield "A larger model's price is scaled, query by query, by what the query's answer cost."
     if policy.fit.quality:
         means = zip(policy.models, policy.fit.quality, policy.fit.cost, strict=True)
         rows = [(name, f"{quality:.4f}", f"{cost:g}{unit}") for name, quality, cost in means]

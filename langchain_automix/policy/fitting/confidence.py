@@ -277,30 +277,30 @@ def _unreached(walk: _Walk, level: float | None, bound: float) -> OutOfReachErro
     # Rounded to the safe side, so that it can be asked for.
     if name == "min_quality":
         shown = max(math.floor((target + bound) * 1e4) / 1e4, 0.0)
-        what = f"a mean quality of {shown:g}"
+        what = f"to reach a mean quality of {shown:g}"
     elif name == "max_cost":
         shown = float(f"{(target - bound) * (1 + 1e-5):.6g}")
-        what = f"a mean cost of at most {shown:g} a query"
+        what = f"to cost at most {shown:g} a query"
     else:
         shown = math.ceil((target - bound) * 1e4) / 1e4
-        what = f"a loss of at most {shown:g} against the best single model"
+        what = f"to lose at most {shown:g} against the best single model"
     place, points = walk.frontier.at(level or 0.0), walk.frontier.points
     plan = f"always:{data.models[walk.best]}" if level is None else points[place.first].plan.name
     start = (
-        f"{name}={target:g} cannot be shown with confidence {confidence:g} from "
-        f"{pluralize(len(data), 'query', 'queries')}: of the policy that is most likely to meet it "
-        f"({plan}) they show {what}"
+        f"{name}={target:g} cannot be shown with confidence {confidence:g} on this log of "
+        f"{pluralize(len(data), 'query', 'queries')}. The policy most likely to meet it, {plan}, "
+        f"is shown {what}"
     )
     needed = max(examples_needed(margin, confidence) for margin in walk.margins(level))
     if math.isinf(needed):
         return OutOfReachError(
-            f"{start}. More examples like these would not help: on the queries that it was not "
+            f"{start}; more examples like these would not help, for on queries that it was not "
             "fitted to, that policy misses the goal.",
             nearest=shown,
         )
     more = max(math.ceil(needed) - len(data), 1)
     return TooFewExamplesError(
-        f"{start}. It would take about {_rounded(more)} more examples like these.",
+        f"{start}; about {_rounded(more)} more examples like these would be needed.",
         nearest=shown,
         more=more,
     )
@@ -336,23 +336,26 @@ def _saves_nothing(walk: _Walk) -> str:
         if cost <= best * (1 - _WORTHWHILE):
             needed = max(examples_needed(m, walk.confidence) for m in walk.margins(level))
             found.append((needed, cost, level))
-    outlook = "More examples like these would hardly change that."
-    if found:
-        needed, cost, level = min(found)
-        if math.isinf(needed):
-            _, cost, level = found[0]
-        else:
-            more = max(math.ceil(needed) - len(data), 1)
-            outlook = f"It would take about {_rounded(more)} more examples like these."
-        shown = (walk.goal.max_loss or 0.0) - walk.bound(level)
+    text = (
+        f"The policy is always {data.models[walk.best]} and saves nothing: no cheaper policy can "
+        f"be shown, with confidence {walk.confidence:g}, to lose at most {walk.goal.max_loss:g} "
+        "of quality."
+    )
+    if not found:
+        return text
+    needed, cost, level = min(found)
+    if math.isinf(needed):
+        _, cost, level = found[0]
+        outlook = "more queries like them would hardly change that"
+    else:
+        more = max(math.ceil(needed) - len(data), 1)
         outlook = (
-            f"At {format_percent(cost / best)} of the cost they show a loss of at most "
-            f"{shown:.4f}. {outlook}"
+            f"about {_rounded(more)} more like them would be needed to show {walk.goal.max_loss:g}"
         )
+    shown = (walk.goal.max_loss or 0.0) - walk.bound(level)
     return (
-        f"The policy is always {data.models[walk.best]}, which saves nothing: with confidence "
-        f"{walk.confidence:g}, {pluralize(len(data), 'query', 'queries')} do not show of any "
-        f"cheaper policy that it loses at most {walk.goal.max_loss:g} of quality. {outlook}"
+        f"{text} At {format_percent(cost / best)} of the cost, these "
+        f"{pluralize(len(data), 'query', 'queries')} show a loss of at most {shown:.4f}; {outlook}."
     )
 
 

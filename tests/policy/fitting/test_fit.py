@@ -38,7 +38,7 @@ class TestGoals:
     def test_max_cost_is_met_exactly_in_expectation(self, share: float) -> None:
         log = world(400)
         budget = 1.0 + share * 9.0
-        policy = fit_policy(log, Goal(max_cost=budget))
+        policy = fit_policy(log, Goal(max_cost=budget), foretell=False)
         costs = [replay_plan(plan, to_arrays(log)).cost.mean() for plan in policy.plans]
         mixed = policy.first_share * costs[0] + (1 - policy.first_share) * costs[-1]
         assert mixed == pytest.approx(budget)
@@ -46,7 +46,7 @@ class TestGoals:
         assert sum(o.cost for o in outcomes) / len(outcomes) == pytest.approx(budget, rel=0.15)
 
     def test_mixing_is_by_id_and_seed(self) -> None:
-        policy = fit_policy(world(200), Goal(max_cost=3.0))
+        policy = fit_policy(world(200), Goal(max_cost=3.0), foretell=False)
         got = [policy.plans.index(policy.plan_for(f"q{i}")) for i in range(1000)]
         assert got == [policy.plans.index(policy.plan_for(f"q{i}")) for i in range(1000)]
         first = got.count(0) / 1000
@@ -56,7 +56,7 @@ class TestGoals:
 
     def test_min_quality_is_reached_at_less_than_the_large_model_costs(self) -> None:
         test = to_arrays(world(3000, seed=5))
-        policy = fit_policy(world(1000), Goal(min_quality=0.8))
+        policy = fit_policy(world(1000), Goal(min_quality=0.8), foretell=False)
         shares = (policy.first_share, 1 - policy.first_share)
         outcomes = [replay_plan(plan, test) for plan in policy.plans]
         quality = sum(s * o.quality.mean() for s, o in zip(shares, outcomes, strict=False))
@@ -65,17 +65,17 @@ class TestGoals:
         assert cost < 7
 
     def test_max_loss_is_min_quality_below_the_best_single_model(self) -> None:
-        log = world(400)
+        log = world(200, k=4)
         best = max(fit_policy(log).fit.quality)
-        for loss in (0.0, 0.01, 0.1, 1.0):
-            lost = fit_policy(log, Goal(max_loss=loss))
-            least = fit_policy(log, Goal(min_quality=max(best - loss, 0.0)))
+        for loss in (0.0, 0.02, 1.0):
+            lost = fit_policy(log, Goal(max_loss=loss), foretell=False)
+            least = fit_policy(log, Goal(min_quality=max(best - loss, 0.0)), foretell=False)
             assert (lost.plans, lost.first_share) == (least.plans, least.first_share)
             assert lost.goal == {"max_loss": loss}
 
     def test_max_loss_saves_where_the_check_tells_right_from_wrong(self) -> None:
         test = to_arrays(world(3000, seed=5))
-        policy = fit_policy(world(1000), Goal(max_loss=0.02))
+        policy = fit_policy(world(1000), Goal(max_loss=0.02), foretell=False)
         shares = (policy.first_share, 1 - policy.first_share)
         outcomes = [replay_plan(plan, test) for plan in policy.plans]
         quality = sum(s * o.quality.mean() for s, o in zip(shares, outcomes, strict=False))
