@@ -197,8 +197,8 @@ class _Replay:
                 np.flatnonzero(self.paths.asked[queries[first]]).tolist(),
                 self.columns.models,
             )
-            for each, part in self._by_own_cost(row, table, queries[group]):
-                self._follow(each, table, part)
+            for chosen, part in self._by_own_cost(row, table, queries[group]):
+                self._follow(chosen, table, part)
 
     def _by_own_cost(
         self, row: DecisionRow | None, table: DecisionTable, queries: Ints
