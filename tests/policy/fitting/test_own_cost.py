@@ -31,7 +31,8 @@ def long_and_short(n: int, seed: int) -> LogArrays:
 def as_log(data: LogArrays) -> RoutingLog:
     queries = []
     for i in range(len(data)):
-        found = query(i, *data.quality[i].tolist(), float(data.score[i, 0]))
+        small, large = data.quality[i].tolist()
+        found = query(i, small, large, float(data.score[i, 0]))
         for answer, cost in zip(found["answers"], data.cost[i].tolist(), strict=True):
             answer["cost"] = cost
         queries.append(found)
@@ -123,7 +124,7 @@ def test_the_mix_tells_what_the_answer_cost() -> None:
     usage = {"input_tokens": 100, "output_tokens": 25, "total_tokens": 125}
     ledger = QueryLedger(prices=prices, names=("m",), identities=(("m", None),))
     assert ledger.answer_cost(0) == {}
-    ledger.add_request(0, ModelCall(model="m", usage=usage))  # type: ignore[arg-type]
+    ledger.add_request(0, ModelCall(model="m", usage=usage))
     assert ledger.answer_cost(0) == {"USD": float(Decimal(200) / 10**6)}
     ledger.add_unheard_request(0)
     assert ledger.answer_cost(0) == {}
