@@ -51,7 +51,7 @@ PARTS = (
     "structure",
     "goals",
 )
-WITHOUT_LOGS = PARTS[-9:]
+WITHOUT_LOGS = PARTS[-10:]
 
 
 def main() -> int:
