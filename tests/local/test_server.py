@@ -168,7 +168,7 @@ class TestBadInput:
 
     def test_xllamacpp_missing(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-        with pytest.raises(AutoMixError, match=r"pip install 'langchain-automix\[local\]'"):
+        with pytest.raises(AutoMixError, match=r"pip install 'langchain-automix\[local\] @ file:"):
             LlamaServer(tiny, name="small").start()
 
     def test_not_ready_in_time(self, tiny: Path) -> None:
