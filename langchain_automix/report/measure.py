@@ -18,7 +18,6 @@ from langchain_automix.evaluation.result import Evaluation
 from langchain_automix.policy.benefit import believed_benefit, benefit_groups
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
-from langchain_automix.policy.decision.describe import describe_policy
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
 from langchain_automix.policy.fitting.digest import was_fitted_to
@@ -42,6 +41,7 @@ from langchain_automix.report.verdict import (
     describe_goal,
     describe_verdict,
 )
+from langchain_automix.routers.pomdp import POMDPRouter
 
 _FEW_QUERIES = 50
 
@@ -81,7 +81,7 @@ def measure(
         labels=labels,
         verdict=describe_verdict(findings),
         numbers=build_numbers(findings),
-        policy_words=describe_policy(policy),
+        policy_words=POMDPRouter(policy=policy).explain(),
         goal=dict(policy.goal),
         cost_weight=evaluation.cost_weight,
         point=_policy_point(evaluation),

@@ -23,6 +23,7 @@ from langchain_automix import (
     FunctionVerifier,
     LogProbabilityVerifier,
     POMDPRouter,
+    Report,
     RoutingLog,
     SelfVerifier,
     ThresholdRouter,
@@ -227,6 +228,11 @@ class TestFromALog:
             record["metadata"] = {"verifier": "x", "check_spec": {"kind": "SelfVerifier"}}
         with pytest.raises(AutoMixError, match=r"metadata.check_spec: field fingerprint"):
             POMDPRouter.fit(RoutingLog(records))
+
+
+def test_the_report_names_the_check(policy: Path) -> None:
+    said = Report.of(policy, world(80)).to_html()
+    assert "Check: agreement of 4 answers by small at t = 1." in said
 
 
 def test_a_mix_without_a_check_takes_its_policys(policy: Path, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ class TestTexts:
         monkeypatch.setitem(sys.modules, "jinja2", None)
         monkeypatch.setattr(page_module, "_template", page_module._template.__wrapped__)
         report = Report(contents())
-        with pytest.raises(AutoMixError, match=r"pip install 'langchain-automix\[report\]'"):
+        with pytest.raises(AutoMixError, match=r"pip install 'langchain-automix\[report\] @ file:"):
             report.write(tmp_path / "report.html")
         assert not list(tmp_path.iterdir())
         report.write(tmp_path / "report.md")
