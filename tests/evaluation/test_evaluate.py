@@ -138,7 +138,7 @@ def test_other_models_and_empty_logs() -> None:
         record["answers"][0]["model"] = "else"
     with pytest.raises(AutoMixError, match="same models"):
         evaluate(router, RoutingLog(other))
-    with pytest.raises(AutoMixError, match="two or more models"):
+    with pytest.raises(AutoMixError, match="The routing log is empty"):
         evaluate(ThresholdRouter(), RoutingLog([]))
 
 
