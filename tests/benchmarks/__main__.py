@@ -238,6 +238,11 @@ def frontiers(logs: list[Any], *, on_test: bool) -> None:
     """Print what shares of the best single model's quality cost, a table or two per log."""
     where = "the test split" if on_test else "two fifths of the train split, ten times"
     print("Cost at shares of the best single model's quality, as a share of its cost.\n")
+    if on_test:
+        print("Fitted to the train split to lose at most 0.01 of quality; on the test split:")
+        for name, train, test in logs:
+            print(f"  {name}: {frontier.headline(train, test)}")
+        print()
     for name, train, test in logs:
         print(f"{name}: cross-fitted on its {'test' if on_test else 'train'} split")
         show(*frontier.cross_fitted(test if on_test else train))

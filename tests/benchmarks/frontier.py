@@ -14,12 +14,14 @@ from langchain_automix.evaluation.cost_at_quality import (
     cross_fit,
     cross_fitted_frontier,
 )
+from langchain_automix.evaluation.headline import build_headline
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.fitting.candidates import CandidateFitter, always
-from langchain_automix.policy.fitting.fit import frontier_points
+from langchain_automix.policy.fitting.fit import fit_policy, frontier_points
 from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
-from langchain_automix.policy.replay import replay_plan
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.replay import replay_plan, replay_policy
 
 HEADS = ("cost at", *(f"{level:.0%}" for level in LEVELS))
 SPLITS = 10
@@ -30,6 +32,14 @@ def cross_fitted(columns: LogArrays) -> tuple[tuple[str, ...], list[tuple[str, .
     ids = [str(row) for row in range(len(columns))]
     folds = cross_fit(columns, ids, 0.0, 0)
     return cost_table(costs_at_quality(folds, cross_fitted_frontier(folds)))
+
+
+def headline(train: LogArrays, test: LogArrays) -> str:
+    """Return what a fit that may lose 0.01 of quality gets on the test split."""
+    policy = fit_policy(train, Goal(max_loss=0.01), foretell=False)
+    outcomes = replay_policy(policy, test, [str(row) for row in range(len(test))])
+    found = build_headline(outcomes, test, policy)
+    return "undefined" if found is None else found.describe()
 
 
 def against_pairs(train: LogArrays, held_out: LogArrays | None) -> Iterator[tuple[str, ...]]:
