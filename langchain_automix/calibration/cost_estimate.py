@@ -21,10 +21,12 @@ from langchain_core.runnables import Runnable
 from langchain_automix.calibration.bill import bill_of
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
+from langchain_automix.calibration.entries import Entry
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
-from langchain_automix.calibration.journal import Entry, Journal, example_key
+from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.kept_calls import example_key
 from langchain_automix.calibration.spending import Kind, Spending, Stage
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable

@@ -10,6 +10,9 @@ from typing_extensions import TypedDict
 
 from langchain_automix.policy.data.records import LoggedQuery
 
+Entry = dict[str, Any]
+"""A line of the journal."""
+
 _Tokens = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 _Number = Annotated[int, Field(strict=True, ge=0, le=10**6)]

@@ -21,7 +21,8 @@ from langchain_automix.calibration.examples.examples import Example, Examples, e
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.references import readable_examples
 from langchain_automix.calibration.interruption import ending_by_signals
-from langchain_automix.calibration.journal import Journal, example_key
+from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.kept_calls import example_key
 from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
 from langchain_automix.calibration.settings import CalibrationSettings
 from langchain_automix.calibration.validation import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -17,7 +17,11 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2Stre
 from langchain_automix.flow.steps import Call, Report
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForChainRun,
+        BaseCallbackManager,
+        CallbackManagerForChainRun,
+    )
     from langchain_core.runnables import RunnableConfig
 
     RunManager = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
@@ -197,3 +201,17 @@ def _annotate_run(handler: BaseCallbackHandler, report: Report, run_manager: Run
         metadata = {**(known.get("metadata") or {}), **report.metadata}
         run.extra = {**known, "metadata": metadata}
         run.tags = [*(run.tags or []), *report.tags]
+
+
+def below_llm_run(run_manager: Any, kind: Callable[..., BaseCallbackManager]) -> RunnableConfig:
+    """Return the configuration of a call below an LLM run, which has no children of its own."""
+    if run_manager is None:
+        return {}
+    manager = kind(handlers=[], parent_run_id=run_manager.run_id)
+    # Those who show tokens hear them from the LLM run itself.
+    handlers = [h for h in run_manager.inheritable_handlers if not is_reader(h)]
+    manager.set_handlers(handlers)
+    manager.add_tags(run_manager.inheritable_tags)
+    inherited = run_manager.inheritable_metadata
+    manager.add_metadata({k: v for k, v in inherited.items() if not k.startswith("ls_")})
+    return {"callbacks": manager}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
-from langchain_automix.flow.callbacks import is_reader
+from langchain_automix.flow.callbacks import below_llm_run
 from langchain_automix.mix.answer_format import Tool
 from langchain_automix.mix.bound_tools import BoundMixes
 from langchain_automix.mix.fields import ChatFields, ChatPolicyFields, listing
@@ -33,7 +33,7 @@ from langchain_automix.mix.unknown_names import (
     refuse_unknown_tools,
     settings_of_models,
 )
-from langchain_automix.models.identity import shared_provider
+from langchain_automix.models.identity import shared_profile, shared_provider
 from langchain_automix.models.tools import tools_in_openai_format
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.policy.decision.policy import Policy
@@ -44,7 +44,6 @@ from langchain_automix.utils.user_warnings import warn_user
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
         AsyncCallbackManagerForLLMRun,
-        BaseCallbackManager,
         CallbackManagerForLLMRun,
     )
     from langchain_core.language_models.base import LangSmithParams
@@ -167,19 +166,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
 
     @override
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """Return what all the models can do, and the least of their limits."""
-        chat_models = [chat_model_of(model) for model in self.models]
-        profiles = [dict(model.profile or {}) for model in chat_models if model is not None]
-        shared = set.intersection(*(set(profile) for profile in profiles)) if profiles else set()
-        found: dict[str, Any] = {}
-        for key in sorted(shared):
-            values: list[Any] = [profile[key] for profile in profiles]
-            if all(isinstance(value, bool) for value in values):
-                found[key] = all(values)
-            elif all(isinstance(value, int) for value in values):
-                found[key] = min(values)
-        complete = len(profiles) == len(self.models)
-        return found if found and complete else None  # type: ignore[return-value]
+        return shared_profile(self.models)
 
     @override
     def get_num_tokens(self, text: str) -> int:
@@ -311,7 +298,9 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> ChatResult:
         mix, arguments = self._mix_for(stop, **kwargs)
-        return _as_result(mix.invoke(messages, _below(run_manager, CallbackManager), **arguments))
+        return _as_result(
+            mix.invoke(messages, below_llm_run(run_manager, CallbackManager), **arguments)
+        )
 
     @override
     async def _agenerate(
@@ -322,7 +311,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> ChatResult:
         mix, arguments = self._mix_for(stop, **kwargs)
-        below = _below(run_manager, AsyncCallbackManager)
+        below = below_llm_run(run_manager, AsyncCallbackManager)
         return _as_result(await mix.ainvoke(messages, below, **arguments))
 
     @override
@@ -334,7 +323,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         mix, arguments = self._mix_for(stop, **kwargs)
-        for chunk in mix.stream(messages, _below(run_manager, CallbackManager), **arguments):
+        for chunk in mix.stream(messages, below_llm_run(run_manager, CallbackManager), **arguments):
             yield ChatGenerationChunk(message=_unbilled(chunk))
 
     @override
@@ -346,7 +335,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         mix, arguments = self._mix_for(stop, **kwargs)
-        below = _below(run_manager, AsyncCallbackManager)
+        below = below_llm_run(run_manager, AsyncCallbackManager)
         made: Any = mix.astream(messages, below, **arguments)
         async with contextlib.aclosing(made) as chunks:
             async for chunk in chunks:
@@ -396,20 +385,6 @@ class ChatAutoMix(BaseChatModel, MixSettings):
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def _below(run_manager: Any, kind: Callable[..., BaseCallbackManager]) -> RunnableConfig:
-    """Return the configuration of a call below an LLM run, which has no children of its own."""
-    if run_manager is None:
-        return {}
-    manager = kind(handlers=[], parent_run_id=run_manager.run_id)
-    # Those who show tokens hear them from the LLM run itself.
-    handlers = [h for h in run_manager.inheritable_handlers if not is_reader(h)]
-    manager.set_handlers(handlers)
-    manager.add_tags(run_manager.inheritable_tags)
-    inherited = run_manager.inheritable_metadata
-    manager.add_metadata({k: v for k, v in inherited.items() if not k.startswith("ls_")})
-    return {"callbacks": manager}
 
 
 def _as_result(message: AIMessage) -> ChatResult:

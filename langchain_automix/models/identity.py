@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
@@ -11,7 +11,10 @@ from pydantic import SecretStr
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import token_prices
-from langchain_automix.models.wrappers import iter_chat_models, unwrap
+from langchain_automix.models.wrappers import chat_model_of, iter_chat_models, unwrap
+
+if TYPE_CHECKING:
+    from langchain_core.language_models.model_profile import ModelProfile
 
 _URL_FIELDS = (
     *("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint"),
@@ -41,6 +44,24 @@ def shared_provider(models: Iterable[Runnable[Any, Any]]) -> str | None:
         params = {} if chat_model is None else chat_model._get_ls_params()  # noqa: SLF001
         found.add(params.get("ls_provider"))
     return found.pop() if len(found) == 1 else None
+
+
+def shared_profile(models: Sequence[Runnable[Any, Any]]) -> ModelProfile | None:
+    """Return what all the models can do, and the least of their limits; None if unknown of one."""
+    chat_models = [chat_model_of(model) for model in models]
+    profiles: list[dict[str, Any]] = [
+        dict(model.profile or {}) for model in chat_models if model is not None
+    ]
+    if not profiles or len(profiles) < len(models):
+        return None
+    found: dict[str, Any] = {}
+    for key in sorted(set.intersection(*map(set, profiles))):
+        values: list[Any] = [profile[key] for profile in profiles]
+        if all(isinstance(value, bool) for value in values):
+            found[key] = all(values)
+        elif all(isinstance(value, int) for value in values):
+            found[key] = min(values)
+    return found or None  # type: ignore[return-value]
 
 
 def model_names(models: Sequence[Runnable[Any, Any]]) -> tuple[str, ...]:

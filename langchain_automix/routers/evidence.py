@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from langchain_automix.policy.decision.interpreter import restrict
+from langchain_automix.policy.decision.interpreter import next_action, restrict
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
-from langchain_automix.policy.decision.table import CHECKED, DecisionRow, DecisionTable
+from langchain_automix.policy.decision.table import (
+    CHECKED,
+    DecisionRow,
+    DecisionTable,
+    PlannedAction,
+)
 from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, RoutingState, Verification
+
+
+def follow(
+    plan: Plan, state: RoutingState, names: Sequence[str]
+) -> tuple[DecisionTable | None, DecisionRow | None]:
+    """Return the table that reads the current check, and the row; None off the plan.
+
+    The names are the policy's, in the order of the state's models.
+    """
+    step: PlannedAction | None = plan.opening
+    table = row = None
+    for visit in state.visits:
+        if step is None or step.then is None or step.model != visit.model_index:
+            return None, None
+        table = plan.tables[step.then]
+        row = read(plan, table, visit.verification, state.answered, names)
+        step = None if row is None else row.step
+    return table, row
+
+
+def read(
+    plan: Plan,
+    table: DecisionTable,
+    check: Verification | None,
+    answered: Collection[int],
+    names: Sequence[str],
+) -> DecisionRow | None:
+    """Return the row of a table for what a check found; None where it gives no evidence."""
+    if check is None:
+        return None
+    observations, spent = observe(table, check)
+    return next_action(plan, table, observations, spent, answered, names)
 
 
 def observe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -16,7 +16,6 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.interpreter import (
     likely_escalation,
-    next_action,
     next_in_play,
 )
 from langchain_automix.policy.decision.plan import Plan
@@ -28,12 +27,12 @@ from langchain_automix.policy.decision.reweighting import (
     relative_cost,
     with_cost_weight,
 )
-from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
+from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
 from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
-from langchain_automix.routers.evidence import best_row_in_time, observe
+from langchain_automix.routers.evidence import best_row_in_time, follow, read
 from langchain_automix.routers.explanations import explain_decision, findings
-from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.types import Decision, RoutingState
 from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import fingerprint_of
 from langchain_automix.verifiers.known import fitted_check_in_words
@@ -290,7 +289,7 @@ class POMDPRouter(Router):
                 return decide_by_value(state, self._weight_factor(state))
             return self._decide_by_prior(state)
         plan = self.policy.plan_for(state.query_id)
-        _, row = self._follow(plan, state)
+        _, row = follow(plan, state, self.policy.models)
         if row is None:
             return self._decide_unknown(state) if plan.tables else self._decide_unchecked(state)
         weight = self._cost_weight(plan, state)
@@ -324,7 +323,7 @@ class POMDPRouter(Router):
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
         if not self.is_calibrated:
             return None
-        table, _ = self._follow(self.policy.plan_for(state.query_id), state)
+        table, _ = follow(self.policy.plan_for(state.query_id), state, self.policy.models)
         return None if table is None else likely_escalation(table)
 
     @override
@@ -349,36 +348,10 @@ class POMDPRouter(Router):
             return next_model(state)
         return next_in_play(self.policy.plan_for(state.query_id), state.current.model_index)
 
-    def _follow(
-        self, plan: Plan, state: RoutingState
-    ) -> tuple[DecisionTable | None, DecisionRow | None]:
-        """Return the table that reads the current check, and the row; None off the plan."""
-        step: PlannedAction | None = plan.opening
-        table = row = None
-        for visit in state.visits:
-            if step is None or step.then is None or step.model != visit.model_index:
-                return None, None
-            table = plan.tables[step.then]
-            row = self._read(plan, table, visit.verification, state.answered)
-            step = None if row is None else row.step
-        return table, row
-
-    def _read(
-        self,
-        plan: Plan,
-        table: DecisionTable,
-        check: Verification | None,
-        answered: Collection[int],
-    ) -> DecisionRow | None:
-        if check is None:
-            return None
-        observations, spent = observe(table, check)
-        return next_action(plan, table, observations, spent, answered, self.policy.models)
-
     def _decide_by_prior(self, state: RoutingState) -> Decision:
         """Decide between this model and the next as between the prior's two models."""
         plan, current, later = self.policy.plans[0], state.current, next_model(state)
-        row = self._read(plan, plan.tables[0], current.verification, {0})
+        row = read(plan, plan.tables[0], current.verification, {0}, self.policy.models)
         if later is None or row is None:
             return self._decide_unknown(state)
         names = (state.models[current.model_index], state.models[later])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError
 from langchain_automix.calibration import journal as journal_module
-from langchain_automix.calibration.journal import Entry, Journal
+from langchain_automix.calibration.entries import Entry
+from langchain_automix.calibration.journal import Journal
 
 ENTRY = {"seconds": 0.5, "calls": [], "output": {"value": "Åbo\u2028"}}
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
 from langchain_automix.calibration import journal as journal_module
 from langchain_automix.calibration.entries import validate_row
-from langchain_automix.calibration.journal import Journal, from_entry
+from langchain_automix.calibration.journal import Journal
+from langchain_automix.calibration.kept_calls import from_entry
 from langchain_automix.cli.app import app
 from langchain_automix.cli.inputs import read_prices
 from langchain_automix.local import recording

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from typing_extensions import override
 
 from langchain_automix.errors import DeadlineError, SpendLimitReachedError
 from langchain_automix.flow.clock import Deadline
-from langchain_automix.flow.deadline import start_work
-from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
+from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.ledger import Admission, Settlement, nanos
 from langchain_automix.mix.limits.spend_limit import SpendLimit
@@ -29,13 +24,13 @@ from langchain_automix.mix.limits.spend_store import (
     StoreUnreachableError,
     never_succeeds,
 )
+from langchain_automix.mix.limits.store_step import StoreStep, StoreWork
 from langchain_automix.mix.record import QueryCost
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import uniform
 
 T = TypeVar("T")
 CostSource = Callable[[], QueryCost]
-Work = Callable[[RunnableConfig | None], Any]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
@@ -242,13 +237,13 @@ class SpendSession:
             f"checked and escalated; for this one {names[0]} is asked, and not checked."
         )
 
-    def _call(self, work: Work, pause: float = 0.0, seconds: float | None = None) -> Call:
+    def _call(self, work: StoreWork, pause: float = 0.0, seconds: float | None = None) -> Call:
         is_remote = any(limit.books.is_remote for limit in self._limits)
         if seconds is None:
             seconds = _STORE_SECONDS
             if self._clock is not None:
                 seconds = min(seconds, self._clock.limit / 4)
-        step = _StoreStep(work, pause, seconds if is_remote else None)
+        step = StoreStep(work, pause, seconds if is_remote else None)
         return Call(step, None, audience="tracers")
 
     def _reserve_all(self, config: RunnableConfig | None) -> bool:
@@ -338,13 +333,13 @@ class SpendSession:
         for account in self._accounts if query_cost.cost is None else ():
             account.warn_unknown(is_lost=query_cost.is_lost)
 
-    def _defer(self, settlement: Work) -> None:
+    def _defer(self, settlement: StoreWork) -> None:
         # A local store would settle at once, and wait for the remote ones.
         remote = (account for account in self._accounts if account.limit.books.is_remote)
         account = next(remote, self._accounts[0])
         account.limit.books.defer(account.bucket, partial(settlement, None))
 
-    def _settlement(self, query_cost: QueryCost) -> Work:
+    def _settlement(self, query_cost: QueryCost) -> StoreWork:
         cost = None if query_cost.cost is None else nanos(query_cost.cost)
         amounts = Settlement(cost, nanos(query_cost.may or Decimal(0)), query_cost.is_lost)
         unsettled = list(self._accounts)
@@ -370,50 +365,3 @@ def _cannot_look_up(limit: SpendLimit, error: Exception) -> SpendLimitReachedErr
         f"The spend limit of {limit.describe()} cannot be looked up, so nothing is spent: "
         f"{type(error).__name__}: {error}"
     )
-
-
-class _StoreStep(NeedsNoSlot, Runnable[Any, Any]):
-    """A step with the stores; with remote ones in a thread of its own, which is waited for so long.
-
-    Not in the event loop's executor: a store that hangs would hold up all that others do there.
-    """
-
-    def __init__(self, work: Work, pause: float, seconds: float | None) -> None:
-        self._work = work
-        # Those who wait together must not ask together.
-        self._pause = pause * random.uniform(0.5, 1)  # noqa: S311
-        self._seconds = seconds
-
-    @override
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if self._pause:
-            time.sleep(self._pause)
-        if self._seconds is None:
-            return self._work(config)
-        done = start_work(partial(self._work, config))
-        wait([done], self._seconds)
-        if not done.done():
-            raise self._timeout()
-        return done.result()
-
-    @override
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if self._pause:
-            await asyncio.sleep(self._pause)
-        if self._seconds is None:
-            return self._work(config)
-        done = asyncio.wrap_future(start_work(partial(self._work, config)))
-        over, _ = await asyncio.wait([done], timeout=self._seconds)
-        if not over:
-            done.add_done_callback(_ignore_outcome)
-            raise self._timeout()
-        return done.result()
-
-    def _timeout(self) -> StoreUnreachableError:
-        return StoreUnreachableError(f"no answer in {self._seconds:.2g} s")
-
-
-def _ignore_outcome(done: asyncio.Future[Any]) -> None:
-    """Look at an error that comes too late, of which asyncio would else complain."""
-    if not done.cancelled():
-        done.exception()

@@ -1,0 +1,238 @@
+"""The calls of one example: each is kept in the journal before its result is used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from langchain_core.messages import message_to_dict
+from langchain_core.runnables import Runnable, RunnableConfig
+from typing_extensions import override
+
+from langchain_automix.calibration.bill import Bill, bill_of
+from langchain_automix.calibration.budget import CalibrationRun
+from langchain_automix.calibration.config import CalibrationConfig, json_hash, model_fingerprint
+from langchain_automix.calibration.entries import Entry
+from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.kept_calls import (
+    example_key,
+    from_entry,
+    to_entry,
+    to_plain_input,
+)
+from langchain_automix.calibration.spending import Kind, Stage
+from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.off_loop import Work
+from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call, gather
+from langchain_automix.models.sampling import asking_n_anew
+from langchain_automix.models.usage import UsageCollector
+from langchain_automix.types import ModelCall
+
+T = TypeVar("T")
+
+_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class CallKind:
+    """What a call is made for."""
+
+    stage: Stage
+    model: str
+    check: str | None = None
+    """Name of the check among several; None where it is the only one, or no check."""
+
+    @property
+    def key(self) -> Kind:
+        """The kind as costs are kept by it."""
+        return (self.stage, self.model, self.check)
+
+    def __str__(self) -> str:
+        check = "" if self.check is None else f" {self.check!r}"
+        return f"{self.stage}{check} of {self.model}"
+
+
+class CallFailed(Exception):  # noqa: N818  (recorded, and not an error of this package)
+    """A call that its model's own retries could not save."""
+
+    def __init__(self, kind: CallKind, cause: Exception, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.cause = cause
+
+
+@dataclass
+class ExampleCalls:
+    """Makes the calls of an example, or takes from the journal those that were made before."""
+
+    example: Example
+    setup: CalibrationConfig
+    journal: Any
+    """A `Journal`, or a stand-in for one."""
+
+    course: CalibrationRun
+    kept: dict[str, Entry]
+    """Finished calls by key, of earlier runs and of this one."""
+
+    requests: list[ModelCall] = field(default_factory=list)
+    """Those of the calls so far."""
+
+    seconds: float = 0.0
+    """What the calls so far took."""
+
+    def since(self, requests: int, seconds: float) -> tuple[list[ModelCall], float]:
+        """Return the requests made, and the seconds spent, since these counts were taken."""
+        return self.requests[requests:], self.seconds - seconds
+
+    def cost(self, model: str, calls: list[ModelCall], seconds: float) -> float:
+        """Return what requests of a model cost.
+
+        Raises:
+            AutoMixError: It is not known.
+        """
+        cost = self.setup.cost(calls, seconds)
+        if cost is None:
+            silent = next((call.model for call in calls if call.usage is None), None)
+            unpriced = ", ".join(sorted({call.model for call in calls if call.model}))
+            reason = f"there is no price of {unpriced or 'a nameless model'}"
+            if silent:
+                reason = f"the provider reported no tokens for {silent}"
+            raise AutoMixError(
+                f"What {model} costs is not known: {reason}. Give prices, or count seconds "
+                "instead (unit='seconds', --unit seconds); what was paid for is kept."
+            )
+        return cost
+
+    def steps(self, kind: CallKind, flow: Steps[T], shape: str) -> Steps[T]:
+        """Make the calls of an inner flow, and keep each as it ends.
+
+        Calls are recognised by the `shape` of what makes them, not by its name, so that a check
+        may be renamed, and others added beside it.
+        """
+        nth, causes = 0, list[Exception]()
+        outputs: Any = None
+        while True:
+            try:
+                with asking_n_anew():
+                    level = flow.send(outputs)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            except Exception as error:
+                if kind.stage == "grade" and all(error is not cause for cause in causes):
+                    # A grader that fails on one example fails on all.
+                    raise _cannot_grade(self.example, error) from error
+                raise CallFailed(kind, error, self.setup.redact(error)) from error
+            outputs = []
+            for wanted in level:
+                if isinstance(wanted.runnable, Work):  # no request: there is nothing to keep
+                    outputs += yield from gather(wanted)
+                    continue
+                whole = [shape, model_fingerprint(wanted.runnable), to_plain_input(wanted.input)]
+                try:
+                    output = yield from self.call(kind, nth, wanted, whole)
+                    outputs.append(output)
+                except CallFailed as failure:  # the flow may know a way round
+                    causes.append(failure.cause)
+                    outputs.append(failure.cause)
+                nth += 1
+
+    def call(self, kind: CallKind, nth: int, wanted: Call, shape: Any) -> Steps[Any]:
+        """Make a call and keep it, or take it from the journal if it was made before."""
+        key = f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
+        collectors = [each for each in wanted.callbacks if isinstance(each, UsageCollector)]
+        entry = self.kept.get(key)
+        if entry is None:
+            output, entry = yield from self._new_call(kind, key, wanted, collectors)
+            self.kept[key] = entry  # an answer may be compared with the same text twice
+        else:
+            output = from_entry(entry, collectors)
+        self.requests += [ModelCall.model_validate(each) for each in entry["calls"]]
+        self.seconds += entry["seconds"]
+        return output
+
+    def _new_call(
+        self,
+        kind: CallKind,
+        key: str,
+        wanted: Call,
+        collectors: list[UsageCollector],
+    ) -> Steps[tuple[Any, Entry]]:
+        reserved = yield from self._reserve(kind)
+        started = time.perf_counter()
+        example, about = example_key(self.example), {"id": self.example.id}
+        about |= {} if kind.check is None else {"check": kind.check}
+        usage = UsageCollector(mends=False)
+        if not collectors:
+            wanted = replace(wanted, callbacks=[*wanted.callbacks, usage])
+        self.journal.begin_call(example, key, kind.check)
+        try:
+            output = yield from call(wanted)
+        except Exception as error:
+            reason = self.setup.redact(error)
+            self.course.failed(kind.stage, reason)
+            bill = Bill.of_failed(error, wanted, collectors or [usage])
+            seconds = time.perf_counter() - started
+            entry = {**about, "error": reason[:2_000], **bill.to_entry(seconds)}
+            self._keep(kind, reserved, example, key, entry)
+            raise CallFailed(kind, error, reason) from error
+        except GeneratorExit:
+            self.course.settle(kind.key, reserved, None, lost=1)
+            raise
+        bill = Bill.of(output, wanted, collectors or [usage])
+        seconds = time.perf_counter() - started
+        entry = {**about, **bill.to_entry(seconds), "output": to_entry(output)}
+        replies = [reply for collector in collectors for reply in collector.replies]
+        if len(replies) > 1:
+            entry["replies"] = [message_to_dict(reply) for reply in replies]
+        cost = self._keep(kind, reserved, example, key, entry)
+        if cost is None and self.course.max_spend is not None:
+            self.cost(kind.model, bill.calls, seconds)  # raises, and says what is unknown
+        return output, entry
+
+    def _reserve(self, kind: CallKind) -> Steps[float]:
+        """Set money aside for a call, and wait for it where that is needed.
+
+        Raises:
+            Stopped: The call must not be made.
+        """
+        while (reserved := self.course.reserve(kind.key)) is None:
+            yield from call(Call(_Waiting(self.course), None, audience="tracers"))
+        return reserved
+
+    def _keep(
+        self, kind: CallKind, reserved: float, example: str, key: str, entry: Entry
+    ) -> float | None:
+        """Keep a call that has ended; return what it cost, as far as that is known."""
+        cost, lost = bill_of(self.setup, entry)
+        try:
+            self.journal.add(example, key, entry)
+        finally:  # it has been paid for
+            self.course.settle(kind.key, reserved, cost, lost=lost)
+        return cost
+
+
+class _Waiting(NeedsNoSlot, Runnable[Any, None]):
+    """Waits until another call has ended, or for a moment."""
+
+    def __init__(self, course: CalibrationRun) -> None:
+        self._course = course
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> None:
+        self._course.wait(_PAUSE_SECONDS)
+
+    @override
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> None:
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _cannot_grade(example: Example, error: Exception) -> AutoMixError:
+    reason = str(error) if isinstance(error, AutoMixError) else f"{type(error).__name__}: {error}"
+    return AutoMixError(
+        f"The answers to example {example.id} cannot be graded: {reason} What was paid for is "
+        "kept; fix the grader, and run the same again."
+    )

@@ -1,0 +1,198 @@
+"""`AgentFormat`: how a model of the mix is asked for an agent's next step, and how that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain.agents.middleware import ExtendedModelResponse, ModelRequest, ModelResponse
+from langchain.agents.structured_output import (
+    AutoStrategy,
+    ProviderStrategy,
+    StructuredOutputError,
+    ToolStrategy,
+)
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import ensure_config, set_config_context
+from langchain_core.runnables.utils import coro_with_context
+from pydantic import ConfigDict
+from typing_extensions import override
+
+from langchain_automix.mix.answer import ModelAnswer, read_message
+from langchain_automix.mix.answer_format import AnswerFormat
+from langchain_automix.models.provider_settings import (
+    foreign_settings,
+    strip_messages,
+    strip_settings,
+    strip_tools,
+)
+from langchain_automix.models.tools import (
+    parsing_problem,
+    required_call,
+    schema_problem,
+    tools_in_openai_format,
+)
+
+Response = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
+"""What one call of an agent's model may return."""
+
+Handler = Callable[[ModelRequest[Any]], Any]
+"""Calls the model of a request, with all middleware further in."""
+
+
+class AgentFormat(AnswerFormat):
+    """Answers as an agent takes them: what the handler of one model request returns."""
+
+    def __init__(self, request: ModelRequest[Any], handler: Handler) -> None:
+        """Set up the format of one request.
+
+        Args:
+            request: What the agent asks of its model.
+            handler: Calls a request's model.
+        """
+        self._request, self._handler = request, handler
+        self._strategy = strategy = _strategy(request.response_format)
+        choice = "any" if isinstance(strategy, ToolStrategy) else request.tool_choice
+        self.tools = [*tools_in_openai_format(request.tools), *_answer_tools(strategy)]
+        self.must_call = required_call(choice)
+        self.may_be_unusable = strategy is not None
+
+    @override
+    def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
+        return [
+            _Answerer(bound=model, request=self._request, handler=self._handler) for model in models
+        ]
+
+    @override
+    def read(self, output: Any, index: int) -> ModelAnswer:
+        response = _model_response(output)
+        message = read_message(_message_of(response), index).message
+        return ModelAnswer(message, output, self._misfit(response, message))
+
+    @override
+    def read_error(self, error: Exception) -> ModelAnswer | None:
+        if not isinstance(error, StructuredOutputError):
+            return None
+        schemas = [spec.json_schema for spec in _tool_strategy(self._strategy).schema_specs]
+        problem = parsing_problem(getattr(error, "source", error), schemas)
+        return ModelAnswer(error.ai_message, error, f"the answer does not fit ({problem})")
+
+    @override
+    def present(self, answer: ModelAnswer) -> Response:
+        """Return what the kept model gave, with the message that carries the record."""
+        given = answer.payload
+        if isinstance(given, StructuredOutputError):
+            raise given
+        if given is None or isinstance(given, AIMessage):
+            return ModelResponse(result=[answer.message])
+        response = _model_response(given)
+        old = _message_of(response)
+        result = [answer.message if message is old else message for message in response.result]
+        response = replace(response, result=result)
+        if isinstance(given, ExtendedModelResponse):
+            return replace(given, model_response=response)
+        return response
+
+    def _misfit(self, response: ModelResponse[Any], message: AIMessage) -> str | None:
+        """Say why a structured response that was asked for is none."""
+        strategy = self._strategy
+        if strategy is None:
+            return None
+        structured = response.structured_response
+        if structured is not None:
+            # The agent takes what fits a JSON schema and what does not alike.
+            schema = strategy.schema if isinstance(strategy.schema, Mapping) else None
+            misfit = schema_problem(structured, schema)
+            return misfit and f"the structured response does not fit its schema: {misfit}"
+        if any(isinstance(each, ToolMessage) for each in response.result):
+            # What the agent says of it quotes it.
+            schemas = {spec.name: spec.json_schema for spec in _specs(strategy)}
+            called = [(call["args"], schemas.get(call["name"])) for call in message.tool_calls]
+            problems = [found for each in called if (found := schema_problem(*each)) is not None]
+            return f"the structured response cannot be used ({(problems or ['as it is'])[0]})"
+        return None if message.tool_calls else "the answer holds no structured response"
+
+
+class _Answerer(RunnableBindingBase[Any, Any]):
+    """One model of the mix, called as the agent calls its own."""
+
+    request: Any
+    handler: Any
+
+    model_config = ConfigDict(extra="forbid")
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with set_config_context(ensure_config(config)) as context:
+            try:
+                return context.run(self.handler, _request_for(self.request, self.bound))
+            except StructuredOutputError as error:
+                return error
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with set_config_context(ensure_config(config)) as context:
+            asked = self.handler(_request_for(self.request, self.bound))
+            try:
+                return await coro_with_context(asked, context, create_task=True)
+            except StructuredOutputError as error:
+                return error
+
+
+def _request_for(request: ModelRequest[Any], model: Any) -> ModelRequest[Any]:
+    """Return the request of a model of the mix, without what only others' models take."""
+    request, own = request.override(model=model), request.model
+    if not (names := foreign_settings(model, own)):
+        return request
+    stripped: dict[str, Any] = {
+        "model_settings": strip_settings(request.model_settings, names),
+        "messages": strip_messages(request.messages, names),
+        "tools": strip_tools(request.tools, names),
+    }
+    if request.system_message is not None:
+        [stripped["system_message"]] = strip_messages([request.system_message], names)
+    return request.override(**stripped)
+
+
+def _strategy(response_format: Any) -> Any:
+    """Return how a structured response is asked for; a bare schema leaves it to the model."""
+    known = (ToolStrategy, ProviderStrategy, AutoStrategy)
+    if response_format is None or isinstance(response_format, known):
+        return response_format
+    return AutoStrategy(response_format)
+
+
+def _answer_tools(strategy: Any) -> list[dict[str, Any]]:
+    """Return the tools by which a structured response may be given.
+
+    They have no parameters here: whether the arguments fit is seen from what the agent made
+    of them, which is more lenient.
+    """
+    return [
+        {"type": "function", "function": {"name": spec.name, "description": spec.description}}
+        for spec in _specs(strategy)
+    ]
+
+
+def _specs(strategy: Any) -> Sequence[Any]:
+    if strategy is None or isinstance(strategy, ProviderStrategy):
+        return []
+    return _tool_strategy(strategy).schema_specs
+
+
+def _tool_strategy(strategy: Any) -> ToolStrategy[Any]:
+    return strategy if isinstance(strategy, ToolStrategy) else ToolStrategy(strategy.schema)
+
+
+def _model_response(output: Response) -> ModelResponse[Any]:
+    if isinstance(output, ExtendedModelResponse):
+        return output.model_response
+    return ModelResponse(result=[output]) if isinstance(output, AIMessage) else output
+
+
+def _message_of(response: ModelResponse[Any]) -> AIMessage | None:
+    said = [message for message in response.result if isinstance(message, AIMessage)]
+    return said[-1] if said else None
