@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
@@ -19,9 +16,7 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.run import FlowRun
-from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Flow, Steps
-from langchain_automix.flow.streaming import adrive_stream, drive_stream
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
@@ -30,17 +25,17 @@ from langchain_automix.mix.fields import RunnableFields, RunnablePolicyFields, l
 from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
 from langchain_automix.mix.guards import Guard
-from langchain_automix.mix.kept_answer import answer_chunks, without_last_mark
+from langchain_automix.mix.kept_answer import answer_chunks
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.sharing import shared
 from langchain_automix.mix.limits.spend_limit import limits_of
 from langchain_automix.mix.loop import QueryLoop
 from langchain_automix.mix.settings import MixSettings
+from langchain_automix.mix.streamed import StreamedRunnable
 from langchain_automix.mix.structured import StructuredFormat
 from langchain_automix.mix.unknown_names import refuse_unknown_fields, refuse_unknown_tools
-from langchain_automix.models.identity import identity, list_prices, model_names
-from langchain_automix.models.messages import add_chunks
+from langchain_automix.models.identity import identity, model_names
 from langchain_automix.models.tools import bound_tools, tools_in_openai_format
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
@@ -48,14 +43,14 @@ from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.user_warnings import warn_user
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    pass
 
 
-_BOUND = frozenset({"tools", "tool_settings", "output", "output_settings", "include_raw"})
 # What `bind_tools` and `with_structured_output` set.
+_BOUND = frozenset({"tools", "tool_settings", "output", "output_settings", "include_raw"})
 
 
-class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
+class AutoMixRunnable(StreamedRunnable, MixSettings):
     """A cheap model answers and is checked; a larger model is asked where that pays off.
 
     Goes where a chat model goes in a chain: `prompt | AutoMixRunnable(...) | parser`. The
@@ -188,14 +183,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
                 f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
             )
         names = self.model_names
-        prices = [list_prices(model) for model in self.models]
-        for i, (this, following) in enumerate(itertools.pairwise(prices)):
-            if this and following and this != following and _at_least(this, following):
-                raise AutoMixError(
-                    f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
-                    f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
-                    f"(${following[0]:g} and ${following[1]:g}): swap them."
-                )
+        self._check_order(names)
         self._check_limits(names)
         self._pace = shared(LatencyEstimator, self.models, self.verifier)
         self._failures = shared(RepeatedFailures, self.models, self.verifier)
@@ -303,65 +291,6 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
         return structured
 
     @override
-    def stream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Any]:
-        yield from self.transform(iter([input]), config, **kwargs)
-
-    @override
-    async def astream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        async def one() -> AsyncIterator[Any]:
-            yield input
-
-        stream: Any = self.atransform(one(), config, **kwargs)
-        async with contextlib.aclosing(stream) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    @override
-    def transform(
-        self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Any]:
-        def run(
-            parts: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig
-        ) -> Iterator[AIMessageChunk]:
-            total = None
-            for part in parts:
-                total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
-            yield from map(without_last_mark, drive_stream(flow_run))
-            yield from self._last_chunks(flow_run)
-
-        yield from self._transform_stream_with_config(input, run, config)
-
-    @override
-    async def atransform(
-        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        async def run(
-            parts: AsyncIterator[Any],
-            run_manager: AsyncCallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> AsyncIterator[AIMessageChunk]:
-            total = None
-            async for part in parts:
-                total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
-            driven: Any = adrive_stream(flow_run)
-            async with contextlib.aclosing(driven) as chunks:
-                async for chunk in chunks:
-                    yield without_last_mark(chunk)
-            for chunk in self._last_chunks(flow_run):
-                yield chunk
-
-        # A stream that is left is closed at once: the model's connection, too.
-        stream: Any = self._atransform_stream_with_config(input, run, config)
-        async with contextlib.aclosing(stream) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
     def _last_chunks(self, run: FlowRun[ModelAnswer]) -> Iterator[Any]:
         answer = run.result()
         if self.answer_format.may_stream:
@@ -381,6 +310,7 @@ class AutoMixRunnable(FlowRunnable[Any, Any], MixSettings):
     def _presented(self, steps: Steps[ModelAnswer]) -> Steps[Any]:
         return self.answer_format.present((yield from steps))
 
+    @override
     def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[ModelAnswer]:
         answer_format, arguments = self.answer_format.bind(kwargs)
         loop = self._loop
@@ -471,7 +401,3 @@ def _index_of(forced: int | str, names: Sequence[str]) -> int:
     if not isinstance(forced, int) or not 0 <= forced < len(names):
         raise AutoMixError(f"force_model is {forced!r}, but the models of this mix are {known}.")
     return forced
-
-
-def _at_least(costs: tuple[Any, Any], others: tuple[Any, Any]) -> bool:
-    return all(cost >= other for cost, other in zip(costs, others, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
-from langchain_automix.models.identity import chat_model_named, identity
+from langchain_automix.models.identity import chat_model_named, identity, list_prices
 from langchain_automix.models.prices import checked_prices, is_priced, nearest_priced
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
@@ -165,6 +166,21 @@ class MixSettings(BaseModel):
     def _router_by_name(cls, router: Any) -> Any:
         return to_router(router)
 
+    def _check_order(self, names: Sequence[str]) -> None:
+        """Refuse models that are not given cheap to expensive, as far as their prices are known.
+
+        Raises:
+            AutoMixError: A model is dearer than the one after it.
+        """
+        prices = [list_prices(model) for model in self.models]
+        for i, (this, following) in enumerate(itertools.pairwise(prices)):
+            if this and following and this != following and _at_least(this, following):
+                raise AutoMixError(
+                    f"The models go cheap to expensive, but {names[i]} costs ${this[0]:g} in and "
+                    f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
+                    f"(${following[0]:g} and ${following[1]:g}): swap them."
+                )
+
     def _check_limits(self, names: Sequence[str]) -> None:
         """Refuse models whose spending a limit could not count, or would count twice.
 
@@ -211,3 +227,7 @@ class MixSettings(BaseModel):
     def _drop_cached(self) -> None:
         for name in self.__dict__.keys() - type(self).model_fields.keys():
             self.__dict__.pop(name, None)
+
+
+def _at_least(costs: tuple[Any, Any], others: tuple[Any, Any]) -> bool:
+    return all(cost >= other for cost, other in zip(costs, others, strict=True))

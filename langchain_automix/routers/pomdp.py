@@ -31,7 +31,8 @@ from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
 from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
 from langchain_automix.routers.evidence import best_row_in_time, follow, read
-from langchain_automix.routers.explanations import explain_decision, findings
+from langchain_automix.routers.explanations import explain_decision
+from langchain_automix.routers.off_plan import ask_unchecked, decide_unknown, decide_unread
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import fingerprint_of
@@ -291,7 +292,9 @@ class POMDPRouter(Router):
         plan = self.policy.plan_for(state.query_id)
         _, row = follow(plan, state, self.policy.models)
         if row is None:
-            return self._decide_unknown(state) if plan.tables else self._decide_unchecked(state)
+            if not plan.tables:
+                return decide_unread(state, self._later(state))
+            return self._decide_unknown(state)
         weight = self._cost_weight(plan, state)
         if weight != plan.cost_weight:
             row = with_cost_weight(row, self.policy, plan, state.answered, weight)
@@ -306,7 +309,7 @@ class POMDPRouter(Router):
         if later is None:
             later = next_model(state)
         # No table covers a check that follows an unusable answer.
-        return None if later is None else _ask_unchecked(later)
+        return None if later is None else ask_unchecked(later)
 
     @override
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
@@ -364,42 +367,8 @@ class POMDPRouter(Router):
         return decision.model_copy(update=self._details(state, row, names, plan))
 
     def _decide_unknown(self, state: RoutingState, *, by_means: bool = False) -> Decision:
-        """Decide where the check gives no evidence that the policy reads."""
-        check, later = state.current.verification, self._later(state)
-        if later is None:
-            return keep(state, why=f"{findings(check)}, and there is no larger model to ask.")
-        if by_means or self.on_unknown == "prior":
-            return self._decide_by_means(state, later)
-        is_known = check is not None and check.score is not None
-        unread = "no evidence that this policy reads" if is_known else "unknown"
-        why = f"{findings(check)}: {unread}, so {state.models[later]} is asked to be safe."
-        return _ask_unchecked(later, why=why) if self.is_calibrated else ask(state, later, why=why)
-
-    def _decide_by_means(self, state: RoutingState, later: int) -> Decision:
-        fit, current = self.policy.fit, state.current.model_index
-        here, there = (current, later) if self.is_calibrated else (0, 1)
-        weight = self.policy.cost_weight if state.cost_weight is None else state.cost_weight
-        gain, price = fit.quality[there] - fit.quality[here], weight * fit.cost[there]
-        name = state.models[later]
-        belief = {state.models[current]: fit.quality[here], name: fit.quality[there]}
-        evidence = findings(state.current.verification)
-        why = (
-            f"{evidence}: on average {name} gains {gain:+.2f} in quality, and its cost is worth "
-            f"{price:.2f} of quality."
-        )
-        if gain > price:
-            return _ask_unchecked(later, why=why, belief=belief)
-        return keep(state, why=why, belief=belief)
-
-    def _decide_unchecked(self, state: RoutingState) -> Decision:
-        """Decide where an answer was checked, but the policy reads no check."""
-        later = self._later(state)
-        trusted = state.models[state.current.model_index if later is None else later]
-        why = (
-            f"{findings(state.current.verification)}, but the policy trusts {trusted} on every "
-            "query and reads no check."
-        )
-        return keep(state, why=why) if later is None else _ask_unchecked(later, why=why)
+        by_means = by_means or self.on_unknown == "prior"
+        return decide_unknown(self.policy, state, self._later(state), by_means=by_means)
 
     def _details(
         self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
@@ -426,10 +395,6 @@ def _to_decision(step: PlannedAction, **details: Any) -> Decision:
         check=step.check,
         **details,
     )
-
-
-def _ask_unchecked(model_index: int, **details: Any) -> Decision:
-    return Decision(action="escalate", model_index=model_index, samples=0, **details)
 
 
 @functools.cache
