@@ -21,10 +21,10 @@ class Bill(NamedTuple):
     """The requests of one call."""
 
     calls: list[ModelCall]
-    """Those that were heard of."""
+    """The requests that were reported."""
 
     lost: int = 0
-    """Number of others, which may have been billed."""
+    """Number of requests that were not reported, and may have been billed."""
 
     @classmethod
     def of(cls, output: Any, call: Call, collectors: Sequence[UsageCollector]) -> Self:

@@ -64,17 +64,16 @@ def calibrate(
         quality: Grades an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
             `json_equal`, which leave unknown what they cannot read for sure; a function of the
             answer and its references; an `LLMJudge`, an `EmbeddingSimilarity`, or a LangSmith
-            evaluator. See
-            `langchain_automix.calibration.graders.text`.
+            evaluator. See `langchain_automix.calibration.graders.text`.
         out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`; no other file is overwritten.
         prompt: Makes the models' input from `question`, `context` and `history`. None: the
             question itself; where the example has a context, an instruction to answer from it.
-        verifier: Checks the answers. None: the mix's, or a `SelfVerifier` for models. Of a mix made
-            without a check, all that it may buy is made of every answer, since a log cannot tell of
-            what was left out: its tokens' probabilities (free), four new answers, eight verdicts;
-            `approve` is told what that costs. Each check of a `CombinedVerifier` is
-            made, priced and kept by itself: `compare_verifiers` tells from the log which is worth
-            its price, and a check added later costs only its own calls.
+        verifier: Checks the answers. None: the mix's, or a `SelfVerifier` for models. For a mix
+            without a check, every check that it may buy is made of every answer, since a log says
+            nothing of what was left out: the probabilities of the tokens (free), four new
+            answers, eight verdicts; `approve` is told what that costs. Each check of a
+            `CombinedVerifier` is made, priced and kept by itself: `compare_verifiers` tells from
+            the log which is worth its price, and a check added later costs only its own calls.
         prices: As in `AutoMixRunnable`.
         unit: Unit of costs: `dollars` or `seconds`. None: dollars, or, with a warning, seconds
             where no model has a known price.

@@ -11,7 +11,7 @@ Kind = tuple[str, str, str | None]
 """Stage of a call, name of the model, and name of the check where there are several."""
 
 _DOUBT = 10
-"""A call may cost more than the dearest of n calls of its kind before it by this many n-ths."""
+"""A call may cost this many n-ths more than the dearest of the n calls of its kind before it."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Compute what takes long in a thread, so that an event loop serves others meanwhile."""
+"""Do long computations in a thread, so that an event loop can serve others meanwhile."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 T = TypeVar("T")
 
 LONG_TEXT = 50_000
-"""Characters from which on a text takes longer to read than an event loop should wait: some 20 ms.
-Less is computed at once, for a thread takes time, too."""
+"""Length, in characters, from which a text takes longer to read than an event loop should wait:
+some 20 ms. A shorter one is read at once, since a thread takes time, too."""
 
 
 def off_loop(work: Callable[[], T], *, is_long: bool) -> Steps[T]:

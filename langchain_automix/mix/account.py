@@ -1,4 +1,4 @@
-"""What a mix has cost so far, by what its largest model alone would have cost."""
+"""What a mix has cost so far, against what its largest model alone would have cost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ WATCHED_QUERIES = 20
 """Queries after which a mix that costs more than its largest model alone warns."""
 
 _MOST_LOST = 2.0
-"""Answers of the largest model that drafts may cost beyond what they save, before they pause. So
-little that it is soon saved again, and so much that chance alone seldom comes to it."""
+"""What drafts may cost beyond what they save before they pause, in answers of the largest model:
+little enough to be saved again soon, and enough that chance alone seldom reaches it."""
 
 _PROBE = 0.5
 """The same after a pause."""
@@ -25,7 +25,7 @@ _MOST_SAVED = 5.0
 """What drafts have saved counts up to this, so that it is noticed when they no longer do."""
 
 _BLIND = 3
-"""Drafts in a row of which no check told anything, after which none is made for a while."""
+"""Drafts in a row on which no check found anything, after which none is made for a while."""
 
 _FIRST_PAUSE = 32
 _SMOOTHING = 0.2

@@ -1,4 +1,4 @@
-"""What a mix takes for a check or a router beside the thing itself: a name, a file, a number."""
+"""Checks and routers that are given by name, as a file or as a number."""
 
 from __future__ import annotations
 

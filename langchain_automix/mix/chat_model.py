@@ -111,7 +111,7 @@ class ChatAutoMix(BaseChatModel, MixSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: Any) -> Any:
-        """Refuse fields that there are not, and name those that only the models have."""
+        """Refuse unknown fields, and warn of those that only the models have."""
         if isinstance(values, Mapping):
             own = cls.model_fields.keys() - set(_THE_MODELS_OWN)
             others = set(values) - own

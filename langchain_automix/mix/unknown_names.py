@@ -1,4 +1,4 @@
-"""Names that a mix does not know: of its fields, and of tools."""
+"""Names that a mix does not know: fields, and tools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_MODELS = frozenset(
 
 
 def refuse_unknown_fields(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse fields that there are not.
+    """Refuse unknown fields.
 
     Raises:
         AutoMixError: The message has the nearest field, and the list of all.

@@ -1,4 +1,4 @@
-"""`RepeatedFailures`: give a voice to money that is lost in silence, query after query."""
+"""`RepeatedFailures`: warn of what fails query after query, and is paid for unseen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.user_warnings import warn_user
 
 IN_A_ROW = 3
-"""Queries in which something fails for one reason before that is told."""
+"""Queries in which something fails for one reason before a warning is given."""
 
 _MAX_REASONS = 1000
 _QUOTED = re.compile(r"(['\"`])(?:(?!\1).)*\1", re.DOTALL)
@@ -54,7 +54,7 @@ class RepeatedFailures:
             outcomes: The reason of each attempt that failed; None where it succeeded.
 
         Returns:
-            What has now failed for one reason in several queries in a row, and was not told before.
+            What has now failed for one reason in several queries in a row, without a warning yet.
         """
         due = []
         with self._lock:
@@ -85,8 +85,8 @@ def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) ->
     """
     warn_user(
         f"{_failed(attempt, reason)} in {IN_A_ROW} queries in a row. {_costs(attempt, record)} "
-        "Until that is mended, every such query goes on so, and nothing more is said of it. The "
-        "records tell of each failure (`failed`, `why`).",
+        "This goes on until it is mended, and there is no second warning: the record of each query "
+        "lists what failed (`failed`, `why`).",
         RepeatedFailureWarning,
     )
 

@@ -39,7 +39,7 @@ _STORE_SECONDS = 2.0
 
 _SHORTEST_WAIT = 0.05
 _TELLING_WAIT = 10.0
-"""Seconds of waiting for other queries after which that is told."""
+"""Seconds that a query waits for others before it warns."""
 
 _SEED = 6  # not the one by which a policy mixes two plans
 
@@ -154,7 +154,7 @@ class SpendSession:
             self._check_waiting(waited)
 
     def _check_waiting(self, waited: float) -> None:
-        """Say of a long wait that it is one, and end it when the time is up.
+        """Warn of a long wait, and end it when the time is up.
 
         Raises:
             DeadlineError: The query's time is up.
@@ -168,7 +168,7 @@ class SpendSession:
             )
 
     def _go_on_without(self, error: Exception) -> None:
-        """Go on where the stores have not answered in time, as where they cannot be reached.
+        """Go on without stores that have not answered in time, as without unreachable ones.
 
         Raises:
             SpendLimitReachedError: A limit is such that nothing is then spent.

@@ -69,6 +69,6 @@ class StoreStep(NeedsNoSlot, Runnable[Any, Any]):
 
 
 def _ignore_outcome(done: asyncio.Future[Any]) -> None:
-    """Look at an error that comes too late, of which asyncio would else complain."""
+    """Retrieve an error that comes too late, so that asyncio does not complain of it."""
     if not done.cancelled():
         done.exception()
