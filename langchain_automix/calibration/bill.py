@@ -14,8 +14,6 @@ from langchain_automix.models.failures import is_answer_failure, may_be_billed
 from langchain_automix.models.usage import UsageCollector, to_model_call, with_model_name
 from langchain_automix.types import ModelCall, UnaccountedCall, Verification
 
-Entry = Mapping[str, Any]
-
 
 class Bill(NamedTuple):
     """The requests of one call."""
@@ -61,7 +59,7 @@ class Bill(NamedTuple):
         }
 
 
-def bill_of(setup: CalibrationConfig, entry: Entry) -> tuple[float | None, int]:
+def bill_of(setup: CalibrationConfig, entry: Mapping[str, Any]) -> tuple[float | None, int]:
     """Return what an entry of the journal came to.
 
     Returns:
