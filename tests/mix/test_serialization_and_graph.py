@@ -36,7 +36,7 @@ class TestSerialisation:
     @pytest.mark.parametrize("fitted", [True, False])
     def test_same_decisions_after(self, server: OpenAIServer, fitted: bool) -> None:
         router: Any = POMDPRouter.fit(world(300)) if fitted else ThresholdRouter(threshold=0.7)
-        asked = mix(server, router=router, prompt=RAG_PROMPT, always_escalate_tools=["pay"])
+        asked = mix(server, router=router, prompt=RAG_PROMPT, always_escalate_tools=["weather"])
         asked = asked.bind_tools([convert_to_openai_tool(weather)], tool_choice="auto")
         how: Any = {
             "allowed_objects": [
@@ -59,7 +59,7 @@ class TestSerialisation:
                 found.append(record_of(each.invoke(given)))
             assert found[:3] == found[3:]
             assert len({record["model"] for record in found}) == 2
-            assert again.always_escalate_tools == ["pay"]
+            assert again.always_escalate_tools == ["weather"]
             assert again.tools == asked.tools
             drafts = [body for body in server.requests if not is_check(body)]
             assert drafts[: len(drafts) // 2] == drafts[len(drafts) // 2 :]

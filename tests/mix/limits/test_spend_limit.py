@@ -518,7 +518,9 @@ class TestAStoreThatIsAway:
 
 class TestWhatIsRefused:
     def test_a_model_without_a_price(self, server: OpenAIServer) -> None:
-        with pytest.raises(ValidationError, match="that of small is not known: give it in prices="):
+        with pytest.raises(
+            ValidationError, match=r"that of small is not known\. Give it in prices="
+        ):
             mix(server, spend_limit=SpendLimit(1), prices={"large": PRICES["large"]})
         with pytest.raises(ValidationError, match="that of model-0 is not known"):
             AutoMixRunnable.from_models(
