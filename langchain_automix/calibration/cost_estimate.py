@@ -21,10 +21,11 @@ from langchain_core.runnables import Runnable
 from langchain_automix.calibration.bill import bill_of
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
+from langchain_automix.calibration.entries import Entry
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity
-from langchain_automix.calibration.journal import Entry, Journal, example_key
+from langchain_automix.calibration.journal import Journal, example_key
 from langchain_automix.calibration.spending import Kind, Spending, Stage
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
@@ -330,6 +331,9 @@ class _DryRun:
 
     def calls_of(self, example: str) -> dict[str, Entry]:
         return self._journal.calls_of(example)
+
+    def place(self, entry: Entry) -> str:
+        return self._journal.place(entry)
 
     def begin_call(self, example: str, key: str, check: str | None = None) -> None:
         pass

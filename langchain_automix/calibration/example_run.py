@@ -20,22 +20,17 @@ from typing_extensions import override
 from langchain_automix.calibration.bill import Bill, bill_of
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import (
+    CURRENCIES,
     CalibratedCheck,
     CalibrationConfig,
     json_hash,
     model_fingerprint,
 )
-from langchain_automix.calibration.entries import validate_row
+from langchain_automix.calibration.entries import Entry, from_entry, to_entry, validate_row
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.graders.custom import grade_flow, grader_name
 from langchain_automix.calibration.graders.text import Grade, GraderInput
-from langchain_automix.calibration.journal import (
-    Entry,
-    example_key,
-    from_entry,
-    to_entry,
-    to_plain_input,
-)
+from langchain_automix.calibration.journal import example_key, to_plain_input
 from langchain_automix.calibration.results import CheckResult, ModelResult, row_of
 from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
@@ -115,10 +110,10 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
             return None
         row: dict[str, Any] = kept["query"]
         try:
-            validate_row(row, self.setup.names)
+            validate_row(row, self.setup.names, CURRENCIES[self.setup.unit])
         except (ValueError, RecursionError) as error:
             raise AutoMixError(
-                f"The journal {self.journal.path} holds a row of example {example.id!r} that no "
+                f"{self.journal.place(kept)} holds a row of example {example.id!r} that no "
                 "calibration writes: give another --out."
             ) from error
         return row
@@ -321,7 +316,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
             output, entry = yield from self._new_call(state, kind, key, wanted, collectors)
             state.kept[key] = entry  # an answer may be compared with the same text twice
         else:
-            output = from_entry(entry, collectors)
+            output = from_entry(entry, collectors, self.journal.place)
         state.calls += [ModelCall.model_validate(each) for each in entry["calls"]]
         state.seconds += entry["seconds"]
         return output

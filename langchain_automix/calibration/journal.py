@@ -15,16 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
-from langchain_core.messages import AIMessage, BaseMessage, message_to_dict, messages_from_dict
+from langchain_core.messages import BaseMessage
 
 from langchain_automix.calibration.config import json_hash
-from langchain_automix.calibration.entries import validate_entry
+from langchain_automix.calibration.entries import Entry, validate_entry
 from langchain_automix.calibration.examples.examples import Example
 from langchain_automix.calibration.examples.fields import to_json_default
-from langchain_automix.calibration.graders.text import Grade
 from langchain_automix.errors import AutoMixError
-from langchain_automix.models.usage import UsageCollector
-from langchain_automix.types import ModelCall, Verification
 
 if sys.platform != "win32":
     import fcntl
@@ -34,8 +31,9 @@ _LONGEST_LINE = 2**28  # in bytes
 _RESERVE_BYTES = 2_000_000
 """Disk space set aside for the calls that are under way when the disk fills."""
 
-Entry = dict[str, Any]
-_RESULTS: Mapping[str, type[Verification | Grade]] = {"verification": Verification, "grade": Grade}
+OFFSET = "offset"
+"""Where an entry that was read back has the byte of the file at which it begins."""
+
 _HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
@@ -170,7 +168,7 @@ class Journal:
 
     def calls_of(self, example: str) -> dict[str, Entry]:
         """Return the finished calls of an example, by key, without failed ones."""
-        entries = (self._line(offset) for offset in self._offsets.get(example, ()))
+        entries = map(self._line, self._offsets.get(example, ()))
         return {entry["call"]: entry for entry in entries if "error" not in entry}
 
     def knows(self, example: str) -> bool:
@@ -188,7 +186,17 @@ class Journal:
             line = self._reader.readline()
         if (entry := _decode(line)) is None:
             raise AutoMixError(f"The journal {self.path} was changed while it was in use.")
-        return entry
+        return {**entry, OFFSET: offset}
+
+    def place(self, entry: Entry) -> str:
+        """Say in which line of the file an entry stands that was read from it."""
+        with self._lock:
+            self._reader.seek(0)
+            number = 1
+            while self._reader.tell() < entry[OFFSET]:
+                self._reader.readline()
+                number += 1
+        return f"Line {number} of the journal {self.path}"
 
     def _append(self, entry: Entry) -> int:
         """Write one line, whole or not at all; return its offset."""
@@ -351,45 +359,6 @@ def example_key(example: Example) -> str:
     """Return the key of an example's calls: its content, regardless of its id and position."""
     messages = [dict(message) for message in example.messages]
     return json_hash([example.question, example.context, messages, example.prompt])
-
-
-def to_entry(output: Any) -> dict[str, Any]:
-    """Return the output of a call in a form that JSON holds, with its kind."""
-    if isinstance(output, BaseMessage):
-        return {"message": message_to_dict(output)}
-    for kind, model in _RESULTS.items():
-        if isinstance(output, model):
-            return {kind: output.model_dump(mode="json")}
-    return {"value": output}
-
-
-def from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
-    """Return the output of a kept call, and give the collectors its usage.
-
-    Raises:
-        AutoMixError: It is nothing that a call returns.
-    """
-    try:
-        return _from_entry(entry, collectors)
-    except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
-        raise AutoMixError(
-            f"The journal holds a call that no calibration has kept ({entry.get('call')}): give "
-            "another --out."
-        ) from error
-
-
-def _from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
-    [(kind, value)] = entry["output"].items()
-    output: Any = value
-    if kind == "message":
-        [output] = messages_from_dict([value])
-    elif kind in _RESULTS:
-        output = _RESULTS[kind].model_validate(value)
-    for collector in collectors:
-        collector.calls = [ModelCall.model_validate(call) for call in entry["calls"]]
-        replies = messages_from_dict(entry["replies"]) if "replies" in entry else [output]
-        collector.replies = [reply for reply in replies if isinstance(reply, AIMessage)]
-    return output
 
 
 def to_plain_input(value: Any) -> Any:
