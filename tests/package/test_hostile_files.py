@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from langchain_automix import (
     AutoMixError,
-    LLMJudge,
     POMDPRouter,
     RoutingLog,
     SelfVerifier,
@@ -26,6 +25,7 @@ from langchain_automix import (
 )
 from langchain_automix.calibration import journal as journal_module
 from langchain_automix.calibration.entries import from_entry, validate_row
+from langchain_automix.calibration.graders.judges import LLMJudge
 from langchain_automix.calibration.journal import Journal
 from langchain_automix.cli.app import app
 from langchain_automix.cli.inputs import read_prices
