@@ -182,7 +182,7 @@ def _from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
         [output] = messages_from_dict([value])
     elif kind in _RESULTS:
         output = _RESULTS[kind].model_validate(value)
-    if entry["call"].startswith("answer ") and not isinstance(output, AIMessage):
+    if entry.get("call", "").startswith("answer ") and not isinstance(output, AIMessage):
         raise TypeError("an answer is a message")
     for collector in collectors:
         collector.calls = [ModelCall.model_validate(call) for call in entry["calls"]]

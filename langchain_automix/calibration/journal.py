@@ -189,7 +189,9 @@ class Journal:
         return {**entry, OFFSET: offset}
 
     def place(self, entry: Entry) -> str:
-        """Say in which line of the file an entry stands that was read from it."""
+        """Say in which line of the file an entry stands, if it was read from there."""
+        if OFFSET not in entry:
+            return f"The journal {self.path}"
         with self._lock:
             self._reader.seek(0)
             number = 1
