@@ -90,9 +90,9 @@ def test_no_single_call_reads_a_megabyte_slowly() -> None:
     """A call into C lets no other thread run: such an expression held the event loop for 0.15 s."""
 
     def seconds(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
+        started = time.thread_time()
         work()
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     text = "the ship was built in Turku. " * 40_000
     fastest = min(seconds(lambda: as_read(text)) for _ in range(5))
