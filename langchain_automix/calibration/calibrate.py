@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.config import Unit, Unlabelled
-from langchain_automix.calibration.interruption import end_by_signal
+from langchain_automix.calibration.interruption import StoppedBySignalError, end_by_signal
 from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.session import CalibrationResult, open_session
 from langchain_automix.calibration.settings import (
@@ -192,10 +192,24 @@ async def acalibrate(
 
 
 def run_calibration(settings: CalibrationSettings) -> CalibrationResult:
-    """Run a calibration, and return its result instead of the log."""
+    """Run a calibration, and return its result instead of the log.
+
+    The process is not ended by a signal that stopped the run: the caller does so
+    (`signal.raise_signal`) when it has said what is kept.
+
+    Raises:
+        StoppedBySignalError: There is no result, for a signal came before any example was finished.
+        AutoMixError: As in `calibrate`.
+    """
     with open_session(settings) as session:
         session.work()
-        return session.finish()
+        try:
+            return session.finish()
+        except AutoMixError as error:
+            number = session.course.signal_number
+            if number is None:
+                raise
+            raise StoppedBySignalError(str(error), number) from error
 
 
 def _read_log(result: CalibrationResult) -> RoutingLog:

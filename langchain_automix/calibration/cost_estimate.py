@@ -333,6 +333,9 @@ class _DryRun:
     def calls_of(self, example: str) -> dict[str, Entry]:
         return self._journal.calls_of(example)
 
+    def place(self, entry: Entry) -> str:
+        return self._journal.place(entry)
+
     def begin_call(self, example: str, key: str, check: str | None = None) -> None:
         pass
 

@@ -1,17 +1,27 @@
-"""The shapes of a journal's lines: a checksum tells that a line is whole, not who wrote it."""
+"""A journal's lines: their shapes, and the outputs of calls in them and back.
+
+A checksum tells that a line is whole, not who wrote it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
+from langchain_core.messages import AIMessage, BaseMessage, message_to_dict, messages_from_dict
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
+from langchain_automix.calibration.graders.text import Grade
+from langchain_automix.errors import AutoMixError
+from langchain_automix.models.usage import UsageCollector
 from langchain_automix.policy.data.records import LoggedQuery
+from langchain_automix.types import ModelCall, Verification
 
 Entry = dict[str, Any]
 """A line of the journal."""
+
+_RESULTS: Mapping[str, type[Verification | Grade]] = {"verification": Verification, "grade": Grade}
 
 _Tokens = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -99,6 +109,7 @@ _KINDS: Mapping[str, TypeAdapter[Any]] = {
 }
 _FAILED: TypeAdapter[Any] = TypeAdapter(_Failed)
 _METADATA: TypeAdapter[Any] = TypeAdapter(_Metadata)
+_COSTS = {"fixed_cost", "sample_cost"}
 
 
 def validate_entry(entry: Mapping[str, Any]) -> None:
@@ -112,15 +123,71 @@ def validate_entry(entry: Mapping[str, Any]) -> None:
         (_FAILED if kind == "call" and "error" in entry else _KINDS[kind]).validate_python(entry)
 
 
-def validate_row(row: Mapping[str, Any], models: Sequence[str]) -> None:
+def validate_row(row: Mapping[str, Any], models: Sequence[str], currency: str) -> None:
     """Check the row of an example.
 
     Raises:
-        ValueError: It is none of these models.
+        ValueError: It is none of these models, or none in this currency.
     """
     query = LoggedQuery.model_validate(row)
     metadata = _METADATA.validate_python(row.get("metadata"))
     if [answer.model for answer in query.answers] != list(models):
         raise ValueError("it is of other models")
+    if query.currency != currency:
+        raise ValueError("it is in another currency")
+    for answer in row["answers"]:
+        first = answer.get("verification")
+        checks = [*([first] if first else []), *(answer.get("checks") or {}).values()]
+        sampled = [check for check in checks if check.get("verdicts") is not None]
+        if "cost" not in answer or not all(check.keys() >= _COSTS for check in sampled):
+            raise ValueError("it lacks a cost")
     if len(metadata.get("agreement", models)) != len(models):
         raise ValueError("it has an agreement for other models")
+
+
+def to_entry(output: Any) -> dict[str, Any]:
+    """Return the output of a call in a form that JSON holds, with its kind."""
+    if isinstance(output, BaseMessage):
+        return {"message": message_to_dict(output)}
+    for kind, model in _RESULTS.items():
+        if isinstance(output, model):
+            return {kind: output.model_dump(mode="json")}
+    return {"value": output}
+
+
+def from_entry(
+    entry: Entry, collectors: list[UsageCollector], place: Callable[[Entry], str]
+) -> Any:
+    """Return the output of a kept call, and give the collectors its usage.
+
+    Args:
+        entry: The kept call.
+        collectors: Those that the call was made with.
+        place: Says where an entry stands, for an error.
+
+    Raises:
+        AutoMixError: It is nothing that a call returns.
+    """
+    try:
+        return _from_entry(entry, collectors)
+    except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+        raise AutoMixError(
+            f"{place(entry)} holds a call that no calibration has kept ({entry.get('call')}): give "
+            "another --out."
+        ) from error
+
+
+def _from_entry(entry: Entry, collectors: list[UsageCollector]) -> Any:
+    [(kind, value)] = entry["output"].items()
+    output: Any = value
+    if kind == "message":
+        [output] = messages_from_dict([value])
+    elif kind in _RESULTS:
+        output = _RESULTS[kind].model_validate(value)
+    if entry.get("call", "").startswith("answer ") and not isinstance(output, AIMessage):
+        raise TypeError("an answer is a message")
+    for collector in collectors:
+        collector.calls = [ModelCall.model_validate(call) for call in entry["calls"]]
+        replies = messages_from_dict(entry["replies"]) if "replies" in entry else [output]
+        collector.replies = [reply for reply in replies if isinstance(reply, AIMessage)]
+    return output

@@ -14,14 +14,9 @@ from typing_extensions import override
 from langchain_automix.calibration.bill import Bill, bill_of
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import CalibrationConfig, json_hash, model_fingerprint
-from langchain_automix.calibration.entries import Entry
+from langchain_automix.calibration.entries import Entry, from_entry, to_entry
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.kept_calls import (
-    example_key,
-    from_entry,
-    to_entry,
-    to_plain_input,
-)
+from langchain_automix.calibration.kept_calls import example_key, to_plain_input
 from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.off_loop import Work
@@ -147,7 +142,7 @@ class ExampleCalls:
             output, entry = yield from self._new_call(kind, key, wanted, collectors)
             self.kept[key] = entry  # an answer may be compared with the same text twice
         else:
-            output = from_entry(entry, collectors)
+            output = from_entry(entry, collectors, self.journal.place)
         self.requests += [ModelCall.model_validate(each) for each in entry["calls"]]
         self.seconds += entry["seconds"]
         return output

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import (
+    CURRENCIES,
     CalibratedCheck,
     CalibrationConfig,
     json_hash,
@@ -69,10 +70,10 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
             return None
         row: dict[str, Any] = kept["query"]
         try:
-            validate_row(row, self.setup.names)
+            validate_row(row, self.setup.names, CURRENCIES[self.setup.unit])
         except (ValueError, RecursionError) as error:
             raise AutoMixError(
-                f"The journal {self.journal.path} holds a row of example {example.id!r} that no "
+                f"{self.journal.place(kept)} holds a row of example {example.id!r} that no "
                 "calibration writes: give another --out."
             ) from error
         return row

@@ -8,8 +8,17 @@ import threading
 from collections.abc import Iterator
 
 from langchain_automix.calibration.budget import CalibrationRun
+from langchain_automix.errors import AutoMixError
 
 _NAMES = ("SIGTERM", "SIGHUP")  # of which Windows has one
+
+
+class StoppedBySignalError(AutoMixError):
+    """A signal stopped a run before an example was finished, so that there is no log."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @contextlib.contextmanager

@@ -27,6 +27,9 @@ _LONGEST_LINE = 2**28  # in bytes
 _RESERVE_BYTES = 2_000_000
 """Disk space set aside for the calls that are under way when the disk fills."""
 
+OFFSET = "offset"
+"""Where an entry that was read back has the byte of the file at which it begins."""
+
 _HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
@@ -161,7 +164,7 @@ class Journal:
 
     def calls_of(self, example: str) -> dict[str, Entry]:
         """Return the finished calls of an example, by key, without failed ones."""
-        entries = (self._line(offset) for offset in self._offsets.get(example, ()))
+        entries = map(self._line, self._offsets.get(example, ()))
         return {entry["call"]: entry for entry in entries if "error" not in entry}
 
     def knows(self, example: str) -> bool:
@@ -179,7 +182,19 @@ class Journal:
             line = self._reader.readline()
         if (entry := _decode(line)) is None:
             raise AutoMixError(f"The journal {self.path} was changed while it was in use.")
-        return entry
+        return {**entry, OFFSET: offset}
+
+    def place(self, entry: Entry) -> str:
+        """Say in which line of the file an entry stands, if it was read from there."""
+        if OFFSET not in entry:
+            return f"The journal {self.path}"
+        with self._lock:
+            self._reader.seek(0)
+            number = 1
+            while self._reader.tell() < entry[OFFSET]:
+                self._reader.readline()
+                number += 1
+        return f"Line {number} of the journal {self.path}"
 
     def _append(self, entry: Entry) -> int:
         """Write one line, whole or not at all; return its offset."""

@@ -46,6 +46,9 @@ class CalibrationResult:
     last_error: str
     """Error of the last failed call; empty if none failed."""
 
+    signal_number: int | None = None
+    """The signal that stopped it; None: none did."""
+
 
 @dataclass(frozen=True)
 class CalibrationSession:
@@ -198,7 +201,9 @@ class CalibrationSession:
         )
         with contextlib.suppress(AutoMixError):  # everything else has been written
             self.journal.end(course.stopped or "finished")
-        return CalibrationResult(self.out, course.progress(), written, course.last_error)
+        return CalibrationResult(
+            self.out, course.progress(), written, course.last_error, course.signal_number
+        )
 
     def _row(self, example: Example) -> Row | None:
         return self.runner.row(example)

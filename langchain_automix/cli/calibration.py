@@ -21,6 +21,7 @@ from langchain_automix.calibration.config import Unit
 from langchain_automix.calibration.cost_estimate import Estimate
 from langchain_automix.calibration.examples.examples import examples_from
 from langchain_automix.calibration.graders.text import GRADERS
+from langchain_automix.calibration.interruption import StoppedBySignalError
 from langchain_automix.calibration.session import CalibrationResult
 from langchain_automix.calibration.settings import CalibrationSettings
 from langchain_automix.calibration.validation import journal_path, validate_output
@@ -71,6 +72,7 @@ class Calibration:
     _failed: int = 0
     _is_approved: bool = False
     _is_interrupted: bool = False
+    _signal_number: int | None = None
 
     def __post_init__(self) -> None:
         options = self.options
@@ -98,9 +100,22 @@ class Calibration:
     def run(self, show: Show) -> int:
         """Run it, show the result, and return the exit code.
 
+        If a signal stopped it, the signal ends the process, once the models are closed.
+
         Raises:
             AutoMixError: An input cannot be used, or no model works.
         """
+        code = _INTERRUPTED
+        try:
+            code = self._run(show)
+        except OSError:
+            if self._signal_number is None:
+                raise  # else the terminal has gone, and with it whoever would read a result
+        if self._signal_number is not None:
+            _end_by_signal(self._signal_number)
+        return code
+
+    def _run(self, show: Show) -> int:
         prompt = self._prompt()
         self._validate_grader()
         prices = None if self.options.prices is None else read_prices(self.options.prices)
@@ -119,12 +134,16 @@ class Calibration:
                 return 0 if self.options.dry_run else 1
             except KeyboardInterrupt:
                 return self._end_without_log("Interrupted.")
+            except StoppedBySignalError as error:
+                self._signal_number = error.number
+                return self._end_without_log(str(error))
             except AutoMixError as error:
                 if not self._is_interrupted:
                     raise
                 return self._end_without_log(str(error))
+        self._signal_number = result.signal_number
         show(result, self.options, self.console)
-        return _exit_code(result)
+        return _INTERRUPTED if self._signal_number is not None else _exit_code(result)
 
     def _prompt(self) -> Runnable[Any, Any] | None:
         if self.options.prompt is None:
@@ -319,6 +338,14 @@ class Calibration:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_by_signal(number: int) -> None:
+    """End the process by the signal that stopped a run, when all that it said has been written."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    signal.raise_signal(number)
 
 
 def _exit_code(result: CalibrationResult) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ _LINE_SECONDS, _JSON_SECONDS = 10.0, 5.0
 
 class ProgressDisplay:
     """Shows each step of a calibration; may be called from any thread.
+
+    A terminal or a reader that has gone is no error: what is calibrated has been paid for.
 
     Args:
         console: Where to show it: a bar on a terminal, else a line on stderr at most every ten
@@ -59,18 +62,20 @@ class ProgressDisplay:
 
     def stop(self) -> None:
         """Remove the bar, and leave the terminal as it was."""
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
     def say(self, text: str) -> None:
         """Print a line: above the bar, or on stderr."""
-        if self._bar.disable:
-            print(f"automix: {text}", file=sys.stderr, flush=True)  # noqa: T201
-        else:
-            self._bar.console.print(text, highlight=False)
+        with contextlib.suppress(OSError):
+            if self._bar.disable:
+                print(f"automix: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            else:
+                self._bar.console.print(text, highlight=False)
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             if progress.done <= self._most_done:  # another thread has shown more
                 return
             self._most_done = progress.done

@@ -108,6 +108,11 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(rf"{_NUMBER}|[{_UNSPACED}]+|{letters}+(?:[{joined}]+{letters}*)*")
 
 
+def is_pattern_made() -> bool:
+    """Whether the pattern of a word has been made; it takes some 30 ms, once in a process."""
+    return _pattern.cache_info().currsize > 0
+
+
 def _pairs(run: str) -> list[str]:
     return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
 

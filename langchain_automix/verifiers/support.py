@@ -26,7 +26,12 @@ from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.utils.text import quote_lines
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.inputs import answer_words
-from langchain_automix.verifiers.statements import Passage, content_words, statements
+from langchain_automix.verifiers.statements import (
+    Passage,
+    content_words,
+    is_pattern_made,
+    statements,
+)
 
 _SYSTEM = (
     "You check whether a statement from an answer follows from passages. What the passages do not "
@@ -111,7 +116,8 @@ class SupportVerifier(Verifier):
         if isinstance(text, Verification):
             return text
         read = partial(statements, text, self.max_statements)
-        stated = yield from off_loop(read, is_long=len(text) > LONG_TEXT)
+        is_slow = len(text) > LONG_TEXT or not is_pattern_made()
+        stated = yield from off_loop(read, is_long=is_slow)
         if not stated:
             return Verification(problem="the answer states nothing that a passage could support")
         given = _passages(input.get("context"))

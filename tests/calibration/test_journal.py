@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from langchain_automix import AutoMixError
@@ -137,6 +137,7 @@ def test_blocks_that_power_loss_left_empty_are_a_torn_end(path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.integers(min_value=0), to=st.integers(0, 255))
+@example(place=2_621_258_762, to=0)
 def test_one_changed_byte_is_never_taken_for_an_answer(path: Path, place: int, to: int) -> None:
     whole = bytearray(filled(path, 4))
     place %= len(whole)
@@ -151,8 +152,11 @@ def test_one_changed_byte_is_never_taken_for_an_answer(path: Path, place: int, t
                 Journal(path)
             assert path.read_bytes() == whole
         else:
-            with Journal(path) as journal:  # the last line, which tells of the end
-                assert (journal.calls, journal.ended) == (4, False)
+            # The last line, which tells of the end. Without the line end before it, it is one with
+            # the line of the last call, which is then made again.
+            is_joined = was == ord("\n") and whole.count(b"\n", place) == 1
+            with Journal(path) as journal:
+                assert (journal.calls, journal.ended) == (3 if is_joined else 4, False)
     finally:
         path.unlink()
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from langchain_automix import AutoMixError, AutoMixRunnable, RoutingLog
+from langchain_automix import AutoMixError, AutoMixRunnable, RoutingLog, SelfVerifier
+from langchain_automix.calibration.journal import Journal
 from langchain_automix.cli.calibration import Calibration
 from langchain_automix.cli.checks import build_check
 from langchain_automix.cli.options import CalibrationOptions
@@ -29,26 +33,38 @@ from tests.support.builders.calibrating import (  # noqa: F401
 )
 from tests.support.servers.openai_server import OpenAIServer
 
+COMMAND = [*PROCESS, "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS]
+COMMAND += ["--check", "few-shot", "--prices", "prices.json", "--yes", "--concurrency", "4"]
+IN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
+
+
+def wait_for_requests(server: OpenAIServer, process: subprocess.Popen[Any], count: int) -> None:
+    """Wait until a process that still runs has sent so many requests."""
+    deadline = time.monotonic() + 60
+    while len(server.requests) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
 
 class TestStops:
     @pytest.fixture
     def started(self, folder: Path, server: OpenAIServer) -> Iterator[subprocess.Popen[str]]:
         write(folder / "examples.jsonl", 60, answer="Turku")
         server.delay = 0.05
-        command = [*PROCESS, "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS]
-        command += ["--check", "few-shot"]
         with subprocess.Popen(
-            [*command, "--prices", "prices.json", "--yes", "--concurrency", "4"],
+            COMMAND,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            deadline = time.monotonic() + 60
-            while len(server.requests) < 20:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for_requests(server, process, 20)
             yield process
             process.kill()
 
@@ -75,16 +91,74 @@ class TestStops:
     def test_two_interrupts(
         self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
     ) -> None:
-        server.delay = 1.0
+        server.delay = 3.0
         time.sleep(0.2)
         started.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        assert started.stderr is not None
+        while "Stopping" not in started.stderr.readline():  # two that arrive together are one
+            assert started.poll() is None
         started.send_signal(signal.SIGINT)
         _, err = started.communicate(timeout=60)
         assert started.returncode == 130
         assert "Traceback" not in err
         time.sleep(1)
         self.finish(calibrated, server, most=4)
+
+    @POSIX
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_ends_it_once_the_log_is_written(
+        self,
+        started: subprocess.Popen[str],
+        calibrated: Run,
+        server: OpenAIServer,
+        number: signal.Signals,
+    ) -> None:
+        started.send_signal(number)
+        out, err = started.communicate(timeout=60)
+        assert started.returncode == -number, "as if nobody had handled it"
+        assert f"Stopped by {number.name}." in flat(out)
+        assert "Traceback" not in err
+        assert len(RoutingLog.read("log.jsonl")) > 0
+        self.finish(calibrated, server, most=0)
+
+    @POSIX
+    def test_a_signal_before_an_example_is_finished(
+        self, folder: Path, server: OpenAIServer
+    ) -> None:
+        server.delay = 2.0
+        with subprocess.Popen(
+            COMMAND, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_for_requests(server, process, 4)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
+        assert "run the same command again to resume" in err
+        assert "Traceback" not in err
+        with Journal(folder / "log.jsonl.journal") as journal:
+            assert journal.calls == len(server.requests) > 0
+
+    @POSIX
+    def test_a_terminal_that_is_closed(
+        self, folder: Path, calibrated: Run, server: OpenAIServer
+    ) -> None:
+        write(folder / "examples.jsonl", 60, answer="Turku")
+        server.delay = 0.05
+        terminal, its_end = os.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-c", IN_TERMINAL, *COMMAND],
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+            start_new_session=True,
+        ) as process:
+            os.close(its_end)
+            wait_for_requests(server, process, 20)
+            os.close(terminal)
+            process.wait(timeout=60)
+        assert process.returncode == -signal.SIGHUP
+        assert len(RoutingLog.read("log.jsonl")) > 0
+        self.finish(calibrated, server, most=0)
 
     def test_a_kill(
         self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
@@ -101,7 +175,7 @@ class TestDeadServer:
 
         server.script = lambda body: 500 if len(server.requests) > 6 else script(body)
         chats = [server.model(name) for name in ("small", "large")]
-        mix = AutoMixRunnable(models=chats)
+        mix = AutoMixRunnable(models=chats, verifier=SelfVerifier(samples=8))
         calibration = Calibration(
             CalibrationOptions(yes=True),
             ModelOptions(),

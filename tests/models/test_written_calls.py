@@ -117,6 +117,6 @@ def test_beside_a_real_call_or_without_tools() -> None:
     ],
 )
 def test_hostile_text_is_read_at_once(text: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread's own work, however busy the machine is
     assert written_call(AIMessage(text), lambda: KNOWN) is None
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
+import random
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
+from langchain_automix import (
+    AutoMixError,
+    POMDPRouter,
+    RoutingLog,
+    SelfVerifier,
+    calibrate,
+)
 from langchain_automix.calibration import journal as journal_module
-from langchain_automix.calibration.entries import validate_row
+from langchain_automix.calibration.entries import from_entry, validate_row
+from langchain_automix.calibration.graders.judges import LLMJudge
 from langchain_automix.calibration.journal import Journal
-from langchain_automix.calibration.kept_calls import from_entry
 from langchain_automix.cli.app import app
 from langchain_automix.cli.inputs import read_prices
 from langchain_automix.local import recording
 from langchain_automix.local.recording import Recording
 from langchain_automix.models.prices import checked_prices
+from tests.support.builders.calibrating import PRICES, script
 from tests.support.builders.synthetic_logs import world
+from tests.support.servers.openai_server import OpenAIServer
 
 QUERY: dict[str, Any] = {
     "id": "q",
@@ -347,8 +358,8 @@ class TestJournals:
         ],
     )
     def test_an_output_that_no_call_returns(self, output: dict[str, Any]) -> None:
-        with pytest.raises(AutoMixError, match="holds a call that no calibration has kept"):
-            from_entry({"call": "c", "output": output, "calls": []}, [])
+        with pytest.raises(AutoMixError, match="Line 2 holds a call that no calibration has kept"):
+            from_entry({"call": "c", "output": output, "calls": []}, [], lambda _: "Line 2")
 
     @pytest.mark.parametrize(
         "change",
@@ -358,6 +369,10 @@ class TestJournals:
             lambda row: row["answers"].append(row["answers"][0]),
             lambda row: row.update(answers=[1, 2]),
             lambda row: row["answers"][0].update(cost="1"),
+            lambda row: row["answers"][0].pop("cost"),
+            lambda row: row["answers"][0]["verification"].pop("sample_cost"),
+            lambda row: row["answers"][1].update(checks={"a": {"verdicts": [True]}}),
+            lambda row: row.update(currency="s"),
             lambda row: row["answers"][0].update(quality=7),
             lambda row: row["answers"][0].update(verification={"verdicts": "yes"}),
             lambda row: row["answers"][0].update(model="other"),
@@ -372,10 +387,87 @@ class TestJournals:
     )
     def test_a_row_that_was_made_up(self, change: Any) -> None:
         row = {**json.loads(LINE), "currency": "USD", "metadata": {"labels": "references"}}
-        validate_row(row, ["small", "large"])
+        row["answers"][0]["verification"] |= {"fixed_cost": 0.0, "sample_cost": 0.1}
+        validate_row(row, ["small", "large"], "USD")
         change(row)
         with pytest.raises(ValueError):  # noqa: PT011
-            validate_row(row, ["small", "large"])
+            validate_row(row, ["small", "large"], "USD")
+
+
+WRONG: list[Any] = [None, True, -1, 10**400, 0.5, "x", "", [], [[]], {}, {"x": 1}, [{"x": [None]}]]
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to everything that stands within a value."""
+    if place:
+        yield place
+    parts = (
+        value
+        if isinstance(value, dict)
+        else dict(enumerate(value))
+        if isinstance(value, list)
+        else {}
+    )
+    for key, inner in parts.items():
+        yield from places(inner, (*place, key))
+
+
+class TestAChangedJournal:
+    """The journal of a real run, with something of a wrong shape in one of its lines."""
+
+    def run(self, server: OpenAIServer, out: Path) -> None:
+        small, large, judge = (server.model(name) for name in ("small", "large", "judge"))
+        calibrate(
+            [{"question": f"Where was ship {i} built?", "answer": "Turku"} for i in (0, 1)],
+            [small, large],
+            quality=LLMJudge(model=judge),
+            verifier=SelfVerifier(samples=2),
+            prices=PRICES,
+            out=out,
+            concurrency=1,
+            on_change="rerun",
+        )
+
+    def changes(self, entries: list[Any]) -> Iterator[tuple[int, list[Any]]]:
+        """Yield the number of a line, and all entries with that one changed."""
+        for i, entry in enumerate(entries[1:], 1):
+            for *way, last in places(entry):
+                for wrong in (*WRONG, KeyError):
+                    changed = copy.deepcopy(entry)
+                    inner = changed
+                    for key in way:
+                        inner = inner[key]
+                    if wrong is KeyError:
+                        del inner[last]
+                    else:
+                        inner[last] = wrong
+                    yield i + 1, [*entries[:i], changed, *entries[i + 1 :]]
+
+    @pytest.mark.filterwarnings("ignore:The quality of")
+    @pytest.mark.parametrize("kept", ["with rows", "calls alone"])
+    def test_it_is_one_error_that_says_where_or_harmless(
+        self, server: OpenAIServer, tmp_path: Path, kept: str
+    ) -> None:
+        server.script = script
+        out, path = tmp_path / "log.jsonl", tmp_path / "log.jsonl.journal"
+        self.run(server, out)
+        entries = [
+            entry
+            for line in path.read_bytes().splitlines(keepends=True)
+            if (entry := journal_module._decode(line)) is not None
+            if kept == "with rows" or "row" not in entry
+        ]
+        every = list(self.changes(entries))
+        refusals = 0
+        for line, changed in random.Random(0).sample(every, 120):
+            path.write_bytes(b"".join(map(journal_module._encode, changed)))
+            try:
+                self.run(server, out)
+            except AutoMixError as error:
+                said = str(error)
+                refusals += 1
+                assert f"Line {line} of the journal {path}" in said or "costs is not known" in said
+        assert refusals > 10
 
 
 class TestPrices:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_automix import SelfVerifier, SupportVerifier
 from langchain_automix.flow.off_loop import LONG_TEXT
 from langchain_automix.models.embeddings import cosines
+from langchain_automix.utils.text import as_read
 from langchain_automix.verifiers import support
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 
@@ -69,6 +73,30 @@ async def test_a_long_context_is_read_in_a_thread(
     if kind != "embeddings":
         await verifier.ainvoke({**asked, "context": "Turku."})
         assert threads[-1] is threading.main_thread(), "what is short is not worth a thread"
+
+
+ONE_CALL = re.compile(r"(?:[^\S\n]|[-_\u2010-\u2015])+")
+
+
+@pytest.mark.parametrize("text", ["a{0}b", "a{0}{0}b", "a {0}-{0} b\nc", "{0}a{0}"])
+def test_words_are_broken_as_one_expression_would(text: str) -> None:
+    for character in map(chr, range(0x110000)):
+        if ONE_CALL.match(character) and character.splitlines() != [""]:
+            given = text.format(character)
+            assert as_read(given) == ONE_CALL.sub(" ", given), hex(ord(character))
+
+
+def test_no_single_call_reads_a_megabyte_slowly() -> None:
+    """A call into C lets no other thread run: such an expression held the event loop for 0.15 s."""
+
+    def seconds(work: Callable[[], Any]) -> float:
+        started = time.thread_time()
+        work()
+        return time.thread_time() - started
+
+    text = "the ship was built in Turku. " * 40_000
+    fastest = min(seconds(lambda: as_read(text)) for _ in range(5))
+    assert fastest < min(seconds(lambda: ONE_CALL.sub(" ", text)) for _ in range(5)) / 4
 
 
 numbers = st.floats(-1e150, 1e150, allow_nan=False)

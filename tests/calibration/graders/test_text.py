@@ -90,10 +90,10 @@ class TestEveryGrader:
     )
     def test_long_answers_take_no_long_time(self, part: str) -> None:
         for answer in (part * 20_000, f"answer{part * 20_000}!"):
-            started = time.perf_counter()
+            started = time.thread_time()  # of this thread's own work, however busy the machine is
             for grader in GRADERS.values():
                 grader(answer, ["B 1"])
-            assert time.perf_counter() - started < 3
+            assert time.thread_time() - started < 3
 
 
 class TestWords:
