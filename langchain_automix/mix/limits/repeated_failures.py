@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from langchain_automix.errors import CircuitOpenError
 from langchain_automix.utils.locks import ProcessLock
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 IN_A_ROW = 3
 """Queries in which something fails for one reason before that is told."""
@@ -83,7 +83,7 @@ def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) ->
         reason: Why, as `RepeatedFailures.note` returned it.
         record: The record of the latest query.
     """
-    warn_user(
+    warn_of_what_is_paid(
         f"{_failed(attempt, reason)} in {IN_A_ROW} queries in a row. {_costs(attempt, record)} "
         "Until that is mended, every such query goes on so, and nothing more is said of it. The "
         "records tell of each failure (`failed`, `why`).",
