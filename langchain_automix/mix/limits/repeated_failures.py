@@ -15,6 +15,7 @@ IN_A_ROW = 3
 
 _MAX_REASONS = 1000
 _QUOTED = re.compile(r"(['\"`])(?:(?!\1).)*\1", re.DOTALL)
+_NUMBER = re.compile(r"\b\d+\b")
 
 Part = Literal["answer", "check", "router"]
 
@@ -66,13 +67,18 @@ class RepeatedFailures:
                 before, count = self._in_a_row.get(attempt, (reason, 0))
                 # A model that is passed over fails for the reason of before.
                 reason = before if reason == CircuitOpenError.__name__ else reason
-                count = count + 1 if before == reason else 1
+                count = count + 1 if _kind(before) == _kind(reason) else 1
                 self._in_a_row[attempt] = reason, count
-                key = (attempt, reason)
+                key = (attempt, _kind(reason))
                 if count >= IN_A_ROW and key not in self._told and len(self._told) < _MAX_REASONS:
                     self._told.add(key)
-                    due.append(key)
+                    due.append((attempt, reason))
         return due
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without its numbers: a broken JSON breaks at another column each time."""
+    return _NUMBER.sub("#", reason)
 
 
 def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) -> None:

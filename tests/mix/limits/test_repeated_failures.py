@@ -63,6 +63,12 @@ class TestOfAModel:
         assert f"answered by large, for {record['cost']} in all" in text
         assert f"small alone would have cost about {record['alone']['small']['cost']}" in text
 
+    def test_a_reason_is_the_same_wherever_it_stands_in_the_answer(self) -> None:
+        failures, attempt = RepeatedFailures(), Attempt("answer", "small")
+        reasons = [f"the answer is no JSON (line 1 column {at})" for at in range(7, 12)]
+        due = [failures.note({attempt: reason}) for reason in reasons]
+        assert due == [[], [], [(attempt, reasons[2])], [], []]
+
     @every_way
     async def test_as_an_error_it_takes_the_place_of_no_answer(
         self, server: OpenAIServer, way: str
