@@ -131,7 +131,12 @@ class ModelsFailedError(QueryFailedError):
 
     def derive(self, excs: Sequence[Any], /) -> Any:
         """Return the error of some of the causes, as a split of an `ExceptionGroup` asks for it."""
-        return ModelsFailedError(self.message, excs)
+        made = ModelsFailedError(self.message, excs)
+        if not isinstance(made, ExceptionGroup):  # what they share is no kind of group
+            kind = _of_kinds(ModelsFailedError, ())
+            made = ExceptionGroup.__new__(kind, self.message, excs)
+            made.__init__(self.message, excs)
+        return made
 
     @override
     def __reduce__(self) -> Any:

@@ -172,8 +172,9 @@ def _beside_threshold(
         gained, unit, is_as_good = better + cost_weight * cheaper, "utility", True
     elif bound == "max_cost":
         gained, unit, is_as_good = better, "quality at no more cost", cheaper.mean() >= 0
+    elif (own := float(outcomes.cost.mean())) <= 0:  # than which nothing is cheaper
+        return found
     else:
-        own = float(outcomes.cost.mean())
         gained, unit = cheaper / own, "the cost, at no less quality"
         is_as_good = better.mean() >= 0
     mean, interval = float(gained.mean()), mean_interval(gained)

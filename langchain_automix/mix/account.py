@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from langchain_automix.models.prices import dollars_of, format_dollars
 from langchain_automix.utils.locks import ProcessLock
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 WATCHED_QUERIES = 20
 """Queries after which a mix that costs more than its largest model alone warns."""
@@ -85,7 +85,7 @@ class MixAccount:
         with contextlib.suppress(KeyError, IndexError, ValueError, ArithmeticError, TypeError):
             message = self._add(record)
             if message is not None:
-                _warn(message)
+                warn_of_what_is_paid(message, MixCostWarning)
 
     def _add(self, record: Mapping[str, Any]) -> str | None:
         names, cost = [*record["alone"]], record["cost"]
@@ -133,9 +133,3 @@ class MixAccount:
             self._left_out, self._pause = self._pause, 2 * self._pause
             self._lost = min(self._lost, _MOST_LOST - _PROBE)
             self._blind, self._most_blind = 0, 1
-
-
-def _warn(message: str) -> None:
-    # As an error (`-W error`) it would take the place of an answer that is paid for.
-    with contextlib.suppress(MixCostWarning):
-        warn_user(message, MixCostWarning)

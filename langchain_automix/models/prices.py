@@ -13,7 +13,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.types import ModelCall
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
@@ -203,7 +203,7 @@ def _warn_failed(call: ModelCall, prices: Any, error: Exception) -> None:
         _WARNED.add(prices)
     except TypeError:  # not every callable can be in such a set
         pass
-    warn_user(
+    warn_of_what_is_paid(
         f"prices= failed for {call.model!r} ({type(error).__name__}: {error}): where it fails, the "
         "cost of a request counts as unknown. Let it return None instead.",
         PriceWarning,

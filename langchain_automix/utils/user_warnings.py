@@ -37,6 +37,15 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def warn_of_what_is_paid(message: str, category: type[Warning]) -> None:
+    """Warn as `warn_user` does, but never raise.
+
+    As an error (`-W error`) it would take the place of an answer that is paid for.
+    """
+    with contextlib.suppress(category):
+        warn_user(message, category)
+
+
 @contextlib.contextmanager
 def keeping_users_line() -> Iterator[None]:
     """Have what threads warn of name the line that leads here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_a_threshold_that_is_shown_to_be_better(policies: dict[str, Policy]) -> 
     found = judged(policies["loss"], data, large, np.full(400, 5.0), threshold=worse)
     assert found.action == "deploy"
     assert "threshold" not in found.text
+
+
+def test_of_models_that_cost_nothing_no_share_is_saved(policies: dict[str, Policy]) -> None:
+    data = to_arrays(world(60, seed=3))
+    free = replace(data, cost=np.zeros_like(data.cost))
+    found = judged(policies["loss"], free, data.quality[:, 0], np.zeros(60))
+    threshold = (data.quality[:, 1], np.zeros(60))
+    assert judged(
+        policies["loss"], free, data.quality[:, 0], np.zeros(60), threshold=threshold
+    ) == (found)
+    assert "nan" not in str(found)
 
 
 def test_a_bound_that_is_not_kept_is_said(policies: dict[str, Policy]) -> None:

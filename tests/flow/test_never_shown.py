@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,12 +29,14 @@ from langchain_automix import (
     ThresholdRouter,
     Verification,
 )
+from langchain_automix.types import ModelCall
 
 DRAFT, KEPT = "zebra", "turku"
 """A word that is only in what is rejected, and one that is only in what is kept."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::langchain_automix.UncalibratedWarning"),
     pytest.mark.filterwarnings("ignore:A check draws its samples:UserWarning"),
     pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning"),
 ]
@@ -44,6 +46,7 @@ class Speaker(BaseChatModel):
     """Says one sentence, a word at a time where it is streamed; a check's reply is a verdict."""
 
     text: str
+    model: str = ""
     streaming: bool = False
     fails: bool = False
 
@@ -86,6 +89,17 @@ class Speaker(BaseChatModel):
             if run_manager is not None:
                 run_manager.on_llm_new_token(text, chunk=chunk)
             yield chunk
+
+
+class Unsure(Speaker):
+    """Never says the same twice, so that no new answer of it agrees with another."""
+
+    said: ClassVar[list[str]] = []
+
+    @override
+    def _reply(self, messages: list[BaseMessage]) -> str:
+        self.said.append(super()._reply(messages))
+        return f"{self.said[-1]} {len(self.said)}"
 
 
 class Wrapper(BaseChatModel):
@@ -226,19 +240,26 @@ READINGS: dict[str, Callable[[Runnable[Any, Any]], Any]] = {
 
 
 def nested(names: list[str], *, streaming: bool) -> Runnable[Any, Any]:
-    model: Runnable[Any, Any] = Speaker(text=f"a {DRAFT} built it", streaming=streaming)
+    model: Runnable[Any, Any] = Unsure(text=f"a {DRAFT} built it", streaming=streaming)
     for name in names:
         model = NESTINGS[name](model)
     return model
 
 
+def price(request: ModelCall) -> float:
+    """So much less for a draft that the mix buys even the dearest check of it."""
+    return 1.0 if request.model == "large" else 1e-4
+
+
 def mix(small: Runnable[Any, Any], kind: str) -> Runnable[Any, Any]:
     fields: dict[str, Any] = {
-        "models": [small, Speaker(text=f"it was built in {KEPT}")],
+        "models": [small, Speaker(text=f"it was built in {KEPT}", model="large")],
         "verifier": SelfVerifier(samples=1) if kind == "self-check" else RunnableLambda(reject_all),
         "router": ThresholdRouter(threshold=0.5),
     }
-    if kind == "chat model":
+    if kind.startswith("default"):
+        fields = {"models": fields["models"], "prices": price}
+    if kind.endswith("chat model"):
         return ChatAutoMix(**fields)
     return AutoMixRunnable(**fields)
 
@@ -253,8 +274,13 @@ def read(reading: str, asked: Runnable[Any, Any]) -> str:
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("nesting", NESTINGS)
 @pytest.mark.parametrize("streaming", [False, True])
-def test_no_word_of_a_rejected_draft(reading: str, nesting: str, streaming: bool) -> None:
-    shown = read(reading, mix(nested([nesting], streaming=streaming), "runnable"))
+@pytest.mark.parametrize("kind", ["runnable", "default"])
+def test_no_word_of_a_rejected_draft(
+    reading: str, nesting: str, streaming: bool, kind: str
+) -> None:
+    Unsure.said.clear()
+    shown = read(reading, mix(nested([nesting], streaming=streaming), kind))
+    assert any(DRAFT in said for said in Unsure.said)
     assert DRAFT not in shown
     assert KEPT in shown
 
@@ -263,7 +289,7 @@ def test_no_word_of_a_rejected_draft(reading: str, nesting: str, streaming: bool
 @given(
     names=st.lists(st.sampled_from(list(NESTINGS)), max_size=3),
     reading=st.sampled_from(list(READINGS)),
-    kind=st.sampled_from(["runnable", "chat model", "self-check"]),
+    kind=st.sampled_from(["runnable", "chat model", "self-check", "default", "default chat model"]),
     streaming=st.booleans(),
 )
 def test_in_any_nesting(names: list[str], reading: str, kind: str, streaming: bool) -> None:

@@ -157,6 +157,13 @@ class TestByAFunction:
                 assert price_calls([call("small", 5), call("mine", 5)], prices) == (None, ("mine",))
         assert len(told) == 1
 
+    @pytest.mark.filterwarnings("error")
+    def test_its_warning_as_an_error_takes_the_place_of_no_answer(self) -> None:
+        def prices(asked: ModelCall) -> float:
+            raise KeyError(asked.model)
+
+        assert price_calls([call("mine", 5)], prices) == (None, ("mine",))
+
     @pytest.mark.parametrize("price", [-1, float("nan"), "much", object()])
     def test_a_price_that_is_none(self, price: Any) -> None:
         with pytest.raises(ValueError, match="is no amount of dollars"):

@@ -139,6 +139,32 @@ class TestModelsFailed:
         part: Any = error.subgroup(kind) if isinstance(error, ExceptionGroup) else error
         assert isinstance(part, ModelsFailedError)
 
+    @pytest.mark.parametrize(
+        ("cause", "others"),
+        [
+            (ConnectionError("a"), ValueError("b")),
+            (TimeoutError("a"), KeyError("b")),
+            (DeadlineError("a"), CircuitOpenError("b")),
+            (ImportError("a"), OSError("b")),
+        ],
+        ids=str,
+    )
+    def test_a_part_whose_kind_is_no_group_can_be_split_off(
+        self, cause: Exception, others: Exception
+    ) -> None:
+        kind, caught = type(cause), list[Any]()
+        error: Any = failed(cause, others)
+        try:
+            raise error
+        except* kind as group:
+            caught.append(group)
+        except* type(others) as group:
+            caught.append(group)
+        assert [each.exceptions for each in caught] == [(cause,), (others,)]
+        for part in (*caught, error.subgroup(kind), *error.split(kind)):
+            assert isinstance(part, ModelsFailedError)
+            assert str(part) == str(error)
+
     def test_a_long_text_keeps_its_beginning_and_its_end(self) -> None:
         """What LangChain says of a tool that it does not know has the name on its third line."""
         long = ValueError("Unknown tools.\n\n" + "Known: " + "x" * 5_000 + "\nUnknown: ['look']")

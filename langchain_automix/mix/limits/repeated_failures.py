@@ -8,13 +8,14 @@ from typing import Any, Literal, NamedTuple, Self
 
 from langchain_automix.errors import CircuitOpenError
 from langchain_automix.utils.locks import ProcessLock
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 IN_A_ROW = 3
 """Queries in which something fails for one reason before a warning is given."""
 
 _MAX_REASONS = 1000
 _QUOTED = re.compile(r"(['\"`])(?:(?!\1).)*\1", re.DOTALL)
+_NUMBER = re.compile(r"\b\d+\b")
 
 Part = Literal["answer", "check", "router"]
 
@@ -66,13 +67,18 @@ class RepeatedFailures:
                 before, count = self._in_a_row.get(attempt, (reason, 0))
                 # A model that is passed over fails for the reason of before.
                 reason = before if reason == CircuitOpenError.__name__ else reason
-                count = count + 1 if before == reason else 1
+                count = count + 1 if _kind(before) == _kind(reason) else 1
                 self._in_a_row[attempt] = reason, count
-                key = (attempt, reason)
+                key = (attempt, _kind(reason))
                 if count >= IN_A_ROW and key not in self._told and len(self._told) < _MAX_REASONS:
                     self._told.add(key)
-                    due.append(key)
+                    due.append((attempt, reason))
         return due
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without its numbers: a broken JSON breaks at another column each time."""
+    return _NUMBER.sub("#", reason)
 
 
 def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) -> None:
@@ -83,7 +89,7 @@ def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) ->
         reason: Why, as `RepeatedFailures.note` returned it.
         record: The record of the latest query.
     """
-    warn_user(
+    warn_of_what_is_paid(
         f"{_failed(attempt, reason)} in {IN_A_ROW} queries in a row. {_costs(attempt, record)} "
         "This goes on until it is mended, and there is no second warning: the record of each query "
         "lists what failed (`failed`, `why`).",

@@ -17,7 +17,7 @@ from langchain_automix.mix.limits.ledger import (
     Step,
 )
 from langchain_automix.utils.locks import ProcessLock
-from langchain_automix.utils.user_warnings import warn_user
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 
 class SpendWarning(UserWarning):
@@ -230,4 +230,4 @@ class SpendStore(ABC):
         """Warn, unless this store has given the same warning before."""
         if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
             self._warnings.add(text)
-            warn_user(text, category)
+            warn_of_what_is_paid(text, category)

@@ -52,15 +52,33 @@ class TestOfAModel:
             await ask(way, asked)
         with pytest.warns(RepeatedFailureWarning) as found:
             message = await ask(way, asked)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RepeatedFailureWarning)
+        with warnings.catch_warnings(record=True) as more:
+            warnings.simplefilter("always")
             for _ in range(4):
                 await ask(way, asked)
+        assert not [each for each in more if each.category is RepeatedFailureWarning]
         [warning] = [w for w in found if w.category is RepeatedFailureWarning]
         text, record = str(warning.message), record_of(message)
         assert "small has given no answer that can be used (OpenAIAPIError)" in text
         assert f"answered by large, for {record['cost']} in all" in text
         assert f"small alone would have cost about {record['alone']['small']['cost']}" in text
+
+    def test_a_reason_is_the_same_wherever_it_stands_in_the_answer(self) -> None:
+        failures, attempt = RepeatedFailures(), Attempt("answer", "small")
+        reasons = [f"the answer is no JSON (line 1 column {at})" for at in range(7, 12)]
+        due = [failures.note({attempt: reason}) for reason in reasons]
+        assert due == [[], [], [(attempt, reasons[2])], [], []]
+
+    @every_way
+    async def test_as_an_error_it_takes_the_place_of_no_answer(
+        self, server: OpenAIServer, way: str
+    ) -> None:
+        Desk(server, small=FAULTS["500"], large="By the large.")
+        asked = mixed(server)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RepeatedFailureWarning)
+            for _ in range(4):
+                assert str((await ask(way, asked)).text) == "By the large."
 
     def test_a_success_between_starts_anew(self, server: OpenAIServer) -> None:
         desk = Desk(server, small=FAULTS["500"], large="By the large.")

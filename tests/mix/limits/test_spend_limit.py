@@ -191,6 +191,15 @@ class TestWhatIsCounted:
             automix.invoke("b")
         assert limit.books.status("all", limit.terms).active == 0
 
+    @pytest.mark.filterwarnings("error::langchain_automix.mix.limits.spend_store.SpendWarning")
+    def test_a_warning_as_an_error_takes_the_place_of_no_answer(self, server: OpenAIServer) -> None:
+        automix = mix(
+            server,
+            spend_limit=SpendLimit(100, when_spent="raise"),
+            prices=lambda call: 0.01 if call.usage["total_tokens"] == 2 else None,
+        )
+        assert record_of(automix.invoke("q"))["cost"] is None
+
     def test_a_cost_that_was_never_known_is_the_whole_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(100, when_spent="raise")
         automix = mix(
