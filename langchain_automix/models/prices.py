@@ -17,6 +17,9 @@ from langchain_automix.utils.user_warnings import warn_user
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
+_ORDINARY = 1_000
+"""Tokens of a request that no provider takes for a long one."""
+
 _MAX_DOLLARS = 10**9
 """Of a million tokens, or of a request: no sum of these loses its last digits."""
 
@@ -137,11 +140,16 @@ def dollars_of(cost: str) -> Decimal:
 
 
 def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | None:
-    """Return the dollars for a million input and output tokens; None if unknown."""
+    """Return the dollars for a million input and output tokens; None if unknown.
+
+    Of requests of ordinary length: many a list has a higher price for very long ones.
+    """
     call = ModelCall(model=model, provider=provider)
-    price_in = _listed_price(call, {"input_tokens": _MILLION, "output_tokens": 0})
-    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _MILLION})
-    return None if price_in is None or price_out is None else (price_in, price_out)
+    price_in = _listed_price(call, {"input_tokens": _ORDINARY, "output_tokens": 0})
+    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _ORDINARY})
+    if price_in is None or price_out is None:
+        return None
+    return price_in * _MILLION / _ORDINARY, price_out * _MILLION / _ORDINARY
 
 
 def is_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> bool:
