@@ -13,6 +13,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.user_warnings import warn_user
 
 CURRENCY = "USD"
@@ -171,6 +172,15 @@ def nearest_priced(model: str | None, provider: str | None, prices: PriceSource 
         for each in get_snapshot().providers:
             known += [m.id for m in each.models] if each.id == listed else []
     return near_matches(model or "", [name for name in known if name != model], cutoff=0.75)
+
+
+def price_list_hint() -> str:
+    """Return how the price list is installed, as a sentence after a space; "" where it is there."""
+    try:
+        import genai_prices  # noqa: F401, PLC0415
+    except ImportError:
+        return f" The price list of the extra `prices` knows many models: {install_hint('prices')}."
+    return ""
 
 
 def is_cached(call: ModelCall) -> bool:
