@@ -21,7 +21,7 @@ from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.identity import secrets_of, sole_identity
-from langchain_automix.models.prices import cost_of, nearest_priced
+from langchain_automix.models.prices import cost_of, nearest_priced, price_list_hint
 from langchain_automix.models.sampling import for_sampling
 from langchain_automix.models.wrappers import (
     fallbacks_and_config,
@@ -294,13 +294,14 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
         warn_user(
             f"No price is known for {' and '.join(unpriced)}, so costs are counted in seconds, one "
             f"call at a time.{near} Give prices= (dollars per million tokens) to count dollars."
+            f"{price_list_hint()}"
         )
         return "seconds"
     if unpriced:
         raise AutoMixError(
-            f"What {' and '.join(unpriced)} costs is not known.{near} Give prices (dollars per "
+            f"The price of {' and '.join(unpriced)} is not known.{near} Give prices (dollars per "
             "million tokens; prices=, --prices), or count seconds instead (unit='seconds', --unit "
-            "seconds)."
+            f"seconds).{price_list_hint()}"
         )
     return "dollars"
 

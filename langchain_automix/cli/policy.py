@@ -83,9 +83,9 @@ def fit(
 ) -> None:
     """Fit a policy to a routing log, for one goal, and say what to expect of it.
 
-    Without a goal it is the cheapest policy that loses at most 0.01 of quality against the best
-    single model. What to expect is cross-fitted: each query is judged by a policy that was fitted
-    without it.
+    Without a goal, it is the cheapest that loses at most 0.01 of the best single model's quality.
+
+    What to expect is cross-fitted: each query is judged by a policy that was fitted without it.
     """
     from langchain_automix.evaluation.outlook import expect
     from langchain_automix.policy.data.log import RoutingLog

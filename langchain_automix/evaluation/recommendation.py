@@ -382,7 +382,7 @@ def _worth(standing: _Standing) -> str:
     if standing.bound is not None:
         what, against = "quality", "mixing single models at random at the same cost"
     gain = format_signed(standing.gain)
-    return f"Its {what} against {against}: {gain} ({_ends(standing.gain_interval)})."
+    return f"The policy's {what} against {against}: {gain} ({_ends(standing.gain_interval)})."
 
 
 def _ends(interval: Interval) -> str:

@@ -13,10 +13,14 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 CURRENCY = "USD"
 _MILLION = 1_000_000
+_ORDINARY = 1_000
+"""Tokens of a request that no provider takes for a long one."""
+
 _MAX_DOLLARS = 10**9
 """Of a million tokens, or of a request: no sum of these loses its last digits."""
 
@@ -137,11 +141,16 @@ def dollars_of(cost: str) -> Decimal:
 
 
 def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | None:
-    """Return the dollars for a million input and output tokens; None if unknown."""
+    """Return the dollars for a million input and output tokens; None if unknown.
+
+    Of requests of ordinary length: many a list has a higher price for very long ones.
+    """
     call = ModelCall(model=model, provider=provider)
-    price_in = _listed_price(call, {"input_tokens": _MILLION, "output_tokens": 0})
-    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _MILLION})
-    return None if price_in is None or price_out is None else (price_in, price_out)
+    price_in = _listed_price(call, {"input_tokens": _ORDINARY, "output_tokens": 0})
+    price_out = _listed_price(call, {"input_tokens": 0, "output_tokens": _ORDINARY})
+    if price_in is None or price_out is None:
+        return None
+    return price_in * _MILLION / _ORDINARY, price_out * _MILLION / _ORDINARY
 
 
 def is_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> bool:
@@ -163,6 +172,15 @@ def nearest_priced(model: str | None, provider: str | None, prices: PriceSource 
         for each in get_snapshot().providers:
             known += [m.id for m in each.models] if each.id == listed else []
     return near_matches(model or "", [name for name in known if name != model], cutoff=0.75)
+
+
+def price_list_hint() -> str:
+    """Return how the price list is installed, as a sentence after a space; "" where it is there."""
+    try:
+        import genai_prices  # noqa: F401, PLC0415
+    except ImportError:
+        return f" The price list of the extra `prices` knows many models: {install_hint('prices')}."
+    return ""
 
 
 def is_cached(call: ModelCall) -> bool:

@@ -27,7 +27,7 @@ from langchain_automix.verifiers.base import Verifier, VerifierInput
 
 _HINT = (
     "set logprobs=True on the answering model (AutoMixRunnable does so on chat models that have "
-    "the field), if its provider serves them"
+    "the field and do not think first, as gpt-5 does), if its provider serves them"
 )
 SHORT_ANSWER = 32
 """Tokens of an answer up to which its least probable token tells of the whole."""

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     defaults,
+    first_contact,
     frontier,
     goals,
     labels,
@@ -56,6 +57,7 @@ PARTS = (
     "tracing",
     "caching",
     "defaults",
+    "first-contact",
     "calibrate",
     "report",
     "attacks",
@@ -63,7 +65,7 @@ PARTS = (
     "structure",
     "goals",
 )
-WITHOUT_LOGS = PARTS[-10:]
+WITHOUT_LOGS = PARTS[-11:]
 
 
 def main() -> int:
@@ -112,6 +114,8 @@ def of_defaults(wanted: argparse.Namespace) -> None:
     if wanted.only in (None, "defaults"):
         for heads, rows in defaults.tables():
             show(heads, rows)
+    if wanted.only in (None, "first-contact"):
+        show(*first_contact.table())
 
 
 def by_name_only(wanted: argparse.Namespace) -> None:

@@ -230,10 +230,10 @@ def test_the_estimate_holds(server: OpenAIServer, tmp_path: Path) -> None:
 def test_without_a_price_nothing_is_asked(server: OpenAIServer, tmp_path: Path) -> None:
     out = tmp_path / "log.jsonl"
     some = {"small": PRICES["small"]}
-    with pytest.raises(AutoMixError, match="What large costs is not known"):
+    with pytest.raises(AutoMixError, match="The price of large is not known"):
         calibrate(questions(2), models(server), prices=some, out=out)
     for how in ({"unit": "dollars"}, {"max_spend": 1.0}):
-        with pytest.raises(AutoMixError, match="What small and large costs is not known"):
+        with pytest.raises(AutoMixError, match="The price of small and large is not known"):
             calibrate(questions(2), models(server), out=out, **how)
     assert not server.requests
     with pytest.warns(UserWarning, match="No price is known for small and large"):

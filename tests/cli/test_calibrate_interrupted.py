@@ -261,10 +261,17 @@ class TestBadInput:
         assert says in err
         assert len(err.splitlines()) == 1
 
+    def test_no_price_list(self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As after `make demo`, which does not install the extra."""
+        command = "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS, "--yes"
+        assert "langchain-automix[prices]" not in run(*command)[2]
+        monkeypatch.setitem(sys.modules, "genai_prices", None)
+        assert "pip install 'langchain-automix[prices]" in run(*command)[2]
+
     def test_no_price(self, run: Run, folder: Path) -> None:
         code, _, err = run("calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS, "--yes")
         assert code == 2
-        assert "What small and large costs is not known" in err
+        assert "The price of small and large is not known" in err
         assert "--unit seconds" in err
         assert not list(folder.glob("log*"))
 

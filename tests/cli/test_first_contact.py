@@ -169,14 +169,14 @@ class TestPrices:
         (folder / "prices.json").write_text(json.dumps(prices))
         code, _, err = run("calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS, *PRICED)
         assert code == 2
-        assert "What small costs is not known. Did you mean 'smal'?" in err
+        assert "The price of small is not known. Did you mean 'smal'?" in err
 
     def test_a_misspelt_model_of_the_list(self, run: Run, folder: Path) -> None:
         pytest.importorskip("genai_prices")
         models = ("--small", "openai:gpt5-nano", "--large", "openai:gpt-5")
         code, _, err = run("calibrate", "examples.jsonl", "--out", "log.jsonl", *models, "--yes")
         assert code == 2
-        assert "What gpt5-nano costs is not known. Did you mean 'gpt-5-nano'" in err
+        assert "The price of gpt5-nano is not known. Did you mean 'gpt-5-nano'" in err
 
 
 class TestFewExamples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -27,6 +28,15 @@ from langchain_automix.cli.options import AsJson, ModelSelection, expand_options
 def test_a_cost_weight_out_of_range(verb: str, value: str) -> None:
     with pytest.raises(AutoMixError, match="--cost-weight must be a number of at least 0"):
         CliRunner().invoke(app, [*verb.split(), f"--cost-weight={value}"], catch_exceptions=False)
+
+
+def test_no_help_breaks_a_line_where_its_docstring_does() -> None:
+    """After the first paragraph, the help keeps the line breaks of the source."""
+    for command in app.registered_commands:
+        assert command.callback
+        first, *others = (inspect.getdoc(command.callback) or "").split("\n\n")
+        assert first
+        assert not [paragraph for paragraph in others if "\n" in paragraph], command.name
 
 
 def test_a_dataclass_of_options_is_taken_apart_and_put_together() -> None:

@@ -20,6 +20,7 @@ from langchain_automix.models.prices import (
     dollars_of,
     format_dollars,
     price_calls,
+    token_prices,
 )
 from langchain_automix.types import ModelCall
 from tests.support.builders.mixes import mix
@@ -216,6 +217,22 @@ class TestByTheList:
         )
         asked = call(model, read, 100, details=details, out=out, provider=provider)
         assert cost_of([asked]) == listed.total_price
+
+    @pytest.mark.parametrize(
+        ("model", "provider"),
+        [
+            ("gpt-5.5", "openai"),
+            ("gemini-2.5-pro", "google_genai"),
+            ("claude-sonnet-4-5", "anthropic"),
+        ],
+    )
+    def test_a_models_price_is_that_of_a_request_of_ordinary_length(
+        self, model: str, provider: str
+    ) -> None:
+        asked = [call(model, 1_000, provider=provider), call(model, 0, 1_000, provider=provider)]
+        assert token_prices(model, provider) == tuple(1_000 * cost_of([each]) for each in asked)  # type: ignore[operator]
+        very_long = cost_of([call(model, 1_000_000, provider=provider)])
+        assert very_long != token_prices(model, provider)[0]  # type: ignore[index]
 
     def test_writing_a_cache_is_dearer_than_reading_the_prompt(self) -> None:
         """LangChain's `cache_creation` is 0 where Anthropic tells how long the cache lives."""
