@@ -35,6 +35,7 @@ from typing import Any, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -57,12 +58,20 @@ _last: list[ChatResult | Exception] = []
 
 
 class _Quiet(BaseChatModel):
-    """A model of ours beside theirs."""
+    """A model of ours beside theirs, of the same provider."""
 
     profile: Any = None
+    theirs: Any = None
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         return self.bind(tools=[], **kwargs)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        if self.theirs is not None:
+            found = self.theirs._get_ls_params().get("ls_provider")
+            params["ls_provider"] = found or ""
+        return params
 
 
 class Unasked(_Quiet):
@@ -117,7 +126,7 @@ def _mix_of(model: BaseChatModel) -> Any:
     """Return the arguments of a mix of a model and one of ours."""
     COUNTED["mixes"] += 1
     profile = getattr(model, "profile", None)
-    ours: BaseChatModel = (Unasked if HOW == "accepted" else Drafter)(profile=profile)
+    ours: BaseChatModel = (Unasked if HOW == "accepted" else Drafter)(profile=profile, theirs=model)
     found = Verification(verdicts=(HOW == "accepted",))
     verifier: Runnable[Any, Any] = RunnableLambda(lambda _: found, name="check")
     return {
