@@ -156,6 +156,7 @@ def run(
         "PYTHONPATH": str(plugin.parent),
         "ANTHROPIC_API_KEY": "test",  # deepagents makes its default model; nobody asks it
         "LANGSMITH_TRACING": "false",
+        "PYTEST_TIMEOUT": "120",  # so that a test that hangs fails, and the others are run
         "NO_DOCKER": "true",  # LangGraph's: no PostgreSQL and no Redis in containers
     }
     try:
