@@ -65,9 +65,7 @@ _ENDED = {
 def missing_answer_reason(message: AIMessage) -> str | None:
     """Say why a message is no answer: empty, refused, filtered or failed; None if it is one."""
     ending, word = early_ending(message.response_metadata) or (None, "")
-    blocks = [block for block in message.content if isinstance(block, dict)]
-    is_refusal = any(block.get("type") == "refusal" for block in blocks)
-    if message.additional_kwargs.get("refusal") or is_refusal:
+    if _says_it_refuses(message):
         ending = "refused"
     if ending in _ENDED:
         return _ENDED[ending]
@@ -76,6 +74,7 @@ def missing_answer_reason(message: AIMessage) -> str | None:
     calls = message.tool_calls or message.invalid_tool_calls
     if calls or message.additional_kwargs.get("function_call") or str(message.text).strip():
         return None
+    blocks = [block for block in message.content if isinstance(block, dict)]
     has_media = any(block.get("type") not in _TEXT_OR_REASONING_BLOCKS for block in blocks)
     if has_media or message.additional_kwargs.get("audio"):
         return None
@@ -87,13 +86,21 @@ def is_cut_short(message: Any) -> bool:
 
     `langchain-openai` takes such a stream for a whole one, but every whole answer has a reason for
     its end (`finish_reason`; in the Responses API, `status`). Usage, which comes last, tells of the
-    end too, for servers that give no reason.
+    end too, for servers that give no reason. So does a refusal, which is one as far as it came.
     """
     metadata = getattr(message, "response_metadata", None) or {}
     if not isinstance(message, AIMessage) or metadata.get("model_provider") != "openai":
         return False
     has_reason = bool({"finish_reason", "status", "automix"} & metadata.keys())
+    has_reason = has_reason or _says_it_refuses(message)
     return not has_reason and message.usage_metadata is None
+
+
+def _says_it_refuses(message: AIMessage) -> bool:
+    """Whether a message holds a refusal, in either of OpenAI's protocols."""
+    blocks = [block for block in message.content if isinstance(block, dict)]
+    is_block = any(block.get("type") == "refusal" for block in blocks)
+    return is_block or bool(message.additional_kwargs.get("refusal"))
 
 
 def is_fault(error: BaseException) -> bool:

@@ -4,10 +4,13 @@
 
 Fetches the source distributions of langchain, langgraph, langgraph-prebuilt and deepagents from the
 package index, by pip, and says so where one holds no tests. `--tests PACKAGE=FOLDER` names tests
-that are on this machine instead, such as those of a checked-out repository. Installs the packages
-and this one into an environment of its own in a temporary folder, and runs each suite bare, with
-every draft accepted, and with every draft rejected (`suites_plugin.py`); the last two once more
-with the mix's record left out of comparisons, since many tests compare whole messages. Prints what
+that are on this machine instead, such as those of a checked-out repository. Installs the packages,
+what their `test` groups ask for, and this one into an environment of its own in a temporary folder.
+
+Runs each suite bare, with every draft accepted, and with every draft rejected
+(`suites_plugin.py`); the last two once more with the mix's record left out of comparisons, since
+many tests compare whole messages, and once more by `AutoMixMiddleware` instead of `ChatAutoMix`.
+Runs the test files that name a chat model or make an agent, or all with `--whole`. Prints what
 passed and failed, and which tests fail with a mix alone. Not in CI.
 """
 
@@ -20,20 +23,23 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import venv
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("langchain", "langgraph", "langgraph-prebuilt", "deepagents")
-WAYS = {
-    "bare": ("bare", ""),
-    "accepted": ("accepted", ""),
-    "rejected": ("rejected", ""),
-    "accepted, record ignored": ("accepted", "ignored"),
-    "rejected, record ignored": ("rejected", "ignored"),
+WAYS = {  # what is done with drafts, where the mix goes, whether its record counts in comparisons
+    "bare": ("bare", "model", ""),
+    "accepted": ("accepted", "model", ""),
+    "rejected": ("rejected", "model", ""),
+    "accepted, record ignored": ("accepted", "model", "ignored"),
+    "rejected, record ignored": ("rejected", "model", "ignored"),
+    "accepted, by the middleware": ("accepted", "middleware", ""),
+    "rejected, by the middleware": ("rejected", "middleware", ""),
 }
 # What their tests import beside the packages themselves.
 TEST_TOOLS = (
@@ -42,6 +48,10 @@ TEST_TOOLS = (
     *("langchain-openai", "langchain-tests", "langgraph-checkpoint-sqlite", "pytest-timeout"),
     *("langgraph-checkpoint-postgres", "psycopg[binary,pool]"),
 )
+# Suites whose graphs ask their fake chat models themselves, mostly without an agent.
+MADE_BY_TESTS = ("langgraph",)
+# What a test file says that has to do with a chat model.
+_ASKS = re.compile(r"ChatModel|CallingModel|create_\w*agent")
 # Not theirs to pass here: they ask other servers, or measure.
 LEFT_OUT = ("integration_tests", "benchmarks", "evals")
 _SECONDS = 1_800
@@ -77,32 +87,77 @@ def fetch(package: str, folder: Path) -> Path | str:
     return root / "tests"
 
 
-def make_environment(place: Path, packages: Sequence[str]) -> str:
+def make_environment(place: Path, suites: Mapping[str, Path]) -> str:
     """Return the Python of a new environment with the packages, their tools, and this one."""
     venv.create(place, with_pip=True)
     python = str(place / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, f"{ROOT}[cli]", *packages], check=True)
-    for tool in TEST_TOOLS:  # one that cannot be installed leaves out what imports it
-        subprocess.run([*install, tool], check=False)
+    subprocess.run([*install, f"{ROOT}[cli]", *suites], check=True)
+    theirs = [tool for tests in suites.values() for tool in _test_group(tests)]
+    tools = [*TEST_TOOLS, *theirs]
+    if subprocess.run([*install, *tools], check=False).returncode:
+        for tool in tools:  # one that cannot be installed leaves out what imports it
+            subprocess.run([*install, tool], check=False)
     return python
 
 
-def run(python: str, tests: Path, how: str, report: Path) -> Outcome:
-    """Run a suite once."""
+def _test_group(tests: Path) -> list[str]:
+    """Return what a suite's own `test` group asks for; nothing where its project is not here."""
+    project = next((each / "pyproject.toml" for each in tests.parents if _is_project(each)), None)
+    if project is None:
+        return []
+    groups = tomllib.loads(project.read_text()).get("dependency-groups", {})
+    return [each for each in groups.get("test", ()) if isinstance(each, str)]
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "pyproject.toml").exists()
+
+
+def files_that_ask(tests: Path) -> tuple[list[Path], int]:
+    """Return the test files that have to do with a chat model, and how many there are in all."""
+    found = [
+        each
+        for each in sorted(tests.rglob("test_*.py"))
+        if not set(each.relative_to(tests).parts) & set(LEFT_OUT)
+    ]
+    return [each for each in found if _ASKS.search(each.read_text())], len(found)
+
+
+def run(
+    python: str, tests: Path, how: str, report: Path, *, files: Sequence[Path] = (), fakes: str = ""
+) -> Outcome:
+    """Run a suite once.
+
+    Args:
+        python: The Python of the environment.
+        tests: The folder of the suite's tests.
+        how: One of `WAYS`.
+        report: Where pytest writes its report.
+        files: The test files to run; empty: all.
+        fakes: `mixed` where fake chat models become mixes as they are made.
+
+    Returns:
+        What the run came to.
+    """
     ignored = [f"--ignore-glob=*/{name}/*" for name in LEFT_OUT]
     # Not by its place in this repository, whose `tests` would hide theirs.
     plugin = Path(shutil.copy(Path(__file__).with_name("suites_plugin.py"), report.parent))
     command = [python, "-m", "pytest", "-q", "-p", plugin.stem, *ignored]
-    command += ["--continue-on-collection-errors", f"--junitxml={report}", str(tests)]
+    command += ["--continue-on-collection-errors", f"--junitxml={report}"]
+    command += ["--disable-socket", "--allow-unix-socket"]
+    command += [str(each) for each in files or [tests]]
     environment = {
         "AUTOMIX_SUITE": WAYS[how][0],
-        "AUTOMIX_SUITE_RECORD": WAYS[how][1],
+        "AUTOMIX_SUITE_DOOR": WAYS[how][1],
+        "AUTOMIX_SUITE_RECORD": WAYS[how][2],
+        "AUTOMIX_SUITE_FAKES": fakes,
         "PATH": f"{Path(python).parent}:/usr/bin:/bin",
         "PYTHONPATH": str(plugin.parent),
-        "OPENAI_API_KEY": "test",
-        "ANTHROPIC_API_KEY": "test",
+        "ANTHROPIC_API_KEY": "test",  # deepagents makes its default model; nobody asks it
         "LANGSMITH_TRACING": "false",
+        "PYTEST_TIMEOUT": "120",  # so that a test that hangs fails, and the others are run
+        "NO_DOCKER": "true",  # LangGraph's: no PostgreSQL and no Redis in containers
     }
     try:
         done = subprocess.run(
@@ -117,7 +172,7 @@ def run(python: str, tests: Path, how: str, report: Path) -> Outcome:
     except subprocess.TimeoutExpired:
         return Outcome(frozenset(), frozenset(), f"not done after {_SECONDS} s")
     note = next((line for line in done.stdout.splitlines() if line.startswith("automix suite")), "")
-    return _read(report, note or done.stdout[-400:])
+    return _read(report, note or f"pytest stopped: {(done.stderr or done.stdout)[-400:]}")
 
 
 def _read(report: Path, note: str) -> Outcome:
@@ -142,6 +197,7 @@ def main() -> int:
     parser.add_argument(
         "--tests", action="append", default=[], metavar="PACKAGE=FOLDER", help="tests that are here"
     )
+    parser.add_argument("--whole", action="store_true", help="run all test files of each suite")
     given = parser.parse_args()
     here = dict(each.split("=", 1) for each in given.tests)
     with tempfile.TemporaryDirectory() as folder:
@@ -156,15 +212,25 @@ def main() -> int:
         if not suites:
             print("No suite can be run.")  # noqa: T201
             return 1
-        python = make_environment(place / "venv", list(suites))
+        python = make_environment(place / "venv", suites)
         for package, tests in suites.items():
-            _print(package, {how: run(python, tests, how, place / f"{how}.xml") for how in WAYS})
+            files, total = files_that_ask(tests)
+            few = "" if given.whole else f" ({len(files)} of {total} files: those that ask a model)"
+            print(f"\n{package}{few}", flush=True)  # noqa: T201
+            fakes = "mixed" if package in MADE_BY_TESTS else ""
+            outcomes: dict[str, Outcome] = {}
+            for how in WAYS:
+                if fakes and WAYS[how][1] == "middleware":
+                    continue  # its tests make no agent that takes middleware
+                report = place / f"{package}, {how}.xml"
+                chosen = () if given.whole else files
+                outcomes[how] = run(python, tests, how, report, files=chosen, fakes=fakes)
+            _print(outcomes)
     return 0
 
 
-def _print(package: str, outcomes: dict[str, Outcome]) -> None:
+def _print(outcomes: dict[str, Outcome]) -> None:
     bare = outcomes["bare"]
-    print(f"\n{package}")  # noqa: T201
     for how, outcome in outcomes.items():
         new = sorted(outcome.failed - bare.failed)
         print(  # noqa: T201

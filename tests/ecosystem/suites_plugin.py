@@ -8,10 +8,16 @@ Set by `tests.ecosystem.suites` in the variable `AUTOMIX_SUITE`:
   its call fails, and then says the same once more.
 - `rejected`: it becomes `create_agent(ChatAutoMix([drafter, model]))`, and every draft is rejected.
 
+With `AUTOMIX_SUITE_DOOR=middleware`, `create_agent(model)` keeps its model, and an
+`AutoMixMiddleware` of the same two goes to the end of its middleware. Nothing else is changed.
+
+With `AUTOMIX_SUITE_FAKES=mixed`, the fake chat models of `langchain_core` and of the suite become
+mixes as they are made, for suites whose graphs ask a model without an agent.
+
 With `AUTOMIX_SUITE_RECORD=ignored`, messages compare equal without the record of the mix: what
 fails then fails for another reason.
 
-Only models that are chat models are changed, where they go into an agent (`create_agent`,
+Otherwise only models that are chat models are changed, where they go into an agent (`create_agent`,
 `create_react_agent`, `create_deep_agent`) or into middleware that asks a model by itself. Models
 that a test makes and asks without an agent stay as they are.
 """
@@ -22,19 +28,22 @@ import functools
 import importlib
 import inspect
 import os
+import types
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from langchain_automix import ChatAutoMix, ThresholdRouter, Verification
+from langchain_automix import AutoMixMiddleware, ChatAutoMix, ThresholdRouter, Verification
 
 HOW = os.environ.get("AUTOMIX_SUITE", "bare")
+DOOR = os.environ.get("AUTOMIX_SUITE_DOOR", "model")
 COUNTED: Counter[str] = Counter()
 # Who asks a model: where it is defined, and where else it is looked up.
 _AGENTS = {
@@ -49,12 +58,20 @@ _last: list[ChatResult | Exception] = []
 
 
 class _Quiet(BaseChatModel):
-    """A model of ours beside theirs."""
+    """A model of ours beside theirs, of the same provider."""
 
     profile: Any = None
+    theirs: Any = None
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         return self.bind(tools=[], **kwargs)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        if self.theirs is not None:
+            found = self.theirs._get_ls_params().get("ls_provider")
+            params["ls_provider"] = found or ""
+        return params
 
 
 class Unasked(_Quiet):
@@ -98,18 +115,25 @@ class Drafter(_Quiet):
 
 def in_a_mix(model: Any) -> Any:
     """Return a chat model in a mix; anything else as it is."""
-    if not isinstance(model, BaseChatModel) or isinstance(model, ChatAutoMix | _Quiet):
-        return model
+    return ChatAutoMix(**_mix_of(model)) if _is_theirs(model) else model
+
+
+def _is_theirs(model: Any) -> bool:
+    return isinstance(model, BaseChatModel) and not isinstance(model, ChatAutoMix | _Quiet)
+
+
+def _mix_of(model: BaseChatModel) -> Any:
+    """Return the arguments of a mix of a model and one of ours."""
     COUNTED["mixes"] += 1
     profile = getattr(model, "profile", None)
-    ours: BaseChatModel = (Unasked if HOW == "accepted" else Drafter)(profile=profile)
+    ours: BaseChatModel = (Unasked if HOW == "accepted" else Drafter)(profile=profile, theirs=model)
     found = Verification(verdicts=(HOW == "accepted",))
     verifier: Runnable[Any, Any] = RunnableLambda(lambda _: found, name="check")
-    return ChatAutoMix(
-        models=[model, ours] if HOW == "accepted" else [ours, model],
-        verifier=verifier,
-        router=ThresholdRouter(threshold=0.5),
-    )
+    return {
+        "models": [model, ours] if HOW == "accepted" else [ours, model],
+        "verifier": verifier,
+        "router": ThresholdRouter(threshold=0.5),
+    }
 
 
 def _with_a_mix(made: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,6 +141,47 @@ def _with_a_mix(made: Callable[..., Any]) -> Callable[..., Any]:
     def make(*args: Any, **kwargs: Any) -> Any:
         mixed = {name: in_a_mix(value) for name, value in kwargs.items()}
         return made(*map(in_a_mix, args), **mixed)
+
+    return make
+
+
+def _mixed_when_made(fake: type[BaseChatModel]) -> type[BaseChatModel]:
+    """Return a class whose instances are mixes of a fake; classes derived from it stay fakes."""
+
+    def make(kind: type[BaseChatModel], *args: Any, **kwargs: Any) -> Any:
+        if kind is mixed:
+            return in_a_mix(fake(*args, **kwargs))
+        return object.__new__(kind)
+
+    body = {"__new__": make, "__module__": fake.__module__}
+    mixed: Any = types.new_class(fake.__name__, (fake,), exec_body=lambda space: space.update(body))
+    return cast("type[BaseChatModel]", mixed)
+
+
+def pytest_collection_finish(session: Any) -> None:
+    """Have the fake chat models that test modules import become mixes."""
+    if HOW == "bare" or os.environ.get("AUTOMIX_SUITE_FAKES") != "mixed":
+        return
+    mixed: dict[Any, type[BaseChatModel]] = {}
+    for module in {item.module for item in session.items if hasattr(item, "module")}:
+        for name, kind in list(vars(module).items()):
+            is_fake = isinstance(kind, type) and issubclass(kind, BaseChatModel)
+            if is_fake and "Fake" in name and kind.__module__ != module.__name__:
+                mixed.setdefault(kind, _mixed_when_made(kind))
+                setattr(module, name, mixed[kind])
+
+
+def _with_the_middleware(made: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(made)
+
+    @functools.wraps(made)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        model: Any = given.get("model")
+        if _is_theirs(model):
+            mix = AutoMixMiddleware(**_mix_of(model))
+            kwargs["middleware"] = [*kwargs.get("middleware", ()), mix]
+        return made(*args, **kwargs)
 
     return make
 
@@ -156,6 +221,12 @@ def _remember(name: str) -> None:
 def _install() -> None:
     for name in ("_generate_with_cache", "_agenerate_with_cache"):
         _remember(name)
+    if DOOR == "middleware":
+        modules = [importlib.import_module(place) for place in _AGENTS["create_agent"]]
+        made = _with_the_middleware(modules[0].__dict__["create_agent"])
+        for module in modules:
+            setattr(module, "create_agent", made)  # noqa: B010  (mypy allows no assignment)
+        return
     for name, places in _AGENTS.items():
         try:
             modules = [importlib.import_module(place) for place in places]
@@ -198,4 +269,4 @@ if HOW != "bare":
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how often a mix was put in."""
-    terminalreporter.write_line(f"automix suite: {HOW} {dict(COUNTED)}")
+    terminalreporter.write_line(f"automix suite: {HOW}, {DOOR}, {dict(COUNTED)}")

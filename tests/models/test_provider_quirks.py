@@ -116,6 +116,20 @@ def test_a_stream_that_ends_without_a_reason(
     assert is_cut_short(message) is is_cut
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        AIMessage("", additional_kwargs={"refusal": "I cannot help."}),
+        AIMessage([{"type": "refusal", "refusal": "I cannot help."}]),
+    ],
+)
+def test_a_refusal_says_itself_why_it_ended(refusal: AIMessage) -> None:
+    """So that middleware which deals with refusals, such as LangChain's own, is given it."""
+    refusal.response_metadata = {"model_provider": "openai"}
+    assert missing_answer_reason(refusal) == "the model refused to answer"
+    assert not is_cut_short(refusal)
+
+
 class TestResponses:
     @pytest.mark.parametrize("way", ["invoke", "stream"])
     @pytest.mark.parametrize(
