@@ -20,8 +20,11 @@ WEIGHTS = (0.005, 0.01, 0.02, 0.04)
 
 @pytest.fixture(scope="module")
 def fitted() -> dict[float, POMDPRouter]:
-    log = world(200)
-    return {weight: POMDPRouter.fit(log, cost_weight=weight) for weight in WEIGHTS}
+    log = world(400)
+    routers = {weight: POMDPRouter.fit(log, cost_weight=weight) for weight in WEIGHTS}
+    # Another family has another belief, and so other values.
+    assert len({router.policy.plans[0].name for router in routers.values()}) == 1
+    return routers
 
 
 @pytest.mark.parametrize("own", WEIGHTS)
