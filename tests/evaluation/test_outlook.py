@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from langchain_automix import POMDPRouter
+import pytest
+
+from langchain_automix import POMDPRouter, RoutingLog
 from langchain_automix.evaluation.evaluate import evaluate
 from langchain_automix.evaluation.headline import build_headline
 from langchain_automix.evaluation.outlook import expect
 from langchain_automix.policy.data.arrays import to_arrays
+from langchain_automix.policy.data.records import LoggedQuery
 from langchain_automix.policy.replay import replay_policy
 from tests.support.builders.synthetic_logs import world
 
@@ -40,3 +43,24 @@ def test_too_few_to_hold_anything_out() -> None:
     few = expect(policy, world(8, k=2))
     assert few is not None
     assert few.recommendation.action == "label"
+
+
+@pytest.mark.parametrize("queries", [30, 200])
+def test_where_all_answers_are_right_it_is_the_cheapest_model(queries: int) -> None:
+    # No goal: the folds' own cost weights, at which single models tie, and not that of the whole.
+    check = {"verdicts": [True] * 4, "fixed_cost": 0.1, "sample_cost": 0.05}
+    rows = [
+        {
+            "id": f"q{i}",
+            "answers": [
+                {"model": "small", "quality": 1.0, "cost": 1.0, "verification": check},
+                {"model": "large", "quality": 1.0, "cost": 5.0},
+            ],
+        }
+        for i in range(queries)
+    ]
+    log = RoutingLog(LoggedQuery.model_validate(row) for row in rows)
+    router = POMDPRouter.fit(log)
+    headline = evaluate(router, log).headline
+    assert headline is not None
+    assert headline.cost == pytest.approx(1.0)

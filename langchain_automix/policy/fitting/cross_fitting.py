@@ -192,12 +192,13 @@ def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:
 
 
 def _goal_of(policy: Policy) -> tuple[Goal, list[str]]:
-    """Return what a policy was fitted for; its cost weight, where nothing was asked for."""
-    asked = dict(policy.goal)
-    if not {"cost_weight", *_BOUNDS} & set(asked):
-        asked["cost_weight"] = policy.cost_weight
+    """Return what a policy was fitted for, and a note where the file does not say.
+
+    Where nothing was asked for, each fit finds its own indifferent cost weight, as the policy's
+    did: that of another number of queries would have one single model beat the other.
+    """
     try:
-        return Goal.of_record(asked), []
+        return Goal.of_record(dict(policy.goal)), []
     except AutoMixError as error:
         note = f"The goal in the policy file cannot be used ({error}); its cost weight was used."
         return Goal(cost_weight=policy.cost_weight), [note]
