@@ -15,7 +15,7 @@ from langchain_automix.evaluation.cost_at_quality import (
     cross_fitted_frontier,
 )
 from langchain_automix.evaluation.headline import build_headline
-from langchain_automix.evaluation.outlook import cross_fitted_outlook, outlook_of
+from langchain_automix.evaluation.outlook import Outlook, cross_fitted_outlook, outlook_of
 from langchain_automix.evaluation.plain_rules import (
     QualityAndCost,
     cross_fitted_rule,
@@ -94,6 +94,9 @@ def evaluate(
     else:
         outcomes = replay_policy(policy, data, ids)
     folds = cross_fit(data, ids, cost_weight, seed) if len(data) >= FEW else None
+    is_flattered, outlook = policy is not None and was_fitted_to(policy, log), None
+    if policy is not None and is_flattered and folds is not None:
+        outlook = cross_fitted_outlook(policy, folds, cost_weight, seed)
     evaluation = evaluate_outcomes(
         outcomes,
         data,
@@ -101,18 +104,14 @@ def evaluate(
         policy=policy,
         currency=log.currency,
         folds=folds,
+        outlook=outlook,
         seed=seed,
     )
     words = (*evaluation.words, *arrays.notes)
-    if policy is None or not was_fitted_to(policy, log):
+    if not is_flattered:
         return replace(evaluation, words=words)
-    words += (_FLATTERED,)
-    if folds is None:
-        return replace(evaluation, words=words, headline=None)
-    anew = cross_fitted_outlook(policy, folds, cost_weight, seed)
-    return replace(
-        evaluation, words=words, headline=anew.headline, recommendation=anew.recommendation
-    )
+    headline = None if outlook is None else outlook.headline
+    return replace(evaluation, words=(*words, _FLATTERED), headline=headline)
 
 
 def evaluate_outcomes(
@@ -123,6 +122,7 @@ def evaluate_outcomes(
     policy: Policy | None = None,
     currency: str | None = None,
     folds: CrossFit | None = None,
+    outlook: Outlook | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Return the figures of what became of each query, beside the baselines.
@@ -134,6 +134,7 @@ def evaluate_outcomes(
         policy: What decided; for the words, and for what no answer is worth.
         currency: Of every cost.
         folds: The queries, or a sample of them, in folds: for the frontier. None: without it.
+        outlook: What to expect of the policy. None: by these outcomes, as it has not seen them.
         seed: For halves and resampling.
     """
     abstain_value = None if policy is None else policy.goal.get("abstain_value")
@@ -145,11 +146,8 @@ def evaluate_outcomes(
     }
     foreseen = with_foresight(data, cost_weight, abstain_value)
     baselines["oracle"] = _compare(utility, *foreseen)
-    if policy is None:
-        headline, recommendation = build_headline(outcomes, data, seed=seed), None
-    else:
+    if policy is not None and outlook is None:
         outlook = outlook_of(policy, outcomes, data, cost_weight, seed)
-        headline, recommendation = outlook.headline, outlook.recommendation
     frontier, costs = None, {}
     if folds is not None:
         frontier = cross_fitted_frontier(folds)
@@ -176,8 +174,8 @@ def evaluate_outcomes(
         calibration=calibrations,
         words=tuple(_describe(data, utility, cost_weight, calibrations, policy)),
         currency=currency,
-        headline=headline,
-        recommendation=recommendation,
+        headline=build_headline(outcomes, data, seed=seed) if outlook is None else outlook.headline,
+        recommendation=None if outlook is None else outlook.recommendation,
         cost_at_quality=costs,
     )
 
