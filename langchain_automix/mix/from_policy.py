@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import Runnable
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.models.identity import chat_model_named, model_names
+from langchain_automix.models.identity import model_names, open_models
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.verifiers.known import build_known_check, fitted_check
@@ -51,7 +51,7 @@ def read_policy(
     """
     router = _router(policy)
     where = f"The policy {policy}" if isinstance(policy, str | Path) else "The policy"
-    opened = [chat_model_named(model) if isinstance(model, str) else model for model in models]
+    opened = open_models(models)
     if not other_models:
         validate_models(where, router.policy.models, opened)
     if isinstance(verifier, str):

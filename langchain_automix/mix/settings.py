@@ -27,7 +27,7 @@ from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
-from langchain_automix.models.identity import chat_model_named, identity, list_prices
+from langchain_automix.models.identity import identity, list_prices, open_models
 from langchain_automix.models.prices import checked_prices, is_priced, nearest_priced
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
@@ -152,9 +152,7 @@ class MixSettings(BaseModel):
     @field_validator("models", mode="before")
     @classmethod
     def _load_by_name(cls, models: Any) -> Any:
-        if not isinstance(models, Sequence):
-            return models
-        return [chat_model_named(model) if isinstance(model, str) else model for model in models]
+        return open_models(models) if isinstance(models, Sequence) else models
 
     @field_validator("verifier", mode="before")
     @classmethod

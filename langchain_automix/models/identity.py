@@ -116,3 +116,8 @@ def chat_model_named(name: str) -> BaseChatModel:
             "the chat model itself."
         ) from error
     return init_chat_model(name)
+
+
+def open_models(models: Iterable[Runnable[Any, Any] | str]) -> list[Runnable[Any, Any]]:
+    """Return models, those given by name as `chat_model_named` finds them."""
+    return [chat_model_named(model) if isinstance(model, str) else model for model in models]

@@ -66,6 +66,19 @@ class _Quiet(BaseChatModel):
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         return self.bind(tools=[], **kwargs)
 
+    def answer(self) -> ChatResult:
+        """Return what is said to whatever is asked."""
+        raise NotImplementedError
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self.answer()
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         if self.theirs is not None:
@@ -81,13 +94,7 @@ class Unasked(_Quiet):
     def _llm_type(self) -> str:
         return "unasked"
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
+    def answer(self) -> ChatResult:
         COUNTED["unasked"] += 1
         said = _last[-1] if _last else RuntimeError("No model was asked before.")
         if isinstance(said, Exception):
@@ -102,13 +109,7 @@ class Drafter(_Quiet):
     def _llm_type(self) -> str:
         return "drafter"
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
+    def answer(self) -> ChatResult:
         COUNTED["drafts"] += 1
         return ChatResult(generations=[ChatGeneration(message=AIMessage("A rejected draft."))])
 

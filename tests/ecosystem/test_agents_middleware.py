@@ -12,7 +12,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.context import collect_runs
 
 from langchain_automix import (
@@ -20,18 +20,12 @@ from langchain_automix import (
     AutoMixRunnable,
     ChatAutoMix,
     CutShortError,
-    ThresholdRouter,
-    Verification,
 )
 from langchain_automix.models.identity import identity
-from tests.support.builders.mixes import weather
+from tests.support.builders.mixes import ACCEPTS, REJECTS, ROUTER, weather
 from tests.support.builders.scripted_replies import Cut, text_of
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.openai_server import OpenAIServer
-
-ROUTER = ThresholdRouter(threshold=0.5)
-ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
-REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
 
 
 def mix(models: list[Any], **fields: Any) -> ChatAutoMix:

@@ -8,20 +8,17 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from langchain_automix import ChatAutoMix, SelfVerifier, ThresholdRouter, Verification
+from langchain_automix import ChatAutoMix, SelfVerifier
+from tests.support.builders.mixes import ACCEPTS, REJECTS, ROUTER
 from tests.support.builders.obedient_replies import obliging
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.openai_server import OpenAIServer
 
-ROUTER = ThresholdRouter(threshold=0.5)
-
 # A check without a chat call, where a test counts the calls.
-ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
-REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
 
 MORE_CALLS = "the test asserts one run of a chat model; this answer takes two or more"
 

@@ -13,7 +13,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
+from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.tools import tool
 from langchain_core.tracers.context import collect_runs
 from pydantic import BaseModel, ValidationError
@@ -22,13 +22,10 @@ from langchain_automix import (
     ChatAutoMix,
     SelfVerifier,
     ThresholdRouter,
-    Verification,
 )
+from tests.support.builders.mixes import ACCEPTS, REJECTS
 from tests.support.builders.obedient_replies import obliging
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
-
-ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
-REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
 
 
 class City(BaseModel):

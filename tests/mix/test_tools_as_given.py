@@ -11,7 +11,7 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.prebuilt import create_react_agent
@@ -22,19 +22,14 @@ from langchain_automix import (
     AutoMixRunnable,
     ChatAutoMix,
     SelfVerifier,
-    ThresholdRouter,
-    Verification,
 )
-from tests.support.builders.mixes import record_of, weather
+from tests.support.builders.mixes import ACCEPTS, REJECTS, ROUTER, record_of, weather
 from tests.support.builders.obedient_replies import obliging
 from tests.support.builders.scripted_replies import call
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.gemini_server import GeminiServer
 from tests.support.servers.openai_server import OpenAIServer
 
-ROUTER = ThresholdRouter(threshold=0.5)
-ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
-REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
 EPHEMERAL = {"type": "ephemeral"}
 LOOK: dict[str, Any] = {
     "name": "look",

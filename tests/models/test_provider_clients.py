@@ -12,7 +12,6 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel
 
 from langchain_automix import (
@@ -20,11 +19,9 @@ from langchain_automix import (
     ChatAutoMix,
     CircuitBreaker,
     SelfVerifier,
-    ThresholdRouter,
-    Verification,
 )
 from langchain_automix.models.provider_quirks import PROVIDERS
-from tests.support.builders.mixes import record_of, weather
+from tests.support.builders.mixes import ACCEPTS, REJECTS, ROUTER, record_of, weather
 from tests.support.builders.scripted_replies import ACCEPT, call, is_check
 from tests.support.servers.anthropic_server import AnthropicServer
 from tests.support.servers.bedrock_server import BedrockServer
@@ -34,9 +31,6 @@ from tests.support.servers.mistral_server import MistralServer
 from tests.support.servers.ollama_server import OllamaServer
 from tests.support.servers.openai_server import OpenAIServer
 
-ROUTER = ThresholdRouter(threshold=0.5)
-ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
-REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
 PRICES = {name: {"input": 1, "output": 2} for name in ("small", "large")}
 REASONS = {"refused": "The model refused", "filtered": "A content filter"}
 

@@ -8,9 +8,10 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_automix import AutoMixRunnable, ThresholdRouter
+from langchain_automix import AutoMixRunnable, ThresholdRouter, Verification
 from tests.support.builders.scripted_replies import Body
 from tests.support.servers.openai_server import OpenAIServer, Script, answering, is_check
 
@@ -22,6 +23,11 @@ DRAFT = "Zebra"
 
 REJECTED = f"The {DRAFT} is nowhere.\nVerification Decision: Incorrect"
 KEPT = "It was built in Turku."
+
+ROUTER = ThresholdRouter(threshold=0.5)
+ACCEPTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=1.0))
+REJECTS: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.0))
+"""A router, and checks that it keeps every answer by, or none."""
 
 
 def mix(server: OpenAIServer, **fields: Any) -> AutoMixRunnable:
