@@ -25,7 +25,7 @@ from langchain_automix.flow.drivers import (
     LIMIT,
     T,
     atake_level,
-    set_variable,
+    limited,
     take_level,
 )
 from langchain_automix.flow.run import FlowRun
@@ -42,7 +42,6 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
     Returns:
         The result or the error of each flow; an unfinished one's is the error that ended it.
     """
-    most = runs[0].config.get("max_concurrency")
 
     def take(run: FlowRun[T]) -> None:
         take_level(run)
@@ -50,13 +49,12 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
             raise run.error
 
     first: Exception | None = None
-    limit = LIMIT.get() or (most and threading.Semaphore(most))
-    executing = get_executor_for_config(runs[0].config)
+    config = runs[0].config
     with (
         _closing_all(runs),
-        set_variable(LIMIT, limit),
+        limited(LIMIT, threading.Semaphore, config),
         keeping_users_line(),
-        executing as executor,
+        get_executor_for_config(config) as executor,
     ):
         try:
             while first is None and (open_runs := [run for run in runs if not run.done]):
@@ -73,7 +71,7 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
 
 async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
     """Drive flows level by level, asynchronously; see `drive_all`."""
-    most = runs[0].config.get("max_concurrency")
+    config = runs[0].config
 
     async def take_levels(queue: Iterator[FlowRun[T]]) -> None:
         for run in queue:
@@ -82,15 +80,15 @@ async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list
                 raise run.error
 
     first: Exception | None = None
-    limit = ASYNC_LIMIT.get() or (most and asyncio.Semaphore(most))
-    with _closing_all(runs), set_variable(ASYNC_LIMIT, limit), keeping_users_line():
+    limit = limited(ASYNC_LIMIT, asyncio.Semaphore, config)
+    with _closing_all(runs), limit, keeping_users_line():
         while first is None and (open_runs := [run for run in runs if not run.done]):
             queue = iter(open_runs)
             try:
                 # As many tasks as there are slots: more would do their part before the models'
                 # all at once, while answers that are there wait to be taken.
                 async with asyncio.TaskGroup() as group:
-                    workers = min(most or len(open_runs), len(open_runs))
+                    workers = min(config.get("max_concurrency") or len(open_runs), len(open_runs))
                     tasks = [group.create_task(take_levels(queue)) for _ in range(workers)]
             except* Exception as failed:  # noqa: BLE001  (handed on as the batch's own error)
                 first = next(_leaves(failed))

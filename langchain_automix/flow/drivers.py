@@ -12,7 +12,11 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import get_executor_for_config, var_child_runnable_config
+from langchain_core.runnables.config import (
+    RunnableConfig,
+    get_executor_for_config,
+    var_child_runnable_config,
+)
 
 from langchain_automix.flow.deadline import ABANDONABLE, await_within, start_work, wait_within
 from langchain_automix.flow.run import FlowRun
@@ -28,9 +32,7 @@ ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_li
 
 def drive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result."""
-    most = run.config.get("max_concurrency")
-    limit = LIMIT.get() or (most and threading.Semaphore(most))
-    with contextlib.closing(run), set_variable(LIMIT, limit):
+    with contextlib.closing(run), limited(LIMIT, threading.Semaphore, run.config):
         while not run.done:
             take_level(run)
         return run.result()
@@ -38,9 +40,7 @@ def drive(run: FlowRun[T]) -> T:
 
 async def adrive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result, asynchronously."""
-    most = run.config.get("max_concurrency")
-    limit = ASYNC_LIMIT.get() or (most and asyncio.Semaphore(most))
-    with contextlib.closing(run), set_variable(ASYNC_LIMIT, limit):
+    with contextlib.closing(run), limited(ASYNC_LIMIT, asyncio.Semaphore, run.config):
         while not run.done:
             await atake_level(run)
         return run.result()
@@ -116,6 +116,19 @@ def hold_slot(limit: threading.Semaphore | None) -> contextlib.AbstractContextMa
     """Return what holds a call's slot, for as long as it is waited for."""
     work = ABANDONABLE.get()
     return work.slot(limit) if work is not None else limit or contextlib.nullcontext()
+
+
+def limited(
+    variable: ContextVar[Any], kind: Callable[[int], Any], config: RunnableConfig
+) -> contextlib.AbstractContextManager[Any]:
+    """Return what holds the limit of a batch, or of a query, over all that it calls.
+
+    Within one that is limited already, that limit goes on.
+    """
+    most = config.get("max_concurrency")
+    if not most or variable.get() is not None:
+        return contextlib.nullcontext()
+    return set_variable(variable, kind(most))
 
 
 @contextlib.contextmanager
