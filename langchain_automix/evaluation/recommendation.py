@@ -14,6 +14,9 @@ from langchain_automix.evaluation.plain_rules import QualityAndCost
 from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import best_single
+from langchain_automix.policy.fitting.candidates import always
+from langchain_automix.policy.fitting.frontier import FrontierPoint, frontier
+from langchain_automix.policy.fitting.goal import TARGETS
 from langchain_automix.policy.replay import Outcomes
 from langchain_automix.policy.statistics import Interval, mean_interval
 from langchain_automix.policy.ties import first_best
@@ -37,8 +40,6 @@ _SAME_COST = 0.005
 
 _HOPELESS = 10
 """A log is not worth so many times its size in labels to show a gain that small."""
-
-_BOUNDS = ("max_cost", "min_quality", "max_loss")
 
 Action = Literal["deploy", "keep", "label", "threshold"]
 
@@ -202,7 +203,7 @@ def _beside_threshold(
 
 def bound_of(policy: Policy) -> str | None:
     """Return the bound on cost or quality that a policy was fitted for; None where it has none."""
-    return next((name for name in _BOUNDS if name in policy.goal), None)
+    return next((name for name in TARGETS if name in policy.goal), None)
 
 
 def _kept(policy: Policy, data: LogArrays, cost_weight: float) -> str:
@@ -224,22 +225,16 @@ def _price_of_mixing(data: LogArrays, cost: float, otherwise: float) -> float:
     There, those two models are worth the same, and the utility gained over them is the quality
     gained at the same cost.
     """
-    points = zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
-    hull: list[tuple[float, float]] = []
-    for price, quality in sorted(points, key=lambda point: (point[0], -point[1])):
-        if hull and quality <= hull[-1][1]:
-            continue
-        while len(hull) > 1 and _slope(hull[-2], (price, quality)) >= _slope(hull[-2], hull[-1]):
-            hull.pop()
-        hull.append((price, quality))
-    if len(hull) == 1:
+    means = zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
+    singles = [
+        FrontierPoint(price, quality, always(data.models, j), weight=0.0)
+        for j, (price, quality) in enumerate(means)
+    ]
+    pairs = list(pairwise(frontier(singles)))
+    if not pairs:
         return otherwise
-    pair = next((p for p in pairwise(hull) if cost <= p[1][0]), (hull[-2], hull[-1]))
-    return _slope(*pair)
-
-
-def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
-    return (right[1] - left[1]) / (right[0] - left[0]) if right[0] > left[0] else np.inf
+    left, right = next((pair for pair in pairs if cost <= pair[1].cost), pairs[-1])
+    return (right.quality - left.quality) / (right.cost - left.cost)
 
 
 def _standing(

@@ -20,6 +20,7 @@ from langchain_automix.policy.decision.check_values import (
 from langchain_automix.routers.base import ask, keep, next_model
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Verification
+from langchain_automix.utils.formatting import pluralize
 from langchain_automix.verifiers.default import (
     AGREEMENT,
     SELF,
@@ -244,12 +245,9 @@ def _price(offer: _Offer, state: RoutingState, belief: Belief, factor: float) ->
 def _why_bought(state: RoutingState, found: Verification, offer: _Offer, gain: float) -> str:
     largest = state.models[-1]
     share = offer.cost / state.expected_costs[f"escalate:{largest}"]
-    number = (
-        f"{offer.samples} verdict" if offer.check != AGREEMENT else f"{offer.samples} new answer"
-    )
-    plural = "" if offer.samples == 1 else "s"
+    number = pluralize(offer.samples, "new answer" if offer.check == AGREEMENT else "verdict")
     return (
-        f"{_known(found)}: the check {offer.check!r} ({number}{plural}) may change the decision, "
+        f"{_known(found)}: the check {offer.check!r} ({number}) may change the decision, "
         f"which is worth {gain:.3f} in quality beyond its price, {share:.1%} of an answer of "
         f"{largest}{_caveat(state)}."
     )

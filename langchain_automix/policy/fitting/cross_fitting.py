@@ -18,11 +18,11 @@ from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family
 from langchain_automix.policy.fitting.candidates import FOLDS, CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy
-from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.fitting.goal import TARGETS, Goal
 from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
 from langchain_automix.policy.replay import Outcomes, concatenate, replay_plan, replay_policy
 
-_BOUNDS = ("max_cost", "min_quality", "max_loss", "max_risk")
+_BOUNDS = (*TARGETS, "max_risk")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ _RISK_CONFIDENCE = 0.95
 _OLD_NAMES = {"confidence_level": "confidence"}
 """Names in policy files of earlier versions."""
 
-GOALS = ("cost_weight", "max_cost", "min_quality", "max_loss")
+TARGETS = ("max_cost", "min_quality", "max_loss")
+"""Goals that are a bound on the mean cost or quality."""
+
+GOALS = ("cost_weight", *TARGETS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Goal:
     @property
     def target(self) -> dict[str, float]:
         """`max_cost`, `min_quality` or `max_loss` with its value, if it is one of them."""
-        given = {name: getattr(self, name) for name in GOALS[1:]}
+        given = {name: getattr(self, name) for name in TARGETS}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
