@@ -41,7 +41,7 @@ class AnswerRecord:
     """Of its answer, in US dollars; None: unknown."""
 
     verification: Mapping[str, Any] | None = None
-    """Its leading check, as in a routing log (`verdicts` or `score`, with costs); None: not made."""
+    """Its leading check as in a routing log (`verdicts` or `score`, and costs); None: not made."""
 
     checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further checks by name, likewise."""
