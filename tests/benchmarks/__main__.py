@@ -22,6 +22,8 @@ from tests.benchmarks import (
     frontier,
     goals,
     labels,
+    learning,
+    learning_risks,
     prior,
     quality,
     released,
@@ -52,6 +54,8 @@ PARTS = (
     "prior",
     "labels",
     "stopping",
+    "learning",
+    "learning-risks",
     "speed",
     "surface",
     "tracing",
@@ -85,7 +89,10 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
-    parser.add_argument("--test", action="store_true", help="for the frontier: on the test splits")
+    parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
+    parser.add_argument(
+        "--test", action="store_true", help="for the frontier and learning: on the test splits"
+    )
     parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
@@ -166,6 +173,30 @@ def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
         without_labels(wanted.seeds)
     if wanted.only in (None, "stopping"):
         stops(wanted.seeds)
+    if wanted.only in (None, "learning"):
+        streams(wanted.seeds, on_test=wanted.test)
+    if wanted.only in (None, "learning-risks"):
+        risks(wanted.streams, wanted.seeds, on_test=wanted.test)
+
+
+def streams(seeds: int, *, on_test: bool) -> None:
+    """Print what mixes gain that learn from a stream without a label."""
+    print("Utility minus that of the better single model in hindsight, for mixes that learn from")
+    print(f"{learning.QUERIES:,} queries without any label; mean over pairs with the last model,")
+    print(f"cost weights and {seeds} streams; shadows are paid for. Targets for the second half:")
+    print(f"{learning.TARGET:+} on average, no log below {learning.LEAST}.\n")
+    for heads, rows in learning.tables(seeds, test=on_test):
+        show(heads, rows)
+
+
+def risks(number: int, seeds: int, *, on_test: bool) -> None:
+    """Print what mixes risk that learn from a stream."""
+    print("Promotions where the check says nothing; targets: at most 5 % worse policies.\n")
+    show(*learning_risks.safety(number, test=on_test))
+    print("Streams that shift half-way. Utility against two that do not learn.\n")
+    show(*learning_risks.recovery(seeds))
+    print("Streams that do not; target: at most one alarm in 10,000 queries.\n")
+    show(*learning_risks.quiet(test=on_test))
 
 
 def pairs(logs: list[Any], modules: Any, seeds: int) -> None:

@@ -132,7 +132,7 @@ class _Walk:
         else:
             quality, cost = self.outcomes(level)
         if goal.max_cost is not None:
-            return [Margin(goal.max_cost - cost, goal.max_cost - _dearest(data))]
+            return [Margin(goal.max_cost - cost, goal.max_cost - dearest_query(data))]
         if goal.min_quality is not None:
             return [Margin(quality - goal.min_quality, -goal.min_quality)]
         loss = goal.max_loss or 0.0
@@ -172,7 +172,7 @@ class _Walk:
         places = [(frontier.fold_at(fold, level), len(fold.points)) for fold in frontier.folds]
         mixed = means[:, :-number] @ np.concatenate([at.of(np.eye(k)) for at, k in places])
         if goal.max_cost is not None:
-            found = (goal.max_cost - mixed - unseen * _dearest(frontier.data))[:, None]
+            found = (goal.max_cost - mixed - unseen * dearest_query(frontier.data))[:, None]
         elif goal.min_quality is not None:
             found = (mixed - goal.min_quality)[:, None]
         else:
@@ -237,7 +237,7 @@ def _is_best_alone(walk: _Walk, level: float) -> bool:
     return walk.goal.max_loss is not None and share >= 1
 
 
-def _dearest(data: LogArrays) -> float:
+def dearest_query(data: LogArrays) -> float:
     """Return what a query costs at most on this log: all models and all their checks."""
     cost = data.cost.sum(axis=1)
     for name in (None, *data.checks):

@@ -13,6 +13,7 @@ from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate, FitStatistics, Policy
+from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.fitting.baselines import Family, FittedRule, fit_rule
 from langchain_automix.policy.fitting.candidates import (
     CROSS_FIT_ROWS,
@@ -62,6 +63,7 @@ def fit_policy(
     seed: int = 0,
     foretell: bool = True,
     own_cost: bool = False,
+    prior: ScorePrior | None = SHIPPED,
 ) -> Policy:
     """Fit a policy to a routing log.
 
@@ -79,6 +81,7 @@ def fit_policy(
         foretell: Whether the notes say how likely new queries are to meet a target that is met in
             expectation; takes five more fits.
         own_cost: Whether the price of a larger model is scaled by what a query's own answer cost.
+        prior: What a score says before any label; None: nothing.
 
     Raises:
         AutoMixError: The log holds nothing to learn from, or the goal is out of reach
@@ -88,7 +91,7 @@ def fit_policy(
     goal = goal or Goal()
     _validate(goal, family, seed, own_cost)
     columns = log if isinstance(log, LogArrays) else to_arrays(log, weights)
-    learner = CandidateFitter(columns, seed=seed)
+    learner = CandidateFitter(columns, seed=seed, prior=prior)
     if not learner.labels:
         _refuse_without_labels(goal, family)
     weight = _cost_weight(learner, goal)

@@ -1,0 +1,139 @@
+"""Stored queries as numbers: what was seen of each, and how likely it was to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from langchain_automix.calibration.label_correction import correct_labels
+from langchain_automix.learning.records import AGREEMENT, StoredQuery
+from langchain_automix.models.prices import CURRENCY
+from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask, to_arrays
+from langchain_automix.policy.data.log import RoutingLog
+
+_ENDED = ("answered", "abstained")
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Queries in the order in which they came; n queries, m models."""
+
+    columns: LogArrays
+    """Evidence, costs and qualities; NaN where a model was not asked, or its answer not graded."""
+
+    ids: tuple[str, ...]
+    at: Floats
+    """(n,): when each query ended, in seconds since 1970."""
+
+    share: Floats
+    """(n,): the chance of a shadow, set before each query."""
+
+    asked_all: Mask
+    """(n,): whether the query itself asked every model, so that no shadow was needed."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def complete(self) -> Mask:
+        """(n,): whether quality and cost of every model are known."""
+        return self.columns.complete
+
+    @property
+    def chance(self) -> Floats:
+        """(n,): how likely each query was to become complete."""
+        return np.where(self.asked_all, 1.0, self.share)
+
+    def rows(self, index: Any) -> Observations:
+        """Return these queries only."""
+        chosen = np.arange(len(self))[index]
+        return Observations(
+            self.columns.rows(chosen),
+            tuple(self.ids[i] for i in chosen),
+            self.at[chosen],
+            self.share[chosen],
+            self.asked_all[chosen],
+        )
+
+    def since(self, at: float | None) -> Observations:
+        """Return the queries that ended after a time; all of them where it is None."""
+        return self if at is None else self.rows(self.at > at)
+
+    @cached_property
+    def filled(self) -> LogArrays:
+        """The columns with a number for everything, for replays of which only paths are used.
+
+        Costs that are unknown are the means of those that are known; qualities are 0.
+        """
+        cost, quality = self.columns.cost, self.columns.quality
+        known = ~np.isnan(cost)
+        means = np.where(known, cost, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        return replace(
+            self.columns,
+            cost=np.where(known, cost, means),
+            quality=np.where(np.isnan(quality), 0.0, quality),
+        )
+
+
+def observations_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Observations:
+    """Return stored queries of one epoch as numbers; those that failed or were left are left out.
+
+    Where users or evaluators graded some answers, these grades correct what agreement with the
+    largest model says of the others (`calibration.label_correction`).
+
+    Args:
+        models: Names of the models, cheap to expensive.
+        stored: The queries.
+    """
+    ended = [each for each in stored if each.query.ending in _ENDED]
+    ended.sort(key=lambda each: (each.query.at, each.query.id))
+    columns = to_arrays(RoutingLog(_record(models, each) for each in ended))
+    agreement = _grades(ended, len(models), from_agreement=True)
+    given = _grades(ended, len(models), from_agreement=False)
+    quality = correct_labels(agreement, given) if ended else agreement
+    asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in ended]
+    return Observations(
+        replace(columns, models=tuple(models), quality=quality),
+        tuple(each.query.id for each in ended),
+        np.array([each.query.at for each in ended], dtype=np.float64),
+        np.array([each.query.share for each in ended], dtype=np.float64),
+        np.array([len(each) == len(models) for each in asked], dtype=np.bool_),
+    )
+
+
+def records_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Iterator[dict[str, Any]]:
+    """Yield stored queries in the form of a routing log, with their qualities where known."""
+    observed = observations_of(models, stored)
+    by_id = {each.query.id: each for each in stored}
+    for id, quality in zip(observed.ids, observed.columns.quality.tolist(), strict=True):
+        record = _record(models, by_id[id])
+        for answer, known in zip(record["answers"], quality, strict=True):
+            answer["quality"] = None if np.isnan(known) else known
+        yield record
+
+
+def _record(models: Sequence[str], each: StoredQuery) -> dict[str, Any]:
+    found = {answer.model: answer for answer in each.query.answers}
+    answers: list[dict[str, Any]] = []
+    for index, name in enumerate(models):
+        row: dict[str, Any] = {"model": name, "quality": None, "cost": None}
+        if (answer := found.get(index)) is not None:
+            row["cost"] = answer.cost
+            row["verification"] = answer.verification
+            row["checks"] = dict(answer.checks)
+        answers.append(row)
+    return {"id": each.query.id, "currency": CURRENCY, "answers": answers}
+
+
+def _grades(stored: Sequence[StoredQuery], models: int, *, from_agreement: bool) -> Floats:
+    """Return (n, models) grades of one kind; the latest of each answer, NaN where there is none."""
+    grades = np.full((len(stored), models), np.nan)
+    for place, each in enumerate(stored):
+        for grade in sorted(each.grades, key=lambda grade: grade.at):
+            if (grade.source == AGREEMENT) == from_agreement:
+                grades[place, grade.model] = grade.quality
+    return grades

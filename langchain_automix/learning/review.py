@@ -1,0 +1,363 @@
+"""One look at the traffic: fit a challenger, promote it where it is proven, go back where it fails.
+
+A review reads what was observed and says what to do; it changes nothing itself. So the same lines
+decide in production and in the benchmark of streams.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.comparing import Comparison, Contest
+from langchain_automix.learning.estimation import effective_size
+from langchain_automix.learning.observations import Observations
+from langchain_automix.learning.records import PolicyVersion, Status
+from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.models.prices import CURRENCY
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.candidates import always
+from langchain_automix.policy.fitting.confidence import dearest_query
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
+from langchain_automix.policy.replay import replay_plan, replay_policy
+from langchain_automix.utils.check_spec import CheckSpec
+from langchain_automix.utils.formatting import pluralize
+
+FIRST_FIT = 100
+"""Complete queries from which the first challenger is fitted; each later one takes twice as many
+as the one before."""
+
+_LEAST_CHANCE = 0.1
+"""A query that became complete by a smaller chance counts for no more than one of this chance: the
+fit is a little biased then, and far less noisy."""
+
+_MOST_CHALLENGERS = 4
+
+_WARM_UP = 200
+"""Complete queries of a warm-up in any case."""
+
+_LONGEST_WARM_UP = 1_000
+"""Complete queries after which a warm-up ends without a proof."""
+
+_HORIZON = 1_500
+"""A challenger is promising while it would be proven within so many queries more."""
+
+_WATCH = 500
+"""Queries after a promotion that are shadowed at the full share."""
+
+_QUIET = 0.1
+"""Part of the share that is left when more shadows would hardly change the policy."""
+
+_AFTER_ALARM = 0.25
+"""Share of the queries that are shadowed from an alarm to the next fit, at least."""
+
+_TARGET = 0.5
+"""Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
+see."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """A version that changes its status."""
+
+    number: int
+    status: Status
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What is to be done after a look at the traffic."""
+
+    promote: int | None = None
+    """Number of the challenger that is proven."""
+
+    back_to: int | None = None
+    """Number of the version to go back to, 0 for the largest model; None: there is no reason."""
+
+    why: str = ""
+    """Why the policy changes, in one sentence."""
+
+    fitted: PolicyVersion | None = None
+    """A version that was fitted, not stored yet."""
+
+    changes: Sequence[StatusChange] = ()
+    judged: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """The comparison of each challenger, and of the champion, with what it is measured against."""
+
+    share: float = 1.0
+    """Share of the queries to shadow from now on."""
+
+    next_step: str = ""
+    """What comes next, in one sentence."""
+
+
+def review(
+    observed: Observations,
+    versions: Sequence[PolicyVersion],
+    settings: ReviewSettings,
+    *,
+    now: float,
+    epoch: str = "",
+    alarm: float | None = None,
+    check: CheckSpec | str | None = None,
+) -> Review:
+    """Look at the traffic of an epoch and say what to do.
+
+    Args:
+        observed: All queries of the epoch.
+        versions: All versions of the epoch.
+        settings: The goal, and how sure to be.
+        now: Seconds since 1970.
+        epoch: Digest of models, check and prompt.
+        alarm: When the traffic was last found to have changed; what came before is no evidence.
+            None: never.
+        check: How the check is rebuilt from a policy file, or its fingerprint.
+    """
+    return _Look(observed, versions, settings, now, epoch, alarm, check).result()
+
+
+class _Look:
+    def __init__(
+        self,
+        observed: Observations,
+        versions: Sequence[PolicyVersion],
+        settings: ReviewSettings,
+        now: float,
+        epoch: str,
+        alarm: float | None,
+        check: CheckSpec | str | None,
+    ) -> None:
+        self.all, self.observed = observed, observed.since(alarm)
+        self.versions = sorted(versions, key=lambda version: version.number)
+        self.settings, self.now, self.epoch = settings, now, epoch
+        self.alarm, self.check = alarm, check
+        self.policies: dict[int, Policy] = {}
+        champions = [v for v in self.versions if v.status == "champion"]
+        self.champion = champions[-1] if champions else None
+        self.judged: dict[int, Comparison] = {}
+
+    @property
+    def labels(self) -> int:
+        """Complete queries that are evidence."""
+        return int(self.observed.complete.sum())
+
+    @property
+    def challengers(self) -> list[PolicyVersion]:
+        return [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+
+    def result(self) -> Review:
+        back_to, why = self._watch()
+        if back_to is not None:
+            return self._review(back_to=back_to, why=why)
+        for version in self.challengers:
+            self.judged[version.number] = self._compare(version)
+        proven = [v for v in self.challengers if self.judged[v.number].is_shown]
+        if proven and self.settings.promote == "auto":
+            best = max(proven, key=lambda v: self.judged[v.number].gain)
+            return self._review(
+                promote=best.number,
+                why=self._proof(best),
+                changes=[
+                    StatusChange(v.number, "rejected", f"Version {best.number} was proven first.")
+                    for v in self.challengers
+                    if v.number < best.number
+                ],
+            )
+        return self._review(fitted=self._fitted(), changes=self._surplus())
+
+    def _review(self, **found: Any) -> Review:
+        share, next_step = self._share(changes=found.get("promote") is not None)
+        judged = {number: each.to_record() for number, each in self.judged.items()}
+        return Review(share=share, next_step=next_step, judged=judged, **found)
+
+    # Judging.
+
+    def _alpha(self, version: PolicyVersion) -> float:
+        """Return the chance of a wrong step that is left to a version: they add up to alpha.
+
+        The k-th version that differs from what was there gets alpha / (k (k + 1)), half of it for
+        its promotion and half for its way back.
+        """
+        told_apart = [v.number for v in self.versions if not v.judged.get("alike")]
+        place = sum(number <= version.number for number in told_apart)
+        return self.settings.alpha / 2 / (max(place, 1) * (max(place, 1) + 1))
+
+    def _contest(self, start: float) -> Contest:
+        before = self.all.rows(self.all.at <= start)
+        costs = dearest_query(before.filled if len(before) else self.all.filled)
+        return Contest(self.observed.since(start), costs)
+
+    def _compare(self, version: PolicyVersion) -> Comparison:
+        """Compare a challenger with the champion, on traffic since it was made."""
+        start = max(version.at, self.champion.at if self.champion else 0.0)
+        return self._against(version, self.champion, start)
+
+    def _against(
+        self, version: PolicyVersion, other: PolicyVersion | None, start: float
+    ) -> Comparison:
+        contest, settings = self._contest(start), self.settings
+        policy = self._policy(version)
+        rival = None if other is None else self._policy(other)
+        alpha = self._alpha(version)
+        if settings.cost_weight is not None:
+            return contest.gains_utility(policy, rival, settings.cost_weight, alpha)
+        return contest.loses_little(policy, rival, settings.max_loss or 0.0, alpha)
+
+    def _watch(self) -> tuple[int | None, str]:
+        """Return what to go back to where the champion is shown to lose, and why."""
+        champion = self.champion
+        if champion is None:
+            return None, ""
+        start = max(champion.since or champion.at, self.alarm or 0.0)
+        contest, alpha = self._contest(start), self._alpha(champion)
+        parent = next((v for v in self.versions if v.number == champion.parent), None)
+        before = None if parent is None else self._policy(parent)
+        if self.settings.cost_weight is not None:
+            weight = self.settings.cost_weight
+            lost = contest.loses_utility(self._policy(champion), before, weight, alpha)
+            what = f"version {champion.parent}" if parent else "the largest model alone"
+            text = f"It has less utility than {what}"
+        else:
+            allowed = self.settings.max_loss or 0.0
+            lost = contest.loses_quality(self._policy(champion), allowed, alpha)
+            text = f"It loses more than {allowed:g} of quality against the largest model"
+        self.judged[champion.number] = lost
+        if not lost.is_shown:
+            return None, ""
+        return champion.parent, (
+            f"{text}: {lost.gain + (self.settings.max_loss or 0.0):.4f} a query, shown on "
+            f"{pluralize(lost.queries, 'query', 'queries')}."
+        )
+
+    def _proof(self, version: PolicyVersion) -> str:
+        found = self.judged[version.number]
+        shown = f"shown on {pluralize(found.queries, 'query', 'queries')}"
+        if self.settings.cost_weight is not None:
+            least = f"at least {found.bound:.4f}"
+            return f"It gains {found.gain:.4f} of utility a query, {least}, {shown}."
+        allowed = self.settings.max_loss or 0.0
+        return (
+            f"It saves {found.saving:.3g} {CURRENCY} a query and loses "
+            f"{max(allowed - found.gain, 0.0):.4f} of quality against the largest model, at most "
+            f"{allowed - max(found.bound, 0.0):.4f}, {shown}."
+        )
+
+    # Fitting.
+
+    def _next_fit(self) -> int:
+        """Return how many complete queries the next fit takes."""
+        made = [v.labels for v in self.versions if self._is_recent(v)]
+        return 2 * max(made) if made else FIRST_FIT
+
+    def _is_recent(self, version: PolicyVersion) -> bool:
+        return self.alarm is None or version.at > self.alarm
+
+    def _fitted(self) -> PolicyVersion | None:
+        if self.labels < self._next_fit():
+            return None
+        try:
+            policy, size = self._fit()
+        except AutoMixError as error:
+            return self._version("", "rejected", f"No policy could be fitted: {error}", alike=True)
+        if self._is_alike(policy):
+            what = f"version {self.champion.number}" if self.champion else "the largest model"
+            why = f"It decides as {what} does."
+            return self._version(policy.model_dump_json(by_alias=True), "rejected", why, alike=True)
+        why = f"Fitted to {pluralize(self.labels, 'complete query', 'complete queries')}"
+        if size < 0.95 * self.labels:
+            why += f", which say as much as {size:.0f} drawn alike"
+        return self._version(policy.model_dump_json(by_alias=True), "challenger", f"{why}.")
+
+    def _version(
+        self, policy: str, status: Status, why: str, *, alike: bool = False
+    ) -> PolicyVersion:
+        parent = 0 if self.champion is None else self.champion.number
+        return PolicyVersion(
+            0,
+            self.epoch,
+            self.now,
+            policy,
+            status,
+            why,
+            parent=parent,
+            labels=self.labels,
+            judged={"alike": True} if alike else {},
+        )
+
+    def _fit(self) -> tuple[Policy, float]:
+        """Fit a policy to the complete queries, each weighed by how unlikely it was to be seen."""
+        observed = self.observed.rows(self.observed.complete)
+        weight = 1 / np.maximum(observed.chance, _LEAST_CHANCE)
+        columns = replace(observed.columns, weight=weight * (len(weight) / weight.sum()))
+        settings = self.settings
+        loss = None if settings.max_loss is None else settings.max_loss * _TARGET
+        goal = Goal(cost_weight=settings.cost_weight, max_loss=loss)
+        policy = fit_policy(columns, goal, verifier=self.check, seed=settings.seed, foretell=False)
+        return policy.model_copy(update={"currency": CURRENCY}), effective_size(weight)
+
+    def _is_alike(self, policy: Policy) -> bool:
+        columns, ids = self.observed.filled, self.observed.ids
+        if self.champion is None:
+            other = replay_plan(always(columns.models, len(columns.models) - 1), columns)
+        else:
+            other = replay_policy(self._policy(self.champion), columns, ids)
+        one = replay_policy(policy, columns, ids)
+        return bool((one.model == other.model).all() and (one.cost == other.cost).all())
+
+    def _surplus(self) -> list[StatusChange]:
+        """Return the oldest challengers, of which there are too many."""
+        surplus = self.challengers[:-_MOST_CHALLENGERS]
+        return [StatusChange(v.number, "rejected", "It was not proven in time.") for v in surplus]
+
+    def _policy(self, version: PolicyVersion) -> Policy:
+        if version.number not in self.policies:
+            self.policies[version.number] = Policy.model_validate_json(version.policy)
+        return self.policies[version.number]
+
+    # Shadowing.
+
+    def _share(self, *, changes: bool) -> tuple[float, str]:
+        """Return the share of the queries to shadow, and what comes next."""
+        settings, labels = self.settings, self.labels
+        wait = max(self._next_fit() - labels, 0)
+        fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
+        if self.champion is None and not changes:
+            if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
+                return settings.warm_up_share, self._until_proven() or fit
+            share = min(settings.share, settings.warm_up_share)
+            return share, f"No policy is likely to be proven soon. {fit}"
+        if self.alarm is not None and labels < FIRST_FIT:
+            return max(settings.share, _AFTER_ALARM), f"The traffic has changed. {fit}"
+        start = self.champion.since if self.champion else None
+        watched = 0 if changes or start is None else int((self.all.at > start).sum())
+        if watched < _WATCH:
+            return settings.share, f"The new policy is watched. {fit}"
+        return settings.share * _QUIET, f"More shadows would hardly change the policy. {fit}"
+
+    def _is_promising(self) -> bool:
+        """Whether a challenger may be proven soon."""
+        found = [self.judged.get(v.number) for v in self.challengers]
+        return any(
+            each is None or each.queries < FIRST_FIT or each.needed < each.queries + _HORIZON
+            for each in found
+        )
+
+    def _until_proven(self) -> str:
+        """Say how many queries it may take to prove the challenger that is closest to it."""
+        left = [
+            self.judged[v.number].needed - self.judged[v.number].queries
+            for v in self.challengers
+            if v.number in self.judged
+        ]
+        nearest = min((each for each in left if math.isfinite(each)), default=None)
+        if nearest is None:
+            return ""
+        rounded = max(10, 10 * math.ceil(max(nearest, 0) / 10))
+        return f"A challenger may be proven within about {rounded:,} queries."
