@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -130,7 +130,7 @@ def shifts(seed: int) -> Iterator[Shift]:
         yield Shift("prices doubled", concatenated(first, dearer), prior, weight)
 
 
-def _second_small(found: dict[tuple[str, str], object], name: str) -> str:
+def _second_small(found: Iterable[tuple[str, str]], name: str) -> str:
     """Return the pair of a log whose small model is the third, so that there is a weaker one."""
     return [models for log, models in found if log == name][2]
 
