@@ -61,7 +61,7 @@ class Stream:
         self.complete = np.zeros(n, dtype=bool)
         self.quality, self.cost, self.shadows = np.zeros(n), np.zeros(n), np.zeros(n)
         self.confidence: Floats = confidences(self.truth, 0)
-        self._chances: Floats = np.random.default_rng([self.seed, 1]).random(n)
+        self._chances: Floats = np.asarray(np.random.default_rng([self.seed, 1]).random(n))
         self._outcomes: dict[int, Outcomes] = {}
         self._policies: dict[int, Policy] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from langchain_automix.learning.records import PolicyVersion
 from langchain_automix.learning.review import FIRST_FIT, Review, _Look, review
 from langchain_automix.learning.settings import ReviewSettings
 from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.fitting_data import concatenated
 from tests.learning.streams import traffic
 
 BY_LOSS = ReviewSettings(max_loss=0.05)
@@ -29,24 +31,7 @@ def _fitted(observed: Observations, goal: ReviewSettings, number: int = 1) -> Po
 
 
 def _joined(*parts: Observations) -> Observations:
-    def all_of(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part.columns, name) for part in parts])
-
-    columns = replace(
-        parts[0].columns,
-        **{
-            name: all_of(name)
-            for name in (
-                "quality",
-                "cost",
-                "verdicts",
-                "score",
-                "fixed_cost",
-                "sample_cost",
-                "weight",
-            )
-        },
-    )
+    columns = functools.reduce(concatenated, [part.columns for part in parts])
     return Observations(
         columns,
         tuple(id for part in parts for id in part.ids),
