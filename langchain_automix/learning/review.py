@@ -18,7 +18,7 @@ from langchain_automix.learning.comparing import Comparison, Contest
 from langchain_automix.learning.estimation import effective_size
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always

@@ -18,7 +18,7 @@ from langchain_automix.learning.drift import Alarm, DriftMonitor, Signals
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion
 from langchain_automix.learning.review import Review, review
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.score_prior import ScorePrior

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.score_prior import ScorePrior
 from langchain_automix.policy.fitting.fitting_data import concatenated

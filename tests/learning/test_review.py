@@ -13,7 +13,7 @@ from langchain_automix.learning.comparing import Contest
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion
 from langchain_automix.learning.review import FIRST_FIT, Review, _Look, review
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.fitting_data import concatenated
 from tests.learning.streams import traffic
