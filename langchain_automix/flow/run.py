@@ -120,7 +120,7 @@ class FlowRun(Generic[T]):
         if self._report is not None:
             announce(self._report, self._run_manager)
         if self._flow.ended is not None:
-            self._flow.ended(self._run_manager.run_id, self.config)
+            self._flow.ended(self._run_manager.run_id, self.config, error)
 
 
 def _name(wanted: Call) -> str:

@@ -90,9 +90,9 @@ class Flow(Generic[T]):
     report: Callable[[], Report | None] = lambda: None
     """Called once the steps have ended, also by an error or early; None: nothing is announced."""
 
-    ended: Callable[[UUID, RunnableConfig], None] | None = None
-    """Called last, however the steps have ended, with the id and the configuration of the run; it
-    neither waits nor raises, and may be called again for a run that is left twice."""
+    ended: Callable[[UUID, RunnableConfig, Exception | None], None] | None = None
+    """Called last, however the steps have ended, with the id and the configuration of the run, and
+    the error that ended it; it neither waits nor raises, and may be called more than once."""
 
 
 def call(wanted: Call[T]) -> Steps[T]:

@@ -34,6 +34,9 @@ class EndedQuery:
     run_config: RunnableConfig
     """Configuration of the query's run."""
 
+    error: Exception | None = None
+    """What ended it; None: it was answered, or left before."""
+
 
 class Ticket(ABC):
     """What a learner says of one query before it begins: one version decides it to its end."""

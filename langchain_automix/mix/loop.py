@@ -235,9 +235,14 @@ class QueryLoop:
 
 
 def _end(
-    ticket: Ticket, config: MixConfig, query: QueryState, run_id: UUID, run_config: RunnableConfig
+    ticket: Ticket,
+    config: MixConfig,
+    query: QueryState,
+    run_id: UUID,
+    run_config: RunnableConfig,
+    error: Exception | None,
 ) -> None:
-    ticket.end(EndedQuery(config, query, run_id, run_config))
+    ticket.end(EndedQuery(config, query, run_id, run_config, error))
 
 
 def _is_settled(query: QueryState, decision: Decision) -> bool:
