@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from langchain_automix.learning.records import (
     Event,
     GradeRecord,
     QueryRecord,
+    Record,
     ShadowRecord,
     StoredQuery,
 )
@@ -38,8 +39,6 @@ from langchain_automix.learning.store.rows import (
     stored_query,
 )
 from langchain_automix.learning.store.schema import EVENTS, GRADES, QUERIES, SHADOWS
-
-Record = QueryRecord | ShadowRecord | GradeRecord | Event
 
 _DAY = 86_400
 
@@ -80,7 +79,7 @@ class StoreTotals:
 
 def add(database: Database, records: Sequence[Record]) -> None:
     """Add records in one transaction; see `LearningStore.add`."""
-    queries = [query_row(r, 0) for r in records if isinstance(r, QueryRecord)]
+    queries = [query_row(r) for r in records if isinstance(r, QueryRecord)]
     shadows = [shadow_row(r) for r in records if isinstance(r, ShadowRecord)]
     grades = [grade_row(r) for r in records if isinstance(r, GradeRecord)]
     events = [event_row(r) for r in records if isinstance(r, Event)]
@@ -90,9 +89,9 @@ def add(database: Database, records: Sequence[Record]) -> None:
         return
     with database.writing() as connection:
         change = database.next_change(connection)
+        queries = [{**row, "changed": change} for row in queries]
         for table, rows in ((QUERIES, queries), (SHADOWS, shadows), (EVENTS, events)):
             if rows:
-                rows = [{**row, "changed": change} for row in rows] if table is QUERIES else rows
                 connection.execute(database.insert(table).on_conflict_do_nothing(), rows)
         if grades:
             connection.execute(_upsert_grade(database), grades)
@@ -174,28 +173,29 @@ def totals(database: Database, epoch: str | None) -> StoreTotals:
     is_priced = QUERIES.c.cost.is_not(None) & QUERIES.c.alone.is_not(None)
     with database.reading() as connection:
 
-        def one(*columns: Any, of: Table = QUERIES) -> Row[Any]:
+        def ask(*columns: Any, of: Table = QUERIES) -> Any:
             query = select(*columns).where(is_it)
             if of is not QUERIES:
                 query = query.select_from(of).join(QUERIES, of.c.query_id == QUERIES.c.id)
-            return connection.execute(query).one()
+            return query
+
+        def one(*columns: Any, of: Table = QUERIES) -> Any:
+            return connection.execute(ask(*columns, of=of)).one()
 
         def by(column: Any, of: Table = QUERIES) -> dict[str, int]:
-            query = select(column, func.count()).where(is_it).group_by(column).order_by(column)
-            if of is not QUERIES:
-                query = query.select_from(of).join(QUERIES, of.c.query_id == QUERIES.c.id)
-            return {name: count for name, count in connection.execute(query)}
+            query = ask(column, func.count(), of=of).group_by(column).order_by(column)
+            return dict(connection.execute(query).all())
 
         count = func.count
-        queries, priced, cost, alone, first, last = one(
+        queries, drawn, priced, cost, alone, first, last = one(
             count(),
+            count().filter(QUERIES.c.is_drawn),
             count().filter(is_priced),
             func.sum(QUERIES.c.cost).filter(is_priced),
             func.sum(QUERIES.c.alone).filter(is_priced),
             func.min(QUERIES.c.at),
             func.max(QUERIES.c.at),
         )
-        (drawn,) = one(count().filter(QUERIES.c.is_drawn))
         shadowed, costs, spent = one(
             count(), count(SHADOWS.c.cost), func.sum(SHADOWS.c.cost), of=SHADOWS
         )

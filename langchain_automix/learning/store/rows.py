@@ -36,15 +36,14 @@ _REQUIRED = {
 }
 
 
-def query_row(query: QueryRecord, change: int) -> dict[str, Any]:
-    """Return the row of a query.
+def query_row(query: QueryRecord) -> dict[str, Any]:
+    """Return the row of a query, without the number of its change.
 
     Raises:
         TypeError, ValueError: It cannot be stored.
     """
     return {
         "id": str(query.id),
-        "changed": change,
         "epoch": str(query.epoch),
         "at": float(query.at),
         "version": int(query.version),

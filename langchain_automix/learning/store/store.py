@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.learning.records import Event, PolicyVersion, Status, StoredQuery
-from langchain_automix.learning.store import leases, queries, spending, versions
+from langchain_automix.learning.records import Event, PolicyVersion, Record, Status, StoredQuery
+from langchain_automix.learning.store import export, leases, queries, spending, versions
 from langchain_automix.learning.store.database import Database
-from langchain_automix.learning.store.queries import Record, StoreTotals
+from langchain_automix.learning.store.queries import StoreTotals
 from langchain_automix.learning.store.schema import QUERIES
 from langchain_automix.learning.store.spending import Dollars
+from langchain_automix.policy.data.log import RoutingLog
 
 
 class LearningStore:
@@ -120,6 +122,39 @@ class LearningStore:
         gone = queries.prune(self._database, age, keep)
         self._database.shrink()
         return gone
+
+    def export(
+        self,
+        path: str | Path,
+        epoch: str | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        source: str | None = None,
+    ) -> int:
+        """Write the answered queries of an epoch as a routing log, without any text.
+
+        Args:
+            path: A `.jsonl`, `.jsonl.gz` or `.parquet` file.
+            epoch: None: that of the newest query.
+            models: Their names, cheap to expensive. None: as an event or a policy says.
+            source: Whose grades are the qualities. None: of each answer the latest by people or
+                judges, and otherwise its agreement with the largest model's.
+
+        Returns:
+            How many queries were written.
+
+        Raises:
+            AutoMixError: There is none, or the file cannot be written.
+        """
+        epoch = self.newest_epoch() if epoch is None else epoch
+        stored = [q for q in self.read(epoch)[0] if q.query.answers] if epoch is not None else []
+        if not stored or epoch is None:
+            raise AutoMixError(f"The learning store {self.name} has no answered query to export.")
+        if models is None:
+            width = 1 + max(answer.model for each in stored for answer in each.query.answers)
+            models = export.model_names(self.versions(epoch), self.events(epoch), width)
+        RoutingLog(export.line(each, models, source) for each in stored).write(path)
+        return len(stored)
 
     # Versions of the policy
 
