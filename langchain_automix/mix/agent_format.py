@@ -59,6 +59,7 @@ class AgentFormat(AnswerFormat):
         self.tools = [*tools_in_openai_format(request.tools), *_answer_tools(strategy)]
         self.must_call = required_call(choice)
         self.may_be_unusable = strategy is not None
+        self.may_shadow = not isinstance(strategy, ProviderStrategy)
 
     @override
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
@@ -67,14 +68,12 @@ class AgentFormat(AnswerFormat):
         ]
 
     @override
-    def for_shadow(self) -> AnswerFormat | None:
+    def for_shadow(self) -> AnswerFormat:
         """Return the format by which models are asked for the same step without the agent.
 
         Its middleware further in must not run for a step that it knows nothing of.
         """
         request, strategy = self._request, self._strategy
-        if isinstance(strategy, ProviderStrategy):
-            return None
         tools = [*request.tools, *(_answer_tool(spec) for spec in _specs(strategy))]
         choice = "any" if strategy is not None else request.tool_choice
         settings = {**request.model_settings, **({} if choice is None else {"tool_choice": choice})}

@@ -41,6 +41,9 @@ class AnswerFormat(ABC):
     """Whether `read` may find that an answer cannot be used: only the last model's is then
     shown as it comes."""
 
+    may_shadow: bool = True
+    """Whether models can be asked once more when the caller is gone."""
+
     @property
     def output_type(self) -> Any:
         """Type of what the caller gets."""
@@ -51,11 +54,8 @@ class AnswerFormat(ABC):
         """Short hash of what shapes the answers: the tools, or a schema."""
         return repr_hash([self.tools, self.must_call])
 
-    def for_shadow(self) -> AnswerFormat | None:
-        """Return the format for asking once more after the query, when its caller is gone.
-
-        None: that cannot be done.
-        """
+    def for_shadow(self) -> AnswerFormat:
+        """Return the format for asking once more after the query, when its caller is gone."""
         return self
 
     @abstractmethod

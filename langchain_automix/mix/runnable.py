@@ -276,7 +276,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
                 "A mix with structured output takes no tools; bind them, or a schema."
             )
         bound = self.model_copy(update={"tools": list(tools), "tool_settings": dict(settings)})
-        _ = bound.mix_config.answerers  # a model that takes no tools says so now
+        bound._prepare_answers()  # noqa: SLF001  (a model that takes no tools says so now)
         return bound
 
     def with_structured_output(
@@ -300,8 +300,14 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
             )
         fields = {"output": schema, "include_raw": include_raw, "output_settings": kwargs}
         structured = self.model_copy(update=fields)
-        _ = structured.mix_config.answerers  # a model without structured output says so now
+        structured._prepare_answers()  # noqa: SLF001  (likewise)
         return structured
+
+    def _prepare_answers(self) -> None:
+        """Have the models, and what learns from their answers, get ready for another format."""
+        _ = self.mix_config.answerers
+        if self.learning is not None:
+            self.learning.prepare(self.mix_config)
 
     @override
     def _last_chunks(self, run: FlowRun[ModelAnswer]) -> Iterator[Any]:

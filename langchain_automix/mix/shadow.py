@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import ConfigDict, InstanceOf
+from pydantic import PrivateAttr
 from typing_extensions import override
 
 from langchain_automix.errors import SpendLimitReachedError
@@ -77,17 +77,22 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
     model or a check. A mix that is near a spend limit has no shadows.
     """
 
-    mix: InstanceOf[MixConfig]
-    """Of the mix, as `config_for_shadows` makes it."""
+    _mix: MixConfig = PrivateAttr()
+    _query: QueryState = PrivateAttr()
 
-    query: InstanceOf[QueryState]
-    """The query that has ended."""
+    def __init__(self, mix: MixConfig, query: QueryState) -> None:
+        """Set up the shadow.
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+        Args:
+            mix: Who answers and checks, as `config_for_shadows` makes it.
+            query: The query that has ended.
+        """
+        super().__init__()
+        self._mix, self._query = mix, query
 
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[ShadowResult]:
-        mix, query = self.mix, self.query
+        mix, query = self._mix, self._query
         ledger = QueryLedger(mix.prices, mix.names, mix.identities)
         result = ShadowResult(ledger)
         state = QueryState(
@@ -112,16 +117,16 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
 
     def _ask_all(self, state: QueryState, result: ShadowResult) -> Steps[None]:
         """Go through the models as a query does, so that a check sees the answers before it."""
-        last = len(self.mix.names) - 1
-        for index in range(len(self.mix.names)):
-            if (visit := self.query.ledger.visits.get(index)) is not None:
+        last = len(self._mix.names) - 1
+        for index in range(len(self._mix.names)):
+            if (visit := self._query.ledger.visits.get(index)) is not None:
                 state.ledger.visits[index] = visit
-                if index in self.query.answers:
-                    state.answers[index] = self.query.answers[index]
+                if index in self._query.answers:
+                    state.answers[index] = self._query.answers[index]
             else:
-                yield from self._attempt(_ask(self.mix, state, index, last), index, result)
+                yield from self._attempt(_ask(self._mix, state, index, last), index, result)
             if index < last and index in state.answers:
-                yield from self._attempt(_check(self.mix, state, index), index, result)
+                yield from self._attempt(_check(self._mix, state, index), index, result)
 
     def _attempt(self, steps: Steps[None], index: int, result: ShadowResult) -> Steps[None]:
         try:
@@ -201,18 +206,15 @@ def _is_async_only(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or is_lambda
 
 
-def config_for_shadows(config: MixConfig) -> MixConfig | None:
-    """Return the configuration by which shadows of a mix's queries run; None: they cannot.
+def config_for_shadows(config: MixConfig) -> MixConfig:
+    """Return the configuration by which shadows of a mix's queries run.
 
     As the mix's own, without a deadline or hedging; and what it learns of times, lengths and
     failures is of no concern to the queries.
     """
-    answer_format = config.answer_format.for_shadow()
-    if answer_format is None:
-        return None
     return replace(
         config,
-        answer_format=answer_format,
+        answer_format=config.answer_format.for_shadow(),
         max_latency=None,
         hedge=None,
         on_verification_error="escalate",
@@ -279,7 +281,9 @@ def with_names_of(
 def _name_of(default: DefaultVerifier, used: Runnable[Any, Any]) -> str | None:
     fingerprint = fingerprint_of(used)
     names = (*SELF_CHECKS, TOKENS, AGREEMENT)
-    return next((n for n in names if fingerprint_of(default.variant(n)) == fingerprint), None)
+    checks = {name: default.variant(name) for name in names}
+    same = (n for n, check in checks.items() if check and fingerprint_of(check) == fingerprint)
+    return next(same, None)
 
 
 def is_answer(answer: ModelAnswer | None) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -123,7 +123,7 @@ def stored_query(
     values = dict(row._mapping)  # noqa: SLF001  (public, as its documentation says)
     del values["changed"]
     sources = [row] if shadow is None else [row, shadow]
-    values["answers"] = tuple(a for each in sources for a in _read(AnswerRecord, each.answers))
+    values["answers"] = _merged(a for each in sources for a in _read(AnswerRecord, each.answers))
     values["requests"] = tuple(r for each in sources for r in _read(RequestRecord, each.requests))
     texts = [json.loads(each.texts) for each in sources if each.texts is not None]
     values["texts"] = {name: text for each in reversed(texts) for name, text in each.items()}
@@ -134,6 +134,15 @@ def stored_query(
         shadow_cost=None if shadow is None else shadow.cost,
         is_shadowed=shadow is not None,
     )
+
+
+def _merged(answers: Iterable[AnswerRecord]) -> tuple[AnswerRecord, ...]:
+    """Return one answer of each model: a shadow may have checked one that the query had asked."""
+    found: dict[int, AnswerRecord] = {}
+    for each in answers:
+        if (asked := found.setdefault(each.model, each)) is not each:
+            found[each.model] = replace(asked, verification=each.verification, checks=each.checks)
+    return tuple(found[model] for model in sorted(found))
 
 
 def version_of(row: Row[Any]) -> PolicyVersion:
