@@ -22,10 +22,10 @@ from langchain_automix.learning.store import database
 from langchain_automix.learning.store.opening import open_store
 from langchain_automix.learning.store.schema import META
 from langchain_automix.learning.store.store import LearningStore
-from tests.support.builders.stores import grade, query, shadow, version
+from tests.support.builders.stores import grade, query, shadow, start, version
 from tests.support.servers.postgresql import Wire, postgresql_schema
 
-SECRET = "hunter2"  # noqa: S105
+SECRET = "hunter2"
 PARTS = ("", "-wal", "-shm")
 
 
@@ -209,16 +209,9 @@ class TestWhileOpen:
             assert other.totals().queries == 1
             other.close()
 
-    def test_two_who_open_it_at_once(self, url: str) -> None:
-        code = (
-            "import sys; from langchain_automix.learning.store.store import LearningStore\n"
-            "LearningStore.open(sys.argv[1]).close()"
-        )
-        command = [sys.executable, "-c", code, url]
-        running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
-        for process in running:
-            _, err = process.communicate(timeout=60)
-            assert process.returncode == 0, err.decode()
+    def test_several_who_open_it_at_once(self, url: str) -> None:
+        running = [start("open", url) for _ in range(4)]
+        assert [process.finish() for process in running] == [[0]] * 4
 
 
 class TestPrivacy:
@@ -254,8 +247,8 @@ class TestPrivacy:
     def _use(self, store: LearningStore, *, keep: bool) -> None:
         texts = {"question": self.QUESTION, "0": self.ANSWER} if keep else None
         check = {"score": 0.5, "cost": 0.1, "explanation": f"{self.QUESTION} {self.ANSWER}"}
-        answers = [{"model": 0, "cost": 0.1, "verification": check, "checks": {"more": check}}]
-        asked = query("q", answers=[AnswerRecord(**each) for each in answers], texts=texts)
+        answers = [AnswerRecord(0, 0.1, check, {"more": check})]
+        asked = query("q", answers=answers, texts=texts)
         store.add([asked, shadow("q", texts=texts), grade("q")])
         store.promote(store.add_version(version()), "It is better.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from decimal import Decimal
 
@@ -50,7 +51,7 @@ class TestLocks:
         running = [start("take turns", url, turns=10) for _ in range(3)]
         held = sorted(tuple(each) for process in running for each in process.finish()[0])
         assert len(held) == 30
-        assert all(end <= begun for (_, end), (begun, _) in zip(held, held[1:], strict=False))
+        assert all(end <= begun for (_, end), (begun, _) in itertools.pairwise(held))
 
 
 class TestSpending:

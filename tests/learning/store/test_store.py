@@ -22,6 +22,7 @@ from langchain_automix.learning.records import (
     Event,
     GradeRecord,
     QueryRecord,
+    Record,
     RequestRecord,
     ShadowRecord,
     StoredQuery,
@@ -155,7 +156,8 @@ class TestRoundTrips:
 
 class TestAdding:
     def test_what_is_added_again_is_there_once(self, store: LearningStore) -> None:
-        records = [query("q"), shadow("q"), grade("q"), Event(1.0, "e", "alarm", "Drift.")]
+        records: list[Record] = [query("q"), shadow("q"), grade("q")]
+        records.append(Event(1.0, "e", "alarm", "Drift."))
         store.add(records)
         first, after = store.read("e")
         store.add(records)

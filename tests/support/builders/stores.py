@@ -177,7 +177,12 @@ def _promote(store: LearningStore, say: Say, numbers: list[int], turns: int) -> 
     say("done")
 
 
-_VERBS = {
+def _open(store: LearningStore, say: Say) -> None:
+    say(store.totals().queries)
+
+
+_VERBS: Mapping[str, Callable[..., None]] = {
+    "open": _open,
     "write": _write,
     "spend": _spend,
     "hold": _hold,

@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any, LiteralString, Self, cast
+from typing import Any, Self
 
 import pytest
 
@@ -35,12 +35,12 @@ def server() -> str | None:
     return None
 
 
-def execute(statement: str) -> list[Any]:
+def execute(statement: Any) -> list[Any]:
     """Execute a statement as the tests' own user; return its rows."""
     import psycopg  # noqa: PLC0415
 
     with psycopg.connect(str(server()), autocommit=True) as connection:
-        cursor = connection.execute(cast("LiteralString", statement))
+        cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
