@@ -81,6 +81,15 @@ class Review:
     back_to: int | None = None
     """Number of the version to go back to, 0 for the largest model; None: there is no reason."""
 
+    champion: int | None = None
+    """Number of the version that decided; None: the largest model alone."""
+
+    ends_hold: bool = False
+    """Whether the champion that was held since an alarm is proven anew."""
+
+    ready: Mapping[int, str] = field(default_factory=dict)
+    """Challengers that are proven and wait for a person, with what is shown of them."""
+
     why: str = ""
     """Why the policy changes, in one sentence."""
 
@@ -106,6 +115,7 @@ def review(
     now: float,
     epoch: str = "",
     alarm: float | None = None,
+    quiet: float | None = None,
     check: CheckSpec | str | None = None,
 ) -> Review:
     """Look at the traffic of an epoch and say what to do.
@@ -118,9 +128,10 @@ def review(
         epoch: Digest of models, check and prompt.
         alarm: When the traffic was last found to have changed; what came before is no evidence.
             None: never.
+        quiet: When a champion that was held since an alarm was last proven anew. None: never.
         check: How the check is rebuilt from a policy file, or its fingerprint.
     """
-    return _Look(observed, versions, settings, now, epoch, alarm, check).result()
+    return _Look(observed, versions, settings, now, epoch, alarm, quiet, check).result()
 
 
 class _Look:
@@ -132,15 +143,21 @@ class _Look:
         now: float,
         epoch: str,
         alarm: float | None,
+        quiet: float | None,
         check: CheckSpec | str | None,
     ) -> None:
         self.all, self.observed = observed, observed.since(alarm)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
         self.alarm, self.check = alarm, check
+        self.hold = None if quiet is not None and alarm is not None and quiet > alarm else alarm
+        """Since when the champion is held, if the settings say so."""
         self.policies: dict[int, Policy] = {}
         champions = [v for v in self.versions if v.status == "champion"]
-        self.champion = champions[-1] if champions else None
+        self.deciding = champions[-1] if champions else None
+        self.held = self.deciding if self._is_held() else None
+        self.champion = None if self.held else self.deciding
+        """The version that challengers are compared with; None: the largest model alone."""
         self.judged: dict[int, Comparison] = {}
 
     @property
@@ -150,7 +167,16 @@ class _Look:
 
     @property
     def challengers(self) -> list[PolicyVersion]:
-        return [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+        """Versions that may yet be proven; a champion that is held must prove itself anew."""
+        held = [self.held] if self.held else []
+        recent = [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+        return [*held, *recent]
+
+    def _is_held(self) -> bool:
+        """Whether the largest model answers since an alarm, whatever the champion says."""
+        since = self.deciding.since if self.deciding else None
+        is_safe = self.settings.on_drift == "safe" and self.hold is not None
+        return is_safe and since is not None and since <= (self.hold or 0.0)
 
     def result(self) -> Review:
         back_to, why = self._watch()
@@ -159,6 +185,8 @@ class _Look:
         for version in self.challengers:
             self.judged[version.number] = self._compare(version)
         proven = [v for v in self.challengers if self.judged[v.number].is_shown]
+        if self.held in proven:
+            return self._review(ends_hold=True, why=self._proof(proven[0]))
         if proven and self.settings.promote == "auto":
             best = max(proven, key=lambda v: self.judged[v.number].gain)
             return self._review(
@@ -167,15 +195,17 @@ class _Look:
                 changes=[
                     StatusChange(v.number, "rejected", f"Version {best.number} was proven first.")
                     for v in self.challengers
-                    if v.number < best.number
+                    if v.number < best.number and v is not self.held
                 ],
             )
-        return self._review(fitted=self._fitted(), changes=self._surplus())
+        ready = {v.number: f"Version {v.number} is proven: {self._proof(v)}" for v in proven}
+        return self._review(fitted=self._fitted(), changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
         share, next_step = self._share(changes=found.get("promote") is not None)
         judged = {number: each.to_record() for number, each in self.judged.items()}
-        return Review(share=share, next_step=next_step, judged=judged, **found)
+        champion = None if self.deciding is None else self.deciding.number
+        return Review(share=share, next_step=next_step, judged=judged, champion=champion, **found)
 
     # Judging.
 
@@ -196,7 +226,7 @@ class _Look:
 
     def _compare(self, version: PolicyVersion) -> Comparison:
         """Compare a challenger with the champion, on traffic since it was made."""
-        start = max(version.at, self.champion.at if self.champion else 0.0)
+        start = max(version.at, self.champion.at if self.champion else 0.0, self.hold or 0.0)
         return self._against(version, self.champion, start)
 
     def _against(

@@ -161,7 +161,7 @@ def test_few_shadows_prove_less_than_many() -> None:
 def test_chances_of_a_wrong_step_add_up_to_what_is_allowed() -> None:
     made = PolicyVersion(0, "", 1.0, "{}", "challenger", "")
     versions = [replace(made, number=k) for k in range(1, 200)]
-    look = _Look(traffic(10), versions, BY_LOSS, 1.0, "", None, None)
+    look = _Look(traffic(10), versions, BY_LOSS, 1.0, "", None, None, None)
     total = 2 * sum(look._alpha(version) for version in versions)
     assert total <= BY_LOSS.alpha
 

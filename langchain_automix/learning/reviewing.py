@@ -1,0 +1,206 @@
+"""Reviews of a store: what was observed is read, a review says what to do, and the store does it.
+
+One process at a time reviews an epoch, whichever comes first; all others go by what it decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from langchain_automix.learning.drift import DriftMonitor, Signals
+from langchain_automix.learning.observations import observations_of
+from langchain_automix.learning.records import (
+    AGREEMENT,
+    Event,
+    EventKind,
+    PolicyVersion,
+    StoredQuery,
+)
+from langchain_automix.learning.review import Review, review
+from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.utils.check_spec import CheckSpec
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.store.store import LearningStore
+
+_EVERY = 20
+"""Queries, shadows and grades between two reviews."""
+
+_MOST_SECONDS = 60.0
+"""Seconds between two reviews if anything has changed."""
+
+_LATE_SECONDS = 60.0
+"""Seconds after which a shadow that has not come to an end is no longer waited for."""
+
+_WINDOW = 20_000
+"""Queries that a review reads, the newest."""
+
+
+@dataclass
+class Reviewer:
+    """Reviews one epoch of a store again and again, and remembers what it has read of it."""
+
+    epoch: str
+    models: Sequence[str]
+    settings: ReviewSettings
+    check: CheckSpec | str | None = None
+    """How the check is rebuilt from a policy file, or its fingerprint."""
+
+    _after: int = 0
+    _queries: dict[str, StoredQuery] = field(default_factory=dict)
+    _changed: int = 0
+    _reviewed: float = 0.0
+    _monitor: DriftMonitor | None = None
+    _watched: set[str] = field(default_factory=set)
+    _watched_to: float = 0.0
+
+    def run(self, store: LearningStore, *, is_due: bool = False) -> Review | None:
+        """Review the epoch where that is due, and no other process does so.
+
+        Args:
+            store: The store.
+            is_due: Whether to review it however little has changed.
+
+        Returns:
+            What was decided and done; None: there was no review.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+        """
+        with store.lock(f"review:{self.epoch}") as is_held:
+            if not is_held:
+                return None
+            self._read(store)
+            waited = time.monotonic() - self._reviewed
+            enough = self._changed >= (1 if waited > _MOST_SECONDS else _EVERY)
+            if not (is_due or enough):
+                return None
+            self._changed, self._reviewed = 0, time.monotonic()
+            return self._review(store)
+
+    def look(self, store: LearningStore) -> Review:
+        """Return what a review would say now; nothing is changed."""
+        self._read(store)
+        return self._judge(store, store.events(self.epoch))
+
+    def _read(self, store: LearningStore) -> None:
+        found, self._after = store.read(self.epoch, self._after, _WINDOW)
+        self._changed += len(found)
+        self._queries |= {each.query.id: each for each in found}
+        if len(self._queries) > _WINDOW:
+            newest = sorted(self._queries.values(), key=lambda each: each.query.at)[-_WINDOW:]
+            self._queries = {each.query.id: each for each in newest}
+
+    def _review(self, store: LearningStore) -> Review:
+        events = store.events(self.epoch)
+        raised = list(self._alarms(latest(events, "alarm")))
+        store.add(raised)
+        found = self._judge(store, [*events, *raised])
+        self._apply(store, found, events)
+        return found
+
+    def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:
+        observed = observations_of(self.models, list(self._queries.values()))
+        return review(
+            observed,
+            store.versions(self.epoch),
+            self.settings,
+            now=time.time(),
+            epoch=self.epoch,
+            alarm=latest(events, "alarm"),
+            quiet=latest(events, "quiet"),
+            check=self.check,
+        )
+
+    def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
+        ready = {event.detail.get("version") for event in events if event.kind == "ready"}
+        for number, judged in found.judged.items():
+            store.set_judged(number, judged)
+        for change in found.changes:
+            store.set_status(change.number, change.status, change.why)
+        if found.back_to is not None:
+            store.rollback(self.epoch, found.why, found.champion)
+        if found.promote is not None:
+            store.promote(found.promote, found.why)
+        if found.ends_hold:
+            store.add([self._event("quiet", found.why)])
+        if found.fitted is not None:
+            number = store.add_version(found.fitted)
+            store.add([self._fitted(found.fitted, number)])
+        for number, why in found.ready.items():
+            if number not in ready:
+                store.add([self._event("ready", why, version=number)])
+        shares = [event.detail["share"] for event in events if event.kind == "share"]
+        if not shares or shares[-1] != found.share:
+            store.add([self._event("share", found.next_step, share=found.share)])
+
+    def _fitted(self, version: PolicyVersion, number: int) -> Event:
+        kind: EventKind = "fitted" if version.status == "challenger" else "rejected"
+        return self._event(kind, f"Version {number}: {version.why}", version=number)
+
+    def _event(self, kind: EventKind, text: str, **detail: Any) -> Event:
+        return Event(time.time(), self.epoch, kind, text, detail)
+
+    # Drift.
+
+    def _alarms(self, since: float | None) -> Iterator[Event]:
+        """Yield the alarms of queries that were not looked at yet, in the order of their time."""
+        if self._monitor is None:
+            self._monitor, self._watched_to = DriftMonitor(), since or 0.0
+        for each in sorted(self._queries.values(), key=attrgetter("query.at")):
+            if each.query.at <= self._watched_to or each.query.id in self._watched:
+                continue
+            if not _is_settled(each):
+                break  # those after it are looked at when it is
+            self._watched.add(each.query.id)
+            alarm = self._monitor.update(_signals(each, len(self.models) - 1))
+            if alarm is not None:
+                detail = {"signal": alarm.signal, "before": alarm.before, "after": alarm.after}
+                yield Event(each.query.at, self.epoch, "alarm", str(alarm), detail)
+        self._watched &= self._queries.keys()
+
+
+def latest(events: Sequence[Event], kind: EventKind) -> float | None:
+    """Return when something last happened; None: never."""
+    return max((event.at for event in events if event.kind == kind), default=None)
+
+
+def _is_settled(each: StoredQuery) -> bool:
+    """Whether nothing more is to be expected of a query."""
+    is_late = time.time() - each.query.at > _LATE_SECONDS
+    return not each.query.is_drawn or each.is_shadowed or is_late
+
+
+def _signals(each: StoredQuery, last: int) -> Signals:
+    """Return what a query tells of the traffic."""
+    query = each.query
+    if query.ending not in ("answered", "abstained"):
+        return Signals(query.version)
+    by_policy = query.stage == "policy"
+    asked = {answer.model for answer in query.answers if not answer.is_shadow}
+    agreed = [g.quality for g in each.grades if g.model == 0 and g.source == AGREEMENT]
+    return Signals(
+        query.version,
+        confidence=_confidence(each),
+        escalated=last in asked and len(asked) > 1 if by_policy else None,
+        agreement=agreed[0] if agreed and each.is_shadowed else None,
+        cost=query.cost,
+    )
+
+
+def _confidence(each: StoredQuery) -> float | None:
+    """Return what the check found on the first model's answer, in the query or in its shadow."""
+    for answer in each.query.answers:
+        if answer.model != 0:
+            continue
+        for check in filter(None, (answer.verification, *answer.checks.values())):
+            verdicts = [verdict for verdict in check.get("verdicts") or () if verdict is not None]
+            if verdicts:
+                return float(sum(verdicts) / len(verdicts))
+            if check.get("score") is not None:
+                return float(check["score"])
+    return None
