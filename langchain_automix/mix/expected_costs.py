@@ -15,8 +15,9 @@ from langchain_automix.mix.record import QueryLedger
 from langchain_automix.models.logprobs import may_send_logprobs
 from langchain_automix.models.prices import cost_of, is_cached
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.default_checks import TOKENS
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.default import TOKENS, DefaultVerifier
+from langchain_automix.verifiers.default import DefaultVerifier
 
 NOMINAL_RATIO = 10.0
 """What the largest model's tokens weigh, in tokens of the cheapest, where no price is known; those

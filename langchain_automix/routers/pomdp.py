@@ -34,10 +34,9 @@ from langchain_automix.routers.evidence import best_row_in_time, follow, read
 from langchain_automix.routers.explanations import explain_decision
 from langchain_automix.routers.off_plan import ask_unchecked, decide_unknown, decide_unread
 from langchain_automix.types import Decision, RoutingState
+from langchain_automix.utils.check_spec import spec_of
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.user_warnings import warn_user
-from langchain_automix.verifiers.base import fingerprint_of
-from langchain_automix.verifiers.known import fitted_check_in_words
-from langchain_automix.verifiers.specs import spec_of
 
 if TYPE_CHECKING:
     from langchain_automix.policy.fitting.baselines import Family
@@ -208,14 +207,13 @@ class POMDPRouter(Router):
     @property
     def check(self) -> str | None:
         """The check that the policy was fitted to, in words; None if the policy does not say."""
-        policy = self.policy
-        return fitted_check_in_words(policy.check_spec, policy.verifier, policy.models[:-1])
+        return self.policy.check_in_words
 
     def explain(self) -> str:
         """Return the policy in words and as a table."""
         from langchain_automix.policy.decision.describe import describe_policy  # noqa: PLC0415  (seldom needed)
 
-        return describe_policy(self.policy, self.check)
+        return describe_policy(self.policy)
 
     def plot(self, log: RoutingLog | None = None, *, kind: str = "benefit") -> Any:
         """Return a matplotlib figure of the policy; needs the extra `plots`.

@@ -25,7 +25,7 @@ from langchain_automix import (
     explain,
 )
 from langchain_automix.models.logprobs import may_send_logprobs
-from langchain_automix.verifiers.default import AGREEMENT, TOKENS
+from langchain_automix.utils.default_checks import AGREEMENT, TOKENS
 from tests.support.builders.mixes import DRAFT, KEPT, Witness, record_of, weather
 from tests.support.builders.scripted_replies import Body, Error, call, is_check
 from tests.support.builders.synthetic_logs import world

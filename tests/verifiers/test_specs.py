@@ -28,15 +28,14 @@ from langchain_automix import (
     Verification,
     Wording,
 )
-from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.utils.check_spec import CheckSpec, check_in_words, spec_of
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.known import (
     KNOWN_CHECKS,
     build_known_check,
     fitted_check,
-    fitted_check_in_words,
 )
-from langchain_automix.verifiers.specs import rebuild_check, spec_of
+from langchain_automix.verifiers.specs import rebuild_check
 
 
 def chat(name: str) -> ChatOpenAI:
@@ -127,7 +126,7 @@ def test_a_known_check_is_described_and_found_without_description(name: str) -> 
     assert rebuild_check(spec_of(made), [SMALL, LARGE]) == made
     assert fitted_check(None, fingerprint_of(made), [SMALL, LARGE], samples=4) == made
     if not KNOWN_CHECKS[name].by_large:
-        words = fitted_check_in_words(None, fingerprint_of(made), ["small"])
+        words = check_in_words(None, fingerprint_of(made), ["small"])
         assert words == spec_of(made).in_words(["small"]).replace("4 ", "")
 
 
