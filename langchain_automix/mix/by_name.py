@@ -1,4 +1,4 @@
-"""Checks and routers that are given by name, as a file or as a number."""
+"""Checks, routers and models that are given by name, as a file or as a number."""
 
 from __future__ import annotations
 
@@ -66,6 +66,20 @@ def to_router(given: Any) -> Any:
         "POMDPRouter.load('policy.json'); the path of a policy file; or a number in [0, 1], the "
         f"least confidence at which an answer is kept.{hint}"
     )
+
+
+def to_index(given: int | str, names: Sequence[str]) -> int:
+    """Return the index of a model that is given by its name or its index.
+
+    Raises:
+        AutoMixError: There is no such model.
+    """
+    if isinstance(given, str) and given in names:
+        return names.index(given)
+    if not isinstance(given, int) or not 0 <= given < len(names):
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+        raise AutoMixError(f"force_model is {given!r}, but the models of this mix are {known}.")
+    return given
 
 
 def _shown(given: Any) -> str:

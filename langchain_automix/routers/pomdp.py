@@ -31,7 +31,7 @@ from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
 from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
 from langchain_automix.routers.evidence import best_row_in_time, follow, read
-from langchain_automix.routers.explanations import explain_decision
+from langchain_automix.routers.explanations import decision_details
 from langchain_automix.routers.off_plan import ask_unchecked, decide_unknown, decide_unread
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.utils.check_spec import spec_of
@@ -371,18 +371,8 @@ class POMDPRouter(Router):
     def _details(
         self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
-        """Return the belief, the values and the reason of a decision."""
-        models, cost = plan.plays, self.policy.fit.cost
         weight = self._cost_weight(plan, state)
-        price = weight * cost[models[-1]] if cost else 0.0
-        verification = state.current.verification
-        return {
-            "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
-            "values": row.values,
-            "why": explain_decision(
-                verification, row, names, models, price, is_calibrated=self.is_calibrated
-            ),
-        }
+        return decision_details(self.policy, plan, state, row, names, weight)
 
 
 def _to_decision(step: PlannedAction, **details: Any) -> Decision:

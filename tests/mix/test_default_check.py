@@ -24,7 +24,7 @@ from langchain_automix import (
     calibrate,
     explain,
 )
-from langchain_automix.models.logprobs import may_send_logprobs
+from langchain_automix.models.refusals import LOGPROBS
 from langchain_automix.utils.default_checks import AGREEMENT, TOKENS
 from tests.support.builders.mixes import DRAFT, KEPT, Witness, record_of, weather
 from tests.support.builders.scripted_replies import Body, Error, call, is_check
@@ -155,8 +155,8 @@ class TestEveryWay:
             assert record["cost"] is not None
         refused = [body for body in server.requests if body.get("logprobs")]
         assert len(refused) == 1
-        assert not may_send_logprobs(server.model("small"))
-        assert may_send_logprobs(server.model("third")), "that says nothing of another model"
+        assert LOGPROBS.knows(server.model("small"))
+        assert not LOGPROBS.knows(server.model("third")), "that says nothing of another model"
 
 
 class TestWhereThereAreNoLogProbabilities:
@@ -177,7 +177,7 @@ class TestWhereThereAreNoLogProbabilities:
         server.script = lambda body: status if body["model"] == "small" else [KEPT]
         record = record_of(default(server).invoke("Where was it built?"))
         assert (record["model"], len(record["failed"])) == ("large", 1)
-        assert may_send_logprobs(server.model("small"))
+        assert not LOGPROBS.knows(server.model("small"))
 
     def test_a_server_that_sends_none_is_not_asked_again(self, server: OpenAIServer) -> None:
         server.script = silent()
