@@ -61,11 +61,9 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
             if answer is None:
                 return False
         except Exception as error:
-            if hedged is None and is_fault(error):
-                query.ledger.add_failed_request(index, str(call.run_name), error, usage)
-            if hedged is None and isinstance(error, DeadlineError):
+            if hedged is None:
                 seconds = time.perf_counter() - started
-                config.pace.learn("answer", index, seconds, at_least=True)
+                _note_failed_call(config, query, decision, call, usage, error, seconds)
             if config.forced is not None or _was_shown(call) or not is_answer_failure(error):
                 raise
             query.errors[index] = error
@@ -90,6 +88,22 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     unusable = Verification(problem=problem, usable=False) if problem else None
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
     return True
+
+
+def _note_failed_call(
+    config: MixConfig,
+    query: QueryState,
+    decision: Decision,
+    call: Call,
+    usage: UsageCollector,
+    error: Exception,
+    seconds: float,
+) -> None:
+    index = decision.model_index
+    if is_fault(error):
+        query.ledger.add_failed_request(index, str(call.run_name), error, usage)
+    if isinstance(error, DeadlineError):
+        config.pace.learn("answer", index, seconds, at_least=True)
 
 
 def _learn_length(config: MixConfig, query: QueryState, index: int) -> None:

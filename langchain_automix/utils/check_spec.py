@@ -53,12 +53,6 @@ class CheckSpec(BaseModel):
             raise ValueError(f"a {COMBINED}, and nothing else, has checks")
         return self
 
-    def of_check(self, name: str | None) -> CheckSpec | None:
-        """Return one of several checks; None, or an unknown name of a single check: the first."""
-        if not self.checks:
-            return self
-        return self.checks.get(name) if name else next(iter(self.checks.values()))
-
     def in_words(self, answering: Sequence[str] = ()) -> str:
         """Say what the check is.
 

@@ -15,6 +15,7 @@ from langchain_automix import (
     AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
+    CircuitBreaker,
     DefaultVerifier,
     POMDPRouter,
     SelfVerifier,
@@ -169,6 +170,16 @@ class TestWhereThereAreNoLogProbabilities:
         assert record["cost"] == record["alone"]["large"]["cost"]
         assert not record["escalated"]
         assert "asked at once" in record["why"]
+
+    @pytest.mark.parametrize("status", [400, 403, 501])
+    def test_a_refusal_is_no_failure_of_the_model(self, server: OpenAIServer, status: int) -> None:
+        server.script = refusing(status)
+        breaker = CircuitBreaker(failures=1)
+        asked = default(server, 5.0, circuit_breaker=breaker)
+        record = record_of(asked.invoke("Where was it built?"))
+        assert (record["model"], record["failed"]) == ("large", [])
+        assert breaker.state(server.model("small")) == "closed"
+        assert asked.mix_config.pace.expected("answer", 0) is None, "it did not answer"
 
     @pytest.mark.parametrize("status", [400, 403, 422])
     def test_a_request_that_is_refused_in_any_case_says_nothing(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr, ValidationError
 
@@ -101,6 +101,10 @@ REBUILT: dict[str, tuple[Runnable[Any, Any], str]] = {
         "self (2 verdicts by small at t = 1 (few-shot)) and logprob (the mean log-probability of "
         "the answer's tokens)",
     ),
+    "configured": (
+        AgreementVerifier(samples=4).with_config(tags=["mine"]),
+        "agreement of 4 answers by small at t = 1",
+    ),
     "retried": (
         AgreementVerifier(samples=4).with_retry(),
         "agreement of 4 answers by small at t = 1",
@@ -114,7 +118,7 @@ def test_a_check_is_rebuilt_from_json(name: str) -> None:
     spec = reread(spec_of(verifier))
     assert spec.in_words(["small"]) == words
     made = rebuild_check(spec, [SMALL, LARGE], check_models=[JUDGE])
-    bare = verifier.bound if name == "retried" else verifier  # type: ignore[attr-defined]
+    bare = getattr(verifier, "bound", verifier)
     assert made == bare
     assert fingerprint_of(made) == fingerprint_of(bare)
     assert spec_of(made).in_words(["small"]) == words
@@ -158,6 +162,10 @@ def test_every_setting_survives(**settings: Any) -> None:
             "your own check accepts",
         ),
         (SelfVerifier().with_fallbacks([SelfVerifier(model=LARGE)]), "RunnableWithFallbacks"),
+        (
+            SelfVerifier().configurable_fields(samples=ConfigurableField(id="k")),
+            "RunnableConfigurableFields",
+        ),
     ],
 )
 def test_code_of_the_user_is_no_value(verifier: Runnable[Any, Any], said: str) -> None:
