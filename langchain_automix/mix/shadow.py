@@ -17,7 +17,7 @@ from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Steps
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.answering import OpeningRefused, request_answer
+from langchain_automix.mix.answering import request_answer
 from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.latency import LatencyEstimator
@@ -26,17 +26,10 @@ from langchain_automix.mix.limits.spend_session import SpendSession
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import QueryLedger, query_cost
 from langchain_automix.types import Decision, Verification, Visit
-from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.utils.default_checks import AGREEMENT, SELF_CHECKS, TOKENS, ZERO_SHOT
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.combined import CombinedVerifier
-from langchain_automix.verifiers.default import (
-    AGREEMENT,
-    RESAMPLES,
-    SELF_CHECKS,
-    TOKENS,
-    ZERO_SHOT,
-    DefaultVerifier,
-    is_short,
-)
+from langchain_automix.verifiers.default import RESAMPLES, DefaultVerifier, is_short
 
 SHADOW_TAG = "automix:shadow"
 """Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
@@ -134,8 +127,8 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
         except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
             result.failed[index] = type(error).__name__
             result.needs_async |= _is_async_only(error)
-        for error in result.ledger.failed:
-            result.needs_async |= error["error"] == NotImplementedError.__name__
+        for failure in result.ledger.failed:
+            result.needs_async |= failure["error"] == NotImplementedError.__name__
 
 
 def _nothing() -> Steps[None]:
@@ -145,9 +138,8 @@ def _nothing() -> Steps[None]:
 def _ask(mix: MixConfig, state: QueryState, index: int, last: int) -> Steps[None]:
     samples = 0 if index == last else None
     decision = Decision(action="escalate", model_index=index, samples=samples)
-    try:
-        yield from request_answer(mix, state, decision)
-    except OpeningRefused:  # from now on it is asked without log-probabilities
+    if not (yield from request_answer(mix, state, decision)):
+        # From now on it is asked without log-probabilities.
         yield from request_answer(mix, state, decision)
 
 
@@ -174,7 +166,7 @@ def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]
             continue
         if not drawn:
             yield Decision(action="verify", model_index=index, check=name)
-        elif drawn < samples:
+        elif samples is not None and drawn < samples:
             more = samples - drawn
             yield Decision(action="verify", model_index=index, check=name, samples=more)
 
