@@ -218,6 +218,7 @@ def totals(database: Database, epoch: str | None) -> StoreTotals:
 def prune(database: Database, older_than: float | None, keep: int | None) -> int:
     """Delete old queries with all that belongs to them; see `LearningStore.prune`."""
     with database.writing() as connection:
+        database.next_change(connection)  # one after the other with `add`, which locks rows, too
         now = database.now(connection)
         gone = 0
         if older_than is not None:
