@@ -41,6 +41,9 @@ from langchain_automix.verifiers.default import (
 SHADOW_TAG = "automix:shadow"
 """Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
 
+_ASYNC_ONLY = frozenset({"NotImplementedError", "TypeError"})
+"""Errors by which LangChain says that something has no synchronous form."""
+
 _VERDICTS = 4
 """Verdicts of a self-check that a shadow draws for a mix without a check of its own."""
 
@@ -133,9 +136,9 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
             yield from steps
         except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
             result.failed[index] = type(error).__name__
-            result.needs_async |= _is_async_only(error)
-        for error in result.ledger.failed:
-            result.needs_async |= error["error"] == NotImplementedError.__name__
+            result.needs_async |= type(error).__name__ in _ASYNC_ONLY
+        kinds = {error["error"] for error in result.ledger.failed}
+        result.needs_async |= not kinds.isdisjoint(_ASYNC_ONLY)
 
 
 def _nothing() -> Steps[None]:
@@ -198,12 +201,6 @@ def _says_something(found: Verification) -> bool:
 def _found(state: QueryState, index: int, name: str | None) -> Verification:
     visit = state.ledger.visits[index].verification or Verification()
     return visit if name is None else visit.checks.get(name, Verification())
-
-
-def _is_async_only(error: Exception) -> bool:
-    """Whether an error is how LangChain says that something has no synchronous form."""
-    is_lambda = isinstance(error, TypeError) and "coroutine" in str(error)
-    return isinstance(error, NotImplementedError) or is_lambda
 
 
 def config_for_shadows(config: MixConfig) -> MixConfig:
