@@ -173,11 +173,11 @@ def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]
         found = _found(state, index, name)
         samples = getattr(check, "samples", None)
         drawn = len(found.verdicts)
-        if found.score is not None or not found.usable or (drawn and samples is None):
+        if found.score is not None or not found.usable:
             continue
         if not drawn:
             yield Decision(action="verify", model_index=index, check=name)
-        elif drawn < samples:
+        elif isinstance(samples, int) and drawn < samples:
             more = samples - drawn
             yield Decision(action="verify", model_index=index, check=name, samples=more)
 

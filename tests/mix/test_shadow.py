@@ -13,7 +13,7 @@ from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel
 
 from langchain_automix import (
@@ -132,7 +132,7 @@ class TestOwnCheck:
         assert of_small(shadow_of(ended)).verdicts == (True,) * 3
 
     def test_every_combined_check_is_made(self, server: OpenAIServer) -> None:
-        score = RunnableLambda(lambda _: Verification(score=0.25))
+        score: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.25))
         verifier = CombinedVerifier(checks={"self": SelfVerifier(samples=2), "score": score})
         found = of_small(shadow(*warming(server, verifier=verifier)))
         assert found.verdicts == (True, True)
@@ -201,7 +201,7 @@ class TestFailures:
     def test_what_was_paid_is_known(self, server: OpenAIServer) -> None:
         result = shadow(*warming(server, prices=PRICES, verifier=SelfVerifier(samples=2)))
         billed = [bill for bill in server.billed if bill["model"] == "small"]
-        usages = [call.usage or {} for call in result.ledger.calls]
+        usages: list[Any] = [call.usage for call in result.ledger.calls]
         assert sum(u["input_tokens"] for u in usages) == sum(b["prompt_tokens"] for b in billed)
         assert sum(u["output_tokens"] for u in usages) == sum(
             b["completion_tokens"] for b in billed
@@ -230,7 +230,7 @@ class TestAsync:
         learner = FakeLearner()
         learner.asks_largest = True
         models = [AsyncOnly(text="small"), AsyncOnly(text="large")]
-        check = RunnableLambda(lambda _: Verification(score=0.5))
+        check: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.5))
         automix = AutoMixRunnable.from_models(*models, learning=learner, verifier=check)
         asyncio.run(automix.ainvoke("Where?"))
         ended = learner.ended[0][1]
@@ -271,7 +271,12 @@ class Place(BaseModel):
 class TestForms:
     def test_a_prompt_is_filled_in_once(self, server: OpenAIServer) -> None:
         asked: list[Any] = []
-        prompt = RunnableLambda(lambda given: asked.append(given) or RAG_PROMPT.invoke(given))
+
+        def fill(given: Any) -> Any:
+            asked.append(given)
+            return RAG_PROMPT.invoke(given)
+
+        prompt: Runnable[Any, Any] = RunnableLambda(fill)
         automix, learner = warming(server, prompt=prompt, verifier=SelfVerifier(samples=1))
         result = shadow(automix, learner, {"question": "Where?", "context": "In Turku."})
         assert len(asked) == 1
@@ -319,10 +324,10 @@ class TestForms:
         middleware = AutoMixMiddleware(
             models, learning=learner, verifier=SelfVerifier(samples=1), router=0.5
         )
-        agent = create_agent(
+        agent: Any = create_agent(
             models[0], tools=[weather], middleware=[middleware, inner], response_format=shape
         )
-        agent.invoke({"messages": [("human", "Where?")]})  # type: ignore[call-overload]
+        agent.invoke({"messages": [("human", "Where?")]})
         ended, seen = learner.ended[0][1], len(handled)
         assert ended.config.answer_format.may_shadow
         result = shadow_of(ended)
