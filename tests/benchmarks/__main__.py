@@ -22,6 +22,7 @@ from tests.benchmarks import (
     frontier,
     goals,
     labels,
+    learning_overhead,
     prior,
     quality,
     released,
@@ -64,8 +65,9 @@ PARTS = (
     "soak",
     "structure",
     "goals",
+    "learning-overhead",
 )
-WITHOUT_LOGS = PARTS[-11:]
+WITHOUT_LOGS = PARTS[-12:]
 
 
 def main() -> int:
@@ -95,6 +97,8 @@ def main() -> int:
             show(heads, rows)
     if wanted.only in (None, "tracing"):
         show(*tracing.table())
+    if wanted.only in (None, "learning-overhead"):
+        show(*learning_overhead.table())
     if wanted.only in (None, "caching"):
         for heads, rows in caching.tables():
             show(heads, rows)

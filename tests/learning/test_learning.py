@@ -101,13 +101,12 @@ def promote(automix: AutoMixRunnable, policy: str = POLICY) -> int:
 
 
 def billed(server: OpenAIServer) -> float:
-    bills = [(PRICES[bill["model"]], bill) for bill in server.billed]
-    return (
-        sum(
-            p["input"] * b["prompt_tokens"] + p["output"] * b["completion_tokens"] for p, b in bills
-        )
-        / 1e6
-    )
+    micros = 0
+    for bill in server.billed:
+        prices = PRICES[bill["model"]]
+        micros += prices["input"] * int(bill["prompt_tokens"])
+        micros += prices["output"] * int(bill["completion_tokens"])
+    return micros / 1e6
 
 
 _RUNNER = asyncio.Runner()  # one event loop, as clients keep to theirs
