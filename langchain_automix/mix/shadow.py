@@ -34,6 +34,9 @@ from langchain_automix.verifiers.default import RESAMPLES, DefaultVerifier, is_s
 SHADOW_TAG = "automix:shadow"
 """Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
 
+_ASYNC_ONLY = frozenset({"NotImplementedError", "TypeError"})
+"""Errors by which LangChain says that something has no synchronous form."""
+
 _VERDICTS = 4
 """Verdicts of a self-check that a shadow draws for a mix without a check of its own."""
 
@@ -126,9 +129,9 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
             yield from steps
         except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
             result.failed[index] = type(error).__name__
-            result.needs_async |= _is_async_only(error)
-        for failure in result.ledger.failed:
-            result.needs_async |= failure["error"] == NotImplementedError.__name__
+            result.needs_async |= type(error).__name__ in _ASYNC_ONLY
+        kinds = {error["error"] for error in result.ledger.failed}
+        result.needs_async |= not kinds.isdisjoint(_ASYNC_ONLY)
 
 
 def _nothing() -> Steps[None]:
@@ -162,11 +165,11 @@ def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]
         found = _found(state, index, name)
         samples = getattr(check, "samples", None)
         drawn = len(found.verdicts)
-        if found.score is not None or not found.usable or (drawn and samples is None):
+        if found.score is not None or not found.usable:
             continue
         if not drawn:
             yield Decision(action="verify", model_index=index, check=name)
-        elif samples is not None and drawn < samples:
+        elif isinstance(samples, int) and drawn < samples:
             more = samples - drawn
             yield Decision(action="verify", model_index=index, check=name, samples=more)
 
@@ -190,12 +193,6 @@ def _says_something(found: Verification) -> bool:
 def _found(state: QueryState, index: int, name: str | None) -> Verification:
     visit = state.ledger.visits[index].verification or Verification()
     return visit if name is None else visit.checks.get(name, Verification())
-
-
-def _is_async_only(error: Exception) -> bool:
-    """Whether an error is how LangChain says that something has no synchronous form."""
-    is_lambda = isinstance(error, TypeError) and "coroutine" in str(error)
-    return isinstance(error, NotImplementedError) or is_lambda
 
 
 def config_for_shadows(config: MixConfig) -> MixConfig:
