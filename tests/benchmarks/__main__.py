@@ -100,13 +100,18 @@ def main() -> int:
     wanted = parser.parse_args()
     by_name_only(wanted)
     of_defaults(wanted)
+    of_the_surface(wanted)
+    return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
+
+
+def of_the_surface(wanted: argparse.Namespace) -> None:
+    """Print what calls, traces, caches, reports and calibrations cost."""
     if wanted.only in (None, "surface"):
         for heads, rows in surface.tables(memory_calls=wanted.calls):
             show(heads, rows)
-    if wanted.only in (None, "tracing"):
-        show(*tracing.table())
-    if wanted.only in (None, "learning-overhead"):
-        show(*learning_overhead.table())
+    for part, table in (("tracing", tracing.table), ("learning-overhead", learning_overhead.table)):
+        if wanted.only in (None, part):
+            show(*table())
     if wanted.only in (None, "caching"):
         for heads, rows in caching.tables():
             show(heads, rows)
@@ -118,7 +123,6 @@ def main() -> int:
     if wanted.only in (None, "calibrate"):
         show(*calibrating.throughput())
         show(*calibrating.memory(wanted.examples))
-    return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
 
 
 def of_defaults(wanted: argparse.Namespace) -> None:
