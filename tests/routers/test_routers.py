@@ -136,14 +136,12 @@ class TestUnusable:
         for router in (ThresholdRouter(), POMDPRouter.fit(world(200))):
             assert router.invoke(RoutingState.after(found)).action == "escalate"
 
-    def test_the_latest_usable_answer_is_kept_after_the_last_model(self) -> None:
+    @pytest.mark.parametrize("router", [ThresholdRouter(), POMDPRouter()])
+    def test_after_the_last_model_no_earlier_answer_comes_back(self, router: Router) -> None:
         doubted = Verification(verdicts=(False,) * 8)
-        decision = ThresholdRouter().invoke(unusable(doubted))
-        assert (decision.action, decision.model_index) == ("answer", 0)
-        assert decision.why.endswith(": the earlier answer of small is kept.")
-        broken = Verification(problem="x", usable=False)
-        assert ThresholdRouter().invoke(unusable(None, broken, models=3)).model_index == 0
-        assert ThresholdRouter().invoke(unusable(broken, None, models=3)).model_index == 1
+        decision = router.invoke(unusable(doubted))
+        assert (decision.action, decision.model_index) == ("answer", 1)
+        assert decision.why.endswith(", and there is no larger model to ask.")
 
     def test_the_last_answer_is_kept_where_none_is_usable(self) -> None:
         decision = ThresholdRouter().invoke(unusable(Verification(problem="x", usable=False)))
