@@ -14,6 +14,7 @@ from langchain_automix import (
     Verification,
     Visit,
 )
+from langchain_automix.routers import pomdp as _pomdp
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.baselines import AlwaysRouter
 from langchain_automix.routers.explanations import findings
@@ -90,6 +91,7 @@ class TestPOMDP:
         assert decision.belief["small"] == pytest.approx(by_prior.policy.fit.quality[0])
 
     def test_the_prior_says_once_that_it_is_one(self) -> None:
+        _pomdp._warn_uncalibrated.cache_clear()  # another test of this process may have heard it
         router = POMDPRouter()
         with pytest.warns(UncalibratedWarning) as caught:
             decisions = [router.invoke(state(a, 8 - a)) for a in range(9)]
