@@ -68,9 +68,10 @@ class MixSettings(BaseModel):
     output that does not fit its schema), before the next model is asked."""
 
     on_escalation_error: OnEscalationError = "raise"
-    """What to do when a larger model fails after an answer was not kept, and no model after it
-    answers. `raise`: raise its error, since an answer that was not kept is never shown unasked.
-    `answer`: give the best earlier answer; the record's `degraded` says so."""
+    """What to do when a larger model fails, or gives what cannot be used, after an answer was not
+    kept, and no model after it answers. `raise`: raise its error, or give its answer as it is,
+    since an answer that was not kept is never shown unasked. `answer`: give the best earlier
+    answer, except before a tool call that an agent can mend; the record's `degraded` says so."""
 
     on_verification_error: OnVerificationError = "escalate"
     """What to do when a check fails as a whole. `escalate`: ask the next model, or keep the last

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,23 +106,19 @@ def main() -> int:
 
 def of_the_surface(wanted: argparse.Namespace) -> None:
     """Print what calls, traces, caches, reports and calibrations cost."""
-    if wanted.only in (None, "surface"):
-        for heads, rows in surface.tables(memory_calls=wanted.calls):
-            show(heads, rows)
-    for part, table in (("tracing", tracing.table), ("learning-overhead", learning_overhead.table)):
+    parts: dict[str, Callable[[], Iterable[Any]]] = {
+        "surface": lambda: surface.tables(memory_calls=wanted.calls),
+        "tracing": lambda: [tracing.table()],
+        "learning-overhead": lambda: [learning_overhead.table()],
+        "caching": caching.tables,
+        "report": lambda: [report.table()],
+        "structure": lambda: structure.tables(wanted.loop),
+        "calibrate": lambda: [calibrating.throughput(), calibrating.memory(wanted.examples)],
+    }
+    for part, tables in parts.items():
         if wanted.only in (None, part):
-            show(*table())
-    if wanted.only in (None, "caching"):
-        for heads, rows in caching.tables():
-            show(heads, rows)
-    if wanted.only in (None, "report"):
-        show(*report.table())
-    if wanted.only in (None, "structure"):
-        for heads, rows in structure.tables(wanted.loop):
-            show(heads, rows)
-    if wanted.only in (None, "calibrate"):
-        show(*calibrating.throughput())
-        show(*calibrating.memory(wanted.examples))
+            for heads, rows in tables():
+                show(heads, rows)
 
 
 def of_defaults(wanted: argparse.Namespace) -> None:
