@@ -342,8 +342,11 @@ class POMDPRouter(Router):
         weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
         if (means := self.policy.own_costs) is None:
             return weight
-        own = state.answer_cost.get(self.policy.currency or "")
-        return weight * relative_cost(own, means[state.current.model_index])
+        return weight * relative_cost(self._own_cost(state), means[state.current.model_index])
+
+    def _own_cost(self, state: RoutingState) -> float | None:
+        """Return what the current answer cost in the policy's currency; None if unknown."""
+        return state.answer_cost.get(self.policy.currency or "")
 
     def _later(self, state: RoutingState) -> int | None:
         """Return the model to ask where nothing is known of the current answer."""
@@ -377,13 +380,15 @@ class POMDPRouter(Router):
         models, cost = plan.plays, self.policy.fit.cost
         weight = self._cost_weight(plan, state)
         price = weight * cost[models[-1]] if cost else 0.0
-        verification = state.current.verification
+        why = explain_decision(
+            state.current.verification, row, names, models, price, is_calibrated=self.is_calibrated
+        )
+        if self.policy.own_costs and self._own_cost(state) is None:
+            why += " What this answer cost is not known, so the price is that of a usual query."
         return {
             "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
             "values": row.values,
-            "why": explain_decision(
-                verification, row, names, models, price, is_calibrated=self.is_calibrated
-            ),
+            "why": why,
         }
 
 
