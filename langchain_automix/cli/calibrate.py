@@ -40,6 +40,14 @@ def calibrate(
             "name lists all.",
         ),
     ] = USUAL_CHECK,
+    free_check: Annotated[
+        bool,
+        typer.Option(
+            "--free-check/--no-free-check",
+            help="Also log the free check: how probable each answer was to the model that wrote "
+            "it, where log-probabilities come with the answers.",
+        ),
+    ] = True,
     adaptive: Annotated[
         bool,
         typer.Option(
@@ -67,8 +75,9 @@ def calibrate(
 
     Every finished call is kept: after a stop or a kill, run the same command to resume.
     """
-    from langchain_automix.cli.calibration import Calibration, show_result
+    from langchain_automix.cli.calibration import Calibration
     from langchain_automix.cli.checks import build_check, large_checks, resolve_checks
+    from langchain_automix.cli.tables import show_result
 
     (name,) = resolve_checks([check])
     goal = {
@@ -83,6 +92,7 @@ def calibrate(
         partial(build_check, name),
         examples,
         out,
+        free_check=free_check,
         adaptive=adaptive,
         goal={name: value for name, value in goal.items() if value is not None},
     )

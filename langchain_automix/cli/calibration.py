@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from langchain_core.runnables import Runnable
@@ -24,13 +23,13 @@ from langchain_automix.calibration.graders.text import GRADERS
 from langchain_automix.calibration.interruption import StoppedBySignalError
 from langchain_automix.calibration.session import CalibrationResult
 from langchain_automix.calibration.settings import CalibrationSettings
-from langchain_automix.calibration.validation import journal_path, validate_output
+from langchain_automix.calibration.validation import validate_output
 from langchain_automix.cli import tables
 from langchain_automix.cli.inputs import read_grader, read_prices, read_prompt
 from langchain_automix.cli.open_models import opened_models
 from langchain_automix.cli.options import CalibrationOptions
 from langchain_automix.cli.progress import ProgressDisplay
-from langchain_automix.cli.terminal import print_event, say
+from langchain_automix.cli.terminal import echo, print_event, say
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -66,6 +65,9 @@ class Calibration:
     """The source of the examples."""
 
     out: Path
+    free_check: bool = False
+    """Whether the log also has the free check, beside the one that is built."""
+
     adaptive: bool = False
     goal: Mapping[str, float] = field(default_factory=dict)
     _models: Sequence[Model] = ()
@@ -207,6 +209,7 @@ class Calibration:
                     approve=self._approve,
                     on_progress=self._show_progress,
                     seed=options.seed,
+                    free_check=self.free_check,
                 )
             )
 
@@ -304,7 +307,7 @@ class Calibration:
                 "the same command again to resume."
             )
         self._display.stop()
-        print(f"automix: {redact_secrets(reason)} {kept}", file=sys.stderr)  # noqa: T201
+        echo(f"automix: {redact_secrets(reason)} {kept}", to_stderr=True)
         return _INTERRUPTED
 
     @contextlib.contextmanager
@@ -362,40 +365,3 @@ def _exit_code(result: CalibrationResult) -> int:
             "calls are not repeated."
         )
     return _INTERRUPTED if progress.stopped == "interrupted" else 0
-
-
-def show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
-    """Show the result of a calibration, and the next command."""
-    written = result.written
-    fit = f"automix fit {quote(str(result.out))} --out policy.json"
-    missing = _missing(result)
-    if options.as_json:
-        more = {"missing": missing} if missing else {}
-        following = fit if written.complete else None
-        print_event("done", **tables.result_dict(result), **more, next=following)
-    elif written.failed < written.queries:
-        tables.show_summary(console, result, options.max_spend)
-        say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
-        say(console, _next_step(result, missing, fit))
-
-
-def _missing(result: CalibrationResult) -> int:
-    """Return how many more complete examples a fit needs, of a run that ended early."""
-    from langchain_automix.policy.fitting.fit import FEW
-
-    written = result.written
-    left = result.progress.examples - written.queries + written.failed
-    return min(left, max(0, FEW - written.complete))
-
-
-def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
-    complete = result.written.complete
-    if missing:
-        return (
-            f"A policy needs about {complete + missing} complete examples, and the log has "
-            f"{complete}: {missing} more. Run the same command again to resume; then: "
-            f"[bold]{fit}[/]"
-        )
-    if complete:
-        return f"Next: [bold]{fit}[/]"
-    return "No policy can be fitted to it: no example has a known quality for every model."
