@@ -40,6 +40,9 @@ from tests.benchmarks import (
 
 SIZES = (20, 50, 150, None)
 FEW = (20, 50, 100)
+WIDE = 1_000
+"""Characters of the longest line of a table here: all of it, as it goes into documents."""
+
 DRAWS = 1_000
 TARGETS = {20: -0.003, 50: 0.002, None: 0.0076}
 """What utility over the better single model is to reach, by number of labels."""
@@ -368,7 +371,7 @@ def stops(seeds: int) -> None:
 
 def show(heads: Sequence[str], rows: list[Any]) -> None:
     """Print a table and an empty line."""
-    print("\n".join(text_table(heads, rows)), end="\n\n", flush=True)
+    print("\n".join(text_table(heads, rows, width=WIDE)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
