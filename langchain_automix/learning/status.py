@@ -55,6 +55,12 @@ class LearningStatus:
     waiting: int = 0
     """Records of this process that are still to be written."""
 
+    alarm: str | None = None
+    """What has changed in the traffic since the policy was proven; None: nothing."""
+
+    next_step: str = ""
+    """What comes next, in one sentence; empty where no review was made yet."""
+
     is_away: bool = False
     """Whether the store cannot be used at present: then nothing else is known."""
 
@@ -78,6 +84,7 @@ class LearningStatus:
         ]
         if self.saved is not None:
             lines.append(f"{self.saved:.1%} saved against the largest model alone")
+        lines += [text for text in (self.alarm, self.next_step) if text]
         if self.dropped or self.refused:
             lines.append(f"{self.dropped} dropped, {self.refused} without money")
         return "\n".join(lines)
