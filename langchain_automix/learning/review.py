@@ -57,7 +57,7 @@ _QUIET = 0.1
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
 
-_TARGET = 0.5
+_TARGET = 0.25
 """Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
 see."""
 
