@@ -25,7 +25,7 @@ from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
 from langchain_automix.learning.refresher import Refresher
-from langchain_automix.learning.rows import query_record
+from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
     Mode,
@@ -37,6 +37,7 @@ from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
+from langchain_automix.models.prices import dollars_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
 
@@ -208,17 +209,11 @@ class Learning(Learner):
         query = ended.query
         if not query.is_admitted:  # nothing of it was begun
             return
+        facts = EndedFacts.of(ticket.config, ended, keep_texts=self.settings.keep_texts)
+        is_drawn = self._take_on(ticket, ended)
+        which = ticket.id, ticket.version, ticket.stage
         self.writer.put_later(
-            partial(
-                query_record,
-                ticket,
-                ticket.config,
-                ended,
-                at=time.time(),
-                share=ticket.share,
-                is_drawn=self._take_on(ticket, ended),
-                keep_texts=self.settings.keep_texts,
-            )
+            partial(query_record, *which, facts, share=ticket.share, is_drawn=is_drawn)
         )
 
     def _take_on(self, ticket: LearningTicket, ended: EndedQuery) -> bool:
@@ -226,13 +221,14 @@ class Learning(Learner):
         query, names = ended.query, ended.config.names
         if ended.error is not None or query.record is None:
             return False
-        is_drawn = ticket.is_drawn and self._budget.is_open
-        if not is_drawn and not (self._grader.is_free and len(query.answers) == len(names)):
+        claim = None
+        if ticket.is_drawn:
+            alone = query.record["alone"][names[-1]]["cost"]
+            claim = self._shadows.claim(None if alone is None else float(dollars_of(alone)))
+        if claim is None and not (self._grader.is_free and len(query.answers) == len(names)):
             return False
-        alone = query.record["alone"][names[-1]]["cost"]
-        estimate = None if alone is None else float(alone.split()[0])
-        job = ShadowJob(ticket.id, ticket.state, ticket.config, ended, is_drawn, estimate)
-        return self._shadows.submit(job) and is_drawn
+        job = ShadowJob(ticket.id, ticket.state, ticket.config, ended, claim)
+        return self._shadows.submit(job) and claim is not None
 
     # What a user asks and tells
 

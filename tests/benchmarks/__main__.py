@@ -97,8 +97,6 @@ def main() -> int:
             show(heads, rows)
     if wanted.only in (None, "tracing"):
         show(*tracing.table())
-    if wanted.only in (None, "learning-overhead"):
-        show(*learning_overhead.table())
     if wanted.only in (None, "caching"):
         for heads, rows in caching.tables():
             show(heads, rows)
@@ -123,7 +121,7 @@ def of_defaults(wanted: argparse.Namespace) -> None:
 
 
 def by_name_only(wanted: argparse.Namespace) -> None:
-    """Print what takes an hour or more, if it is asked for."""
+    """Print what takes minutes or hours, if it is asked for."""
     if wanted.only == "attacks":
         for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases, wanted.ways):
             show(attacks.HEADS, found)
@@ -132,6 +130,8 @@ def by_name_only(wanted: argparse.Namespace) -> None:
         for heads, title, rows in goals.tables(list(quality.splits()), wanted.seeds):
             print(title)
             show(heads, rows)
+    if wanted.only == "learning-overhead":
+        show(*learning_overhead.table())
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries)
         show(("soak", "figures"), list(soaking.figures(soak)))

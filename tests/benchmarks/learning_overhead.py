@@ -31,7 +31,7 @@ class _Spent(NamedTuple):
     """Seconds of all threads, the writer's among them."""
 
 
-def table(rounds: int = 15) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rounds: int = 9) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the added processor time of each way to ask, in both stages.
 
     Args:
