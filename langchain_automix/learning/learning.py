@@ -21,9 +21,10 @@ from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.flow.deadline import start_work
 from langchain_automix.learning.budget import PURSE, ShadowBudget
 from langchain_automix.learning.epochs import EpochState, Snapshot
+from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
-from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
+from langchain_automix.learning.records import Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
@@ -254,38 +255,14 @@ class Learning(Learner):
         """
         if not isinstance(quality, int | float) or not 0 <= quality <= 1:
             raise AutoMixError(f"A quality lies in [0, 1], not at {quality!r}.")
-        id, kept, width = self._find(target)
-        model = kept if model is None else model
-        if model is None or not 0 <= model < width:
+        answered = find_answered(target, self.store, self.writer)
+        if (state := self._epochs.get(answered.epoch or "")) is not None:
+            answered = answered._replace(models=len(state.names))
+        model = answered.kept if model is None else model
+        if model is None or not 0 <= model < answered.models:
             given = "no answer was given" if model is None else f"there is no model {model}"
-            raise AutoMixError(f"To query {id}, {given}.")
-        self.writer.put(GradeRecord(id, model, float(quality), source, time.time()))
-
-    def _find(self, target: AIMessage | UUID | str) -> tuple[str, int | None, int]:
-        """Return a query's id, the model whose answer was given, and the number of models."""
-        if isinstance(target, AIMessage):
-            record = target.response_metadata.get("automix") or {}
-            if "learning" not in record:
-                raise AutoMixError("The message is of no query that a mix with learning answered.")
-            kept = None if record["action"] == "abstain" else record["model_index"]
-            return record["learning"]["id"], kept, len(record["alone"])
-        found = self._look_up(str(target))
-        if found is None:
-            raise AutoMixError(f"The learning store {self.store.name} has no query {target}.")
-        width = max([a.model for a in found.query.answers], default=0) + 1
-        if (state := self._epochs.get(found.query.epoch)) is not None:
-            width = len(state.names)
-        return found.query.id, found.query.kept, width
-
-    def _look_up(self, name: str) -> StoredQuery | None:
-        store = self.store.get()
-        for is_late in (False, True):
-            if is_late and not (self.writer.waiting and self.writer.flush()):
-                return None
-            found = store.find(run_id=name) or store.find(id=name)
-            if found is not None:
-                return found
-        return None
+            raise AutoMixError(f"To query {answered.id}, {given}.")
+        self.writer.put(GradeRecord(answered.id, model, float(quality), source, time.time()))
 
     def status(self) -> LearningStatus:
         """Return how far it has come."""

@@ -43,10 +43,6 @@ from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.user_warnings import warn_user
 
-if TYPE_CHECKING:
-    pass
-
-
 # What `bind_tools` and `with_structured_output` set.
 _BOUND = frozenset({"tools", "tool_settings", "output", "output_settings", "include_raw"})
 
