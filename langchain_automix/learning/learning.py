@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from datetime import timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review import Review
-from langchain_automix.learning.reviewing import Reviewer
+from langchain_automix.learning.reviewing import Happening, Reviewer
 from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
@@ -38,17 +38,21 @@ from langchain_automix.learning.settings import (
 )
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
+from langchain_automix.learning.store.writer import LearningWarning
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
+from langchain_automix.mix.telemetry import count_learning
 from langchain_automix.models.prices import dollars_of
 from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 from langchain_automix.verifiers.default import DefaultVerifier
 
 _LOGGER = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 2.0
+_WARNED = ("alarm", "rolled back")
 _PRUNE_SECONDS = 3600.0
 _FIRST_LOAD_SECONDS = 0.5
 """How long a mix that is made waits for its policy; the largest model answers until it is there."""
@@ -389,8 +393,9 @@ class Learning(Learner):
         """Judge the policies of all epochs, where that is due; called every two seconds."""
         store = self.store.get()
         for state in list(self._epochs.values()):
-            if (found := self._reviewer(state).run(store)) is not None:
-                self._note_review(state, found)
+            reviewer = self._reviewer(state)
+            if (found := reviewer.run(store)) is not None:
+                self._note_review(state, found, reviewer.happened)
 
     def _reviewer(self, state: EpochState) -> Reviewer:
         if state.epoch not in self._reviewers:
@@ -401,9 +406,14 @@ class Learning(Learner):
             )
         return self._reviewers[state.epoch]
 
-    def _note_review(self, state: EpochState, found: Review) -> None:
+    def _note_review(self, state: EpochState, found: Review, happened: Sequence[Happening]) -> None:
         state.next_step = found.next_step
         self._load(state)
+        for kind, text in happened:
+            count_learning(kind)
+            if kind in _WARNED:
+                what = "Learning has raised an alarm" if kind == "alarm" else "Learning goes back"
+                warn_of_what_is_paid(f"{what}: {text}", LearningWarning)
 
     # -------------------------------------------------------------------------------------------
 
@@ -415,7 +425,12 @@ class LearningTicket(Ticket):
         """Read the present version, and draw whether the query has a shadow."""
         now: Snapshot = state.snapshot
         super().__init__(
-            learning.new_id(), now.version, now.stage, router=now.router, opening=now.opening
+            learning.new_id(),
+            now.version,
+            now.stage,
+            router=now.router,
+            opening=now.opening,
+            alarm=now.alarm,
         )
         self._learning, self.config, self.state = learning, config, state
         self.share = now.share if config.answer_format.may_shadow else 0.0

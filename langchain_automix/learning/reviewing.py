@@ -42,6 +42,10 @@ _WINDOW = 20_000
 """Queries that a review reads, the newest."""
 
 
+Happening = tuple[EventKind, str]
+"""A kind of event, and what it says in one sentence."""
+
+
 @dataclass
 class Reviewer:
     """Reviews one epoch of a store again and again, and remembers what it has read of it."""
@@ -55,6 +59,9 @@ class Reviewer:
     default_checks: Mapping[str, CheckSpec] = field(default_factory=dict)
     """Of a mix without a check of its own, those among which it chooses, by name: a policy is
     fitted to the one that was made most often."""
+
+    happened: list[Happening] = field(default_factory=list)
+    """What the latest review found or did that is worth saying."""
 
     _after: int = 0
     _queries: dict[str, StoredQuery] = field(default_factory=dict)
@@ -144,6 +151,11 @@ class Reviewer:
         store.add(raised)
         found = self._judge(store, [*events, *raised])
         self._apply(store, found, events)
+        self.happened = [(event.kind, event.text) for event in raised]
+        if found.promote is not None:
+            self.happened.append(("promoted", found.why))
+        if found.back_to is not None:
+            self.happened.append(("rolled back", found.why))
         return found
 
     def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:

@@ -49,6 +49,7 @@ class Ticket(ABC):
         *,
         router: Runnable[Any, Any] | None = None,
         opening: Decision | None = None,
+        alarm: str | None = None,
     ) -> None:
         """Set up the ticket.
 
@@ -59,15 +60,17 @@ class Ticket(ABC):
             router: Decides the query; None: the mix's own. The same object for all queries of a
                 version.
             opening: The first step, for which the router is not asked; None: as it decides.
+            alarm: What has changed in the traffic, for the query's record; None: nothing.
         """
-        self.id, self.version, self.stage = id, version, stage
+        self.id, self.version, self.stage, self.alarm = id, version, stage, alarm
         self.router, self.opening = router, opening
         self._open = [True]
 
     @property
     def label(self) -> dict[str, Any]:
         """What the query's record says of it."""
-        return {"id": self.id, "version": self.version, "stage": self.stage}
+        said = {"id": self.id, "version": self.version, "stage": self.stage}
+        return said if self.alarm is None else {**said, "alarm": self.alarm}
 
     def end(self, ended: EndedQuery) -> None:
         """Tell the learner that the query has ended: once, and whatever fails there."""

@@ -22,6 +22,16 @@ class _Instruments(NamedTuple):
     cost: Any
     unpriced: Any
     duration: Any
+    learning: Any
+
+
+def count_learning(kind: str) -> None:
+    """Count what happened in learning: an alarm, a promotion, a way back; never fails."""
+    try:
+        if (instruments := _instruments()) is not None:
+            instruments.learning.add(1, {"automix.event": kind})
+    except Exception:
+        _LOGGER.debug("the metrics miss an event", exc_info=True)
 
 
 def measure(record: Mapping[str, Any], policy: str) -> None:
@@ -69,6 +79,9 @@ def _instruments() -> _Instruments | None:
         cost=meter.create_counter("automix.cost", "{USD}", "Cost of all requests, checks included"),
         unpriced=meter.create_counter(
             "automix.unpriced_queries", "{query}", "Queries whose cost is unknown"
+        ),
+        learning=meter.create_counter(
+            "automix.learning.events", "{event}", "Alarms, promotions and ways back of policies"
         ),
         duration=meter.create_histogram(
             "automix.stage.duration",

@@ -40,7 +40,7 @@ from langchain_automix import (
     SpendLimit,
     Verification,
 )
-from langchain_automix.learning.records import PolicyVersion, StoredQuery
+from langchain_automix.learning.records import Event, PolicyVersion, StoredQuery
 from langchain_automix.learning.store.store import LearningStore
 from tests.support.builders.mixes import ACCEPTS, RAG_PROMPT, mix, record_of, weather
 from tests.support.builders.scripted_replies import call
@@ -770,3 +770,17 @@ def test_a_query_without_verdicts_is_accepted_as_ever(server: OpenAIServer, make
     automix = learns(server, make(), verifier=ACCEPTS)
     automix.invoke("Where?")
     assert rows(automix)[0].query.answers[0].verification == {"score": 1.0, "cost": 0.0}
+
+
+def test_an_alarm_stands_in_the_record_until_it_is_over(server: OpenAIServer, make: Make) -> None:
+    automix = learns(server, make(refit="never"))
+    ask(automix, "invoke")
+    learning: Any = automix.learning
+    store, epoch = learning.store.get(), automix.mix_config.epoch
+    store.add([Event(time.time(), epoch, "alarm", "The cost of a query has changed.", {})])
+    learning.refresh()
+    assert record_of(automix.invoke("Where?"))["learning"]["alarm"].startswith("The cost")
+    assert learning.status().alarm == "The cost of a query has changed."
+    store.add([Event(time.time(), epoch, "quiet", "It is proven anew.", {})])
+    learning.refresh()
+    assert "alarm" not in record_of(automix.invoke("Where?"))["learning"]

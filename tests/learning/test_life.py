@@ -108,5 +108,9 @@ def test_a_policy_is_proven_decides_and_gives_way(
         if found.back_to is not None:
             break
     assert found.back_to == 0
+    kinds = [event.kind for event in learning.store.get().events()]
+    assert "alarm" in kinds
+    assert kinds.index("promoted") < kinds.index("alarm")
+    assert kinds[-1] in ("rolled back", "share")
     assert "loses more than 0.05" in found.why
     assert {record["model"] for record in _ask(automix, learning, range(5_000, 5_010))} == {"large"}
