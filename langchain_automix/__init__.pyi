@@ -19,6 +19,9 @@ from langchain_automix.evaluation.compare_verifiers import compare_verifiers as 
 from langchain_automix.evaluation.comparison import Comparison as Comparison
 from langchain_automix.evaluation.evaluate import evaluate as evaluate
 from langchain_automix.evaluation.result import Evaluation as Evaluation
+from langchain_automix.learning.learning import Learning as Learning
+from langchain_automix.learning.status import LearningStatus as LearningStatus
+from langchain_automix.learning.store.writer import LearningWarning as LearningWarning
 from langchain_automix.mix.account import MixCostWarning as MixCostWarning
 from langchain_automix.mix.chat_model import ChatAutoMix as ChatAutoMix
 from langchain_automix.mix.explain import explain as explain

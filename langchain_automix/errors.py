@@ -65,6 +65,10 @@ class TooFewExamplesError(OutOfReachError):
         self.more = more
 
 
+class StoreUnavailableError(AutoMixError, ConnectionError):
+    """A learning store cannot be reached, read or written at present; later it may."""
+
+
 class QueryFailedError(AutoMixError):
     """A query got no answer, and nothing that was given to the mix is at fault."""
 

@@ -119,6 +119,8 @@ class FlowRun(Generic[T]):
         self._report = self._flow.report()
         if self._report is not None:
             announce(self._report, self._run_manager)
+        if self._flow.ended is not None:
+            self._flow.ended(self._run_manager.run_id, self.config, error)
 
 
 def _name(wanted: Call) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from langchain_core.callbacks import BaseCallbackHandler
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables import Runnable, RunnableConfig
 
     from langchain_automix.flow.clock import Deadline
     from langchain_automix.flow.stream_guard import StreamGuard
@@ -87,6 +89,10 @@ class Flow(Generic[T]):
     deadline: Deadline | None = None
     report: Callable[[], Report | None] = lambda: None
     """Called once the steps have ended, also by an error or early; None: nothing is announced."""
+
+    ended: Callable[[UUID, RunnableConfig, Exception | None], None] | None = None
+    """Called last, however the steps have ended, with the id and the configuration of the run, and
+    the error that ended it; it neither waits nor raises, and may be called more than once."""
 
 
 def call(wanted: Call[T]) -> Steps[T]:

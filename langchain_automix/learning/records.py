@@ -173,3 +173,7 @@ class Event:
     """In one sentence."""
 
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record = QueryRecord | ShadowRecord | GradeRecord | Event
+"""What is written as it comes."""

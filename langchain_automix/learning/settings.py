@@ -1,12 +1,31 @@
-"""What a review of the traffic goes by."""
+"""The settings of a `Learning`, checked."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 
+from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.budget import read_amount
+from langchain_automix.models.prices import format_dollars
 from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
+from langchain_automix.utils.urls import hide_password
+
+Mode = Literal["mix", "observe"]
+Promote = Literal["auto", "ask"]
+OnDrift = Literal["shadow", "safe"]
+Refit = Literal["thread", "never"]
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "mode": ("mix", "observe"),
+    "promote": ("auto", "ask"),
+    "on_drift": ("shadow", "safe"),
+    "refit": ("thread", "never"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,3 +76,74 @@ class ReviewSettings:
     def alpha(self) -> float:
         """Chance that any change of an epoch is a bad one."""
         return 1 - self.confidence
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """What `Learning` was told; each is documented there."""
+
+    store: str
+    max_loss: float
+    cost_weight: float | None
+    max_spend: Decimal | None
+    quality: Any
+    mode: Mode
+    promote: Promote
+    on_drift: OnDrift
+    share: float
+    warm_up_share: float
+    keep_texts: bool
+    keep_days: float | None
+    keep_queries: int | None
+    refit: Refit
+    confidence: float
+    seed: int
+
+    @classmethod
+    def read(cls, store: Any, max_spend: Any, **others: Any) -> LearningSettings:
+        """Return the settings of what a user has given.
+
+        Raises:
+            AutoMixError: One of them is not possible; the message names it.
+        """
+        if not isinstance(store, str):
+            raise AutoMixError(
+                f"store is {type(store).__name__}, but must be a URL, such as "
+                "'sqlite:///automix.db'."
+            )
+        settings = cls(store=store, max_spend=read_amount(max_spend), **others)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                options = " or ".join(map(repr, known))
+                raise AutoMixError(f"{name} is {getattr(self, name)!r}, but must be {options}.")
+        for name in ("max_loss", "share", "warm_up_share"):
+            _check_number(name, getattr(self, name), 0, 1)
+        _check_number("confidence", self.confidence, 0.5, 1, below=True)
+        for name in ("cost_weight", "keep_days", "keep_queries"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), 0, math.inf, below=True)
+        if self.quality is not None:
+            to_grader(self.quality)
+
+    def shown(self) -> dict[str, Any]:
+        """Return them ready for JSON, without a password."""
+        shown = dict(vars(self))
+        quality = self.quality
+        if quality is not None and not isinstance(quality, str):
+            quality = grader_name(quality)
+        return {
+            **shown,
+            "store": hide_password(self.store),
+            "max_spend": format_dollars(self.max_spend),
+            "quality": quality,
+        }
+
+
+def _check_number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (below and value == high):
+        raise AutoMixError(f"{name} is {value!r}, but must be a number from {low:g} to {high:g}.")

@@ -22,7 +22,7 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix.mix.answer import ModelAnswer, read_message
-from langchain_automix.mix.answer_format import AnswerFormat
+from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat
 from langchain_automix.models.provider_settings import (
     foreign_settings,
     strip_messages,
@@ -59,12 +59,25 @@ class AgentFormat(AnswerFormat):
         self.tools = [*tools_in_openai_format(request.tools), *_answer_tools(strategy)]
         self.must_call = required_call(choice)
         self.may_be_unusable = strategy is not None
+        self.may_shadow = not isinstance(strategy, ProviderStrategy)
 
     @override
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
         return [
             _Answerer(bound=model, request=self._request, handler=self._handler) for model in models
         ]
+
+    @override
+    def for_shadow(self) -> AnswerFormat:
+        """Return the format by which models are asked for the same step without the agent.
+
+        Its middleware further in must not run for a step that it knows nothing of.
+        """
+        request, strategy = self._request, self._strategy
+        tools = [*request.tools, *(_answer_tool(spec) for spec in _specs(strategy))]
+        choice = "any" if strategy is not None else request.tool_choice
+        settings = {**request.model_settings, **({} if choice is None else {"tool_choice": choice})}
+        return MessageFormat(tools, settings if tools else {})
 
     @override
     def read(self, output: Any, index: int) -> ModelAnswer:
@@ -175,6 +188,12 @@ def _answer_tools(strategy: Any) -> list[dict[str, Any]]:
         {"type": "function", "function": {"name": spec.name, "description": spec.description}}
         for spec in _specs(strategy)
     ]
+
+
+def _answer_tool(spec: Any) -> dict[str, Any]:
+    """Return a tool by which a structured response is given, with its parameters."""
+    function = {"name": spec.name, "description": spec.description, "parameters": spec.json_schema}
+    return {"type": "function", "function": function}
 
 
 def _specs(strategy: Any) -> Sequence[Any]:

@@ -20,6 +20,7 @@ from langchain_automix.models.provider_settings import (
 from langchain_automix.models.request_shape import with_answer_settings
 from langchain_automix.models.tools import as_given, required_call, tools_in_openai_format
 from langchain_automix.models.wrappers import map_chat_models
+from langchain_automix.utils.fingerprints import repr_hash
 
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
@@ -40,10 +41,22 @@ class AnswerFormat(ABC):
     """Whether `read` may find that an answer cannot be used: only the last model's is then
     shown as it comes."""
 
+    may_shadow: bool = True
+    """Whether models can be asked once more when the caller is gone."""
+
     @property
     def output_type(self) -> Any:
         """Type of what the caller gets."""
         return AIMessage
+
+    @property
+    def digest(self) -> str:
+        """Short hash of what shapes the answers: the tools, or a schema."""
+        return repr_hash([self.tools, self.must_call])
+
+    def for_shadow(self) -> AnswerFormat:
+        """Return the format for asking once more after the query, when its caller is gone."""
+        return self
 
     @abstractmethod
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:

@@ -19,7 +19,13 @@ from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
 from langchain_automix.routers.base import Router
-from langchain_automix.verifiers.base import bind_answerer, prepare_answerer, verifier_for
+from langchain_automix.utils.fingerprints import repr_hash, stable_name
+from langchain_automix.verifiers.base import (
+    bind_answerer,
+    fingerprint_of,
+    prepare_answerer,
+    verifier_for,
+)
 from langchain_automix.verifiers.default import TOKENS, DefaultVerifier
 
 OnEscalationError = Literal["raise", "answer"]
@@ -66,6 +72,16 @@ class MixConfig:
 
     account: MixAccount = field(default_factory=MixAccount)
     """What its queries have cost."""
+
+    @cached_property
+    def epoch(self) -> str:
+        """Short hash of the models, the check, the prompt and the format of the answers.
+
+        What is learned of queries under another one says nothing of these.
+        """
+        prompt = None if self.prompt is None else stable_name(self.prompt)
+        check, shape = fingerprint_of(self.verifier), self.answer_format.digest
+        return repr_hash([self.names, check, prompt, shape])
 
     @cached_property
     def buys_checks(self) -> bool:

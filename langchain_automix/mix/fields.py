@@ -15,6 +15,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.runnables import Runnable
 
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
+from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.spend_limit import SpendLimit
 
@@ -38,6 +39,7 @@ class CommonFields(TypedDict, total=False):
     prices: Mapping[str, Mapping[str, float]] | Callable[..., Any] | None
     spend_limit: SpendLimit | Sequence[SpendLimit] | None
     circuit_breaker: CircuitBreaker | None
+    learning: Learner | None
 
 
 class MixFields(CommonFields, total=False):

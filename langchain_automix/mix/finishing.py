@@ -15,7 +15,12 @@ from langchain_automix.mix.answering import reserved_tool_problem
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.kept_answer import AnswerReplay
 from langchain_automix.mix.query import QueryState
-from langchain_automix.mix.record import build_record, report_of, unfinished_record
+from langchain_automix.mix.record import (
+    build_record,
+    policy_version,
+    report_of,
+    unfinished_record,
+)
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.failures import missing_answer_reason
 from langchain_automix.models.logprobs import without_logprobs
@@ -34,7 +39,12 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
         kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
     record = build_record(
-        query.ledger, decision, query.degraded, query.hedged_model, _leading_check(config)
+        query.ledger,
+        decision,
+        query.degraded,
+        query.hedged_model,
+        _leading_check(config),
+        query.learning,
     )
     query.record = record
     config.account.add(record)
@@ -61,7 +71,8 @@ def report_query(config: MixConfig, query: QueryState) -> Report | None:
     if not query.is_admitted:
         return None
     if query.record is None:
-        return Report(event=unfinished_record(query.ledger))
+        unfinished = unfinished_record(query.ledger, query.learning)
+        return Report(metadata=policy_version(unfinished), event=unfinished)
     router = config.router
     label = router.label if isinstance(router, Router) else router.get_name()
     # Not in the record: the same query, asked again, would have another one.

@@ -61,6 +61,14 @@ class ForcedModelGuard(Guard):
         return ask_unchecked(forced, why)
 
 
+class LearningGuard(Guard):
+    """Asks at once the model that a learner prescribes, before there is a proven policy."""
+
+    @override
+    def opening(self, query: QueryState) -> Decision | None:
+        return query.prescribed
+
+
 class SavingGuard(Guard):
     """Asks the largest model at once where drafts of the cheapest saved nothing lately."""
 

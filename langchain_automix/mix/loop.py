@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
+from uuid import UUID
+
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
@@ -16,16 +21,19 @@ from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import DeadlineGuard
 from langchain_automix.mix.finishing import finish, report_query
+from langchain_automix.mix.from_policy import check_for
 from langchain_automix.mix.guards import (
     FailedCheckGuard,
     ForcedModelGuard,
     Guard,
     InvalidDecisionGuard,
+    LearningGuard,
     SavingGuard,
     SpendGuard,
     VerificationOffGuard,
     decide_without_router,
 )
+from langchain_automix.mix.learner import EndedQuery, Learner, Ticket, take_ticket
 from langchain_automix.mix.limits.allowance import SpendAllowance
 from langchain_automix.mix.limits.repeated_failures import Attempt, warn_of_failure
 from langchain_automix.mix.limits.spend_session import SpendSession
@@ -34,29 +42,40 @@ from langchain_automix.mix.record import QueryLedger, query_cost
 from langchain_automix.models.failures import is_fault
 from langchain_automix.routers.base import OPENING, Router
 from langchain_automix.types import Decision
+from langchain_automix.utils.locks import ProcessLock
 
 _MAX_STEPS = 100
+
+_MAX_VERSIONS = 4
+"""Versions of a learned policy whose loops are kept: the latest, and those still under way."""
+
+_LOCK = ProcessLock()
 
 
 class QueryLoop:
     """The loop by which queries go from their input to the kept answer."""
 
-    def __init__(self, config: MixConfig, guards: Sequence[Guard] = ()) -> None:
+    def __init__(
+        self, config: MixConfig, guards: Sequence[Guard] = (), learner: Learner | None = None
+    ) -> None:
         """Set up the loop.
 
         Args:
             config: Who answers, checks and decides.
             guards: Guards beside those that every mix has; they stand within the limits on money
                 and time.
+            learner: Says by which version of a policy each query is decided; None: by the router.
         """
         self.config = config
-        self._own_guards = guards
+        self.learner = learner
+        self._versions: OrderedDict[int, QueryLoop] = OrderedDict()
+        self._own_guards = (LearningGuard(config), *guards)
         self._deadline = DeadlineGuard(config)
         self._guards: Sequence[Guard] = (
             SpendGuard(config),
             ForcedModelGuard(config),
             self._deadline,
-            *guards,
+            *self._own_guards,
             SavingGuard(config),
             VerificationOffGuard(config),
             FailedCheckGuard(config),
@@ -70,15 +89,35 @@ class QueryLoop:
             input: What a chat model takes, or with a prompt the dict that it takes.
             arguments: Go to the answering models.
         """
-        config = self.config
+        ticket = take_ticket(self.learner, self.config, input, arguments)
+        loop = self if ticket is None or ticket.router is None else self._version(ticket.router)
+        config = loop.config
         query = QueryState(
             input,
             {"answer": ""},
             ledger=QueryLedger(config.prices, config.names, config.identities),
             clock=None if config.max_latency is None else Deadline(config.max_latency),
             arguments=arguments,
+            prescribed=None if ticket is None else ticket.opening,
+            learning=None if ticket is None else ticket.label,
         )
-        return Flow(self.run(query), query.clock, partial(report_query, config, query))
+        ended = None if ticket is None else partial(_end, ticket, config, query)
+        return Flow(loop.run(query), query.clock, partial(report_query, config, query), ended)
+
+    def _version(self, router: Runnable[Any, Any]) -> QueryLoop:
+        """Return the loop in which a version of a learned policy decides."""
+        with _LOCK:
+            if (made := self._versions.get(id(router))) is None:
+                config, guards = self.config, self._own_guards[1:]
+                check = config.verifier
+                if config.has_default_check:  # as in a mix that is given the policy as its router
+                    check = check_for(router, config.models)
+                made = QueryLoop(replace(config, router=router, verifier=check), guards)
+                self._versions[id(router)] = made  # which keeps the router, and so its id
+            self._versions.move_to_end(id(router))
+            while len(self._versions) > _MAX_VERSIONS:
+                self._versions.popitem(last=False)
+            return made
 
     def run(self, query: QueryState) -> Steps[ModelAnswer]:
         """Take one query from its input to the kept answer."""
@@ -193,6 +232,17 @@ class QueryLoop:
         query.routed = decision
         query.outcomes.setdefault(Attempt("router"), None)
         return decision
+
+
+def _end(
+    ticket: Ticket,
+    config: MixConfig,
+    query: QueryState,
+    run_id: UUID,
+    run_config: RunnableConfig,
+    error: Exception | None,
+) -> None:
+    ticket.end(EndedQuery(config, query, run_id, run_config, error))
 
 
 def _is_settled(query: QueryState, decision: Decision) -> bool:

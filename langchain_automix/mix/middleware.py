@@ -16,6 +16,7 @@ from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.fields import CommonFields, MixFields, listing, names_of
 from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.guards import Guard, ask_unchecked
+from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.unknown_names import refuse_unknown_fields, refuse_unknown_tools
@@ -95,8 +96,8 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
             **settings: The fields of every form of the mix: `verifier`, `router`, `abstention`,
                 `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
                 `on_verification_error`, `allow_missing_finish_reason`, `max_latency`, `hedge`,
-                `cost_weight`, `force_model`, `verification`, `prices`, `spend_limit` and
-                `circuit_breaker`.
+                `cost_weight`, `force_model`, `verification`, `prices`, `spend_limit`,
+                `circuit_breaker` and `learning`.
 
         Raises:
             AutoMixError: A setting is unknown, or a model is no chat model.
@@ -141,6 +142,11 @@ class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
     def model_names(self) -> tuple[str, ...]:
         """Names of the models, each once."""
         return self._mix.model_names
+
+    @property
+    def learning(self) -> Learner | None:
+        """What learns from the mix's own queries."""
+        return self._mix.learning
 
     @override
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> Response:

@@ -85,6 +85,12 @@ class QueryState:
     record: Mapping[str, Any] | None = None
     """Its record; None: it has not come to its end."""
 
+    prescribed: Decision | None = None
+    """The first step, where a learner leaves the router out of it."""
+
+    learning: Mapping[str, Any] | None = None
+    """Which version of a learned policy decides it, and why; None: nothing is learned from it."""
+
     @property
     def current(self) -> Visit:
         """The model asked last."""

@@ -132,6 +132,7 @@ def build_record(
     degraded: str | None = None,
     hedged: str | None = None,
     leading: str | None = None,
+    learning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the record of a query that has ended, ready for JSON.
 
@@ -141,6 +142,7 @@ def build_record(
         degraded: Why the answer is less than it would be, had nothing gone wrong.
         hedged: Name of a model that was asked before it was known whether it would be needed.
         leading: Name of the check that leads several; None: there is one only.
+        learning: Which version of a learned policy decided, and why; None: nothing is learned.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = _deciding_check(checks[-1]) if checks else Verification()
@@ -174,6 +176,7 @@ def build_record(
         "degraded": degraded,
         "hedged": hedged,
         "failed": list(ledger.failed),
+        **({} if learning is None else {"learning": dict(learning)}),
     }
 
 
@@ -211,7 +214,9 @@ def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:
+def unfinished_record(
+    ledger: QueryLedger, learning: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the record of a query that failed or was broken off: what it had cost by then."""
     try:
         bill = price_calls(ledger.calls, ledger.prices)
@@ -223,6 +228,7 @@ def unfinished_record(ledger: QueryLedger) -> dict[str, Any]:
         "unpriced": list(bill.unpriced),
         "tokens": _tokens(ledger.calls),
         "failed": list(ledger.failed),
+        **({} if learning is None else {"learning": dict(learning)}),
     }
 
 
@@ -273,10 +279,17 @@ def report_of(record: Mapping[str, Any], policy: str) -> Report:
         "automix_cost": record["cost"],
         "automix_saved": record["saved"],
         "automix_degraded": True if record["degraded"] else None,
+        **policy_version(record),
     }
     tags = ["automix-escalated"] if record["escalated"] else []
     known = {name: value for name, value in flat.items() if value is not None}
     return Report(metadata=known, tags=tags, event=record)
+
+
+def policy_version(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run is told of the version of a learned policy that decided it."""
+    learning = record.get("learning")
+    return {} if learning is None else {"automix_policy_version": learning["version"]}
 
 
 def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:

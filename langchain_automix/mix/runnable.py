@@ -26,6 +26,7 @@ from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
 from langchain_automix.mix.guards import Guard
 from langchain_automix.mix.kept_answer import answer_chunks
+from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.sharing import shared
@@ -193,7 +194,19 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
             warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
         if isinstance(self.router, POMDPRouter):
             self.router.warn_of_verifier(self.verifier)
+        if self.learning is not None:
+            self._check_learning(self.learning)
         return self
+
+    def _check_learning(self, learner: Learner) -> None:
+        """Have a learner get ready for the mix, unless there is nothing to learn from it.
+
+        Raises:
+            AutoMixError: Nothing is checked.
+        """
+        if not self.verification:
+            raise AutoMixError("Nothing is learned where verification is off: leave out one.")
+        learner.prepare(self.mix_config)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -263,7 +276,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
                 "A mix with structured output takes no tools; bind them, or a schema."
             )
         bound = self.model_copy(update={"tools": list(tools), "tool_settings": dict(settings)})
-        _ = bound.mix_config.answerers  # a model that takes no tools says so now
+        bound._prepare_answers()  # noqa: SLF001  (a model that takes no tools says so now)
         return bound
 
     def with_structured_output(
@@ -287,8 +300,14 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
             )
         fields = {"output": schema, "include_raw": include_raw, "output_settings": kwargs}
         structured = self.model_copy(update=fields)
-        _ = structured.mix_config.answerers  # a model without structured output says so now
+        structured._prepare_answers()  # noqa: SLF001  (likewise)
         return structured
+
+    def _prepare_answers(self) -> None:
+        """Have the models, and what learns from their answers, get ready for another format."""
+        _ = self.mix_config.answerers
+        if self.learning is not None:
+            self.learning.prepare(self.mix_config)
 
     @override
     def _last_chunks(self, run: FlowRun[ModelAnswer]) -> Iterator[Any]:
@@ -315,7 +334,8 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         answer_format, arguments = self.answer_format.bind(kwargs)
         loop = self._loop
         if answer_format is not self.answer_format:
-            loop = QueryLoop(replace(loop.config, answer_format=answer_format), self._guards)
+            config = replace(loop.config, answer_format=answer_format)
+            loop = QueryLoop(config, self._guards, self.learning)
         return loop.begin(input, arguments)
 
     def with_format(self, answer_format: AnswerFormat, guards: Sequence[Guard] = ()) -> Self:
@@ -387,7 +407,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
 
     @cached_property
     def _loop(self) -> QueryLoop:
-        return QueryLoop(self.mix_config, self._guards)
+        return QueryLoop(self.mix_config, self._guards, self.learning)
 
 
 StructuredMix = AutoMixRunnable

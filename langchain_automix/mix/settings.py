@@ -23,6 +23,7 @@ from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
 from langchain_automix.mix.from_policy import check_for
+from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
@@ -122,6 +123,10 @@ class MixSettings(BaseModel):
     """Skips a model that keeps failing, until it answers again: see `CircuitBreaker`. None: every
     model is asked, however often it has failed."""
 
+    learning: Learner | None = None
+    """A `Learning`: what learns from the mix's own queries, and decides by which policy each is
+    answered. Until one is proven, that is the largest model alone. None: the router decides."""
+
     # Shared by mixes of the same models: what one learns holds for all.
     _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
     _account: MixAccount = PrivateAttr(default_factory=MixAccount)
@@ -139,6 +144,16 @@ class MixSettings(BaseModel):
     def _check_names_of_limits(cls, limits: Any) -> Any:
         limits_of(limits)
         return limits
+
+    @field_validator("learning", mode="before")
+    @classmethod
+    def _check_learner(cls, learning: Any) -> Any:
+        if learning is not None and not isinstance(learning, Learner):
+            raise AutoMixError(
+                f"learning is {type(learning).__name__}, but must be a Learning, such as "
+                "Learning('sqlite:///automix.db')."
+            )
+        return learning
 
     @model_validator(mode="after")
     def _choose_default_check(self) -> Self:

@@ -26,6 +26,7 @@ from langchain_automix.models.wrappers import (
     unwrap,
     without_streaming,
 )
+from langchain_automix.utils.fingerprints import repr_hash
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class StructuredFormat(AnswerFormat):
     @override
     def output_type(self) -> Any:
         return self.schema if isinstance(self.schema, type) and not self.include_raw else dict
+
+    @property
+    @override
+    def digest(self) -> str:
+        return repr_hash([self._name, convert_to_openai_tool(self.schema)])
 
     @override
     def bind(self, arguments: Mapping[str, Any]) -> tuple[AnswerFormat, Mapping[str, Any]]:

@@ -118,14 +118,14 @@ class DefaultVerifier(CombinedVerifier):
     def _offers_of(
         self, name: str, numbers: Sequence[int], input: VerifierInput, usage: UsageMetadata
     ) -> Iterator[CheckOffer]:
-        check = self._variant(name)
+        check = self.variant(name)
         if not isinstance(check, Verifier):
             return
         expected = check.expected_calls(input, numbers, usage) or ()
         for number, calls in zip(numbers, expected, strict=False):
             yield CheckOffer(name, number, calls)
 
-    def _variant(self, name: str) -> Runnable[Any, Any] | None:
+    def variant(self, name: str) -> Runnable[Any, Any] | None:
         """Return a check by its name, also one that is made from the leading one."""
         leading: Any = self.checks[SELF]
         changes: dict[str, Any] | None = _VARIANTS.get(name)
@@ -134,7 +134,7 @@ class DefaultVerifier(CombinedVerifier):
 
     @override
     def _call(self, name: str, given: Mapping[str, Any], bill: UsageCollector) -> Call:
-        check = self._variant(name)
+        check = self.variant(name)
         if check is None or name in self.checks:
             return super()._call(name, given, bill)
         return self._named_call(check, name, given, bill)

@@ -30,12 +30,12 @@ from langchain_automix.mix.limits.stores import open_store
 from langchain_automix.models.prices import CURRENCY, format_dollars
 from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.utils.urls import hide_password
 
 _MAX_DOLLARS = 1_000_000
 """Well below what Redis can add up exactly in nano-dollars."""
 
 _AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
-_PASSWORD = re.compile(r"(?<=://)\S*(?=@)|(?<=[?&]password=)[^&#]*")
 _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
 
@@ -141,7 +141,7 @@ class SpendLimit(BaseModel):
 
     @field_serializer("store")
     def _hide_password(self, store: Any) -> Any:
-        return _PASSWORD.sub("***", store) if isinstance(store, str) else store
+        return hide_password(store) if isinstance(store, str) else store
 
     @override
     def __getstate__(self) -> dict[Any, Any]:

@@ -237,6 +237,11 @@ class SpendSession:
             f"checked and escalated; for this one {names[0]} is asked, and not checked."
         )
 
+    @property
+    def is_near(self) -> bool:
+        """Whether a limit is so near that the mix saves, or cannot be looked up."""
+        return bool(self._pressure) or self._reached is not None or self._unanswered is not None
+
     def _call(self, work: StoreWork, pause: float = 0.0, seconds: float | None = None) -> Call:
         is_remote = any(limit.books.is_remote for limit in self._limits)
         if seconds is None:

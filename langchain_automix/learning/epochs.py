@@ -1,0 +1,100 @@
+"""`EpochState`: by which version the queries of one epoch are decided at present."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_automix.learning.records import Stage
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.guards import ask_unchecked
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.types import Decision
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.store.store import LearningStore
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a query reads at its beginning: one version, from begin to end."""
+
+    version: int
+    stage: Stage
+    share: float
+    """Chance of a shadow, in [0, 1]."""
+
+    router: POMDPRouter | None = None
+    """Decides; None: the largest model answers."""
+
+    opening: Decision | None = None
+    """The first step without a router."""
+
+
+class EpochState:
+    """What a process knows of one epoch; the queries read its `snapshot` only.
+
+    Args:
+        config: Of a mix of this epoch.
+        mode: Whether answers may change (`mix`), or not (`observe`).
+        share: Chance of a shadow once there is a policy.
+        warm_up_share: Chance of a shadow before, and in `observe`.
+    """
+
+    def __init__(self, config: MixConfig, mode: str, share: float, warm_up_share: float) -> None:
+        self.epoch, self.names, self.config = config.epoch, config.names, config
+        self.mode, self.share, self.warm_up_share = mode, share, warm_up_share
+        self.is_held = False
+        """Whether the largest model answers although there is a policy, as after an alarm."""
+
+        self.is_loaded = False
+        """Whether the store was asked for its champion."""
+
+        self.needs_async = False
+        """Whether its shadows must be run asynchronously."""
+
+        self.number = 0
+        self._router: POMDPRouter | None = None
+        self.snapshot = self._made()
+
+    def load(self, store: LearningStore) -> None:
+        """Take the champion of the store, if it is another one.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+            AutoMixError: The policy of the champion cannot be read here.
+        """
+        number = store.champion(self.epoch) or 0
+        if number != self.number:
+            found = [v for v in store.versions(self.epoch) if v.number == number]
+            router = None if not found else _router(found[0].policy)
+            self._router, self.number = router, number if found else 0
+        self.is_loaded = True
+        self.update()
+
+    def update(self) -> None:
+        """Have new queries go by what is known now: the version, the shares, whether to hold."""
+        made = self._made()
+        if replace(made, opening=None) != replace(self.snapshot, opening=None):
+            self.snapshot = made
+
+    def _made(self) -> Snapshot:
+        if self.mode == "observe":
+            return self._largest("observe", "nothing that is learned changes an answer yet")
+        if self._router is None:
+            return self._largest("warm-up", "no policy is proven yet")
+        if self.is_held:
+            return self._largest("warm-up", "a policy must prove itself anew after an alarm")
+        return Snapshot(self.number, "policy", self.share, self._router)
+
+    def _largest(self, stage: Stage, because: str) -> Snapshot:
+        last = len(self.names) - 1
+        opening = ask_unchecked(last, f"{self.names[last]} is asked and not checked: {because}.")
+        return Snapshot(0, stage, self.warm_up_share, None, opening)
+
+
+def _router(policy: str) -> POMDPRouter:
+    content: Any = json.loads(policy)
+    return POMDPRouter(policy=Policy.model_validate(content))

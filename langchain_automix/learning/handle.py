@@ -1,0 +1,67 @@
+"""`StoreHandle`: the store of a `Learning`, which may be away when that is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langchain_automix.errors import StoreUnavailableError
+from langchain_automix.learning.records import Record
+from langchain_automix.learning.store.opening import open_store
+from langchain_automix.learning.store.writer import LearningWarning
+from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.utils.urls import hide_password
+from langchain_automix.utils.user_warnings import warn_of_what_is_paid
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.store.store import LearningStore
+
+
+class StoreHandle:
+    """The store behind a URL: opened at once if it is there, else when it is.
+
+    Raises:
+        AutoMixError: It can never be opened: it is no such URL, or no store.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store: LearningStore | None = None
+        self._lock = ProcessLock()
+        self._has_warned = False
+        try:
+            self.get()
+        except StoreUnavailableError as error:
+            self.warn_away(error)
+
+    @property
+    def name(self) -> str:
+        """The URL, without its password."""
+        return hide_password(self.url)
+
+    def get(self) -> LearningStore:
+        """Return the store.
+
+        Raises:
+            StoreUnavailableError: It is away.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self.url)
+            return self._store
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Add records to the store, as the writer does."""
+        self.get().add(records)
+
+    def warn_away(self, error: Exception) -> None:
+        """Warn once that the store is away."""
+        if self._has_warned:
+            return
+        self._has_warned = True
+        message = f"{error} Queries go on by the last policy that is known."
+        warn_of_what_is_paid(message, LearningWarning)
+
+    def is_back(self) -> None:
+        """Note that the store has answered: the next time that it is away is another one."""
+        self._has_warned = False

@@ -1,0 +1,415 @@
+"""`Learning`: a mix learns from its own traffic, and proves a policy before it goes by it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import wait
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
+
+from langchain_core.messages import AIMessage
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError, StoreUnavailableError
+from langchain_automix.flow.deadline import start_work
+from langchain_automix.learning.budget import PURSE, ShadowBudget
+from langchain_automix.learning.epochs import EpochState, Snapshot
+from langchain_automix.learning.grading import AgreementGrader
+from langchain_automix.learning.handle import StoreHandle
+from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
+from langchain_automix.learning.refresher import Refresher
+from langchain_automix.learning.rows import query_record
+from langchain_automix.learning.settings import (
+    LearningSettings,
+    Mode,
+    OnDrift,
+    Promote,
+    Refit,
+)
+from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
+from langchain_automix.learning.status import LearningStatus
+from langchain_automix.learning.store.writer import StoreWriter
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
+from langchain_automix.utils.fingerprints import uniform
+from langchain_automix.utils.locks import ProcessLock
+
+_LOGGER = logging.getLogger(__name__)
+
+_REFRESH_SECONDS = 2.0
+_PRUNE_SECONDS = 3600.0
+_FIRST_LOAD_SECONDS = 0.5
+"""How long a mix that is made waits for its policy; the largest model answers until it is there."""
+
+
+class Learning(Learner):
+    """Learns from the queries of a mix, and decides by which policy each is answered.
+
+    Until a policy is proven, every query gets the largest model's answer. Beside it, after the
+    answer was given, the other models and their checks run as its *shadow*, on a share of the
+    traffic and within a budget. Once a policy is proven to cost less at no more than `max_loss`,
+    queries are decided by it; a small share still has shadows, which watch over it.
+
+    One object may serve any number of mixes, threads and processes. What is learned belongs to an
+    epoch: the models' names, the check, the prompt and the tools or schema.
+
+    ??? example "A mix that learns"
+
+        ```python
+        from langchain_automix import AutoMixRunnable, Learning
+
+        automix = AutoMixRunnable.from_models(
+            small, large, learning=Learning("sqlite:///automix.db", max_spend="5 USD")
+        )
+        message = automix.invoke("Who built it?")
+        automix.learning.feedback(message, 1.0)
+        print(automix.learning.status())
+        ```
+    """
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        max_loss: float = 0.01,
+        cost_weight: float | None = None,
+        max_spend: Any = "5 USD",
+        quality: Any = None,
+        mode: Mode = "mix",
+        promote: Promote = "auto",
+        on_drift: OnDrift = "shadow",
+        share: float = 0.02,
+        warm_up_share: float = 1.0,
+        keep_texts: bool = False,
+        keep_days: float | None = None,
+        keep_queries: int | None = None,
+        refit: Refit = "thread",
+        confidence: float = 0.95,
+        seed: int = 0,
+    ) -> None:
+        """Open the store.
+
+        Args:
+            store: Where what is learned is kept: `sqlite:///automix.db` (a file that only its
+                owner may read), or `postgresql://user:password@host/database` for many processes
+                and machines. Needs the extra `learning`. While it is away, queries go on.
+            max_loss: Largest mean quality, in [0, 1], that a policy may lose against the largest
+                model.
+            cost_weight: How much quality one dollar is worth; None: as `POMDPRouter.fit` chooses.
+            max_spend: US dollars that all shadows of the store may cost together, grades by models
+                included; a number, or text such as `"5 USD"`. None: no limit.
+            quality: What compares an answer with the largest model's, as `calibrate` takes it.
+                None: the same text after normalisation, or the same JSON. Tool calls are compared
+                as JSON.
+            mode: `observe`: nothing that is learned changes an answer. `mix`: proven policies do.
+            promote: `auto`: a proven policy decides at once. `ask`: when a person says so.
+            on_drift: After an alarm: `shadow`, more shadows; `safe`, also the largest model, until
+                a policy has proven itself anew.
+            share: Chance that a query has a shadow once there is a policy.
+            warm_up_share: Chance of it before, and in `observe`.
+            keep_texts: Whether questions, contexts and answers are kept, too.
+            keep_days: Age, in days, after which queries are deleted. None: never.
+            keep_queries: Number of queries that are kept, the newest. None: all.
+            refit: `thread`: this process fits policies beside its queries. `never`: others do, such
+                as `automix learning fit`.
+            confidence: How sure a promotion, or a way back, must be, in [0.5, 1).
+            seed: Seed of chance.
+
+        Raises:
+            AutoMixError: A setting is not possible, or the store can never be opened.
+        """
+        self.settings = LearningSettings.read(
+            store,
+            max_spend,
+            max_loss=max_loss,
+            cost_weight=cost_weight,
+            quality=quality,
+            mode=mode,
+            promote=promote,
+            on_drift=on_drift,
+            share=share,
+            warm_up_share=warm_up_share,
+            keep_texts=keep_texts,
+            keep_days=keep_days,
+            keep_queries=keep_queries,
+            refit=refit,
+            confidence=confidence,
+            seed=seed,
+        )
+        self._key = uuid4().hex
+        self._start()
+
+    def _start(self) -> None:
+        settings = self.settings
+        _ALIVE[self._key] = self
+        self.store = StoreHandle(settings.store)
+        self.writer = StoreWriter(self.store)
+        self._budget = ShadowBudget(self.store, settings.max_spend)
+        self._grader = AgreementGrader(settings.quality)
+        self._shadows = ShadowRunner(
+            self.writer.put, self._budget, self._grader, keep_texts=settings.keep_texts
+        )
+        self._epochs: dict[str, EpochState] = {}
+        self._lock = ProcessLock()
+        self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
+        self._pruned = 0.0
+
+    def __repr__(self) -> str:
+        shown = self.settings.shown()
+        others = "".join(f", {name}={value!r}" for name, value in shown.items() if name != "store")
+        return f"Learning({shown['store']!r}{others})"
+
+    def __reduce__(self) -> Any:
+        return _revive, (self._key, self.settings)
+
+    # What a mix asks and tells
+
+    @override
+    def prepare(self, config: MixConfig) -> None:
+        if config.epoch in self._epochs:
+            return
+        state = self._state(config)
+        done = start_work(lambda: self._load(state))
+        wait([done], _FIRST_LOAD_SECONDS)
+
+    @override
+    def begin(self, config: MixConfig, input: Any, arguments: Mapping[str, Any]) -> Ticket:
+        state = self._epochs.get(config.epoch) or self._state(config)
+        self._refresher.ensure()
+        return LearningTicket(self, config, state)
+
+    def _state(self, config: MixConfig) -> EpochState:
+        settings = self.settings
+        with self._lock:
+            found = self._epochs.get(config.epoch)
+            if found is None:
+                shares = settings.share, settings.warm_up_share
+                found = EpochState(config, settings.mode, *shares)
+                self._epochs[config.epoch] = found
+                self._refresher.wake()
+            return found
+
+    def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
+        """Take note of a query that has ended, without waiting."""
+        query = ended.query
+        if not query.is_admitted:  # nothing of it was begun
+            return
+        is_drawn = self._take_on(ticket, ended)
+        self.writer.put(
+            query_record(
+                ticket,
+                ticket.config,
+                ended,
+                share=ticket.share,
+                is_drawn=is_drawn,
+                keep_texts=self.settings.keep_texts,
+            )
+        )
+
+    def _take_on(self, ticket: LearningTicket, ended: EndedQuery) -> bool:
+        """Hand a query on for its shadow, or its grades; return whether it has a shadow."""
+        query, names = ended.query, ended.config.names
+        if ended.error is not None or query.record is None:
+            return False
+        is_drawn = ticket.is_drawn and self._budget.is_open
+        if not is_drawn and not (self._grader.is_free and len(query.answers) == len(names)):
+            return False
+        alone = query.record["alone"][names[-1]]["cost"]
+        estimate = None if alone is None else float(alone.split()[0])
+        job = ShadowJob(ticket.id, ticket.state, ticket.config, ended, is_drawn, estimate)
+        return self._shadows.submit(job) and is_drawn
+
+    # What a user asks and tells
+
+    def feedback(
+        self,
+        target: AIMessage | UUID | str,
+        quality: float,
+        *,
+        source: str = "feedback",
+        model: int | None = None,
+    ) -> None:
+        """Say how good an answer was: a thumb, a later check, an evaluator.
+
+        Args:
+            target: The message, the id of its run, or the id of the query in its record.
+            quality: In [0, 1]; True and False are 1 and 0.
+            source: Who says so. What one source says of an answer again takes the place of before.
+            model: Index of the model whose answer is meant; None: the one that was given.
+
+        Raises:
+            AutoMixError: The quality is none, or there is no such query or no such answer.
+            StoreUnavailableError: The query must be looked up, and the store is away.
+        """
+        if not isinstance(quality, int | float) or not 0 <= quality <= 1:
+            raise AutoMixError(f"A quality lies in [0, 1], not at {quality!r}.")
+        id, kept, width = self._find(target)
+        model = kept if model is None else model
+        if model is None or not 0 <= model < width:
+            given = "no answer was given" if model is None else f"there is no model {model}"
+            raise AutoMixError(f"To query {id}, {given}.")
+        self.writer.put(GradeRecord(id, model, float(quality), source, time.time()))
+
+    def _find(self, target: AIMessage | UUID | str) -> tuple[str, int | None, int]:
+        """Return a query's id, the model whose answer was given, and the number of models."""
+        if isinstance(target, AIMessage):
+            record = target.response_metadata.get("automix") or {}
+            if "learning" not in record:
+                raise AutoMixError("The message is of no query that a mix with learning answered.")
+            kept = None if record["action"] == "abstain" else record["model_index"]
+            return record["learning"]["id"], kept, len(record["alone"])
+        found = self._look_up(str(target))
+        if found is None:
+            raise AutoMixError(f"The learning store {self.store.name} has no query {target}.")
+        width = max([a.model for a in found.query.answers], default=0) + 1
+        if (state := self._epochs.get(found.query.epoch)) is not None:
+            width = len(state.names)
+        return found.query.id, found.query.kept, width
+
+    def _look_up(self, name: str) -> StoredQuery | None:
+        store = self.store.get()
+        for is_late in (False, True):
+            if is_late and not (self.writer.waiting and self.writer.flush()):
+                return None
+            found = store.find(run_id=name) or store.find(id=name)
+            if found is not None:
+                return found
+        return None
+
+    def status(self) -> LearningStatus:
+        """Return how far it has come."""
+        settings, shadows = self.settings, self._shadows
+        here: dict[str, Any] = {
+            "max_spend": settings.shown()["max_spend"],
+            "dropped": self.writer.dropped + shadows.workers.dropped,
+            "refused": shadows.refused,
+            "waiting": self.writer.waiting,
+        }
+        try:
+            store = self.store.get()
+            epoch = next(reversed(self._epochs), None) or store.newest_epoch()
+            totals, spent = store.totals(epoch), store.spent(PURSE)
+        except StoreUnavailableError:
+            return LearningStatus(self.store.name, None, is_away=True, **here)
+        if (state := self._epochs.get(epoch or "")) is not None:
+            now = state.snapshot
+            here |= {"models": state.names, "stage": now.stage, "version": now.version}
+            here["share"] = now.share
+        return LearningStatus(
+            self.store.name,
+            epoch,
+            queries=totals.queries,
+            shadowed=totals.shadowed,
+            grades=totals.grades,
+            cost=totals.cost,
+            alone=totals.alone,
+            spent=spent,
+            **here,
+        )
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until the shadows under way have ended, and all is in the store.
+
+        Args:
+            timeout: Seconds, at most.
+
+        Returns:
+            Whether all is.
+        """
+        deadline = time.monotonic() + timeout
+        is_done = self._shadows.workers.wait(timeout)
+        return self.writer.flush(max(0.0, deadline - time.monotonic())) and is_done
+
+    def refresh(self) -> None:
+        """Take the newest version of the store at once, instead of within two seconds."""
+        for state in list(self._epochs.values()):
+            self._load(state)
+
+    # What is done beside the queries
+
+    def _tick(self) -> None:
+        """Look at the store: which version decides, whether there is money, what is too old."""
+        for state in list(self._epochs.values()):
+            self._load(state)
+        try:
+            self._budget.look_up()
+            self._prune()
+            if self.settings.refit == "thread":
+                self._review()
+        except StoreUnavailableError as error:
+            self.store.warn_away(error)
+
+    def _load(self, state: EpochState) -> None:
+        try:
+            store = self.store.get()
+            is_first = not state.is_loaded
+            state.load(store)
+            if is_first:
+                self._begin_epoch(state)
+        except StoreUnavailableError as error:
+            self.store.warn_away(error)
+        except (AutoMixError, ValueError) as error:  # the policy is one of a later version
+            _LOGGER.warning("a policy cannot be read: %s", error)
+        else:
+            self.store.is_back()
+
+    def _begin_epoch(self, state: EpochState) -> None:
+        """Have the store know the models of an epoch, and that it began."""
+        if any(event.kind == "epoch" for event in self.store.get().events(state.epoch)):
+            return
+        text = f"The models {', '.join(state.names)} began to answer."
+        detail = {"models": list(state.names)}
+        self.writer.put(Event(time.time(), state.epoch, "epoch", text, detail))
+
+    def _prune(self) -> None:
+        settings, now = self.settings, time.monotonic()
+        days, keep = settings.keep_days, settings.keep_queries
+        if (days is None and keep is None) or now < self._pruned:
+            return
+        self._pruned = now + _PRUNE_SECONDS
+        older = None if days is None else timedelta(days=days)
+        self.store.get().prune(older_than=older, keep=keep)
+
+    # --- The review: fit, promote, roll back, shares, drift (learning/review.py) ---------------
+
+    def _review(self) -> None:
+        """Judge the policies of all epochs, where that is due; called every two seconds."""
+
+    # -------------------------------------------------------------------------------------------
+
+
+class LearningTicket(Ticket):
+    """What `Learning` says of one query, and how it hears of its end."""
+
+    def __init__(self, learning: Learning, config: MixConfig, state: EpochState) -> None:
+        """Read the present version, and draw whether the query has a shadow."""
+        now: Snapshot = state.snapshot
+        super().__init__(
+            uuid4().hex, now.version, now.stage, router=now.router, opening=now.opening
+        )
+        self._learning, self.config, self.state = learning, config, state
+        self.share = now.share if config.answer_format.may_shadow else 0.0
+        """Chance of a shadow, whatever will be found."""
+
+        self.is_drawn = uniform(self.id, learning.settings.seed) < self.share
+
+    @override
+    def finish(self, ended: EndedQuery) -> None:
+        self._learning.note(self, ended)
+
+
+_ALIVE: WeakValueDictionary[str, Learning] = WeakValueDictionary()
+"""In this process: a copy that comes back from a pickle is the same object."""
+
+
+def _revive(key: str, settings: LearningSettings) -> Learning:
+    if (found := _ALIVE.get(key)) is not None:
+        return found
+    made = Learning.__new__(Learning)
+    made.settings, made._key = settings, key  # noqa: SLF001  (of its own kind)
+    made._start()  # noqa: SLF001
+    return made

@@ -1,0 +1,217 @@
+"""Records of learning, made of a query that has ended and of what its shadow came to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.runnables import Runnable
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.records import (
+    AGREEMENT,
+    AnswerRecord,
+    Ending,
+    GradeRecord,
+    QueryRecord,
+    RequestRecord,
+    ShadowRecord,
+)
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.learner import EndedQuery, Ticket
+from langchain_automix.mix.query import QueryState
+from langchain_automix.mix.record import QueryLedger
+from langchain_automix.mix.shadow import ShadowResult, with_names_of
+from langchain_automix.models.messages import answer_text
+from langchain_automix.models.prices import PriceSource, cost_of, dollars_of
+from langchain_automix.models.usage import without_output
+from langchain_automix.types import ModelCall, Verification, Visit
+from langchain_automix.verifiers.inputs import check_context
+
+
+def query_record(
+    ticket: Ticket,
+    config: MixConfig,
+    ended: EndedQuery,
+    *,
+    share: float,
+    is_drawn: bool,
+    keep_texts: bool,
+) -> QueryRecord:
+    """Return the record of a query.
+
+    Args:
+        ticket: Which version decided it, and why.
+        config: Of the mix, as it is given.
+        ended: The query.
+        share: Chance that it has a shadow.
+        is_drawn: Whether it has one.
+        keep_texts: Whether what was asked and answered is kept.
+    """
+    query, ledger = ended.query, ended.query.ledger
+    record: Mapping[str, Any] = query.record or {}
+    alone = record.get("alone") or {}
+    return QueryRecord(
+        id=ticket.id,
+        at=time.time(),
+        epoch=config.epoch,
+        version=ticket.version,
+        stage=ticket.stage,
+        kept=None if record.get("action") == "abstain" else record.get("model_index"),
+        share=share,
+        is_drawn=is_drawn,
+        ending=_ending(ended),
+        cost=_dollars(record["cost"]) if record else cost(ledger.calls, ledger.prices),
+        alone=_dollars(alone[config.names[-1]]["cost"]) if alone else None,
+        answers=_answers(ledger, ledger.visits, config.verifier, ended.config.verifier),
+        requests=_requests(ledger.calls, ledger.prices, "query"),
+        run_id=str(ended.run_id),
+        confidence=record.get("confidence"),
+        seconds=sum(ledger.seconds.values()),
+        texts=_texts(query) if keep_texts else None,
+    )
+
+
+def shadow_record(
+    id: str,
+    result: ShadowResult,
+    before: Mapping[int, Visit],
+    grading: Sequence[ModelCall],
+    *,
+    keep_texts: bool,
+) -> ShadowRecord:
+    """Return the record of a shadow.
+
+    Args:
+        id: Of its query.
+        result: What it came to.
+        before: What the query itself had found of each model's answer.
+        grading: Requests for grades.
+        keep_texts: Whether the answers are kept.
+    """
+    ledger = result.ledger
+    new = {i: v for i, v in result.visits.items() if before.get(i) != v}
+    texts = {str(i): answer_text(result.answers[i].message) for i in new if i in result.answers}
+    return ShadowRecord(
+        query_id=id,
+        at=time.time(),
+        answers=_answers(ledger, new, None, None, shadows=new.keys() - before.keys()),
+        requests=(
+            *_requests(ledger.calls, ledger.prices, "shadow"),
+            *_requests(grading, ledger.prices, "grade"),
+        ),
+        cost=cost([*ledger.calls, *grading], ledger.prices),
+        texts={"shadow_answers": texts} if keep_texts else None,
+    )
+
+
+def grade_records(id: str, qualities: Mapping[int, float]) -> list[GradeRecord]:
+    """Return how far the answers of a query agree with the largest model's."""
+    now = time.time()
+    return [GradeRecord(id, model, quality, AGREEMENT, now) for model, quality in qualities.items()]
+
+
+def cost(calls: Iterable[ModelCall], prices: PriceSource | None) -> float | None:
+    """Return what requests cost, in dollars; None: unknown."""
+    try:
+        found = cost_of(calls, prices)
+    except AutoMixError:  # a price is none
+        return None
+    return None if found is None else float(found)
+
+
+def _dollars(text: str | None) -> float | None:
+    return None if text is None else float(dollars_of(text))
+
+
+def _ending(ended: EndedQuery) -> Ending:
+    record = ended.query.record
+    if record is None or ended.error is not None:
+        return "left" if ended.error is None else "failed"
+    return "abstained" if record["action"] == "abstain" else "answered"
+
+
+def _answers(
+    ledger: QueryLedger,
+    visits: Mapping[int, Visit],
+    default: Runnable[Any, Any] | None,
+    used: Runnable[Any, Any] | None,
+    *,
+    shadows: Iterable[int] = (),
+) -> tuple[AnswerRecord, ...]:
+    found = []
+    is_shadow = set(shadows)
+    for index, visit in visits.items():
+        check = visit.verification
+        if default is not None and used is not None:
+            check = with_names_of(default, used, check)
+        leading, others = _checks(check, ledger.prices)
+        asked = ledger.answered.get(index)
+        found.append(
+            AnswerRecord(
+                model=index,
+                cost=None if asked is None else cost(asked, ledger.prices),
+                verification=leading,
+                checks=others,
+                is_shadow=index in is_shadow,
+            )
+        )
+    return tuple(found)
+
+
+def _checks(
+    found: Verification | None, prices: PriceSource | None
+) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
+    """Return what the leading check found as in a routing log, and the further ones by name."""
+    if found is None:
+        return None, {}
+    others = {name: _check(each, each.calls, prices) for name, each in found.checks.items()}
+    known = {name: each for name, each in others.items() if each is not None}
+    of_others = [call for each in found.checks.values() for call in each.calls]
+    own = [call for call in found.calls if not any(call is other for other in of_others)]
+    return _check(found, own, prices), known
+
+
+def _check(
+    found: Verification, calls: Sequence[ModelCall], prices: PriceSource | None
+) -> dict[str, Any] | None:
+    if found.verdicts:
+        total = cost(calls, prices)
+        if total is None:
+            return {"verdicts": list(found.verdicts), "fixed_cost": None, "sample_cost": None}
+        # One request reads the prompt once, whatever the number of its verdicts.
+        fixed = cost([without_output(calls[0])], prices) or 0.0 if len(calls) == 1 else 0.0
+        each = max(total - fixed, 0.0) / len(found.verdicts)
+        return {"verdicts": list(found.verdicts), "fixed_cost": fixed, "sample_cost": each}
+    if found.score is not None:
+        return {"score": found.score, "cost": cost(calls, prices)}
+    return None
+
+
+def _requests(
+    calls: Sequence[ModelCall],
+    prices: PriceSource | None,
+    stage: Literal["query", "shadow", "grade"],
+) -> tuple[RequestRecord, ...]:
+    return tuple(
+        RequestRecord(
+            stage=stage,
+            model=call.model,
+            input_tokens=None if call.usage is None else call.usage.get("input_tokens"),
+            output_tokens=None if call.usage is None else call.usage.get("output_tokens"),
+            cost=cost([call], prices),
+        )
+        for call in calls
+    )
+
+
+def _texts(query: QueryState) -> dict[str, Any]:
+    told = check_context(query.check_input)
+    answers: Mapping[int, ModelAnswer] = query.answers
+    return {
+        "question": told.question,
+        "context": told.context,
+        "answers": {str(i): answer_text(answer.message) for i, answer in answers.items()},
+    }

@@ -1,0 +1,292 @@
+"""A shadow of a query: the models that it did not ask, asked and checked only to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from pydantic import PrivateAttr
+from typing_extensions import override
+
+from langchain_automix.errors import SpendLimitReachedError
+from langchain_automix.flow.runnable import FlowRunnable
+from langchain_automix.flow.steps import Steps
+from langchain_automix.mix.account import MixAccount
+from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.answering import OpeningRefused, request_answer
+from langchain_automix.mix.checking import run_check
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.limits.latency import LatencyEstimator
+from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
+from langchain_automix.mix.limits.spend_session import SpendSession
+from langchain_automix.mix.query import QueryState
+from langchain_automix.mix.record import QueryLedger, query_cost
+from langchain_automix.types import Decision, Verification, Visit
+from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.verifiers.combined import CombinedVerifier
+from langchain_automix.verifiers.default import (
+    AGREEMENT,
+    RESAMPLES,
+    SELF_CHECKS,
+    TOKENS,
+    ZERO_SHOT,
+    DefaultVerifier,
+    is_short,
+)
+
+SHADOW_TAG = "automix:shadow"
+"""Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
+
+_VERDICTS = 4
+"""Verdicts of a self-check that a shadow draws for a mix without a check of its own."""
+
+
+@dataclass
+class ShadowResult:
+    """What a shadow has come to, also one that ended early."""
+
+    ledger: QueryLedger
+    """Its own requests, and the visits of all models: the query's and its own."""
+
+    answers: dict[int, ModelAnswer] = field(default_factory=dict)
+    """Of all models that gave one, the query's own among them."""
+
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why a model gave no answer, or its answer could not be checked; by model."""
+
+    is_refused: bool = False
+    """Whether a spend limit left no room for it."""
+
+    needs_async: bool = False
+    """Whether something in it can only be called asynchronously."""
+
+    @property
+    def visits(self) -> Mapping[int, Visit]:
+        """What was found of each model's answer."""
+        return self.ledger.visits
+
+
+class Shadow(FlowRunnable[Any, ShadowResult]):
+    """Asks the models that a query did not ask, and checks every answer but the largest model's.
+
+    Its input is what the models are asked. It ends with what it has, and raises no error of a
+    model or a check. A mix that is near a spend limit has no shadows.
+    """
+
+    _mix: MixConfig = PrivateAttr()
+    _query: QueryState = PrivateAttr()
+
+    def __init__(self, mix: MixConfig, query: QueryState) -> None:
+        """Set up the shadow.
+
+        Args:
+            mix: Who answers and checks, as `config_for_shadows` makes it.
+            query: The query that has ended.
+        """
+        super().__init__()
+        self._mix, self._query = mix, query
+
+    @override
+    def _flow(self, input: Any, **kwargs: Any) -> Steps[ShadowResult]:
+        mix, query = self._mix, self._query
+        ledger = QueryLedger(mix.prices, mix.names, mix.identities)
+        result = ShadowResult(ledger)
+        state = QueryState(
+            input,
+            query.check_input,
+            query_id=query.query_id,
+            ledger=ledger,
+            arguments=query.arguments,
+            answers=result.answers,
+        )
+        spending = SpendSession(mix.spend_limits)
+        try:
+            yield from spending.reserve()
+        except SpendLimitReachedError:
+            result.is_refused = True
+            return result
+        # Near a limit, queries wait for one another: they must not wait for a shadow.
+        result.is_refused = spending.is_near
+        steps = _nothing() if result.is_refused else self._ask_all(state, result)
+        yield from spending.run_and_settle(steps, partial(query_cost, ledger))
+        return result
+
+    def _ask_all(self, state: QueryState, result: ShadowResult) -> Steps[None]:
+        """Go through the models as a query does, so that a check sees the answers before it."""
+        last = len(self._mix.names) - 1
+        for index in range(len(self._mix.names)):
+            if (visit := self._query.ledger.visits.get(index)) is not None:
+                state.ledger.visits[index] = visit
+                if index in self._query.answers:
+                    state.answers[index] = self._query.answers[index]
+            else:
+                yield from self._attempt(_ask(self._mix, state, index, last), index, result)
+            if index < last and index in state.answers:
+                yield from self._attempt(_check(self._mix, state, index), index, result)
+
+    def _attempt(self, steps: Steps[None], index: int, result: ShadowResult) -> Steps[None]:
+        try:
+            yield from steps
+        except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
+            result.failed[index] = type(error).__name__
+            result.needs_async |= _is_async_only(error)
+        for error in result.ledger.failed:
+            result.needs_async |= error["error"] == NotImplementedError.__name__
+
+
+def _nothing() -> Steps[None]:
+    yield from ()
+
+
+def _ask(mix: MixConfig, state: QueryState, index: int, last: int) -> Steps[None]:
+    samples = 0 if index == last else None
+    decision = Decision(action="escalate", model_index=index, samples=samples)
+    try:
+        yield from request_answer(mix, state, decision)
+    except OpeningRefused:  # from now on it is asked without log-probabilities
+        yield from request_answer(mix, state, decision)
+
+
+def _check(mix: MixConfig, state: QueryState, index: int) -> Steps[None]:
+    for decision in _checks(mix, state, index):
+        yield from run_check(mix, state, decision)
+
+
+def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]:
+    """Yield the checks of an answer that are still to be made, each once the one before is."""
+    if isinstance(mix.verifier, DefaultVerifier):
+        yield from _default_checks(state, index)
+        return
+    verifier = mix.verifier
+    checks: Mapping[str | None, Runnable[Any, Any]] = {None: verifier}
+    if isinstance(verifier, CombinedVerifier):
+        names = [None, *list(verifier.checks)[1:]]
+        checks = dict(zip(names, verifier.checks.values(), strict=True))
+    for name, check in checks.items():
+        found = _found(state, index, name)
+        samples = getattr(check, "samples", None)
+        drawn = len(found.verdicts)
+        if found.score is not None or not found.usable or (drawn and samples is None):
+            continue
+        if not drawn:
+            yield Decision(action="verify", model_index=index, check=name)
+        elif drawn < samples:
+            more = samples - drawn
+            yield Decision(action="verify", model_index=index, check=name, samples=more)
+
+
+def _default_checks(state: QueryState, index: int) -> Iterator[Decision]:
+    """Yield the checks of a mix without one of its own, the cheapest first, until one says more."""
+    again = AGREEMENT if is_short(state.answers[index].message) else ZERO_SHOT
+    numbers = {AGREEMENT: max(RESAMPLES), ZERO_SHOT: _VERDICTS}
+    for name in dict.fromkeys((TOKENS, again, ZERO_SHOT)):
+        visit = state.ledger.visits[index].verification
+        if visit is not None and (not visit.usable or _says_something(visit)):
+            return
+        samples = numbers.get(name)
+        yield Decision(action="verify", model_index=index, check=name, samples=samples)
+
+
+def _says_something(found: Verification) -> bool:
+    return any(each.confidence is not None for each in (found, *found.checks.values()))
+
+
+def _found(state: QueryState, index: int, name: str | None) -> Verification:
+    visit = state.ledger.visits[index].verification or Verification()
+    return visit if name is None else visit.checks.get(name, Verification())
+
+
+def _is_async_only(error: Exception) -> bool:
+    """Whether an error is how LangChain says that something has no synchronous form."""
+    is_lambda = isinstance(error, TypeError) and "coroutine" in str(error)
+    return isinstance(error, NotImplementedError) or is_lambda
+
+
+def config_for_shadows(config: MixConfig) -> MixConfig:
+    """Return the configuration by which shadows of a mix's queries run.
+
+    As the mix's own, without a deadline or hedging; and what it learns of times, lengths and
+    failures is of no concern to the queries.
+    """
+    return replace(
+        config,
+        answer_format=config.answer_format.for_shadow(),
+        max_latency=None,
+        hedge=None,
+        on_verification_error="escalate",
+        pace=LatencyEstimator(),
+        failures=RepeatedFailures(),
+        account=MixAccount(),
+    )
+
+
+def run_config_for_shadow(config: RunnableConfig) -> RunnableConfig:
+    """Return the configuration of a shadow's run, from that of its query's.
+
+    Whoever listens to the query is not told of it. What belongs to the run of a graph stays there.
+    """
+    inherited = getattr(config.get("callbacks"), "inheritable_tags", None) or ()
+    own: Sequence[str] = [*(config.get("tags") or ()), *inherited]
+    configurable = {
+        name: value
+        for name, value in (config.get("configurable") or {}).items()
+        if not name.startswith("__")
+    }
+    shadow = RunnableConfig(
+        tags=[*dict.fromkeys(own), SHADOW_TAG],
+        metadata=dict(config.get("metadata") or {}),
+        configurable=configurable,
+        run_name="shadow",
+        callbacks=None,
+    )
+    if (limit := config.get("max_concurrency")) is not None:
+        shadow["max_concurrency"] = limit
+    return shadow
+
+
+def with_names_of(
+    default: Runnable[Any, Any], used: Runnable[Any, Any], found: Verification | None
+) -> Verification | None:
+    """Return what a check found under the name that it has in a mix without one of its own.
+
+    A policy of such a mix is fitted to one of its checks or to several, the first of which leads
+    in the queries that it decides.
+
+    Args:
+        default: The check of the mix.
+        used: The check that was made.
+        found: What it found.
+    """
+    if found is None or not isinstance(default, DefaultVerifier) or used is default:
+        return found
+    name = used.first if isinstance(used, CombinedVerifier) else _name_of(default, used)
+    if name is None or name == default.first:
+        return found
+    leading = found.model_copy(update={"checks": {}})
+    others = [call for each in found.checks.values() for call in each.calls]
+    calls = tuple(c for c in found.calls if not any(c is other for other in others))
+    leading = leading.model_copy(update={"calls": calls})
+    return Verification(
+        calls=found.calls,
+        usable=found.usable,
+        problem=None if found.usable else found.problem,
+        checks={name: leading, **found.checks},
+    )
+
+
+def _name_of(default: DefaultVerifier, used: Runnable[Any, Any]) -> str | None:
+    fingerprint = fingerprint_of(used)
+    names = (*SELF_CHECKS, TOKENS, AGREEMENT)
+    checks = {name: default.variant(name) for name in names}
+    same = (n for n, check in checks.items() if check and fingerprint_of(check) == fingerprint)
+    return next(same, None)
+
+
+def is_answer(answer: ModelAnswer | None) -> bool:
+    """Whether a model gave something that can be graded."""
+    message = None if answer is None else answer.message
+    return isinstance(message, AIMessage) and bool(message.tool_calls or str(message.text).strip())

@@ -1,0 +1,12 @@
+"""URLs with passwords, made fit to be shown."""
+
+from __future__ import annotations
+
+import re
+
+_PASSWORD = re.compile(r"(?<=://)\S*(?=@)|(?<=[?&]password=)[^&#]*|(?<=[?&]sslpassword=)[^&#]*")
+
+
+def hide_password(url: str) -> str:
+    """Return a URL with `***` for its user, its password and those among its parameters."""
+    return _PASSWORD.sub("***", url)
