@@ -56,7 +56,7 @@ class Database:
 
     def _open(self) -> None:
         if self._file is not None:
-            _make_private(self._file)
+            _refuse_other_file(self._file)
         self._engine = _engine(self._parsed)
         self._reader = self._engine
         self._writer = self._engine.execution_options(automix_writes=True)
@@ -73,6 +73,7 @@ class Database:
                 migrate(connection)
             return
         _refuse_other_program(connection, self._file)
+        _make_private(self._file)
         _set_wal(connection, self._file)
         with connection.execution_options(automix_writes=True).begin():
             migrate(connection)
@@ -214,8 +215,8 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-def _make_private(file: Path) -> None:
-    """Have only its owner read the file; SQLite gives those beside it the same mode."""
+def _refuse_other_file(file: Path) -> None:
+    """Make a file that does not exist, for its owner alone; leave what is no database alone."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         with file.open("rb") as opened:
@@ -226,8 +227,12 @@ def _make_private(file: Path) -> None:
         ) from None
     if header not in {b"", _HEADER}:
         raise AutoMixError(f"{file} is no SQLite database: give the learning store another file.")
+
+
+def _make_private(file: Path) -> None:
+    """Have only its owner read the file; SQLite gives those that it makes beside it its mode."""
     for each in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm"))):
-        with contextlib.suppress(OSError):  # such as that of another owner
+        with contextlib.suppress(OSError):  # it is not there, or another owner's
             if each.stat().st_mode & 0o077:
                 each.chmod(0o600)
 
