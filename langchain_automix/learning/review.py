@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.comparing import Comparison, Contest
-from langchain_automix.learning.estimation import effective_size
+from langchain_automix.learning.fitting import fit_to
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.settings import ReviewSettings
@@ -23,8 +21,6 @@ from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
 from langchain_automix.policy.fitting.confidence import dearest_query
-from langchain_automix.policy.fitting.fit import fit_policy
-from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan, replay_policy
 from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.formatting import pluralize
@@ -32,10 +28,6 @@ from langchain_automix.utils.formatting import pluralize
 FIRST_FIT = 100
 """Complete queries from which the first challenger is fitted; each later one takes twice as many
 as the one before."""
-
-_LEAST_CHANCE = 0.1
-"""A query that became complete by a smaller chance counts for no more than one of this chance: the
-fit is a little biased then, and far less noisy."""
 
 _MOST_CHALLENGERS = 4
 
@@ -56,10 +48,6 @@ _QUIET = 0.1
 
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
-
-_TARGET = 0.5
-"""Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
-see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +95,7 @@ def review(
     epoch: str = "",
     alarm: float | None = None,
     check: CheckSpec | str | None = None,
+    fits: bool = True,
 ) -> Review:
     """Look at the traffic of an epoch and say what to do.
 
@@ -119,8 +108,9 @@ def review(
         alarm: When the traffic was last found to have changed; what came before is no evidence.
             None: never.
         check: How the check is rebuilt from a policy file, or its fingerprint.
+        fits: Whether a challenger is fitted where it is time.
     """
-    return _Look(observed, versions, settings, now, epoch, alarm, check).result()
+    return _Look(observed, versions, settings, now, epoch, alarm, check, fits).result()
 
 
 class _Look:
@@ -133,11 +123,12 @@ class _Look:
         epoch: str,
         alarm: float | None,
         check: CheckSpec | str | None,
+        fits: bool,
     ) -> None:
         self.all, self.observed = observed, observed.since(alarm)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
-        self.alarm, self.check = alarm, check
+        self.alarm, self.check, self.fits = alarm, check, fits
         self.policies: dict[int, Policy] = {}
         champions = [v for v in self.versions if v.status == "champion"]
         self.champion = champions[-1] if champions else None
@@ -260,10 +251,10 @@ class _Look:
         return self.alarm is None or version.at > self.alarm
 
     def _fitted(self) -> PolicyVersion | None:
-        if self.labels < self._next_fit():
+        if not self.fits or self.labels < self._next_fit():
             return None
         try:
-            policy, size = self._fit()
+            policy, size = fit_to(self.observed, self.settings, self.check)
         except AutoMixError as error:
             return self._version("", "rejected", f"No policy could be fitted: {error}", alike=True)
         if self._is_alike(policy):
@@ -290,17 +281,6 @@ class _Look:
             labels=self.labels,
             judged={"alike": True} if alike else {},
         )
-
-    def _fit(self) -> tuple[Policy, float]:
-        """Fit a policy to the complete queries, each weighed by how unlikely it was to be seen."""
-        observed = self.observed.rows(self.observed.complete)
-        weight = 1 / np.maximum(observed.chance, _LEAST_CHANCE)
-        columns = replace(observed.columns, weight=weight * (len(weight) / weight.sum()))
-        settings = self.settings
-        loss = None if settings.max_loss is None else settings.max_loss * _TARGET
-        goal = Goal(cost_weight=settings.cost_weight, max_loss=loss)
-        policy = fit_policy(columns, goal, verifier=self.check, seed=settings.seed, foretell=False)
-        return policy.model_copy(update={"currency": CURRENCY}), effective_size(weight)
 
     def _is_alike(self, policy: Policy) -> bool:
         columns, ids = self.observed.filled, self.observed.ids
