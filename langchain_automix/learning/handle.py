@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_automix.errors import StoreUnavailableError
@@ -15,6 +15,26 @@ from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
+
+
+class PendingRecord:
+    """A record that is made by the thread that writes it, and not in the way of a query.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], Record]) -> None:
+        self._make: Callable[[], Record] | None = make
+        self._made: Record | None = None
+
+    def get(self) -> Record:
+        """Return the record, which is made once."""
+        if self._made is None and self._make is not None:
+            self._made, self._make = self._make(), None
+        if self._made is None:
+            raise ValueError("the record could not be made")
+        return self._made
 
 
 class StoreHandle:
@@ -50,9 +70,10 @@ class StoreHandle:
                 self._store = open_store(self.url)
             return self._store
 
-    def add(self, records: Sequence[Record]) -> None:
+    def add(self, records: Sequence[Record | PendingRecord]) -> None:
         """Add records to the store, as the writer does."""
-        self.get().add(records)
+        made = [r.get() if isinstance(r, PendingRecord) else r for r in records]
+        self.get().add(made)
 
     def warn_away(self, error: Exception) -> None:
         """Warn once that the store is away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -36,6 +37,7 @@ def query_record(
     config: MixConfig,
     ended: EndedQuery,
     *,
+    at: float,
     share: float,
     is_drawn: bool,
     keep_texts: bool,
@@ -46,6 +48,7 @@ def query_record(
         ticket: Which version decided it, and why.
         config: Of the mix, as it is given.
         ended: The query.
+        at: When it ended, in seconds since 1970.
         share: Chance that it has a shadow.
         is_drawn: Whether it has one.
         keep_texts: Whether what was asked and answered is kept.
@@ -53,9 +56,13 @@ def query_record(
     query, ledger = ended.query, ended.query.ledger
     record: Mapping[str, Any] = query.record or {}
     alone = record.get("alone") or {}
+    total = _dollars(record["cost"]) if record else None
+    bill = _Bill(ledger.prices)
+    if total is not None and len(ledger.calls) == 1:
+        bill.know(ledger.calls[0], total)
     return QueryRecord(
         id=ticket.id,
-        at=time.time(),
+        at=at,
         epoch=config.epoch,
         version=ticket.version,
         stage=ticket.stage,
@@ -63,10 +70,10 @@ def query_record(
         share=share,
         is_drawn=is_drawn,
         ending=_ending(ended),
-        cost=_dollars(record["cost"]) if record else cost(ledger.calls, ledger.prices),
+        cost=total if record else bill.cost(ledger.calls),
         alone=_dollars(alone[config.names[-1]]["cost"]) if alone else None,
-        answers=_answers(ledger, ledger.visits, config.verifier, ended.config.verifier),
-        requests=_requests(ledger.calls, ledger.prices, "query"),
+        answers=_answers(ledger, ledger.visits, bill, (config.verifier, ended.config.verifier)),
+        requests=_requests(ledger.calls, bill, "query"),
         run_id=str(ended.run_id),
         confidence=record.get("confidence"),
         seconds=sum(ledger.seconds.values()),
@@ -92,17 +99,18 @@ def shadow_record(
         keep_texts: Whether the answers are kept.
     """
     ledger = result.ledger
+    bill = _Bill(ledger.prices)
     new = {i: v for i, v in result.visits.items() if before.get(i) != v}
     texts = {str(i): answer_text(result.answers[i].message) for i in new if i in result.answers}
     return ShadowRecord(
         query_id=id,
         at=time.time(),
-        answers=_answers(ledger, new, None, None, shadows=new.keys() - before.keys()),
+        answers=_answers(ledger, new, bill, shadows=new.keys() - before.keys()),
         requests=(
-            *_requests(ledger.calls, ledger.prices, "shadow"),
-            *_requests(grading, ledger.prices, "grade"),
+            *_requests(ledger.calls, bill, "shadow"),
+            *_requests(grading, bill, "grade"),
         ),
-        cost=cost([*ledger.calls, *grading], ledger.prices),
+        cost=bill.cost([*ledger.calls, *grading]),
         texts={"shadow_answers": texts} if keep_texts else None,
     )
 
@@ -115,11 +123,37 @@ def grade_records(id: str, qualities: Mapping[int, float]) -> list[GradeRecord]:
 
 def cost(calls: Iterable[ModelCall], prices: PriceSource | None) -> float | None:
     """Return what requests cost, in dollars; None: unknown."""
-    try:
-        found = cost_of(calls, prices)
-    except AutoMixError:  # a price is none
-        return None
-    return None if found is None else float(found)
+    return _Bill(prices).cost(calls)
+
+
+class _Bill:
+    """Prices the requests of one query, each once."""
+
+    def __init__(self, prices: PriceSource | None) -> None:
+        self._prices = prices
+        self._known: dict[int, tuple[ModelCall, float | None]] = {}
+
+    def know(self, call: ModelCall, cost: float) -> None:
+        """Take note of what a request cost."""
+        self._known[id(call)] = call, cost  # which keeps the call, and so its id
+
+    def cost(self, calls: Iterable[ModelCall]) -> float | None:
+        """Return what requests cost, in dollars; None: unknown."""
+        costs = []
+        for call in calls:
+            if (found := self._known.get(id(call))) is None:
+                found = self._known[id(call)] = call, self._price(call)
+            if found[1] is None:
+                return None
+            costs.append(found[1])
+        return math.fsum(costs)
+
+    def _price(self, call: ModelCall) -> float | None:
+        try:
+            found = cost_of([call], self._prices)
+        except AutoMixError:  # a price is none
+            return None
+        return None if found is None else float(found)
 
 
 def _dollars(text: str | None) -> float | None:
@@ -136,8 +170,8 @@ def _ending(ended: EndedQuery) -> Ending:
 def _answers(
     ledger: QueryLedger,
     visits: Mapping[int, Visit],
-    default: Runnable[Any, Any] | None,
-    used: Runnable[Any, Any] | None,
+    bill: _Bill,
+    verifiers: tuple[Runnable[Any, Any], Runnable[Any, Any]] | None = None,
     *,
     shadows: Iterable[int] = (),
 ) -> tuple[AnswerRecord, ...]:
@@ -145,14 +179,14 @@ def _answers(
     is_shadow = set(shadows)
     for index, visit in visits.items():
         check = visit.verification
-        if default is not None and used is not None:
-            check = with_names_of(default, used, check)
-        leading, others = _checks(check, ledger.prices)
+        if verifiers is not None:
+            check = with_names_of(*verifiers, check)
+        leading, others = _checks(check, bill)
         asked = ledger.answered.get(index)
         found.append(
             AnswerRecord(
                 model=index,
-                cost=None if asked is None else cost(asked, ledger.prices),
+                cost=None if asked is None else bill.cost(asked),
                 verification=leading,
                 checks=others,
                 is_shadow=index in is_shadow,
@@ -162,37 +196,35 @@ def _answers(
 
 
 def _checks(
-    found: Verification | None, prices: PriceSource | None
+    found: Verification | None, bill: _Bill
 ) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
     """Return what the leading check found as in a routing log, and the further ones by name."""
     if found is None:
         return None, {}
-    others = {name: _check(each, each.calls, prices) for name, each in found.checks.items()}
+    others = {name: _check(each, each.calls, bill) for name, each in found.checks.items()}
     known = {name: each for name, each in others.items() if each is not None}
     of_others = [call for each in found.checks.values() for call in each.calls]
     own = [call for call in found.calls if not any(call is other for other in of_others)]
-    return _check(found, own, prices), known
+    return _check(found, own, bill), known
 
 
-def _check(
-    found: Verification, calls: Sequence[ModelCall], prices: PriceSource | None
-) -> dict[str, Any] | None:
+def _check(found: Verification, calls: Sequence[ModelCall], bill: _Bill) -> dict[str, Any] | None:
     if found.verdicts:
-        total = cost(calls, prices)
+        total = bill.cost(calls)
         if total is None:
             return {"verdicts": list(found.verdicts), "fixed_cost": None, "sample_cost": None}
         # One request reads the prompt once, whatever the number of its verdicts.
-        fixed = cost([without_output(calls[0])], prices) or 0.0 if len(calls) == 1 else 0.0
+        fixed = bill.cost([without_output(calls[0])]) or 0.0 if len(calls) == 1 else 0.0
         each = max(total - fixed, 0.0) / len(found.verdicts)
         return {"verdicts": list(found.verdicts), "fixed_cost": fixed, "sample_cost": each}
     if found.score is not None:
-        return {"score": found.score, "cost": cost(calls, prices)}
+        return {"score": found.score, "cost": bill.cost(calls)}
     return None
 
 
 def _requests(
     calls: Sequence[ModelCall],
-    prices: PriceSource | None,
+    bill: _Bill,
     stage: Literal["query", "shadow", "grade"],
 ) -> tuple[RequestRecord, ...]:
     return tuple(
@@ -201,7 +233,7 @@ def _requests(
             model=call.model,
             input_tokens=None if call.usage is None else call.usage.get("input_tokens"),
             output_tokens=None if call.usage is None else call.usage.get("output_tokens"),
-            cost=cost([call], prices),
+            cost=bill.cost([call]),
         )
         for call in calls
     )
