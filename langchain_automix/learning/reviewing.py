@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.observations import Observations, observations_of
-from langchain_automix.learning.records import Event, PolicyVersion, StoredQuery
+from langchain_automix.learning.records import Event, PolicyVersion, Stage, StoredQuery
 from langchain_automix.learning.review import Review, review
 from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.store.export import model_names
+from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.utils.check_spec import CheckSpec
 
 if TYPE_CHECKING:
@@ -38,6 +40,14 @@ class Traffic:
         return next((v for v in self.versions if v.status == "champion"), None)
 
     @property
+    def stage(self) -> Stage:
+        """How queries are decided at present, as far as the store says."""
+        newest = self.stored[-1].query.stage
+        if newest == "observe":
+            return newest
+        return "warm-up" if self.champion is None else "policy"
+
+    @property
     def alarm(self) -> Event | None:
         """The latest alarm; None: there was none."""
         return next((e for e in reversed(self.events) if e.kind == "alarm"), None)
@@ -59,15 +69,10 @@ def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
     stored, _ = store.read(epoch)
     if not stored:
         raise AutoMixError(f"The learning store {store.name} holds no query of epoch {epoch}.")
-    models = store.models(epoch)
-    return Traffic(
-        epoch,
-        models,
-        stored,
-        observations_of(models, stored),
-        store.versions(epoch),
-        store.events(epoch),
-    )
+    versions, events = store.versions(epoch), store.events(epoch)
+    width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
+    models = model_names(versions, events, width)
+    return Traffic(epoch, models, stored, observations_of(models, stored), versions, events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,20 @@ class Reviewed:
 
     decides: int = 0
     """Number of the version that decides from now on; 0: the largest model."""
+
+    def __str__(self) -> str:
+        found = self.review
+        decider = f"Version {self.decides}" if self.decides else "The largest model"
+        lines = []
+        if found.back_to is not None:
+            lines.append(f"The policy was rolled back. {found.why}")
+        if found.promote is not None:
+            lines.append(f"Version {found.promote} was promoted. {found.why}")
+        if self.fitted is not None and found.fitted is not None:
+            lines.append(f"Version {self.fitted} ({found.fitted.status}): {found.fitted.why}")
+        lines += [f"Version {c.number} was {c.status}: {c.why}" for c in found.changes]
+        lines.append(f"{decider} decides. {found.next_step}")
+        return "\n".join(lines)
 
 
 def carry_out_review(
@@ -122,6 +141,8 @@ def look(
     fits: bool = True,
 ) -> Review:
     """Return what a review of some traffic finds, now; nothing is changed."""
+    if check is None:
+        check = _check_of(traffic.versions)
     return review(
         traffic.observed,
         traffic.versions,
@@ -132,6 +153,15 @@ def look(
         check=check,
         fits=fits,
     )
+
+
+def _check_of(versions: Sequence[PolicyVersion]) -> CheckSpec | str | None:
+    """Return the check that the latest policy is for; None: no version says."""
+    for version in reversed(versions):
+        if version.policy:
+            policy = Policy.model_validate_json(version.policy)
+            return policy.check_spec or policy.verifier
+    return None
 
 
 def write_down(store: LearningStore, traffic: Traffic, found: Review) -> int | None:
