@@ -15,7 +15,7 @@ from langchain_automix.utils.text import escape_rich, printable
 
 if TYPE_CHECKING:
     from langchain_automix.learning.records import PolicyVersion
-    from langchain_automix.learning.settings import ReviewSettings
+    from langchain_automix.learning.review_settings import ReviewSettings
     from langchain_automix.learning.store.store import LearningStore
 
 STORE_HELP = "The store: sqlite:///automix.db, or postgresql://user:password@host/database."
@@ -110,10 +110,10 @@ def fit(
     It does what a mix does by itself with `refit="thread"`. Where another process is at it,
     nothing is done. Give the goal that the mix has.
     """
-    from langchain_automix.learning.reviewing import carry_out_review
+    from langchain_automix.learning.by_hand import review_once
 
     settings = settings_of(max_loss, cost_weight, confidence, promote=promote, seed=seed)
-    found = carry_out_review(_open(store), settings, epoch)
+    found = review_once(_open(store), settings, epoch)
     if found is None:
         text = "Another process reviews this store at present; nothing was done."
         _print({"is_held_by_another": True}, as_json=as_json, text=text)
@@ -247,7 +247,7 @@ def settings_of(
     max_loss: float | None, cost_weight: float | None, confidence: float = 0.95, **more: Any
 ) -> ReviewSettings:
     """Return what a review goes by; without a goal, the usual loss."""
-    from langchain_automix.learning.settings import ReviewSettings
+    from langchain_automix.learning.review_settings import ReviewSettings
 
     if max_loss is None and cost_weight is None:
         max_loss = USUAL_LOSS

@@ -1,4 +1,4 @@
-"""A person's steps: promote a version, or go back from one."""
+"""A person's steps: review the traffic once, promote a version, or go back from one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
+    from langchain_automix.learning.review import Review
+    from langchain_automix.learning.review_settings import ReviewSettings
     from langchain_automix.learning.store.store import LearningStore
 
 
@@ -30,6 +32,62 @@ class Step:
             return f"{_named(self.now)} decides already; nothing was changed."
         text = f"{_named(self.now)} decides from now on, in place of {_named(self.before, 1)}."
         return f"{text} {self.note}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A review that was carried out."""
+
+    review: Review
+    fitted: int | None = None
+    """Number of the version that was fitted."""
+
+    decides: int = 0
+    """Number of the version that decides from now on; 0: the largest model."""
+
+    def __str__(self) -> str:
+        found = self.review
+        lines = []
+        if found.back_to is not None:
+            lines.append(f"The policy was rolled back. {found.why}")
+        if found.promote is not None:
+            lines.append(f"Version {found.promote} was promoted. {found.why}")
+        if self.fitted is not None and found.fitted is not None:
+            lines.append(f"Version {self.fitted} ({found.fitted.status}): {found.fitted.why}")
+        lines += [f"Version {c.number} was {c.status}: {c.why}" for c in found.changes]
+        lines += found.ready.values()
+        lines.append(f"{_named(self.decides)} decides. {found.next_step}")
+        return "\n".join(lines)
+
+
+def review_once(
+    store: LearningStore, settings: ReviewSettings, epoch: str | None = None
+) -> Reviewed | None:
+    """Review an epoch now, and do what follows from it.
+
+    Args:
+        store: The store.
+        settings: The goal, and how sure to be.
+        epoch: None: that of the newest query.
+
+    Returns:
+        None where another process is at it.
+
+    Raises:
+        AutoMixError: The store holds no query of the epoch.
+    """
+    from langchain_automix.learning.reviewing import Reviewer  # noqa: PLC0415  (needs river)
+    from langchain_automix.learning.traffic import read_traffic  # noqa: PLC0415  (loads numpy)
+
+    traffic = read_traffic(store, epoch)
+    reviewer = Reviewer(traffic.epoch, traffic.models, settings, traffic.check)
+    found = reviewer.run(store, is_due=True)
+    if found is None:
+        return None
+    known = {version.number for version in traffic.versions}
+    new = [v.number for v in store.versions(traffic.epoch) if v.number not in known]
+    fitted = new[-1] if new and found.fitted is not None else None
+    return Reviewed(found, fitted, store.champion(traffic.epoch) or 0)
 
 
 def promote(store: LearningStore, number: int, why: str) -> Step:

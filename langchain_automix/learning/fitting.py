@@ -8,7 +8,7 @@ import numpy as np
 
 from langchain_automix.learning.estimation import effective_size
 from langchain_automix.learning.observations import Observations
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.policy import Policy

@@ -12,6 +12,12 @@ largest model because no policy is proven yet (`warm-up`), or by a version of th
 
 Ending = Literal["answered", "abstained", "failed", "left"]
 
+EventKind = Literal[
+    "epoch", "fitted", "ready", "promoted", "rolled back", "rejected", "share", "alarm", "quiet"
+]
+"""`epoch`: its models began to answer. `ready`: a policy is proven and waits for a person. `share`:
+the share of shadows has changed. `quiet`: what was held since an alarm is proven anew."""
+
 Status = Literal["challenger", "champion", "retired", "rejected", "rolled back"]
 
 AGREEMENT = "agreement"
@@ -168,7 +174,7 @@ class Event:
 
     at: float
     epoch: str
-    kind: Literal["fitted", "promoted", "rolled back", "rejected", "alarm", "quiet", "epoch"]
+    kind: EventKind
     text: str
     """In one sentence."""
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from langchain_automix.learning.budget import PURSE
 from langchain_automix.learning.records import AGREEMENT, Event
 from langchain_automix.learning.review import FIRST_FIT
-from langchain_automix.learning.reviewing import Traffic, look, read_traffic
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.saving import has_saved, would_have_saved
-from langchain_automix.learning.settings import ReviewSettings
 from langchain_automix.learning.spans import spans_of
+from langchain_automix.learning.traffic import Traffic, look, read_traffic
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.report.contents import Number
 from langchain_automix.report.timeline.contents import Change, Saving, Timeline, VersionRow
@@ -71,7 +71,7 @@ def report_of(
             VersionRow(v.number, v.at, v.status, v.why, v.labels, v.since) for v in traffic.versions
         ),
         notes=tuple(_notes(traffic, totals)),
-        next_step=look(traffic, settings, fits=False).next_step,
+        next_step=look(traffic, settings).next_step,
     )
     return TimelineReport(timeline)
 

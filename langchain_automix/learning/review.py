@@ -16,7 +16,7 @@ from langchain_automix.learning.comparing import Comparison, Contest
 from langchain_automix.learning.fitting import fit_to
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
@@ -69,6 +69,15 @@ class Review:
     back_to: int | None = None
     """Number of the version to go back to, 0 for the largest model; None: there is no reason."""
 
+    champion: int | None = None
+    """Number of the version that decided; None: the largest model alone."""
+
+    ends_hold: bool = False
+    """Whether the champion that was held since an alarm is proven anew."""
+
+    ready: Mapping[int, str] = field(default_factory=dict)
+    """Challengers that are proven and wait for a person, with what is shown of them."""
+
     why: str = ""
     """Why the policy changes, in one sentence."""
 
@@ -94,6 +103,7 @@ def review(
     now: float,
     epoch: str = "",
     alarm: float | None = None,
+    quiet: float | None = None,
     check: CheckSpec | str | None = None,
     fits: bool = True,
 ) -> Review:
@@ -107,10 +117,12 @@ def review(
         epoch: Digest of models, check and prompt.
         alarm: When the traffic was last found to have changed; what came before is no evidence.
             None: never.
+        quiet: When a champion that was held since an alarm was last proven anew. None: never.
         check: How the check is rebuilt from a policy file, or its fingerprint.
         fits: Whether a challenger is fitted where it is time.
     """
-    return _Look(observed, versions, settings, now, epoch, alarm, check, fits).result()
+    look = _Look(observed, versions, settings, now, epoch, alarm, quiet, check)
+    return look.result(fits=fits)
 
 
 class _Look:
@@ -122,16 +134,21 @@ class _Look:
         now: float,
         epoch: str,
         alarm: float | None,
+        quiet: float | None,
         check: CheckSpec | str | None,
-        fits: bool,
     ) -> None:
         self.all, self.observed = observed, observed.since(alarm)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
-        self.alarm, self.check, self.fits = alarm, check, fits
+        self.alarm, self.check = alarm, check
+        self.hold = None if quiet is not None and alarm is not None and quiet > alarm else alarm
+        """Since when the champion is held, if the settings say so."""
         self.policies: dict[int, Policy] = {}
         champions = [v for v in self.versions if v.status == "champion"]
-        self.champion = champions[-1] if champions else None
+        self.deciding = champions[-1] if champions else None
+        self.held = self.deciding if self._is_held() else None
+        self.champion = None if self.held else self.deciding
+        """The version that challengers are compared with; None: the largest model alone."""
         self.judged: dict[int, Comparison] = {}
 
     @property
@@ -141,15 +158,26 @@ class _Look:
 
     @property
     def challengers(self) -> list[PolicyVersion]:
-        return [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+        """Versions that may yet be proven; a champion that is held must prove itself anew."""
+        held = [self.held] if self.held else []
+        recent = [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+        return [*held, *recent]
 
-    def result(self) -> Review:
+    def _is_held(self) -> bool:
+        """Whether the largest model answers since an alarm, whatever the champion says."""
+        since = self.deciding.since if self.deciding else None
+        is_safe = self.settings.on_drift == "safe" and self.hold is not None
+        return is_safe and since is not None and since <= (self.hold or 0.0)
+
+    def result(self, *, fits: bool) -> Review:
         back_to, why = self._watch()
         if back_to is not None:
             return self._review(back_to=back_to, why=why)
         for version in self.challengers:
             self.judged[version.number] = self._compare(version)
         proven = [v for v in self.challengers if self.judged[v.number].is_shown]
+        if self.held in proven:
+            return self._review(ends_hold=True, why=self._proof(proven[0]))
         if proven and self.settings.promote == "auto":
             best = max(proven, key=lambda v: self.judged[v.number].gain)
             return self._review(
@@ -158,15 +186,18 @@ class _Look:
                 changes=[
                     StatusChange(v.number, "rejected", f"Version {best.number} was proven first.")
                     for v in self.challengers
-                    if v.number < best.number
+                    if v.number < best.number and v is not self.held
                 ],
             )
-        return self._review(fitted=self._fitted(), changes=self._surplus())
+        ready = {v.number: f"Version {v.number} is proven: {self._proof(v)}" for v in proven}
+        fitted = self._fitted() if fits else None
+        return self._review(fitted=fitted, changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
         share, next_step = self._share(changes=found.get("promote") is not None)
         judged = {number: each.to_record() for number, each in self.judged.items()}
-        return Review(share=share, next_step=next_step, judged=judged, **found)
+        champion = None if self.deciding is None else self.deciding.number
+        return Review(share=share, next_step=next_step, judged=judged, champion=champion, **found)
 
     # Judging.
 
@@ -187,7 +218,7 @@ class _Look:
 
     def _compare(self, version: PolicyVersion) -> Comparison:
         """Compare a challenger with the champion, on traffic since it was made."""
-        start = max(version.at, self.champion.at if self.champion else 0.0)
+        start = max(version.at, self.champion.at if self.champion else 0.0, self.hold or 0.0)
         return self._against(version, self.champion, start)
 
     def _against(
@@ -251,7 +282,7 @@ class _Look:
         return self.alarm is None or version.at > self.alarm
 
     def _fitted(self) -> PolicyVersion | None:
-        if not self.fits or self.labels < self._next_fit():
+        if self.labels < self._next_fit():
             return None
         try:
             policy, size = fit_to(self.observed, self.settings, self.check)

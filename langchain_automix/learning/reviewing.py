@@ -1,183 +1,206 @@
-"""A review of a store: the traffic is read and judged, and what follows is written down."""
+"""Reviews of a store: what was observed is read, a review says what to do, and the store does it.
+
+One process at a time reviews an epoch, whichever comes first; all others go by what it decides.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from langchain_automix.errors import AutoMixError
-from langchain_automix.learning.observations import Observations, observations_of
-from langchain_automix.learning.records import Event, PolicyVersion, Stage, StoredQuery
+from langchain_automix.learning.drift import DriftMonitor, Signals
+from langchain_automix.learning.observations import observations_of
+from langchain_automix.learning.records import (
+    AGREEMENT,
+    Event,
+    EventKind,
+    PolicyVersion,
+    StoredQuery,
+)
 from langchain_automix.learning.review import Review, review
-from langchain_automix.learning.settings import ReviewSettings
-from langchain_automix.learning.store.export import model_names
-from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.utils.check_spec import CheckSpec
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
 
-_LEASE_SECONDS = 300.0
-"""After which the lock of a reviewer that was killed ends."""
+_EVERY = 20
+"""Queries, shadows and grades between two reviews."""
+
+_MOST_SECONDS = 60.0
+"""Seconds between two reviews if anything has changed."""
+
+_LATE_SECONDS = 60.0
+"""Seconds after which a shadow that has not come to an end is no longer waited for."""
+
+_WINDOW = 20_000
+"""Queries that a review reads, the newest."""
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """All that a store holds of one epoch."""
+@dataclass
+class Reviewer:
+    """Reviews one epoch of a store again and again, and remembers what it has read of it."""
 
     epoch: str
-    models: tuple[str, ...]
-    stored: Sequence[StoredQuery]
-    observed: Observations
-    versions: Sequence[PolicyVersion]
-    events: Sequence[Event]
+    models: Sequence[str]
+    settings: ReviewSettings
+    check: CheckSpec | str | None = None
+    """How the check is rebuilt from a policy file, or its fingerprint."""
 
-    @property
-    def champion(self) -> PolicyVersion | None:
-        """The version that decides; None: the largest model does."""
-        return next((v for v in self.versions if v.status == "champion"), None)
+    _after: int = 0
+    _queries: dict[str, StoredQuery] = field(default_factory=dict)
+    _changed: int = 0
+    _reviewed: float = 0.0
+    _monitor: DriftMonitor | None = None
+    _watched: set[str] = field(default_factory=set)
+    _watched_to: float = 0.0
 
-    @property
-    def stage(self) -> Stage:
-        """How queries are decided at present, as far as the store says."""
-        newest = self.stored[-1].query.stage
-        if newest == "observe":
-            return newest
-        return "warm-up" if self.champion is None else "policy"
+    def run(self, store: LearningStore, *, is_due: bool = False) -> Review | None:
+        """Review the epoch where that is due, and no other process does so.
 
-    @property
-    def alarm(self) -> Event | None:
-        """The latest alarm; None: there was none."""
-        return next((e for e in reversed(self.events) if e.kind == "alarm"), None)
+        Args:
+            store: The store.
+            is_due: Whether to review it however little has changed.
 
+        Returns:
+            What was decided and done; None: there was no review.
 
-def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
-    """Read all that a store holds of an epoch.
+        Raises:
+            StoreUnavailableError: The store is away.
+        """
+        with store.lock(f"review:{self.epoch}") as is_held:
+            if not is_held:
+                return None
+            self._read(store)
+            waited = time.monotonic() - self._reviewed
+            enough = self._changed >= (1 if waited > _MOST_SECONDS else _EVERY)
+            if not (is_due or enough):
+                return None
+            self._changed, self._reviewed = 0, time.monotonic()
+            return self._review(store)
 
-    Args:
-        store: The store.
-        epoch: None: that of the newest query.
+    def look(self, store: LearningStore) -> Review:
+        """Return what a review would say now; nothing is changed."""
+        self._read(store)
+        return self._judge(store, store.events(self.epoch))
 
-    Raises:
-        AutoMixError: The store holds no query, or none of the epoch.
-    """
-    epoch = store.newest_epoch() if epoch is None else epoch
-    if epoch is None:
-        raise AutoMixError(f"The learning store {store.name} holds no query yet.")
-    stored, _ = store.read(epoch)
-    if not stored:
-        raise AutoMixError(f"The learning store {store.name} holds no query of epoch {epoch}.")
-    versions, events = store.versions(epoch), store.events(epoch)
-    width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
-    models = model_names(versions, events, width)
-    return Traffic(epoch, models, stored, observations_of(models, stored), versions, events)
+    def _read(self, store: LearningStore) -> None:
+        found, self._after = store.read(self.epoch, self._after, _WINDOW)
+        self._changed += len(found)
+        self._queries |= {each.query.id: each for each in found}
+        if len(self._queries) > _WINDOW:
+            newest = sorted(self._queries.values(), key=lambda each: each.query.at)[-_WINDOW:]
+            self._queries = {each.query.id: each for each in newest}
 
+    def _review(self, store: LearningStore) -> Review:
+        events = store.events(self.epoch)
+        raised = list(self._alarms(latest(events, "alarm")))
+        store.add(raised)
+        found = self._judge(store, [*events, *raised])
+        self._apply(store, found, events)
+        return found
 
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """A review that was carried out."""
+    def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:
+        observed = observations_of(self.models, list(self._queries.values()))
+        return review(
+            observed,
+            store.versions(self.epoch),
+            self.settings,
+            now=time.time(),
+            epoch=self.epoch,
+            alarm=latest(events, "alarm"),
+            quiet=latest(events, "quiet"),
+            check=self.check,
+        )
 
-    review: Review
-    fitted: int | None = None
-    """Number of the version that was fitted."""
-
-    decides: int = 0
-    """Number of the version that decides from now on; 0: the largest model."""
-
-    def __str__(self) -> str:
-        found = self.review
-        decider = f"Version {self.decides}" if self.decides else "The largest model"
-        lines = []
+    def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
+        ready = {event.detail.get("version") for event in events if event.kind == "ready"}
+        for number, judged in found.judged.items():
+            store.set_judged(number, judged)
+        for change in found.changes:
+            store.set_status(change.number, change.status, change.why)
         if found.back_to is not None:
-            lines.append(f"The policy was rolled back. {found.why}")
+            store.rollback(self.epoch, found.why, found.champion)
         if found.promote is not None:
-            lines.append(f"Version {found.promote} was promoted. {found.why}")
-        if self.fitted is not None and found.fitted is not None:
-            lines.append(f"Version {self.fitted} ({found.fitted.status}): {found.fitted.why}")
-        lines += [f"Version {c.number} was {c.status}: {c.why}" for c in found.changes]
-        lines.append(f"{decider} decides. {found.next_step}")
-        return "\n".join(lines)
+            store.promote(found.promote, found.why)
+        if found.ends_hold:
+            store.add([self._event("quiet", found.why)])
+        if found.fitted is not None:
+            number = store.add_version(found.fitted)
+            store.add([self._fitted(found.fitted, number)])
+        for number, why in found.ready.items():
+            if number not in ready:
+                store.add([self._event("ready", why, version=number)])
+        shares = [event.detail["share"] for event in events if event.kind == "share"]
+        if not shares or shares[-1] != found.share:
+            store.add([self._event("share", found.next_step, share=found.share)])
+
+    def _fitted(self, version: PolicyVersion, number: int) -> Event:
+        kind: EventKind = "fitted" if version.status == "challenger" else "rejected"
+        return self._event(kind, f"Version {number}: {version.why}", version=number)
+
+    def _event(self, kind: EventKind, text: str, **detail: Any) -> Event:
+        return Event(time.time(), self.epoch, kind, text, detail)
+
+    # Drift.
+
+    def _alarms(self, since: float | None) -> Iterator[Event]:
+        """Yield the alarms of queries that were not looked at yet, in the order of their time."""
+        if self._monitor is None:
+            self._monitor, self._watched_to = DriftMonitor(), since or 0.0
+        for each in sorted(self._queries.values(), key=attrgetter("query.at")):
+            if each.query.at <= self._watched_to or each.query.id in self._watched:
+                continue
+            if not _is_settled(each):
+                break  # those after it are looked at when it is
+            self._watched.add(each.query.id)
+            alarm = self._monitor.update(_signals(each, len(self.models) - 1))
+            if alarm is not None:
+                detail = {"signal": alarm.signal, "before": alarm.before, "after": alarm.after}
+                yield Event(each.query.at, self.epoch, "alarm", str(alarm), detail)
+        self._watched &= self._queries.keys()
 
 
-def carry_out_review(
-    store: LearningStore,
-    settings: ReviewSettings,
-    epoch: str | None = None,
-    check: CheckSpec | str | None = None,
-) -> Reviewed | None:
-    """Review the traffic of an epoch, and write down what follows from it.
-
-    Args:
-        store: The store.
-        settings: The goal, and how sure to be.
-        epoch: None: that of the newest query.
-        check: How the check is rebuilt from a policy file, or its fingerprint. None: as the
-            latest version says.
-
-    Returns:
-        None where another process is at it.
-
-    Raises:
-        AutoMixError: The store holds no query of the epoch.
-    """
-    epoch = store.newest_epoch() if epoch is None else epoch
-    with store.lock(f"review {epoch}", _LEASE_SECONDS) as is_held:
-        if not is_held:
-            return None
-        traffic = read_traffic(store, epoch)
-        found = look(traffic, settings, check=check)
-        fitted = write_down(store, traffic, found)
-        decides = store.champion(traffic.epoch) or 0
-        return Reviewed(found, fitted, decides)
+def latest(events: Sequence[Event], kind: EventKind) -> float | None:
+    """Return when something last happened; None: never."""
+    return max((event.at for event in events if event.kind == kind), default=None)
 
 
-def look(
-    traffic: Traffic,
-    settings: ReviewSettings,
-    *,
-    check: CheckSpec | str | None = None,
-    fits: bool = True,
-) -> Review:
-    """Return what a review of some traffic finds, now; nothing is changed."""
-    if check is None:
-        check = _check_of(traffic.versions)
-    return review(
-        traffic.observed,
-        traffic.versions,
-        settings,
-        now=time.time(),
-        epoch=traffic.epoch,
-        alarm=None if traffic.alarm is None else traffic.alarm.at,
-        check=check,
-        fits=fits,
+def _is_settled(each: StoredQuery) -> bool:
+    """Whether nothing more is to be expected of a query."""
+    is_late = time.time() - each.query.at > _LATE_SECONDS
+    return not each.query.is_drawn or each.is_shadowed or is_late
+
+
+def _signals(each: StoredQuery, last: int) -> Signals:
+    """Return what a query tells of the traffic."""
+    query = each.query
+    if query.ending not in ("answered", "abstained"):
+        return Signals(query.version)
+    by_policy = query.stage == "policy"
+    asked = {answer.model for answer in query.answers if not answer.is_shadow}
+    agreed = [g.quality for g in each.grades if g.model == 0 and g.source == AGREEMENT]
+    return Signals(
+        query.version,
+        confidence=_confidence(each),
+        escalated=last in asked and len(asked) > 1 if by_policy else None,
+        agreement=agreed[0] if agreed and each.is_shadowed else None,
+        cost=query.cost,
     )
 
 
-def _check_of(versions: Sequence[PolicyVersion]) -> CheckSpec | str | None:
-    """Return the check that the latest policy is for; None: no version says."""
-    for version in reversed(versions):
-        if version.policy:
-            policy = Policy.model_validate_json(version.policy)
-            return policy.check_spec or policy.verifier
+def _confidence(each: StoredQuery) -> float | None:
+    """Return what the check found on the first model's answer, in the query or in its shadow."""
+    for answer in each.query.answers:
+        if answer.model != 0:
+            continue
+        for check in filter(None, (answer.verification, *answer.checks.values())):
+            verdicts = [verdict for verdict in check.get("verdicts") or () if verdict is not None]
+            if verdicts:
+                return float(sum(verdicts) / len(verdicts))
+            if check.get("score") is not None:
+                return float(check["score"])
     return None
-
-
-def write_down(store: LearningStore, traffic: Traffic, found: Review) -> int | None:
-    """Carry out what a review found; return the number of the version that was fitted."""
-    for number, judged in found.judged.items():
-        store.set_judged(number, judged)
-    for change in found.changes:
-        store.set_status(change.number, change.status, change.why)
-    if found.back_to is not None and traffic.champion is not None:
-        store.rollback(traffic.epoch, found.why, number=traffic.champion.number)
-    if found.promote is not None:
-        store.promote(found.promote, found.why)
-    if found.fitted is None:
-        return None
-    number = store.add_version(found.fitted)
-    kind = "rejected" if found.fitted.status == "rejected" else "fitted"
-    detail = {"version": number, "labels": found.fitted.labels}
-    store.add([Event(found.fitted.at, traffic.epoch, kind, found.fitted.why, detail)])
-    return number

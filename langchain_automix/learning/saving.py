@@ -17,8 +17,8 @@ from langchain_automix.evaluation.cost_at_quality import cross_fit
 from langchain_automix.learning.comparing import Contest
 from langchain_automix.learning.estimation import effective_size
 from langchain_automix.learning.fitting import fit_to, weighed
-from langchain_automix.learning.reviewing import Traffic
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.learning.traffic import Traffic
 from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.confidence import (

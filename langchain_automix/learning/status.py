@@ -16,7 +16,7 @@ from langchain_automix.utils.formatting import (
 )
 
 if TYPE_CHECKING:
-    from langchain_automix.learning.settings import ReviewSettings
+    from langchain_automix.learning.review_settings import ReviewSettings
     from langchain_automix.learning.store.store import LearningStore
 
 
@@ -182,11 +182,11 @@ def read_status(
     Raises:
         AutoMixError: The store holds no query of the epoch.
     """
-    from langchain_automix.learning.reviewing import look, read_traffic  # noqa: PLC0415  (numpy)
+    from langchain_automix.learning.traffic import look, read_traffic  # noqa: PLC0415  (numpy)
 
     traffic = read_traffic(store, epoch)
-    totals, champion, alarm = store.totals(traffic.epoch), traffic.champion, traffic.alarm
-    found = look(traffic, settings, fits=False)
+    totals, champion, alarm = store.totals(traffic.epoch), traffic.champion, traffic.latest("alarm")
+    found = look(traffic, settings)
     stage = traffic.stage
     return LearningStatus(
         store.name,

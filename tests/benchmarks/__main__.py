@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ def of_policies(wanted: argparse.Namespace) -> int:
         print(f"There are no logs in {quality.data_folder()}: set DATA to their folder.")
         return 2
     of_logs(logs, modules, wanted)
+    of_streams(wanted)
     return 0
 
 
@@ -173,6 +175,10 @@ def of_logs(logs: list[Any], modules: Any, wanted: argparse.Namespace) -> None:
         without_labels(wanted.seeds)
     if wanted.only in (None, "stopping"):
         stops(wanted.seeds)
+
+
+def of_streams(wanted: argparse.Namespace) -> None:
+    """Print what is measured on streams of queries."""
     if wanted.only in (None, "learning"):
         streams(wanted.seeds, on_test=wanted.test)
     if wanted.only in (None, "learning-risks"):
@@ -356,7 +362,7 @@ def stops(seeds: int) -> None:
     show(("log", *stopping.HEADS), list(stopping.log_rows(seeds)))
 
 
-def show(heads: tuple[str, ...], rows: list[Any]) -> None:
+def show(heads: Sequence[str], rows: list[Any]) -> None:
     """Print a table and an empty line."""
     print("\n".join(text_table(heads, rows)), end="\n\n", flush=True)
 

@@ -18,7 +18,7 @@ from langchain_automix.learning.drift import Alarm, DriftMonitor, Signals
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion
 from langchain_automix.learning.review import Review, review
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.score_prior import ScorePrior
@@ -60,8 +60,8 @@ class Stream:
         self.share, self.asked_all = np.zeros(n), np.zeros(n, dtype=bool)
         self.complete = np.zeros(n, dtype=bool)
         self.quality, self.cost, self.shadows = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.confidence = confidences(self.truth, 0)
-        self._chances = np.random.default_rng([self.seed, 1]).random(n)
+        self.confidence: Floats = confidences(self.truth, 0)
+        self._chances: Floats = np.asarray(np.random.default_rng([self.seed, 1]).random(n))
         self._outcomes: dict[int, Outcomes] = {}
         self._policies: dict[int, Policy] = {}
 
@@ -247,7 +247,8 @@ def measure(pair: LogArrays, prior: ScorePrior, seed: int, multiple: float, gain
 
 def tables(seeds: int, *, test: bool) -> Iterator[tuple[list[str], list[list[str]]]]:
     """Yield the tables: by part of the stream, and by log."""
-    of_all, of_log = Gains(), defaultdict(Gains)
+    of_all = Gains()
+    of_log: dict[str, Gains] = defaultdict(Gains)
     promoted: dict[str, list[int]] = defaultdict(list)
     shadows: dict[str, list[float]] = defaultdict(list)
     for name, _, pair, prior in pairs(test=test):

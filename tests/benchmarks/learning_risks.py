@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from langchain_automix.learning.settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.data.arrays import LogArrays
 from langchain_automix.policy.decision.score_prior import ScorePrior
 from langchain_automix.policy.fitting.fitting_data import concatenated
@@ -130,7 +130,7 @@ def shifts(seed: int) -> Iterator[Shift]:
         yield Shift("prices doubled", concatenated(first, dearer), prior, weight)
 
 
-def _second_small(found: dict[tuple[str, str], object], name: str) -> str:
+def _second_small(found: Iterable[tuple[str, str]], name: str) -> str:
     """Return the pair of a log whose small model is the third, so that there is a weaker one."""
     return [models for log, models in found if log == name][2]
 

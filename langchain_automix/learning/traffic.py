@@ -1,0 +1,95 @@
+"""All that a store holds of one epoch, read at once: for the status, the report, and by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.observations import Observations, observations_of
+from langchain_automix.learning.records import Event, EventKind, PolicyVersion, Stage, StoredQuery
+from langchain_automix.learning.review import Review, review
+from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.learning.store.export import model_names
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.utils.check_spec import CheckSpec
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.store.store import LearningStore
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """All that a store holds of one epoch."""
+
+    epoch: str
+    models: tuple[str, ...]
+    stored: Sequence[StoredQuery]
+    observed: Observations
+    versions: Sequence[PolicyVersion]
+    events: Sequence[Event]
+
+    @property
+    def champion(self) -> PolicyVersion | None:
+        """The version that decides; None: the largest model does."""
+        return next((v for v in self.versions if v.status == "champion"), None)
+
+    @property
+    def stage(self) -> Stage:
+        """How queries are decided at present, as far as the store says."""
+        newest = self.stored[-1].query.stage
+        if newest == "observe":
+            return newest
+        return "warm-up" if self.champion is None else "policy"
+
+    @property
+    def check(self) -> CheckSpec | str | None:
+        """The check that the latest policy is for; None: no version says."""
+        for version in reversed(self.versions):
+            if version.policy:
+                policy = Policy.model_validate_json(version.policy)
+                return policy.check_spec or policy.verifier
+        return None
+
+    def latest(self, kind: EventKind) -> Event | None:
+        """Return the latest event of a kind; None: there was none."""
+        return next((e for e in reversed(self.events) if e.kind == kind), None)
+
+
+def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
+    """Read all that a store holds of an epoch.
+
+    Args:
+        store: The store.
+        epoch: None: that of the newest query.
+
+    Raises:
+        AutoMixError: The store holds no query, or none of the epoch.
+    """
+    epoch = store.newest_epoch() if epoch is None else epoch
+    if epoch is None:
+        raise AutoMixError(f"The learning store {store.name} holds no query yet.")
+    stored, _ = store.read(epoch)
+    if not stored:
+        raise AutoMixError(f"The learning store {store.name} holds no query of epoch {epoch}.")
+    versions, events = store.versions(epoch), store.events(epoch)
+    width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
+    models = model_names(versions, events, width)
+    return Traffic(epoch, models, stored, observations_of(models, stored), versions, events)
+
+
+def look(traffic: Traffic, settings: ReviewSettings) -> Review:
+    """Return what a review of some traffic finds now; nothing is fitted or changed."""
+    alarm, quiet = traffic.latest("alarm"), traffic.latest("quiet")
+    return review(
+        traffic.observed,
+        traffic.versions,
+        settings,
+        now=time.time(),
+        epoch=traffic.epoch,
+        alarm=None if alarm is None else alarm.at,
+        quiet=None if quiet is None else quiet.at,
+        fits=False,
+    )

@@ -1,0 +1,187 @@
+"""A review fits when there is enough, promotes what is proven, and goes back from what fails."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.comparing import Contest
+from langchain_automix.learning.observations import Observations
+from langchain_automix.learning.records import PolicyVersion
+from langchain_automix.learning.review import FIRST_FIT, Review, _Look, review
+from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.policy.decision.policy import Policy
+from langchain_automix.policy.fitting.fitting_data import concatenated
+from tests.learning.streams import traffic
+
+BY_LOSS = ReviewSettings(max_loss=0.05)
+BY_UTILITY = ReviewSettings(max_loss=None, cost_weight=100.0)
+GOALS = pytest.mark.parametrize("goal", [BY_LOSS, BY_UTILITY], ids=["loss", "utility"])
+
+
+def _fitted(observed: Observations, goal: ReviewSettings, number: int = 1) -> PolicyVersion:
+    found = review(observed, (), goal, now=float(observed.at[-1]) + 0.5).fitted
+    assert found is not None
+    assert found.status == "challenger"
+    return replace(found, number=number)
+
+
+def _joined(*parts: Observations) -> Observations:
+    columns = functools.reduce(concatenated, [part.columns for part in parts])
+    return Observations(
+        columns,
+        tuple(id for part in parts for id in part.ids),
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.share for part in parts]),
+        np.concatenate([part.asked_all for part in parts]),
+    )
+
+
+@GOALS
+def test_nothing_is_fitted_to_too_little(goal: ReviewSettings) -> None:
+    found = review(traffic(FIRST_FIT - 1), (), goal, now=1e6)
+    assert found.fitted is None
+    assert found.promote is None
+    assert found.share == goal.warm_up_share
+    assert "1 complete query more" in found.next_step
+
+
+@GOALS
+def test_a_challenger_is_fitted_and_promoted_once_it_is_proven(goal: ReviewSettings) -> None:
+    first = traffic(200)
+    challenger = _fitted(first, goal)
+    observed = _joined(first, traffic(900, seed=1, start=200))
+    found = review(observed, [challenger], goal, now=1e6)
+    assert found.promote == 1
+    assert "shown on" in found.why
+    assert found.judged[1]["queries"] == 900  # only what came after it was made
+
+
+@GOALS
+def test_what_it_was_fitted_to_is_no_proof(goal: ReviewSettings) -> None:
+    first = traffic(1_000)
+    challenger = _fitted(first, goal)
+    found = review(first, [challenger], goal, now=1e6)
+    assert found.promote is None
+    assert found.judged[1]["queries"] == 0
+
+
+def test_a_check_that_says_nothing_leads_to_no_challenger_or_to_none_that_is_promoted() -> None:
+    goal = ReviewSettings(max_loss=0.02)
+    first = traffic(200, told=0.0)
+    found = review(first, (), goal, now=300.0).fitted
+    assert found is not None
+    if found.status == "rejected":
+        assert found.judged == {"alike": True}
+        return
+    observed = _joined(first, traffic(900, seed=1, told=0.0, start=200))
+    assert review(observed, [replace(found, number=1)], goal, now=1e6).promote is None
+
+
+@GOALS
+def test_ask_leaves_the_step_to_a_person(goal: ReviewSettings) -> None:
+    first = traffic(200)
+    challenger = _fitted(first, goal)
+    observed = _joined(first, traffic(900, seed=1, start=200))
+    found = review(observed, [challenger], replace(goal, promote="ask"), now=1e6)
+    assert found.promote is None
+    assert found.judged[1]["is_shown"] is True
+
+
+@GOALS
+def test_a_champion_that_fails_gives_way_to_the_one_before(goal: ReviewSettings) -> None:
+    """The small model gets so much worse that keeping its answers loses."""
+    first = traffic(200)
+    champion = replace(_fitted(first, goal), status="champion", since=200.5)
+    worse = traffic(900, seed=2, right=-8.0, start=200)
+    found = review(_joined(first, worse), [champion], goal, now=1e6)
+    assert found.back_to == 0
+    assert "shown on" in found.why
+
+
+@GOALS
+def test_a_champion_that_holds_stays(goal: ReviewSettings) -> None:
+    first = traffic(200)
+    champion = replace(_fitted(first, goal), status="champion", since=200.5)
+    same = traffic(900, seed=2, start=200, share=0.3)
+    found = review(_joined(first, same), [champion], goal, now=1e6)
+    assert found.back_to is None
+    assert found.share < goal.warm_up_share
+
+
+def test_after_an_alarm_what_came_before_is_no_evidence() -> None:
+    first = traffic(500)
+    champion = replace(_fitted(first, BY_LOSS), status="champion", since=500.5)
+    later = _joined(first, traffic(50, seed=3, share=0.5, start=500))
+    before = review(later, [champion], BY_LOSS, now=1e6)
+    after = review(later, [champion], BY_LOSS, now=1e6, alarm=500.6)
+    assert after.share > before.share
+    assert after.fitted is None
+    assert "changed" in after.next_step
+
+
+def test_shadowing_stops_when_more_would_not_change_the_policy() -> None:
+    first = traffic(300)
+    champion = replace(_fitted(first, BY_LOSS), status="champion", since=300.5)
+    soon = review(
+        _joined(first, traffic(100, 4, share=0.02, start=300)), [champion], BY_LOSS, now=1
+    )
+    late = review(
+        _joined(first, traffic(900, 4, share=0.02, start=300)), [champion], BY_LOSS, now=1
+    )
+    assert late.share < soon.share == BY_LOSS.share
+
+
+def test_queries_without_a_chance_of_a_shadow_are_no_evidence() -> None:
+    """What is known of them depends on what was found: escalated ones only."""
+    first = traffic(200)
+    policy = Policy.model_validate_json(_fitted(first, BY_LOSS).policy)
+    blind = traffic(500, seed=5, share=0.0, start=200)
+    found = Contest(blind, 0.01).loses_little(policy, None, 0.05, 0.05)
+    assert found.queries == 0
+    assert not found.is_shown
+
+
+def test_few_shadows_prove_less_than_many() -> None:
+    first = traffic(200)
+    policy = Policy.model_validate_json(_fitted(first, BY_UTILITY).policy)
+    bounds = [
+        Contest(traffic(1_000, 6, share=share, seen=False, start=200), 0.01)
+        .gains_utility(policy, None, 100.0, 0.05)
+        .bound
+        for share in (1.0, 0.3)
+    ]
+    assert bounds[0] > bounds[1]
+
+
+def test_chances_of_a_wrong_step_add_up_to_what_is_allowed() -> None:
+    made = PolicyVersion(0, "", 1.0, "{}", "challenger", "")
+    versions = [replace(made, number=k) for k in range(1, 200)]
+    look = _Look(traffic(10), versions, BY_LOSS, 1.0, "", None, None, None)
+    total = 2 * sum(look._alpha(version) for version in versions)
+    assert total <= BY_LOSS.alpha
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"max_loss": None}, "one goal"),
+        ({"max_loss": 0.1, "cost_weight": 1.0}, "one goal"),
+        ({"max_loss": 1.5}, "max_loss must lie in"),
+        ({"share": -0.1}, "share must lie in"),
+        ({"confidence": 1.0}, "confidence must be"),
+        ({"max_loss": None, "cost_weight": -1.0}, "cost_weight must be"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(fields: dict[str, float], says: str) -> None:
+    with pytest.raises(AutoMixError, match=says):
+        ReviewSettings(**fields)  # type: ignore[arg-type]
+
+
+def test_a_review_of_nothing_is_a_warm_up() -> None:
+    found = review(traffic(0), (), BY_LOSS, now=0.0)
+    assert replace(found, changes=()) == Review(share=1.0, next_step=found.next_step)
