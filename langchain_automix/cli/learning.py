@@ -14,7 +14,7 @@ from langchain_automix.cli.options import USUAL_LOSS, AsJson
 from langchain_automix.utils.text import escape_rich, printable
 
 if TYPE_CHECKING:
-    from langchain_automix.learning.records import PolicyVersion
+    from langchain_automix.learning.records import Event, PolicyVersion
     from langchain_automix.learning.review_settings import ReviewSettings
     from langchain_automix.learning.store.store import LearningStore
 
@@ -89,7 +89,7 @@ def history(store: StoreUrl, epoch: Epoch = None, as_json: AsJson = False) -> No
     if not versions and not events:
         typer.echo("Nothing has happened yet: there is no version and no event.")
         return
-    _show_history(versions, [(event.at, event.kind, event.text) for event in events])
+    _show_history(versions, events)
 
 
 def fit(
@@ -264,7 +264,7 @@ def _version_record(version: PolicyVersion) -> dict[str, Any]:
     return {**found, "policy": json.loads(version.policy) if version.policy else None}
 
 
-def _show_history(versions: list[PolicyVersion], events: list[tuple[float, str, str]]) -> None:
+def _show_history(versions: list[PolicyVersion], events: list[Event]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -273,7 +273,7 @@ def _show_history(versions: list[PolicyVersion], events: list[tuple[float, str, 
     console = Console(highlight=False)
     for title, rows in (
         ("Versions", [_version_cells(version) for version in versions]),
-        ("Events", [(format_time(at), kind, text) for at, kind, text in events]),
+        ("Events", [(format_time(e.at), e.kind, _event_text(e)) for e in events]),
     ):
         if not rows:
             continue
@@ -284,6 +284,14 @@ def _show_history(versions: list[PolicyVersion], events: list[tuple[float, str, 
         for cells in rows:
             table.add_row(*(escape_rich(printable(cell)) for cell in cells))
         console.print(table)
+
+
+def _event_text(event: Event) -> str:
+    from langchain_automix.utils.formatting import format_percent
+
+    if event.kind == "share" and "share" in event.detail:
+        return f"From now on {format_percent(event.detail['share'])} of the queries have a shadow."
+    return event.text
 
 
 def _version_cells(version: PolicyVersion) -> Iterator[str]:

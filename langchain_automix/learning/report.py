@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def _answer(saving: Saving | None, traffic: Traffic, settings: ReviewSettings) -
     """Return the answer to the question that a team asks first, in one sentence."""
     if saving is None:
         return _too_early(traffic)
-    sure = format_percent(settings.confidence)
+    sure = _sure(settings)
     percent = _percents(saving)
     has = saving.version is not None
     subject = f"Version {saving.version}" if has else "You"
@@ -91,11 +92,20 @@ def _answer(saving: Saving | None, traffic: Traffic, settings: ReviewSettings) -
             f"{'saves' if has else 'would have saved'} {percent} of the cost."
         )
     most = saving.lost_at_most
-    if saving.is_shown and most is not None:
-        loses = "loses" if has else "lost"
-        lost = f"at most {format_points(max(most, 0.0))}"
-        return f"{subject} {verb} {percent} and {loses} {lost} with {sure}."
-    return f"{subject} {verb} about {percent}; {_until_shown(saving, settings)}"
+    if most is None:
+        return f"{subject} {verb} about {percent}; {_until_shown(saving, settings)}"
+    lost = f"{'loses' if has else 'lost'} {_at_most(most)}"
+    until = "" if saving.is_shown else f"; {_until_shown(saving, settings).rstrip('.')}"
+    return f"{subject} {verb} {percent} and {lost} with {sure}{until}."
+
+
+def _sure(settings: ReviewSettings) -> str:
+    return f"{100 * settings.confidence:g} %"
+
+
+def _at_most(bound: float) -> str:
+    """Return a bound in words, rounded to the safe side."""
+    return f"at most {format_points(math.ceil(max(bound, 0.0) * 1000 - 1e-6) / 1000)}"
 
 
 def _percents(saving: Saving) -> str:
@@ -108,29 +118,32 @@ def _until_shown(saving: Saving, settings: ReviewSettings) -> str:
     if settings.max_loss is None:
         target = "that this is worth it"
     else:
-        target = f"a loss of at most {format_points(settings.max_loss)}"
-    sure = format_percent(settings.confidence)
+        target = f"at most {format_points(settings.max_loss)}"
     if saving.more is not None:
-        return (
-            f"to show {target} with {sure} takes about "
-            f"{pluralize(saving.more, 'query', 'queries')} more."
-        )
+        more = pluralize(saving.more, "query", "queries")
+        return f"to show {target} takes about {more} more."
     if saving.lost is None:
-        return f"{target} is not shown yet, for no query of it was shadowed."
-    return f"more queries like these would not show {target}."
+        return f"{target} is not shown yet, for no query since was seen in full."
+    if settings.max_loss is not None and saving.lost > settings.max_loss:
+        allowed = format_points(settings.max_loss)
+        return f"the loss is about {format_points(saving.lost)}, and {allowed} may be lost."
+    return f"more queries like these would hardly show {target}."
 
 
 def _too_early(traffic: Traffic) -> str:
-    labels = int(traffic.observed.complete.sum())
+    alarm = traffic.latest("alarm")
+    since = traffic.observed.since(None if alarm is None else alarm.at)
+    labels = int(since.complete.sum())
     seen = pluralize(labels, "query", "queries")
     if labels < FIRST_FIT:
-        rate = labels / len(traffic.stored)
+        rate = labels / max(len(since), 1)
         wait = FIRST_FIT - labels
         more = f"about {pluralize(wait, 'query', 'queries')} more"
         if rate < 1:
             more = f"{wait:,} more such queries"
         verb = "was" if labels == 1 else "were"
-        return f"It is too early to tell: {seen} {verb} seen in full, and it takes {more}."
+        changed = "" if alarm is None else " since the traffic has changed"
+        return f"It is too early to tell: {seen} {verb} seen in full{changed}, and it takes {more}."
     return f"No policy can be fitted to the {seen} that were seen in full."
 
 
@@ -157,8 +170,7 @@ def _basis(saving: Saving, traffic: Traffic, settings: ReviewSettings) -> Iterat
     if saving.lost is not None:
         at_most = ""
         if saving.lost_at_most is not None:
-            sure = format_percent(settings.confidence)
-            at_most = f", at most {format_points(saving.lost_at_most)} with {sure}"
+            at_most = f", {_at_most(saving.lost_at_most)} with {_sure(settings)}"
         yield f"The loss is {format_points(saving.lost)}{at_most}."
     yield f"The saving is against {largest} alone, checks included, with its 95 % interval."
     given = sum(g.source != AGREEMENT for each in traffic.stored for g in each.grades)
@@ -172,18 +184,20 @@ def _basis(saving: Saving, traffic: Traffic, settings: ReviewSettings) -> Iterat
 def _numbers(
     saving: Saving | None, settings: ReviewSettings, totals: StoreTotals, spent: float
 ) -> tuple[Number, ...]:
-    sure = format_percent(settings.confidence)
-    would = "of a policy fitted to this traffic" if saving and saving.version is None else ""
+    sure = _sure(settings)
+    would = "Of a policy fitted to this traffic"
+    if saving is not None and saving.version is not None:
+        would = f"Of version {saving.version}"
     share = loss = "unknown"
     told, most = "Too little was seen in full so far.", "Too little was seen in full so far."
     if saving is not None:
         share = format_percent(saving.saved)
         low, high = (f"{100 * end:.0f}" for end in saving.interval)
-        told = f"95 % interval {low} to {high} %, against the largest model alone {would}".strip()
+        told = f"{would}, against the largest model alone; 95 % interval {low} to {high} %"
         loss = "unknown" if saving.lost is None else format_points(saving.lost)
         most = "No bound is shown yet."
         if saving.lost_at_most is not None:
-            most = f"At most {format_points(saving.lost_at_most)} with {sure}."
+            most = f"{_at_most(saving.lost_at_most).capitalize()} with {sure}."
     saved = totals.alone - totals.cost
     paid = f"{format_amount(max(saved, 0.0), CURRENCY)} was saved so far"
     paid += f", on {totals.queries - totals.unpriced:,} queries." if totals.unpriced else "."
@@ -210,7 +224,7 @@ def _notes(traffic: Traffic, totals: StoreTotals) -> Iterator[str]:
             f"The cost of {pluralize(totals.unpriced_shadows, 'shadow')} is unknown; what is spent "
             "counts each as the dearest one."
         )
-    endings = [each.query.ending for each in traffic.stored]
+    endings: list[str] = [each.query.ending for each in traffic.stored]
     for ending, words in (("failed", "failed"), ("left", "were left before their end")):
         if number := endings.count(ending):
             yield f"{pluralize(number, 'query', 'queries')} {words}, and are no evidence."

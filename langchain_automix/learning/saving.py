@@ -17,6 +17,7 @@ from langchain_automix.evaluation.cost_at_quality import cross_fit
 from langchain_automix.learning.comparing import Contest
 from langchain_automix.learning.estimation import effective_size
 from langchain_automix.learning.fitting import fit_to, weighed
+from langchain_automix.learning.review import FIRST_FIT
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.traffic import Traffic
 from langchain_automix.policy.data.arrays import Floats, LogArrays
@@ -28,21 +29,27 @@ from langchain_automix.policy.fitting.confidence import (
     lower_bound,
     resampled_means,
 )
-from langchain_automix.policy.fitting.fit import FEW
 from langchain_automix.policy.statistics import Interval, ratio_interval
 from langchain_automix.report.timeline.contents import Saving
+
+_FEWEST_MORE = 10.0
+"""The number of queries that are missing is an estimate: no smaller one is told."""
+
+_MOST_MORE = 20
+"""Times as many queries as there are: what takes more is not shown in practice."""
 
 _ENDED = ("answered", "abstained")
 
 
 def would_have_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
-    """Return what policies fitted to the traffic would have saved of it.
+    """Return what policies fitted to the traffic, since the latest alarm, would have saved of it.
 
     Returns:
         None where too few queries were seen in full, or no policy can be fitted to them.
     """
-    observed = traffic.observed
-    if int(observed.complete.sum()) < FEW:
+    alarm = traffic.latest("alarm")
+    observed = traffic.observed.since(None if alarm is None else alarm.at)
+    if int(observed.complete.sum()) < FIRST_FIT:
         return None
     try:
         policy, _ = fit_to(observed, settings)
@@ -66,7 +73,9 @@ def would_have_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | Non
         lost=float(data.mean(lost)),
         lost_at_most=-bound,
         is_shown=bool(shown),
-        more=_more(needed - len(data), len(data) / max(len(observed), 1), shown=bool(shown)),
+        more=_more(
+            needed - len(data), len(data), len(data) / max(len(observed), 1), shown=bool(shown)
+        ),
     )
 
 
@@ -97,7 +106,10 @@ def has_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
     alpha = 2 * (1 - settings.confidence)
     allowed = settings.max_loss if settings.max_loss is not None else 0.0
     found = contest.loses_little(policy, None, allowed, alpha)
-    shown = found.bound >= 0
+    goal = found
+    if settings.cost_weight is not None:
+        goal = contest.gains_utility(policy, None, settings.cost_weight, 1 - settings.confidence)
+    shown = goal.bound >= 0
     return Saving(
         queries=len(paid),
         saved=1 - float(cost.mean() / alone.mean()),
@@ -105,7 +117,7 @@ def has_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
         lost=allowed - found.gain if found.seen else None,
         lost_at_most=allowed - found.bound if math.isfinite(found.bound) else None,
         is_shown=shown,
-        more=None if shown else _more(found.needed - found.queries, 1.0, shown=False),
+        more=None if shown else _more(goal.needed - goal.queries, goal.queries, 1.0, shown=False),
         version=champion.number,
     )
 
@@ -126,10 +138,10 @@ def _saved(cost: Floats, alone: Floats, weight: Floats, seed: int) -> tuple[floa
     return 1 - float(weight @ cost / (weight @ alone)), (float(low), float(high))
 
 
-def _more(missing: float, share: float, *, shown: bool) -> int | None:
-    """Return how many queries more it takes; None: more of them would not show it, or it is."""
-    if shown or not math.isfinite(missing):
+def _more(missing: float, seen: int, share: float, *, shown: bool) -> int | None:
+    """Return how many queries more it takes; None: more of them would hardly show it, or it is."""
+    if shown or not missing <= _MOST_MORE * seen:
         return None
-    more = max(missing, 1.0) / max(share, 1e-3)
-    size = 10 ** max(len(str(math.ceil(more))) - 2, 0)
+    more = max(missing, _FEWEST_MORE) / max(share, 1e-3)
+    size: int = 10 ** max(len(str(math.ceil(more))) - 2, 0)
     return math.ceil(more / size) * size

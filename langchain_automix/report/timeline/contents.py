@@ -37,7 +37,7 @@ class Saving:
 
     more: int | None
     """About how many more queries of the traffic would show it; None: it is shown, or more queries
-    would not."""
+    would hardly do so."""
 
     version: int | None = None
     """The version that was measured; None: policies fitted to the traffic, none of which decided
@@ -99,7 +99,9 @@ class Change:
     """Something that happened: a mark on the line of time."""
 
     at: float
-    kind: Literal["fitted", "promoted", "rolled back", "rejected", "alarm", "quiet", "epoch"]
+    kind: str
+    """`promoted`, `rolled back`, `alarm`, or another kind of event of a learning store."""
+
     text: str
     version: int | None = None
     """The version that decides since, 0: the largest model; None: it changed no version."""

@@ -102,7 +102,11 @@ def _query(
     if not drawn and not is_whole:
         return
     if not is_whole:
-        extra = AnswerRecord(1, price(large)) if keeps else AnswerRecord(0, price(small), check)
+        extra = (
+            AnswerRecord(1, price(large), is_shadow=True)
+            if keeps
+            else AnswerRecord(0, price(small), check, is_shadow=True)
+        )
         shadow = large if keeps else small + CHECK_COST
         yield ShadowRecord(id, at + 1, (extra,), (), price(shadow))
     yield GradeRecord(id, 0, float(good), AGREEMENT, at + 1)
