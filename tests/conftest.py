@@ -13,7 +13,8 @@ import pytest
 from hypothesis import settings
 from langsmith import tracing_context
 
-from langchain_automix.models import attachments, logprobs, sampling
+from langchain_automix.models import attachments, sampling
+from langchain_automix.models.refusals import LOGPROBS, SEVERAL_REPLIES
 from langchain_automix.routers import pomdp
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -52,8 +53,8 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     pomdp._warn_uncalibrated.cache_clear()
     sampling._warn_used_as_is.cache_clear()
-    sampling._REFUSES_N.clear()
-    logprobs._SENDS_NONE.clear()
+    SEVERAL_REPLIES.forget()
+    LOGPROBS.forget()
     attachments._warn_unreadable.cache_clear()
     with tracing_context(enabled=False):
         yield

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import Runnable
 
@@ -25,6 +26,9 @@ from langchain_automix.models.prices import PriceSource
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.utils.formatting import pluralize
 from langchain_automix.utils.user_warnings import keeping_users_line, warn_user
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def calibrate(
@@ -137,48 +141,20 @@ def calibrate(
     return _read_log(result)
 
 
-async def acalibrate(
-    examples: Any,
-    models: Models,
-    *,
-    quality: Any = "exact_match",
-    out: str | Path = "calibration.jsonl",
-    prompt: Runnable[Any, Any] | None = None,
-    verifier: Runnable[Any, Any] | None = None,
-    prices: PriceSource | None = None,
-    unit: Unit | None = None,
-    unlabelled: Unlabelled = "agreement",
-    names: Mapping[str, str] | None = None,
-    concurrency: int | None = None,
-    max_spend: float | None = None,
-    adaptive: bool = False,
-    goal: Mapping[str, float] | None = None,
-    on_change: OnChange = "raise",
-    approve: Approve | None = None,
-    on_progress: Listener | None = None,
-    seed: int = 0,
-) -> RoutingLog:
+def _takes_what(other: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Decorate a function that takes the arguments of another: editors and `help` list them."""
+
+    def change(function: Callable[..., T]) -> Callable[P, T]:
+        function.__signature__ = inspect.signature(other)  # type: ignore[attr-defined]
+        return function
+
+    return change
+
+
+@_takes_what(calibrate)
+async def acalibrate(*args: Any, **kwargs: Any) -> RoutingLog:
     """Run all models over examples asynchronously; the arguments are those of `calibrate`."""
-    settings = CalibrationSettings(
-        examples,
-        models,
-        quality=quality,
-        out=out,
-        prompt=prompt,
-        verifier=verifier,
-        prices=prices,
-        unit=unit,
-        unlabelled=unlabelled,
-        names=names,
-        concurrency=concurrency,
-        max_spend=max_spend,
-        adaptive=adaptive,
-        goal=goal,
-        on_change=on_change,
-        approve=approve,
-        on_progress=on_progress,
-        seed=seed,
-    )
+    settings = CalibrationSettings(*args, **kwargs)
     with open_session(settings) as session:
         await session.awork()
         try:

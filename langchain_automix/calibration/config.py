@@ -30,17 +30,16 @@ from langchain_automix.models.wrappers import (
     without_streaming,
 )
 from langchain_automix.types import ModelCall
-from langchain_automix.utils.fingerprints import ADDRESS
+from langchain_automix.utils.check_spec import spec_of
+from langchain_automix.utils.fingerprints import ADDRESS, fingerprint_of
 from langchain_automix.utils.identifiers import registered_id
 from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import (
     VerifierInput,
     bind_answerer,
-    fingerprint_of,
     verifier_for,
 )
 from langchain_automix.verifiers.combined import CombinedVerifier
-from langchain_automix.verifiers.specs import spec_of
 
 Unit = Literal["dollars", "seconds"]
 Unlabelled = Literal["agreement", "grade"]

@@ -21,7 +21,7 @@ from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.off_loop import Work
 from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call, gather
-from langchain_automix.models.sampling import asking_n_anew
+from langchain_automix.models.refusals import SEVERAL_REPLIES
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import ModelCall
 
@@ -109,7 +109,7 @@ class ExampleCalls:
         outputs: Any = None
         while True:
             try:
-                with asking_n_anew():
+                with SEVERAL_REPLIES.asking_anew():
                     level = flow.send(outputs)
             except StopIteration as end:
                 value: T = end.value

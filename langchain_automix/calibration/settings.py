@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,6 +35,7 @@ class CalibrationSettings:
 
     examples: Any
     models: Models
+    _: KW_ONLY
     quality: Any = "exact_match"
     out: str | Path = "calibration.jsonl"
     prompt: Runnable[Any, Any] | None = None

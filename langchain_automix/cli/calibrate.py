@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,11 @@ from langchain_automix.cli.options import (
     cost_weight_option,
     expand_options,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from langchain_automix.calibration.session import CalibrationResult
 
 _GOAL = "Goal"
 
@@ -67,7 +73,7 @@ def calibrate(
 
     Every finished call is kept: after a stop or a kill, run the same command to resume.
     """
-    from langchain_automix.cli.calibration import Calibration, show_result
+    from langchain_automix.cli.calibration import Calibration
     from langchain_automix.cli.checks import build_check, large_checks, resolve_checks
 
     (name,) = resolve_checks([check])
@@ -86,5 +92,46 @@ def calibrate(
         adaptive=adaptive,
         goal={name: value for name, value in goal.items() if value is not None},
     )
-    if code := calibration.run(show_result):
+    if code := calibration.run(_show_result):
         raise typer.Exit(code)
+
+
+def _show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
+    """Show the result of a calibration, and the next command."""
+    from langchain_automix.calibration.validation import journal_path
+    from langchain_automix.cli import tables
+    from langchain_automix.cli.terminal import print_event, say
+
+    written = result.written
+    fit = f"automix fit {quote(str(result.out))} --out policy.json"
+    missing = _missing(result)
+    if options.as_json:
+        more = {"missing": missing} if missing else {}
+        following = fit if written.complete else None
+        print_event("done", **tables.result_dict(result), **more, next=following)
+    elif written.failed < written.queries:
+        tables.show_summary(console, result, options.max_spend)
+        say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
+        say(console, _next_step(result, missing, fit))
+
+
+def _missing(result: CalibrationResult) -> int:
+    """Return how many more complete examples a fit needs, of a run that ended early."""
+    from langchain_automix.policy.fitting.fit import FEW
+
+    written = result.written
+    left = result.progress.examples - written.queries + written.failed
+    return min(left, max(0, FEW - written.complete))
+
+
+def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
+    complete = result.written.complete
+    if missing:
+        return (
+            f"A policy needs about {complete + missing} complete examples, and the log has "
+            f"{complete}: {missing} more. Run the same command again to resume; then: "
+            f"[bold]{fit}[/]"
+        )
+    if complete:
+        return f"Next: [bold]{fit}[/]"
+    return "No policy can be fitted to it: no example has a known quality for every model."

@@ -1,4 +1,4 @@
-"""A calibration at a terminal: its estimate, your consent, its progress and its result."""
+"""A calibration at a terminal: its estimate, your consent, its progress and its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from langchain_core.runnables import Runnable
@@ -24,7 +23,7 @@ from langchain_automix.calibration.graders.text import GRADERS
 from langchain_automix.calibration.interruption import StoppedBySignalError
 from langchain_automix.calibration.session import CalibrationResult
 from langchain_automix.calibration.settings import CalibrationSettings
-from langchain_automix.calibration.validation import journal_path, validate_output
+from langchain_automix.calibration.validation import validate_output
 from langchain_automix.cli import tables
 from langchain_automix.cli.inputs import read_grader, read_prices, read_prompt
 from langchain_automix.cli.open_models import opened_models
@@ -362,40 +361,3 @@ def _exit_code(result: CalibrationResult) -> int:
             "calls are not repeated."
         )
     return _INTERRUPTED if progress.stopped == "interrupted" else 0
-
-
-def show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
-    """Show the result of a calibration, and the next command."""
-    written = result.written
-    fit = f"automix fit {quote(str(result.out))} --out policy.json"
-    missing = _missing(result)
-    if options.as_json:
-        more = {"missing": missing} if missing else {}
-        following = fit if written.complete else None
-        print_event("done", **tables.result_dict(result), **more, next=following)
-    elif written.failed < written.queries:
-        tables.show_summary(console, result, options.max_spend)
-        say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
-        say(console, _next_step(result, missing, fit))
-
-
-def _missing(result: CalibrationResult) -> int:
-    """Return how many more complete examples a fit needs, of a run that ended early."""
-    from langchain_automix.policy.fitting.fit import FEW
-
-    written = result.written
-    left = result.progress.examples - written.queries + written.failed
-    return min(left, max(0, FEW - written.complete))
-
-
-def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
-    complete = result.written.complete
-    if missing:
-        return (
-            f"A policy needs about {complete + missing} complete examples, and the log has "
-            f"{complete}: {missing} more. Run the same command again to resume; then: "
-            f"[bold]{fit}[/]"
-        )
-    if complete:
-        return f"Next: [bold]{fit}[/]"
-    return "No policy can be fitted to it: no example has a known quality for every model."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from langchain_automix.cli.options import (
 )
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.text import printable
+
+if TYPE_CHECKING:
+    from langchain_automix.policy.decision.policy import Policy
 
 
 def register(app: typer.Typer) -> None:
@@ -116,23 +119,22 @@ def fit(
         first = "" if outlook is None else "\n\n".join(outlook.lines()) + "\n\n"
         typer.echo(printable(f"{first}{router.explain()}\n\nWritten to {out}."))
         return
-    typer.echo(
-        json.dumps(
-            {
-                "policy": str(out),
-                "queries": policy.fit.queries,
-                "plans": [plan.name for plan in policy.plans],
-                "first_share": policy.first_share,
-                "cost_weight": policy.cost_weight,
-                "goal": policy.goal,
-                "candidates": [c.model_dump() for c in policy.fit.candidates],
-                "notes": list(policy.fit.notes),
-                "headline": None,
-                "recommendation": None,
-                **({} if outlook is None else asdict(outlook)),
-            }
-        )
-    )
+    expected: dict[str, Any] = {"headline": None, "recommendation": None}
+    if outlook is not None:
+        expected = asdict(outlook)
+    typer.echo(json.dumps({"policy": str(out), **_fit_dict(policy), **expected}))
+
+
+def _fit_dict(policy: Policy) -> dict[str, Any]:
+    return {
+        "queries": policy.fit.queries,
+        "plans": [plan.name for plan in policy.plans],
+        "first_share": policy.first_share,
+        "cost_weight": policy.cost_weight,
+        "goal": policy.goal,
+        "candidates": [each.model_dump() for each in policy.fit.candidates],
+        "notes": list(policy.fit.notes),
+    }
 
 
 def evaluate(

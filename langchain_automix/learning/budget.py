@@ -49,18 +49,23 @@ def _decimal(value: Any) -> Decimal | None:
     return amount if amount.is_finite() and amount >= 0 else None
 
 
+_DOUBT = 4
+"""A shadow may cost more than the dearest of n before it, by this many n-ths."""
+
+
 class ShadowBudget:
     """What all shadows of a store may cost together, in all processes.
 
-    What a shadow may cost is reserved in the store before it begins: the dearest of this process so
-    far, or what its query suggests. So the limit is passed by no more than what a shadow costs
-    beyond every one before it.
+    What a shadow may cost is reserved in the store before it begins: somewhat more than the dearest
+    of this process so far, or than what its query suggests. The limit is passed only by what a
+    shadow costs beyond that.
     """
 
     def __init__(self, store: StoreHandle, limit: Decimal | None) -> None:
         self._store, self._limit = store, limit
         self._lock = ProcessLock()
         self._dearest = Decimal(0)
+        self._settled = 0
         self.is_open = limit is None or limit > 0
         """Whether there is money left, as far as this process knows."""
 
@@ -71,7 +76,8 @@ class ShadowBudget:
             estimate: US dollars that it is likely to cost; None: unknown.
         """
         with self._lock:
-            amount = max(self._dearest, Decimal(str(estimate or 0)))
+            likely = max(self._dearest, Decimal(str(estimate or 0)))
+            amount = likely * (1 + Decimal(_DOUBT) / (1 + self._settled))
         if not amount and self._limit:
             amount = self._limit * _OF_UNKNOWN
         try:
@@ -90,6 +96,7 @@ class ShadowBudget:
         amount = None if cost is None else Decimal(str(cost))
         with self._lock:
             self._dearest = max(self._dearest, amount or Decimal(0))
+            self._settled += 1
         try:
             self._store.get().settle_spend(token, amount)
         except StoreUnavailableError as error:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from typing_extensions import override
 
 from langchain_automix.errors import StoreUnavailableError
 from langchain_automix.learning.records import Record
 from langchain_automix.learning.store.opening import open_store
-from langchain_automix.learning.store.writer import LearningWarning
+from langchain_automix.learning.store.writer import LearningWarning, StoreWriter
 from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.urls import hide_password
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
+
+
+_MOST_PENDING = 1000
 
 
 class PendingRecord:
@@ -75,14 +80,46 @@ class StoreHandle:
         made = [r.get() if isinstance(r, PendingRecord) else r for r in records]
         self.get().add(made)
 
+    def close(self) -> None:
+        """Close the store, if it is open."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+
     def warn_away(self, error: Exception) -> None:
         """Warn once that the store is away."""
         if self._has_warned:
             return
         self._has_warned = True
-        message = f"{error} Queries go on by the last policy that is known."
+        message = (
+            f"{error} Queries go on by the last policy that is known, and their records wait for "
+            "it, as many as fit into the queue."
+        )
         warn_of_what_is_paid(message, LearningWarning)
 
     def is_back(self) -> None:
         """Note that the store has answered: the next time that it is away is another one."""
         self._has_warned = False
+
+
+class HandleWriter(StoreWriter):
+    """Writes to the store of a handle, which says once that it is away."""
+
+    def __init__(self, handle: StoreHandle) -> None:
+        super().__init__(cast("LearningStore", handle))  # of which it only adds to
+        self._handle = handle
+
+    def put_later(self, make: Callable[[], Record]) -> bool:
+        """Take a record that is yet to be made; see `put`.
+
+        What it is made of may be a whole conversation: where many wait, it is made at once.
+        """
+        pending = PendingRecord(make)
+        if self.waiting > _MOST_PENDING:
+            pending.get()
+        return self.put(cast("Record", pending))
+
+    @override
+    def _tell_away(self, error: Exception) -> None:
+        self._is_away = True
+        self._handle.warn_away(error)

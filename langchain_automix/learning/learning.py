@@ -22,7 +22,7 @@ from langchain_automix.flow.deadline import start_work
 from langchain_automix.learning.budget import PURSE, ShadowBudget
 from langchain_automix.learning.epochs import EpochState, Snapshot
 from langchain_automix.learning.grading import AgreementGrader
-from langchain_automix.learning.handle import PendingRecord, StoreHandle
+from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.rows import query_record
@@ -35,7 +35,6 @@ from langchain_automix.learning.settings import (
 )
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
-from langchain_automix.learning.store.writer import StoreWriter
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
 from langchain_automix.utils.fingerprints import uniform
@@ -44,7 +43,6 @@ from langchain_automix.utils.locks import ProcessLock
 _LOGGER = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 2.0
-_MOST_PENDING = 1000
 _PRUNE_SECONDS = 3600.0
 _FIRST_LOAD_SECONDS = 0.5
 """How long a mix that is made waits for its policy; the largest model answers until it is there."""
@@ -151,7 +149,7 @@ class Learning(Learner):
         settings = self.settings
         _ALIVE[self._key] = self
         self.store = StoreHandle(settings.store)
-        self.writer = StoreWriter(self.store)
+        self.writer = HandleWriter(self.store)
         self._budget = ShadowBudget(self.store, settings.max_spend)
         self._grader = AgreementGrader(settings.quality)
         self._shadows = ShadowRunner(
@@ -210,7 +208,7 @@ class Learning(Learner):
         query = ended.query
         if not query.is_admitted:  # nothing of it was begun
             return
-        record = PendingRecord(
+        self.writer.put_later(
             partial(
                 query_record,
                 ticket,
@@ -222,9 +220,6 @@ class Learning(Learner):
                 keep_texts=self.settings.keep_texts,
             )
         )
-        if self.writer.waiting > _MOST_PENDING:  # each of them holds a whole conversation
-            record.get()
-        self.writer.put(record)
 
     def _take_on(self, ticket: LearningTicket, ended: EndedQuery) -> bool:
         """Hand a query on for its shadow, or its grades; return whether it has a shadow."""
@@ -339,6 +334,21 @@ class Learning(Learner):
         deadline = time.monotonic() + timeout
         is_done = self._shadows.workers.wait(timeout)
         return self.writer.flush(max(0.0, deadline - time.monotonic())) and is_done
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Flush, and close the store; the next query opens it again.
+
+        Args:
+            timeout: Seconds, at most.
+
+        Returns:
+            Whether all is in the store.
+        """
+        is_flushed = self.flush(timeout)
+        self._refresher.stop()
+        self.writer.close(0.0)
+        self.store.close()
+        return is_flushed
 
     def refresh(self) -> None:
         """Take the newest version of the store at once, instead of within two seconds."""

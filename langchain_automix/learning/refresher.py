@@ -27,7 +27,7 @@ class Refresher:
         self._seconds = seconds
         self._process = 0
         self._lock = ProcessLock()
-        self._wake = threading.Event()
+        self._wake, self._stopped = threading.Event(), [False]
 
     def ensure(self) -> None:
         """Start the thread, unless this process has it."""
@@ -36,8 +36,9 @@ class Refresher:
         with self._lock:
             if self._process == os.getpid():
                 return
-            self._wake = threading.Event()  # a forked child must not wait for its parent's
-            args = (self._tick, self._wake, self._seconds)
+            # A forked child must not wait for its parent's.
+            self._wake, self._stopped = threading.Event(), [False]
+            args = (self._tick, self._wake, self._stopped, self._seconds)
             thread = threading.Thread(target=_run, args=args, name="automix-refresh", daemon=True)
             try:
                 thread.start()
@@ -45,13 +46,19 @@ class Refresher:
                 return
             self._process = os.getpid()
 
+    def stop(self) -> None:
+        """Have the thread end; `ensure` starts another one."""
+        with self._lock:
+            self._process, self._stopped[0] = 0, True
+            self._wake.set()
+
     def wake(self) -> None:
         """Have the next call made at once."""
         self._wake.set()
 
 
-def _run(tick: WeakMethod[Any], wake: threading.Event, seconds: float) -> None:
-    while (method := tick()) is not None:
+def _run(tick: WeakMethod[Any], wake: threading.Event, stopped: list[bool], seconds: float) -> None:
+    while not stopped[0] and (method := tick()) is not None:
         try:
             method()
         except Exception:

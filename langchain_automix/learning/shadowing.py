@@ -26,7 +26,7 @@ from langchain_automix.mix.shadow import (
     run_config_for_shadow,
     with_names_of,
 )
-from langchain_automix.types import Visit
+from langchain_automix.types import UnaccountedCall, Visit
 from langchain_automix.utils.locks import ProcessLock
 
 T = TypeVar("T")
@@ -141,8 +141,8 @@ def _run(shadow: Shadow, query: QueryState, job: ShadowJob) -> ShadowResult:
         if not result.needs_async:
             return result
         job.state.needs_async = True
-        if result.ledger.calls:  # it is paid for; the next one will be whole
-            return result
+        if any(not isinstance(call, UnaccountedCall) for call in result.ledger.calls):
+            return result  # it is paid for, and the next one will be whole
     return _LOOP.run(shadow.ainvoke(query.input, config))
 
 

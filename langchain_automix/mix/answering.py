@@ -23,11 +23,10 @@ from langchain_automix.models.failures import (
 from langchain_automix.models.logprobs import (
     is_known,
     may_refuse_logprobs,
-    may_send_logprobs,
     refuses_logprobs,
-    remember_no_logprobs,
     token_logprobs,
 )
+from langchain_automix.models.refusals import LOGPROBS
 from langchain_automix.models.tools import tool_call_problem, tool_parts
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.written_calls import written_call
@@ -39,14 +38,14 @@ NOT_FOR_USERS = "nostream"
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
 
 
-class OpeningRefused(BaseException):
-    """The first model's server refuses log-probabilities, on which the opening had counted."""
-
-
-def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
+def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> Steps[bool]:
     """Ask the model that a decision names; a call that fails is an answer that cannot be used.
 
     Its retries and fallbacks are the model's own: a call that failed is not made again.
+
+    Returns:
+        Whether there is an answer, or a failure that stands for one. False: the model's server
+        refuses log-probabilities, on which the opening had counted: decide that anew.
     """
     index = decision.model_index
     hedged = query.hedged.pop(index, None)
@@ -59,13 +58,12 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
         usage.clear()
         try:
             answer = yield from _ask_model(config, query, call, index, hedged, usage)
+            if answer is None:
+                return False
         except Exception as error:
             if hedged is None:
-                if is_fault(error):
-                    query.ledger.add_failed_request(index, str(call.run_name), error, usage)
-                if isinstance(error, DeadlineError):
-                    seconds = time.perf_counter() - started
-                    config.pace.learn("answer", index, seconds, at_least=True)
+                seconds = time.perf_counter() - started
+                _note_failed_call(config, query, decision, call, usage, error, seconds)
             if config.forced is not None or _was_shown(call) or not is_answer_failure(error):
                 raise
             query.errors[index] = error
@@ -89,6 +87,23 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     query.outcomes[Attempt("answer", config.names[index])] = failed or problem
     unusable = Verification(problem=problem, usable=False) if problem else None
     query.ledger.visits[index] = Visit(model_index=index, verification=unusable)
+    return True
+
+
+def _note_failed_call(
+    config: MixConfig,
+    query: QueryState,
+    decision: Decision,
+    call: Call,
+    usage: UsageCollector,
+    error: Exception,
+    seconds: float,
+) -> None:
+    index = decision.model_index
+    if is_fault(error):
+        query.ledger.add_failed_request(index, str(call.run_name), error, usage)
+    if isinstance(error, DeadlineError):
+        config.pace.learn("answer", index, seconds, at_least=True)
 
 
 def _learn_length(config: MixConfig, query: QueryState, index: int) -> None:
@@ -133,7 +148,7 @@ def _ask_model(
     index: int,
     hedged: ModelAnswer | Exception | None,
     usage: UsageCollector,
-) -> Steps[ModelAnswer]:
+) -> Steps[ModelAnswer | None]:
     if hedged is not None:  # which the breaker knows of already
         return _hedged_answer(hedged)
     breaker, name = config.breaker, config.names[index]
@@ -157,7 +172,8 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
 
 def _read_reply(
     config: MixConfig, query: QueryState, call: Call, index: int, usage: UsageCollector
-) -> Steps[ModelAnswer]:
+) -> Steps[ModelAnswer | None]:
+    """Return a model's answer; None where the opening that asked for it is to be decided anew."""
     output = yield from _gather_reply(query, call, index, usage)
     plain = config.answerer(index, streams=call.guard is not None, plain=True)
     if call.runnable is plain or not config.adds_logprobs[index]:
@@ -165,20 +181,20 @@ def _read_reply(
     if not isinstance(output, Exception):
         answer = read_answer(config, index, output)
         if _lacks_logprobs(answer):
-            remember_no_logprobs(config.models[index])
+            LOGPROBS.remember(config.models[index])
         return answer
     if not may_refuse_logprobs(output):
         return read_answer(config, index, output)
     if refuses_logprobs(output) and config.buys_checks and not query.ledger.visits:
-        remember_no_logprobs(config.models[index])
-        if not may_send_logprobs(config.models[index]):
-            raise OpeningRefused
+        LOGPROBS.remember(config.models[index])
+        if LOGPROBS.knows(config.models[index]):
+            return None
     # A refused request costs nothing. Without log-probabilities, it may be welcome.
     usage.clear()
     again = yield from _gather_reply(query, replace(call, runnable=plain), index, usage)
     if isinstance(again, Exception):
         return read_answer(config, index, output)
-    remember_no_logprobs(config.models[index])
+    LOGPROBS.remember(config.models[index])
     return read_answer(config, index, again)
 
 
@@ -195,7 +211,7 @@ def _gather_reply(query: QueryState, call: Call, index: int, usage: UsageCollect
 def _wants_logprobs(config: MixConfig, decision: Decision) -> bool:
     """Whether log-probabilities are asked for with the answer that a decision names."""
     is_read = not config.has_default_check or (config.buys_checks and decision.samples != 0)
-    return is_read and may_send_logprobs(config.models[decision.model_index])
+    return is_read and not LOGPROBS.knows(config.models[decision.model_index])
 
 
 def _lacks_logprobs(answer: ModelAnswer) -> bool:

@@ -1,4 +1,4 @@
-"""Checks and routers that are given by name, as a file or as a number."""
+"""Checks, routers and models that are given by name, as a file or as a number."""
 
 from __future__ import annotations
 
@@ -44,13 +44,11 @@ def to_router(given: Any) -> Any:
     """
     if isinstance(given, Runnable):
         return given
-    if isinstance(given, Policy):
-        return POMDPRouter(policy=given)
-    if isinstance(given, str | Path):
+    if isinstance(given, str | Path | Policy):
         try:
-            return POMDPRouter.load(given)
+            return to_policy_router(given)
         except AutoMixError as error:
-            if Path(given).exists():
+            if isinstance(given, Policy) or Path(given).exists():
                 raise
             raise AutoMixError(
                 f"router={str(given)!r} is no file: give the path of a policy file, as `automix "
@@ -66,6 +64,29 @@ def to_router(given: Any) -> Any:
         "POMDPRouter.load('policy.json'); the path of a policy file; or a number in [0, 1], the "
         f"least confidence at which an answer is kept.{hint}"
     )
+
+
+def to_policy_router(policy: str | Path | Policy) -> POMDPRouter:
+    """Return the router of a policy, or of its file.
+
+    Raises:
+        AutoMixError: The file cannot be read, or holds no policy.
+    """
+    return POMDPRouter(policy=policy) if isinstance(policy, Policy) else POMDPRouter.load(policy)
+
+
+def to_index(given: int | str, names: Sequence[str]) -> int:
+    """Return the index of a model that is given by its name or its index.
+
+    Raises:
+        AutoMixError: There is no such model.
+    """
+    if isinstance(given, str) and given in names:
+        return names.index(given)
+    if not isinstance(given, int) or not 0 <= given < len(names):
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+        raise AutoMixError(f"force_model is {given!r}, but the models of this mix are {known}.")
+    return given
 
 
 def _shown(given: Any) -> str:

@@ -67,13 +67,7 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         is_raised = config.on_verification_error == "raise" and not given_up
         if is_raised or not is_fault(error):
             raise
-        problem = f"the check failed ({type(error).__name__})"
-        query.outcomes[Attempt("check", config.names[index])] = type(error).__name__
-        query.unchecked[index, decision.check] = problem
-        failed = Verification(problem=problem)
-        # The failure of a further check says nothing of the first one.
-        name = decision.check
-        return failed if name is None else Verification(checks={name: failed})
+        return _failed_check(config, query, decision, type(error).__name__)
     finally:
         ledger.add_seconds("verify", time.perf_counter() - started)
     if query.hedged_model is None and not is_free:  # else it waited for an answer
@@ -83,6 +77,18 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
     if found.undrawn is not None:
         ledger.add_failed_check(index, usage.failed)
     return found
+
+
+def _failed_check(
+    config: MixConfig, query: QueryState, decision: Decision, kind: str
+) -> Verification:
+    """Note that a check failed, by the kind of its error, and return what that says."""
+    index, name = decision.model_index, decision.check
+    query.outcomes[Attempt("check", config.names[index])] = kind
+    query.unchecked[index, name] = problem = f"the check failed ({kind})"
+    failed = Verification(problem=problem)
+    # The failure of a further check says nothing of the first one.
+    return failed if name is None else Verification(checks={name: failed})
 
 
 def _call_with_hedge(

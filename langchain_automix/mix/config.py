@@ -19,14 +19,10 @@ from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
 from langchain_automix.routers.base import Router
-from langchain_automix.utils.fingerprints import repr_hash, stable_name
-from langchain_automix.verifiers.base import (
-    bind_answerer,
-    fingerprint_of,
-    prepare_answerer,
-    verifier_for,
-)
-from langchain_automix.verifiers.default import TOKENS, DefaultVerifier
+from langchain_automix.utils.default_checks import TOKENS
+from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash, stable_name
+from langchain_automix.verifiers.base import bind_answerer, prepare_answerer, verifier_for
+from langchain_automix.verifiers.default import DefaultVerifier
 
 OnEscalationError = Literal["raise", "answer"]
 OnVerificationError = Literal["escalate", "keep", "prior", "raise"]

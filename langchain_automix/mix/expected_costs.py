@@ -12,11 +12,12 @@ from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.record import QueryLedger
-from langchain_automix.models.logprobs import may_send_logprobs
 from langchain_automix.models.prices import cost_of, is_cached
+from langchain_automix.models.refusals import LOGPROBS
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.default_checks import TOKENS
 from langchain_automix.verifiers.base import VerifierInput
-from langchain_automix.verifiers.default import TOKENS, DefaultVerifier
+from langchain_automix.verifiers.default import DefaultVerifier
 
 NOMINAL_RATIO = 10.0
 """What the largest model's tokens weigh, in tokens of the cheapest, where no price is known; those
@@ -112,7 +113,7 @@ def _has_logprobs(config: MixConfig, ledger: QueryLedger, index: int) -> bool:
     if visit is not None and visit.verification is not None:
         tokens = visit.verification.checks.get(TOKENS)
         return tokens is not None and tokens.score is not None
-    return config.sends_logprobs[index] and may_send_logprobs(config.models[index])
+    return config.sends_logprobs[index] and not LOGPROBS.knows(config.models[index])
 
 
 def _nominal(option: _Option, model_count: int) -> Decimal:

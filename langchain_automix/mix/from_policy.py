@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import Runnable
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.mix.by_name import to_policy_router
 from langchain_automix.models.identity import model_names, open_models
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
@@ -49,7 +50,7 @@ def read_policy(
     Raises:
         AutoMixError: The file is no policy, the models are others, or the check cannot be rebuilt.
     """
-    router = _router(policy)
+    router = policy if isinstance(policy, POMDPRouter) else to_policy_router(policy)
     where = f"The policy {policy}" if isinstance(policy, str | Path) else "The policy"
     opened = open_models(models)
     if not other_models:
@@ -59,12 +60,6 @@ def read_policy(
     if verifier is None:
         verifier = _fitted_check(where, router.policy, opened, check_models)
     return FromPolicy(opened, router, verifier)
-
-
-def _router(policy: str | Path | Policy | POMDPRouter) -> POMDPRouter:
-    if isinstance(policy, POMDPRouter):
-        return policy
-    return POMDPRouter(policy=policy) if isinstance(policy, Policy) else POMDPRouter.load(policy)
 
 
 def validate_models(
@@ -95,8 +90,13 @@ def _fitted_check(
     where: str,
     policy: Policy,
     models: Sequence[Runnable[Any, Any]],
-    check_models: Sequence[Runnable[Any, Any]],
+    check_models: Sequence[Runnable[Any, Any]] = (),
 ) -> Runnable[Any, Any]:
+    """Return the check that a policy was fitted to; `SelfVerifier()` if it reads none.
+
+    Raises:
+        AutoMixError: It reads one that is not known, or that cannot be rebuilt.
+    """
     try:
         check = fitted_check(policy.check_spec, policy.verifier, models, check_models=check_models)
     except AutoMixError as error:
@@ -121,8 +121,6 @@ def check_for(
 ) -> Runnable[Any, Any]:
     """Return the check of a mix that was given none: its policy's own, else `SelfVerifier()`."""
     if isinstance(router, POMDPRouter) and router.is_calibrated:
-        policy = router.policy
         with contextlib.suppress(AutoMixError):  # the router warns that the check is another
-            if (check := fitted_check(policy.check_spec, policy.verifier, models)) is not None:
-                return check
+            return _fitted_check("The policy", router.policy, models)
     return SelfVerifier()

@@ -16,7 +16,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import Call, Flow, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.answering import OpeningRefused, request_answer
+from langchain_automix.mix.answering import request_answer
 from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.deadline_guard import DeadlineGuard
@@ -180,9 +180,7 @@ class QueryLoop:
         while decision.action not in ("answer", "abstain"):
             query.last = decision
             if decision.action == "escalate":
-                try:
-                    yield from request_answer(self.config, query, decision)
-                except OpeningRefused:
+                if not (yield from request_answer(self.config, query, decision)):
                     decision = self.opening(query)
                     continue
                 if _is_settled(query, decision):

@@ -20,6 +20,7 @@ from langchain_automix.flow.steps import Flow, Steps
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
+from langchain_automix.mix.by_name import to_index
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.fields import RunnableFields, RunnablePolicyFields, listing
 from langchain_automix.mix.from_policy import read_policy
@@ -42,10 +43,6 @@ from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.user_warnings import warn_user
-
-if TYPE_CHECKING:
-    pass
-
 
 # What `bind_tools` and `with_structured_output` set.
 _BOUND = frozenset({"tools", "tool_settings", "output", "output_settings", "include_raw"})
@@ -397,7 +394,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
             pace=self._pace,
             failures=self._failures,
             account=self._account,
-            forced=None if self.force_model is None else _index_of(self.force_model, names),
+            forced=None if self.force_model is None else to_index(self.force_model, names),
             cost_weight=self.cost_weight,
             spend_limits=limits_of(self.spend_limit),
             breaker=self.circuit_breaker,
@@ -412,12 +409,3 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
 
 StructuredMix = AutoMixRunnable
 """Name under which version 0.1.0 saved a mix with structured output."""
-
-
-def _index_of(forced: int | str, names: Sequence[str]) -> int:
-    known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
-    if isinstance(forced, str) and forced in names:
-        return names.index(forced)
-    if not isinstance(forced, int) or not 0 <= forced < len(names):
-        raise AutoMixError(f"force_model is {forced!r}, but the models of this mix are {known}.")
-    return forced

@@ -17,7 +17,7 @@ from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Steps
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer import ModelAnswer
-from langchain_automix.mix.answering import OpeningRefused, request_answer
+from langchain_automix.mix.answering import request_answer
 from langchain_automix.mix.checking import run_check
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.limits.latency import LatencyEstimator
@@ -26,20 +26,16 @@ from langchain_automix.mix.limits.spend_session import SpendSession
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import QueryLedger, query_cost
 from langchain_automix.types import Decision, Verification, Visit
-from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.utils.default_checks import AGREEMENT, SELF_CHECKS, TOKENS, ZERO_SHOT
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.combined import CombinedVerifier
-from langchain_automix.verifiers.default import (
-    AGREEMENT,
-    RESAMPLES,
-    SELF_CHECKS,
-    TOKENS,
-    ZERO_SHOT,
-    DefaultVerifier,
-    is_short,
-)
+from langchain_automix.verifiers.default import RESAMPLES, DefaultVerifier, is_short
 
 SHADOW_TAG = "automix:shadow"
 """Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
+
+_ASYNC_ONLY = frozenset({"NotImplementedError", "TypeError"})
+"""Errors by which LangChain says that something has no synchronous form."""
 
 _VERDICTS = 4
 """Verdicts of a self-check that a shadow draws for a mix without a check of its own."""
@@ -133,9 +129,9 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
             yield from steps
         except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
             result.failed[index] = type(error).__name__
-            result.needs_async |= _is_async_only(error)
-        for error in result.ledger.failed:
-            result.needs_async |= error["error"] == NotImplementedError.__name__
+            result.needs_async |= type(error).__name__ in _ASYNC_ONLY
+        kinds = {error["error"] for error in result.ledger.failed}
+        result.needs_async |= not kinds.isdisjoint(_ASYNC_ONLY)
 
 
 def _nothing() -> Steps[None]:
@@ -145,9 +141,8 @@ def _nothing() -> Steps[None]:
 def _ask(mix: MixConfig, state: QueryState, index: int, last: int) -> Steps[None]:
     samples = 0 if index == last else None
     decision = Decision(action="escalate", model_index=index, samples=samples)
-    try:
-        yield from request_answer(mix, state, decision)
-    except OpeningRefused:  # from now on it is asked without log-probabilities
+    if not (yield from request_answer(mix, state, decision)):
+        # From now on it is asked without log-probabilities.
         yield from request_answer(mix, state, decision)
 
 
@@ -170,11 +165,11 @@ def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]
         found = _found(state, index, name)
         samples = getattr(check, "samples", None)
         drawn = len(found.verdicts)
-        if found.score is not None or not found.usable or (drawn and samples is None):
+        if found.score is not None or not found.usable:
             continue
         if not drawn:
             yield Decision(action="verify", model_index=index, check=name)
-        elif drawn < samples:
+        elif isinstance(samples, int) and drawn < samples:
             more = samples - drawn
             yield Decision(action="verify", model_index=index, check=name, samples=more)
 
@@ -198,12 +193,6 @@ def _says_something(found: Verification) -> bool:
 def _found(state: QueryState, index: int, name: str | None) -> Verification:
     visit = state.ledger.visits[index].verification or Verification()
     return visit if name is None else visit.checks.get(name, Verification())
-
-
-def _is_async_only(error: Exception) -> bool:
-    """Whether an error is how LangChain says that something has no synchronous form."""
-    is_lambda = isinstance(error, TypeError) and "coroutine" in str(error)
-    return isinstance(error, NotImplementedError) or is_lambda
 
 
 def config_for_shadows(config: MixConfig) -> MixConfig:

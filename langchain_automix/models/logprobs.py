@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from langchain_core.exceptions import ContextOverflowError
@@ -11,7 +11,6 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
 from langchain_automix.models.failures import status_of
-from langchain_automix.models.identity import server_key
 from langchain_automix.models.wrappers import unwrap
 
 
@@ -61,23 +60,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-_SENDS_NONE: set[Hashable] = set()
 # OpenAI refuses them of some models with 403, other servers an unknown or unsupported field.
 _REFUSALS = frozenset({400, 403, 422, 501})
-
-
-def remember_no_logprobs(model: Runnable[Any, Any]) -> None:
-    """Remember that a model's server refuses the field, or sends none: it is not asked for again.
-
-    A model without a name is not remembered, for others may have none either.
-    """
-    if (key := server_key(model)) is not None:
-        _SENDS_NONE.add(key)
-
-
-def may_send_logprobs(model: Runnable[Any, Any]) -> bool:
-    """Whether nothing is known that speaks against log-probabilities from a model's server."""
-    return server_key(model) not in _SENDS_NONE
 
 
 def may_refuse_logprobs(error: BaseException) -> bool:

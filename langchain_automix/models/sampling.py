@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Hashable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
-from langchain_automix.models.identity import server_key
+from langchain_automix.models.refusals import SEVERAL_REPLIES
 from langchain_automix.models.request_shape import (
     REPLY_LENGTH_FIELDS,
     REPLY_LENGTHS,
@@ -67,38 +65,12 @@ _TOOL_KWARGS = frozenset(
 _ANSWER_ONLY_KWARGS = (REPLY_LENGTHS | _SHAPES | _TOOL_KWARGS | _SAMPLING) - {"top_k", "top_p"}
 
 
-_REFUSES_N: set[Hashable] = set()
-_ASKS_ANEW: ContextVar[bool] = ContextVar("automix_asks_n_anew", default=False)
-
-
-def remember_refused_n(model: Runnable[Any, Any]) -> None:
-    """Remember that a model's server refuses `n`, so that no request is made with it again."""
-    if (key := server_key(model)) is not None:
-        _REFUSES_N.add(key)
-
-
-@contextlib.contextmanager
-def asking_n_anew() -> Iterator[None]:
-    """Forget, while the context lasts, which servers refuse `n`.
-
-    For whoever recognises calls by their order, such as a journal: a process that remembers must
-    make the same calls as one that does not. A refused request costs nothing.
-    """
-    token = _ASKS_ANEW.set(True)
-    try:
-        yield
-    finally:
-        _ASKS_ANEW.reset(token)
-
-
 def takes_n(model: Runnable[Any, Any]) -> bool:
     """Whether one request can ask the model for several replies."""
     chat_model = chat_model_of(model)
     if chat_model is None or "n" not in type(chat_model).model_fields:
         return False
-    if (
-        not _ASKS_ANEW.get() and server_key(model) in _REFUSES_N
-    ):  # such as Gemini 3, whose client has the field
+    if SEVERAL_REPLIES.knows(model):
         return False
     return not uses_responses_api(chat_model)  # it has no `n`
 

@@ -17,23 +17,32 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 
-def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
-    """Return the chat model under all wrappers, and what they bind; without fallbacks.
-
-    The model is None for a runnable that is no chat model.
-    """
-    bound: dict[str, Any] = {}
-    while not isinstance(model, BaseChatModel):
+def _layers(model: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
+    """Yield a model and what it wraps, down to the chat model, if there is one; no fallbacks."""
+    while True:
+        yield model
         if isinstance(model, RunnableBindingBase):
-            bound = {**model.kwargs, **bound}  # the outer binding wins, as in a call
             model = model.bound
         elif isinstance(model, RunnableWithFallbacks):
             model = model.runnable
         elif isinstance(model, DynamicRunnable):
             model = model.default
         else:
-            return None, bound
-    return model, bound
+            return
+
+
+def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
+    """Return the chat model under all wrappers, and what they bind; without fallbacks.
+
+    The model is None for a runnable that is no chat model.
+    """
+    bound: dict[str, Any] = {}
+    for layer in _layers(model):
+        if isinstance(layer, BaseChatModel):
+            return layer, bound
+        if isinstance(layer, RunnableBindingBase):
+            bound = {**layer.kwargs, **bound}  # the outer binding wins, as in a call
+    return None, bound
 
 
 def fallbacks_and_config(
@@ -42,18 +51,11 @@ def fallbacks_and_config(
     """Return a model's fallbacks, and its configured `configurable` values."""
     fallbacks: list[Runnable[Any, Any]] = []
     configured: dict[str, Any] = {}
-    while not isinstance(model, BaseChatModel):
-        if isinstance(model, RunnableBindingBase):
-            configured = {**model.config.get("configurable", {}), **configured}
-            model = model.bound
-        elif isinstance(model, RunnableWithFallbacks):
-            fallbacks += model.fallbacks
-            model = model.runnable
-        elif isinstance(model, DynamicRunnable):
-            configured = {**(model.config or {}).get("configurable", {}), **configured}
-            model = model.default
-        else:
-            break
+    for layer in _layers(model):
+        if isinstance(layer, RunnableWithFallbacks):
+            fallbacks += layer.fallbacks
+        elif isinstance(layer, RunnableBindingBase | DynamicRunnable):
+            configured = {**(layer.config or {}).get("configurable", {}), **configured}
     return fallbacks, configured
 
 
@@ -65,17 +67,12 @@ def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
 def tags_of(model: Runnable[Any, Any]) -> list[str]:
     """Return a model's own tags, and those of its bindings; without fallbacks."""
     tags: list[str] = []
-    while not isinstance(model, BaseChatModel):
-        if isinstance(model, RunnableBindingBase):
-            tags += model.config.get("tags") or []
-            model = model.bound
-        elif isinstance(model, RunnableWithFallbacks):
-            model = model.runnable
-        elif isinstance(model, DynamicRunnable):
-            model = model.default
-        else:
-            return tags
-    return [*tags, *(model.tags or [])]
+    for layer in _layers(model):
+        if isinstance(layer, RunnableBindingBase):
+            tags += layer.config.get("tags") or []
+        elif isinstance(layer, BaseChatModel):
+            tags += layer.tags or []
+    return tags
 
 
 def iter_chat_models(model: Runnable[Any, Any]) -> Iterator[BaseChatModel | None]:

@@ -20,8 +20,7 @@ from langchain_automix.policy.decision.check_values import (
 from langchain_automix.routers.base import ask, keep, next_model
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Verification
-from langchain_automix.utils.formatting import pluralize
-from langchain_automix.verifiers.default import (
+from langchain_automix.utils.default_checks import (
     AGREEMENT,
     SELF,
     SELF_CHECKS,
@@ -29,6 +28,7 @@ from langchain_automix.verifiers.default import (
     VERDICT_ONLY,
     ZERO_SHOT,
 )
+from langchain_automix.utils.formatting import pluralize
 
 _RATES = {
     SELF: Rates(0.65, 0.55),

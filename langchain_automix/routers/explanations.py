@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.table import DecisionRow
-from langchain_automix.types import Verification
+from langchain_automix.types import RoutingState, Verification
 
 
-def explain_decision(
-    verification: Verification | None,
+def decision_details(
+    policy: Policy,
+    plan: Plan,
+    state: RoutingState,
     row: DecisionRow,
     names: tuple[str, ...],
-    models_in_play: tuple[int, ...],
-    price: float,
-    *,
-    is_calibrated: bool,
-) -> str:
-    """Return the sentence that says why a policy decides as a row says.
+    cost_weight: float,
+) -> dict[str, Any]:
+    """Return the belief, the values and the reason of a decision by a policy.
 
     Args:
-        verification: What the checks of the current answer found.
+        policy: The policy, or the prior.
+        plan: The plan that decides.
+        state: What is known.
         row: What is done, and the value of each option.
         names: Names of the models.
-        models_in_play: Indices of those in play.
-        price: Of an answer of the last one in play, as the quality that it must gain.
-        is_calibrated: Whether the policy was fitted, and is not the prior.
+        cost_weight: Of this query.
     """
-    caveat = "" if is_calibrated else " (by a prior, not calibrated)"
-    return f"{findings(verification)}: {_reason(row, names, models_in_play, price)}{caveat}."
+    models, cost = plan.plays, policy.fit.cost
+    # Of an answer of the last model in play, as the quality that it must gain.
+    price = cost_weight * cost[models[-1]] if cost else 0.0
+    caveat = "" if policy.fit.queries else " (by a prior, not calibrated)"
+    reason = _reason(row, names, models, price)
+    return {
+        "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
+        "values": row.values,
+        "why": f"{findings(state.current.verification)}: {reason}{caveat}.",
+    }
 
 
 def findings(verification: Verification | None) -> str:

@@ -31,13 +31,12 @@ from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
 from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
 from langchain_automix.routers.evidence import best_row_in_time, follow, read
-from langchain_automix.routers.explanations import explain_decision
+from langchain_automix.routers.explanations import decision_details
 from langchain_automix.routers.off_plan import ask_unchecked, decide_unknown, decide_unread
 from langchain_automix.types import Decision, RoutingState
+from langchain_automix.utils.check_spec import spec_of
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.user_warnings import warn_user
-from langchain_automix.verifiers.base import fingerprint_of
-from langchain_automix.verifiers.known import fitted_check_in_words
-from langchain_automix.verifiers.specs import spec_of
 
 if TYPE_CHECKING:
     from langchain_automix.policy.fitting.baselines import Family
@@ -208,14 +207,13 @@ class POMDPRouter(Router):
     @property
     def check(self) -> str | None:
         """The check that the policy was fitted to, in words; None if the policy does not say."""
-        policy = self.policy
-        return fitted_check_in_words(policy.check_spec, policy.verifier, policy.models[:-1])
+        return self.policy.check_in_words
 
     def explain(self) -> str:
         """Return the policy in words and as a table."""
         from langchain_automix.policy.decision.describe import describe_policy  # noqa: PLC0415  (seldom needed)
 
-        return describe_policy(self.policy, self.check)
+        return describe_policy(self.policy)
 
     def plot(self, log: RoutingLog | None = None, *, kind: str = "benefit") -> Any:
         """Return a matplotlib figure of the policy; needs the extra `plots`.
@@ -373,18 +371,8 @@ class POMDPRouter(Router):
     def _details(
         self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
-        """Return the belief, the values and the reason of a decision."""
-        models, cost = plan.plays, self.policy.fit.cost
         weight = self._cost_weight(plan, state)
-        price = weight * cost[models[-1]] if cost else 0.0
-        verification = state.current.verification
-        return {
-            "belief": {names[j]: q for j, q in zip(models, row.quality, strict=False)},
-            "values": row.values,
-            "why": explain_decision(
-                verification, row, names, models, price, is_calibrated=self.is_calibrated
-            ),
-        }
+        return decision_details(self.policy, plan, state, row, names, weight)
 
 
 def _to_decision(step: PlannedAction, **details: Any) -> Decision:

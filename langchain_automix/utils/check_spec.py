@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from langchain_automix.utils.fingerprints import fingerprint_of
+
 COMBINED = "CombinedVerifier"
 _LONGEST_NAME = 60
 _ORDER = {"few_shot": "few-shot", "zero_shot": "zero-shot", "conversation": "in-conversation"}
@@ -51,12 +53,6 @@ class CheckSpec(BaseModel):
             raise ValueError(f"a {COMBINED}, and nothing else, has checks")
         return self
 
-    def of_check(self, name: str | None) -> CheckSpec | None:
-        """Return one of several checks; None, or an unknown name of a single check: the first."""
-        if not self.checks:
-            return self
-        return self.checks.get(name) if name else next(iter(self.checks.values()))
-
     def in_words(self, answering: Sequence[str] = ()) -> str:
         """Say what the check is.
 
@@ -73,6 +69,46 @@ class CheckSpec(BaseModel):
             answering[0] if len(answering) == 1 else "the model that answered"
         )
         return describe(self, by)
+
+
+def spec_of(check: Any) -> CheckSpec:
+    """Return what a check is made of, as it says itself; of the user's own code, its name."""
+    inner = check
+    # What does not change its findings: LangChain's retries, and its bindings of a config alone.
+    # The class is asked, since other wrappers hand on the attributes of what they wrap.
+    while "bound" in getattr(type(inner), "model_fields", ()) and not inner.kwargs:
+        inner = inner.bound
+    fingerprint = fingerprint_of(check)
+    if hasattr(type(inner), "check_spec"):
+        spec: CheckSpec = inner.check_spec
+        return spec.model_copy(update={"fingerprint": fingerprint})
+    function = getattr(inner, "func", None) or getattr(inner, "afunc", None)
+    return spec_of_code(type(inner) if function is None else function, fingerprint)
+
+
+def spec_of_code(code: Any, fingerprint: str) -> CheckSpec:
+    """Return all that a file can hold of a check that is code of the user's own: its name."""
+    name = str(getattr(code, "__qualname__", None) or type(code).__qualname__)
+    return CheckSpec(kind=name[:200], lacks=("code of your own",), fingerprint=fingerprint)
+
+
+def check_in_words(
+    spec: CheckSpec | None, fingerprint: str | None, answering: Sequence[str]
+) -> str | None:
+    """Say which check a policy was fitted to; None if nothing is known of it.
+
+    Args:
+        spec: What the policy says of it. None, as in files of earlier versions: it is known by its
+            fingerprint, if it is one of those that had a name then.
+        fingerprint: The fingerprint in the policy.
+        answering: Names of the models whose answers are checked.
+    """
+    if spec is None and fingerprint is not None:
+        if fingerprint not in _EARLIER:
+            return f"a check that the policy does not describe (fingerprint {fingerprint})"
+        kind, settings = _EARLIER[fingerprint]
+        spec = CheckSpec(kind=kind, settings=settings, fingerprint=fingerprint)
+    return None if spec is None else spec.in_words(answering)
 
 
 def _short(text: str) -> str:
@@ -170,3 +206,17 @@ _WORDS = {
     "SupportVerifier": _support,
     "TokenProbabilityVerifier": _token_probability,
 }
+
+_EARLIER: dict[str, tuple[str, dict[str, JsonValue]]] = {
+    "8feb7692a5ac5331": ("SelfVerifier", {}),
+    "75409b8bf4067b00": ("SelfVerifier", {"temperature": 0.5}),
+    "406b7251e6dfa1b0": ("SelfVerifier", {"layout": "zero_shot"}),
+    "5fe3d51d05267079": ("SelfVerifier", {"layout": "conversation"}),
+    "74a616830290c5d3": ("SelfVerifier", {"reasoning": False}),
+    "189b460671ce5373": ("TokenProbabilityVerifier", {}),
+    "5f3d9d38f627238c": ("TokenProbabilityVerifier", {"layout": "zero_shot"}),
+    "baf0a5ab29af7af8": ("TokenProbabilityVerifier", {"layout": "conversation"}),
+    "1c083c6c29b1dd55": ("AgreementVerifier", {}),
+    "9b8e7de33d9212d5": ("LogProbabilityVerifier", {}),
+}
+"""The checks of `verifiers/known.py` by fingerprint, for policies that do not describe theirs."""

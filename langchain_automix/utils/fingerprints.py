@@ -26,6 +26,11 @@ def stable_name(named: Any) -> str:
     return _object_name(named)
 
 
+def fingerprint_of(named: Any) -> str:
+    """Return what identifies a verifier in a policy file: its fingerprint, else its name."""
+    return str(getattr(named, "fingerprint", None) or stable_name(named))
+
+
 def _function_name(function: Any) -> str:
     name = registered_path(f"{function.__module__}.{function.__qualname__}")
     code = getattr(function, "__code__", None)

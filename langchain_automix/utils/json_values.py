@@ -1,4 +1,4 @@
-"""JSON values in texts, and their equality."""
+"""JSON values: in texts, their equality, and what comes back from JSON as it was."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def same_json(one: tuple[Any], other: tuple[Any]) -> bool:
         return one == other
     except RecursionError:
         return False
+
+
+def json_copy(value: Any) -> tuple[Any] | None:
+    """Return a value as it comes back from JSON, in a tuple; None if it would come back changed."""
+    try:
+        copy = json.loads(json.dumps(value, allow_nan=False))
+        is_same = copy == value
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return (copy,) if is_same else None
 
 
 def _number(text: str) -> tuple[Decimal]:

@@ -13,8 +13,12 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_automix.flow.runnable import FlowRunnable
+from langchain_automix.models.identity import identity
 from langchain_automix.types import ModelCall, Verification
-from langchain_automix.utils.fingerprints import stable_name
+from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
+from langchain_automix.utils.fingerprints import fingerprint_of
+from langchain_automix.utils.identifiers import PACKAGE
+from langchain_automix.utils.json_values import json_copy
 
 
 class VerifierInput(TypedDict):
@@ -62,6 +66,44 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
     `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one derived from
     this class also learns which model gave the answer.
     """
+
+    @property
+    def check_spec(self) -> CheckSpec:
+        """What the check is made of, as a policy keeps it: what no file can hold is named only."""
+        kind = type(self)
+        if kind.__module__.partition(".")[0] != PACKAGE:
+            return spec_of_code(kind, fingerprint_of(self))
+        settings: dict[str, Any] = {}
+        models: dict[str, str] = {}
+        lacks: list[str] = []
+        for name, field in kind.model_fields.items():
+            value = self._setting(name)
+            if field.exclude or name == "name" or (value is None and field.default is None):
+                continue
+            if isinstance(value, Runnable):
+                if (model := self._name_of(value)) is None:
+                    lacks.append(name)
+                else:
+                    models[name] = model
+            elif (plain := json_copy(value)) is None:
+                lacks.append(name)
+            else:
+                (settings[name],) = plain
+        return CheckSpec(
+            kind=kind.__name__,
+            settings=settings,
+            models=models,
+            lacks=tuple(lacks),
+            fingerprint=fingerprint_of(self),
+        )
+
+    def _setting(self, name: str) -> Any:
+        """Return a field as a file keeps it, from which the verifier is made again."""
+        return getattr(self, name)
+
+    def _name_of(self, model: Runnable[Any, Any]) -> str | None:
+        """Return the name of a model that the check asks; None if it has none."""
+        return identity(model)[0]
 
     def for_model(self, model: Runnable[Any, Any]) -> Self:
         """Return the verifier for answers of this model; by default, itself."""
@@ -112,11 +154,6 @@ def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Run
 def bind_answerer(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the verifier for answers of a model with its tools, also if it is wrapped."""
     return _map_verifier(verifier, lambda inner: inner.for_answerer(answerer))
-
-
-def fingerprint_of(verifier: Runnable[Any, Any]) -> str:
-    """Return what identifies a verifier in a policy file: its fingerprint, else its name."""
-    return str(getattr(verifier, "fingerprint", None) or stable_name(verifier))
 
 
 def _map_verifier(

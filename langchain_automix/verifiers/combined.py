@@ -14,12 +14,12 @@ from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.types import Verification
-from langchain_automix.utils.fingerprints import repr_hash
+from langchain_automix.utils.check_spec import COMBINED, CheckSpec, spec_of
+from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash
 from langchain_automix.verifiers.base import (
     Verifier,
     VerifierInput,
     bind_answerer,
-    fingerprint_of,
     models_of,
     prepare_answerer,
     verifier_for,
@@ -64,6 +64,13 @@ class CombinedVerifier(Verifier):
     def samples(self) -> int | None:
         """Verdicts that the leading check draws, if it says so."""
         return getattr(self.checks[self.first], "samples", None)
+
+    @property
+    @override
+    def check_spec(self) -> CheckSpec:
+        """The checks by name, each as it is kept in a file."""
+        checks = {name: spec_of(check) for name, check in self.checks.items()}
+        return CheckSpec(kind=COMBINED, checks=checks, fingerprint=self.fingerprint)
 
     @property
     def fingerprint(self) -> str:

@@ -69,6 +69,10 @@ class DecisionVerifier(Verifier):
         name = getattr(_inner(self.model), "model", None)
         return name if isinstance(name, str) else None
 
+    @override
+    def _name_of(self, model: Runnable[Any, Any]) -> str | None:
+        return super()._name_of(model) or self.model_name
+
     @property
     def fingerprint(self) -> str:
         """Short hash of the model and the question."""

@@ -16,21 +16,19 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import fallbacks_and_config
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.default_checks import (
+    AGREEMENT,
+    SELF,
+    SELF_CHECKS,
+    TOKENS,
+    VERDICT_ONLY,
+    ZERO_SHOT,
+)
 from langchain_automix.verifiers.agreement import AgreementVerifier
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.log_probability import SHORT_ANSWER, LogProbabilityVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
-
-SELF = "self"
-ZERO_SHOT = "self without examples"
-VERDICT_ONLY = "self without reasons"
-TOKENS = "tokens"
-AGREEMENT = "agreement"
-"""Names of the checks."""
-
-SELF_CHECKS = (SELF, ZERO_SHOT, VERDICT_ONLY)
-"""Ways to have a model judge its own answer, the dearest first."""
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     ZERO_SHOT: {"layout": "zero_shot"},

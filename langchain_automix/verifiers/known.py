@@ -10,12 +10,13 @@ from langchain_core.runnables import Runnable
 
 from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.utils.check_spec import CheckSpec
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.agreement import AgreementVerifier
-from langchain_automix.verifiers.base import Verifier, fingerprint_of
+from langchain_automix.verifiers.base import Verifier
 from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
-from langchain_automix.verifiers.specs import rebuild_check, spec_of
+from langchain_automix.verifiers.specs import rebuild_check
 from langchain_automix.verifiers.token_probability import TokenProbabilityVerifier
 
 
@@ -134,26 +135,3 @@ def fitted_check(
         if fingerprint_of(made) == fingerprint:
             return made
     return None
-
-
-def fitted_check_in_words(
-    spec: CheckSpec | None, fingerprint: str | None, answering: Sequence[str]
-) -> str | None:
-    """Say which check a policy was fitted to; None if nothing is known of it.
-
-    Args:
-        spec: What the policy says of it.
-        fingerprint: The fingerprint in the policy.
-        answering: Names of the models whose answers are checked.
-    """
-    if spec is None and fingerprint is not None:
-        own = [name for name, known in KNOWN_CHECKS.items() if not known.by_large]
-        made = (build_known_check(name, ()) for name in own)
-        found = next((check for check in made if fingerprint_of(check) == fingerprint), None)
-        if found is None:
-            return f"a check that the policy does not describe (fingerprint {fingerprint})"
-        spec = spec_of(found)
-        if "samples" in spec.settings:  # a fingerprint says nothing of it
-            unsaid = {name: each for name, each in spec.settings.items() if name != "samples"}
-            spec = spec.model_copy(update={"settings": unsaid})
-    return None if spec is None else spec.in_words(answering)

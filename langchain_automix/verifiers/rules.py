@@ -22,6 +22,7 @@ from langchain_automix.flow.steps import Call, Steps, call
 from langchain_automix.models.failures import is_fault
 from langchain_automix.models.tools import parsing_problem, schema_misfit
 from langchain_automix.types import Verification
+from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
 from langchain_automix.utils.fingerprints import repr_hash, stable_name
 from langchain_automix.utils.json_values import find_json
 from langchain_automix.verifiers.base import Verifier, VerifierInput
@@ -212,6 +213,12 @@ class FunctionVerifier(Verifier):
     """What it gets. `answer`: the text, without tool calls. `input`: the `VerifierInput`."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @property
+    @override
+    def check_spec(self) -> CheckSpec:
+        """The name of the function: no file can hold more of it."""
+        return spec_of_code(self.function, self.fingerprint)
 
     @property
     def fingerprint(self) -> str:

@@ -19,11 +19,11 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.models.failures import status_of
 from langchain_automix.models.identity import identity
+from langchain_automix.models.refusals import SEVERAL_REPLIES
 from langchain_automix.models.request_shape import RequestShape
 from langchain_automix.models.sampling import (
     ChatRunnable,
     for_sampling,
-    remember_refused_n,
     takes_n,
 )
 from langchain_automix.models.usage import UsageCollector, with_model_name
@@ -112,7 +112,7 @@ def draw(
     if errors and not replies:
         raise errors[0]
     if refuses_n:  # and not the request itself
-        remember_refused_n(model)
+        SEVERAL_REPLIES.remember(model)
     calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
     return Samples(replies, calls, _undrawn(errors))
 

@@ -24,6 +24,7 @@ from tests.benchmarks import (
     goals,
     labels,
     learning,
+    learning_overhead,
     learning_risks,
     prior,
     quality,
@@ -69,8 +70,9 @@ PARTS = (
     "soak",
     "structure",
     "goals",
+    "learning-overhead",
 )
-WITHOUT_LOGS = PARTS[-11:]
+WITHOUT_LOGS = PARTS[-12:]
 
 
 def main() -> int:
@@ -103,6 +105,8 @@ def main() -> int:
             show(heads, rows)
     if wanted.only in (None, "tracing"):
         show(*tracing.table())
+    if wanted.only in (None, "learning-overhead"):
+        show(*learning_overhead.table())
     if wanted.only in (None, "caching"):
         for heads, rows in caching.tables():
             show(heads, rows)

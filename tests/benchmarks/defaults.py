@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_automix import AutoMixRunnable, SelfVerifier
-from langchain_automix.models import logprobs
 from langchain_automix.models.prices import dollars_of
+from langchain_automix.models.refusals import LOGPROBS
 from langchain_automix.policy.decision.score_prior import score_given
 from tests.benchmarks.surface import quietly
 from tests.support.builders.mixes import weather
@@ -153,7 +153,7 @@ def cell(
         "small": {"input": 1.0, "output": 4.0},
         "large": {"input": 1.0 * ratio, "output": 4.0 * ratio},
     }
-    logprobs._SENDS_NONE.clear()  # a new server may have the port of an old one
+    LOGPROBS.forget()  # a new server may have the port of an old one
     with OpenAIServer() as server, quietly():
         server.script = script(kind, world, sends_logprobs=sends_logprobs)
         mix: Any = AutoMixRunnable.from_models(
@@ -182,7 +182,7 @@ def cell(
 
 def first_chain(**fields: Any) -> tuple[str, str]:
     """Return what the README's first chain costs, and its larger model alone, on list prices."""
-    logprobs._SENDS_NONE.clear()
+    LOGPROBS.forget()
     with OpenAIServer() as server, quietly():
         answer = "The Baltic Sea."
         entries = [token(word, 0.98) for word in ("The ", "Baltic ", "Sea.")]

@@ -32,8 +32,8 @@ from unittest import mock
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from langchain_automix import AutoMixRunnable
-from langchain_automix.models import logprobs
 from langchain_automix.models.prices import token_prices
+from langchain_automix.models.refusals import LOGPROBS
 from tests.benchmarks.defaults import SEED, Query, queries
 from tests.benchmarks.surface import quietly
 from tests.support.builders.scripted_replies import ACCEPT, REJECT, Body, is_check, text_of
@@ -186,7 +186,7 @@ def walk(server: OpenAIServer, world: Sequence[Query]) -> list[Row]:
 
 def table() -> tuple[tuple[str, ...], list[Row]]:
     """Return what each step cost."""
-    logprobs._SENDS_NONE.clear()
+    LOGPROBS.forget()
     world = queries(RIGHT, 4 * QUERIES + CALIBRATION)
     with contextlib.ExitStack() as stack:
         stack.enter_context(quietly())

@@ -16,13 +16,13 @@ from langchain_automix.calibration.log_writer import ModelTally
 from langchain_automix.cli.checks import build_check, build_fitted_check
 from langchain_automix.local.models import Model, ModelOptions, input_limit
 from langchain_automix.policy.statistics import auroc
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.formatting import (
     format_amount,
     format_count,
     format_duration,
     format_range,
 )
-from langchain_automix.verifiers.base import fingerprint_of
 from langchain_automix.verifiers.known import KNOWN_CHECKS
 from tests.support.builders.synthetic_logs import world
 

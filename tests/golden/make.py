@@ -54,7 +54,7 @@ from langchain_automix.routers.baselines import (
     RandomMixRouter,
     ReleasedPOMDPRouter,
 )
-from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.utils.fingerprints import fingerprint_of
 from tests.support.builders.logs_with_extra_checks import several
 from tests.support.builders.scripted_replies import ACCEPT, REJECT, Body, Outcome
 from tests.support.builders.synthetic_logs import world

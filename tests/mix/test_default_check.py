@@ -15,6 +15,7 @@ from langchain_automix import (
     AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
+    CircuitBreaker,
     DefaultVerifier,
     POMDPRouter,
     SelfVerifier,
@@ -24,8 +25,8 @@ from langchain_automix import (
     calibrate,
     explain,
 )
-from langchain_automix.models.logprobs import may_send_logprobs
-from langchain_automix.verifiers.default import AGREEMENT, TOKENS
+from langchain_automix.models.refusals import LOGPROBS
+from langchain_automix.utils.default_checks import AGREEMENT, TOKENS
 from tests.support.builders.mixes import DRAFT, KEPT, Witness, record_of, weather
 from tests.support.builders.scripted_replies import Body, Error, call, is_check
 from tests.support.builders.synthetic_logs import world
@@ -155,8 +156,8 @@ class TestEveryWay:
             assert record["cost"] is not None
         refused = [body for body in server.requests if body.get("logprobs")]
         assert len(refused) == 1
-        assert not may_send_logprobs(server.model("small"))
-        assert may_send_logprobs(server.model("third")), "that says nothing of another model"
+        assert LOGPROBS.knows(server.model("small"))
+        assert not LOGPROBS.knows(server.model("third")), "that says nothing of another model"
 
 
 class TestWhereThereAreNoLogProbabilities:
@@ -170,6 +171,16 @@ class TestWhereThereAreNoLogProbabilities:
         assert not record["escalated"]
         assert "asked at once" in record["why"]
 
+    @pytest.mark.parametrize("status", [400, 403, 501])
+    def test_a_refusal_is_no_failure_of_the_model(self, server: OpenAIServer, status: int) -> None:
+        server.script = refusing(status)
+        breaker = CircuitBreaker(failures=1)
+        asked = default(server, 5.0, circuit_breaker=breaker)
+        record = record_of(asked.invoke("Where was it built?"))
+        assert (record["model"], record["failed"]) == ("large", [])
+        assert breaker.state(server.model("small")) == "closed"
+        assert asked.mix_config.pace.expected("answer", 0) is None, "it did not answer"
+
     @pytest.mark.parametrize("status", [400, 403, 422])
     def test_a_request_that_is_refused_in_any_case_says_nothing(
         self, server: OpenAIServer, status: int
@@ -177,7 +188,7 @@ class TestWhereThereAreNoLogProbabilities:
         server.script = lambda body: status if body["model"] == "small" else [KEPT]
         record = record_of(default(server).invoke("Where was it built?"))
         assert (record["model"], len(record["failed"])) == ("large", 1)
-        assert may_send_logprobs(server.model("small"))
+        assert not LOGPROBS.knows(server.model("small"))
 
     def test_a_server_that_sends_none_is_not_asked_again(self, server: OpenAIServer) -> None:
         server.script = silent()

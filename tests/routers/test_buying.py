@@ -16,14 +16,8 @@ from langchain_automix.policy.decision.check_values import (
     unchecked_belief,
 )
 from langchain_automix.routers.buying import _RATES
-from langchain_automix.verifiers.default import (
-    AGREEMENT,
-    SELF,
-    TOKENS,
-    VERDICT_ONLY,
-    VERDICTS,
-    ZERO_SHOT,
-)
+from langchain_automix.utils.default_checks import AGREEMENT, SELF, TOKENS, VERDICT_ONLY, ZERO_SHOT
+from langchain_automix.verifiers.default import VERDICTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_automix.UncalibratedWarning")
 

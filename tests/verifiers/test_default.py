@@ -9,17 +9,17 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_automix import AgreementVerifier, DefaultVerifier, LogProbabilityVerifier
-from langchain_automix.verifiers.default import (
+from langchain_automix.utils.check_spec import spec_of
+from langchain_automix.utils.default_checks import (
     AGREEMENT,
     SELF,
     SELF_CHECKS,
     TOKENS,
     VERDICT_ONLY,
     ZERO_SHOT,
-    CheckOffer,
-    is_short,
 )
-from langchain_automix.verifiers.specs import rebuild_check, spec_of
+from langchain_automix.verifiers.default import CheckOffer, is_short
+from langchain_automix.verifiers.specs import rebuild_check
 from tests.support.builders.scripted_replies import ACCEPT, Body, call, is_check
 from tests.support.servers.openai_server import OpenAIServer, token
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr, ValidationError
 
@@ -28,15 +28,14 @@ from langchain_automix import (
     Verification,
     Wording,
 )
-from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.verifiers.base import fingerprint_of
+from langchain_automix.utils.check_spec import CheckSpec, check_in_words, spec_of
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.known import (
     KNOWN_CHECKS,
     build_known_check,
     fitted_check,
-    fitted_check_in_words,
 )
-from langchain_automix.verifiers.specs import rebuild_check, spec_of
+from langchain_automix.verifiers.specs import rebuild_check
 
 
 def chat(name: str) -> ChatOpenAI:
@@ -102,6 +101,10 @@ REBUILT: dict[str, tuple[Runnable[Any, Any], str]] = {
         "self (2 verdicts by small at t = 1 (few-shot)) and logprob (the mean log-probability of "
         "the answer's tokens)",
     ),
+    "configured": (
+        AgreementVerifier(samples=4).with_config(tags=["mine"]),
+        "agreement of 4 answers by small at t = 1",
+    ),
     "retried": (
         AgreementVerifier(samples=4).with_retry(),
         "agreement of 4 answers by small at t = 1",
@@ -115,7 +118,7 @@ def test_a_check_is_rebuilt_from_json(name: str) -> None:
     spec = reread(spec_of(verifier))
     assert spec.in_words(["small"]) == words
     made = rebuild_check(spec, [SMALL, LARGE], check_models=[JUDGE])
-    bare = verifier.bound if name == "retried" else verifier  # type: ignore[attr-defined]
+    bare = getattr(verifier, "bound", verifier)
     assert made == bare
     assert fingerprint_of(made) == fingerprint_of(bare)
     assert spec_of(made).in_words(["small"]) == words
@@ -127,7 +130,7 @@ def test_a_known_check_is_described_and_found_without_description(name: str) -> 
     assert rebuild_check(spec_of(made), [SMALL, LARGE]) == made
     assert fitted_check(None, fingerprint_of(made), [SMALL, LARGE], samples=4) == made
     if not KNOWN_CHECKS[name].by_large:
-        words = fitted_check_in_words(None, fingerprint_of(made), ["small"])
+        words = check_in_words(None, fingerprint_of(made), ["small"])
         assert words == spec_of(made).in_words(["small"]).replace("4 ", "")
 
 
@@ -159,6 +162,10 @@ def test_every_setting_survives(**settings: Any) -> None:
             "your own check accepts",
         ),
         (SelfVerifier().with_fallbacks([SelfVerifier(model=LARGE)]), "RunnableWithFallbacks"),
+        (
+            SelfVerifier().configurable_fields(samples=ConfigurableField(id="k")),
+            "RunnableConfigurableFields",
+        ),
     ],
 )
 def test_code_of_the_user_is_no_value(verifier: Runnable[Any, Any], said: str) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
+from langchain_automix.learning.store.forks import Gate, close_at_forks
 from langchain_automix.learning.store.schema import META, migrate
 from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.locks import ProcessLock
@@ -50,9 +51,12 @@ class Database:
         self._file = _file_of(self._parsed)
         self._lock = ProcessLock()
         self._process = os.getpid()
+        self.gate = Gate()
         if self._file is not None and not create and not self._file.exists():
             raise AutoMixError(f"There is no learning store {self._file}.")
-        self._open()
+        with self.gate.passed():
+            self._open()
+        close_at_forks(self)
 
     def _open(self) -> None:
         if self._file is not None:
@@ -81,13 +85,13 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a connection whose reads all see the same state."""
-        with self.told(), self._current()._reader.begin() as connection:  # noqa: SLF001
+        with self.gate.passed(), self.told(), self._current()._reader.begin() as connection:  # noqa: SLF001
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection whose writes are all done at the end, or none of them."""
-        with self.told(), self._current()._writer.begin() as connection:  # noqa: SLF001
+        with self.gate.passed(), self.told(), self._current()._writer.begin() as connection:  # noqa: SLF001
             yield connection
 
     @contextlib.contextmanager
@@ -163,7 +167,7 @@ class Database:
         """Write what the log of SQLite holds into its file, and empty it of what was deleted."""
         if self.is_postgresql:
             return
-        with self.told(), self._current()._engine.connect() as connection:  # noqa: SLF001
+        with self.gate.passed(), self.told(), self._current()._engine.connect() as connection:  # noqa: SLF001
             raw: Any = connection.connection.dbapi_connection
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
@@ -182,7 +186,7 @@ def _parse(url: Any) -> URL:
     No part of what cannot be read is shown: it may hold a password.
     """
     try:
-        parsed = make_url(url)
+        parsed = make_url(url if isinstance(url, str) else "")
     except (exc.ArgumentError, ValueError):
         raise AutoMixError(f"A learning store is given as a URL, such as {_FORMS}.") from None
     backend = parsed.get_backend_name()
@@ -241,7 +245,9 @@ def _engine(url: URL) -> Engine:
     is_file = url.get_backend_name() == "sqlite"
     connect: dict[str, Any] = {"timeout": _BUSY_SECONDS}
     if not is_file:
-        connect = {"connect_timeout": 5, "keepalives_idle": 15} | dict(url.query)
+        # Prepared statements would not outlive a pooler between here and the server.
+        connect = {"connect_timeout": 5, "keepalives_idle": 15, "prepare_threshold": None}
+        connect |= url.query
     try:
         engine = sqlalchemy.create_engine(
             url, connect_args=connect, hide_parameters=True, pool_pre_ping=not is_file
@@ -251,9 +257,9 @@ def _engine(url: URL) -> Engine:
             f"A learning store in PostgreSQL needs psycopg, which is not installed: "
             f"{install_hint('learning')}"
         ) from error
-    event.listen(engine, "connect", _set_up_sqlite if is_file else _set_up_postgresql)
     if is_file:
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_in_sqlite if is_file else _begin_in_postgresql)
     return engine
 
 
@@ -265,16 +271,19 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA secure_delete=ON")  # pruned texts are overwritten
 
 
-def _set_up_postgresql(connection: Any, _: Any) -> None:
-    # A process that is stopped inside a transaction must not hold up the others for ever.
-    connection.execute("SET idle_in_transaction_session_timeout = '10s'")
-    connection.commit()
-
-
-def _begin(connection: Connection) -> None:
+def _begin_in_sqlite(connection: Connection) -> None:
     # A transaction that reads first and then writes would fail where another one wrote between.
-    writes = connection.get_execution_options().get("automix_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+
+def _begin_in_postgresql(connection: Connection) -> None:
+    # A process that is stopped inside a transaction must not hold up the others for ever.
+    if _writes(connection):
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '10s'")
+
+
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("automix_writes"))
 
 
 def _refuse_other_program(connection: Connection, file: Path) -> None:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    text,
     update,
 )
 
@@ -169,42 +168,28 @@ def newest_epoch(database: Database) -> str | None:
 
 def totals(database: Database, epoch: str | None) -> StoreTotals:
     """Count and add up, in the database."""
-    is_it = text("1 = 1") if epoch is None else QUERIES.c.epoch == epoch
     is_priced = QUERIES.c.cost.is_not(None) & QUERIES.c.alone.is_not(None)
+    count, total = func.count, func.sum
     with database.reading() as connection:
-
-        def ask(*columns: Any, of: Table = QUERIES) -> Any:
-            query = select(*columns).where(is_it)
-            if of is not QUERIES:
-                query = query.select_from(of).join(QUERIES, of.c.query_id == QUERIES.c.id)
-            return query
-
-        def one(*columns: Any, of: Table = QUERIES) -> Any:
-            return connection.execute(ask(*columns, of=of)).one()
-
-        def by(column: Any, of: Table = QUERIES) -> dict[str, int]:
-            query = ask(column, func.count(), of=of).group_by(column).order_by(column)
-            return dict(connection.execute(query).all())
-
-        count = func.count
-        queries, drawn, priced, cost, alone, first, last = one(
+        queries, drawn, priced, cost, alone, first, last = _rows(
+            connection,
+            epoch,
             count(),
             count().filter(QUERIES.c.is_drawn),
             count().filter(is_priced),
-            func.sum(QUERIES.c.cost).filter(is_priced),
-            func.sum(QUERIES.c.alone).filter(is_priced),
+            total(QUERIES.c.cost).filter(is_priced),
+            total(QUERIES.c.alone).filter(is_priced),
             func.min(QUERIES.c.at),
             func.max(QUERIES.c.at),
-        )
-        shadowed, costs, spent = one(
-            count(), count(SHADOWS.c.cost), func.sum(SHADOWS.c.cost), of=SHADOWS
-        )
+        )[0]
+        of_shadows = (count(), count(SHADOWS.c.cost), total(SHADOWS.c.cost))
+        shadowed, costs, spent = _rows(connection, epoch, *of_shadows, of=SHADOWS)[0]
         return StoreTotals(
             queries=queries,
-            by_stage=by(QUERIES.c.stage),
+            by_stage=_counts(connection, epoch, QUERIES.c.stage),
             drawn=drawn,
             shadowed=shadowed,
-            grades=by(GRADES.c.source, of=GRADES),
+            grades=_counts(connection, epoch, GRADES.c.source, of=GRADES),
             cost=cost or 0.0,
             alone=alone or 0.0,
             unpriced=queries - priced,
@@ -215,9 +200,30 @@ def totals(database: Database, epoch: str | None) -> StoreTotals:
         )
 
 
+def _counts(
+    connection: Connection, epoch: str | None, column: Any, of: Table = QUERIES
+) -> dict[str, int]:
+    return dict(_rows(connection, epoch, column, func.count(), of=of, by=column))
+
+
+def _rows(
+    connection: Connection, epoch: str | None, *columns: Any, of: Table = QUERIES, by: Any = None
+) -> Sequence[Any]:
+    """Return figures of the queries of an epoch, or of what belongs to them in another table."""
+    query = select(*columns)
+    if of is not QUERIES:
+        query = query.select_from(of).join(QUERIES, of.c.query_id == QUERIES.c.id)
+    if epoch is not None:
+        query = query.where(QUERIES.c.epoch == epoch)
+    if by is not None:
+        query = query.group_by(by).order_by(by)
+    return connection.execute(query).all()
+
+
 def prune(database: Database, older_than: float | None, keep: int | None) -> int:
     """Delete old queries with all that belongs to them; see `LearningStore.prune`."""
     with database.writing() as connection:
+        database.next_change(connection)  # one after the other with `add`, which locks rows, too
         now = database.now(connection)
         gone = 0
         if older_than is not None:

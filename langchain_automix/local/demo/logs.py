@@ -8,8 +8,8 @@ from typing import Any
 from langchain_automix.local.demo.checks import FEW_SHOT
 from langchain_automix.local.demo.measuring import Checked, Row
 from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.verifiers.base import Verifier
-from langchain_automix.verifiers.specs import spec_of
 
 TOKEN, SECOND = "small-model input token", "second"
 

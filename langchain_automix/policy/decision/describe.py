@@ -14,14 +14,9 @@ from langchain_automix.utils.tables import text_table
 _MAX_ROWS = 20
 
 
-def describe_policy(policy: Policy, check: str | None = None) -> str:
-    """Return a policy in words and as a table.
-
-    Args:
-        policy: The policy.
-        check: The check that it was fitted to, in words; None if that is not known.
-    """
-    lines = [*_describe_fit(policy, check), ""]
+def describe_policy(policy: Policy) -> str:
+    """Return a policy in words and as a table."""
+    lines = [*_describe_fit(policy), ""]
     shares = (policy.first_share, 1 - policy.first_share)
     for plan, share in zip(policy.plans, shares, strict=False):
         if len(policy.plans) > 1:
@@ -53,7 +48,7 @@ def describe_goal(goal: Mapping[str, float], unit: str = "") -> str:
     return ", ".join(words[n].format(v) if n in words else f"{n} {v:g}" for n, v in goal.items())
 
 
-def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
+def _describe_fit(policy: Policy) -> Iterable[str]:
     unit = f" {policy.currency}" if policy.currency else ""
     yield (
         f"Fitted to {policy.fit.queries} logged queries."
@@ -61,7 +56,7 @@ def _describe_fit(policy: Policy, check: str | None) -> Iterable[str]:
         else "A prior, not fitted to any log and not calibrated to your models."
     )
     yield f"Models: {', '.join(policy.models)}."
-    if check is not None:
+    if (check := policy.check_in_words) is not None:
         yield f"Check: {check}."
     yield f"Goal: {describe_goal(policy.goal, unit) or 'none given'}."
     yield f"Cost weight: {policy.cost_weight:g} of quality for one unit{unit or ' of cost'}."

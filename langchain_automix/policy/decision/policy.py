@@ -29,7 +29,7 @@ from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.decision.observation import Frozen, Share
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import CHECKED
-from langchain_automix.utils.check_spec import CheckSpec
+from langchain_automix.utils.check_spec import CheckSpec, check_in_words
 from langchain_automix.utils.files import atomic_replace, reason_of
 from langchain_automix.utils.fingerprints import uniform
 
@@ -148,6 +148,11 @@ class Policy(Frozen):
     def own_costs(self) -> tuple[float, ...] | None:
         """Mean cost of each model's answer, by which a query's own is scaled; None: it is not."""
         return self.fit.cost if self.own_cost and self.fit.cost else None
+
+    @property
+    def check_in_words(self) -> str | None:
+        """The check that it was fitted to, in words; None if that is not known."""
+        return check_in_words(self.check_spec, self.verifier, self.models[:-1])
 
     @property
     def reads_checks(self) -> bool:

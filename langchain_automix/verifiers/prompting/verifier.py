@@ -39,7 +39,7 @@ from langchain_automix.verifiers.prompting.messages import (
 )
 from langchain_automix.verifiers.prompting.quoting import Quoting, as_json, can_be_taken_for_a_check
 from langchain_automix.verifiers.prompting.truncation import truncate_context
-from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wording
+from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wording, shipped_language
 
 
 class CheckRequest(NamedTuple):
@@ -101,6 +101,12 @@ class PromptedVerifier(Verifier):
     @override
     def lc_attributes(self) -> dict[str, Any]:
         return {"wording": "en" if self.wording is ENGLISH else asdict(self.wording)}
+
+    @override
+    def _setting(self, name: str) -> Any:
+        if name != "wording":
+            return super()._setting(name)
+        return shipped_language(self.wording) or json.loads(json.dumps(asdict(self.wording)))
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:

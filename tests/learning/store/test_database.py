@@ -9,6 +9,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,30 @@ class TestWhileOpen:
         assert os.waitpid(child, 0)[1] == 0
         store.add([query("parent again")])
         assert store.totals().queries == 3
+
+    def test_a_fork_amid_a_transaction_of_another_thread(self, store: LearningStore) -> None:
+        """SQLite remembers what its process has locked, and in a child for ever."""
+        begun = threading.Event()
+
+        def write() -> None:
+            with store._database.writing() as connection:
+                store._database.next_change(connection)
+                begun.set()
+                time.sleep(0.3)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert begun.wait(10)
+        child = os.fork()
+        if child == 0:
+            try:
+                store.add([query("child")])
+                os._exit(0)
+            finally:
+                os._exit(2)
+        thread.join()
+        assert os.waitpid(child, 0)[1] == 0
+        assert store.totals().queries == 1
 
     def test_a_copy_in_another_process(self, store: LearningStore) -> None:
         store.add([query()])
