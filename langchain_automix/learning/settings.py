@@ -11,6 +11,7 @@ from typing import Any, Literal
 from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.budget import read_amount
+from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import format_dollars
 from langchain_automix.utils.urls import hide_password
 
@@ -77,6 +78,19 @@ class LearningSettings:
                 _check_number(name, getattr(self, name), 0, math.inf, below=True)
         if self.quality is not None:
             to_grader(self.quality)
+
+    def for_review(self) -> ReviewSettings:
+        """Return what a review goes by."""
+        return ReviewSettings(
+            max_loss=self.max_loss if self.cost_weight is None else None,
+            cost_weight=self.cost_weight,
+            confidence=self.confidence,
+            share=self.share,
+            warm_up_share=self.warm_up_share,
+            promote=self.promote,
+            on_drift=self.on_drift,
+            seed=self.seed,
+        )
 
     def shown(self) -> dict[str, Any]:
         """Return them ready for JSON, without a password."""

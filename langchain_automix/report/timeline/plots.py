@@ -109,7 +109,7 @@ def _finished(figure: Figure, axes: Axes, contents: Timeline) -> Figure:
             name = f"version {change.version}" if change.version else "largest"
             axes.annotate(
                 name,
-                (_time(change.at), 0.02),  # type: ignore[arg-type]
+                (_time(change.at), 0.02),
                 xycoords=axes.get_xaxis_transform(),
                 rotation=90,
                 fontsize=8,

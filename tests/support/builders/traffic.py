@@ -15,6 +15,7 @@ from langchain_automix.learning.records import (
     Record,
     RequestRecord,
     ShadowRecord,
+    Stage,
 )
 
 MODELS = ("small", "large")
@@ -28,7 +29,7 @@ def traffic(
     *,
     first: int = 0,
     epoch: str = "e",
-    stage: str = "warm-up",
+    stage: Stage = "warm-up",
     right: float = 0.7,
     told: float = 0.95,
     share: float = 1.0,
@@ -72,7 +73,7 @@ def _query(
     id: str,
     at: float,
     epoch: str,
-    stage: str,
+    stage: Stage,
     good: bool,
     check: Mapping[str, Any],
     drawn: bool,
