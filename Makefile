@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A third of the time a test waits: for a server, a process, a deadline.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: help demo test lint lowest format benchmark clean
+.PHONY: help demo test lint lowest litellm format benchmark clean
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -35,6 +35,10 @@ lint: $(VENV)/ready-dev ## ruff, the floors of imports, and mypy
 
 lowest: ## the oldest versions that pyproject.toml allows, in an environment of their own
 	$(PYTHON) -m tests.lowest
+
+litellm: $(VENV)/ready-dev ## the tests of LiteLLM's own client, which brings 210 MB
+	$(BIN)/python -m pip install --quiet --group litellm
+	$(BIN)/python -m pytest tests/models -k 'LiteLLM or litellm'
 
 format: $(VENV)/ready-dev ## put the code in shape
 	$(BIN)/ruff check --fix-only

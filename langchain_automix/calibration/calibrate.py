@@ -51,6 +51,7 @@ def calibrate(
     approve: Approve | None = None,
     on_progress: Listener | None = None,
     seed: int = 0,
+    free_check: bool = True,
 ) -> RoutingLog:
     """Run all models over examples, check and grade their answers, and return a routing log.
 
@@ -98,6 +99,10 @@ def calibrate(
         approve: Called with the estimate before any call is made; False stops the run.
         on_progress: Called after each example.
         seed: Seed of the random order, where a run may end before the last example.
+        free_check: Whether the log also has the free check of each answer, beside a single one:
+            how probable its tokens were to the model that wrote them. Models that can send
+            these log-probabilities do so with the answer, in the same request; where none come,
+            the log has no free check. A log that was begun without it goes on without.
 
     Returns:
         The log, with the texts in each query's `metadata`.
@@ -125,6 +130,7 @@ def calibrate(
         approve=approve,
         on_progress=on_progress,
         seed=seed,
+        free_check=free_check,
     )
     with open_session(settings) as session:
         session.work()

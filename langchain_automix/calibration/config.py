@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from langchain_core.load import dumpd
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
 from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.fingerprints import (
+    json_hash,
+    model_fingerprint,
+    model_setting,
+    to_json,
+)
 from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.models.identity import secrets_of, sole_identity
+from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import cost_of, nearest_priced, price_list_hint
-from langchain_automix.models.sampling import for_sampling
 from langchain_automix.models.wrappers import (
-    fallbacks_and_config,
     map_chat_models,
-    unwrap,
     without_streaming,
 )
 from langchain_automix.types import ModelCall
 from langchain_automix.utils.check_spec import spec_of
-from langchain_automix.utils.fingerprints import ADDRESS, fingerprint_of
-from langchain_automix.utils.identifiers import registered_id
+from langchain_automix.utils.default_checks import TOKENS
+from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import (
     VerifierInput,
@@ -40,6 +40,7 @@ from langchain_automix.verifiers.base import (
     verifier_for,
 )
 from langchain_automix.verifiers.combined import CombinedVerifier
+from langchain_automix.verifiers.default import log_probabilities
 
 Unit = Literal["dollars", "seconds"]
 Unlabelled = Literal["agreement", "grade"]
@@ -57,20 +58,6 @@ ANSWER_FROM_CONTEXT = ChatPromptTemplate.from_messages(
     ]
 )
 """Prompt for an example with a context where the mix has none; also that of `automix ask`."""
-
-# Connection settings: they do not change what a model answers.
-_CONNECTION = frozenset(
-    {
-        "cache",
-        "callbacks",
-        "max_retries",
-        "name",
-        "rate_limiter",
-        "request_timeout",
-        "timeout",
-        "verbose",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ class CalibratedCheck:
         return {
             "check": self.fingerprint,
             "verdicts": self.samples,
-            **_model_setting("check", self.verifier),
+            **model_setting("check", self.verifier),
             **{f"check {n}": value for n, value in values.items() if value != defaults[n]},
         }
 
@@ -126,6 +113,20 @@ class CalibrationConfig:
     """Whether answers to labelled examples are also compared with the largest model's, to learn
     what agreement is worth."""
 
+    asked_mix: AutoMixRunnable | None = None
+    """The mix without the free check beside the one asked for; None if none was added."""
+
+    @property
+    def free_check(self) -> str | None:
+        """Name of the free check that was added; None if none was."""
+        return None if self.asked_mix is None else TOKENS
+
+    def without_free_check(self) -> CalibrationConfig:
+        """Return the same with the check that was asked for alone."""
+        if self.asked_mix is None:
+            return self
+        return replace(self, mix=self.asked_mix, asked_mix=None)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the models, cheap to expensive."""
@@ -139,14 +140,30 @@ class CalibrationConfig:
     @cached_property
     def plain_answerers(self) -> tuple[Runnable[Any, Any] | None, ...]:
         """The same without the log-probabilities that a check reads; None where none are added."""
-        config = self.mix.mix_config
-        plain = map(_without_streaming_or_cache, config.answerers)
-        added = zip(plain, config.adds_logprobs, strict=True)
-        return tuple(each if adds else None for each, adds in added)
+        plain = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
+        return tuple(
+            each if adds else None for each, adds in zip(plain, self._adds_logprobs, strict=True)
+        )
+
+    @property
+    def _adds_logprobs(self) -> Iterator[bool]:
+        """Yield whether a model is asked for log-probabilities that the user did not ask for."""
+        asked = zip(self.mix.models, self.mix.mix_config.answerers, self._prepared, strict=True)
+        return (plain != ready and not asks_for_logprobs(model) for model, plain, ready in asked)
+
+    @cached_property
+    def sends_logprobs(self) -> tuple[bool, ...]:
+        """Whether a model is asked for log-probabilities, by the user or for a check."""
+        own = map(asks_for_logprobs, self.mix.models)
+        return tuple(a or b for a, b in zip(own, self._adds_logprobs, strict=True))
 
     @cached_property
     def _prepared(self) -> tuple[Runnable[Any, Any], ...]:
-        return self.mix.mix_config.answering
+        answering = self.mix.mix_config.answering
+        if self.asked_mix is None:
+            return answering
+        # The last model's answer is not checked.
+        return (*answering[:-1], self.asked_mix.mix_config.answering[-1])
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
@@ -171,6 +188,25 @@ class CalibrationConfig:
         return tuple(model_fingerprint(model) for model in self._prepared)
 
     @cached_property
+    def richer_fingerprints(self) -> tuple[str | None, ...]:
+        """The same with log-probabilities, of models asked for nothing beside their answers.
+
+        Their answers that came with log-probabilities serve as well; None for other models.
+        """
+        answerers = self.mix.mix_config.answerers
+        richer = (
+            model_fingerprint(log_probabilities().for_answering(answerer)) if plain else None
+            for answerer, plain in zip(answerers, self._are_plain, strict=True)
+        )
+        pairs = zip(richer, self.fingerprints, strict=True)
+        return tuple(None if rich == own else rich for rich, own in pairs)
+
+    @property
+    def _are_plain(self) -> Iterator[bool]:
+        pairs = zip(self.mix.mix_config.answerers, self._prepared, strict=True)
+        return (answerer == ready for answerer, ready in pairs)
+
+    @cached_property
     def verifier(self) -> str:
         """Fingerprint of the check, as a policy file holds it."""
         return fingerprint_of(self.mix.verifier)
@@ -186,15 +222,16 @@ class CalibrationConfig:
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
         settings: dict[str, Any] = {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
-            "prompt": json_hash(_as_json(prompt)),
+            "prompt": json_hash(to_json(prompt)),
         }
         if isinstance(self.grader, Runnable):
             settings["grader"] = grader_name(self.grader)
-            settings |= _model_setting("grader", self.grader)
-        first = self.checks[0]
-        if first.name is None:
-            return settings | first.settings
-        return settings | {"checks": {check.name: check.settings for check in self.checks}}
+            settings |= model_setting("grader", self.grader)
+        # The free check makes no call: none depends on it.
+        checks = self.without_free_check().checks
+        if checks[0].name is None:
+            return settings | checks[0].settings
+        return settings | {"checks": {check.name: check.settings for check in checks}}
 
     @cached_property
     def row_fingerprint(self) -> str:
@@ -305,41 +342,6 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
     return "dollars"
 
 
-def model_fingerprint(model: Runnable[Any, Any]) -> str:
-    """Return a short hash of what a model's answers depend on: its settings and bound arguments.
-
-    Connection settings, keys and the port of a server on this machine are left out.
-    """
-    chat_model, bound = unwrap(model)
-    if chat_model is None:
-        return json_hash(grader_name(model))
-    if chat_model.is_lc_serializable():
-        settings: Any = _without_addresses(dumpd(chat_model).get("kwargs", {}))
-    else:
-        settings = chat_model._identifying_params  # noqa: SLF001  (what LangChain's cache goes by)
-    kept = {k: _without_local_port(v) for k, v in settings.items() if k not in _CONNECTION}
-    shape = [type(chat_model).__name__, kept, bound]
-    fallbacks, configured = fallbacks_and_config(model)
-    if fallbacks or configured:
-        shape += [[model_fingerprint(fallback) for fallback in fallbacks], configured]
-    return json_hash(shape)
-
-
-def json_hash(what: Any) -> str:
-    """Return a hash of a value, 16 hexadecimal digits long."""
-    text = json.dumps(what, sort_keys=True, default=_as_json)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _model_setting(name: str, asker: Any) -> dict[str, str]:
-    """Return the fingerprint of a check's or a grader's own model, if it has one."""
-    model = getattr(asker, "model", None)
-    if not isinstance(model, Runnable):
-        return {}
-    # The sampling is in the fingerprint of the check or grader.
-    return {f"{name} model": model_fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
-
-
 def _fill(prompt: BasePromptTemplate[Any], values: dict[str, Any], example: Example) -> Any:
     try:
         return prompt.format_prompt(**values)
@@ -348,36 +350,6 @@ def _fill(prompt: BasePromptTemplate[Any], values: dict[str, Any], example: Exam
             f"The prompt needs {error}, which example {example.id} does not have; it has "
             f"{sorted(values)}."
         ) from error
-
-
-def _as_json(value: Any) -> Any:
-    dump = dumpd(value)
-    # Only the kind of an object that cannot be dumped is the same in the next process.
-    is_unknown = isinstance(dump, dict) and dump.get("type") == "not_implemented"
-    return grader_name(value) if is_unknown else _without_addresses(dump)
-
-
-def _without_addresses(dump: Any) -> Any:
-    """Return a dump without addresses in memory and modules of this package."""
-    if isinstance(dump, list):
-        return [_without_addresses(each) for each in dump]
-    if not isinstance(dump, dict):
-        return dump
-    kept = {name: _without_addresses(each) for name, each in dump.items()}
-    if dump.get("type") in ("constructor", "not_implemented") and dump.get("lc") == 1:
-        kept["id"] = registered_id(dump["id"])
-    if dump.get("type") == "not_implemented" and isinstance(dump.get("repr"), str):
-        kept["repr"] = ADDRESS.sub("", dump["repr"])
-    return kept
-
-
-def _without_local_port(value: Any) -> Any:
-    """Return a URL on this machine without its port, which changes from run to run."""
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        parts = urlsplit(value)
-        if parts.hostname in ("127.0.0.1", "localhost", "::1"):
-            return f"{parts.scheme}://{parts.hostname}{parts.path}"
-    return value
 
 
 def _without_streaming_or_cache(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -71,6 +71,9 @@ class StageEstimate:
     cost: tuple[float, float] | None
     """In the estimate's currency; None if unknown."""
 
+    is_free: bool = False
+    """Whether it is a check that reads what comes with the answers, and makes no call."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -193,14 +196,17 @@ def estimate(
     for example in examples:
         if runner.finished(example) is None:
             dry_runs[journal.knows(example_key(example))].rehearse(example)
+    free = set(_free_checks(setup)) if any(each.examples for each in dry_runs.values()) else set()
     short, long = (_total(dry_runs.values(), is_long=is_long) for is_long in (False, True))
     return Estimate(
         examples=len(examples),
         finished=len(examples) - sum(dry_run.examples for dry_run in dry_runs.values()),
         unlabelled=sum(not example.references for example in examples),
         stages=tuple(
-            _stage(setup, kind, short[kind], long[kind], earlier.by_kind.get(kind))
-            for kind in sorted(short, key=lambda kind: _rank(setup, kind))
+            _free_stage(kind)
+            if kind in free
+            else _stage(setup, kind, short[kind], long[kind], earlier.by_kind.get(kind))
+            for kind in sorted({*short, *free}, key=lambda kind: _rank(setup, kind))
         ),
         currency=CURRENCIES[setup.unit],
         spent=earlier.spending.total,
@@ -261,6 +267,18 @@ def _rank(setup: CalibrationConfig, kind: Kind) -> tuple[int, int, int]:
     checks = [each.name for each in setup.checks]
     rank = checks.index(check) if check in checks else 0
     return setup.names.index(model), get_args(Stage).index(stage), rank
+
+
+def _free_checks(setup: CalibrationConfig) -> Iterator[Kind]:
+    """Yield the free checks that were added to the one asked for."""
+    if setup.free_check is not None:
+        models = zip(setup.names[:-1], setup.sends_logprobs, strict=False)
+        yield from (("check", name, setup.free_check) for name, sends in models if sends)
+
+
+def _free_stage(kind: Kind) -> StageEstimate:
+    stage, model, check = kind
+    return StageEstimate(stage, model, check, 0, (0, 0), (0, 0), (0.0, 0.0), is_free=True)
 
 
 def _stage(

@@ -13,9 +13,10 @@ from typing_extensions import override
 
 from langchain_automix.calibration.bill import Bill, bill_of
 from langchain_automix.calibration.budget import CalibrationRun
-from langchain_automix.calibration.config import CalibrationConfig, json_hash, model_fingerprint
+from langchain_automix.calibration.config import CalibrationConfig
 from langchain_automix.calibration.entries import Entry, from_entry, to_entry
 from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.fingerprints import json_hash, model_fingerprint
 from langchain_automix.calibration.kept_calls import example_key, to_plain_input
 from langchain_automix.calibration.spending import Kind, Stage
 from langchain_automix.errors import AutoMixError
@@ -133,9 +134,13 @@ class ExampleCalls:
                     outputs.append(failure.cause)
                 nth += 1
 
+    def has(self, kind: CallKind, nth: int, shape: Any) -> bool:
+        """Whether a call was made before, and is kept."""
+        return _key(kind, nth, shape) in self.kept
+
     def call(self, kind: CallKind, nth: int, wanted: Call, shape: Any) -> Steps[Any]:
         """Make a call and keep it, or take it from the journal if it was made before."""
-        key = f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
+        key = _key(kind, nth, shape)
         collectors = [each for each in wanted.callbacks if isinstance(each, UsageCollector)]
         entry = self.kept.get(key)
         if entry is None:
@@ -206,6 +211,10 @@ class ExampleCalls:
         finally:  # it has been paid for
             self.course.settle(kind.key, reserved, cost, lost=lost)
         return cost
+
+
+def _key(kind: CallKind, nth: int, shape: Any) -> str:
+    return f"{kind.stage} {kind.model} {nth} {json_hash(shape)}"
 
 
 class _Waiting(NeedsNoSlot, Runnable[Any, None]):

@@ -16,12 +16,11 @@ from langchain_automix.calibration.config import (
     CURRENCIES,
     CalibratedCheck,
     CalibrationConfig,
-    json_hash,
-    model_fingerprint,
 )
 from langchain_automix.calibration.entries import validate_row
 from langchain_automix.calibration.example_calls import CallFailed, CallKind, ExampleCalls
 from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.fingerprints import json_hash, model_fingerprint
 from langchain_automix.calibration.graders.custom import grade_flow, grader_name
 from langchain_automix.calibration.graders.text import Grade, GraderInput
 from langchain_automix.calibration.kept_calls import example_key, to_plain_input
@@ -29,8 +28,11 @@ from langchain_automix.calibration.results import CheckResult, ModelResult, row_
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call
-from langchain_automix.models.logprobs import may_refuse_logprobs
+from langchain_automix.models.logprobs import (
+    may_refuse_logprobs,
+)
 from langchain_automix.models.messages import to_messages
+from langchain_automix.models.refusals import LOGPROBS
 from langchain_automix.models.usage import UsageCollector, without_output
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.verifiers.base import VerifierInput
@@ -114,17 +116,26 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         setup, model = self.setup, result.model
         before = (len(made.requests), made.seconds)
         wanted = Call(setup.answerers[index], given, run_name="draft", tags=[f"automix:{model}"])
-        kind, shape = CallKind("answer", model), [setup.fingerprints[index], to_plain_input(given)]
-        try:
-            message = yield from made.call(kind, 0, wanted, shape)
-        except CallFailed as failure:
-            plain = setup.plain_answerers[index]
-            if plain is None or not may_refuse_logprobs(failure.cause):
-                raise
-            # As in the mix; and for every example anew, so that a run makes the same calls again.
+        kind, asked = CallKind("answer", model), to_plain_input(given)
+        shape = [setup.fingerprints[index], asked]
+        richer = [setup.richer_fingerprints[index], asked]
+        if not made.has(kind, 0, shape) and made.has(kind, 0, richer):
+            shape = richer
+        plain = setup.plain_answerers[index]
+        is_refused = plain is not None and LOGPROBS.knows(setup.mix.models[index])
+        message = None
+        if not is_refused or made.has(kind, 0, shape):
+            try:
+                message = yield from made.call(kind, 0, wanted, shape)
+            except CallFailed as failure:
+                if plain is None or not may_refuse_logprobs(failure.cause):
+                    raise
+        if message is None and plain is not None:
+            # As in the mix: a refused request costs nothing, and without log-probabilities it may
+            # be welcome.
             wanted = replace(wanted, runnable=plain)
-            shape = [model_fingerprint(plain), to_plain_input(given)]
-            message = yield from made.call(kind, 0, wanted, shape)
+            message = yield from made.call(kind, 0, wanted, [model_fingerprint(plain), asked])
+            LOGPROBS.remember(setup.mix.models[index])
         if not isinstance(message, AIMessage):
             raise AutoMixError(
                 f"Model {model} returned {type(message).__name__}, not an AIMessage: only "

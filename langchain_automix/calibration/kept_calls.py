@@ -7,8 +7,8 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_automix.calibration.config import json_hash
 from langchain_automix.calibration.examples.examples import Example
+from langchain_automix.calibration.fingerprints import json_hash
 
 
 def example_key(example: Example) -> str:

@@ -39,6 +39,9 @@ class LogStatistics:
     models: tuple[ModelFigures, ...] = ()
     """The models' answers, cheap to expensive."""
 
+    without_free_check: tuple[str, ...] = ()
+    """Models that were asked for the log-probabilities of their answers, and sent none."""
+
 
 class _Tally:
     """Adds up the rows as they are written."""
@@ -66,8 +69,13 @@ class _Tally:
             tally.add(answer)
 
     def statistics(self) -> LogStatistics:
+        counts: Mapping[str, int] = self._counts
         return LogStatistics(
-            **self._counts,
+            queries=counts["queries"],
+            complete=counts["complete"],
+            labelled=counts["labelled"],
+            corrected=counts["corrected"],
+            failed=counts["failed"],
             failures=tuple(self._failures),
             models=tuple(tally.figures() for tally in self._models),
         )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ from langchain_automix.calibration.cost_estimate import EarlierCalls, Estimate, 
 from langchain_automix.calibration.early_stopping import EarlyStopping
 from langchain_automix.calibration.example_run import ExampleRunnable
 from langchain_automix.calibration.examples.examples import Example, Examples, examples_from
+from langchain_automix.calibration.free_check import (
+    as_asked,
+    as_begun,
+    leave_out_free_check,
+    silent_models,
+    with_free_check,
+)
 from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.references import readable_examples
 from langchain_automix.calibration.interruption import ending_by_signals
@@ -25,6 +32,7 @@ from langchain_automix.calibration.journal import Journal
 from langchain_automix.calibration.kept_calls import example_key
 from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
 from langchain_automix.calibration.settings import CalibrationSettings
+from langchain_automix.calibration.unread import UnreadAnswers, validate_read
 from langchain_automix.calibration.validation import (
     build_mix,
     changed_since,
@@ -63,6 +71,7 @@ class CalibrationSession:
     out: Path
     concurrency: int
     early_stopping: EarlyStopping | None
+    unread: UnreadAnswers
 
     def work(self) -> None:
         """Run the examples, several at a time, in threads."""
@@ -133,6 +142,7 @@ class CalibrationSession:
         try:
             with contextlib.suppress(Stopped), self._ending_at_an_error(Stopped):
                 yield rows
+                self.unread.add_all(rows)
         finally:
             self.course.finished(rows[0] if rows else None, again=again)
             if self.early_stopping is not None and rows:
@@ -192,18 +202,41 @@ class CalibrationSession:
                 f"No example was finished ({course.stopped or 'all failed'}), so there is no log."
                 f"{last_error} What was paid for is kept in {self.journal.path}."
             )
-        written = write_log(
-            self.out,
-            self.examples,
-            self._row,
-            correct=self.setup.compares,
-            checks=len(self.setup.checks) > 1,
-        )
+        validate_read(self.setup, self._rows())
+        written = self._write()
         with contextlib.suppress(AutoMixError):  # everything else has been written
             self.journal.end(course.stopped or "finished")
         return CalibrationResult(
             self.out, course.progress(), written, course.last_error, course.signal_number
         )
+
+    def _write(self) -> LogStatistics:
+        """Write the log, without the free check where no answer came with log-probabilities."""
+        setup, silent = self.setup, frozenset[str]()
+        if setup.free_check is not None:
+            silent = silent_models(self._rows(), setup.free_check)
+        checks = setup
+        if silent.issuperset(setup.names[:-1]):
+            checks = setup.without_free_check()
+
+        def find_row(example: Example) -> Row | None:
+            if (row := self._row(example)) is not None and silent:
+                leave_out_free_check(row, setup, silent)
+            return row
+
+        written = write_log(
+            self.out,
+            self.examples,
+            find_row,
+            correct=setup.compares,
+            checks=len(checks.checks) > 1,
+        )
+        sending = zip(setup.names, setup.sends_logprobs, strict=True)
+        silenced = tuple(name for name, sends in sending if sends and name in silent)
+        return replace(written, without_free_check=silenced)
+
+    def _rows(self) -> Iterator[Row]:
+        return filter(None, map(self._row, self.examples))
 
     def _row(self, example: Example) -> Row | None:
         return self.runner.row(example)
@@ -222,10 +255,11 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
     setup = _config(settings, examples, grader)
     earlier = EarlierCalls(setup)
     with Journal(journal_path(settings.log_path), earlier.hear) as journal:
+        setup, notes = as_begun(setup, journal.settings)
         todo = in_order(examples, settings.shuffle_seed)
         earlier.add_lost(journal)
         try:
-            expected = _approved(settings, setup, todo, journal, earlier)
+            expected = _approved(settings, setup, todo, journal, earlier, notes)
         except BaseException:
             journal.discard()
             raise
@@ -253,6 +287,7 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
             early_stopping=(
                 EarlyStopping(settings.goal, settings.seed) if settings.adaptive else None
             ),
+            unread=UnreadAnswers(setup),
         )
 
 
@@ -262,16 +297,18 @@ def _approved(
     todo: Sequence[Example],
     journal: Journal,
     earlier: EarlierCalls,
+    notes: Sequence[str],
 ) -> Estimate:
     """Estimate a run, and have it approved.
 
     Raises:
         AutoMixError: It was not, or a setting has changed that may not.
     """
-    changed = changed_since(journal.settings, setup.call_settings)
+    changed = changed_since(as_asked(journal.settings, setup), setup.call_settings)
     if changed and settings.on_change == "raise":
         raise AutoMixError(describe_changes(changed, settings.log_path))
     expected = estimate(setup, todo, journal, earlier, changed=changed)
+    expected = replace(expected, notes=(*expected.notes, *notes))
     if settings.approve is not None and not settings.approve(expected):
         raise AutoMixError("Not approved: no call was made.")
     return expected
@@ -279,13 +316,14 @@ def _approved(
 
 def _config(settings: CalibrationSettings, examples: Examples, grader: Any) -> CalibrationConfig:
     mix = build_mix(settings.models, settings.prompt, settings.verifier, settings.prices)
-    return CalibrationConfig(
+    setup = CalibrationConfig(
         mix,
         grader,
         choose_unit(mix, settings.unit, is_limited=settings.max_spend is not None),
         settings.unlabelled,
         compares=settings.unlabelled == "agreement" and 0 < examples.referenced < len(examples),
     )
+    return with_free_check(setup) if settings.free_check else setup
 
 
 def _cost_of_one(expected: Estimate) -> tuple[float, float]:

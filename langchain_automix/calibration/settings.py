@@ -52,6 +52,7 @@ class CalibrationSettings:
     approve: Approve | None = None
     on_progress: Listener | None = None
     seed: int = 0
+    free_check: bool = True
 
     def __post_init__(self) -> None:
         self._validate_choices()

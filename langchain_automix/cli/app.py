@@ -9,7 +9,7 @@ from typing import Annotated
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.utils.install import install_hint
-from langchain_automix.utils.text import printable, redact_secrets
+from langchain_automix.utils.text import redact_secrets
 
 try:
     import rich  # noqa: F401  (what the verbs print with)
@@ -73,4 +73,6 @@ def _say(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _print(message: str) -> None:
-    print(f"automix: {printable(redact_secrets(' '.join(message.split())))}", file=sys.stderr)  # noqa: T201
+    from langchain_automix.cli.terminal import echo
+
+    echo(f"automix: {redact_secrets(' '.join(message.split()))}", to_stderr=True)

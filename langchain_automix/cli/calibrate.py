@@ -46,6 +46,14 @@ def calibrate(
             "name lists all.",
         ),
     ] = USUAL_CHECK,
+    free_check: Annotated[
+        bool,
+        typer.Option(
+            "--free-check/--no-free-check",
+            help="Also log the free check: how probable each answer was to the model that wrote "
+            "it, where log-probabilities come with the answers.",
+        ),
+    ] = True,
     adaptive: Annotated[
         bool,
         typer.Option(
@@ -89,6 +97,7 @@ def calibrate(
         partial(build_check, name),
         examples,
         out,
+        free_check=free_check,
         adaptive=adaptive,
         goal={name: value for name, value in goal.items() if value is not None},
     )

@@ -29,7 +29,7 @@ from langchain_automix.cli.inputs import read_grader, read_prices, read_prompt
 from langchain_automix.cli.open_models import opened_models
 from langchain_automix.cli.options import CalibrationOptions
 from langchain_automix.cli.progress import ProgressDisplay
-from langchain_automix.cli.terminal import print_event, say
+from langchain_automix.cli.terminal import echo, print_event, say
 from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
@@ -65,6 +65,9 @@ class Calibration:
     """The source of the examples."""
 
     out: Path
+    free_check: bool = False
+    """Whether the log also has the free check, beside the one that is built."""
+
     adaptive: bool = False
     goal: Mapping[str, float] = field(default_factory=dict)
     _models: Sequence[Model] = ()
@@ -206,6 +209,7 @@ class Calibration:
                     approve=self._approve,
                     on_progress=self._show_progress,
                     seed=options.seed,
+                    free_check=self.free_check,
                 )
             )
 
@@ -303,7 +307,7 @@ class Calibration:
                 "the same command again to resume."
             )
         self._display.stop()
-        print(f"automix: {redact_secrets(reason)} {kept}", file=sys.stderr)  # noqa: T201
+        echo(f"automix: {redact_secrets(reason)} {kept}", to_stderr=True)
         return _INTERRUPTED
 
     @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from langchain_automix.cli.options import USUAL_LOSS, AsJson
+from langchain_automix.cli.terminal import echo
 from langchain_automix.utils.text import escape_rich, printable
 
 if TYPE_CHECKING:
@@ -255,7 +256,10 @@ def settings_of(
 
 
 def _print(found: Any, *, as_json: bool, text: str = "") -> None:
-    typer.echo(json.dumps(found, allow_nan=False) if as_json else printable(text))
+    if as_json:
+        typer.echo(json.dumps(found, allow_nan=False))
+    else:
+        echo(text)
 
 
 def _version_record(version: PolicyVersion) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from langchain_automix.cli.options import (
     PolicyFile,
     cost_weight_option,
 )
+from langchain_automix.cli.terminal import echo
 from langchain_automix.errors import AutoMixError
-from langchain_automix.utils.text import printable
 
 if TYPE_CHECKING:
     from langchain_automix.policy.decision.policy import Policy
@@ -117,7 +117,7 @@ def fit(
     outlook = expect(policy, logged, seed=seed)
     if not as_json:
         first = "" if outlook is None else "\n\n".join(outlook.lines()) + "\n\n"
-        typer.echo(printable(f"{first}{router.explain()}\n\nWritten to {out}."))
+        echo(f"{first}{router.explain()}\n\nWritten to {out}.")
         return
     expected: dict[str, Any] = {"headline": None, "recommendation": None}
     if outlook is not None:
@@ -151,9 +151,10 @@ def evaluate(
     evaluation = evaluate_policy(
         POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight
     )
-    typer.echo(
-        json.dumps(evaluation.to_dict(), allow_nan=False) if as_json else printable(str(evaluation))
-    )
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
+    else:
+        echo(str(evaluation))
 
 
 def show(policy: PolicyFile, as_json: AsJson = False) -> None:
@@ -164,7 +165,7 @@ def show(policy: PolicyFile, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(router.policy.model_dump(by_alias=True), allow_nan=False))
     else:
-        typer.echo(printable(router.explain()))
+        echo(router.explain())
 
 
 def report(
@@ -227,4 +228,4 @@ def _report_policy(
         typer.echo(json.dumps(made.figures(), allow_nan=False))
         return
     also = f" and {markdown}" if markdown else ""
-    typer.echo(printable(f"{made}\n\nWritten to {out}{also}."))
+    echo(f"{made}\n\nWritten to {out}{also}.")

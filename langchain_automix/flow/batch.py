@@ -25,7 +25,8 @@ from langchain_automix.flow.drivers import (
     LIMIT,
     T,
     atake_level,
-    limited,
+    holding,
+    limit_of_batch,
     take_level,
 )
 from langchain_automix.flow.run import FlowRun
@@ -52,7 +53,7 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
     config = runs[0].config
     with (
         _closing_all(runs),
-        limited(LIMIT, threading.Semaphore, config),
+        holding(LIMIT, limit_of_batch(config, threading.Semaphore)),
         keeping_users_line(),
         get_executor_for_config(config) as executor,
     ):
@@ -80,7 +81,7 @@ async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list
                 raise run.error
 
     first: Exception | None = None
-    limit = limited(ASYNC_LIMIT, asyncio.Semaphore, config)
+    limit = holding(ASYNC_LIMIT, limit_of_batch(config, asyncio.Semaphore))
     with _closing_all(runs), limit, keeping_users_line():
         while first is None and (open_runs := [run for run in runs if not run.done]):
             queue = iter(open_runs)

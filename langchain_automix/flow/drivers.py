@@ -32,7 +32,7 @@ ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_li
 
 def drive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result."""
-    with contextlib.closing(run), limited(LIMIT, threading.Semaphore, run.config):
+    with contextlib.closing(run), holding(LIMIT, limit_of(run, threading.Semaphore)):
         while not run.done:
             take_level(run)
         return run.result()
@@ -40,7 +40,7 @@ def drive(run: FlowRun[T]) -> T:
 
 async def adrive(run: FlowRun[T]) -> T:
     """Make a flow's calls as children of its run, and return its result, asynchronously."""
-    with contextlib.closing(run), limited(ASYNC_LIMIT, asyncio.Semaphore, run.config):
+    with contextlib.closing(run), holding(ASYNC_LIMIT, limit_of(run, asyncio.Semaphore)):
         while not run.done:
             await atake_level(run)
         return run.result()
@@ -118,17 +118,27 @@ def hold_slot(limit: threading.Semaphore | None) -> contextlib.AbstractContextMa
     return work.slot(limit) if work is not None else limit or contextlib.nullcontext()
 
 
-def limited(
-    variable: ContextVar[Any], kind: Callable[[int], Any], config: RunnableConfig
-) -> contextlib.AbstractContextManager[Any]:
-    """Return what holds the limit of a batch, or of a query, over all that it calls.
+def limit_of(run: FlowRun[Any], kind: Callable[[int], T]) -> T | None:
+    """Return the limit of one query, by which all that it calls takes slots; None: there is none.
 
-    Within one that is limited already, that limit goes on.
+    Within another Runnable, a query makes one call at a time, as a plain model in its place would:
+    LangChain may start as many queries there as the limit allows, each by itself.
     """
+    most = run.config.get("max_concurrency")
+    return kind(1 if run.is_part else most) if most else None
+
+
+def limit_of_batch(config: RunnableConfig, kind: Callable[[int], T]) -> T | None:
+    """Return the limit of a batch, for all its queries together; None: there is none."""
     most = config.get("max_concurrency")
-    if not most or variable.get() is not None:
+    return kind(most) if most else None
+
+
+def holding(variable: ContextVar[Any], limit: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return what holds a limit over all that is called; one that holds already goes on."""
+    if limit is None or variable.get() is not None:
         return contextlib.nullcontext()
-    return set_variable(variable, kind(most))
+    return set_variable(variable, limit)
 
 
 @contextlib.contextmanager

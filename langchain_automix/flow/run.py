@@ -100,6 +100,11 @@ class FlowRun(Generic[T]):
         return child_config(wanted, self._run_manager, self.config, has_readers=self._has_readers)
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is a part of another run: of a chain, a graph, or a mix."""
+        return self._run_manager.parent_run_id is not None
+
+    @property
     def deadline(self) -> Deadline | None:
         """The time left for the calls; None: there is no limit."""
         return self._flow.deadline if any(each.is_timed for each in self.calls) else None

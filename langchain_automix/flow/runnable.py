@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from typing_extensions import override
 
+from langchain_automix.flow.as_completed import LimitedAsCompleted
 from langchain_automix.flow.batch import adrive_all, drive_all
 from langchain_automix.flow.drivers import adrive, drive
 from langchain_automix.flow.run import FlowRun
@@ -19,7 +20,9 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
-class FlowRunnable(NeedsNoSlot, PackageSerializable, RunnableSerializable[Input, Output]):
+class FlowRunnable(
+    LimitedAsCompleted, NeedsNoSlot, PackageSerializable, RunnableSerializable[Input, Output]
+):
     """A Runnable whose work is one flow, driven alike by every way to call it.
 
     In a batch all queries take their steps level by level, and `max_concurrency` limits the

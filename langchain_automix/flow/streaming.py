@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import operator
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,18 +14,29 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 
 from langchain_automix.flow.deadline import END_OF_STREAM, await_within, chunks_within
-from langchain_automix.flow.drivers import amake_calls, hold_slot, make_calls
+from langchain_automix.flow.drivers import (
+    ASYNC_LIMIT,
+    LIMIT,
+    amake_calls,
+    hold_slot,
+    holding,
+    limit_of,
+    make_calls,
+)
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.stream_guard import StreamGuard
 
 
 def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
     """Make a flow's calls, and yield the chunks of the one that streams."""
+    limit = limit_of(run, threading.Semaphore)
     with contextlib.closing(run):
         while not run.done:
             call, parts = run.calls[0], list[Any]()
             if (guard := call.guard) is None:
-                run.resume(make_calls(run))
+                with holding(LIMIT, limit):  # not while the reader has its turn
+                    outcomes = make_calls(run)
+                run.resume(outcomes)
                 continue
             try:
                 with hold_slot(None):  # nobody may wait for it any more
@@ -40,11 +53,14 @@ def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
 
 async def adrive_stream(run: FlowRun[Any]) -> AsyncIterator[Any]:
     """Make a flow's calls, and yield the chunks of the one that streams, asynchronously."""
+    limit = limit_of(run, asyncio.Semaphore)
     with contextlib.closing(run):
         while not run.done:
             call, parts = run.calls[0], list[Any]()
             if (guard := call.guard) is None:
-                run.resume(await amake_calls(run))
+                with holding(ASYNC_LIMIT, limit):
+                    outcomes = await amake_calls(run)
+                run.resume(outcomes)
                 continue
             chunks: Any = call.runnable.astream(call.input, run.start(call), **call.kwargs)
             try:

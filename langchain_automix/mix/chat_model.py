@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from langchain_automix._version import __version__
 from langchain_automix.errors import AutoMixError
+from langchain_automix.flow.as_completed import LimitedAsCompleted
 from langchain_automix.flow.callbacks import below_llm_run
 from langchain_automix.mix.answer_format import Tool
 from langchain_automix.mix.bound_tools import BoundMixes
@@ -57,7 +58,7 @@ _ANSWER_SETTINGS = frozenset({"temperature", "max_tokens"})
 
 
 @registered_name("langchain_automix.chat_model.ChatAutoMix")
-class ChatAutoMix(BaseChatModel, MixSettings):
+class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     """A chat model that is a mix: a cheap model answers and is checked, a larger one where it pays.
 
     For places that ask for a `BaseChatModel`, such as agents. In a trace its run is a chain

@@ -22,7 +22,6 @@ from langchain_automix.mix.record import (
     unfinished_record,
 )
 from langchain_automix.mix.telemetry import measure
-from langchain_automix.models.failures import missing_answer_reason
 from langchain_automix.models.logprobs import without_logprobs
 from langchain_automix.models.wrappers import tags_of
 from langchain_automix.routers.base import Router
@@ -88,21 +87,24 @@ def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> 
     """
     check, index = query.current.verification, query.current.model_index
     name = config.names[index]
-    if decision.action == "abstain" or check is None or check.usable:
-        return decision
-    if query.is_late and decision.model_index in query.usable:
+    is_settled = decision.action == "abstain" or check is None or check.usable
+    if is_settled or (query.is_late and decision.model_index in query.usable):
         return decision
     if index in query.errors:
         if config.on_escalation_error == "raise" or not query.usable:
             raise _failure(config, query)
         return _fall_back_to_best(config, query, decision, f"The call of {name} failed")
-    # No answer at all, unlike one that does not fit, is no reason to show what was not kept.
     answer = query.answers[index]
-    is_missing = missing_answer_reason(answer.message) is not None
-    shows_none = is_missing and config.on_escalation_error == "raise"
     # An agent mends a call that does not fit, as it does with a plain model.
     is_mended = bool(config.answer_format.tools and answer.message.tool_calls)
-    if decision.model_index != index and query.usable and not (shows_none or is_mended):
+    if (
+        decision.model_index in query.usable and not is_mended
+    ):  # a router of the user's own keeps it
+        kept = config.names[decision.model_index]
+        query.degraded = f"The answer of {name} cannot be used: the router keeps that of {kept}."
+        return decision
+    # Else what was not kept is not shown unasked, whatever is wrong with the answer after it.
+    if config.on_escalation_error == "answer" and query.usable and not is_mended:
         return _fall_back_to_best(config, query, decision, f"The answer of {name} cannot be used")
     if config.forced is None and (why := reserved_tool_problem(config, index, answer)):
         query.degraded = f"{why[0].upper()}{why[1:]}, and none is asked: no answer is given."

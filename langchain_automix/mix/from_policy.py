@@ -14,7 +14,7 @@ from langchain_automix.mix.by_name import to_policy_router
 from langchain_automix.models.identity import model_names, open_models
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
-from langchain_automix.verifiers.known import build_known_check, fitted_check
+from langchain_automix.verifiers.known import build_known_check, completed_check, fitted_check
 from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
@@ -114,6 +114,13 @@ def _fitted_check(
         f"name (fingerprint {policy.verifier})"
     )
     raise AutoMixError(f"{where} {known}: pass that check in verifier=.")
+
+
+def with_free_check(router: Runnable[Any, Any], verifier: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a mix's check, with the free one beside it if its router's policy reads both."""
+    if not isinstance(router, POMDPRouter) or not router.is_calibrated:
+        return verifier
+    return completed_check(router.policy.check_spec, verifier)
 
 
 def check_for(

@@ -169,12 +169,15 @@ def ask_unchecked(model_index: int, why: str) -> Decision:
 
 
 def decide_without_router(config: MixConfig, query: QueryState) -> Decision:
-    """Decide by the simplest safe rule: the next model, or where there is none the last answer."""
+    """Decide by the simplest safe rule: the next model, or where there is none the last answer.
+
+    Where that one cannot be used either, `final_decision` decides.
+    """
     names, later = config.names, max(query.ledger.visits) + 1
     if later < len(names):
         query.degraded = f"{query.router_failed}, so that {names[later]} was asked to be safe."
         return ask_unchecked(later, query.degraded)
-    kept = (query.usable or [query.current.model_index])[-1]
+    kept = query.current.model_index
     query.degraded = f"{query.router_failed}, so that the last answer, of {names[kept]}, is given."
     return Decision(action="answer", model_index=kept, why=query.degraded)
 

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -22,7 +23,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.by_name import to_router, to_verifier
 from langchain_automix.mix.config import OnEscalationError, OnVerificationError
-from langchain_automix.mix.from_policy import check_for
+from langchain_automix.mix.from_policy import check_for, with_free_check
 from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker
 from langchain_automix.mix.limits.latency import LatencyEstimator
@@ -68,9 +69,10 @@ class MixSettings(BaseModel):
     output that does not fit its schema), before the next model is asked."""
 
     on_escalation_error: OnEscalationError = "raise"
-    """What to do when a larger model fails after an answer was not kept, and no model after it
-    answers. `raise`: raise its error, since an answer that was not kept is never shown unasked.
-    `answer`: give the best earlier answer; the record's `degraded` says so."""
+    """What to do when a larger model fails, or gives what cannot be used, after an answer was not
+    kept, and no model after it answers. `raise`: raise its error, or give its answer as it is,
+    since an answer that was not kept is never shown unasked. `answer`: give the best earlier
+    answer, except before a tool call that an agent can mend; the record's `degraded` says so."""
 
     on_verification_error: OnVerificationError = "escalate"
     """What to do when a check fails as a whole. `escalate`: ask the next model, or keep the last
@@ -156,13 +158,29 @@ class MixSettings(BaseModel):
         return learning
 
     @model_validator(mode="after")
-    def _choose_default_check(self) -> Self:
-        """Have a check that is chosen by price only where something chooses it."""
+    def _settle_check(self) -> Self:
+        """Have a check that is chosen by price only where something chooses it.
+
+        A check that was calibrated has the free one beside it, as its policy knows it.
+        """
         router = self.router
         chooses = isinstance(router, Router) and router.weighs_costs
         if isinstance(self.verifier, DefaultVerifier) and not chooses:
             self.verifier = check_for(router, self.models)
+        elif (check := with_free_check(router, self.verifier)) is not self.verifier:
+            self.verifier = check
         return self
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        try:
+            super().__init__(*args, **values)
+        except ValidationError as error:
+            # What this package says of a value is said as it is, not inside pydantic's report.
+            causes = ((each.get("ctx") or {}).get("error") for each in error.errors())
+            ours = next((cause for cause in causes if isinstance(cause, AutoMixError)), None)
+            if ours is None:
+                raise
+            raise ours from None
 
     @field_validator("models", mode="before")
     @classmethod

@@ -86,6 +86,11 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
         super().__init__()
         self._mix, self._query = mix, query
 
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return False  # it belongs to one query
+
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[ShadowResult]:
         mix, query = self._mix, self._query

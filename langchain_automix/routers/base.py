@@ -81,14 +81,12 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
     def _decide(self, state: RoutingState) -> Decision: ...
 
     def _decide_unusable(self, state: RoutingState) -> Decision:
-        """Decide where the current answer cannot be used, regardless of its evidence."""
-        decision = next_or_keep(state, self._ask_next(state))
-        usable = [visit.model_index for visit in state.visits if _is_usable(visit)]
-        if decision.action != "answer" or not usable:
-            return decision
-        evidence, name = findings(state.current.verification), state.models[usable[-1]]
-        why = f"{evidence}: the earlier answer of {name} is kept."
-        return Decision(action="answer", model_index=usable[-1], why=why)
+        """Decide where the current answer cannot be used, regardless of its evidence.
+
+        After the last model it is that answer all the same: what was not kept before does not
+        become better by it.
+        """
+        return next_or_keep(state, self._ask_next(state))
 
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
         """Decide where the check of a usable answer failed: ask the next model, or keep it.

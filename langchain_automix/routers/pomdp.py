@@ -340,8 +340,11 @@ class POMDPRouter(Router):
         weight = plan.cost_weight if state.cost_weight is None else state.cost_weight
         if (means := self.policy.own_costs) is None:
             return weight
-        own = state.answer_cost.get(self.policy.currency or "")
-        return weight * relative_cost(own, means[state.current.model_index])
+        return weight * relative_cost(self._own_cost(state), means[state.current.model_index])
+
+    def _own_cost(self, state: RoutingState) -> float | None:
+        """Return what the current answer cost in the policy's currency; None if unknown."""
+        return state.answer_cost.get(self.policy.currency or "")
 
     def _later(self, state: RoutingState) -> int | None:
         """Return the model to ask where nothing is known of the current answer."""
@@ -372,7 +375,12 @@ class POMDPRouter(Router):
         self, state: RoutingState, row: DecisionRow, names: tuple[str, ...], plan: Plan
     ) -> dict[str, Any]:
         weight = self._cost_weight(plan, state)
-        return decision_details(self.policy, plan, state, row, names, weight)
+        details = decision_details(self.policy, plan, state, row, names, weight)
+        if self.policy.own_costs and self._own_cost(state) is None:
+            details["why"] += (
+                " What this answer cost is not known, so the price is that of a usual query."
+            )
+        return details
 
 
 def _to_decision(step: PlannedAction, **details: Any) -> Decision:

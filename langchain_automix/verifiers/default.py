@@ -56,10 +56,15 @@ class CheckOffer(NamedTuple):
     """The requests, with the tokens that they are likely to take."""
 
 
+def log_probabilities() -> LogProbabilityVerifier:
+    """Return the check that costs nothing, of any answer that comes with log-probabilities."""
+    return LogProbabilityVerifier(statistic="length", asks_thinking_models=True)
+
+
 def _checks() -> dict[str, Runnable[Any, Any]]:
     return {
         SELF: SelfVerifier(),
-        TOKENS: LogProbabilityVerifier(statistic="length", asks_thinking_models=True),
+        TOKENS: log_probabilities(),
         AGREEMENT: AgreementVerifier(samples=max(RESAMPLES), max_tokens=3 * SHORT_ANSWER),
     }
 

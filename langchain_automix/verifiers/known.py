@@ -13,6 +13,7 @@ from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.verifiers.agreement import AgreementVerifier
 from langchain_automix.verifiers.base import Verifier
+from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from langchain_automix.verifiers.self_verifier import SelfVerifier
@@ -101,6 +102,19 @@ def build_known_check(
     return kind(**fields, **check.settings)
 
 
+def known_name(verifier: Runnable[Any, Any]) -> str | None:
+    """Return the name of a check, if it has one and no model of its own."""
+    found = _known_by_fingerprint(fingerprint_of(verifier))
+    return None if found is None else found[0]
+
+
+def _known_by_fingerprint(fingerprint: str) -> tuple[str, Verifier] | None:
+    """Return a known check without a model of its own, and its name."""
+    own = (name for name, known in KNOWN_CHECKS.items() if not known.by_large)
+    made = ((name, build_known_check(name, ())) for name in own)
+    return next((each for each in made if fingerprint_of(each[1]) == fingerprint), None)
+
+
 def fitted_check(
     spec: CheckSpec | None,
     fingerprint: str | None,
@@ -135,3 +149,23 @@ def fitted_check(
         if fingerprint_of(made) == fingerprint:
             return made
     return None
+
+
+def completed_check(spec: CheckSpec | None, verifier: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a check, with the free one beside it where a policy was fitted to these two.
+
+    Args:
+        spec: What the policy says of its check.
+        verifier: The check that a mix was given.
+    """
+    if spec is None or not spec.checks or isinstance(verifier, CombinedVerifier):
+        return verifier
+    given = [n for n, each in spec.checks.items() if each.fingerprint == fingerprint_of(verifier)]
+    others = (each for name, each in spec.checks.items() if name not in given)
+    if len(given) != 1 or any(each.kind != LogProbabilityVerifier.__name__ for each in others):
+        return verifier
+    checks = {
+        name: verifier if name in given else rebuild_check(each, ())
+        for name, each in spec.checks.items()
+    }
+    return CombinedVerifier(checks=checks)

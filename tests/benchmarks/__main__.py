@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ from tests.benchmarks import (
 
 SIZES = (20, 50, 150, None)
 FEW = (20, 50, 100)
+WIDE = 1_000
+"""Characters of the longest line of a table here: all of it, as it goes into documents."""
+
 DRAWS = 1_000
 TARGETS = {20: -0.003, 50: 0.002, None: 0.0076}
 """What utility over the better single model is to reach, by number of labels."""
@@ -100,25 +103,25 @@ def main() -> int:
     wanted = parser.parse_args()
     by_name_only(wanted)
     of_defaults(wanted)
-    if wanted.only in (None, "surface"):
-        for heads, rows in surface.tables(memory_calls=wanted.calls):
-            show(heads, rows)
-    if wanted.only in (None, "tracing"):
-        show(*tracing.table())
-    if wanted.only in (None, "learning-overhead"):
-        show(*learning_overhead.table())
-    if wanted.only in (None, "caching"):
-        for heads, rows in caching.tables():
-            show(heads, rows)
-    if wanted.only in (None, "report"):
-        show(*report.table())
-    if wanted.only in (None, "structure"):
-        for heads, rows in structure.tables(wanted.loop):
-            show(heads, rows)
-    if wanted.only in (None, "calibrate"):
-        show(*calibrating.throughput())
-        show(*calibrating.memory(wanted.examples))
+    of_the_surface(wanted)
     return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
+
+
+def of_the_surface(wanted: argparse.Namespace) -> None:
+    """Print what calls, traces, caches, reports and calibrations cost."""
+    parts: dict[str, Callable[[], Iterable[Any]]] = {
+        "surface": lambda: surface.tables(memory_calls=wanted.calls),
+        "tracing": lambda: [tracing.table()],
+        "learning-overhead": lambda: [learning_overhead.table()],
+        "caching": caching.tables,
+        "report": lambda: [report.table()],
+        "structure": lambda: structure.tables(wanted.loop),
+        "calibrate": lambda: [calibrating.throughput(), calibrating.memory(wanted.examples)],
+    }
+    for part, tables in parts.items():
+        if wanted.only in (None, part):
+            for heads, rows in tables():
+                show(heads, rows)
 
 
 def of_defaults(wanted: argparse.Namespace) -> None:
@@ -368,7 +371,7 @@ def stops(seeds: int) -> None:
 
 def show(heads: Sequence[str], rows: list[Any]) -> None:
     """Print a table and an empty line."""
-    print("\n".join(text_table(heads, rows)), end="\n\n", flush=True)
+    print("\n".join(text_table(heads, rows, width=WIDE)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

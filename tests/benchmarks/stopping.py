@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.fitting.candidates import CandidateFitter
-from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.fitting.selection import select_candidate
 from langchain_automix.policy.fitting.stopping import TOLERANCE, check_stopping, next_look
@@ -43,21 +43,28 @@ class Run:
     to_all: float
 
 
-def run(stream: LogArrays, truth: LogArrays, weight: float, tolerance: float) -> Run:
+def run(
+    stream: LogArrays,
+    truth: LogArrays,
+    weight: float,
+    tolerance: float,
+    prior: ScorePrior = SHIPPED,
+) -> Run:
     """Send a stream of examples through the test, and judge the policy that it stops with."""
     goal = Goal(cost_weight=weight)
     looks = next_look(0)
     while looks <= len(stream):
         part = stream.rows(np.arange(looks))
-        if check_stopping(part, goal, tolerance=tolerance).stop:
+        if check_stopping(part, goal, tolerance=tolerance, prior=prior).stop:
             break
         looks = next_look(looks)
     else:
         return Run(False, len(stream), 0.0, 0.0)
-    candidates = CandidateFitter(part).candidates(weight)
+    candidates = CandidateFitter(part, prior=prior).candidates(weight)
     best, _ = select_candidate(candidates)
+    with_all, _ = select_candidate(CandidateFitter(stream, prior=prior).candidates(weight))
     worth = {c.name: replay_plan(c.plan, truth).utility(weight).mean() for c in candidates}
-    whole = replay_plan(fit_policy(stream, goal).plans[0], truth).utility(weight).mean()
+    whole = replay_plan(with_all.plan, truth).utility(weight).mean()
     own = worth[best.name]
     return Run(True, looks, float(max(worth.values()) - own), float(whole - own))
 
@@ -92,8 +99,12 @@ def world_rows(seeds: int, tolerance: float = TOLERANCE) -> Iterator[Row]:
 
 
 def log_rows(seeds: int, tolerance: float = TOLERANCE) -> Iterator[Row]:
-    """Yield a row for each log and pair: random two thirds are the stream, the rest judges."""
+    """Yield a row for each log and pair: random two thirds are the stream, the rest judges.
+
+    The prior for scores is the one without the log's benchmark.
+    """
     for name, _, test in quality.splits():
+        prior = quality.prior_without(name)
         last = len(test.models) - 1
         for small in range(last):
             pair = quality.only(test, [small, last])
@@ -102,6 +113,7 @@ def log_rows(seeds: int, tolerance: float = TOLERANCE) -> Iterator[Row]:
             for seed in range(seeds):
                 order = np.random.default_rng(seed).permutation(len(pair))
                 cut = min(EXAMPLES, 2 * len(pair) // 3)
-                runs.append(run(pair.rows(order[:cut]), pair.rows(order[cut:]), weight, tolerance))
+                stream, truth = pair.rows(order[:cut]), pair.rows(order[cut:])
+                runs.append(run(stream, truth, weight, tolerance, prior))
             models = f"{pair.models[0]} -> {pair.models[1]}"
             yield row(f"{name}, {models} ({cut})", runs, tolerance)

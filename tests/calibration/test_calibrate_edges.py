@@ -142,12 +142,12 @@ def test_a_name_is_the_same_in_every_process() -> None:
     code = """
         from langchain_core.prompts import ChatPromptTemplate
         from langchain_automix.calibration.graders.custom import grader_name
-        from langchain_automix.calibration.config import _as_json, json_hash
+        from langchain_automix.calibration.fingerprints import json_hash, to_json
         words = {"yes", "true", "right"}
         def made(inside):
             return lambda answer, references: answer in {"a", "b", "c"} or answer in inside
         template = ChatPromptTemplate.from_template("{day} {question}")
-        print(grader_name(made(words)), json_hash(_as_json(template.partial(day=lambda: "Monday"))))
+        print(grader_name(made(words)), json_hash(to_json(template.partial(day=lambda: "Monday"))))
     """
     found = {
         subprocess.run(

@@ -51,9 +51,10 @@ class TestMoney:
         code, out, _ = calibrated("--dry-run")
         assert code == 0
         lines = [line.split()[:3] for line in out.splitlines()]
-        for stage in ("answer", "check"):
-            assert [stage, "small", "12"] in lines
-        assert ["answer", "large", "12"] in lines
+        for model in ("small", "large"):
+            assert ["answer", model, "12"] in lines
+        assert "few-shot 12" in flat(out)
+        assert ["tokens", "none", "free"] in lines
         assert "in all 36" in flat(out)
         assert "That is likely to cost $" in out
         assert not server.requests
@@ -205,7 +206,10 @@ class TestWhatItSays:
             warnings.simplefilter("error")
             assert run("fit", "log.jsonl", "--out", "policy.json", "--cost-weight", 10)[0] == 0
             policy = POMDPRouter.load("policy.json").policy
-            assert policy.verifier == SelfVerifier().fingerprint
+            assert policy.check_spec is not None
+            assert list(policy.check_spec.checks) == ["few-shot", "tokens"]
+            fitted = policy.check_spec.checks["few-shot"]
+            assert fitted.fingerprint == SelfVerifier().fingerprint
             asked = run("ask", "Where was ship 2 built?", "--policy", "policy.json", *MODELS)
         assert asked[0] == 0, "the check of `ask` is the one that was logged"
 
@@ -223,9 +227,9 @@ class TestWhatItSays:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert run("fit", "a.jsonl", "--out", "policy.json", "--cost-weight", 10)[0] == 0
-            assert (
-                POMDPRouter.load("policy.json").policy.verifier == AgreementVerifier().fingerprint
-            )
+            spec = POMDPRouter.load("policy.json").policy.check_spec
+            assert spec is not None
+            assert spec.checks["agreement"].fingerprint == AgreementVerifier().fingerprint
             assert run("ask", "Where was ship 2 built?", "--policy", "policy.json", *MODELS)[0] == 0
 
     def test_a_check_that_is_not_there(self, run: Run, folder: Path) -> None:

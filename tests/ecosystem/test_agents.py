@@ -107,3 +107,34 @@ def test_a_call_that_an_agent_can_mend_comes_before_what_was_rejected(
     assert "Sun, I guess." not in {str(message.text) for message in messages}
     results = [message for message in messages if isinstance(message, ToolMessage)]
     assert [result.status for result in results] == ["error", "success"]
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "messages"])
+@pytest.mark.parametrize("door", ["chat model", "middleware"])
+async def test_what_was_rejected_does_not_end_an_agent(
+    server: OpenAIServer, door: str, how: str
+) -> None:
+    """The large model's call is no JSON: the agent ends as it does with that model alone."""
+    judge = judging("r")
+    bad = call("weather")
+    bad["tool_calls"][0]["function"]["arguments"] = "city: Turku"
+
+    def script(body: Body) -> list[Reply]:
+        if is_check(body):
+            return list(judge(body))
+        return ["Sun, I guess."] if body["model"] == "small" else [bad]
+
+    server.script = script
+    agent = DOORS[door](server, [weather])
+    plain: Any = create_agent(server.model("large"), [weather])
+    alone = plain.invoke(ASKED)["messages"][-1]
+    assert (alone.content, len(alone.invalid_tool_calls)) == ("", 1)
+    if how == "messages":
+        shown = list(agent.stream(ASKED, stream_mode="messages"))
+        assert "Sun, I guess." not in str(shown)
+        return
+    state = agent.invoke(ASKED) if how == "invoke" else await agent.ainvoke(ASKED)
+    [_, last] = state["messages"]
+    assert "Sun, I guess." not in str(state)
+    assert (last.content, last.invalid_tool_calls) == (alone.content, alone.invalid_tool_calls)
+    assert last.response_metadata["automix"]["degraded"]

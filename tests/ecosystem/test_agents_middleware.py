@@ -84,6 +84,37 @@ class TestProvider:
             assert body["cache_control"]["type"] == "ephemeral"
             assert body["tools"][-1]["cache_control"]["type"] == "ephemeral"
 
+    def test_anthropics_cache_further_in_goes_by_each_model(self, server: OpenAIServer) -> None:
+        server.script = lambda body: ["A draft."]
+        with AnthropicServer() as other:
+            other.script = lambda body: ["Done."]
+            given = [server.model("small"), other.model("large")]
+            outer = AutoMixMiddleware(models=given, router=ROUTER, verifier=REJECTS)
+            caching = AnthropicPromptCachingMiddleware(unsupported_model_behavior="ignore")
+            agent: Any = create_agent(given[0], [weather], middleware=[outer, caching])
+            agent.invoke({"messages": [HumanMessage("Go.")]})
+        [small], [large] = server.requests, other.requests
+        assert "cache_control" not in str(small)
+        assert large["cache_control"]["type"] == "ephemeral"
+        assert large["tools"][-1]["cache_control"]["type"] == "ephemeral"
+
+    def test_anthropics_cache_in_a_chat_model_is_set_on_its_models(self) -> None:
+        """The middleware leaves `ChatAutoMix` as it is, and says so."""
+        with AnthropicServer() as other:
+            other.script = lambda body: ["Done."]
+            given = [
+                other.model(name).bind(cache_control={"type": "ephemeral"})
+                for name in ("small", "large")
+            ]
+            caching = AnthropicPromptCachingMiddleware()
+            model = mix(given, verifier=REJECTS)
+            agent: Any = create_agent(model, [weather], middleware=[caching])
+            with pytest.warns(UserWarning, match="only supports Anthropic models"):
+                agent.invoke({"messages": [HumanMessage("Go.")]})
+        assert [body["model"] for body in other.requests] == ["small", "large"]
+        assert all(body["cache_control"] == {"type": "ephemeral"} for body in other.requests)
+        assert all(body["tools"][-1]["name"] == "weather" for body in other.requests)
+
 
 class TestTags:
     """Those by which a mix knows its own runs are in traces, and not in what a user is shown."""

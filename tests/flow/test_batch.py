@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +25,7 @@ from langchain_automix import (
     Verification,
 )
 from tests.support.builders.mixes import PROMPT, Witness, by_question, mix, record_of
+from tests.support.builders.waiting import Gate, eventually
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
 
 both = pytest.mark.parametrize("how", ["batch", "abatch"])
@@ -129,7 +128,7 @@ class TestFailing:
             await batch_of(how, mix(server), given, {"max_concurrency": 2, "callbacks": [witness]})
         asked = len(server.requests)
         assert asked <= 10 + 4, "the drafts, and what was under way when the second model failed"
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not server.at_once)
         assert len(server.requests) == asked
         roots = {run for run, parent in witness.parents.items() if parent is None}
         assert not roots & witness.open.keys()
@@ -169,6 +168,9 @@ async def test_as_each_completes(server: OpenAIServer, how: str) -> None:
     assert found[0] == "large: question 0 hard"
 
 
+STAGES = {"small": "draft", "large": "escalate"}
+
+
 class TestEnding:
     """Cancelled or out of time, nothing is asked after, and the root run is closed."""
 
@@ -183,22 +185,13 @@ class TestEnding:
         ],
     )
     async def test_it_ends(self, server: OpenAIServer, during: str, by: str, way: str) -> None:
-        reached, arrived = threading.Event(), itertools.count(1)
         queries = 2 if way == "abatch" else 1
 
-        def until_left(body: Any) -> float:
-            if {"small": "draft", "large": "escalate"}[body["model"]] == during or (
-                is_check(body) and during == "check"
-            ):
-                if next(arrived) == queries:
-                    reached.set()
-                return 0.3
-            return 0.0
+        def stage(body: Any) -> str:
+            return "check" if is_check(body) else STAGES[body["model"]]
 
         server.script = answering("s", "l", verdicts="r")
-        server.delay = lambda body: (
-            until_left(body) if is_check(body) == (during == "check") else 0.0
-        )
+        server.delay = gate = Gate(lambda body: stage(body) == during, queries)
         witness = Witness()
         config: Any = {"callbacks": [witness]}
 
@@ -211,17 +204,18 @@ class TestEnding:
                 async for _ in mix(server).astream("Where?", config):
                     pass
 
-        await self.end(by, ask, reached)
-        asked = len(server.requests)
-        await asyncio.sleep(0.4)
+        asked = await self.end(by, ask, gate, server)
+        await eventually(lambda: not server.at_once)
         assert len(server.requests) == asked
         roots = {run for run, parent in witness.parents.items() if parent is None}
         assert not roots & witness.open.keys()
         assert "AutoMixRunnable" in witness.failed
 
-    async def end(self, by: str, ask: Callable[[], Any], reached: threading.Event) -> None:
+    async def end(self, by: str, ask: Callable[[], Any], gate: Gate, server: OpenAIServer) -> int:
+        """End a query; return how many requests had come until then."""
         task = asyncio.create_task(ask())
-        await asyncio.to_thread(reached.wait, 5)
+        await gate.reached()
+        asked = len(server.requests)
         if by == "cancel":
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -230,6 +224,8 @@ class TestEnding:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await task
+        gate.open()
+        return asked
 
     @both
     async def test_a_models_own_timeout(self, server: OpenAIServer, how: str) -> None:

@@ -16,6 +16,7 @@ from langchain_automix import (
     ThresholdRouter,
 )
 from tests.support.builders.scripted_replies import Body, answering, is_check
+from tests.support.builders.waiting import until_together
 from tests.support.servers.openai_server import OpenAIServer
 
 
@@ -64,3 +65,18 @@ async def test_combined_checks_and_nested_mixes(
     _ = mix.invoke("Where?", config) if how == "invoke" else await mix.ainvoke("Where?", config)
     assert len(server.checks) >= 3
     assert server.most_at_once <= cap
+
+
+@pytest.mark.parametrize("how", ["stream", "astream"])
+async def test_what_is_asked_before_a_stream(server: OpenAIServer, how: str) -> None:
+    server.script = answering("a small answer", "a large answer", verdicts="r")
+    server.delay = until_together(server, 2, is_check)
+    models: list[Any] = [server.model("small"), server.model("large")]
+    mix = AutoMixRunnable(models=models, router=ThresholdRouter(), verifier=combined())
+    config: Any = {"max_concurrency": 2}
+    if how == "stream":
+        texts = [chunk.text for chunk in mix.stream("Where?", config)]
+    else:
+        texts = [chunk.text async for chunk in mix.astream("Where?", config)]
+    assert "".join(texts) == "a large answer"
+    assert (len(server.checks), server.most_at_once) == (3, 2)

@@ -254,7 +254,7 @@ class TestLeaving:
             if chunk.text:
                 break
         await stream.aclose()
-        await self.until(lambda: server._at_once == 0)
+        await self.until(lambda: server.at_once == 0)
         assert len([body for body in server.requests if not is_check(body)]) == 2
         roots = {run for run, parent in witness.parents.items() if parent is None}
         assert not roots & witness.open.keys()
@@ -266,7 +266,7 @@ class TestLeaving:
         stream: Any = mix(server).stream("Where?", {"callbacks": [witness]})
         next(chunk for chunk in stream if chunk.text)
         stream.close()
-        asyncio.run(self.until(lambda: server._at_once == 0))
+        asyncio.run(self.until(lambda: server.at_once == 0))
         roots = {run for run, parent in witness.parents.items() if parent is None}
         assert not roots & witness.open.keys()
 

@@ -41,7 +41,8 @@ from langchain_automix import (
     Verification,
     calibrate,
 )
-from langchain_automix.calibration.config import CalibrationConfig, json_hash, model_fingerprint
+from langchain_automix.calibration.config import CalibrationConfig
+from langchain_automix.calibration.fingerprints import json_hash, model_fingerprint
 from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LLMJudge
 from langchain_automix.calibration.graders.text import GRADERS, exact_match, token_f1

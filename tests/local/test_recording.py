@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
+from langchain_automix.local import recording as _recording
 from langchain_automix.local.recording import Recorder, Recording, Replay, request_key
 
 
@@ -204,18 +206,22 @@ class TestStreams:
         [found] = whole.tool_calls
         assert (found["name"], found["args"]) == ("unit_price", {"item": "lamp"})
 
-    def test_pauses_are_kept_where_asked_for(self, upstream: Upstream, recorded: Recorded) -> None:
+    def test_pauses_are_kept_where_asked_for(
+        self, upstream: Upstream, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         upstream.pause = 0.2
         upstream.events = [chunk({"content": text}) for text in "abc"]
         list(recorded.live.stream("?"))
-        took = {}
-        for pace in (0.0, 1.0):
-            chat = recorded.replayed(pace)
-            start = time.perf_counter()
-            list(chat.stream("?"))
-            took[pace] = time.perf_counter() - start
-        assert took[1.0] > 0.55
-        assert took[1.0] - took[0.0] > 0.3
+        slept: dict[float, float] = {}
+        for pace in (0.0, 0.5, 1.0):
+            waits: list[float] = []
+            clock = SimpleNamespace(**{**vars(time), "sleep": waits.append})
+            monkeypatch.setattr(_recording, "time", clock)
+            list(recorded.replayed(pace).stream("?"))
+            slept[pace] = sum(waits)
+        assert slept[0.0] == 0
+        assert slept[1.0] > 0.35, "two pauses between three pieces"
+        assert slept[0.5] == pytest.approx(slept[1.0] / 2)
 
     def test_one_that_broke_off_is_an_error_and_is_not_kept(
         self, upstream: Upstream, recorded: Recorded

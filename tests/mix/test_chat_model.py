@@ -65,7 +65,8 @@ async def _astream(model: ChatAutoMix) -> None:
 async def _aevents(model: ChatAutoMix) -> None:
     shown = await model.astream_events("Where?", version="v3")
     await shown.output
-    await asyncio.sleep(0.05)  # LangChain ends the run in a task of its own
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)  # LangChain ends the run in a task of its own
 
 
 HOW: dict[str, Callable[[ChatAutoMix], Any]] = {

@@ -26,6 +26,7 @@ from langchain_automix.types import Decision, RoutingState, Verification, Visit
 from tests.support.builders.faults import ACCEPT, PRICES, WAYS, ask
 from tests.support.builders.mixes import Witness, mix, record_of
 from tests.support.builders.scripted_replies import Body
+from tests.support.builders.waiting import Gate, eventually, own_threads
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
 
 every_way = pytest.mark.parametrize("way", WAYS)
@@ -97,14 +98,17 @@ class TestACallUnderWay:
     async def test_a_mix_within_begins_no_further_call(
         self, server: OpenAIServer, way: str
     ) -> None:
-        slow(server, small=1.4)
+        server.script = answering("By the small.", "By the large.", verdicts="r")
+        server.delay = gate = Gate(lambda body: body["model"] == "small")
+        before = own_threads()
         inner = ChatAutoMix(models=[server.model("small"), server.model("last")])
         first = server.model("large")
         outer = AutoMixRunnable.from_models(
-            first, inner, router=ThresholdRouter(threshold=0.5), max_latency=0.8
+            first, inner, router=ThresholdRouter(threshold=0.5), max_latency=LIMIT
         )
         assert (await ask(way, outer)).content == "By the large."
-        await asyncio.sleep(1.0)
+        gate.open()  # what was given up goes on in its thread, and ends there
+        await eventually(lambda: own_threads() <= before)
         assert asked(server) == ["large", "check", "small"]
 
     @every_way

@@ -203,10 +203,10 @@ class TestFromALog:
         router = POMDPRouter.fit(log)
         router.save(path)
         mix = AutoMixRunnable.from_policy(path, server.model("small"), server.model("large"))
-        assert mix.verifier == check
-        assert (
-            "Check: agreement of 3 answers by small at t = 1." in POMDPRouter.load(path).explain()
-        )
+        assert isinstance(mix.verifier, CombinedVerifier)
+        assert list(mix.verifier.checks) == ["agreement", "tokens"]
+        assert mix.verifier.checks["agreement"] == check
+        assert "(agreement of 3 answers by small at t = 1)" in POMDPRouter.load(path).explain()
 
     def test_one_of_several_checks(self, server: OpenAIServer, tmp_path: Path) -> None:
         checks: dict[str, Runnable[Any, Any]] = {

@@ -12,6 +12,7 @@ from langchain_automix import CircuitBreaker, POMDPRouter, SpendLimit, Threshold
 from tests.support.builders.faults import ACCEPT, FAULTS, PRICES, REJECT, WAYS, Desk, ask
 from tests.support.builders.mixes import mix, record_of
 from tests.support.builders.synthetic_logs import world
+from tests.support.builders.waiting import until_together
 from tests.support.servers.openai_server import OpenAIServer
 
 
@@ -35,12 +36,13 @@ def billed(server: OpenAIServer) -> Decimal:
 @every_way
 async def test_it_is_there_when_it_is_needed(server: OpenAIServer, way: str) -> None:
     desk = Desk(server, check=REJECT, small="By the small.", large="By the large.")
-    server.delay = 0.2
+    # The draft comes first, and alone.
+    server.delay = until_together(server, 2, lambda _: len(desk.asked()) > 1)
     message = await ask(way, hedged(server))
     assert message.content == "By the large."
     record = record_of(message)
     assert (record["hedged"], record["escalated"]) == ("large", True)
-    assert server.most_at_once > 1, "it is asked beside the check"
+    assert server.most_at_once == 2, "it is asked beside the check"
     assert desk.asked().count("large") == 1
     assert Decimal(str(record["cost"]).split()[0]) == billed(server)
 

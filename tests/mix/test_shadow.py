@@ -36,7 +36,8 @@ from langchain_automix.mix.shadow import (
     run_config_for_shadow,
     with_names_of,
 )
-from langchain_automix.verifiers.default import AGREEMENT, TOKENS, ZERO_SHOT, DefaultVerifier
+from langchain_automix.utils.default_checks import AGREEMENT, TOKENS, ZERO_SHOT
+from langchain_automix.verifiers.default import DefaultVerifier
 from tests.support.builders.learners import FakeLearner
 from tests.support.builders.mixes import RAG_PROMPT, Witness, mix, weather
 from tests.support.builders.scripted_replies import call

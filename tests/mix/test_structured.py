@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -144,16 +145,26 @@ class TestRaw:
 
 
 class TestWay:
-    def test_an_earlier_answer_that_fits_is_kept_where_the_last_does_not(
-        self, server: OpenAIServer
+    @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+    async def test_what_was_rejected_does_not_come_back_where_the_last_does_not_fit(
+        self, server: OpenAIServer, method: Any
     ) -> None:
+        server.script = says(GOOD, BAD, verdicts="r", method=method)
+        asked = mix(server).with_structured_output(Ship, method=method)
+        alone = server.model("large").with_structured_output(Ship, method=method)
+        with pytest.raises((ValidationError, OutputParserException)) as expected:
+            alone.invoke("Which? As JSON.")
+        for run in (asked.invoke, lambda it: asyncio.run(asked.ainvoke(it))):
+            with pytest.raises(expected.type):
+                await asyncio.to_thread(run, "Which? As JSON.")
+
+    def test_unless_it_is_asked_for(self, server: OpenAIServer) -> None:
         server.script = says(GOOD, BAD, verdicts="r", method="function_calling")
-        asked = mix(server).with_structured_output(Ship, method="function_calling")
-        try:
-            output = asked.invoke("Which?")
-        except (ValidationError, OutputParserException):
-            pytest.fail("the usable answer of the small model is lost")
-        assert output == Ship(**GOOD)
+        asked = mix(server, on_escalation_error="answer")
+        output = asked.with_structured_output(Ship, method="function_calling", include_raw=True)
+        found = output.invoke("Which?")
+        assert found["parsed"] == Ship(**GOOD)
+        assert "large cannot be used" in record_of(found["raw"])["degraded"]
 
     def test_the_same_model_again(self, server: OpenAIServer) -> None:
         tries = iter([BAD, GOOD])

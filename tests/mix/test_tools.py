@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
-from langchain_core.runnables import ConfigurableField
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_automix import AutoMixRunnable, ThresholdRouter
+from langchain_automix import AutoMixRunnable, Decision, RoutingState, ThresholdRouter
+from tests.support.builders.faults import WAYS, ask
 from tests.support.builders.mixes import DRAFT, mix, pay, record_of, weather
 from tests.support.builders.scripted_replies import ACCEPT, Body, Reply, call, calls
 from tests.support.servers.anthropic_server import AnthropicServer
@@ -116,21 +117,57 @@ class TestAnswers:
         assert [body["model"] for body in server.requests] == ["small", "large"]
 
     @pytest.mark.parametrize("retries", [0, 1])
-    async def test_an_earlier_one_that_fits_comes_first(
-        self, server: OpenAIServer, retries: int
+    @pytest.mark.parametrize("check", ["r", "fails"])
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_what_was_not_kept_does_not_come_back(
+        self, server: OpenAIServer, way: str, check: str, retries: int
     ) -> None:
-        server.script = answers(TURKU, broken("{"), verdicts="r")
+        """The yardstick is what the large model alone would give."""
+        script = answers(calls(call("weather", city=DRAFT)), broken("Turku"), verdicts="r")
+        server.script = lambda body: 500 if is_check(body) and check == "fails" else script(body)
         made = mix(server, retries_if_unusable=retries).bind_tools([weather])
+        message = await ask(way, made)
+        alone = await ask(way, server.model("large").bind_tools([weather]))
+        assert DRAFT not in str(message)
+        assert message.content == alone.content
+        assert (message.tool_calls, len(alone.invalid_tool_calls)) == ([], 1)
+        assert message.invalid_tool_calls == alone.invalid_tool_calls
+        record = record_of(message)
+        assert (record["model"], record["failed"] == []) == ("large", check == "r")
+        assert "not JSON" in record["degraded"] or "given as it is" in record["degraded"]
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    async def test_unless_it_is_asked_for(self, server: OpenAIServer, retries: int) -> None:
+        server.script = answers(TURKU, broken("{"), verdicts="r")
+        fields: dict[str, Any] = {"on_escalation_error": "answer", "retries_if_unusable": retries}
+        made = mix(server, **fields).bind_tools([weather])
         for message in (made.invoke("Do."), await made.ainvoke("Do.")):
             assert message.tool_calls[0]["args"] == {"city": "Turku"}
             assert "large cannot be used" in record_of(message)["degraded"]
 
+    def test_or_a_router_of_the_users_own_keeps_it(self, server: OpenAIServer) -> None:
+        def route(state: RoutingState) -> Decision:
+            if state.current.model_index:
+                return Decision(action="answer", model_index=0, why="by a rule")
+            return Decision(action="escalate", model_index=1)
+
+        server.script = answers(TURKU, broken("{"), verdicts="r")
+        message = mix(server, router=RunnableLambda(route)).bind_tools([weather]).invoke("Do.")
+        assert message.tool_calls[0]["args"] == {"city": "Turku"}
+        record = record_of(message)
+        assert record["degraded"] == (
+            "The answer of large cannot be used: the router keeps that of small."
+        )
+        assert record["why"] == "by a rule"
+
+    @pytest.mark.parametrize("mode", ["raise", "answer"])
     @pytest.mark.parametrize("retries", [0, 1])
-    async def test_but_not_before_a_call_that_an_agent_can_mend(
-        self, server: OpenAIServer, retries: int
+    async def test_nor_before_a_call_that_an_agent_can_mend(
+        self, server: OpenAIServer, retries: int, mode: str
     ) -> None:
         server.script = answers(TURKU, broken("{}", name="whether"), verdicts="r")
-        made = mix(server, retries_if_unusable=retries).bind_tools([weather])
+        fields: dict[str, Any] = {"on_escalation_error": mode, "retries_if_unusable": retries}
+        made = mix(server, **fields).bind_tools([weather])
         for message in (made.invoke("Do."), await made.ainvoke("Do.")):
             assert message.tool_calls[0]["name"] == "whether"
             assert "given as it is" in record_of(message)["degraded"]

@@ -13,6 +13,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_automix import (
+    AutoMixError,
     AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
@@ -76,6 +77,24 @@ class TestFields:
         assert f"Did you mean '{near}'" in said
         assert all(each in said for each in MixSettings.model_fields)
         assert "tool_settings" not in said
+        # One clear error, not one inside pydantic's report.
+        assert isinstance(caught.value, AutoMixError)
+        assert said.startswith(f"{name} has no field")
+        assert said.count("\n") == 0
+
+    @pytest.mark.parametrize("door", [AutoMixRunnable, ChatAutoMix, AutoMixMiddleware])
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"models": [SMALL]}, "A mix needs two or more models"),
+            ({"verifier": "agremeent"}, "There is no check 'agremeent'. Did you mean 'agreement'?"),
+            ({"router": "no.json"}, "router='no.json' is no file"),
+        ],
+    )
+    def test_what_else_is_ours_to_say(self, door: Any, given: dict[str, Any], said: str) -> None:
+        with pytest.raises(AutoMixError) as caught:
+            door(**{"models": [SMALL, LARGE], **given})
+        assert str(caught.value).startswith(said)
 
     def test_settings_of_the_models_are_said_to_be_theirs(self) -> None:
         with pytest.warns(UserWarning, match="has no logprobs, timeout, top_p of its own: set it"):

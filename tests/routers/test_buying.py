@@ -189,6 +189,25 @@ class TestWhatIsBought:
         assert "no price" not in POMDPRouter().decide(state(costs, read)).why
 
 
+@given(st.floats(0, 1), st.floats(0, 1), prices, prices, st.floats(0.1, 4.0))
+def test_a_lower_score_never_keeps_what_a_higher_one_does_not(
+    one: float, other: float, ratio: float, self_check: float, weight: float
+) -> None:
+    lower, higher = sorted((one, other))
+    costs = {**answers(ratio), **verdicts(SELF, self_check)}
+    cost_weight = weight * POMDPRouter().policy.cost_weight
+    found = [
+        POMDPRouter().decide(
+            state(costs, (TOKENS, Verification(score=score)), cost_weight=cost_weight)
+        )
+        for score in (lower, higher)
+    ]
+    gains = [each.values["answer"] - each.values["escalate:large"] for each in found]
+    assert gains[0] <= gains[1] + 1e-5
+    if found[1].action == "escalate":
+        assert found[0].action != "answer"
+
+
 class TestThreeModels:
     def costs(self, middle: float) -> dict[str, float]:
         return {

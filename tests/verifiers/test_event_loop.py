@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from langchain_automix import SelfVerifier, SupportVerifier
 from langchain_automix.flow.off_loop import LONG_TEXT
 from langchain_automix.models.embeddings import cosines
 from langchain_automix.utils.text import as_read
+from langchain_automix.verifiers import statements as _statements
 from langchain_automix.verifiers import support
 from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 
@@ -73,6 +77,47 @@ async def test_a_long_context_is_read_in_a_thread(
     if kind != "embeddings":
         await verifier.ainvoke({**asked, "context": "Turku."})
         assert threads[-1] is threading.main_thread(), "what is short is not worth a thread"
+
+
+async def test_what_is_made_once_in_a_process_is_made_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[threading.Thread] = []
+
+    @functools.cache
+    def pattern() -> re.Pattern[str]:
+        made.append(threading.current_thread())
+        return re.compile(r"\w+")
+
+    monkeypatch.setattr(_statements, "_pattern", pattern)
+    asked: Any = {"question": "Where?", "answer": "Built in Turku.", "context": "In Turku."}
+    for _ in range(2):
+        await SupportVerifier().ainvoke(asked)
+    [thread] = made
+    assert thread is not threading.main_thread()
+
+
+FIRST_CHECK = """
+import asyncio, sys
+from langchain_core.runnables import RunnableLambda
+from langchain_automix import SupportVerifier
+
+async def main():
+    await RunnableLambda(lambda x: x, lambda x: asyncio.sleep(0)).ainvoke(1)
+    before = set(sys.modules)
+    await SupportVerifier().ainvoke({"answer": "Built in Turku.", "context": "In Turku."})
+    print(sorted(set(sys.modules) - before))
+
+asyncio.run(main())
+"""
+
+
+def test_the_first_check_by_words_loads_nothing_on_the_event_loop() -> None:
+    """What LangChain itself loads for the first run of any Runnable, some 40 ms, is not ours."""
+    told = subprocess.run(
+        [sys.executable, "-c", FIRST_CHECK], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
 ONE_CALL = re.compile(r"(?:[^\S\n]|[-_\u2010-\u2015])+")

@@ -23,6 +23,7 @@ from langchain_automix.verifiers.prompting.truncation import truncate_context
 from langchain_automix.verifiers.prompting.verdicts import parse_verdict
 from langchain_automix.verifiers.prompting.wording import ENGLISH
 from tests.support.builders.mixes import mix, record_of
+from tests.support.builders.waiting import until_together
 from tests.support.servers.openai_server import ACCEPT, REJECT, OpenAIServer, answering
 
 ASKED: Any = {
@@ -59,7 +60,7 @@ class TestSampling:
 
     def test_a_server_that_ignores_n_is_topped_up_in_parallel(self, server: OpenAIServer) -> None:
         server.knows_n = False
-        server.delay = 0.05
+        server.delay = until_together(server, 2, lambda body: not body.get("n"))
         verification = SelfVerifier(model=server.model("small", seed=5)).invoke(ASKED)
         assert len(verification.verdicts) == 8
         assert [body.get("n") for body in server.requests] == [8] + [None] * 7
@@ -72,7 +73,7 @@ class TestSampling:
 
     @pytest.mark.parametrize("how", ["sync", "async"])
     async def test_in_parallel_by_choice_under_a_cap(self, server: OpenAIServer, how: str) -> None:
-        server.delay = 0.15
+        server.delay = until_together(server, 2)
         verifier = SelfVerifier(model=server.model("small"), samples=6, sampling="parallel")
         config: Any = {"max_concurrency": 2}
         if how == "async":

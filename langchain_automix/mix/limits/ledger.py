@@ -20,7 +20,7 @@ DOUBT = 10
 """A query may cost more than the dearest of n queries before it by this many n-ths: the first few
 say little about the next one, the first thousand say a lot."""
 
-Step = Literal["reserve", "settle", "release", "status"]
+Step = Literal["reserve", "renew", "settle", "release", "status"]
 
 Admission = Literal["granted", "busy", "spent"]
 """`granted`: the query may start, and has a reservation. `busy`: the limit is not reached, but the
@@ -48,7 +48,8 @@ class LimitTerms(NamedTuple):
     """Length of a slot in milliseconds; 0: there is no window, all is one slot."""
 
     lease: int
-    """Milliseconds after which the others no longer wait for a query with a reservation."""
+    """Milliseconds after which the others no longer wait for a query that has not renewed its
+    reservation."""
 
     max_query_cost: int = 0
     """Nano-dollars that a query costs at most, as the user says; 0: unknown."""
@@ -186,11 +187,18 @@ class SpendLedger:
             self.settle(query, settlement, terms, now)
         elif step == "release":
             self.reservations.pop(query, None)
+        elif step == "renew":
+            self.renew(query, terms, now)
         return ReserveResult(admission, status)
 
     def reserve(self, query: str, terms: LimitTerms, now: int) -> None:
         """Make a reservation for a query."""
         self.reservations[query] = Reservation(terms.slot(now), now + terms.lease)
+
+    def renew(self, query: str, terms: LimitTerms, now: int) -> None:
+        """Let the others wait longer for a query, if it still has its reservation."""
+        if (held := self.reservations.get(query)) is not None:
+            self.reservations[query] = held._replace(until=now + terms.lease)
 
     def settle(self, query: str, settlement: Settlement, terms: LimitTerms, now: int) -> None:
         """Count what a query came to, and end its reservation."""

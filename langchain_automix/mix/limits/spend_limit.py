@@ -101,8 +101,9 @@ class SpendLimit(BaseModel):
     """The most that a query may cost, in dollars. None: estimated from earlier queries."""
 
     lease: timedelta = Field(default=timedelta(minutes=10), ge=_MIN_TIME)
-    """How long the others wait for a query of which nothing more is heard. From then on, until the
-    window has passed, it counts as a dearest one: unknown is not 0."""
+    """How long the others wait for a query of which nothing more is heard, such as where a process
+    was killed. From then on, until the window has passed, it counts as a dearest one: unknown is
+    not 0. A query under way renews its lease by itself, for up to ten leases."""
 
     name: str = Field(default="default", min_length=1)
     """Limits of the same name in the same store are one; give each limit a name of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -69,6 +69,11 @@ class _Account(NamedTuple):
     def settle(self, query: str, settlement: Settlement) -> Callable[[], None]:
         return partial(self.limit.books.settle, self.bucket, query, settlement, self.limit.terms)
 
+    def renewing(self, query: str) -> contextlib.AbstractContextManager[None]:
+        books, terms = self.limit.books, self.limit.terms
+        renew = partial(books.renew, self.bucket, query, terms)
+        return books.renewals.keeping(renew, terms.lease / 1000)
+
     def warn_unreachable(self, error: Exception | None) -> None:
         if error is None:
             return
@@ -121,6 +126,7 @@ class SpendSession:
         self._clock = clock
         self._query = ""
         self._accounts: list[_Account] = []
+        self._granted: list[_Account] = []  # those that hold a reservation, once it may start
         self._pressure = 0.0  # to save: 0 up to the soft share of a limit, 1 at the limit
         self._reached: SpendLimit | None = None  # leaves only the cheapest model
         self._unanswered: SpendLimit | None = None  # its store has not answered
@@ -187,7 +193,8 @@ class SpendSession:
     def run_and_settle(self, flow: Steps[T], cost: CostSource) -> Steps[T]:
         """Run the query's flow, and settle however it ends; `cost` returns what it has come to."""
         try:
-            reply = yield from flow
+            with self._renewing():
+                reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
@@ -196,6 +203,14 @@ class SpendSession:
             raise
         yield from self._settle(cost)
         return reply
+
+    @contextlib.contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Keep the reservations for as long as the query is under way."""
+        with contextlib.ExitStack() as stack:
+            for account in self._granted:
+                stack.enter_context(account.renewing(self._query))
+            yield
 
     def allowance(
         self,
@@ -270,7 +285,7 @@ class SpendSession:
                 else:
                     is_busy = True
             if may_start := not is_busy and not self._is_closed:
-                granted.clear()
+                self._granted, granted = granted, []
             return may_start
         finally:
             for account in granted:

@@ -16,6 +16,7 @@ from langchain_automix.mix.limits.ledger import (
     Settlement,
     Step,
 )
+from langchain_automix.mix.limits.renewal import Renewals
 from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
@@ -112,6 +113,7 @@ class SpendStore(ABC):
         self._deferred: dict[str, deque[Callable[[], None]]] = {}
         self._deferred_lock = ProcessLock()
         self.back_off = BackOff()
+        self.renewals = Renewals()
         self._warnings: set[str] = set()
 
     @abstractmethod
@@ -146,6 +148,10 @@ class SpendStore(ABC):
     def reserve(self, bucket: str, query: str, terms: LimitTerms) -> ReserveResult:
         """Make a reservation for a query, if it may start."""
         return self._take("reserve", bucket, query, terms, NO_COST)
+
+    def renew(self, bucket: str, query: str, terms: LimitTerms) -> None:
+        """Keep the reservation of a query that is still under way."""
+        self._take("renew", bucket, query, terms, NO_COST)
 
     def settle(self, bucket: str, query: str, settlement: Settlement, terms: LimitTerms) -> None:
         """Count what a query came to, and end its reservation."""

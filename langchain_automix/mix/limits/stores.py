@@ -227,6 +227,11 @@ if step == 'reserve' and admission == 'granted' then
   call('HSET', 'h:' .. query, text(slot) .. ' ' .. text(now + lease))
 elseif step == 'release' then
   call('HDEL', 'h:' .. query)
+elseif step == 'renew' then
+  local held = call('HGET', 'h:' .. query)
+  if held then
+    call('HSET', 'h:' .. query, string.match(held, '^%d+') .. ' ' .. text(now + lease))
+  end
 elseif step == 'settle' and redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[10]) then
   local dearest = math.max(max_cost, query_max)
   call('HDEL', 'h:' .. query)

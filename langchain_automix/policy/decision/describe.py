@@ -74,14 +74,16 @@ def _describe_plan(policy: Policy, plan: Plan) -> Iterable[str]:
     for index, table in enumerate(plan.tables):
         yield (
             f"Table {index}: after the check of {policy.models[table.model]}'s answer, with the "
-            "quality that each model's answer is then expected to have:"
+            "quality that each model's answer is then expected to have; an answer is kept "
+            "unchecked where a model is only asked:"
         )
         heading = ", ".join(
             _format_kind(e) if e.name is None else f"{e.name} ({_format_kind(e)})"
             for e in table.encodings
         )
         rows = _format_rows(policy, plan, table)
-        yield from text_table((heading, "how often", *names, "do"), rows[:_MAX_ROWS])
+        heads = (heading, "how often", *names, "do")
+        yield from text_table(heads, rows[:_MAX_ROWS], left=(0, len(heads) - 1))
         if len(rows) > _MAX_ROWS:
             yield f"  ... and {len(rows) - _MAX_ROWS} more rows, in the file."
 
@@ -101,7 +103,7 @@ def _format_rows(policy: Policy, plan: Plan, table: DecisionTable) -> list[tuple
             f"{row.chance:.1%}" if known else "",
             *(f"{q:.3f}" for q in row.quality),
             *("",) * (len(plan.plays) - len(row.quality)),
-            _describe_step(policy, row.step),
+            _describe_step(policy, row.step, short=True),
         )
         for row in table.rows
         if row.chance > 0 or not known
@@ -117,20 +119,22 @@ def _format_observation(encoding: CheckEncoding, observation: Observation) -> st
     return f"{bounds[observation[0] - 1]:.4g} to {bounds[observation[0]]:.4g}"
 
 
-def _describe_step(policy: Policy, step: PlannedAction) -> str:
+def _describe_step(policy: Policy, step: PlannedAction, *, short: bool = False) -> str:
     name = policy.models[step.model] if step.model < len(policy.models) else "a later model"
     by = "" if step.check is None else f" by {step.check}"
     drawn = "" if step.samples is None else pluralize(step.samples, "verdict")
     if step.action == "answer":
-        return f"keep the answer of {name}"
+        return f"keep {name}'s" if short else f"keep the answer of {name}"
     if step.action == "abstain":
         return "give no answer"
     if step.action == "verify":
         more = f"draw {drawn.replace(' ', ' more ')}" if drawn else "check once more"
-        return f"{more}{by} on the answer of {name}"
+        return f"{more}{by} on {name}'s" if short else f"{more}{by} on the answer of {name}"
     if step.then is None:
-        return f"ask {name}, and keep its answer unchecked"
+        return f"ask {name}" if short else f"ask {name}, and keep its answer unchecked"
     how = f" with {drawn}" if drawn else ""
+    if short:
+        return f"ask {name}, check{by}{how} (table {step.then})"
     return f"ask {name}, and check its answer{by}{how} (table {step.then})"
 
 

@@ -54,7 +54,7 @@ def with_cost_weight(
 
 
 def relative_cost(cost: float | None, mean: float) -> float:
-    """Return what an answer cost relative to the mean; 1 where that is not known.
+    """Return what an answer cost relative to the mean; 1 where that is not known (None, or 0).
 
     Long questions cost more from every model, so this is what a larger model is taken to cost on
     this query relative to its own mean.

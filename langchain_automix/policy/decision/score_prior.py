@@ -3,7 +3,9 @@
 For a check that gives a score in [0, 1] (the probability of the answer's tokens, P(yes), the share
 of samples that agree), the chance that the small and that the large model are right are two
 logistic curves of x = logit(score) / 3. Their four coefficients are uncertain: jointly Gaussian, as
-they vary over pairs of models and benchmarks whose prices differ by a factor of 3 or more.
+they vary over pairs of models and benchmarks whose prices differ by a factor of 3 or more. Of the
+two curves, the lead of the large model is taken to fall with the score, or to stay: before any
+label, a lower score never speaks for keeping an answer.
 
 What it rests on: 22 pairs of four benchmarks (multiple choice, and short questions with P(yes),
 with Llama 1B to 405B; dates, with 16 samples of gpt-3.5-turbo, and gpt-4). On a log of another
@@ -20,6 +22,7 @@ languages and long answers are not known.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +38,12 @@ SCALE = 3.0
 
 CLIP = 0.01
 """Scores beyond this and 1 minus this are taken for it: their logits would rule everything."""
+
+_FURTHEST = math.log((1 - CLIP) / CLIP) / SCALE
+"""The log-odds of the highest score, divided as all are."""
+
+_LEADS = 300
+"""Steps in which the large model's lead is worked out; between them it is straight."""
 
 LOGGED_SAMPLES = 16
 """Samples behind each share of agreement from which the prior was estimated."""
@@ -76,7 +85,11 @@ class ScorePrior:
     def expected_qualities(self, score: float) -> tuple[float, float]:
         """Return the chance that the small and that the large model are right, given a score.
 
-        The mean of the logistic curve over its Gaussian coefficients, by the trapezoidal rule.
+        The mean of the logistic curve over its Gaussian coefficients, by the trapezoidal rule. The
+        large model's lead never falls with the score: where both curves say that a question of
+        so low a score is too hard for either model, the lead is that at the score where it is
+        largest. The logs hold few such scores, and without a label nothing tells a hard question
+        from a bad answer, so a worse score must be no reason to keep an answer.
 
         Args:
             score: Of the small model's answer, in [0, 1]. For a share of samples that agree, use
@@ -86,7 +99,22 @@ class ScorePrior:
             AutoMixError: The score is no number in [0, 1].
         """
         x = log_odds(score)
-        return self._curve(0, x), self._curve(2, x)
+        small = self._curve(0, x)
+        return small, min(small + self._lead(x), 1.0)
+
+    def _lead(self, x: float) -> float:
+        """Return by how much the large model is likelier to be right: never more for more `x`."""
+        leads = self._leads
+        place = min(max((x / _FURTHEST + 1) / 2, 0.0), 1.0) * (len(leads) - 1)
+        below = min(int(place), len(leads) - 2)
+        return leads[below] + (place - below) * (leads[below + 1] - leads[below])
+
+    @functools.cached_property
+    def _leads(self) -> tuple[float, ...]:
+        """At evenly spaced log-odds, the largest lead of the curves there or at a higher score."""
+        places = (_FURTHEST * (2 * i / _LEADS - 1) for i in reversed(range(_LEADS + 1)))
+        own = (self._curve(2, x) - self._curve(0, x) for x in places)
+        return tuple(itertools.accumulate(own, max))[::-1]
 
     def _curve(self, first: int, x: float) -> float:
         """Return the expected value of the curve whose intercept has this index."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import Floats, LogArrays, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
+from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy, indifferent_weight
 from langchain_automix.policy.fitting.goal import Goal
@@ -86,6 +87,7 @@ def check_stopping(
     alpha: float = ALPHA,
     fewest: int = FEWEST,
     seed: int = 0,
+    prior: ScorePrior | None = SHIPPED,
 ) -> StoppingResult:
     """Test whether a log holds enough examples to fit a policy for a goal.
 
@@ -102,6 +104,7 @@ def check_stopping(
             more than the tolerance.
         fewest: Complete queries below which it never stops; at least 2.
         seed: For the folds.
+        prior: What a score says before any label; None: nothing.
 
     Raises:
         AutoMixError: A number is out of its range, the log has fewer than two models, or the
@@ -116,7 +119,8 @@ def check_stopping(
             "certified. It does not stop early.",
         )
     columns = log if isinstance(log, LogArrays) else to_arrays(log)
-    learner = CandidateFitter(columns, seed=seed) if columns.complete.sum() >= fewest else None
+    has_enough = columns.complete.sum() >= fewest
+    learner = CandidateFitter(columns, seed=seed, prior=prior) if has_enough else None
     number = len(learner.columns) if learner else int(columns.complete.sum())
     if learner is None or number < fewest:
         return _not_yet(

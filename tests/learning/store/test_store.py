@@ -52,7 +52,8 @@ _answers = st.lists(
         is_shadow=st.booleans(),
     ),
     max_size=3,
-).map(tuple)
+    unique_by=lambda answer: answer.model,
+).map(lambda found: tuple(sorted(found, key=lambda answer: answer.model)))
 _requests = st.lists(
     st.builds(
         RequestRecord,
@@ -91,6 +92,17 @@ def ids(stored: list[StoredQuery]) -> list[str]:
     return [each.query.id for each in stored]
 
 
+def _joined(asked: Any, shadowed: Any) -> tuple[AnswerRecord, ...]:
+    """Return the answers of a query, with the checks that its shadow made of them, and others."""
+    by_model = {answer.model: answer for answer in shadowed}
+    for answer in asked:
+        checked = by_model.get(answer.model, answer)
+        by_model[answer.model] = dataclasses.replace(
+            answer, verification=checked.verification, checks=checked.checks
+        )
+    return tuple(by_model[model] for model in sorted(by_model))
+
+
 class TestRoundTrips:
     @settings(
         suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20
@@ -113,7 +125,7 @@ class TestRoundTrips:
         grades = [GradeRecord(asked.id, m, q, s, 3.0) for (m, s), q in drawn.items()]
         store.add([ShadowRecord(asked.id, 2.0, answers, requests, cost), *grades])
         whole = dataclasses.replace(
-            asked, answers=asked.answers + answers, requests=asked.requests + requests
+            asked, answers=_joined(asked.answers, answers), requests=asked.requests + requests
         )
         found = store.find(id=asked.id)
         assert found is not None

@@ -15,6 +15,7 @@ from tests.support.builders.mixes import mix, record_of
 from tests.support.builders.scripted_replies import Body, Error
 from tests.support.builders.spending import PRICES
 from tests.support.builders.synthetic_logs import world
+from tests.support.builders.waiting import Gate
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
 
 ROUTER = POMDPRouter.fit(world(300))
@@ -159,16 +160,13 @@ async def test_a_trial_that_is_cancelled_says_nothing(server: OpenAIServer, cloc
     server.script = _failing("small")
     await automix.ainvoke("a")
     clock.now = 30
-
-    def slow(body: Body) -> float:
-        return 3.0
-
-    server.delay = slow
+    server.delay = gate = Gate()
     task = asyncio.create_task(automix.ainvoke("a"))
-    await asyncio.sleep(0.3)
+    await gate.reached()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    gate.open()
     server.delay, server.script = 0.0, answering("a small answer", "a large answer")
     assert record_of(await automix.ainvoke("a"))["model"] == "small"  # another one may try
 

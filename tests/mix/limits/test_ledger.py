@@ -36,7 +36,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
     costs = st.one_of(st.none(), st.integers(0, 400), st.just(2**45))
     return st.lists(
         st.tuples(
-            st.sampled_from(["reserve", "reserve", "settle", "release"]),
+            st.sampled_from(["reserve", "reserve", "renew", "settle", "release"]),
             st.integers(0, 5),
             costs,
             st.integers(0, 500),
@@ -155,6 +155,18 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+class SafeStore(InMemoryStore):
+    """LangGraph's own may fail where one thread searches while another one puts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._one_at_a_time = threading.Lock()
+
+    def batch(self, ops: Any) -> Any:
+        with self._one_at_a_time:
+            return super().batch(ops)
+
+
 @pytest.fixture
 def stores(request: pytest.FixtureRequest) -> tuple[SpendStore, SpendStore]:
     """Two that share their books, as two processes would."""
@@ -163,7 +175,7 @@ def stores(request: pytest.FixtureRequest) -> tuple[SpendStore, SpendStore]:
             one: Any = ProcessStore()
             return one, one
         case "graph":
-            shared = InMemoryStore()
+            shared = SafeStore()
             return GraphStore(shared, "n."), GraphStore(shared, "n.")
         case _:
             from redis import Redis  # noqa: PLC0415  (may be absent)
@@ -209,6 +221,8 @@ def test_the_script_is_the_rule(redis_url: str, many: list[Step], rule: LimitTer
             book.settle(query, settlement, rule, now)
             store.step(step, "all", query, rule, settlement)  # its reply was lost
             settled += 1
+        elif step == "renew":
+            book.renew(query, rule, now)
         else:
             book.reservations.pop(query, None)
         assert store.status("all", rule) == book.status(rule, now)
@@ -241,6 +255,9 @@ def test_two_processes_with_a_langgraph_store_are_one_book(
             settlement = Settlement(cost, max_cost, lost)
             both[second].settle("all", query, settlement, rule)
             book.settle(query, settlement, rule, now)
+        elif step == "renew":
+            both[second].renew("all", query, rule)
+            book.renew(query, rule, now)
         else:
             both[second].release("all", query, rule)
             book.reservations.pop(query, None)
@@ -307,6 +324,29 @@ class TestEveryStore:
         for bucket, cost in (("of:a.b", 3), ("of:a", 5), ("of:", 7), ("of:\N{SNOWMAN} :/", 9)):
             stores[0].settle(bucket, "q", Settlement(cost, cost), rule)
             assert stores[1].status(bucket, rule) == LimitStatus(cost, 0, cost, 11 * cost)
+
+    def test_a_renewed_reservation_outlasts_its_lease(
+        self, stores: tuple[SpendStore, SpendStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def at(now: int) -> None:
+            monkeypatch.setattr(_spend_stores, "now_ms", lambda: now)
+            for store in stores:
+                monkeypatch.setattr(store, "_clock", lambda: now, raising=False)
+
+        rule = LimitTerms(1000, 0, 100)
+        at(1000)
+        assert stores[0].reserve("all", "long", rule).admission == "granted"
+        at(1090)
+        stores[0].renew("all", "long", rule)
+        at(1189)
+        assert stores[1].reserve("all", "other", rule).admission == "busy"
+        at(1190)
+        assert stores[1].status("all", rule).active == 0
+        stores[0].renew("all", "long", rule)  # late, but it is still under way
+        assert stores[1].reserve("all", "other", rule).admission == "busy"
+        stores[0].settle("all", "long", Settlement(3, 5), rule)
+        stores[0].renew("all", "long", rule)  # it has settled meanwhile
+        assert stores[1].status("all", rule)[:2] == (3, 0)
 
     def test_a_place_that_is_given_away_is_free(
         self, stores: tuple[SpendStore, SpendStore]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import warnings
 from datetime import timedelta
 from decimal import Decimal
@@ -30,6 +29,7 @@ from langchain_automix import (
     UncalibratedWarning,
 )
 from langchain_automix.errors import AutoMixError, DeadlineError
+from langchain_automix.mix.limits import stores as _stores
 from langchain_automix.mix.limits.ledger import LimitStatus, ReserveResult
 from langchain_automix.mix.limits.stores import ProcessStore
 from langchain_automix.models.prices import PriceWarning, dollars_of
@@ -38,6 +38,7 @@ from langchain_automix.policy.decision.reweighting import cost_weight_under_pres
 from langchain_automix.types import Decision
 from tests.support.builders.mixes import by_question, mix, record_of, rejecting
 from tests.support.builders.spending import PRICES, billed, spend, used
+from tests.support.builders.waiting import Gate
 from tests.support.servers.openai_server import OpenAIServer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -122,12 +123,13 @@ class TestWhatIsCounted:
         automix = limited(server, limit)
         await automix.ainvoke("a")
         before, most = used(limit), limit.books.status("all", limit.terms).max_cost
-        server.delay = 5
+        server.delay = gate = Gate()
         task = asyncio.create_task(automix.ainvoke("b"))
-        await asyncio.sleep(0.3)
+        await gate.reached()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        gate.open()
         assert used(limit) == before + Decimal(most) / 10**9
 
     @pytest.mark.parametrize("how", ["cancelled", "timed out"])
@@ -136,20 +138,21 @@ class TestWhatIsCounted:
     ) -> None:
         """It counts as a dearest one as soon as one is known, and not as the whole limit."""
         server.script = by_question()
-        server.delay = lambda body: 1.0 if "slow" in str(body["messages"]) else 0.0
+        server.delay = gate = Gate(lambda body: "slow" in str(body["messages"]))
         limit = SpendLimit(100)
-        latency = {} if how == "cancelled" else {"max_latency": 0.3, "force_model": 0}
+        latency = {} if how == "cancelled" else {"max_latency": 1.0, "force_model": 0}
         automix = limited(server, limit, **latency)
         with pytest.warns(SpendWarning, match="as soon as one is known"):
             if how == "cancelled":
                 task = asyncio.create_task(automix.ainvoke("slow"))
-                await asyncio.sleep(0.3)
+                await gate.reached()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
             else:
                 with pytest.raises(DeadlineError):
                     await automix.ainvoke("slow")
+        gate.open()
         assert used(limit) == 0
         record = record_of(await limited(server, limit).ainvoke("quick"))
         assert record["degraded"] is None
@@ -254,13 +257,18 @@ class TestWhoIsLimited:
             automix.invoke("a", {"configurable": {"tenant": "x"}})
         assert whole.books.status("all", whole.terms).active == 0
 
-    def test_a_window_passes(self, server: OpenAIServer) -> None:
+    def test_a_window_passes(self, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 10**12
+        monkeypatch.setattr(_stores, "now_ms", lambda: now)
         limit = SpendLimit(1, per=timedelta(milliseconds=600), when_spent="raise")
         automix = limited(server, limit)
         spend(limit, "1")
         with pytest.raises(SpendLimitReachedError, match=r"\$1 per 0:00:00.6"):
             automix.invoke("a")
-        time.sleep(0.65)
+        now += 600
+        with pytest.raises(SpendLimitReachedError):
+            automix.invoke("a")
+        now += 10  # the part in which it was spent leaves the window as a whole
         automix.invoke("a")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from langgraph.store.memory import InMemoryStore
 from langchain_automix import SpendLimit, SpendLimitReachedError, SpendWarning, UncalibratedWarning
 from tests.support.builders.mixes import mix, record_of, rejecting
 from tests.support.builders.spending import PRICES, billed, used
+from tests.support.builders.waiting import eventually
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.redis_server import needs_redis, redis_server
 
@@ -79,6 +84,42 @@ def test_a_dollar_is_passed_by_one_query_at_most(
         assert sum(dear) < 1 + max(dear)
         assert len(dear) < 80
     print(when_spent, "total", total, "dearest", max(costs), "queries", len(costs))  # noqa: T201
+
+
+@needs_redis
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+async def test_a_query_that_is_longer_than_its_lease_keeps_its_reservation(
+    server: OpenAIServer, tmp_path: Path, how: str
+) -> None:
+    goes_on = threading.Event()
+
+    def hold(_: Any) -> float:
+        goes_on.wait(60)
+        return 0.0
+
+    server.script, server.delay = rejecting(), hold
+    ask: Any
+    with redis_server(tmp_path) as store, ThreadPoolExecutor(1) as pool:
+        lease = timedelta(milliseconds=300)
+        limit = SpendLimit("1 USD", lease=lease, store=store, when_spent="raise")
+        automix, client = mix(server, spend_limit=limit, prices=PRICES), redis.Redis.from_url(store)
+
+        def ends() -> list[int]:
+            """When the leases of the queries under way end, by the clock of the store."""
+            held = client.hgetall("automix:spend:{default:all}")
+            return [int(value.split()[1]) for name, value in held.items() if name[:2] == b"h:"]
+
+        try:
+            ask = automix.invoke if how == "invoke" else lambda q: asyncio.run(automix.ainvoke(q))
+            running = pool.submit(ask, "q")
+            [first] = await eventually(ends)
+            await eventually(lambda: ends() > [first + 3 * lease // timedelta(milliseconds=1)])
+            assert not running.done()
+        finally:
+            goes_on.set()
+        running.result()
+        assert ends() == []
+        assert used(limit) == billed(server) > 0
 
 
 @needs_redis

@@ -14,6 +14,7 @@ from langchain_automix.policy.decision import score_prior
 from langchain_automix.policy.decision.score_prior import (
     SHIPPED,
     ScoreKind,
+    ScorePrior,
     agreement_belief,
     expected_qualities,
     log_odds,
@@ -26,13 +27,41 @@ from tests.benchmarks import prior, quality
 KINDS: tuple[ScoreKind, ...] = ("token_probability", "yes_probability", "agreement")
 
 
+coefficients = st.tuples(st.floats(-2, 2), st.floats(0, 4), st.floats(-2, 4), st.floats(0, 4))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), coefficients, st.floats(0.1, 2))
+def test_a_lower_score_never_speaks_for_keeping_an_answer(
+    one: float, other: float, mean: tuple[float, float, float, float], spread: float
+) -> None:
+    lower, higher = sorted((one, other))
+    scaled = [[spread * each for each in row] for row in SHIPPED.covariance]
+    for each in (SHIPPED, ScorePrior(mean=mean, covariance=scaled)):  # type: ignore[arg-type]
+        leads = [large - small for small, large in map(each.expected_qualities, (lower, higher))]
+        assert leads[0] >= leads[1] - 1e-9
+
+
+@given(st.integers(1, 16), st.data())
+def test_fewer_samples_that_agree_never_speak_for_keeping_an_answer(
+    samples: int, data: st.DataObject
+) -> None:
+    fewer = data.draw(st.integers(0, samples - 1))
+    found = (agreement_belief(accepts, samples - accepts) for accepts in (fewer, fewer + 1))
+    leads = [belief.large - belief.small for belief in found]
+    assert leads[0] >= leads[1] - 1e-9
+
+
 @pytest.mark.parametrize("score", [0.0, 0.2, 0.5, 0.9, 1.0])
 def test_qualities_are_the_means_of_the_curves_over_the_gaussian(score: float) -> None:
     rng = np.random.default_rng(0)
     drawn = rng.multivariate_normal(SHIPPED.mean, np.array(SHIPPED.covariance), size=200_000)
     x = log_odds(score)
     curves = 1 / (1 + np.exp(-(drawn[:, [0, 2]] + x * drawn[:, [1, 3]])))
-    assert expected_qualities(score) == pytest.approx(tuple(curves.mean(axis=0)), abs=4e-3)
+    small, large = curves.mean(axis=0)
+    found = expected_qualities(score)
+    assert found[0] == pytest.approx(small, abs=4e-3)
+    # Below some 0.4 the lead of the large model is held where it is largest.
+    assert found[1] == pytest.approx(large if score > 0.4 else small + 0.3768, abs=4e-3)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -69,7 +69,12 @@ def test_it_decides_as_at_a_cost_weight_scaled_by_the_answers_own_cost(
         # A cost in another unit, or none, says nothing.
         for unknown in ({}, {"USD": 5.0}):
             silent = router.decide(state.model_copy(update={"answer_cost": unknown}))
-            assert silent == plain.decide(state)
+            usual = plain.decide(state)
+            assert silent.why == (
+                f"{usual.why} What this answer cost is not known, so the price is that of a usual "
+                "query."
+            )
+            assert silent.model_copy(update={"why": usual.why}) == usual
 
 
 def test_the_router_and_the_replay_agree(data: LogArrays, policy: Policy) -> None:

@@ -29,7 +29,7 @@ Pause = float | Callable[[Body], float]
 
 
 class Stream(NamedTuple):
-    """Server-sent events: `token_delay` passes between the pieces, and the rest goes at once."""
+    """Events: `token_delay` passes between the pieces, and the rest goes at once."""
 
     opening: bytes
     pieces: list[bytes]
@@ -61,6 +61,7 @@ class LoopbackServer(ABC):
 
     route: ClassVar[str]
     root: ClassVar[str] = ""
+    stream_type: ClassVar[str] = "text/event-stream"
 
     def __init__(self) -> None:
         self.script: Script = answering("a small answer", "a large answer")
@@ -76,7 +77,7 @@ class LoopbackServer(ABC):
         self.delay: Pause = 0.0
         self.token_delay: Pause = 0.0
         self.most_at_once = 0
-        self._at_once = 0
+        self.at_once = 0
         self._lock = threading.Lock()
         outer = self
 
@@ -130,15 +131,15 @@ class LoopbackServer(ABC):
     def _serve(self, handler: http.server.BaseHTTPRequestHandler, path: str, body: Body) -> None:
         with self._lock:
             self.requests.append(body)
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
         missing = Error(404, self._failure())
         try:
             known = path.endswith(self.route)
             last = self._answer(handler, body) if known else partial(send, handler, missing)
         finally:
             with self._lock:
-                self._at_once -= 1
+                self.at_once -= 1
         # Only now, for a client that has seen the end may ask again before this thread goes on.
         last()
 
@@ -178,7 +179,7 @@ class LoopbackServer(ABC):
         cut: Cut | None,
     ) -> Callable[[], None]:
         handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Content-Type", self.stream_type)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         _chunk(handler, stream.opening)
