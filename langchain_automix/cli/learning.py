@@ -281,6 +281,8 @@ def _show_history(versions: list[PolicyVersion], events: list[Event]) -> None:
     ):
         if not rows:
             continue
+        if title == "Events" and versions:
+            console.print()
         console.print(f"[bold]{title}[/]")
         table = Table.grid(padding=(0, 2, 0, 0))
         for width in (20, 12, None):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from langchain_automix.learning.store.store import LearningStore
 
-_FIELDS = ("id", "trace_id", "start_time")
+_FIELDS = ("id", "name", "run_type", "trace_id", "start_time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from langchain_automix.learning.records import (
 
 MODELS = ("small", "large")
 SMALL_COST, CHECK_COST, LARGE_COST = 0.0001, 0.00005, 0.002
-START = 1_796_000_000.0
+START = 1_700_000_000.0
 """Of the first query, in seconds since 1970."""
 
 
@@ -34,6 +34,7 @@ def traffic(
     told: float = 0.95,
     share: float = 1.0,
     version: int = 0,
+    start: float = START,
     seconds: float = 600.0,
     costs: bool = True,
     seed: int = 0,
@@ -49,19 +50,20 @@ def traffic(
         told: Share of the queries on which the check is right about that.
         share: Chance of a shadow.
         version: Of the policy.
+        start: Of the query of number 0, in seconds since 1970.
         seconds: Between two queries.
         costs: Whether they are known.
         seed: Of chance.
     """
     rng = random.Random(f"{seed} {first}")
     if not first:
-        yield Event(START - 1, epoch, "epoch", "The models began.", {"models": list(MODELS)})
+        yield Event(start - 1, epoch, "epoch", "The models began.", {"models": list(MODELS)})
     for place in range(first, first + number):
         good = rng.random() < right
         accepted = good == (rng.random() < told)
         verdicts = [rng.random() < (0.9 if accepted else 0.1) for _ in range(4)]
         check = {"verdicts": verdicts, "fixed_cost": CHECK_COST, "sample_cost": 0.0}
-        at = START + place * seconds
+        at = start + place * seconds
         drawn = rng.random() < share
         keeps = stage == "policy" and sum(verdicts) >= 2
         yield from _query(
