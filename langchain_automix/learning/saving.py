@@ -117,7 +117,7 @@ def has_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
         lost=allowed - found.gain if found.seen else None,
         lost_at_most=allowed - found.bound if math.isfinite(found.bound) else None,
         is_shown=shown,
-        more=None if shown else _more(goal.needed - goal.queries, goal.queries, 1.0, shown=False),
+        more=_more(goal.needed - goal.queries, goal.queries, 1.0, shown=shown or not found.seen),
         version=champion.number,
     )
 

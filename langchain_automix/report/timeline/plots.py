@@ -107,14 +107,14 @@ def _finished(figure: Figure, axes: Axes, contents: Timeline) -> Figure:
         if change.version is not None:
             axes.axvline(_time(change.at), color=GREEN, linewidth=1)  # type: ignore[arg-type]
             name = f"version {change.version}" if change.version else "largest"
-            axes.annotate(
-                name,
-                (_time(change.at), 0.02),
-                xycoords=axes.get_xaxis_transform(),
+            axes.text(
+                _time(change.at),  # type: ignore[arg-type]
+                0.02,
+                f" {name}",
+                transform=axes.get_xaxis_transform(),
                 rotation=90,
                 fontsize=8,
-                textcoords="offset points",
-                xytext=(2, 0),
+                verticalalignment="bottom",
             )
         elif change.kind == "alarm":
             axes.axvline(_time(change.at), color=RED, linewidth=1, linestyle="--")  # type: ignore[arg-type]
