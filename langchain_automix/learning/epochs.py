@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_automix.learning.records import Stage
+from langchain_automix.learning.records import Event, Stage
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.guards import ask_unchecked
 from langchain_automix.policy.decision.policy import Policy
@@ -32,6 +33,9 @@ class Snapshot:
     opening: Decision | None = None
     """The first step without a router."""
 
+    alarm: str | None = None
+    """What has changed in the traffic; None: nothing."""
+
 
 class EpochState:
     """What a process knows of one epoch; the queries read its `snapshot` only.
@@ -43,11 +47,28 @@ class EpochState:
         warm_up_share: Chance of a shadow before, and in `observe`.
     """
 
-    def __init__(self, config: MixConfig, mode: str, share: float, warm_up_share: float) -> None:
+    def __init__(
+        self,
+        config: MixConfig,
+        mode: str,
+        share: float,
+        warm_up_share: float,
+        on_drift: str = "shadow",
+    ) -> None:
         self.epoch, self.names, self.config = config.epoch, config.names, config
         self.mode, self.share, self.warm_up_share = mode, share, warm_up_share
+        self.on_drift = on_drift
+        self.shadow_share: float | None = None
+        """Chance of a shadow that the latest review set; None: there was none."""
+
         self.is_held = False
         """Whether the largest model answers although there is a policy, as after an alarm."""
+
+        self.alarm: str | None = None
+        """What has changed in the traffic since the policy was proven; None: nothing."""
+
+        self.next_step = ""
+        """What comes next, in one sentence, as the latest review of this process said."""
 
         self.is_loaded = False
         """Whether the store was asked for its champion."""
@@ -71,8 +92,20 @@ class EpochState:
             found = [v for v in store.versions(self.epoch) if v.number == number]
             router = None if not found else _router(found[0].policy)
             self._router, self.number = router, number if found else 0
+        self._take_events(store.events(self.epoch))
         self.is_loaded = True
         self.update()
+
+    def _take_events(self, events: Sequence[Event]) -> None:
+        """Go by the latest share, and by an alarm that is not over."""
+        told = {event.kind: event for event in sorted(events, key=lambda event: event.at)}
+        if (share := told.get("share")) is not None:
+            self.shadow_share = float(share.detail["share"])
+        alarm, over = told.get("alarm"), ("quiet", "promoted", "rolled back")
+        ended = max((told[kind].at for kind in over if kind in told), default=0.0)
+        is_active = alarm is not None and alarm.at > ended
+        self.alarm = alarm.text if alarm is not None and is_active else None
+        self.is_held = is_active and self.on_drift == "safe"
 
     def update(self) -> None:
         """Have new queries go by what is known now: the version, the shares, whether to hold."""
@@ -87,12 +120,14 @@ class EpochState:
             return self._largest("warm-up", "no policy is proven yet")
         if self.is_held:
             return self._largest("warm-up", "a policy must prove itself anew after an alarm")
-        return Snapshot(self.number, "policy", self.share, self._router)
+        share = self.share if self.shadow_share is None else self.shadow_share
+        return Snapshot(self.number, "policy", share, self._router, alarm=self.alarm)
 
     def _largest(self, stage: Stage, because: str) -> Snapshot:
         last = len(self.names) - 1
         opening = ask_unchecked(last, f"{self.names[last]} is asked and not checked: {because}.")
-        return Snapshot(0, stage, self.warm_up_share, None, opening)
+        share = self.warm_up_share if self.shadow_share is None else self.shadow_share
+        return Snapshot(0, stage, share, None, opening, self.alarm)
 
 
 def _router(policy: str) -> POMDPRouter:

@@ -25,6 +25,8 @@ from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
 from langchain_automix.learning.refresher import Refresher
+from langchain_automix.learning.review import Review
+from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.rows import query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
@@ -37,6 +39,7 @@ from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
+from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
 
@@ -162,6 +165,7 @@ class Learning(Learner):
             self.writer.put, self._budget, self._grader, keep_texts=settings.keep_texts
         )
         self._epochs: dict[str, EpochState] = {}
+        self._reviewers: dict[str, Reviewer] = {}
         self._lock = ProcessLock()
         self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
         self._pruned = 0.0
@@ -197,7 +201,7 @@ class Learning(Learner):
             found = self._epochs.get(config.epoch)
             if found is None:
                 shares = settings.share, settings.warm_up_share
-                found = EpochState(config, settings.mode, *shares)
+                found = EpochState(config, settings.mode, *shares, settings.on_drift)
                 self._epochs[config.epoch] = found
                 self._refresher.wake()
             return found
@@ -315,7 +319,7 @@ class Learning(Learner):
         if (state := self._epochs.get(epoch or "")) is not None:
             now = state.snapshot
             here |= {"models": state.names, "stage": now.stage, "version": now.version}
-            here["share"] = now.share
+            here |= {"share": now.share, "alarm": state.alarm, "next_step": state.next_step}
         return LearningStatus(
             self.store.name,
             epoch,
@@ -423,11 +427,16 @@ class Learning(Learner):
             self.store.is_back()
 
     def _begin_epoch(self, state: EpochState) -> None:
-        """Have the store know the models of an epoch, and that it began."""
-        if any(event.kind == "epoch" for event in self.store.get().events(state.epoch)):
+        """Have the store know the models and the goal of an epoch, and that it began."""
+        store = self.store.get()
+        detail = self._reviewer(state).to_detail()
+        told = [event.detail for event in store.events(state.epoch) if event.kind == "epoch"]
+        if told and told[-1] == detail:
             return
-        text = f"The models {', '.join(state.names)} began to answer."
-        detail = {"models": list(state.names)}
+        names = ", ".join(state.names)
+        text = f"The models {names} go on with other settings."
+        if not told:
+            text = f"The models {names} began to answer."
         self.writer.put(Event(time.time(), state.epoch, "epoch", text, detail))
 
     def _prune(self) -> None:
@@ -443,6 +452,20 @@ class Learning(Learner):
 
     def _review(self) -> None:
         """Judge the policies of all epochs, where that is due; called every two seconds."""
+        store = self.store.get()
+        for state in list(self._epochs.values()):
+            if (found := self._reviewer(state).run(store)) is not None:
+                self._note_review(state, found)
+
+    def _reviewer(self, state: EpochState) -> Reviewer:
+        if state.epoch not in self._reviewers:
+            settings, check = self.settings.for_reviews(), spec_of(state.config.verifier)
+            self._reviewers[state.epoch] = Reviewer(state.epoch, state.names, settings, check)
+        return self._reviewers[state.epoch]
+
+    def _note_review(self, state: EpochState, found: Review) -> None:
+        state.next_step = found.next_step
+        self._load(state)
 
     # -------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.drift import DriftMonitor, Signals
 from langchain_automix.learning.observations import observations_of
 from langchain_automix.learning.records import (
@@ -57,6 +58,32 @@ class Reviewer:
     _monitor: DriftMonitor | None = None
     _watched: set[str] = field(default_factory=set)
     _watched_to: float = 0.0
+
+    def to_detail(self) -> dict[str, Any]:
+        """Return what another process needs to review the same epoch, ready for JSON."""
+        settings = {n: v for n, v in vars(self.settings).items() if n != "prior"}
+        check = self.check
+        if isinstance(check, CheckSpec):
+            check = check.model_dump_json(by_alias=True)
+        return {"models": list(self.models), "settings": settings, "check": check}
+
+    @classmethod
+    def of_store(cls, store: LearningStore, epoch: str) -> Self:
+        """Return the reviewer of an epoch, as the mix that began it has told the store.
+
+        Raises:
+            AutoMixError: No mix has.
+        """
+        told = [event.detail for event in store.events(epoch) if event.kind == "epoch"]
+        if not told or "settings" not in told[-1]:
+            raise AutoMixError(
+                f"The learning store {store.name} does not say what its mix goes by: no mix of "
+                "this version has begun to answer with it."
+            )
+        detail, check = told[-1], told[-1]["check"]
+        if isinstance(check, str) and check.startswith("{"):
+            check = CheckSpec.model_validate_json(check)
+        return cls(epoch, detail["models"], ReviewSettings(**detail["settings"]), check)
 
     def run(self, store: LearningStore, *, is_due: bool = False) -> Review | None:
         """Review the epoch where that is due, and no other process does so.

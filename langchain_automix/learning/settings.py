@@ -79,15 +79,15 @@ class LearningSettings:
         if self.quality is not None:
             to_grader(self.quality)
 
-    def for_review(self) -> ReviewSettings:
-        """Return what a review goes by."""
+    def for_reviews(self) -> ReviewSettings:
+        """Return what reviews of the traffic go by; an observer leaves every step to a person."""
         return ReviewSettings(
             max_loss=self.max_loss if self.cost_weight is None else None,
             cost_weight=self.cost_weight,
             confidence=self.confidence,
             share=self.share,
             warm_up_share=self.warm_up_share,
-            promote=self.promote,
+            promote="ask" if self.mode == "observe" else self.promote,
             on_drift=self.on_drift,
             seed=self.seed,
         )

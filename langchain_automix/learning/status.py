@@ -66,6 +66,12 @@ class LearningStatus:
     waiting: int = 0
     """Records of this process that are still to be written."""
 
+    alarm: str | None = None
+    """What has changed in the traffic since the policy was proven; None: nothing."""
+
+    next_step: str = ""
+    """What comes next, in one sentence; empty where no review was made yet."""
+
     is_away: bool = False
     """Whether the store cannot be used at present: then nothing else is known."""
 
@@ -81,12 +87,8 @@ class LearningStatus:
     since: float | None = None
     """When the version began to decide, in seconds since 1970."""
 
-    alarm: str | None = None
-    """The latest drift that was noticed, in one sentence; None: there was none."""
-
     alarm_at: float | None = None
-    next_step: str = ""
-    """What comes next, in one sentence; empty: unknown."""
+    """When that was noticed, in seconds since 1970; None: unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""

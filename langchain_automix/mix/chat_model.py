@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -34,7 +34,7 @@ from langchain_automix.mix.unknown_names import (
     refuse_unknown_tools,
     settings_of_models,
 )
-from langchain_automix.models.identity import shared_profile, shared_provider
+from langchain_automix.models.identity import shared_kind, shared_profile, shared_provider
 from langchain_automix.models.tools import tools_in_openai_format
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.policy.decision.policy import Policy
@@ -76,6 +76,8 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         agent = create_agent(model, tools=[search])
         ```
     """
+
+    is_mix: ClassVar[bool] = True  # for `models.identity`
 
     temperature: float | None = None
     """Sampling temperature of the answers; None: each model's own."""
@@ -151,7 +153,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     @property
     @override
     def _llm_type(self) -> str:
-        return "automix"
+        return shared_kind(self.models) or "automix"
 
     @property
     @override

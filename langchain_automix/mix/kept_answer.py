@@ -89,12 +89,12 @@ def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIM
         message: The answer, with its record.
         streamed: Whether all but the record was passed on before.
     """
-    record = {"automix": message.response_metadata["automix"]}
-    if not streamed:
-        others = {k: v for k, v in message.response_metadata.items() if k not in record}
-        fields = message.model_dump(exclude={"type", "response_metadata"})
-        yield AIMessageChunk(**fields, response_metadata=others)
-    yield AIMessageChunk(content="", id=message.id, response_metadata=record, chunk_position="last")
+    if streamed:
+        record = {"automix": message.response_metadata["automix"]}
+        rest: dict[str, Any] = {"content": "", "id": message.id, "response_metadata": record}
+    else:
+        rest = message.model_dump(exclude={"type"})
+    yield AIMessageChunk(**rest, chunk_position="last")
 
 
 def without_last_mark(chunk: Any) -> Any:

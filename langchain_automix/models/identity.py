@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -20,7 +20,7 @@ _URL_FIELDS = (
     *("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint"),
     *("endpoint_url", "endpoint", "api_base"),
 )
-_MIX = "automix"  # kind of a chat model that is a mix, and its provider where prices are looked up
+_MIX = "automix"  # the provider of a chat model that is a mix, where prices are looked up
 _MIN_SECRET_LENGTH = 8  # what is shorter (`test`, `none`) is a word, not a key
 
 
@@ -32,17 +32,29 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     # Pass the name alone of what is bound: tools and schemas would make it slow.
     named = {"model": bound["model"]} if "model" in bound else {}
     params = chat_model._get_ls_params(**named)  # noqa: SLF001  (the only place with both)
-    is_mix = chat_model._llm_type == _MIX  # noqa: SLF001
+    is_mix = getattr(chat_model, "is_mix", False)
     # A mix is of its models' provider, but no price list of that one has it.
     return params.get("ls_model_name"), _MIX if is_mix else params.get("ls_provider")
 
 
 def shared_provider(models: Iterable[Runnable[Any, Any]]) -> str | None:
     """Return the provider that all models and their fallbacks have in common; None if none."""
-    found: set[str | None] = set()
-    for chat_model in (each for model in models for each in iter_chat_models(model)):
-        params = {} if chat_model is None else chat_model._get_ls_params()  # noqa: SLF001
-        found.add(params.get("ls_provider"))
+    return _shared(models, lambda model: model._get_ls_params().get("ls_provider"))  # noqa: SLF001
+
+
+def shared_kind(models: Iterable[Runnable[Any, Any]]) -> str | None:
+    """Return the kind (`_llm_type`) of all models and their fallbacks; None if there are several.
+
+    LangChain's middleware goes by it: how many tokens a text is, what settings a model takes.
+    """
+    return _shared(models, lambda model: model._llm_type)  # noqa: SLF001  (as the middleware does)
+
+
+def _shared(
+    models: Iterable[Runnable[Any, Any]], of: Callable[[BaseChatModel], str | None]
+) -> str | None:
+    chat_models = (each for model in models for each in iter_chat_models(model))
+    found = {None if each is None else of(each) for each in chat_models}
     return found.pop() if len(found) == 1 else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import SummarizationMiddleware
+from langchain.agents.middleware import ModelFallbackMiddleware, SummarizationMiddleware
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
@@ -53,6 +53,22 @@ class TestProvider:
             ]
         assert said == ["openai", "openai", "automix", "automix", "automix"]
         assert identity(mix([small, large])) == ("small+large", "automix"), "it has no list price"
+
+    def test_so_is_the_kind_that_middleware_goes_by(self, server: OpenAIServer) -> None:
+        """What a text counts for a summary, and whether a fallback takes `cache_control`."""
+        with AnthropicServer() as other:
+            claudes = [other.model(name) for name in ("small", "large")]
+            nested = mix([mix(claudes), claudes[1]])
+            several = mix([server.model("small"), claudes[1]])
+            said = [each._llm_type for each in (mix(claudes), nested, several)]
+            assert said == ["anthropic-chat", "anthropic-chat", "automix"]
+            asked = [HumanMessage("Where is Turku? " * 9)]
+            plain, mixed = (
+                SummarizationMiddleware(model, trigger=("tokens", 9)).token_counter(asked)
+                for model in (claudes[0], mix(claudes))
+            )
+        assert mixed == plain
+        assert identity(nested) == ("small+large+large", "automix")
 
     @pytest.mark.parametrize("door", ["plain", "mix"])
     def test_a_summary_is_made_by_reported_tokens(self, server: OpenAIServer, door: str) -> None:
@@ -114,6 +130,20 @@ class TestProvider:
         assert [body["model"] for body in other.requests] == ["small", "large"]
         assert all(body["cache_control"] == {"type": "ephemeral"} for body in other.requests)
         assert all(body["tools"][-1]["name"] == "weather" for body in other.requests)
+
+    def test_anthropics_cache_in_a_mix_that_is_a_fallback(self) -> None:
+        with AnthropicServer() as other:
+            other.script = lambda body: 500 if body["model"] == "down" else ["Done."]
+            fallback = ModelFallbackMiddleware(mix([other.model("small"), other.model("large")]))
+            caching = AnthropicPromptCachingMiddleware()
+            agent: Any = create_agent(
+                other.model("down"), [weather], middleware=[caching, fallback]
+            )
+            agent.invoke({"messages": [HumanMessage("Go.")]})
+        assert [body["model"] for body in other.requests] == ["down", "small"]
+        for body in other.requests:
+            assert body["cache_control"]["type"] == "ephemeral"
+            assert body["tools"][-1]["cache_control"]["type"] == "ephemeral"
 
 
 class TestTags:

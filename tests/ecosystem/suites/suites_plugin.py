@@ -17,6 +17,11 @@ mixes as they are made, for suites whose graphs ask a model without an agent.
 With `AUTOMIX_SUITE_RECORD=ignored`, messages compare equal without the record of the mix: what
 fails then fails for another reason.
 
+With `AUTOMIX_SUITE_POSTGRES`, tests that use PostgreSQL find it there.
+
+What begins, ends and fails is written to the file `AUTOMIX_SUITE_RESULTS` at once, a JSON object a
+line, so that it is known also of a run that is stopped.
+
 Otherwise only models that are chat models are changed, where they go into an agent (`create_agent`,
 `create_react_agent`, `create_deep_agent`) or into middleware that asks a model by itself. Models
 that a test makes and asks without an agent stay as they are.
@@ -27,10 +32,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import os
+import sys
 import types
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -58,10 +66,14 @@ _last: list[ChatResult | Exception] = []
 
 
 class _Quiet(BaseChatModel):
-    """A model of ours beside theirs, of the same provider."""
+    """A model of ours beside theirs, of the same kind and provider."""
 
     profile: Any = None
     theirs: Any = None
+
+    @property
+    def _llm_type(self) -> str:
+        return getattr(self.theirs, "_llm_type", "ours")
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         return self.bind(tools=[], **kwargs)
@@ -90,10 +102,6 @@ class _Quiet(BaseChatModel):
 class Unasked(_Quiet):
     """The larger model beside an accepted one: says, or raises, what that one did."""
 
-    @property
-    def _llm_type(self) -> str:
-        return "unasked"
-
     def answer(self) -> ChatResult:
         COUNTED["unasked"] += 1
         said = _last[-1] if _last else RuntimeError("No model was asked before.")
@@ -104,10 +112,6 @@ class Unasked(_Quiet):
 
 class Drafter(_Quiet):
     """The cheap model, each of whose drafts is rejected."""
-
-    @property
-    def _llm_type(self) -> str:
-        return "drafter"
 
     def answer(self) -> ChatResult:
         COUNTED["drafts"] += 1
@@ -160,7 +164,11 @@ def _mixed_when_made(fake: type[BaseChatModel]) -> type[BaseChatModel]:
 
 
 def pytest_collection_finish(session: Any) -> None:
-    """Have the fake chat models that test modules import become mixes."""
+    """Have tests find their database, and the fake chat models that they import become mixes."""
+    if postgres := os.environ.get("AUTOMIX_SUITE_POSTGRES"):
+        for module in list(sys.modules.values()):
+            if "DEFAULT_POSTGRES_URI" in getattr(module, "__dict__", ()):
+                setattr(module, "DEFAULT_POSTGRES_URI", postgres)  # noqa: B010
     if HOW == "bare" or os.environ.get("AUTOMIX_SUITE_FAKES") != "mixed":
         return
     mixed: dict[Any, type[BaseChatModel]] = {}
@@ -268,6 +276,38 @@ if HOW != "bare":
         _ignore_record()
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how often a mix was put in."""
-    terminalreporter.write_line(f"automix suite: {HOW}, {DOOR}, {dict(COUNTED)}")
+def _write(**told: Any) -> None:
+    if results := os.environ.get("AUTOMIX_SUITE_RESULTS"):
+        with Path(results).open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(told)}\n")
+
+
+def _write_failure(report: Any) -> None:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    why = crash.message if crash else str(report.longrepr or "").strip().rpartition("\n")[-1]
+    _write(test=report.nodeid, outcome="failed", why=why)
+
+
+def pytest_collectreport(report: Any) -> None:
+    """Note a file that cannot be collected."""
+    if report.failed:
+        _write_failure(report)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Note that a test begins: one that never ends is known by it."""
+    _last.clear()  # what another test's model said
+    _write(test=nodeid, outcome="began")
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Note what a test came to."""
+    if report.failed:
+        _write_failure(report)
+    elif report.skipped or report.when == "call":
+        _write(test=report.nodeid, outcome=report.outcome)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Note that the run came to its end, and how often a mix was put in."""
+    _write(exit=int(exitstatus), counted=dict(COUNTED))

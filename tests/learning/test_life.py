@@ -1,0 +1,112 @@
+"""The whole life of a policy, over HTTP: warm-up, proof, promotion, and the way back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
+
+from langchain_automix import AutoMixRunnable, Learning, LogProbabilityVerifier
+from langchain_automix.learning.reviewing import Reviewer
+from langchain_automix.learning.store.store import LearningStore
+from tests.support.builders.scripted_replies import Body
+from tests.support.servers.openai_server import OpenAIServer, token
+
+PRICES = {"small": {"input": 1, "output": 1}, "large": {"input": 20, "output": 20}}
+
+
+class Town:
+    """Two models that are asked for the number of a house; the small one tells when it guesses."""
+
+    def __init__(self) -> None:
+        self.random = random.Random(3)
+        self.is_spoilt = False
+
+    def __call__(self, body: Body) -> Any:
+        number = body["messages"][-1]["content"].split()[-1]
+        if body["model"] == "large":
+            return [number]
+        knows = not self.is_spoilt and self.random.random() < 0.7
+        answer = number if knows else "none"
+        probability = 0.99 if knows or self.is_spoilt else 0.3
+        return [{"content": answer, "logprobs": [token(answer, probability)]}]
+
+
+@pytest.fixture
+def town() -> Town:
+    return Town()
+
+
+@pytest.fixture
+def server(town: Town) -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        server.script = town
+        yield server
+
+
+@pytest.fixture
+def learning(tmp_path: Path) -> Iterator[Learning]:
+    learning = Learning(f"sqlite:///{tmp_path}/automix.db", max_loss=0.05, refit="never", share=0.2)
+    yield learning
+    learning.close(2)
+
+
+def _ask(automix: AutoMixRunnable, learning: Learning, numbers: range) -> list[dict[str, Any]]:
+    asked = [f"What is the number of house {i}" for i in numbers]
+    records = []
+    for start in range(0, len(asked), 50):  # more at once than there is room for shadows are lost
+        messages = automix.batch(asked[start : start + 50])
+        records += [message.response_metadata["automix"] for message in messages]
+        assert learning.flush()
+    return records
+
+
+def _review(learning: Learning) -> Any:
+    store: LearningStore = learning.store.get()
+    epoch = store.newest_epoch()
+    assert epoch is not None
+    found = Reviewer.of_store(store, epoch).run(store, is_due=True)
+    learning.refresh()
+    return found
+
+
+def test_a_policy_is_proven_decides_and_gives_way(
+    server: OpenAIServer, town: Town, learning: Learning
+) -> None:
+    automix = AutoMixRunnable.from_models(
+        server.model("small"),
+        server.model("large"),
+        verifier=LogProbabilityVerifier(),
+        prices=PRICES,
+        learning=learning,
+    )
+    warm_up = _ask(automix, learning, range(110))
+    assert {record["learning"]["stage"] for record in warm_up} == {"warm-up"}
+    assert {record["model"] for record in warm_up} == {"large"}
+    assert _review(learning).fitted.status == "challenger"
+
+    _ask(automix, learning, range(110, 400))
+    assert _review(learning).promote == 1
+    decided = _ask(automix, learning, range(400, 600))
+    assert {record["learning"]["version"] for record in decided} == {1}
+    assert {record["learning"]["stage"] for record in decided} == {"policy"}
+    kept = sum(record["model"] == "small" for record in decided)
+    assert 110 <= kept <= 170
+    status = learning.status()
+    assert (status.stage, status.version) == ("policy", 1)
+    assert status.saved is not None
+
+    town.is_spoilt = True
+    for start in range(600, 1_400, 200):
+        _ask(automix, learning, range(start, start + 200))
+        found = _review(learning)
+        if found.back_to is not None:
+            break
+    assert found.back_to == 0
+    assert "loses more than 0.05" in found.why
+    assert {record["model"] for record in _ask(automix, learning, range(1_400, 1_410))} == {"large"}
