@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from langchain_automix.cli.options import USUAL_LOSS, AsJson
+from langchain_automix.cli.options import AsJson
 from langchain_automix.cli.terminal import echo
 from langchain_automix.utils.text import escape_rich, printable
 
@@ -38,13 +38,16 @@ MaxLoss = Annotated[
     float | None,
     typer.Option(
         help="Largest mean quality to lose against the largest model, as in `Learning`.",
-        show_default=f"{USUAL_LOSS}, without --cost-weight",
+        show_default="the mix's own goal",
     ),
 ]
 CostWeight = Annotated[
     float | None, typer.Option(help="Quality that one dollar is worth, in place of --max-loss.")
 ]
-Confidence = Annotated[float, typer.Option(help="How sure a change must be to be a good one.")]
+Confidence = Annotated[
+    float | None,
+    typer.Option(help="How sure a change must be to be a good one.", show_default="the mix's own"),
+]
 Why = Annotated[str, typer.Option(help="Why, in one sentence; it is kept in the store.")]
 
 
@@ -63,14 +66,16 @@ def status(
     store: StoreUrl,
     max_loss: MaxLoss = None,
     cost_weight: CostWeight = None,
-    confidence: Confidence = 0.95,
+    confidence: Confidence = None,
     epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
     """Show queries, labels, the version that decides, the saving, drift, and what comes next."""
     from langchain_automix.learning.status import read_status
 
-    found = read_status(_open(store), settings_of(max_loss, cost_weight, confidence), epoch)
+    opened = _open(store)
+    settings = _settings(opened, epoch, max_loss, cost_weight, confidence)
+    found = read_status(opened, settings, epoch)
     _print(found.to_json(), as_json=as_json, text=str(found))
 
 
@@ -97,24 +102,32 @@ def fit(
     store: StoreUrl,
     max_loss: MaxLoss = None,
     cost_weight: CostWeight = None,
-    confidence: Confidence = 0.95,
+    confidence: Confidence = None,
     promote: Annotated[
-        Literal["auto", "ask"],
-        typer.Option(help="Whether a proven policy decides at once, or when a person says so."),
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of chance.")] = 0,
+        Literal["auto", "ask"] | None,
+        typer.Option(
+            help="Whether a proven policy decides at once, or when a person says so.",
+            show_default="the mix's own",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of chance.", show_default="the mix's own")
+    ] = None,
     epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
     """Review the traffic once, as from cron: fit, promote what is proven, go back from what loses.
 
     It does what a mix does by itself with `refit="thread"`. Where another process is at it,
-    nothing is done. Give the goal that the mix has.
+    nothing is done. The goal is the mix's own, unless another is given.
     """
     from langchain_automix.learning.by_hand import review_once
 
-    settings = settings_of(max_loss, cost_weight, confidence, promote=promote, seed=seed)
-    found = review_once(_open(store), settings, epoch)
+    opened = _open(store)
+    settings = _settings(
+        opened, epoch, max_loss, cost_weight, confidence, promote=promote, seed=seed
+    )
+    found = review_once(opened, settings, epoch)
     if found is None:
         text = "Another process reviews this store at present; nothing was done."
         _print({"is_held_by_another": True}, as_json=as_json, text=text)
@@ -184,27 +197,41 @@ def report(
     ] = None,
     max_loss: MaxLoss = None,
     cost_weight: CostWeight = None,
-    confidence: Confidence = 0.95,
+    confidence: Confidence = None,
     epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what the mix saves or would save, how sure that is, and how it went over time."""
-    settings = settings_of(max_loss, cost_weight, confidence)
-    report_store(store, (out,), settings, epoch, as_json=as_json)
+    opened = _open(store)
+    settings = _settings(opened, epoch, max_loss, cost_weight, confidence)
+    _report(opened, (out,), settings, epoch, as_json=as_json)
 
 
 def report_store(
     store: str,
     out: Sequence[Path | None],
-    settings: ReviewSettings,
-    epoch: str | None = None,
     *,
+    cost_weight: float | None,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Print the report of a store, and write it to the files of `out`."""
+    opened = _open(store)
+    settings = _settings(opened, None, None, cost_weight, None, seed=seed)
+    _report(opened, out, settings, None, as_json=as_json)
+
+
+def _report(
+    store: LearningStore,
+    out: Sequence[Path | None],
+    settings: ReviewSettings,
+    epoch: str | None,
+    *,
+    as_json: bool,
+) -> None:
     from langchain_automix.learning.report import report_of
 
-    made = report_of(_open(store), settings, epoch)
+    made = report_of(store, settings, epoch)
     files = [path for path in out if path is not None]
     for path in files:
         made.write(path)
@@ -244,15 +271,19 @@ def _open(url: str) -> LearningStore:
     return open_store(url, create=False)
 
 
-def settings_of(
-    max_loss: float | None, cost_weight: float | None, confidence: float = 0.95, **more: Any
+def _settings(
+    store: LearningStore,
+    epoch: str | None,
+    max_loss: float | None,
+    cost_weight: float | None,
+    confidence: float | None,
+    **more: Any,
 ) -> ReviewSettings:
-    """Return what a review goes by; without a goal, the usual loss."""
-    from langchain_automix.learning.review_settings import ReviewSettings
+    """Return what a review goes by: what is given, else what the mix goes by."""
+    from langchain_automix.learning.traffic import settings_told
 
-    if max_loss is None and cost_weight is None:
-        max_loss = USUAL_LOSS
-    return ReviewSettings(max_loss=max_loss, cost_weight=cost_weight, confidence=confidence, **more)
+    given = {"max_loss": max_loss, "cost_weight": cost_weight, "confidence": confidence}
+    return settings_told(store, epoch, **given, **more)
 
 
 def _print(found: Any, *, as_json: bool, text: str = "") -> None:

@@ -194,8 +194,8 @@ def report(
     from langchain_automix.cli import learning
 
     if log is None and learning.is_store(policy):
-        settings = learning.settings_of(None, cost_weight, seed=seed)
-        learning.report_store(policy, (out, markdown), settings, as_json=as_json)
+        files = (out, markdown)
+        learning.report_store(policy, files, cost_weight=cost_weight, seed=seed, as_json=as_json)
         return
     if log is None or out is None:
         missing = "a routing log" if log is None else "--out, where the page goes"

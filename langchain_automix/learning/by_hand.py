@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from langchain_automix.errors import AutoMixError
@@ -80,7 +80,11 @@ def review_once(
     from langchain_automix.learning.traffic import read_traffic  # noqa: PLC0415  (loads numpy)
 
     traffic = read_traffic(store, epoch)
-    reviewer = Reviewer(traffic.epoch, traffic.models, settings, traffic.check)
+    try:
+        told = Reviewer.of_store(store, traffic.epoch)
+        reviewer = replace(told, settings=settings, check=told.check or traffic.check)
+    except AutoMixError:  # no mix has told the store what it goes by
+        reviewer = Reviewer(traffic.epoch, traffic.models, settings, traffic.check)
     found = reviewer.run(store, is_due=True)
     if found is None:
         return None

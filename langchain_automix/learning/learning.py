@@ -343,7 +343,7 @@ class Learning(Learner):
 
         self.writer.flush()
         epoch = next(reversed(self._epochs), None)
-        return report_of(self.store.get(), self.settings.for_review(), epoch)
+        return report_of(self.store.get(), self.settings.for_reviews(), epoch)
 
     def sync_langsmith(
         self, project: str, key: str = "correctness", client: Client | None = None

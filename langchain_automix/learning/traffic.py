@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.observations import Observations, observations_of
@@ -18,6 +18,10 @@ from langchain_automix.utils.check_spec import CheckSpec
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
+
+
+_TAKEN_SECONDS = 10.0
+"""Within which every process has taken a new version."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ class Traffic:
     @property
     def stage(self) -> Stage:
         """How queries are decided at present, as far as the store says."""
-        newest = self.stored[-1].query.stage
-        if newest == "observe":
-            return newest
-        return "warm-up" if self.champion is None else "policy"
+        newest, champion = self.stored[-1].query, self.champion
+        if newest.stage == "observe" or champion is None:
+            return "observe" if newest.stage == "observe" else "warm-up"
+        is_held = newest.stage == "warm-up" and newest.at > (champion.since or 0.0) + _TAKEN_SECONDS
+        return "warm-up" if is_held else "policy"
 
     @property
     def check(self) -> CheckSpec | str | None:
@@ -78,6 +83,27 @@ def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
     width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
     models = model_names(versions, events, width)
     return Traffic(epoch, models, stored, observations_of(models, stored), versions, events)
+
+
+def settings_told(store: LearningStore, epoch: str | None = None, **given: Any) -> ReviewSettings:
+    """Return what the reviews of an epoch go by: what is given, else what its mix goes by.
+
+    Args:
+        store: The store.
+        epoch: None: that of the newest query.
+        given: Settings of `ReviewSettings`; those that are None are not given.
+    """
+    from langchain_automix.learning.reviewing import Reviewer  # noqa: PLC0415  (needs river)
+
+    epoch = store.newest_epoch() if epoch is None else epoch
+    try:
+        told = ReviewSettings() if epoch is None else Reviewer.of_store(store, epoch).settings
+    except AutoMixError:  # no mix has told the store
+        told = ReviewSettings()
+    given = {name: value for name, value in given.items() if value is not None}
+    if {"max_loss", "cost_weight"} & given.keys():  # one goal takes the place of the other
+        given = {"max_loss": None, "cost_weight": None, **given}
+    return replace(told, **given)
 
 
 def look(traffic: Traffic, settings: ReviewSettings) -> Review:

@@ -55,7 +55,7 @@ def promoted(store: LearningStore, at: float) -> int:
     router = POMDPRouter.fit(world(200), cost_weight=0.03)
     policy = router.policy.model_dump_json(by_alias=True)
     number = store.add_version(version(policy=policy, at=at - 1))
-    store._database.now = lambda _: at  # type: ignore[method-assign]
+    store._database.now = lambda _: at  # type: ignore[method-assign,assignment]
     store.promote(number, "It was proven.")
     return number
 
@@ -212,7 +212,7 @@ class TestOverTime:
         store.add(list(traffic(150)))
         number = promoted(store, START + 1_000)
         store.add([Event(START + 2_000, "e", "alarm", "The cost has changed.", {})])
-        store._database.now = lambda _: START + 3_000  # type: ignore[method-assign]
+        store._database.now = lambda _: START + 3_000  # type: ignore[method-assign,assignment]
         store.rollback("e", "It lost.")
         found = report_of(store).contents
         moved = [(c.kind, c.version) for c in found.changes if c.version is not None]
