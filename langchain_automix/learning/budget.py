@@ -56,21 +56,20 @@ _DOUBT = 4
 class ShadowBudget:
     """What all shadows of a store may cost together, in all processes.
 
-    What a shadow may cost is reserved in the store before it begins: somewhat more than the dearest
-    of this process so far, or than what its query suggests. The limit is passed only by what a
-    shadow costs beyond that.
+    A query claims the money of its shadow in this process's memory, so that it waits for nothing;
+    before the shadow begins, the store reserves it. That is somewhat more than the dearest of this
+    process so far, or than what the query suggests: the limit is passed only by what a shadow costs
+    beyond that.
     """
 
     def __init__(self, store: StoreHandle, limit: Decimal | None) -> None:
         self._store, self._limit = store, limit
         self._lock = ProcessLock()
-        self._dearest = Decimal(0)
+        self._known = self._claimed = self._dearest = Decimal(0)
         self._settled = 0
-        self.is_open = limit is None or limit > 0
-        """Whether there is money left, as far as this process knows."""
 
-    def reserve(self, estimate: float | None) -> str | None:
-        """Reserve what a shadow may cost; None: there is no money, or the store is away.
+    def claim(self, estimate: float | None) -> Decimal | None:
+        """Claim what a shadow may cost; None: as far as this process knows, there is no money.
 
         Args:
             estimate: US dollars that it is likely to cost; None: unknown.
@@ -78,14 +77,30 @@ class ShadowBudget:
         with self._lock:
             likely = max(self._dearest, Decimal(str(estimate or 0)))
             amount = likely * (1 + Decimal(_DOUBT) / (1 + self._settled))
-        if not amount and self._limit:
-            amount = self._limit * _OF_UNKNOWN
+            if self._limit is not None:
+                amount = amount or self._limit * _OF_UNKNOWN
+                used = self._known + self._claimed
+                if used >= self._limit or used + amount > self._limit:
+                    return None
+            self._claimed += amount
+            return amount
+
+    def give_back(self, claim: Decimal) -> None:
+        """Have the money of a claim again."""
+        with self._lock:
+            self._claimed -= claim
+
+    def reserve(self, claim: Decimal) -> str | None:
+        """Reserve the money of a claim; None: others have spent it, or the store is away."""
+        with self._lock:
+            amount = max(claim, self._dearest)
         try:
             token = self._store.get().reserve_spend(PURSE, amount, self._limit)
         except StoreUnavailableError as error:
             self._store.warn_away(error)
             return None
-        self.is_open = token is not None
+        if token is None and self._limit is not None:
+            self._known = self._limit  # until it is looked up again
         return token
 
     def settle(self, token: str, cost: float | None) -> None:
@@ -96,6 +111,7 @@ class ShadowBudget:
         amount = None if cost is None else Decimal(str(cost))
         with self._lock:
             self._dearest = max(self._dearest, amount or Decimal(0))
+            self._known += self._dearest if amount is None else amount
             self._settled += 1
         try:
             self._store.get().settle_spend(token, amount)
@@ -103,7 +119,6 @@ class ShadowBudget:
             self._store.warn_away(error)
 
     def look_up(self) -> None:
-        """See whether there is money again, such as after a raised limit or a reservation's end."""
-        if self._limit is None or self.is_open:
-            return
-        self.is_open = self._store.get().spent(PURSE) + float(self._dearest) < self._limit
+        """See what all processes have spent by now."""
+        if self._limit is not None:
+            self._known = Decimal(str(self._store.get().spent(PURSE)))

@@ -131,7 +131,7 @@ class Contest:
         clipped = np.where(alike, 0.0, np.clip(difference, -largest, largest))
         chance = np.where(alike, 1.0, observed.chance)
         terms = doubly_robust(clipped, alike | observed.complete, chance, -largest)
-        return terms, -largest / observed.share
+        return terms, -largest / observed.shadowed
 
     def _judge(
         self, terms: Floats, target: float, lowest: Floats, alpha: float, *, saving: float

@@ -20,7 +20,7 @@ _LEAST_CHANCE = 0.1
 """A query that became complete by a smaller chance counts for no more than one of this chance: the
 fit is a little biased then, and far less noisy."""
 
-_TARGET = 0.5
+_TARGET = 0.25
 """Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
 see."""
 

@@ -21,13 +21,14 @@ from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.flow.deadline import start_work
 from langchain_automix.learning.budget import PURSE, ShadowBudget
 from langchain_automix.learning.epochs import EpochState, Snapshot
+from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
-from langchain_automix.learning.records import Event, GradeRecord, StoredQuery
+from langchain_automix.learning.records import Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review import Review
 from langchain_automix.learning.reviewing import Reviewer
-from langchain_automix.learning.rows import query_record
+from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
     Mode,
@@ -39,6 +40,7 @@ from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
+from langchain_automix.models.prices import dollars_of
 from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
@@ -218,17 +220,11 @@ class Learning(Learner):
         query = ended.query
         if not query.is_admitted:  # nothing of it was begun
             return
+        facts = EndedFacts.of(ticket.config, ended, keep_texts=self.settings.keep_texts)
+        is_drawn = self._take_on(ticket, ended)
+        which = ticket.id, ticket.version, ticket.stage
         self.writer.put_later(
-            partial(
-                query_record,
-                ticket,
-                ticket.config,
-                ended,
-                at=time.time(),
-                share=ticket.share,
-                is_drawn=self._take_on(ticket, ended),
-                keep_texts=self.settings.keep_texts,
-            )
+            partial(query_record, *which, facts, share=ticket.share, is_drawn=is_drawn)
         )
 
     def _take_on(self, ticket: LearningTicket, ended: EndedQuery) -> bool:
@@ -236,13 +232,14 @@ class Learning(Learner):
         query, names = ended.query, ended.config.names
         if ended.error is not None or query.record is None:
             return False
-        is_drawn = ticket.is_drawn and self._budget.is_open
-        if not is_drawn and not (self._grader.is_free and len(query.answers) == len(names)):
+        claim = None
+        if ticket.is_drawn:
+            alone = query.record["alone"][names[-1]]["cost"]
+            claim = self._shadows.claim(None if alone is None else float(dollars_of(alone)))
+        if claim is None and not (self._grader.is_free and len(query.answers) == len(names)):
             return False
-        alone = query.record["alone"][names[-1]]["cost"]
-        estimate = None if alone is None else float(alone.split()[0])
-        job = ShadowJob(ticket.id, ticket.state, ticket.config, ended, is_drawn, estimate)
-        return self._shadows.submit(job) and is_drawn
+        job = ShadowJob(ticket.id, ticket.state, ticket.config, ended, claim)
+        return self._shadows.submit(job) and claim is not None
 
     # What a user asks and tells
 
@@ -268,38 +265,14 @@ class Learning(Learner):
         """
         if not isinstance(quality, int | float) or not 0 <= quality <= 1:
             raise AutoMixError(f"A quality lies in [0, 1], not at {quality!r}.")
-        id, kept, width = self._find(target)
-        model = kept if model is None else model
-        if model is None or not 0 <= model < width:
+        answered = find_answered(target, self.store, self.writer)
+        if (state := self._epochs.get(answered.epoch or "")) is not None:
+            answered = answered._replace(models=len(state.names))
+        model = answered.kept if model is None else model
+        if model is None or not 0 <= model < answered.models:
             given = "no answer was given" if model is None else f"there is no model {model}"
-            raise AutoMixError(f"To query {id}, {given}.")
-        self.writer.put(GradeRecord(id, model, float(quality), source, time.time()))
-
-    def _find(self, target: AIMessage | UUID | str) -> tuple[str, int | None, int]:
-        """Return a query's id, the model whose answer was given, and the number of models."""
-        if isinstance(target, AIMessage):
-            record = target.response_metadata.get("automix") or {}
-            if "learning" not in record:
-                raise AutoMixError("The message is of no query that a mix with learning answered.")
-            kept = None if record["action"] == "abstain" else record["model_index"]
-            return record["learning"]["id"], kept, len(record["alone"])
-        found = self._look_up(str(target))
-        if found is None:
-            raise AutoMixError(f"The learning store {self.store.name} has no query {target}.")
-        width = max([a.model for a in found.query.answers], default=0) + 1
-        if (state := self._epochs.get(found.query.epoch)) is not None:
-            width = len(state.names)
-        return found.query.id, found.query.kept, width
-
-    def _look_up(self, name: str) -> StoredQuery | None:
-        store = self.store.get()
-        for is_late in (False, True):
-            if is_late and not (self.writer.waiting and self.writer.flush()):
-                return None
-            found = store.find(run_id=name) or store.find(id=name)
-            if found is not None:
-                return found
-        return None
+            raise AutoMixError(f"To query {answered.id}, {given}.")
+        self.writer.put(GradeRecord(answered.id, model, float(quality), source, time.time()))
 
     def status(self) -> LearningStatus:
         """Return how far it has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,9 @@ from langchain_automix.learning.records import AGREEMENT, StoredQuery
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
+
+_CHANCE = 3.0
+"""Standard deviations by which shadows may fall short of their number by chance alone."""
 
 _ENDED = ("answered", "abstained")
 
@@ -46,7 +50,21 @@ class Observations:
     @property
     def chance(self) -> Floats:
         """(n,): how likely each query was to become complete."""
-        return np.where(self.asked_all, 1.0, self.share)
+        return np.where(self.asked_all, 1.0, self.shadowed)
+
+    @cached_property
+    def shadowed(self) -> Floats:
+        """(n,): the chance that a shadow was drawn and came to its end.
+
+        Some come to none: they fail, or are dropped where there are too many at once. That is
+        taken to happen whatever a query is like, and as often as it did.
+        """
+        asked = ~self.asked_all
+        expected, found = float(self.share[asked].sum()), int(self.complete[asked].sum())
+        spread = math.sqrt(float((self.share * (1 - self.share))[asked].sum()))
+        if expected - found <= _CHANCE * spread:
+            return self.share
+        return self.share * (max(found, 1) / expected)
 
     def rows(self, index: Any) -> Observations:
         """Return these queries only."""

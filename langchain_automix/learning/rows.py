@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
+from uuid import UUID
 
 from langchain_core.runnables import Runnable
 
@@ -18,10 +19,11 @@ from langchain_automix.learning.records import (
     QueryRecord,
     RequestRecord,
     ShadowRecord,
+    Stage,
 )
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
-from langchain_automix.mix.learner import EndedQuery, Ticket
+from langchain_automix.mix.learner import EndedQuery
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import QueryLedger
 from langchain_automix.mix.shadow import ShadowResult, with_names_of
@@ -32,52 +34,80 @@ from langchain_automix.types import ModelCall, Verification, Visit
 from langchain_automix.verifiers.inputs import check_context
 
 
+class EndedFacts(NamedTuple):
+    """What the record of a query is made of: no more than that is kept until it is written."""
+
+    config: MixConfig
+    """Of the mix, as it is given."""
+
+    verifier: Runnable[Any, Any]
+    """What has checked."""
+
+    ledger: QueryLedger
+    record: Mapping[str, Any]
+    """The query's own record; empty where it has none."""
+
+    ending: Ending
+    run_id: UUID
+    at: float
+    """When it ended, in seconds since 1970."""
+
+    texts: Mapping[str, Any] | None
+    """What was asked and answered, where that is kept."""
+
+    @classmethod
+    def of(cls, config: MixConfig, ended: EndedQuery, *, keep_texts: bool) -> Self:
+        """Return the facts of a query that has just ended."""
+        query = ended.query
+        return cls(
+            config,
+            ended.config.verifier,
+            query.ledger,
+            query.record or {},
+            _ending(ended),
+            ended.run_id,
+            time.time(),
+            _texts(query) if keep_texts else None,
+        )
+
+
 def query_record(
-    ticket: Ticket,
-    config: MixConfig,
-    ended: EndedQuery,
-    *,
-    at: float,
-    share: float,
-    is_drawn: bool,
-    keep_texts: bool,
+    id: str, version: int, stage: Stage, facts: EndedFacts, *, share: float, is_drawn: bool
 ) -> QueryRecord:
     """Return the record of a query.
 
     Args:
-        ticket: Which version decided it, and why.
-        config: Of the mix, as it is given.
-        ended: The query.
-        at: When it ended, in seconds since 1970.
+        id: Its id.
+        version: Number of the policy that decided it.
+        stage: Why it was that.
+        facts: How it ended.
         share: Chance that it has a shadow.
         is_drawn: Whether it has one.
-        keep_texts: Whether what was asked and answered is kept.
     """
-    query, ledger = ended.query, ended.query.ledger
-    record: Mapping[str, Any] = query.record or {}
+    config, ledger, record = facts.config, facts.ledger, facts.record
     alone = record.get("alone") or {}
     total = _dollars(record["cost"]) if record else None
     bill = _Bill(ledger.prices)
     if total is not None and len(ledger.calls) == 1:
         bill.know(ledger.calls[0], total)
     return QueryRecord(
-        id=ticket.id,
-        at=at,
+        id=id,
+        at=facts.at,
         epoch=config.epoch,
-        version=ticket.version,
-        stage=ticket.stage,
+        version=version,
+        stage=stage,
         kept=None if record.get("action") == "abstain" else record.get("model_index"),
         share=share,
         is_drawn=is_drawn,
-        ending=_ending(ended),
+        ending=facts.ending,
         cost=total if record else bill.cost(ledger.calls),
         alone=_dollars(alone[config.names[-1]]["cost"]) if alone else None,
-        answers=_answers(ledger, ledger.visits, bill, (config.verifier, ended.config.verifier)),
+        answers=_answers(ledger, ledger.visits, bill, (config.verifier, facts.verifier)),
         requests=_requests(ledger.calls, bill, "query"),
-        run_id=str(ended.run_id),
+        run_id=str(facts.run_id),
         confidence=record.get("confidence"),
         seconds=sum(ledger.seconds.values()),
-        texts=_texts(query) if keep_texts else None,
+        texts=facts.texts,
     )
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from langchain_automix.learning.budget import ShadowBudget
@@ -46,11 +47,8 @@ class ShadowJob:
     """Of the mix, as it is given."""
 
     ended: EndedQuery
-    is_drawn: bool
-    """Whether the models that it did not ask are asked; else its answers are graded only."""
-
-    estimate: float | None
-    """What the shadow is likely to cost, in dollars; None: unknown."""
+    claim: Decimal | None
+    """What its shadow may cost, in dollars; None: it has none, and its answers are graded only."""
 
 
 class ShadowRunner:
@@ -79,15 +77,34 @@ class ShadowRunner:
         self.refused = 0
         self.workers: Workers[ShadowJob] = Workers(self._work, threads=_THREADS, size=_WAITING)
 
+    def claim(self, estimate: float | None) -> Decimal | None:
+        """Claim the money of a shadow; None: there is none left, which is counted.
+
+        Args:
+            estimate: US dollars that it is likely to cost; None: unknown.
+        """
+        claim = self._budget.claim(estimate)
+        self.refused += claim is None
+        return claim
+
     def submit(self, job: ShadowJob) -> bool:
         """Take a query on, without waiting; False: too many wait."""
-        return self.workers.submit(job)
+        is_taken = self.workers.submit(job)
+        if not is_taken and job.claim is not None:
+            self._budget.give_back(job.claim)
+        return is_taken
 
     def _work(self, job: ShadowJob) -> None:
-        if not job.is_drawn:
+        if job.claim is None:
             self._grade(job, job.ended.query.answers, spent=[])
             return
-        token = self._budget.reserve(job.estimate)
+        try:
+            self._within_budget(job, job.claim)
+        finally:
+            self._budget.give_back(job.claim)
+
+    def _within_budget(self, job: ShadowJob, claim: Decimal) -> None:
+        token = self._budget.reserve(claim)
         if token is None:
             self.refused += 1
             return

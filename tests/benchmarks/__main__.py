@@ -134,7 +134,7 @@ def of_defaults(wanted: argparse.Namespace) -> None:
 
 
 def by_name_only(wanted: argparse.Namespace) -> None:
-    """Print what takes an hour or more, if it is asked for."""
+    """Print what takes minutes or hours, if it is asked for."""
     if wanted.only == "attacks":
         for _, found in attacks.rows(wanted.models, wanted.results, wanted.cases, wanted.ways):
             show(attacks.HEADS, found)

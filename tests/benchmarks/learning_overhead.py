@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,13 +26,13 @@ BATCH = 1_000
 
 class _Spent(NamedTuple):
     own: float
-    """Seconds of the thread that asks; in a batch, of all threads."""
+    """Seconds of the thread that asks; in a batch, of all threads but the writer."""
 
     all: float
     """Seconds of all threads, the writer's among them."""
 
 
-def table(rounds: int = 15) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rounds: int = 9) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the added processor time of each way to ask, in both stages.
 
     Args:
@@ -120,11 +121,18 @@ def _compare(
 
 
 def _spent(way: Way, mix: AutoMixRunnable, queries: int) -> _Spent:
-    own, total = time.thread_time(), time.process_time()
+    own, total, written = time.thread_time(), time.process_time(), _of_writers()
     way(mix, queries)
     own, total = time.thread_time() - own, time.process_time() - total
     # In a batch the queries run in threads of a pool, beside which the writer is all that runs.
-    return _Spent(total if way is _batch else own, total)
+    return _Spent(total - (_of_writers() - written) if way is _batch else own, total)
+
+
+def _of_writers() -> float:
+    """Return the processor seconds of the threads that write."""
+    threads = [each for each in threading.enumerate() if each.name == "automix-learning"]
+    clocks = [time.pthread_getcpuclockid(each.ident) for each in threads if each.ident]
+    return sum(map(time.clock_gettime, clocks))
 
 
 def _interval(ratios: Any) -> tuple[float, float]:

@@ -324,11 +324,13 @@ class TestMoney:
         shadowed = [row for row in found if row.is_shadowed]
         assert 0 < len(shadowed) < 60
         spent = sum(row.shadow_cost or 0 for row in shadowed)
-        assert 0.004 < spent <= 0.005
+        assert 0.003 < spent <= 0.005
         status = learning.status()
         assert status.spent <= 0.005
         assert status.refused > 0
         assert not found[-1].query.is_drawn
+        # Few are drawn and then find that others have spent the money.
+        assert sum(row.query.is_drawn for row in found) - len(shadowed) <= 3
 
     def test_without_a_budget_nothing_is_shadowed(self, server: OpenAIServer, make: Make) -> None:
         automix = learns(server, make(max_spend=0))

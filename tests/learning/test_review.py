@@ -185,3 +185,19 @@ def test_settings_that_make_no_sense_are_refused(fields: dict[str, float], says:
 def test_a_review_of_nothing_is_a_warm_up() -> None:
     found = review(traffic(0), (), BY_LOSS, now=0.0)
     assert replace(found, changes=()) == Review(share=1.0, next_step=found.next_step)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_shadows_that_come_to_nothing_make_no_difference_to_the_estimate(share: float) -> None:
+    """As where their queue is full: it is as if fewer had been drawn."""
+    whole = traffic(4_000, 7, share=share, start=200)
+    lost = np.random.default_rng(8).random(len(whole)) < 0.5
+    quality = np.where(lost[:, None], np.nan, whole.columns.quality)
+    partly = replace(whole, columns=replace(whole.columns, quality=quality))
+    assert partly.shadowed == pytest.approx(share / 2, rel=0.1)
+    policy = Policy.model_validate_json(_fitted(traffic(200), BY_UTILITY).policy)
+    gains = [
+        Contest(each, 0.01).gains_utility(policy, None, 100.0, 0.05).gain
+        for each in (whole, partly)
+    ]
+    assert gains[1] == pytest.approx(gains[0], abs=0.02)
