@@ -302,6 +302,8 @@ class Learning(Learner):
             cost=totals.cost,
             alone=totals.alone,
             spent=spent,
+            unpriced=totals.unpriced,
+            unpriced_shadows=totals.unpriced_shadows,
             **here,
         )
 
