@@ -303,12 +303,13 @@ def _show_history(versions: list[PolicyVersion], events: list[Event]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from langchain_automix.learning.traffic import describe_event
     from langchain_automix.utils.formatting import format_time
 
     console = Console(highlight=False)
     for title, rows in (
         ("Versions", [_version_cells(version) for version in versions]),
-        ("Events", [(format_time(e.at), e.kind, _event_text(e)) for e in events]),
+        ("Events", [(format_time(e.at), e.kind, describe_event(e)) for e in events]),
     ):
         if not rows:
             continue
@@ -321,14 +322,6 @@ def _show_history(versions: list[PolicyVersion], events: list[Event]) -> None:
         for cells in rows:
             table.add_row(*(escape_rich(printable(cell)) for cell in cells))
         console.print(table)
-
-
-def _event_text(event: Event) -> str:
-    from langchain_automix.utils.formatting import format_percent
-
-    if event.kind == "share" and "share" in event.detail:
-        return f"From now on {format_percent(event.detail['share'])} of the queries have a shadow."
-    return event.text
 
 
 def _version_cells(version: PolicyVersion) -> Iterator[str]:

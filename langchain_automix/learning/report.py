@@ -12,7 +12,7 @@ from langchain_automix.learning.review import FIRST_FIT
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.saving import has_saved, would_have_saved
 from langchain_automix.learning.spans import spans_of
-from langchain_automix.learning.traffic import Traffic, look, read_traffic
+from langchain_automix.learning.traffic import Traffic, describe_event, look, read_traffic
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.report.contents import Number
 from langchain_automix.report.timeline.contents import Change, Saving, Timeline, VersionRow
@@ -210,7 +210,9 @@ def _numbers(
 
 def _change(event: Event) -> Change:
     moved = event.detail.get("version") if event.kind in ("promoted", "rolled back") else None
-    return Change(event.at, event.kind, event.text, None if moved is None else int(moved))
+    return Change(
+        event.at, event.kind, describe_event(event), None if moved is None else int(moved)
+    )
 
 
 def _notes(traffic: Traffic, totals: StoreTotals) -> Iterator[str]:

@@ -15,6 +15,7 @@ from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.store.export import model_names
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.utils.check_spec import CheckSpec
+from langchain_automix.utils.formatting import format_percent
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
@@ -104,6 +105,13 @@ def settings_told(store: LearningStore, epoch: str | None = None, **given: Any) 
     if {"max_loss", "cost_weight"} & given.keys():  # one goal takes the place of the other
         given = {"max_loss": None, "cost_weight": None, **given}
     return replace(told, **given)
+
+
+def describe_event(event: Event) -> str:
+    """Say what happened, in a sentence."""
+    if event.kind == "share" and "share" in event.detail:
+        return f"From now on {format_percent(event.detail['share'])} of the queries have a shadow."
+    return event.text
 
 
 def look(traffic: Traffic, settings: ReviewSettings) -> Review:
