@@ -44,6 +44,7 @@ from langchain_automix.models.prices import dollars_of
 from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
+from langchain_automix.verifiers.default import DefaultVerifier
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -434,8 +435,11 @@ class Learning(Learner):
 
     def _reviewer(self, state: EpochState) -> Reviewer:
         if state.epoch not in self._reviewers:
-            settings, check = self.settings.for_reviews(), spec_of(state.config.verifier)
-            self._reviewers[state.epoch] = Reviewer(state.epoch, state.names, settings, check)
+            settings, verifier = self.settings.for_reviews(), state.config.verifier
+            defaults = verifier.specs() if isinstance(verifier, DefaultVerifier) else {}
+            self._reviewers[state.epoch] = Reviewer(
+                state.epoch, state.names, settings, spec_of(verifier), defaults
+            )
         return self._reviewers[state.epoch]
 
     def _note_review(self, state: EpochState, found: Review) -> None:

@@ -97,7 +97,9 @@ class Observations:
         )
 
 
-def observations_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Observations:
+def observations_of(
+    models: Sequence[str], stored: Sequence[StoredQuery], leading: str | None = None
+) -> Observations:
     """Return stored queries of one epoch as numbers; those that failed or were left are left out.
 
     Where users or evaluators graded some answers, these grades correct what agreement with the
@@ -106,10 +108,12 @@ def observations_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Obs
     Args:
         models: Names of the models, cheap to expensive.
         stored: The queries.
+        leading: Of a mix without a check of its own, the one of its checks that is read; it then
+            stands alone.
     """
     ended = [each for each in stored if each.query.ending in _ENDED]
     ended.sort(key=lambda each: (each.query.at, each.query.id))
-    columns = _columns(models, ended)
+    columns = _columns(models, ended, leading)
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
@@ -123,26 +127,28 @@ def observations_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Obs
     )
 
 
-def _columns(models: Sequence[str], ended: Sequence[StoredQuery]) -> LogArrays:
+def _columns(models: Sequence[str], ended: Sequence[StoredQuery], leading: str | None) -> LogArrays:
     if ended:
-        return to_arrays(RoutingLog(_record(models, each) for each in ended))
+        return to_arrays(RoutingLog(_record(models, each, leading) for each in ended))
     none = np.empty((0, len(models)))
     verdicts = np.empty((0, len(models), 0), dtype=np.int8)
     return LogArrays(tuple(models), none, none, verdicts, none, none, none, np.empty(0))
 
 
-def records_of(models: Sequence[str], stored: Sequence[StoredQuery]) -> Iterator[dict[str, Any]]:
+def records_of(
+    models: Sequence[str], stored: Sequence[StoredQuery], leading: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield stored queries in the form of a routing log, with their qualities where known."""
-    observed = observations_of(models, stored)
+    observed = observations_of(models, stored, leading)
     by_id = {each.query.id: each for each in stored}
     for id, quality in zip(observed.ids, observed.columns.quality.tolist(), strict=True):
-        record = _record(models, by_id[id])
+        record = _record(models, by_id[id], leading)
         for answer, known in zip(record["answers"], quality, strict=True):
             answer["quality"] = None if np.isnan(known) else known
         yield record
 
 
-def _record(models: Sequence[str], each: StoredQuery) -> dict[str, Any]:
+def _record(models: Sequence[str], each: StoredQuery, leading: str | None) -> dict[str, Any]:
     found = {answer.model: answer for answer in each.query.answers}
     answers: list[dict[str, Any]] = []
     for index, name in enumerate(models):
@@ -150,7 +156,10 @@ def _record(models: Sequence[str], each: StoredQuery) -> dict[str, Any]:
         if (answer := found.get(index)) is not None:
             row["cost"] = answer.cost
             row["verification"] = answer.verification
-            row["checks"] = dict(answer.checks)
+            if leading is None:
+                row["checks"] = dict(answer.checks)
+            elif answer.verification is None:
+                row["verification"] = answer.checks.get(leading)
         answers.append(row)
     return {"id": each.query.id, "currency": CURRENCY, "answers": answers}
 

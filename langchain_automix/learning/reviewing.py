@@ -6,7 +6,8 @@ One process at a time reviews an epoch, whichever comes first; all others go by 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
@@ -51,6 +52,10 @@ class Reviewer:
     check: CheckSpec | str | None = None
     """How the check is rebuilt from a policy file, or its fingerprint."""
 
+    default_checks: Mapping[str, CheckSpec] = field(default_factory=dict)
+    """Of a mix without a check of its own, those among which it chooses, by name: a policy is
+    fitted to the one that was made most often."""
+
     _after: int = 0
     _queries: dict[str, StoredQuery] = field(default_factory=dict)
     _changed: int = 0
@@ -65,7 +70,13 @@ class Reviewer:
         check = self.check
         if isinstance(check, CheckSpec):
             check = check.model_dump_json(by_alias=True)
-        return {"models": list(self.models), "settings": settings, "check": check}
+        defaults = {n: c.model_dump_json(by_alias=True) for n, c in self.default_checks.items()}
+        return {
+            "models": list(self.models),
+            "settings": settings,
+            "check": check,
+            "default_checks": defaults,
+        }
 
     @classmethod
     def of_store(cls, store: LearningStore, epoch: str) -> Self:
@@ -83,7 +94,12 @@ class Reviewer:
         detail, check = told[-1], told[-1]["check"]
         if isinstance(check, str) and check.startswith("{"):
             check = CheckSpec.model_validate_json(check)
-        return cls(epoch, detail["models"], ReviewSettings(**detail["settings"]), check)
+        defaults = {
+            name: CheckSpec.model_validate_json(text)
+            for name, text in detail.get("default_checks", {}).items()
+        }
+        settings = ReviewSettings(**detail["settings"])
+        return cls(epoch, detail["models"], settings, check, defaults)
 
     def run(self, store: LearningStore, *, is_due: bool = False) -> Review | None:
         """Review the epoch where that is due, and no other process does so.
@@ -131,7 +147,8 @@ class Reviewer:
         return found
 
     def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:
-        observed = observations_of(self.models, list(self._queries.values()))
+        leading = self.leading
+        observed = observations_of(self.models, list(self._queries.values()), leading)
         return review(
             observed,
             store.versions(self.epoch),
@@ -140,8 +157,13 @@ class Reviewer:
             epoch=self.epoch,
             alarm=latest(events, "alarm"),
             quiet=latest(events, "quiet"),
-            check=self.check,
+            check=self.check if leading is None else self.default_checks[leading],
         )
+
+    @property
+    def leading(self) -> str | None:
+        """Of a mix without a check of its own, the one that was made most often; else None."""
+        return leading_check(self._queries.values(), self.default_checks)
 
     def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
         ready = {event.detail.get("version") for event in events if event.kind == "ready"}
@@ -191,6 +213,19 @@ class Reviewer:
         self._watched &= self._queries.keys()
 
 
+def leading_check(queries: Iterable[StoredQuery], known: Collection[str]) -> str | None:
+    """Return which of some checks was made most often; the first where none was, if any."""
+    made = Counter(
+        name
+        for each in queries
+        for answer in each.query.answers
+        if answer.model == 0
+        for name, found in answer.checks.items()
+        if name in known and _finding(found) is not None
+    )
+    return made.most_common(1)[0][0] if made else next(iter(known), None)
+
+
 def latest(events: Sequence[Event], kind: EventKind) -> float | None:
     """Return when something last happened; None: never."""
     return max((event.at for event in events if event.kind == kind), default=None)
@@ -225,9 +260,15 @@ def _confidence(each: StoredQuery) -> float | None:
         if answer.model != 0:
             continue
         for check in filter(None, (answer.verification, *answer.checks.values())):
-            verdicts = [verdict for verdict in check.get("verdicts") or () if verdict is not None]
-            if verdicts:
-                return float(sum(verdicts) / len(verdicts))
-            if check.get("score") is not None:
-                return float(check["score"])
+            if (confidence := _finding(check)) is not None:
+                return confidence
     return None
+
+
+def _finding(check: Mapping[str, Any]) -> float | None:
+    """Return the share of accepts among the valid verdicts, or the score; None: it is unknown."""
+    verdicts = [verdict for verdict in check.get("verdicts") or () if verdict is not None]
+    if verdicts:
+        return float(sum(verdicts) / len(verdicts))
+    score = check.get("score")
+    return None if score is None else float(score)

@@ -12,6 +12,7 @@ from langchain_automix.learning.observations import Observations, observations_o
 from langchain_automix.learning.records import Event, EventKind, PolicyVersion, Stage, StoredQuery
 from langchain_automix.learning.review import Review, review
 from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.learning.reviewing import Reviewer, leading_check
 from langchain_automix.learning.store.export import model_names
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.utils.check_spec import CheckSpec
@@ -83,7 +84,18 @@ def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
     versions, events = store.versions(epoch), store.events(epoch)
     width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
     models = model_names(versions, events, width)
-    return Traffic(epoch, models, stored, observations_of(models, stored), versions, events)
+    reviewer = _reviewer(store, epoch)
+    leading = leading_check(stored, () if reviewer is None else tuple(reviewer.default_checks))
+    observed = observations_of(models, stored, leading)
+    return Traffic(epoch, models, stored, observed, versions, events)
+
+
+def _reviewer(store: LearningStore, epoch: str | None) -> Reviewer | None:
+    """Return the reviewer that the mix has told the store; None: no mix has."""
+    try:
+        return None if epoch is None else Reviewer.of_store(store, epoch)
+    except AutoMixError:
+        return None
 
 
 def settings_told(store: LearningStore, epoch: str | None = None, **given: Any) -> ReviewSettings:
@@ -94,13 +106,9 @@ def settings_told(store: LearningStore, epoch: str | None = None, **given: Any) 
         epoch: None: that of the newest query.
         given: Settings of `ReviewSettings`; those that are None are not given.
     """
-    from langchain_automix.learning.reviewing import Reviewer  # noqa: PLC0415  (needs river)
-
     epoch = store.newest_epoch() if epoch is None else epoch
-    try:
-        told = ReviewSettings() if epoch is None else Reviewer.of_store(store, epoch).settings
-    except AutoMixError:  # no mix has told the store
-        told = ReviewSettings()
+    reviewer = _reviewer(store, epoch)
+    told = ReviewSettings() if reviewer is None else reviewer.settings
     given = {name: value for name, value in given.items() if value is not None}
     if {"max_loss", "cost_weight"} & given.keys():  # one goal takes the place of the other
         given = {"max_loss": None, "cost_weight": None, **given}

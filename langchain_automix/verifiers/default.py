@@ -16,6 +16,7 @@ from langchain_automix.models.messages import answer_text
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.wrappers import fallbacks_and_config
 from langchain_automix.types import ModelCall
+from langchain_automix.utils.check_spec import CheckSpec, spec_of
 from langchain_automix.utils.default_checks import (
     AGREEMENT,
     SELF,
@@ -127,6 +128,11 @@ class DefaultVerifier(CombinedVerifier):
         expected = check.expected_calls(input, numbers, usage) or ()
         for number, calls in zip(numbers, expected, strict=False):
             yield CheckOffer(name, number, calls)
+
+    def specs(self) -> dict[str, CheckSpec]:
+        """Return what each check is made of, by name."""
+        made = ((name, self.variant(name)) for name in (*self.checks, *_VARIANTS))
+        return {name: spec_of(check) for name, check in made if check is not None}
 
     def variant(self, name: str) -> Runnable[Any, Any] | None:
         """Return a check by its name, also one that is made from the leading one."""
