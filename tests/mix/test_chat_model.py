@@ -16,9 +16,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.tools import tool
 from langchain_core.tracers.context import collect_runs
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from langchain_automix import (
+    AutoMixError,
     ChatAutoMix,
     SelfVerifier,
     ThresholdRouter,
@@ -198,7 +199,7 @@ class TestModels:
 
     def test_by_name_without_langchain(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "langchain.chat_models", None)
-        with pytest.raises(ValidationError, match="'openai:gpt-5.4-mini'.* pip install langchain"):
+        with pytest.raises(AutoMixError, match="'openai:gpt-5.4-mini'.* pip install langchain"):
             ChatAutoMix(models=["openai:gpt-5.4-mini", "openai:gpt-5.5"])
 
     def test_the_profile_is_what_all_can_do(self, server: OpenAIServer) -> None:

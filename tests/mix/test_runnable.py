@@ -14,7 +14,6 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tracers.context import collect_runs
-from pydantic import ValidationError
 
 from langchain_automix import (
     AutoMixError,
@@ -288,12 +287,12 @@ class TestTrace:
 class TestRefused:
     @pytest.mark.parametrize("count", [0, 1])
     def test_fewer_than_two_models(self, server: OpenAIServer, count: int) -> None:
-        with pytest.raises(ValidationError, match=f"two or more models.*given: {count}"):
+        with pytest.raises(AutoMixError, match=f"two or more models.*given: {count}"):
             AutoMixRunnable.from_models(*[server.model("small")] * count)
 
     def test_models_in_the_wrong_order_of_price(self, server: OpenAIServer) -> None:
         pytest.importorskip("genai_prices")
-        with pytest.raises(ValidationError, match=r"gpt-5.5 costs .* swap them"):
+        with pytest.raises(AutoMixError, match=r"gpt-5.5 costs .* swap them"):
             AutoMixRunnable.from_models(server.model("gpt-5.5"), server.model("gpt-5.4-mini"))
 
     def test_unknown_prices_are_in_any_order(self, server: OpenAIServer) -> None:

