@@ -18,6 +18,7 @@ from langchain_automix.cli.options import (
     cost_weight_option,
 )
 from langchain_automix.cli.terminal import echo
+from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
     from langchain_automix.policy.decision.policy import Policy
@@ -168,9 +169,16 @@ def show(policy: PolicyFile, as_json: AsJson = False) -> None:
 
 
 def report(
-    policy: PolicyFile,
-    log: LogFile,
-    out: Annotated[Path, typer.Option("--out", help="Where the page goes: one .html file.")],
+    policy: Annotated[
+        str, typer.Argument(help="Policy file, as `automix fit` writes it; or the URL of a store.")
+    ],
+    log: Annotated[
+        Path | None, typer.Argument(help="Routing log, with a policy.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the report goes: one .html file, or .md. With a policy, needed."),
+    ] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the figures as Markdown.")
     ] = None,
@@ -178,7 +186,36 @@ def report(
     seed: Annotated[int, typer.Option(help="Seed: the same one gives the same report.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page on what a policy does on a routing log: figures, charts, every decision."""
+    """Write a page on what a policy does on a routing log: figures, charts, every decision.
+
+    With the URL of a learning store alone: what its mix saves over time, as
+    `automix learning report`.
+    """
+    from langchain_automix.cli import learning
+
+    if log is None and learning.is_store(policy):
+        files = (out, markdown)
+        learning.report_store(policy, files, cost_weight=cost_weight, seed=seed, as_json=as_json)
+        return
+    if log is None or out is None:
+        missing = "a routing log" if log is None else "--out, where the page goes"
+        raise AutoMixError(
+            f"A report on a policy needs {missing}: automix report POLICY LOG --out report.html. "
+            "A report on a learning store: automix report sqlite:///automix.db."
+        )
+    _report_policy(Path(policy), log, out, markdown, cost_weight, seed, as_json=as_json)
+
+
+def _report_policy(
+    policy: Path,
+    log: Path,
+    out: Path,
+    markdown: Path | None,
+    cost_weight: float | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
     from langchain_automix.report.report import Report
     from langchain_automix.utils.files import atomic_replace
 

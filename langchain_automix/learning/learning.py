@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
@@ -48,6 +48,12 @@ from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 from langchain_automix.verifiers.default import DefaultVerifier
+
+if TYPE_CHECKING:
+    from langsmith import Client
+
+    from langchain_automix.learning.langsmith import Synced
+    from langchain_automix.report.timeline.report import TimelineReport
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -301,8 +307,43 @@ class Learning(Learner):
             cost=totals.cost,
             alone=totals.alone,
             spent=spent,
+            unpriced=totals.unpriced,
+            unpriced_shadows=totals.unpriced_shadows,
             **here,
         )
+
+    def report(self) -> TimelineReport:
+        """Return what the mix saves or would save, how sure that is, and how it went over time.
+
+        Raises:
+            AutoMixError: The store holds no query yet.
+            StoreUnavailableError: The store is away.
+        """
+        from langchain_automix.learning.report import report_of  # noqa: PLC0415  (loads numpy)
+
+        self.writer.flush()
+        epoch = next(reversed(self._epochs), None)
+        return report_of(self.store.get(), self.settings.for_reviews(), epoch)
+
+    def sync_langsmith(
+        self, project: str, key: str = "correctness", client: Client | None = None
+    ) -> Synced:
+        """Read LangSmith's feedback on the mix's runs, as grades of the answers that it gave.
+
+        Args:
+            project: Name of the tracing project.
+            key: Key of the feedback whose score, in [0, 1], is the quality.
+            client: LangSmith client. None: one from the environment.
+
+        Raises:
+            AutoMixError: The store holds no query yet, or LangSmith cannot be read.
+            StoreUnavailableError: The store is away.
+        """
+        from langchain_automix.learning.langsmith import sync_langsmith  # noqa: PLC0415  (heavy)
+
+        self.writer.flush()
+        epoch = next(reversed(self._epochs), None)
+        return sync_langsmith(self.store.get(), project, key, client, epoch)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the shadows under way have ended, and all is in the store.

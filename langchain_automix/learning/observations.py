@@ -113,7 +113,7 @@ def observations_of(
     """
     ended = [each for each in stored if each.query.ending in _ENDED]
     ended.sort(key=lambda each: (each.query.at, each.query.id))
-    columns = to_arrays(RoutingLog(_record(models, each, leading) for each in ended))
+    columns = _columns(models, ended, leading)
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
@@ -125,6 +125,14 @@ def observations_of(
         np.array([each.query.share for each in ended], dtype=np.float64),
         np.array([len(each) == len(models) for each in asked], dtype=np.bool_),
     )
+
+
+def _columns(models: Sequence[str], ended: Sequence[StoredQuery], leading: str | None) -> LogArrays:
+    if ended:
+        return to_arrays(RoutingLog(_record(models, each, leading) for each in ended))
+    none = np.empty((0, len(models)))
+    verdicts = np.empty((0, len(models), 0), dtype=np.int8)
+    return LogArrays(tuple(models), none, none, verdicts, none, none, none, np.empty(0))
 
 
 def records_of(

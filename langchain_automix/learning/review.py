@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.comparing import Comparison, Contest
-from langchain_automix.learning.estimation import effective_size
+from langchain_automix.learning.fitting import fit_to
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.review_settings import ReviewSettings
@@ -23,8 +21,6 @@ from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
 from langchain_automix.policy.fitting.confidence import dearest_query
-from langchain_automix.policy.fitting.fit import fit_policy
-from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan, replay_policy
 from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.formatting import pluralize
@@ -32,10 +28,6 @@ from langchain_automix.utils.formatting import pluralize
 FIRST_FIT = 100
 """Complete queries from which the first challenger is fitted; each later one takes twice as many
 as the one before."""
-
-_LEAST_CHANCE = 0.1
-"""A query that became complete by a smaller chance counts for no more than one of this chance: the
-fit is a little biased then, and far less noisy."""
 
 _MOST_CHALLENGERS = 4
 
@@ -56,10 +48,6 @@ _QUIET = 0.1
 
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
-
-_TARGET = 0.25
-"""Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
-see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +105,7 @@ def review(
     alarm: float | None = None,
     quiet: float | None = None,
     check: CheckSpec | str | None = None,
+    fits: bool = True,
 ) -> Review:
     """Look at the traffic of an epoch and say what to do.
 
@@ -130,8 +119,10 @@ def review(
             None: never.
         quiet: When a champion that was held since an alarm was last proven anew. None: never.
         check: How the check is rebuilt from a policy file, or its fingerprint.
+        fits: Whether a challenger is fitted where it is time.
     """
-    return _Look(observed, versions, settings, now, epoch, alarm, quiet, check).result()
+    look = _Look(observed, versions, settings, now, epoch, alarm, quiet, check)
+    return look.result(fits=fits)
 
 
 class _Look:
@@ -178,7 +169,7 @@ class _Look:
         is_safe = self.settings.on_drift == "safe" and self.hold is not None
         return is_safe and since is not None and since <= (self.hold or 0.0)
 
-    def result(self) -> Review:
+    def result(self, *, fits: bool) -> Review:
         back_to, why = self._watch()
         if back_to is not None:
             return self._review(back_to=back_to, why=why)
@@ -199,7 +190,8 @@ class _Look:
                 ],
             )
         ready = {v.number: f"Version {v.number} is proven: {self._proof(v)}" for v in proven}
-        return self._review(fitted=self._fitted(), changes=self._surplus(), ready=ready)
+        fitted = self._fitted() if fits else None
+        return self._review(fitted=fitted, changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
         share, next_step = self._share(changes=found.get("promote") is not None)
@@ -293,7 +285,7 @@ class _Look:
         if self.labels < self._next_fit():
             return None
         try:
-            policy, size = self._fit()
+            policy, size = fit_to(self.observed, self.settings, self.check)
         except AutoMixError as error:
             return self._version("", "rejected", f"No policy could be fitted: {error}", alike=True)
         if self._is_alike(policy):
@@ -320,17 +312,6 @@ class _Look:
             labels=self.labels,
             judged={"alike": True} if alike else {},
         )
-
-    def _fit(self) -> tuple[Policy, float]:
-        """Fit a policy to the complete queries, each weighed by how unlikely it was to be seen."""
-        observed = self.observed.rows(self.observed.complete)
-        weight = 1 / np.maximum(observed.chance, _LEAST_CHANCE)
-        columns = replace(observed.columns, weight=weight * (len(weight) / weight.sum()))
-        settings = self.settings
-        loss = None if settings.max_loss is None else settings.max_loss * _TARGET
-        goal = Goal(cost_weight=settings.cost_weight, max_loss=loss)
-        policy = fit_policy(columns, goal, verifier=self.check, seed=settings.seed, foretell=False)
-        return policy.model_copy(update={"currency": CURRENCY}), effective_size(weight)
 
     def _is_alike(self, policy: Policy) -> bool:
         columns, ids = self.observed.filled, self.observed.ids

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
@@ -175,15 +175,7 @@ class Reviewer:
     @property
     def leading(self) -> str | None:
         """Of a mix without a check of its own, the one that was made most often; else None."""
-        made = Counter(
-            name
-            for each in self._queries.values()
-            for answer in each.query.answers
-            if answer.model == 0
-            for name, found in answer.checks.items()
-            if name in self.default_checks and _finding(found) is not None
-        )
-        return made.most_common(1)[0][0] if made else next(iter(self.default_checks), None)
+        return leading_check(self._queries.values(), self.default_checks)
 
     def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
         ready = {event.detail.get("version") for event in events if event.kind == "ready"}
@@ -231,6 +223,19 @@ class Reviewer:
                 detail = {"signal": alarm.signal, "before": alarm.before, "after": alarm.after}
                 yield Event(each.query.at, self.epoch, "alarm", str(alarm), detail)
         self._watched &= self._queries.keys()
+
+
+def leading_check(queries: Iterable[StoredQuery], known: Collection[str]) -> str | None:
+    """Return which of some checks was made most often; the first where none was, if any."""
+    made = Counter(
+        name
+        for each in queries
+        for answer in each.query.answers
+        if answer.model == 0
+        for name, found in answer.checks.items()
+        if name in known and _finding(found) is not None
+    )
+    return made.most_common(1)[0][0] if made else next(iter(known), None)
 
 
 def latest(events: Sequence[Event], kind: EventKind) -> float | None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_automix.utils.formatting import pluralize
+from langchain_automix.learning.budget import PURSE
+from langchain_automix.models.prices import CURRENCY
+from langchain_automix.utils.formatting import (
+    format_amount,
+    format_percent,
+    format_time,
+    pluralize,
+)
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.review_settings import ReviewSettings
+    from langchain_automix.learning.store.store import LearningStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,21 @@ class LearningStatus:
     is_away: bool = False
     """Whether the store cannot be used at present: then nothing else is known."""
 
+    labels: int | None = None
+    """Queries of which quality and cost of every model are known; None: they were not counted."""
+
+    unpriced: int = 0
+    """Queries whose cost is unknown, or what the largest model alone would have cost."""
+
+    unpriced_shadows: int = 0
+    """Shadows whose cost is unknown; each counts as the dearest one so far."""
+
+    since: float | None = None
+    """When the version began to decide, in seconds since 1970."""
+
+    alarm_at: float | None = None
+    """When that was noticed, in seconds since 1970; None: unknown."""
+
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
         return {**asdict(self), "models": list(self.models), "grades": dict(self.grades)}
@@ -73,18 +99,115 @@ class LearningStatus:
         """Share of the largest model's cost that was saved; None: unknown."""
         return 1 - self.cost / self.alone if self.alone else None
 
+    @property
+    def spent_share(self) -> float | None:
+        """What shadows have cost, as a share of what was saved; None: nothing was."""
+        saved = self.alone - self.cost
+        return self.spent / saved if saved > 0 else None
+
     def __str__(self) -> str:
         if self.is_away:
             return f"The learning store {self.store} cannot be used at present."
-        by = f"version {self.version}" if self.stage == "policy" else "the largest model"
-        lines = [
-            f"{pluralize(self.queries, 'query')}, decided by {by} ({self.stage})",
-            f"{pluralize(self.shadowed, 'shadow')} for ${self.spent:.6g} of "
-            f"{self.max_spend or 'no limit'}, {self.share:.0%} of the queries at present",
-        ]
-        if self.saved is not None:
-            lines.append(f"{self.saved:.1%} saved against the largest model alone")
-        lines += [text for text in (self.alarm, self.next_step) if text]
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        labels = "" if self.labels is None else f", {self.labels:,} of them seen in full"
+        yield f"{pluralize(self.queries, 'query', 'queries')}{labels}."
+        yield self._decider()
+        if self.grades:
+            told = (f"{number:,} by {source}" for source, number in self.grades.items())
+            yield f"Graded answers: {', '.join(told)}."
+        yield self._saving()
+        yield from self._shadows()
+        if self.alarm is not None:
+            when = "" if self.alarm_at is None else f" ({format_time(self.alarm_at)})"
+            yield f"Drift{when}: {self.alarm}"
+        elif self.queries:
+            yield "Drift: none was noticed."
         if self.dropped or self.refused:
-            lines.append(f"{self.dropped} dropped, {self.refused} without money")
-        return "\n".join(lines)
+            yield f"{self.dropped:,} dropped, {self.refused:,} without money."
+        if self.next_step:
+            yield f"Next: {self.next_step}"
+
+    def _decider(self) -> str:
+        if self.stage == "policy":
+            since = "" if self.since is None else f" since {format_time(self.since)}"
+            return f"Version {self.version} of the policy decides{since}."
+        if self.stage == "observe":
+            return "The largest model answers: observe, so nothing that is learned changes that."
+        return "The largest model answers: warm-up, so no policy is proven yet."
+
+    def _saving(self) -> str:
+        known = self.queries - self.unpriced
+        unknown = ""
+        if self.unpriced:
+            unknown = f" The cost of {pluralize(self.unpriced, 'query', 'queries')} is unknown."
+        if self.saved is None:
+            return f"Saved so far: unknown.{unknown}"
+        saved = self.alone - self.cost
+        if saved <= 0:
+            text = "nothing against the largest model alone"
+            if saved < 0:
+                text = f"{format_amount(-saved, CURRENCY)} more was paid than for the largest model"
+        else:
+            text = (
+                f"{format_amount(saved, CURRENCY)}, {format_percent(self.saved)} of the cost of "
+                "the largest model alone"
+            )
+        of = f", on {pluralize(known, 'query', 'queries')}" if self.unpriced else ""
+        return f"Saved so far: {text}{of}.{unknown}"
+
+    def _shadows(self) -> Iterator[str]:
+        limit = f" of {self.max_spend}" if self.max_spend else ""
+        text = f"{pluralize(self.shadowed, 'shadow')} for {format_amount(self.spent, CURRENCY)}"
+        share = self.spent_share
+        if share is not None and self.spent:
+            text += f"{limit}, {format_percent(share)} of what was saved"
+        else:
+            text += limit
+        yield f"{text}; at present {format_percent(self.share)} of the queries have one."
+        if self.unpriced_shadows:
+            unknown = pluralize(self.unpriced_shadows, "shadow")
+            yield f"The cost of {unknown} is unknown, and counts as the dearest one's."
+
+
+def read_status(
+    store: LearningStore, settings: ReviewSettings, epoch: str | None = None
+) -> LearningStatus:
+    """Return how far a store has come, and what comes next; nothing is fitted or changed.
+
+    Args:
+        store: The store.
+        settings: What a review goes by.
+        epoch: None: that of the newest query.
+
+    Raises:
+        AutoMixError: The store holds no query of the epoch.
+    """
+    from langchain_automix.learning.traffic import look, read_traffic  # noqa: PLC0415  (numpy)
+
+    traffic = read_traffic(store, epoch)
+    totals, champion, alarm = store.totals(traffic.epoch), traffic.champion, traffic.latest("alarm")
+    found = look(traffic, settings)
+    stage = traffic.stage
+    return LearningStatus(
+        store.name,
+        traffic.epoch,
+        models=traffic.models,
+        stage=stage,
+        version=champion.number if champion is not None and stage == "policy" else 0,
+        share=settings.warm_up_share if stage == "observe" else found.share,
+        queries=totals.queries,
+        shadowed=totals.shadowed,
+        grades=totals.grades,
+        cost=totals.cost,
+        alone=totals.alone,
+        spent=store.spent(PURSE),
+        labels=int(traffic.observed.complete.sum()),
+        unpriced=totals.unpriced,
+        unpriced_shadows=totals.unpriced_shadows,
+        since=None if champion is None else champion.since,
+        alarm=None if alarm is None else alarm.text,
+        alarm_at=None if alarm is None else alarm.at,
+        next_step=found.next_step,
+    )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _RED, _GREEN, _YELLOW = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-_GREY = "0.55"
+BLUE, RED, GREEN, YELLOW = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+GREY = "0.55"
 """From Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 _MARKERS = {"random_mix": "x", "oracle": "^", "threshold": "v", "double_threshold": "<"}
@@ -38,7 +38,7 @@ def plot(policy: Policy, log: RoutingLog | None, *, kind: str = "benefit") -> An
     """Return a matplotlib figure; see `POMDPRouter.plot`."""
     if kind not in ("benefit", "frontier"):
         raise AutoMixError(f"There is no plot {kind!r}: ask for 'benefit' or 'frontier'.")
-    figure, axes = _new_figure()
+    figure, axes = new_figure()
     data = None if log is None else complete(to_arrays(log))
     if kind == "benefit":
         _draw_benefit(axes, policy, data)
@@ -77,12 +77,12 @@ def _draw_curve(
     curve: Sequence[tuple[float, float]],
     price: float,
 ) -> None:
-    small, large = map(_literal, models)
+    small, large = map(literal, models)
     for group in groups:
-        axes.errorbar(group.confidence, group.benefit, group.error, fmt="o", color=_GREY)
+        axes.errorbar(group.confidence, group.benefit, group.error, fmt="o", color=GREY)
     if curve:
-        axes.plot(*zip(*curve, strict=True), color=_BLUE, label="expected benefit")
-    axes.axhline(price, color=_RED, linestyle="--", label=f"price of {large}")
+        axes.plot(*zip(*curve, strict=True), color=BLUE, label="expected benefit")
+    axes.axhline(price, color=RED, linestyle="--", label=f"price of {large}")
     axes.set_xlabel(f"confidence in the answer of {small}")
     axes.set_ylabel(f"quality of {large} minus this answer's")
 
@@ -91,17 +91,17 @@ def _draw_frontier(axes: Axes, policy: Policy, data: LogArrays) -> None:
     """Draw cost and quality of each model, of the policies on offer, and of this one."""
     for j, name in enumerate(data.models):
         point = (data.cost[:, j].mean(), data.quality[:, j].mean())
-        axes.plot(*point, "s", color=_GREY)
-        axes.annotate(_literal(name), point, textcoords="offset points", xytext=(5, -10))
+        axes.plot(*point, "s", color=GREY)
+        axes.annotate(literal(name), point, textcoords="offset points", xytext=(5, -10))
     points = sorted(_means(replay_plan(plan, data)) for plan in policy_frontier(data))
-    axes.plot(*zip(*points, strict=True), "-", color=_BLUE, label="frontier on this log")
+    axes.plot(*zip(*points, strict=True), "-", color=BLUE, label="frontier on this log")
     shares = (policy.first_share, 1 - policy.first_share)
     means = [_means(replay_plan(plan, data, policy.own_costs)) for plan in policy.plans]
     cost, quality = (
         sum(share * mean[axis] for share, mean in zip(shares, means, strict=False))
         for axis in (0, 1)
     )
-    axes.plot(cost, quality, "*", markersize=14, color=_RED, label="this policy")
+    axes.plot(cost, quality, "*", markersize=14, color=RED, label="this policy")
     axes.set_xlabel("mean cost of a query")
     axes.set_ylabel("mean quality")
 
@@ -119,19 +119,19 @@ def plot_cost_quality(contents: Contents) -> Figure:
     Raises:
         AutoMixError: matplotlib is not installed.
     """
-    figure, axes = _new_figure()
+    figure, axes = new_figure()
     singles = [point for point in contents.baselines if point.name.startswith("always:")]
     for point in contents.baselines:
-        marker, color = _MARKERS.get(point.name, "D"), _GREY
+        marker, color = _MARKERS.get(point.name, "D"), GREY
         if point in singles:
             marker, color = "s", "black"
         axes.plot(point.cost, point.quality, marker, color=color, markersize=5, linestyle="none")
         name = point.name.removeprefix("always:").replace("_", " ")
         at = (point.cost, point.quality)
-        axes.annotate(_literal(name), at, textcoords="offset points", xytext=(5, -10))
+        axes.annotate(literal(name), at, textcoords="offset points", xytext=(5, -10))
     if len(singles) > 1:
-        _line(axes, (singles[0], singles[-1]), color=_GREY, linestyle=":", label="random mixing")
-    _line(axes, contents.frontier, color=_BLUE, linestyle="-", label="frontier, cross-fitted")
+        _line(axes, (singles[0], singles[-1]), color=GREY, linestyle=":", label="random mixing")
+    _line(axes, contents.frontier, color=BLUE, linestyle="-", label="frontier, cross-fitted")
     point = contents.point
     axes.errorbar(
         [point.cost],
@@ -140,7 +140,7 @@ def plot_cost_quality(contents: Contents) -> Figure:
         xerr=_bars(point.cost, point.cost_interval),
         fmt="*",
         markersize=14,
-        color=_RED,
+        color=RED,
         label="this policy (95 %)",
     )
     axes.set_xlabel(f"mean cost of a query{_unit(contents)}")
@@ -167,7 +167,7 @@ def plot_benefit(contents: Contents, model: str | None = None) -> Figure:
             f"answers of {checked or 'no model'}."
         )
     first = measured[0]
-    figure, axes = _new_figure()
+    figure, axes = new_figure()
     _draw_curve(axes, (first.model, first.larger), first.groups, first.curve, first.price)
     axes.legend(frameon=False)
     return figure
@@ -184,9 +184,9 @@ def plot_reliability(contents: Contents) -> Figure:
     """
     if not contents.reliabilities:
         raise AutoMixError("No answer in the log has a confidence, so there is none to plot.")
-    figure, axes = _new_figure()
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="a true probability")
-    styles = ((_BLUE, "o"), (_RED, "s"), (_GREEN, "^"), (_YELLOW, "D"), ("black", "v"))
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="a true probability")
+    styles = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (YELLOW, "D"), ("black", "v"))
     for (color, marker), each in zip(itertools.cycle(styles), contents.reliabilities, strict=False):
         bars = [_bars(group.actual, group.interval) or [[0.0], [0.0]] for group in each.groups]
         axes.errorbar(
@@ -195,7 +195,7 @@ def plot_reliability(contents: Contents) -> Figure:
             yerr=[[bar[side][0] for bar in bars] for side in (0, 1)],
             fmt=f"{marker}-",
             color=color,
-            label=f"{_literal(each.name)} (ECE {each.ece:.2f})",
+            label=f"{literal(each.name)} (ECE {each.ece:.2f})",
         )
     axes.set_xlabel("stated confidence (0 to 1)")
     axes.set_ylabel("mean quality of the answers (0 to 1)")
@@ -212,21 +212,21 @@ def plot_cost_split(contents: Contents) -> Figure:
     Raises:
         AutoMixError: matplotlib is not installed.
     """
-    figure, axes = _new_figure()
+    figure, axes = new_figure()
     costs = {(part.part, part.model): part.cost for part in contents.cost_split}
     positions = list(range(len(contents.models)))
     answers = [costs.get(("answers", model), 0.0) for model in contents.models]
     checks = [costs.get(("checks", model), 0.0) for model in contents.models]
-    axes.bar(positions, answers, color=_BLUE, label="answers")
-    axes.bar(positions, checks, bottom=answers, color=_YELLOW, hatch="//", label="checks")
-    axes.set_xticks(positions, [_literal(model) for model in contents.models])
+    axes.bar(positions, answers, color=BLUE, label="answers")
+    axes.bar(positions, checks, bottom=answers, color=YELLOW, hatch="//", label="checks")
+    axes.set_xticks(positions, [literal(model) for model in contents.models])
     axes.tick_params(axis="x", rotation=20 if len(positions) > 2 else 0)  # noqa: PLR2004
     axes.set_ylabel(f"mean cost of a query{_unit(contents)}")
     axes.legend(frameon=False)
     return figure
 
 
-def _new_figure() -> tuple[Figure, Axes]:
+def new_figure() -> tuple[Figure, Axes]:
     """Return an empty figure, of no window and no global state, and its axes."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
@@ -250,9 +250,9 @@ def _bars(middle: float, interval: Interval | None) -> list[list[float]] | None:
 
 
 def _unit(contents: Contents) -> str:
-    return f" ({_literal(contents.currency)})" if contents.currency else ""
+    return f" ({literal(contents.currency)})" if contents.currency else ""
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escape what matplotlib would take for mathematics."""
     return text.replace("$", r"\$")

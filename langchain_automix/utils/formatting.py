@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from decimal import Decimal
 
 _NEGLIGIBLE_SHARE = 5e-4
@@ -116,6 +117,18 @@ def format_duration(seconds: float) -> str:
     if seconds >= _MINUTE:
         return f"{seconds / _MINUTE:.1f} min"
     return f"{seconds:.2g} s" if 0 < seconds < 1 else f"{seconds:.1f} s"
+
+
+def format_time(seconds: float) -> str:
+    """Format a time in seconds since 1970 to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def format_points(quality: float) -> str:
+    """Format a difference in quality in points, each 0.01 of it."""
+    text = f"{100 * quality:.1f}".removesuffix(".0")
+    text = text if float(text) else "0"
+    return f"{text} point" if text == "1" else f"{text} points"
 
 
 def format_count(number: int) -> str:

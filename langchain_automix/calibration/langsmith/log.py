@@ -39,7 +39,8 @@ _FIELDS = (
     "start_time", "end_time", "error", "tags", "extra", "inputs", "outputs",
 )
 # fmt: on
-_RUNS_A_REQUEST = 50  # their ids go into the address
+RUNS_A_REQUEST = 50
+"""Runs that one request names: their ids go into the address."""
 
 
 def log_from_langsmith(
@@ -153,8 +154,8 @@ class Grades:
         """Read the feedback on runs, some dozens at once."""
         ids = list(dict.fromkeys(run.id for run in runs))
         key = [self._quality] if isinstance(self._quality, str) else None
-        for start in range(0, len(ids), _RUNS_A_REQUEST):
-            some = ids[start : start + _RUNS_A_REQUEST]
+        for start in range(0, len(ids), RUNS_A_REQUEST):
+            some = ids[start : start + RUNS_A_REQUEST]
             for feedback in self._client.list_feedback(run_ids=some, feedback_key=key):
                 self._feedback[feedback.run_id].append(feedback)
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix._version import __version__
-from langchain_automix.errors import AutoMixError
 from langchain_automix.evaluation.cost_at_quality import COST_TABLE_WORDS, cost_table
 from langchain_automix.report.contents import Contents, LoggedDecision, Point
-from langchain_automix.utils.formatting import (
-    format_cost,
-    format_quality,
-    format_share,
-    format_signed,
-    pluralize,
-)
-from langchain_automix.utils.install import install_hint
+from langchain_automix.report.html.assets import asset, content_policy, open_template, to_json
+from langchain_automix.utils.formatting import format_quality, format_signed
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,7 +22,7 @@ CHUNK = 200
 _LONGEST_QUESTION = 180
 """Characters of a question that its row shows."""
 
-_SCRIPTS = ("page.js", "charts.js", "decisions.js")
+_SCRIPTS = ("base.js", "page.js", "axes.js", "charts.js", "decisions.js")
 _RULES = {
     "random_mix": "random mixing",
     "threshold": "one threshold",
@@ -88,12 +76,6 @@ _SAME_WORDS = {
     "Policy": "Frontier",
 }
 
-_NOT_TEXT = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""Lone surrogates, which no file can hold, and control characters, which HTML forbids."""
-
-_NOT_DATA = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
-"""What would end a block of data early, or what no file can hold."""
-
 
 def render_page(contents: Contents) -> str:
     """Render the report as a page of HTML.
@@ -105,71 +87,31 @@ def render_page(contents: Contents) -> str:
     Raises:
         AutoMixError: jinja2 is not installed.
     """
-    style, script = _asset("page.css"), "\n".join(map(_asset, _SCRIPTS))
+    style, script = asset("page.css"), "\n".join(map(asset, _SCRIPTS))
     return _template().render(
         contents=contents,
-        content_policy=(
-            f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-            "img-src data:; base-uri 'none'; form-action 'none'"
-        ),
+        content_policy=content_policy(style, script),
         cost_rows=_cost_rows(contents),
         share_words=COST_TABLE_WORDS,
         words=_WORDS,
         style=style,
         script=script,
-        figures=_to_json(_figures(contents)),
+        figures=to_json(_figures(contents)),
         texts=_text_blocks(contents.decisions),
         version=__version__,
     )
 
 
 @cache
-def _asset(name: str) -> str:
-    return (files("langchain_automix.report.html") / name).read_text(encoding="utf-8")
-
-
-@cache
 def _template() -> Template:
-    try:
-        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise AutoMixError(
-            f"A report as a page needs jinja2, which is not installed: {install_hint('report')}"
-        ) from error
-    environment = Environment(
-        autoescape=True,
-        finalize=_replace_controls,
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
+    return open_template(
+        "page.html.jinja",
+        meaning=_meaning,
+        quality=format_quality,
+        rule=_label_rule,
+        signed=lambda *numbers: format_signed(*numbers).replace("-", "\u2212"),
+        standing=_describe_standing,
     )
-    environment.filters |= {
-        "cost": format_cost,
-        "meaning": _meaning,
-        "pluralize": pluralize,
-        "quality": format_quality,
-        "rule": _label_rule,
-        "share": format_share,
-        "signed": lambda *numbers: format_signed(*numbers).replace("-", "\u2212"),
-        "standing": _describe_standing,
-    }
-    return environment.from_string(_asset("page.html.jinja"))
-
-
-def _replace_controls(value: Any) -> Any:
-    """Replace what no page can hold; what is HTML already went through here in its parts."""
-    is_text = isinstance(value, str) and not hasattr(value, "__html__")
-    return _NOT_TEXT.sub("\ufffd", value) if is_text else value
-
-
-def _digest(block: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}"
-
-
-def _to_json(value: Any) -> str:
-    """Return JSON that HTML cannot take for anything else."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _NOT_DATA.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _label_rule(name: str) -> str:
@@ -244,7 +186,7 @@ def _row(decision: LoggedDecision) -> list[Any]:
 def _text_blocks(decisions: tuple[LoggedDecision, ...]) -> Iterator[str]:
     """Yield the texts of the decisions as JSON, `CHUNK` decisions to a block."""
     for start in range(0, len(decisions), CHUNK):
-        yield _to_json([_texts(decision) for decision in decisions[start : start + CHUNK]])
+        yield to_json([_texts(decision) for decision in decisions[start : start + CHUNK]])
 
 
 def _texts(decision: LoggedDecision) -> dict[str, Any]:
