@@ -118,12 +118,18 @@ def observations_of(
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
     asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in ended]
+    asked_all = np.array([len(each) == len(models) for each in asked], dtype=np.bool_)
+    columns = replace(columns, models=tuple(models), quality=quality)
+    without = asked_all & ~np.array([each.query.is_drawn for each in ended], dtype=np.bool_)
+    if without.any() and not columns.complete[without].any():
+        # A grader that makes requests is asked for shadows only: no query is complete without one.
+        asked_all = np.zeros_like(asked_all)
     return Observations(
-        replace(columns, models=tuple(models), quality=quality),
+        columns,
         tuple(each.query.id for each in ended),
         np.array([each.query.at for each in ended], dtype=np.float64),
         np.array([each.query.share for each in ended], dtype=np.float64),
-        np.array([len(each) == len(models) for each in asked], dtype=np.bool_),
+        asked_all,
     )
 
 

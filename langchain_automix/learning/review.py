@@ -194,7 +194,8 @@ class _Look:
         return self._review(fitted=fitted, changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
-        share, next_step = self._share(changes=found.get("promote") is not None)
+        fitted: PolicyVersion | None = found.get("fitted")
+        share, next_step = self._share(fitted, changes=found.get("promote") is not None)
         judged = {number: each.to_record() for number, each in self.judged.items()}
         champion = None if self.deciding is None else self.deciding.number
         return Review(share=share, next_step=next_step, judged=judged, champion=champion, **found)
@@ -334,13 +335,17 @@ class _Look:
 
     # Shadowing.
 
-    def _share(self, *, changes: bool) -> tuple[float, str]:
+    def _share(self, fitted: PolicyVersion | None, *, changes: bool) -> tuple[float, str]:
         """Return the share of the queries to shadow, and what comes next."""
         settings, labels = self.settings, self.labels
-        wait = max(self._next_fit() - labels, 0)
+        wait = labels if fitted else self._next_fit() - labels
         fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
+        if wait <= 0:
+            fit = "The next fit is due."
         if self.champion is None and not changes:
-            if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
+            is_new = fitted is not None and fitted.status == "challenger"
+            may_help = (is_new or self._is_promising()) and labels < _LONGEST_WARM_UP
+            if labels < _WARM_UP or may_help:
                 return settings.warm_up_share, self._until_proven() or fit
             share = min(settings.share, settings.warm_up_share)
             return share, f"No policy is likely to be proven soon. {fit}"
