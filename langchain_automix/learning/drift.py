@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.install import install_hint
 
 if TYPE_CHECKING:
     from river.drift import ADWIN, PageHinkley
-
-try:
-    from river import drift as detectors
-except ImportError as error:
-    raise ImportError(
-        f"Learning needs river, which finds drift ({error}): {install_hint('learning')}"
-    ) from error
 
 Signal = Literal["confidence", "escalations", "agreement", "cost"]
 
@@ -112,8 +107,22 @@ class DriftMonitor:
         return (before, float(detector.estimation)) if detector.drift_detected else None
 
 
+def load_detectors() -> Any:
+    """Return the detectors of river, which is there with the extra only.
+
+    Raises:
+        AutoMixError: It is not installed.
+    """
+    try:
+        return importlib.import_module("river.drift")
+    except ImportError as error:
+        raise AutoMixError(
+            f"Learning needs river, which finds drift ({error}): {install_hint('learning')}"
+        ) from error
+
+
 def _adwin() -> ADWIN:
-    make: Any = detectors.ADWIN
+    make: Any = load_detectors().ADWIN
     found: ADWIN = make(delta=_DELTA)
     return found
 
@@ -124,7 +133,7 @@ class _CostDetector:
     def __init__(self) -> None:
         self._first: list[float] = []
         self._mean, self._deviation = 0.0, 1.0
-        self._test: PageHinkley = detectors.PageHinkley(
+        self._test: PageHinkley = load_detectors().PageHinkley(
             min_instances=1, delta=_TOLERATED, threshold=_THRESHOLD, alpha=1.0
         )
         self._recent = 0.0

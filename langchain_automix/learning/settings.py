@@ -11,6 +11,7 @@ from typing import Any, Literal
 from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.budget import read_amount
+from langchain_automix.learning.drift import load_detectors
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import format_dollars
 from langchain_automix.utils.urls import hide_password
@@ -78,6 +79,8 @@ class LearningSettings:
                 _check_number(name, getattr(self, name), 0, math.inf, below=True)
         if self.quality is not None:
             to_grader(self.quality)
+        if self.refit == "thread":
+            load_detectors()
 
     def for_reviews(self) -> ReviewSettings:
         """Return what reviews of the traffic go by; an observer leaves every step to a person."""
