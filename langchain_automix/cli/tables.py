@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,8 +12,7 @@ from langchain_automix.calibration.budget import Progress
 from langchain_automix.calibration.cost_estimate import Estimate, StageEstimate
 from langchain_automix.calibration.log_writer import LogStatistics
 from langchain_automix.calibration.session import CalibrationResult
-from langchain_automix.calibration.validation import journal_path
-from langchain_automix.cli.terminal import new_table, print_event, say
+from langchain_automix.cli.terminal import new_table, say
 from langchain_automix.evaluation.comparison import EXPLANATION, Comparison, cells, heads, title
 from langchain_automix.utils.formatting import (
     format_amount,
@@ -26,7 +24,7 @@ from langchain_automix.utils.formatting import (
 from langchain_automix.utils.text import escape_rich
 
 if TYPE_CHECKING:
-    from langchain_automix.cli.options import CalibrationOptions
+    pass
 
 _LONGEST_ERROR = 160
 
@@ -174,43 +172,6 @@ def _missing_free_check(written: LogStatistics) -> Iterator[str]:
             f"The answers of {' and '.join(names)} came without log-probabilities, so the log has "
             "no free check of them."
         )
-
-
-def show_result(result: CalibrationResult, options: CalibrationOptions, console: Console) -> None:
-    """Show the result of a calibration, and the next command."""
-    written = result.written
-    fit = f"automix fit {quote(str(result.out))} --out policy.json"
-    missing = _missing(result)
-    if options.as_json:
-        more = {"missing": missing} if missing else {}
-        following = fit if written.complete else None
-        print_event("done", **result_dict(result), **more, next=following)
-    elif written.failed < written.queries:
-        show_summary(console, result, options.max_spend)
-        say(console, f"Log: {result.out} (every call: {journal_path(result.out).name})")
-        say(console, _next_step(result, missing, fit))
-
-
-def _missing(result: CalibrationResult) -> int:
-    """Return how many more complete examples a fit needs, of a run that ended early."""
-    from langchain_automix.policy.fitting.fit import FEW
-
-    written = result.written
-    left = result.progress.examples - written.queries + written.failed
-    return min(left, max(0, FEW - written.complete))
-
-
-def _next_step(result: CalibrationResult, missing: int, fit: str) -> str:
-    complete = result.written.complete
-    if missing:
-        return (
-            f"A policy needs about {complete + missing} complete examples, and the log has "
-            f"{complete}: {missing} more. Run the same command again to resume; then: "
-            f"[bold]{fit}[/]"
-        )
-    if complete:
-        return f"Next: [bold]{fit}[/]"
-    return "No policy can be fitted to it: no example has a known quality for every model."
 
 
 def show_ending(console: Console, result: CalibrationResult, limit: float | None) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from langchain_automix.errors import AutoMixError
 from langchain_automix.report.contents import Contents, LoggedDecision
+from langchain_automix.report.pages import PageReport, notebook_frame
 
 _NOTEBOOK_DECISIONS = 200
 """Decisions that a notebook's cell carries: it keeps them in its file, at every save."""
 
-_NOTEBOOK_HEIGHT = 900
-
 
 @dataclass(frozen=True)
-class Report:
+class Report(PageReport):
     """What a policy saves on a routing log, how certain that is, and every decision behind it.
 
     `write` makes one page of HTML that needs nothing else: no network, no server. A notebook shows
@@ -54,37 +54,17 @@ class Report:
         logged = RoutingLog.read(log) if isinstance(log, str | Path) else log
         return cls(measure(policy, logged, cost_weight=cost_weight, seed=seed))
 
+    @override
     def to_html(self) -> str:
-        """Return the report as one page of HTML, which makes no request.
-
-        Raises:
-            AutoMixError: jinja2 is not installed (the extra `report`).
-        """
         from langchain_automix.report.html.page import render_page  # noqa: PLC0415  (reads its assets)
 
         return render_page(self.contents)
 
+    @override
     def to_markdown(self) -> str:
-        """Return the report's figures as Markdown, such as for a pull request."""
         from langchain_automix.report.markdown import render_markdown  # noqa: PLC0415  (only here)
 
         return render_markdown(self.contents)
-
-    def write(self, path: str | Path) -> None:
-        """Write the report to a file; a reader never sees half of it.
-
-        Args:
-            path: Markdown where it ends in `.md`, else HTML.
-
-        Raises:
-            AutoMixError: The file cannot be written, or a page needs jinja2 (the extra `report`).
-        """
-        from langchain_automix.utils.files import atomic_replace  # noqa: PLC0415  (not for the page)
-
-        path = Path(path)
-        body = self.to_markdown() if path.suffix == ".md" else self.to_html()
-        with atomic_replace(path) as unfinished:
-            unfinished.write_text(body, encoding="utf-8", errors="replace", newline="\n")
 
     def figures(self) -> dict[str, Any]:
         """Return all figures, ready for JSON: `contents` without the decisions."""
@@ -107,11 +87,7 @@ class Report:
         """Return the page in a frame of its own, with a sample of the decisions."""
         sample = _sample(self.contents.decisions, _NOTEBOOK_DECISIONS)
         page = Report(replace(self.contents, decisions=sample, sample="")).to_html()
-        # Without allow-same-origin its scripts run, but cannot reach the notebook.
-        return (
-            f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="AutoMix policy report"'
-            f' width="100%" height="{_NOTEBOOK_HEIGHT}" style="border: 0"></iframe>'
-        )
+        return notebook_frame(page, "AutoMix policy report")
 
 
 def _policy_of(router: Any) -> Any:
