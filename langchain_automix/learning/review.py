@@ -159,6 +159,8 @@ class _Look:
         self.champion = None if self.held else self.deciding
         """The version that challengers are compared with; None: the largest model alone."""
         self.judged: dict[int, Comparison] = {}
+        self.fitted: PolicyVersion | None = None
+        """The version that this look fits."""
 
     @property
     def labels(self) -> int:
@@ -199,7 +201,8 @@ class _Look:
                 ],
             )
         ready = {v.number: f"Version {v.number} is proven: {self._proof(v)}" for v in proven}
-        return self._review(fitted=self._fitted(), changes=self._surplus(), ready=ready)
+        self.fitted = self._fitted()
+        return self._review(fitted=self.fitted, changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
         share, next_step = self._share(changes=found.get("promote") is not None)
@@ -284,6 +287,7 @@ class _Look:
     def _next_fit(self) -> int:
         """Return how many complete queries the next fit takes."""
         made = [v.labels for v in self.versions if self._is_recent(v)]
+        made += [self.fitted.labels] if self.fitted else []
         return 2 * max(made) if made else FIRST_FIT
 
     def _is_recent(self, version: PolicyVersion) -> bool:
@@ -373,6 +377,8 @@ class _Look:
 
     def _is_promising(self) -> bool:
         """Whether a challenger may be proven soon."""
+        if self.fitted is not None and self.fitted.status == "challenger":
+            return True
         found = [self.judged.get(v.number) for v in self.challengers]
         return any(
             each is None or each.queries < FIRST_FIT or each.needed < each.queries + _HORIZON
