@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import wait
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
@@ -45,6 +45,9 @@ from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.verifiers.default import DefaultVerifier
+
+if TYPE_CHECKING:
+    from langchain_automix.learning.store.store import LearningStore
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -300,6 +303,24 @@ class Learning(Learner):
             **here,
         )
 
+    def review(self) -> Review | None:
+        """Review the newest mix's traffic now: fit a policy, promote it, go back, as is due.
+
+        With `refit="thread"` that is done without being asked for, while queries come; with
+        `refit="never"` it is done here, or by another process.
+
+        Returns:
+            What was decided and done; None: there was no query yet, or another review is under way.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+        """
+        state = next(reversed(list(self._epochs.values())), None)
+        if state is None:
+            return None
+        self.writer.flush()
+        return self._review_epoch(state, self.store.get(), is_due=True)
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the shadows under way have ended, and all is in the store.
 
@@ -389,8 +410,14 @@ class Learning(Learner):
         """Judge the policies of all epochs, where that is due; called every two seconds."""
         store = self.store.get()
         for state in list(self._epochs.values()):
-            if (found := self._reviewer(state).run(store)) is not None:
-                self._note_review(state, found)
+            self._review_epoch(state, store)
+
+    def _review_epoch(
+        self, state: EpochState, store: LearningStore, *, is_due: bool = False
+    ) -> Review | None:
+        if (found := self._reviewer(state).run(store, is_due=is_due)) is not None:
+            self._note_review(state, found)
+        return found
 
     def _reviewer(self, state: EpochState) -> Reviewer:
         if state.epoch not in self._reviewers:
