@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from langchain_automix.learning.estimation import doubly_robust, log_capital, lower_bound
+from langchain_automix.learning.estimation import (
+    doubly_robust,
+    log_capital,
+    lower_bound,
+    queries_needed,
+)
 from langchain_automix.learning.observations import Observations
 from langchain_automix.policy.data.arrays import Floats, Mask
 from langchain_automix.policy.decision.policy import Policy
@@ -89,7 +94,8 @@ class Contest:
         saved, least = self._saved(one, two)
         found = self._judge(terms, -max_loss, lowest, alpha / 2, saving=float(_mean(saved)))
         cheaper = log_capital(saved, 0.0, least) >= math.log(2 / alpha)
-        return found if cheaper else _not_shown(found)
+        needed = max(found.needed, queries_needed(saved, 0.0, least, alpha / 2))
+        return replace(found, is_shown=found.is_shown and cheaper, needed=needed)
 
     def loses_utility(
         self, policy: Policy, other: Policy | None, cost_weight: float, alpha: float
@@ -138,8 +144,6 @@ class Contest:
     ) -> Comparison:
         n, seen = len(terms), int(self.observed.complete.sum())
         mean = _mean(terms)
-        spread = float(terms.std()) if n else 0.0
-        margin = math.sqrt(2 * math.log(1 / alpha)) * spread / max(mean - target, 1e-12)
         enough = n >= _FEWEST
         shown = enough and log_capital(terms, target, lowest) >= math.log(1 / alpha)
         return Comparison(
@@ -149,7 +153,7 @@ class Contest:
             bound=lower_bound(terms, lowest, alpha) - target if enough else -math.inf,
             saving=saving,
             is_shown=shown,
-            needed=1.3 * margin**2 if mean > target else math.inf,
+            needed=queries_needed(terms, target, lowest, alpha),
         )
 
 
@@ -169,7 +173,3 @@ def _same_steps(one: Trajectories, two: Trajectories) -> list[Mask]:
 
 def _mean(terms: Floats) -> float:
     return float(terms.mean()) if len(terms) else 0.0
-
-
-def _not_shown(found: Comparison) -> Comparison:
-    return Comparison(**{**asdict(found), "is_shown": False})

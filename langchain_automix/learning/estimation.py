@@ -96,6 +96,28 @@ def lower_bound(terms: Floats, lowest: Floats, alpha: float) -> float:
     return low
 
 
+def queries_needed(terms: Floats, mean: float, lowest: Floats, alpha: float) -> float:
+    """Return about how many queries like these show that the mean of their terms is above another.
+
+    The capital of the best stake grows by a constant rate; of the average over all stakes, it is
+    one part.
+
+    Args:
+        terms: (n,) in the order of the queries.
+        mean: What is bet against.
+        lowest: (n,): the least that each term can be, known before it.
+        alpha: In (0, 1): the chance of an error that is allowed.
+
+    Returns:
+        infinity where queries like these never show it.
+    """
+    if not len(terms):
+        return math.inf
+    stakes = _STAKES[:, None] / (mean - lowest)
+    rate = float(np.log1p(stakes * (terms - mean)).mean(axis=1).max())
+    return math.log(len(_STAKES) / alpha) / rate if rate > 0 else math.inf
+
+
 def effective_size(weight: Floats) -> float:
     """Return how many queries of equal weight say as much (Kish, 1965): (sum w)^2 / sum w^2."""
     return float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))

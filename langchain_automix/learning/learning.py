@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from langsmith import Client
 
     from langchain_automix.learning.langsmith import Synced
+    from langchain_automix.learning.store.store import LearningStore
     from langchain_automix.report.timeline.report import TimelineReport
 
 _LOGGER = logging.getLogger(__name__)
@@ -345,6 +346,24 @@ class Learning(Learner):
         epoch = next(reversed(self._epochs), None)
         return sync_langsmith(self.store.get(), project, key, client, epoch)
 
+    def review(self) -> Review | None:
+        """Review the newest mix's traffic now: fit a policy, promote it, go back, as is due.
+
+        With `refit="thread"` that is done without being asked for, while queries come; with
+        `refit="never"` it is done here, or by another process.
+
+        Returns:
+            What was decided and done; None: there was no query yet, or another review is under way.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+        """
+        state = next(reversed(list(self._epochs.values())), None)
+        if state is None:
+            return None
+        self.writer.flush()
+        return self._review_epoch(state, self.store.get(), is_due=True)
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the shadows under way have ended, and all is in the store.
 
@@ -434,9 +453,15 @@ class Learning(Learner):
         """Judge the policies of all epochs, where that is due; called every two seconds."""
         store = self.store.get()
         for state in list(self._epochs.values()):
-            reviewer = self._reviewer(state)
-            if (found := reviewer.run(store)) is not None:
-                self._note_review(state, found, reviewer.happened)
+            self._review_epoch(state, store)
+
+    def _review_epoch(
+        self, state: EpochState, store: LearningStore, *, is_due: bool = False
+    ) -> Review | None:
+        reviewer = self._reviewer(state)
+        if (found := reviewer.run(store, is_due=is_due)) is not None:
+            self._note_review(state, found, reviewer.happened)
+        return found
 
     def _reviewer(self, state: EpochState) -> Reviewer:
         if state.epoch not in self._reviewers:

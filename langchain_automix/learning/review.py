@@ -150,6 +150,8 @@ class _Look:
         self.champion = None if self.held else self.deciding
         """The version that challengers are compared with; None: the largest model alone."""
         self.judged: dict[int, Comparison] = {}
+        self.fitted: PolicyVersion | None = None
+        """The version that this look fits."""
 
     @property
     def labels(self) -> int:
@@ -190,12 +192,11 @@ class _Look:
                 ],
             )
         ready = {v.number: f"Version {v.number} is proven: {self._proof(v)}" for v in proven}
-        fitted = self._fitted() if fits else None
-        return self._review(fitted=fitted, changes=self._surplus(), ready=ready)
+        self.fitted = self._fitted() if fits else None
+        return self._review(fitted=self.fitted, changes=self._surplus(), ready=ready)
 
     def _review(self, **found: Any) -> Review:
-        fitted: PolicyVersion | None = found.get("fitted")
-        share, next_step = self._share(fitted, changes=found.get("promote") is not None)
+        share, next_step = self._share(changes=found.get("promote") is not None)
         judged = {number: each.to_record() for number, each in self.judged.items()}
         champion = None if self.deciding is None else self.deciding.number
         return Review(share=share, next_step=next_step, judged=judged, champion=champion, **found)
@@ -277,6 +278,7 @@ class _Look:
     def _next_fit(self) -> int:
         """Return how many complete queries the next fit takes."""
         made = [v.labels for v in self.versions if self._is_recent(v)]
+        made += [self.fitted.labels] if self.fitted else []
         return 2 * max(made) if made else FIRST_FIT
 
     def _is_recent(self, version: PolicyVersion) -> bool:
@@ -335,17 +337,15 @@ class _Look:
 
     # Shadowing.
 
-    def _share(self, fitted: PolicyVersion | None, *, changes: bool) -> tuple[float, str]:
+    def _share(self, *, changes: bool) -> tuple[float, str]:
         """Return the share of the queries to shadow, and what comes next."""
         settings, labels = self.settings, self.labels
-        wait = labels if fitted else self._next_fit() - labels
+        wait = self._next_fit() - labels
         fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
         if wait <= 0:
             fit = "The next fit is due."
         if self.champion is None and not changes:
-            is_new = fitted is not None and fitted.status == "challenger"
-            may_help = (is_new or self._is_promising()) and labels < _LONGEST_WARM_UP
-            if labels < _WARM_UP or may_help:
+            if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
                 return settings.warm_up_share, self._until_proven() or fit
             share = min(settings.share, settings.warm_up_share)
             return share, f"No policy is likely to be proven soon. {fit}"
@@ -359,6 +359,8 @@ class _Look:
 
     def _is_promising(self) -> bool:
         """Whether a challenger may be proven soon."""
+        if self.fitted is not None and self.fitted.status == "challenger":
+            return True
         found = [self.judged.get(v.number) for v in self.challengers]
         return any(
             each is None or each.queries < FIRST_FIT or each.needed < each.queries + _HORIZON

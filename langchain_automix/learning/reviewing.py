@@ -116,7 +116,7 @@ class Reviewer:
             is_due: Whether to review it however little has changed.
 
         Returns:
-            What was decided and done; None: there was no review.
+            What was decided and done; None: there was no review, as before the first query.
 
         Raises:
             StoreUnavailableError: The store is away.
@@ -127,7 +127,7 @@ class Reviewer:
             self._read(store)
             waited = time.monotonic() - self._reviewed
             enough = self._changed >= (1 if waited > _MOST_SECONDS else _EVERY)
-            if not (is_due or enough):
+            if not self._queries or not (is_due or enough):
                 return None
             self._changed, self._reviewed = 0, time.monotonic()
             return self._review(store)

@@ -44,7 +44,7 @@ class MixAccount:
 
     def __init__(self) -> None:
         self.queries = 0
-        """Queries whose cost, and that of the largest model alone, are known."""
+        """Queries whose cost is known, and not just what the largest model alone costs."""
 
         self._cost = self._alone = Decimal(0)
         self._has_warned = False
@@ -95,6 +95,8 @@ class MixAccount:
             return None
         paid, largest = dollars_of(cost), dollars_of(alone)
         self._add_draft(record, float(paid / largest) - 1 if largest else None)
+        if paid == largest:  # most likely, the largest model alone was asked
+            return None
         with self._lock:
             self.queries += 1
             self._cost += paid

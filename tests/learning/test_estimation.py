@@ -14,6 +14,7 @@ from langchain_automix.learning.estimation import (
     effective_size,
     log_capital,
     lower_bound,
+    queries_needed,
 )
 
 
@@ -94,6 +95,31 @@ def test_a_gain_is_shown_in_time() -> None:
         values = rng.choice([0.3, -1.0], size=1_000, p=[0.9, 0.1])  # 0.17 on average
         shown += lower_bound(values, np.full(1_000, -1.0), 0.05) > 0
     assert shown >= 48
+
+
+@pytest.mark.parametrize("chances", [(0.0, 0.0), (0.02, 0.03), (0.3, 0.2), (0.0, 0.05)])
+def test_what_is_needed_is_about_what_it_takes(chances: tuple[float, float]) -> None:
+    """Also where the terms do not vary at all, as of a policy that never lost anything yet."""
+    wins, losses = chances
+    rng, found, expected = np.random.default_rng(4), [], []
+    for _ in range(60):
+        p = [wins, losses, 1 - wins - losses]
+        terms = rng.choice([1.0, -1.0, 0.0], size=4_000, p=p)
+        lowest = np.full(4_000, -1.0)
+        expected.append(queries_needed(terms, -0.1, lowest, 0.01))
+        enough = (n for n in range(10, 4_000, 5) if _is_shown(terms[:n], lowest[:n]))
+        found.append(next(enough, 4_000))
+    assert 0.6 <= np.median(expected) / np.median(found) <= 1.6
+
+
+def _is_shown(terms: np.ndarray, lowest: np.ndarray) -> bool:
+    return log_capital(terms, -0.1, lowest) >= math.log(100)
+
+
+def test_what_is_not_so_is_never_shown() -> None:
+    terms = np.array([-1.0, 0.5] * 50)
+    assert queries_needed(terms, 0.0, np.full(100, -1.0), 0.05) == math.inf
+    assert queries_needed(np.empty(0), 0.0, np.empty(0), 0.05) == math.inf
 
 
 def test_nothing_is_shown_by_nothing() -> None:

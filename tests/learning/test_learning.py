@@ -619,6 +619,28 @@ class TestFeedback:
             learning.feedback(message, 1.0, model=2)
 
 
+class TestReviews:
+    def test_one_is_made_when_it_is_asked_for(self, server: OpenAIServer, make: Make) -> None:
+        learning = make(refit="never")
+        assert learning.review() is None  # there is no mix yet
+        automix = learns(server, learning)
+        assert learning.review() is None  # nor a query
+        automix.batch([f"Where is {i}?" for i in range(5)])
+        assert learning.flush()
+        found = learning.review()
+        assert found is not None
+        assert found.next_step == "The next fit takes 95 complete queries more."
+        assert learning.status().next_step == found.next_step
+
+    def test_not_while_another_is_under_way(self, server: OpenAIServer, make: Make) -> None:
+        learning = make(refit="never")
+        automix = learns(server, learning)
+        automix.invoke("Where?")
+        with learning.store.get().lock(f"review:{automix.mix_config.epoch}"):
+            assert learning.review() is None
+        assert learning.review() is not None
+
+
 class TestGrades:
     def grades(self, server: OpenAIServer, learning: Learning) -> dict[int, float]:
         automix = learns(server, learning)
@@ -707,6 +729,13 @@ class TestSettings:
     def test_they_are_ready_for_json(self, make: Make) -> None:
         shown = make(max_spend=2.5, quality="f1").settings.shown()
         assert json.loads(json.dumps(shown))["max_spend"] == "2.5 USD"
+
+    def test_the_status_is_in_words(self, server: OpenAIServer, make: Make) -> None:
+        automix = learns(server, make())
+        automix.batch(["Where?", "When?"])
+        rows(automix)
+        said = str(automix.learning.status())  # type: ignore[union-attr]
+        assert said.startswith("2 queries, decided by the largest model (warm-up)\n2 shadows for")
 
     def test_copies_are_the_same_object(self, server: OpenAIServer, make: Make) -> None:
         learning = make()

@@ -67,6 +67,7 @@ def _ask(automix: AutoMixRunnable, learning: Learning, numbers: range) -> list[d
 
 
 def _review(learning: Learning) -> Any:
+    """Review as another process does, by what the store holds."""
     store: LearningStore = learning.store.get()
     epoch = store.newest_epoch()
     assert epoch is not None

@@ -62,6 +62,18 @@ def test_a_challenger_is_fitted_and_promoted_once_it_is_proven(goal: ReviewSetti
 
 
 @GOALS
+def test_what_is_fitted_counts_at_once(goal: ReviewSettings) -> None:
+    """The next fit takes as many again, and a new challenger is worth its shadows."""
+    first = traffic(300)
+    hopeless = replace(_fitted(traffic(FIRST_FIT), goal), status="rejected", labels=FIRST_FIT)
+    found = review(first, [hopeless], goal, now=1e6)
+    assert found.fitted is not None
+    assert found.fitted.status == "challenger"
+    assert found.share == goal.warm_up_share
+    assert found.next_step == "The next fit takes 300 complete queries more."
+
+
+@GOALS
 def test_what_it_was_fitted_to_is_no_proof(goal: ReviewSettings) -> None:
     first = traffic(1_000)
     challenger = _fitted(first, goal)

@@ -71,6 +71,13 @@ class TestItWatchesItself:
         assert not add(account, *[record("1 USD")] * 30)
         assert len(add(account, *[record("9 USD")] * 30)) == 1
 
+    def test_not_by_the_first_draft_after_queries_of_the_largest_model_alone(self) -> None:
+        """As a mix that learns asks them until a policy is proven."""
+        account, alone = MixAccount(), record("2 USD", checks=[])
+        assert not add(account, *[alone] * 200, *[record()] * (WATCHED_QUERIES - 1))
+        [said] = add(account, record())
+        assert "20 queries of the mix" in said
+
     @pytest.mark.parametrize(
         "broken", [{}, {"alone": {}}, {"cost": "much"}, {"checks": None}, {"alone": None}]
     )
