@@ -210,6 +210,12 @@ class Learning(Learner):
             process, prefix = self._prefix = os.getpid(), uuid4().hex[:20]
         return f"{prefix}{next(_NUMBERS):012x}"
 
+    def may_shadow(self, *, is_drawn: bool) -> bool:
+        """Return whether there is money for shadows; where one was drawn without, it is counted."""
+        has_money = self._budget.has_room
+        self._shadows.refused += is_drawn and not has_money
+        return has_money
+
     def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
         """Take note of a query that has ended, without waiting."""
         query = ended.query
@@ -418,10 +424,14 @@ class LearningTicket(Ticket):
             learning.new_id(), now.version, now.stage, router=now.router, opening=now.opening
         )
         self._learning, self.config, self.state = learning, config, state
-        self.share = now.share if config.answer_format.may_shadow else 0.0
+        share = now.share if config.answer_format.may_shadow else 0.0
+        # A policy of two plans draws one by the id, and must not by the same number.
+        is_drawn = uniform(f"shadow:{self.id}", learning.settings.seed) < share
+        has_money = learning.may_shadow(is_drawn=is_drawn)
+        self.share = share if has_money else 0.0
         """Chance of a shadow, whatever will be found."""
 
-        self.is_drawn = uniform(self.id, learning.settings.seed) < self.share
+        self.is_drawn = is_drawn and has_money
 
     @override
     def finish(self, ended: EndedQuery) -> None:
