@@ -61,7 +61,7 @@ class Contest:
 
     def __init__(self, observed: Observations, cost_range: float) -> None:
         self.observed = observed.rows(observed.share > 0)
-        self.cost_range = cost_range
+        self.cost_range = cost_range or 1.0  # where nothing costs anything, nothing is saved
         self._outcomes: dict[int, Outcomes] = {}
         self._held: list[Policy] = []  # keeps the ids above from being reused
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from langchain_automix.calibration.label_correction import correct_labels
 from langchain_automix.learning.records import AGREEMENT, StoredQuery
+from langchain_automix.learning.store.export import measured
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
@@ -46,6 +47,12 @@ class Observations:
     def complete(self) -> Mask:
         """(n,): whether quality and cost of every model are known."""
         return self.columns.complete
+
+    @property
+    def has_no_price(self) -> bool:
+        """Whether answers are graded, and of none of these queries all costs are known."""
+        graded = ~np.isnan(self.columns.quality).any(axis=1)
+        return bool(graded.any() and not self.complete.any())
 
     @property
     def chance(self) -> Floats:
@@ -117,14 +124,26 @@ def observations_of(
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
-    asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in ended]
+    graded: Mask = np.logical_not(np.isnan(quality).any(axis=1))
     return Observations(
         replace(columns, models=tuple(models), quality=quality),
         tuple(each.query.id for each in ended),
         np.array([each.query.at for each in ended], dtype=np.float64),
         np.array([each.query.share for each in ended], dtype=np.float64),
-        np.array([len(each) == len(models) for each in asked], dtype=np.bool_),
+        _asked_all(ended, graded, len(models)),
     )
+
+
+def _asked_all(stored: Sequence[StoredQuery], graded: Mask, models: int) -> Mask:
+    """Return whether each query asked all models itself, and was graded for that.
+
+    A grader that costs something grades only what is drawn for a shadow: then nothing is certain.
+    """
+    asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in stored]
+    all_asked = np.array([len(each) == models for each in asked], dtype=np.bool_)
+    undrawn = all_asked & ~np.array([each.query.is_drawn for each in stored], dtype=np.bool_)
+    is_free = not undrawn.any() or graded[undrawn].mean() > 0.5  # noqa: PLR2004  (most)
+    return all_asked if is_free else np.zeros_like(all_asked)
 
 
 def records_of(
@@ -146,12 +165,10 @@ def _record(models: Sequence[str], each: StoredQuery, leading: str | None) -> di
     for index, name in enumerate(models):
         row: dict[str, Any] = {"model": name, "quality": None, "cost": None}
         if (answer := found.get(index)) is not None:
-            row["cost"] = answer.cost
-            row["verification"] = answer.verification
-            if leading is None:
-                row["checks"] = dict(answer.checks)
-            elif answer.verification is None:
-                row["verification"] = answer.checks.get(leading)
+            if leading is not None:
+                own = answer.verification or answer.checks.get(leading)
+                answer = replace(answer, verification=own, checks={})
+            row |= measured(answer)
         answers.append(row)
     return {"id": each.query.id, "currency": CURRENCY, "answers": answers}
 

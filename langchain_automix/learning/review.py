@@ -20,6 +20,7 @@ from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
+from langchain_automix.policy.data.arrays import Mask
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
 from langchain_automix.policy.fitting.confidence import dearest_query
@@ -163,7 +164,17 @@ class _Look:
     @property
     def labels(self) -> int:
         """Complete queries that are evidence."""
-        return int(self.observed.complete.sum())
+        return int(self._evidence.sum())
+
+    @property
+    def _evidence(self) -> Mask:
+        """(n,): whether a query may be fitted to.
+
+        One that had no chance of a shadow is complete only where it asked all models, which is
+        where the check found something.
+        """
+        evidence: Mask = self.observed.complete & (self.observed.share > 0)
+        return evidence
 
     @property
     def challengers(self) -> list[PolicyVersion]:
@@ -323,7 +334,7 @@ class _Look:
 
     def _fit(self) -> tuple[Policy, float]:
         """Fit a policy to the complete queries, each weighed by how unlikely it was to be seen."""
-        observed = self.observed.rows(self.observed.complete)
+        observed = self.observed.rows(self._evidence)
         weight = 1 / np.maximum(observed.chance, _LEAST_CHANCE)
         columns = replace(observed.columns, weight=weight * (len(weight) / weight.sum()))
         settings = self.settings
@@ -343,7 +354,7 @@ class _Look:
 
     def _surplus(self) -> list[StatusChange]:
         """Return the oldest challengers, of which there are too many."""
-        surplus = self.challengers[:-_MOST_CHALLENGERS]
+        surplus = [v for v in self.challengers if v is not self.held][:-_MOST_CHALLENGERS]
         return [StatusChange(v.number, "rejected", "It was not proven in time.") for v in surplus]
 
     def _policy(self, version: PolicyVersion) -> Policy:
@@ -358,6 +369,11 @@ class _Look:
         settings, labels = self.settings, self.labels
         wait = max(self._next_fit() - labels, 0)
         fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
+        if self.observed.has_no_price:
+            fit = (
+                "Nothing can be learned while it is unknown what the models, or their checks, "
+                "cost: give the mix prices."
+            )
         if self.champion is None and not changes:
             if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
                 return settings.warm_up_share, self._until_proven() or fit

@@ -78,7 +78,7 @@ class LearningStatus:
             return f"The learning store {self.store} cannot be used at present."
         by = f"version {self.version}" if self.stage == "policy" else "the largest model"
         lines = [
-            f"{pluralize(self.queries, 'query')}, decided by {by} ({self.stage})",
+            f"{pluralize(self.queries, 'query', 'queries')}, decided by {by} ({self.stage})",
             f"{pluralize(self.shadowed, 'shadow')} for ${self.spent:.6g} of "
             f"{self.max_spend or 'no limit'}, {self.share:.0%} of the queries at present",
         ]
