@@ -358,7 +358,7 @@ class Learning(Learner):
             store = self.store.get()
             is_first = not state.is_loaded
             state.load(store)
-            if is_first:
+            if is_first or not state.is_told:  # or the store was deleted, and made anew
                 self._begin_epoch(state)
         except StoreUnavailableError as error:
             self.store.warn_away(error)

@@ -131,7 +131,10 @@ class Reviewer:
         return self._judge(store, store.events(self.epoch))
 
     def _read(self, store: LearningStore) -> None:
-        found, self._after = store.read(self.epoch, self._after, _WINDOW)
+        before = self._after
+        found, self._after = store.read(self.epoch, before, _WINDOW)
+        if self._after < before:  # the store was deleted: what it held is no evidence any more
+            self._queries, self._monitor, self._watched = {}, None, set()
         self._changed += len(found)
         self._queries |= {each.query.id: each for each in found}
         if len(self._queries) > _WINDOW:

@@ -41,6 +41,7 @@ from langchain_automix import (
     Verification,
 )
 from langchain_automix.learning.records import PolicyVersion, StoredQuery
+from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.store.store import LearningStore
 from langchain_automix.utils.fingerprints import uniform
 from tests.support.builders.mixes import ACCEPTS, RAG_PROMPT, mix, record_of, weather
@@ -799,3 +800,28 @@ class TestChance:
         assert {row.query.share for row in found} == {1.0, 0.0}
         assert all(row.query.is_drawn == (row.query.share > 0) for row in found)
         assert learning.status().refused == sum(row.query.share == 0 for row in found)
+
+
+def test_a_store_that_is_deleted_is_begun_anew(
+    server: OpenAIServer, make: Make, tmp_path: Path
+) -> None:
+    learning = make(refit="never")
+    automix = learns(server, learning)
+    for i in range(8):
+        automix.invoke(f"Where is {i}?")
+        learning.flush()
+    epoch = automix.mix_config.epoch
+    promote(automix)
+    learning.refresh()
+    store = learning.store.get()
+    reviewer = Reviewer.of_store(store, epoch)
+    reviewer.run(store, is_due=True)
+    for file in tmp_path.glob("automix.db*"):
+        file.unlink()
+    learning.refresh()
+    automix.invoke("Where, then?")
+    learning.flush()
+    assert learning.status().stage == "warm-up"
+    reviewer.run(store, is_due=True)
+    assert len(reviewer._queries) == 1
+    assert tuple(Reviewer.of_store(store, epoch).models) == automix.mix_config.names
