@@ -24,7 +24,7 @@ from langchain_automix.learning.epochs import EpochState, Snapshot
 from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
-from langchain_automix.learning.records import Event, GradeRecord
+from langchain_automix.learning.records import AGREEMENT, Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review import Review
 from langchain_automix.learning.reviewing import Reviewer
@@ -266,6 +266,8 @@ class Learning(Learner):
         """
         if not isinstance(quality, int | float) or not 0 <= quality <= 1:
             raise AutoMixError(f"A quality lies in [0, 1], not at {quality!r}.")
+        if source == AGREEMENT:
+            raise AutoMixError(f"Grades from {source!r} are the mix's own: name another source.")
         answered = find_answered(target, self.store, self.writer)
         if (state := self._epochs.get(answered.epoch or "")) is not None:
             answered = answered._replace(models=len(state.names))

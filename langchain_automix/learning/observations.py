@@ -116,11 +116,12 @@ def observations_of(
         models: Names of the models, cheap to expensive.
         stored: The queries.
         leading: Of a mix without a check of its own, the one of its checks that is read; it then
-            stands alone.
+            stands alone. A query without it is not complete.
     """
     ended = [each for each in stored if each.query.ending in _ENDED]
     ended.sort(key=lambda each: (each.query.at, each.query.id))
-    columns = to_arrays(RoutingLog(_record(models, each, leading) for each in ended))
+    log = RoutingLog(_record(models, each, leading) for each in ended)
+    columns = to_arrays(log) if ended else _nothing(len(models))
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
@@ -132,6 +133,12 @@ def observations_of(
         np.array([each.query.share for each in ended], dtype=np.float64),
         _asked_all(ended, graded, len(models)),
     )
+
+
+def _nothing(models: int) -> LogArrays:
+    none = np.empty((0, models))
+    verdicts = np.empty((0, models, 0), dtype=np.int8)
+    return LogArrays((), none, none, verdicts, none, none, none, np.empty(0))
 
 
 def _asked_all(stored: Sequence[StoredQuery], graded: Mask, models: int) -> Mask:
@@ -169,6 +176,8 @@ def _record(models: Sequence[str], each: StoredQuery, leading: str | None) -> di
                 own = answer.verification or answer.checks.get(leading)
                 answer = replace(answer, verification=own, checks={})
             row |= measured(answer)
+            if leading is not None and row["verification"] is None and index < len(models) - 1:
+                row["cost"] = None  # what a policy would have found, and done, is unknown
         answers.append(row)
     return {"id": each.query.id, "currency": CURRENCY, "answers": answers}
 
