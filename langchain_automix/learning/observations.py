@@ -49,6 +49,16 @@ class Observations:
         return self.columns.complete
 
     @property
+    def evidence(self) -> Mask:
+        """(n,): whether a policy may be fitted to a query.
+
+        One that had no chance of a shadow is complete only where it asked all models, which is
+        where the check found something.
+        """
+        evidence: Mask = self.complete & (self.share > 0)
+        return evidence
+
+    @property
     def has_no_price(self) -> bool:
         """Whether answers are graded, and of none of these queries all costs are known."""
         graded = ~np.isnan(self.columns.quality).any(axis=1)

@@ -20,7 +20,6 @@ from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
-from langchain_automix.policy.data.arrays import Mask
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
 from langchain_automix.policy.fitting.confidence import dearest_query
@@ -57,6 +56,11 @@ _QUIET = 0.1
 
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
+
+_NO_PRICE = (
+    "Nothing can be learned while it is unknown what the models, or their checks, cost: give the "
+    "mix prices."
+)
 
 _TARGET = 0.25
 """Part of the loss allowed that a policy is fitted for; the rest is left for what the proof cannot
@@ -164,17 +168,7 @@ class _Look:
     @property
     def labels(self) -> int:
         """Complete queries that are evidence."""
-        return int(self._evidence.sum())
-
-    @property
-    def _evidence(self) -> Mask:
-        """(n,): whether a query may be fitted to.
-
-        One that had no chance of a shadow is complete only where it asked all models, which is
-        where the check found something.
-        """
-        evidence: Mask = self.observed.complete & (self.observed.share > 0)
-        return evidence
+        return int(self.observed.evidence.sum())
 
     @property
     def challengers(self) -> list[PolicyVersion]:
@@ -334,7 +328,7 @@ class _Look:
 
     def _fit(self) -> tuple[Policy, float]:
         """Fit a policy to the complete queries, each weighed by how unlikely it was to be seen."""
-        observed = self.observed.rows(self._evidence)
+        observed = self.observed.rows(self.observed.evidence)
         weight = 1 / np.maximum(observed.chance, _LEAST_CHANCE)
         columns = replace(observed.columns, weight=weight * (len(weight) / weight.sum()))
         settings = self.settings
@@ -370,10 +364,7 @@ class _Look:
         wait = max(self._next_fit() - labels, 0)
         fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
         if self.observed.has_no_price:
-            fit = (
-                "Nothing can be learned while it is unknown what the models, or their checks, "
-                "cost: give the mix prices."
-            )
+            fit = _NO_PRICE
         if self.champion is None and not changes:
             if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
                 return settings.warm_up_share, self._until_proven() or fit

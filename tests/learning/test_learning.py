@@ -322,6 +322,8 @@ class TestMoney:
         automix = learns(server, learning)
         for i in range(60):
             automix.invoke(f"Where is {i}?")
+            if i % 10 == 0:
+                learning.flush()  # what is claimed for shadows under way is not to be had
         found = rows(automix)
         shadowed = [row for row in found if row.is_shadowed]
         assert 0 < len(shadowed) < 60
@@ -619,6 +621,8 @@ class TestFeedback:
             learning.feedback(AIMessage("Hello."), 1.0)
         with pytest.raises(AutoMixError, match="no model 2"):
             learning.feedback(message, 1.0, model=2)
+        with pytest.raises(AutoMixError, match="another source"):
+            learning.feedback(message, 1.0, source="agreement")
 
 
 class TestGrades:
