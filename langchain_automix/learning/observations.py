@@ -40,6 +40,9 @@ class Observations:
     asked_all: Mask
     """(n,): whether the query itself asked every model, so that no shadow was needed."""
 
+    own: Mask | None = None
+    """(n, m): whether the query itself asked the model; None: each of which anything is known."""
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -92,6 +95,7 @@ class Observations:
             self.at[chosen],
             self.share[chosen],
             self.asked_all[chosen],
+            None if self.own is None else self.own[chosen],
         )
 
     def since(self, at: float | None) -> Observations:
@@ -135,13 +139,15 @@ def observations_of(
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
+    own = _own(ended, len(models))
     graded: Mask = np.logical_not(np.isnan(quality).any(axis=1))
     return Observations(
         replace(columns, models=tuple(models), quality=quality),
         tuple(each.query.id for each in ended),
         np.array([each.query.at for each in ended], dtype=np.float64),
         np.array([each.query.share for each in ended], dtype=np.float64),
-        _asked_all(ended, graded, len(models)),
+        _asked_all(ended, own, graded),
+        own,
     )
 
 
@@ -151,13 +157,20 @@ def _nothing(models: int) -> LogArrays:
     return LogArrays((), none, none, verdicts, none, none, none, np.empty(0))
 
 
-def _asked_all(stored: Sequence[StoredQuery], graded: Mask, models: int) -> Mask:
-    """Return whether each query asked all models itself, and was graded for that.
+def _own(stored: Sequence[StoredQuery], models: int) -> Mask:
+    """(n, models): whether the query itself asked a model."""
+    own = np.zeros((len(stored), models), dtype=np.bool_)
+    for place, each in enumerate(stored):
+        own[place, [answer.model for answer in each.query.answers if not answer.is_shadow]] = True
+    return own
+
+
+def _asked_all(stored: Sequence[StoredQuery], own: Mask, graded: Mask) -> Mask:
+    """(n,): whether each query asked all models itself, and was graded for that.
 
     A grader that costs something grades only what is drawn for a shadow: then nothing is certain.
     """
-    asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in stored]
-    all_asked = np.array([len(each) == models for each in asked], dtype=np.bool_)
+    all_asked: Mask = own.all(axis=1)
     undrawn = all_asked & ~np.array([each.query.is_drawn for each in stored], dtype=np.bool_)
     is_free = not undrawn.any() or graded[undrawn].mean() > 0.5  # noqa: PLR2004  (most)
     return all_asked if is_free else np.zeros_like(all_asked)

@@ -38,6 +38,7 @@ def _joined(*parts: Observations) -> Observations:
         np.concatenate([part.at for part in parts]),
         np.concatenate([part.share for part in parts]),
         np.concatenate([part.asked_all for part in parts]),
+        np.concatenate([part.own for part in parts if part.own is not None]),
     )
 
 
@@ -232,3 +233,21 @@ def test_where_nothing_costs_anything_nothing_is_shown_to_be_cheaper() -> None:
     with np.errstate(divide="raise", invalid="raise"):
         found = Contest(free, 0.0).loses_little(policy, None, 0.9, 0.05)
     assert (found.is_shown, found.saving) == (False, 0.0)
+
+
+def test_of_two_policies_it_is_unknown_whether_they_go_alike_where_nothing_was_checked() -> None:
+    """As in a warm-up: what neither was asked nor drawn says nothing of two that would check."""
+    one, two = (
+        Policy.model_validate_json(
+            _fitted(traffic(400), replace(BY_UTILITY, cost_weight=weight)).policy
+        )
+        for weight in (50.0, 250.0)
+    )
+    gains = [
+        Contest(traffic(12_000, 9, share=share, seen=False, start=400), 0.01)
+        .gains_utility(two, one, 50.0, 0.05)
+        .gain
+        for share in (1.0, 0.3)
+    ]
+    assert gains[0] < -0.02
+    assert gains[1] == pytest.approx(gains[0], rel=0.1)
