@@ -68,6 +68,17 @@ class ShadowBudget:
         self._known = self._claimed = self._dearest = Decimal(0)
         self._settled = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is money for a shadow like the dearest, as far as this process knows.
+
+        It says nothing of the query that asks: whether that has a shadow is left to chance alone.
+        """
+        if self._limit is None:
+            return True
+        left = self._limit - self._known - self._claimed
+        return left > 0 and left >= self._dearest * (1 + Decimal(_DOUBT) / (1 + self._settled))
+
     def claim(self, estimate: float | None) -> Decimal | None:
         """Claim what a shadow may cost; None: as far as this process knows, there is no money.
 

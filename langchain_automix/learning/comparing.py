@@ -66,7 +66,7 @@ class Contest:
 
     def __init__(self, observed: Observations, cost_range: float) -> None:
         self.observed = observed.rows(observed.share > 0)
-        self.cost_range = cost_range
+        self.cost_range = cost_range or 1.0  # where nothing costs anything, nothing is saved
         self._outcomes: dict[int, Outcomes] = {}
         self._held: list[Policy] = []  # keeps the ids above from being reused
 
@@ -133,7 +133,8 @@ class Contest:
     ) -> tuple[Floats, Floats]:
         """Return the doubly robust terms of a difference, and the least that each can be."""
         observed = self.observed
-        alike = _went_alike(one, two)
+        # What only a shadow found is seen by the chance of one, also where it makes no difference.
+        alike: Mask = _went_alike(one, two) & _is_found(one, observed.own)
         clipped = np.where(alike, 0.0, np.clip(difference, -largest, largest))
         chance = np.where(alike, 1.0, observed.chance)
         terms = doubly_robust(clipped, alike | observed.complete, chance, -largest)
@@ -169,6 +170,14 @@ def _went_alike(one: Outcomes, two: Outcomes) -> Mask:
 def _same_steps(one: Trajectories, two: Trajectories) -> list[Mask]:
     pairs = (one.asked, two.asked), (one.checked, two.checked), (one.drawn, two.drawn)
     return [(a == b).all(axis=1) for a, b in pairs]
+
+
+def _is_found(path: Outcomes, own: Mask | None) -> Mask:
+    """(n,): whether the query itself asked all that a path asks, but for the largest model."""
+    if own is None or path.paths is None:
+        return np.ones(len(path.model), dtype=np.bool_)
+    found: Mask = (own | ~path.paths.asked)[:, :-1].all(axis=1)
+    return found
 
 
 def _mean(terms: Floats) -> float:

@@ -73,6 +73,9 @@ class EpochState:
         self.is_loaded = False
         """Whether the store was asked for its champion."""
 
+        self.is_told = False
+        """Whether the store knows of the epoch."""
+
         self.needs_async = False
         """Whether its shadows must be run asynchronously."""
 
@@ -99,8 +102,9 @@ class EpochState:
     def _take_events(self, events: Sequence[Event]) -> None:
         """Go by the latest share, and by an alarm that is not over."""
         told = {event.kind: event for event in sorted(events, key=lambda event: event.at)}
-        if (share := told.get("share")) is not None:
-            self.shadow_share = float(share.detail["share"])
+        self.is_told = "epoch" in told
+        share = told.get("share")
+        self.shadow_share = None if share is None else float(share.detail["share"])
         alarm, over = told.get("alarm"), ("quiet", "promoted", "rolled back")
         ended = max((told[kind].at for kind in over if kind in told), default=0.0)
         is_active = alarm is not None and alarm.at > ended

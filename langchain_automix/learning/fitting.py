@@ -27,7 +27,7 @@ see."""
 
 def weighed(observed: Observations) -> LogArrays:
     """Return the complete queries, each weighed by how unlikely it was to be seen in full."""
-    seen = observed.rows(observed.complete)
+    seen = observed.rows(observed.evidence)
     weight = 1 / np.maximum(seen.chance, _LEAST_CHANCE)
     return replace(seen.columns, weight=weight * (len(weight) / max(weight.sum(), 1e-300)))
 

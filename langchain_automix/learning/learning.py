@@ -24,7 +24,7 @@ from langchain_automix.learning.epochs import EpochState, Snapshot
 from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
-from langchain_automix.learning.records import Event, GradeRecord
+from langchain_automix.learning.records import AGREEMENT, Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review import Review
 from langchain_automix.learning.reviewing import Happening, Reviewer
@@ -221,6 +221,12 @@ class Learning(Learner):
             process, prefix = self._prefix = os.getpid(), uuid4().hex[:20]
         return f"{prefix}{next(_NUMBERS):012x}"
 
+    def may_shadow(self, *, is_drawn: bool) -> bool:
+        """Return whether there is money for shadows; where one was drawn without, it is counted."""
+        has_money = self._budget.has_room
+        self._shadows.refused += is_drawn and not has_money
+        return has_money
+
     def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
         """Take note of a query that has ended, without waiting."""
         query = ended.query
@@ -271,6 +277,8 @@ class Learning(Learner):
         """
         if not isinstance(quality, int | float) or not 0 <= quality <= 1:
             raise AutoMixError(f"A quality lies in [0, 1], not at {quality!r}.")
+        if source == AGREEMENT:
+            raise AutoMixError(f"Grades from {source!r} are the mix's own: name another source.")
         answered = find_answered(target, self.store, self.writer)
         if (state := self._epochs.get(answered.epoch or "")) is not None:
             answered = answered._replace(models=len(state.names))
@@ -416,7 +424,7 @@ class Learning(Learner):
             store = self.store.get()
             is_first = not state.is_loaded
             state.load(store)
-            if is_first:
+            if is_first or not state.is_told:  # or the store was deleted, and made anew
                 self._begin_epoch(state)
         except StoreUnavailableError as error:
             self.store.warn_away(error)
@@ -499,10 +507,14 @@ class LearningTicket(Ticket):
             alarm=now.alarm,
         )
         self._learning, self.config, self.state = learning, config, state
-        self.share = now.share if config.answer_format.may_shadow else 0.0
+        share = now.share if config.answer_format.may_shadow else 0.0
+        # A policy of two plans draws one by the id, and must not by the same number.
+        is_drawn = uniform(f"shadow:{self.id}", learning.settings.seed) < share
+        has_money = learning.may_shadow(is_drawn=is_drawn)
+        self.share = share if has_money else 0.0
         """Chance of a shadow, whatever will be found."""
 
-        self.is_drawn = uniform(self.id, learning.settings.seed) < self.share
+        self.is_drawn = is_drawn and has_money
 
     @override
     def finish(self, ended: EndedQuery) -> None:

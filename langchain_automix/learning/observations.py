@@ -12,6 +12,7 @@ import numpy as np
 
 from langchain_automix.calibration.label_correction import correct_labels
 from langchain_automix.learning.records import AGREEMENT, StoredQuery
+from langchain_automix.learning.store.export import measured
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask, to_arrays
 from langchain_automix.policy.data.log import RoutingLog
@@ -39,6 +40,9 @@ class Observations:
     asked_all: Mask
     """(n,): whether the query itself asked every model, so that no shadow was needed."""
 
+    own: Mask | None = None
+    """(n, m): whether the query itself asked the model; None: each of which anything is known."""
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -46,6 +50,22 @@ class Observations:
     def complete(self) -> Mask:
         """(n,): whether quality and cost of every model are known."""
         return self.columns.complete
+
+    @property
+    def evidence(self) -> Mask:
+        """(n,): whether a policy may be fitted to a query.
+
+        One that had no chance of a shadow is complete only where it asked all models, which is
+        where the check found something.
+        """
+        evidence: Mask = self.complete & (self.share > 0)
+        return evidence
+
+    @property
+    def has_no_price(self) -> bool:
+        """Whether answers are graded, and of none of these queries all costs are known."""
+        graded = ~np.isnan(self.columns.quality).any(axis=1)
+        return bool(graded.any() and not self.complete.any())
 
     @property
     def chance(self) -> Floats:
@@ -75,6 +95,7 @@ class Observations:
             self.at[chosen],
             self.share[chosen],
             self.asked_all[chosen],
+            None if self.own is None else self.own[chosen],
         )
 
     def since(self, at: float | None) -> Observations:
@@ -109,36 +130,50 @@ def observations_of(
         models: Names of the models, cheap to expensive.
         stored: The queries.
         leading: Of a mix without a check of its own, the one of its checks that is read; it then
-            stands alone.
+            stands alone. A query without it is not complete.
     """
     ended = [each for each in stored if each.query.ending in _ENDED]
     ended.sort(key=lambda each: (each.query.at, each.query.id))
-    columns = _columns(models, ended, leading)
+    log = RoutingLog(_record(models, each, leading) for each in ended)
+    columns = to_arrays(log) if ended else _nothing(len(models))
     agreement = _grades(ended, len(models), from_agreement=True)
     given = _grades(ended, len(models), from_agreement=False)
     quality = correct_labels(agreement, given) if ended else agreement
-    asked = [{a.model for a in each.query.answers if not a.is_shadow} for each in ended]
-    asked_all = np.array([len(each) == len(models) for each in asked], dtype=np.bool_)
-    columns = replace(columns, models=tuple(models), quality=quality)
-    without = asked_all & ~np.array([each.query.is_drawn for each in ended], dtype=np.bool_)
-    if without.any() and not columns.complete[without].any():
-        # A grader that makes requests is asked for shadows only: no query is complete without one.
-        asked_all = np.zeros_like(asked_all)
+    own = _own(ended, len(models))
+    graded: Mask = np.logical_not(np.isnan(quality).any(axis=1))
     return Observations(
-        columns,
+        replace(columns, models=tuple(models), quality=quality),
         tuple(each.query.id for each in ended),
         np.array([each.query.at for each in ended], dtype=np.float64),
         np.array([each.query.share for each in ended], dtype=np.float64),
-        asked_all,
+        _asked_all(ended, own, graded),
+        own,
     )
 
 
-def _columns(models: Sequence[str], ended: Sequence[StoredQuery], leading: str | None) -> LogArrays:
-    if ended:
-        return to_arrays(RoutingLog(_record(models, each, leading) for each in ended))
-    none = np.empty((0, len(models)))
-    verdicts = np.empty((0, len(models), 0), dtype=np.int8)
-    return LogArrays(tuple(models), none, none, verdicts, none, none, none, np.empty(0))
+def _nothing(models: int) -> LogArrays:
+    none = np.empty((0, models))
+    verdicts = np.empty((0, models, 0), dtype=np.int8)
+    return LogArrays((), none, none, verdicts, none, none, none, np.empty(0))
+
+
+def _own(stored: Sequence[StoredQuery], models: int) -> Mask:
+    """(n, models): whether the query itself asked a model."""
+    own = np.zeros((len(stored), models), dtype=np.bool_)
+    for place, each in enumerate(stored):
+        own[place, [answer.model for answer in each.query.answers if not answer.is_shadow]] = True
+    return own
+
+
+def _asked_all(stored: Sequence[StoredQuery], own: Mask, graded: Mask) -> Mask:
+    """(n,): whether each query asked all models itself, and was graded for that.
+
+    A grader that costs something grades only what is drawn for a shadow: then nothing is certain.
+    """
+    all_asked: Mask = own.all(axis=1)
+    undrawn: Mask = all_asked & ~np.array([each.query.is_drawn for each in stored], dtype=np.bool_)
+    is_free = not undrawn.any() or graded[undrawn].mean() > 0.5  # noqa: PLR2004  (most)
+    return all_asked if is_free else np.zeros_like(all_asked)
 
 
 def records_of(
@@ -160,12 +195,12 @@ def _record(models: Sequence[str], each: StoredQuery, leading: str | None) -> di
     for index, name in enumerate(models):
         row: dict[str, Any] = {"model": name, "quality": None, "cost": None}
         if (answer := found.get(index)) is not None:
-            row["cost"] = answer.cost
-            row["verification"] = answer.verification
-            if leading is None:
-                row["checks"] = dict(answer.checks)
-            elif answer.verification is None:
-                row["verification"] = answer.checks.get(leading)
+            if leading is not None:
+                own = answer.verification or answer.checks.get(leading)
+                answer = replace(answer, verification=own, checks={})
+            row |= measured(answer)
+            if leading is not None and row["verification"] is None and index < len(models) - 1:
+                row["cost"] = None  # what a policy would have found, and done, is unknown
         answers.append(row)
     return {"id": each.query.id, "currency": CURRENCY, "answers": answers}
 

@@ -49,6 +49,11 @@ _QUIET = 0.1
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
 
+_NO_PRICE = (
+    "Nothing can be learned while it is unknown what the models, or their checks, cost: give the "
+    "mix prices."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
@@ -156,7 +161,7 @@ class _Look:
     @property
     def labels(self) -> int:
         """Complete queries that are evidence."""
-        return int(self.observed.complete.sum())
+        return int(self.observed.evidence.sum())
 
     @property
     def challengers(self) -> list[PolicyVersion]:
@@ -327,7 +332,7 @@ class _Look:
 
     def _surplus(self) -> list[StatusChange]:
         """Return the oldest challengers, of which there are too many."""
-        surplus = self.challengers[:-_MOST_CHALLENGERS]
+        surplus = [v for v in self.challengers if v is not self.held][:-_MOST_CHALLENGERS]
         return [StatusChange(v.number, "rejected", "It was not proven in time.") for v in surplus]
 
     def _policy(self, version: PolicyVersion) -> Policy:
@@ -344,6 +349,8 @@ class _Look:
         fit = f"The next fit takes {pluralize(wait, 'complete query', 'complete queries')} more."
         if wait <= 0:
             fit = "The next fit is due."
+        if self.observed.has_no_price:
+            fit = _NO_PRICE
         if self.champion is None and not changes:
             if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
                 return settings.warm_up_share, self._until_proven() or fit

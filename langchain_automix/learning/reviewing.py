@@ -5,10 +5,11 @@ One process at a time reviews an epoch, whichever comes first; all others go by 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,7 @@ from langchain_automix.learning.records import (
     PolicyVersion,
     StoredQuery,
 )
-from langchain_automix.learning.review import Review, review
+from langchain_automix.learning.review import Review, StatusChange, review
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.utils.check_spec import CheckSpec
 
@@ -138,7 +139,10 @@ class Reviewer:
         return self._judge(store, store.events(self.epoch))
 
     def _read(self, store: LearningStore) -> None:
-        found, self._after = store.read(self.epoch, self._after, _WINDOW)
+        before = self._after
+        found, self._after = store.read(self.epoch, before, _WINDOW)
+        if self._after < before:  # the store was deleted: what it held is no evidence any more
+            self._queries, self._monitor, self._watched = {}, None, set()
         self._changed += len(found)
         self._queries |= {each.query.id: each for each in found}
         if len(self._queries) > _WINDOW:
@@ -159,11 +163,13 @@ class Reviewer:
         return found
 
     def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:
-        leading = self.leading
+        versions = store.versions(self.epoch)
+        leading = self._check_of_champion(versions) or self.leading
+        stale = self._stale(versions, leading)
         observed = observations_of(self.models, list(self._queries.values()), leading)
-        return review(
+        found = review(
             observed,
-            store.versions(self.epoch),
+            [replace(v, status="rejected") if v.number in stale else v for v in versions],
             self.settings,
             now=time.time(),
             epoch=self.epoch,
@@ -171,6 +177,28 @@ class Reviewer:
             quiet=latest(events, "quiet"),
             check=self.check if leading is None else self.default_checks[leading],
         )
+        why = "It goes by a check that is no longer the one made most often."
+        changes = [StatusChange(number, "rejected", why) for number in stale]
+        return replace(found, changes=[*found.changes, *changes])
+
+    def _check_of_champion(self, versions: Sequence[PolicyVersion]) -> str | None:
+        """Return the check that the champion was fitted to: on no other can it be judged."""
+        return next((self._check_of(v) for v in versions if v.status == "champion"), None)
+
+    def _stale(self, versions: Sequence[PolicyVersion], leading: str | None) -> list[int]:
+        """Return the challengers that were fitted to another check than the one that is read."""
+        return [
+            version.number
+            for version in versions
+            if version.status == "challenger" and self._check_of(version) not in (None, leading)
+        ]
+
+    def _check_of(self, version: PolicyVersion) -> str | None:
+        """Return the default check that a version was fitted to; None: it is none of them."""
+        if not self.default_checks:
+            return None
+        names = {check.fingerprint: name for name, check in self.default_checks.items()}
+        return names.get(json.loads(version.policy).get("verifier"))
 
     @property
     def leading(self) -> str | None:

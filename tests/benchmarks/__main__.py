@@ -25,6 +25,7 @@ from tests.benchmarks import (
     labels,
     learning,
     learning_overhead,
+    learning_processes,
     learning_risks,
     prior,
     quality,
@@ -74,8 +75,9 @@ PARTS = (
     "structure",
     "goals",
     "learning-overhead",
+    "learning-processes",
 )
-WITHOUT_LOGS = PARTS[-12:]
+WITHOUT_LOGS = PARTS[-13:]
 
 
 def main() -> int:
@@ -94,7 +96,7 @@ def main() -> int:
         "--ways", nargs="+", choices=attacks.WAYS, default=tuple(attacks.WAYS), help="for attacks"
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
-    parser.add_argument("--queries", type=int, default=10_000, help="for the soak: queries")
+    parser.add_argument("--queries", type=int, help="for the soak and learning-processes")
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
         "--test", action="store_true", help="for the frontier and learning: on the test splits"
@@ -143,8 +145,10 @@ def by_name_only(wanted: argparse.Namespace) -> None:
         for heads, title, rows in goals.tables(list(quality.splits()), wanted.seeds):
             print(title)
             show(heads, rows)
+    if wanted.only == "learning-processes":
+        show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
     if wanted.only == "soak":
-        soak = soaking.soaked(wanted.queries)
+        soak = soaking.soaked(wanted.queries or 10_000)
         show(("soak", "figures"), list(soaking.figures(soak)))
         show(soaking.HEADS, list(soaking.held(soak)))
 

@@ -58,6 +58,7 @@ class Stream:
         self.at = np.arange(1, n + 1, dtype=np.float64)
         self.asked, self.checked = np.zeros((n, m), dtype=bool), np.zeros((n, m), dtype=bool)
         self.share, self.asked_all = np.zeros(n), np.zeros(n, dtype=bool)
+        self.own = np.zeros((n, m), dtype=bool)
         self.complete = np.zeros(n, dtype=bool)
         self.quality, self.cost, self.shadows = np.zeros(n), np.zeros(n), np.zeros(n)
         self.confidence: Floats = confidences(self.truth, 0)
@@ -95,6 +96,7 @@ class Stream:
             found.paths.asked[block],
             found.paths.checked[block],
         )
+        self.own[block] = self.asked[block]
         self.asked_all[block] = self.asked[block].all(axis=1)
         self.share[block] = share
         drawn = block[(self._chances[block] < share) & ~self.asked_all[block]]
@@ -140,7 +142,9 @@ class Stream:
             verdicts=np.where(checked[:, :, None], truth.verdicts, NOT_DRAWN).astype(np.int8),
             score=np.where(checked, truth.score, np.nan),
         )
-        return Observations(columns, self.ids[:n], self.at[:n], self.share[:n], self.asked_all[:n])
+        return Observations(
+            columns, self.ids[:n], self.at[:n], self.share[:n], self.asked_all[:n], self.own[:n]
+        )
 
     def _apply(self, found: Review, n: int) -> None:
         changes = {change.number: change.status for change in found.changes}

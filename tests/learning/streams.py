@@ -58,4 +58,5 @@ def traffic(
         np.arange(start + 1, start + n + 1, dtype=np.float64),
         np.full(n, share),
         np.zeros(n, dtype=bool),
+        np.tile([seen, not seen], (n, 1)),
     )

@@ -41,7 +41,9 @@ from langchain_automix import (
     Verification,
 )
 from langchain_automix.learning.records import Event, PolicyVersion, StoredQuery
+from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.store.store import LearningStore
+from langchain_automix.utils.fingerprints import uniform
 from tests.support.builders.mixes import ACCEPTS, RAG_PROMPT, mix, record_of, weather
 from tests.support.builders.scripted_replies import call
 from tests.support.builders.synthetic_logs import world
@@ -320,6 +322,8 @@ class TestMoney:
         automix = learns(server, learning)
         for i in range(60):
             automix.invoke(f"Where is {i}?")
+            if i % 10 == 0:
+                learning.flush()  # what is claimed for shadows under way is not to be had
         found = rows(automix)
         shadowed = [row for row in found if row.is_shadowed]
         assert 0 < len(shadowed) < 60
@@ -617,6 +621,8 @@ class TestFeedback:
             learning.feedback(AIMessage("Hello."), 1.0)
         with pytest.raises(AutoMixError, match="no model 2"):
             learning.feedback(message, 1.0, model=2)
+        with pytest.raises(AutoMixError, match="another source"):
+            learning.feedback(message, 1.0, source="agreement")
 
 
 class TestReviews:
@@ -813,3 +819,56 @@ def test_an_alarm_stands_in_the_record_until_it_is_over(server: OpenAIServer, ma
     store.add([Event(time.time(), epoch, "quiet", "It is proven anew.", {})])
     learning.refresh()
     assert "alarm" not in record_of(automix.invoke("Where?"))["learning"]
+
+
+class TestChance:
+    """What is drawn depends on nothing that is found, and not on what a policy draws."""
+
+    def test_a_shadow_is_drawn_apart_from_the_plan_of_a_policy(
+        self, server: OpenAIServer, make: Make
+    ) -> None:
+        learning = make(mode="observe", warm_up_share=0.1)
+        config = learns(server, learning).mix_config
+        tickets: list[Any] = [learning.begin(config, "Where?", {}) for _ in range(3_000)]
+        seed = learning.settings.seed
+        drawn = [uniform(ticket.id, seed) for ticket in tickets if ticket.is_drawn]
+        assert 200 < len(drawn) < 400
+        assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.08)
+
+    def test_without_money_there_is_no_chance_of_a_shadow(
+        self, server: OpenAIServer, make: Make
+    ) -> None:
+        learning = make(max_spend="0.001 USD")
+        automix = learns(server, learning)
+        for i in range(20):
+            automix.invoke(f"Where is {i}?")
+            learning.flush()
+        found = rows(automix)
+        assert {row.query.share for row in found} == {1.0, 0.0}
+        assert all(row.query.is_drawn == (row.query.share > 0) for row in found)
+        assert learning.status().refused == sum(row.query.share == 0 for row in found)
+
+
+def test_a_store_that_is_deleted_is_begun_anew(
+    server: OpenAIServer, make: Make, tmp_path: Path
+) -> None:
+    learning = make(refit="never")
+    automix = learns(server, learning)
+    for i in range(8):
+        automix.invoke(f"Where is {i}?")
+        learning.flush()
+    epoch = automix.mix_config.epoch
+    promote(automix)
+    learning.refresh()
+    store = learning.store.get()
+    reviewer = Reviewer.of_store(store, epoch)
+    reviewer.run(store, is_due=True)
+    for file in tmp_path.glob("automix.db*"):
+        file.unlink()
+    learning.refresh()
+    automix.invoke("Where, then?")
+    learning.flush()
+    assert learning.status().stage == "warm-up"
+    reviewer.run(store, is_due=True)
+    assert len(reviewer._queries) == 1
+    assert tuple(Reviewer.of_store(store, epoch).models) == automix.mix_config.names

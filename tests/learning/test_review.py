@@ -38,6 +38,7 @@ def _joined(*parts: Observations) -> Observations:
         np.concatenate([part.at for part in parts]),
         np.concatenate([part.share for part in parts]),
         np.concatenate([part.asked_all for part in parts]),
+        np.concatenate([part.own for part in parts if part.own is not None]),
     )
 
 
@@ -213,3 +214,52 @@ def test_shadows_that_come_to_nothing_make_no_difference_to_the_estimate(share: 
         for each in (whole, partly)
     ]
     assert gains[1] == pytest.approx(gains[0], abs=0.02)
+
+
+def test_a_champion_that_is_held_is_never_one_challenger_too_many() -> None:
+    made = PolicyVersion(0, "", 1.0, "{}", "challenger", "")
+    champion = replace(made, number=1, status="champion", since=1.0)
+    later = [replace(made, number=k, at=20.0 + k) for k in range(2, 8)]
+    safe = replace(BY_LOSS, on_drift="safe")
+    look = _Look(traffic(10), [champion, *later], safe, 100.0, "", 10.0, None, None)
+    assert look.held is champion
+    assert [change.number for change in look._surplus()] == [2, 3]
+
+
+def test_queries_without_a_chance_of_a_shadow_are_not_fitted_to() -> None:
+    """Only what escalates is known of them, where there is no money or the share is 0."""
+    blind = replace(
+        traffic(300, start=50, share=0.0, seen=False), asked_all=np.ones(300, dtype=bool)
+    )
+    known = replace(blind, columns=traffic(300, start=50).columns)
+    assert known.complete.all()
+    found = review(_joined(traffic(50), known), (), BY_LOSS, now=1e6)
+    assert found.fitted is None
+    assert "50 complete queries more" in found.next_step
+
+
+def test_where_nothing_costs_anything_nothing_is_shown_to_be_cheaper() -> None:
+    free = traffic(300)
+    free = replace(free, columns=replace(free.columns, cost=np.zeros((300, 2))))
+    policy = Policy.model_validate_json(_fitted(traffic(200), BY_LOSS).policy)
+    with np.errstate(divide="raise", invalid="raise"):
+        found = Contest(free, 0.0).loses_little(policy, None, 0.9, 0.05)
+    assert (found.is_shown, found.saving) == (False, 0.0)
+
+
+def test_of_two_policies_it_is_unknown_whether_they_go_alike_where_nothing_was_checked() -> None:
+    """As in a warm-up: what neither was asked nor drawn says nothing of two that would check."""
+    one, two = (
+        Policy.model_validate_json(
+            _fitted(traffic(400), replace(BY_UTILITY, cost_weight=weight)).policy
+        )
+        for weight in (50.0, 250.0)
+    )
+    gains = [
+        Contest(traffic(12_000, 9, share=share, seen=False, start=400), 0.01)
+        .gains_utility(two, one, 50.0, 0.05)
+        .gain
+        for share in (1.0, 0.3)
+    ]
+    assert gains[0] < -0.02
+    assert gains[1] == pytest.approx(gains[0], rel=0.1)

@@ -161,7 +161,12 @@ class Database:
         """
         is_counter = META.c.name == "changes"
         connection.execute(META.update().where(is_counter).values(value=META.c.value + 1))
-        return int(connection.execute(select(META.c.value).where(is_counter)).scalar_one())
+        return self.latest_change(connection)
+
+    def latest_change(self, connection: Connection) -> int:
+        """Return the number of the latest change that this transaction sees."""
+        counter = select(META.c.value).where(META.c.name == "changes")
+        return int(connection.execute(counter).scalar_one())
 
     def shrink(self) -> None:
         """Write what the log of SQLite holds into its file, and empty it of what was deleted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_automix.learning.records import (
@@ -57,11 +57,32 @@ def line(stored: StoredQuery, names: Sequence[str], source: str | None) -> dict[
 
 def _answer(name: str, answer: AnswerRecord | None, quality: float | None) -> dict[str, Any]:
     found: dict[str, Any] = {"model": name, "quality": quality, "cost": None}
-    if answer is not None:
-        found["cost"] = answer.cost
-        found["verification"] = answer.verification
-        found["checks"] = dict(answer.checks)
-    return found
+    return found if answer is None else {**found, **measured(answer)}
+
+
+def measured(answer: AnswerRecord) -> dict[str, Any]:
+    """Return what is known of an answer as in a routing log.
+
+    There, checks have a cost. Where that of one is unknown, that of the answer is, too: a policy
+    could not tell what it comes to.
+    """
+    checks = [answer.verification, *answer.checks.values()]
+    is_priced = all(_is_priced(check) for check in checks if check is not None)
+    return {
+        "cost": answer.cost if is_priced else None,
+        "verification": _without_unknown(answer.verification),
+        "checks": {name: _without_unknown(check) for name, check in answer.checks.items()},
+    }
+
+
+def _is_priced(check: Mapping[str, Any]) -> bool:
+    return None not in [value for name, value in check.items() if name.endswith("cost")]
+
+
+def _without_unknown(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if check is None:
+        return None
+    return {k: v for k, v in check.items() if v is not None or not k.endswith("cost")}
 
 
 def _quality(model: int, grades: Sequence[GradeRecord], source: str | None) -> float | None:

@@ -114,8 +114,10 @@ def read(
     database: Database, epoch: str, after: int, limit: int | None
 ) -> tuple[list[StoredQuery], int]:
     """Return the queries of an epoch that have changed; see `LearningStore.read`."""
-    is_new = (QUERIES.c.epoch == epoch) & (QUERIES.c.changed > after)
     with database.reading() as connection:
+        if after > database.latest_change(connection):
+            after = 0  # another store has taken the place of the one that was read
+        is_new = (QUERIES.c.epoch == epoch) & (QUERIES.c.changed > after)
         latest = connection.execute(select(func.max(QUERIES.c.changed)).where(is_new)).scalar()
         wanted = select(QUERIES).where(is_new)
         if limit is not None:

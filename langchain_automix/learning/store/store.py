@@ -85,7 +85,8 @@ class LearningStore:
             limit: At most so many, the newest.
 
         Returns:
-            The queries in the order of their time, and the `after` of the next call.
+            The queries in the order of their time, and the `after` of the next call. That is less
+            than before where another store has taken the place of this one: then these are all.
         """
         return queries.read(self._database, epoch, after, limit)
 

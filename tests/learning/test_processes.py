@@ -1,0 +1,52 @@
+"""Four processes learn from one store, one of them is killed: nothing is lost, nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
+
+import itertools
+
+from tests.support.builders.learning_processes import AT_MOST, run_processes
+from tests.support.servers.postgresql import postgresql_schema
+
+pytestmark = pytest.mark.wire
+
+_QUERIES = 800
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: Any, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/automix.db"
+        return
+    with postgresql_schema() as url:
+        yield url
+
+
+def test_four_processes_of_which_one_is_killed(url: str, tmp_path: Path) -> None:
+    found = run_processes(url, tmp_path, _QUERIES, max_loss=0.3, share=0.5)
+    killed, *others = found.learners
+    assert killed.acknowledged < found.each
+    assert {one.acknowledged for one in others} == {found.each}
+    assert (found.lost, found.repeated, found.at_once) == ([], 0, 0)
+    assert found.wrong == []
+    assert found.booked == pytest.approx(found.billed, abs=1e-9)
+    fits = [version.labels for version in found.versions]
+    assert all(later >= 2 * before for before, later in itertools.pairwise(fits))
+    assert any(event.kind == "promoted" for event in found.events)
+    assert 0 < max(found.waits) < AT_MOST
+
+
+def test_four_processes_spend_no_more_than_they_may(url: str, tmp_path: Path) -> None:
+    limit = 0.02
+    found = run_processes(url, tmp_path, _QUERIES // 2, max_spend=limit)
+    assert found.wrong == []
+    assert found.lost == []
+    assert limit / 2 < found.total("shadow") <= limit + found.dearest_shadow
+    assert found.spent <= limit + found.dearest_shadow
