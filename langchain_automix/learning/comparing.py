@@ -172,7 +172,7 @@ def _is_found(path: Outcomes, own: Mask | None) -> Mask | np.bool_:
     """(n,): whether the query itself asked all that a path asks, but for the largest model."""
     if own is None or path.paths is None:
         return np.True_
-    found: Mask = (own | ~path.paths.asked)[:, :-1].all(axis=1)
+    found: Mask = np.logical_and.reduce((own | ~path.paths.asked)[:, :-1], axis=1)
     return found
 
 

@@ -170,7 +170,7 @@ def _asked_all(stored: Sequence[StoredQuery], own: Mask, graded: Mask) -> Mask:
 
     A grader that costs something grades only what is drawn for a shadow: then nothing is certain.
     """
-    all_asked: Mask = own.all(axis=1)
+    all_asked: Mask = np.logical_and.reduce(own, axis=1)
     undrawn = all_asked & ~np.array([each.query.is_drawn for each in stored], dtype=np.bool_)
     is_free = not undrawn.any() or graded[undrawn].mean() > 0.5  # noqa: PLR2004  (most)
     return all_asked if is_free else np.zeros_like(all_asked)
