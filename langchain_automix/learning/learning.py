@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import wait
 from datetime import timedelta
 from functools import partial
@@ -20,14 +18,14 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.flow.deadline import start_work
 from langchain_automix.learning.budget import PURSE, ShadowBudget
-from langchain_automix.learning.epochs import EpochState, Snapshot
+from langchain_automix.learning.epochs import EpochState
 from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import AGREEMENT, Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review import Review
-from langchain_automix.learning.reviewing import Happening, Reviewer
+from langchain_automix.learning.reviewers import Reviewers
 from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
@@ -38,16 +36,11 @@ from langchain_automix.learning.settings import (
 )
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus
-from langchain_automix.learning.store.writer import LearningWarning
+from langchain_automix.learning.tickets import LearningTicket, QueryIds
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
-from langchain_automix.mix.telemetry import count_learning
 from langchain_automix.models.prices import dollars_of
-from langchain_automix.utils.check_spec import spec_of
-from langchain_automix.utils.fingerprints import uniform
 from langchain_automix.utils.locks import ProcessLock
-from langchain_automix.utils.user_warnings import warn_of_what_is_paid
-from langchain_automix.verifiers.default import DefaultVerifier
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -59,7 +52,6 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 2.0
-_WARNED = ("alarm", "rolled back")
 _PRUNE_SECONDS = 3600.0
 _FIRST_LOAD_SECONDS = 0.5
 """How long a mix that is made waits for its policy; the largest model answers until it is there."""
@@ -118,7 +110,8 @@ class Learning(Learner):
                 and machines. Needs the extra `learning`. While it is away, queries go on.
             max_loss: Largest mean quality, in [0, 1], that a policy may lose against the largest
                 model.
-            cost_weight: How much quality one dollar is worth; None: as `POMDPRouter.fit` chooses.
+            cost_weight: How much quality one dollar is worth: the goal in place of `max_loss`. A
+                policy is then better if it has more utility. None: `max_loss` is the goal.
             max_spend: US dollars that all shadows of the store may cost together, grades by models
                 included; a number, or text such as `"5 USD"`. None: no limit.
             quality: What compares an answer with the largest model's, as `calibrate` takes it.
@@ -173,11 +166,11 @@ class Learning(Learner):
             self.writer.put, self._budget, self._grader, keep_texts=settings.keep_texts
         )
         self._epochs: dict[str, EpochState] = {}
-        self._reviewers: dict[str, Reviewer] = {}
+        self._reviewers = Reviewers(settings)
         self._lock = ProcessLock()
         self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
         self._pruned = 0.0
-        self._prefix = 0, ""
+        self.ids = QueryIds()
 
     def __repr__(self) -> str:
         shown = self.settings.shown()
@@ -213,13 +206,6 @@ class Learning(Learner):
                 self._epochs[config.epoch] = found
                 self._refresher.wake()
             return found
-
-    def new_id(self) -> str:
-        """Return an id that no other query has; one from the system takes 50 times as long."""
-        process, prefix = self._prefix
-        if process != os.getpid():  # a forked child must not go on with its parent's
-            process, prefix = self._prefix = os.getpid(), uuid4().hex[:20]
-        return f"{prefix}{next(_NUMBERS):012x}"
 
     def may_shadow(self, *, is_drawn: bool) -> bool:
         """Return whether there is money for shadows; where one was drawn without, it is counted."""
@@ -436,7 +422,7 @@ class Learning(Learner):
     def _begin_epoch(self, state: EpochState) -> None:
         """Have the store know the models and the goal of an epoch, and that it began."""
         store = self.store.get()
-        detail = self._reviewer(state).to_detail()
+        detail = self._reviewers.to_detail(state)
         told = [event.detail for event in store.events(state.epoch) if event.kind == "epoch"]
         if told and told[-1] == detail:
             return
@@ -455,8 +441,6 @@ class Learning(Learner):
         older = None if days is None else timedelta(days=days)
         self.store.get().prune(older_than=older, keep=keep)
 
-    # --- The review: fit, promote, roll back, shares, drift (learning/review.py) ---------------
-
     def _review(self) -> None:
         """Judge the policies of all epochs, where that is due; called every two seconds."""
         store = self.store.get()
@@ -466,62 +450,11 @@ class Learning(Learner):
     def _review_epoch(
         self, state: EpochState, store: LearningStore, *, is_due: bool = False
     ) -> Review | None:
-        reviewer = self._reviewer(state)
-        if (found := reviewer.run(store, is_due=is_due)) is not None:
-            self._note_review(state, found, reviewer.happened)
+        found = self._reviewers.review(state, store, is_due=is_due)
+        if found is not None:
+            self._load(state)
         return found
 
-    def _reviewer(self, state: EpochState) -> Reviewer:
-        if state.epoch not in self._reviewers:
-            settings, verifier = self.settings.for_reviews(), state.config.verifier
-            defaults = verifier.specs() if isinstance(verifier, DefaultVerifier) else {}
-            self._reviewers[state.epoch] = Reviewer(
-                state.epoch, state.names, settings, spec_of(verifier), defaults
-            )
-        return self._reviewers[state.epoch]
-
-    def _note_review(self, state: EpochState, found: Review, happened: Sequence[Happening]) -> None:
-        state.next_step = found.next_step
-        self._load(state)
-        for kind, text in happened:
-            count_learning(kind)
-            if kind in _WARNED:
-                what = "Learning has raised an alarm" if kind == "alarm" else "Learning goes back"
-                warn_of_what_is_paid(f"{what}: {text}", LearningWarning)
-
-    # -------------------------------------------------------------------------------------------
-
-
-class LearningTicket(Ticket):
-    """What `Learning` says of one query, and how it hears of its end."""
-
-    def __init__(self, learning: Learning, config: MixConfig, state: EpochState) -> None:
-        """Read the present version, and draw whether the query has a shadow."""
-        now: Snapshot = state.snapshot
-        super().__init__(
-            learning.new_id(),
-            now.version,
-            now.stage,
-            router=now.router,
-            opening=now.opening,
-            alarm=now.alarm,
-        )
-        self._learning, self.config, self.state = learning, config, state
-        share = now.share if config.answer_format.may_shadow else 0.0
-        # A policy of two plans draws one by the id, and must not by the same number.
-        is_drawn = uniform(f"shadow:{self.id}", learning.settings.seed) < share
-        has_money = learning.may_shadow(is_drawn=is_drawn)
-        self.share = share if has_money else 0.0
-        """Chance of a shadow, whatever will be found."""
-
-        self.is_drawn = is_drawn and has_money
-
-    @override
-    def finish(self, ended: EndedQuery) -> None:
-        self._learning.note(self, ended)
-
-
-_NUMBERS = itertools.count(1)
 
 _ALIVE: WeakValueDictionary[str, Learning] = WeakValueDictionary()
 """In this process: a copy that comes back from a pickle is the same object."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import os
@@ -547,7 +548,10 @@ class TestStoreAway:
         automix.invoke("Where?")
         rows(automix)
         file.rename(tmp_path / "elsewhere")
-        file.mkdir()
+        while not file.is_dir():  # the refresher may begin a store anew in between
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(FileExistsError):
+                file.mkdir()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             assert [automix.invoke("Where?").content for _ in range(3)] == ["a large answer"] * 3
@@ -741,7 +745,8 @@ class TestSettings:
         automix.batch(["Where?", "When?"])
         rows(automix)
         said = str(automix.learning.status())  # type: ignore[union-attr]
-        assert said.startswith("2 queries, decided by the largest model (warm-up)\n2 shadows for")
+        assert "The largest model answers: warm-up" in said
+        assert "2 shadows for $" in said
 
     def test_copies_are_the_same_object(self, server: OpenAIServer, make: Make) -> None:
         learning = make()
