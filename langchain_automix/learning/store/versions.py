@@ -72,9 +72,12 @@ def promote(database: Database, number: int, why: str) -> bool:
         if before is not None:
             retired = f"Version {number} was promoted."
             _write(connection, dataclasses.replace(before, status="retired", why=retired))
-        raised = dataclasses.replace(version, status="champion", why=why, since=now)
-        _write(connection, raised)
-        detail = {"version": number, "before": 0 if before is None else before.number}
+        parent = 0 if before is None else before.number
+        _write(
+            connection,
+            dataclasses.replace(version, status="champion", why=why, since=now, parent=parent),
+        )
+        detail = {"version": number, "before": parent}
         _note(connection, Event(now, version.epoch, "promoted", why, detail))
         return True
 
@@ -88,9 +91,8 @@ def rollback(database: Database, epoch: str, why: str, number: int | None) -> in
         if loser is None or (number is not None and loser.number != number):
             return None
         _write(connection, dataclasses.replace(loser, status="rolled back", why=why))
-        is_earlier = (VERSIONS.c.epoch == epoch) & (VERSIONS.c.status == "retired")
-        query = select(VERSIONS).where(is_earlier, VERSIONS.c.since.is_not(None))
-        row = connection.execute(query.order_by(VERSIONS.c.since.desc()).limit(1)).first()
+        is_parent = (VERSIONS.c.number == loser.parent) & (VERSIONS.c.status == "retired")
+        row = connection.execute(select(VERSIONS).where(is_parent)).first()
         heir = None if row is None else version_of(row)
         if heir is not None:
             back = f"Version {loser.number} was rolled back."

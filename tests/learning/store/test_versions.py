@@ -60,6 +60,16 @@ def test_a_rollback_brings_back_the_one_before(store: LearningStore) -> None:
     assert [e.detail["version"] for e in store.events("e")[3:]] == [second, first, 0]
 
 
+def test_the_one_before_is_the_one_that_decided_until_then(store: LearningStore) -> None:
+    """Not the one that decided when it was fitted, nor whichever was retired last."""
+    first, second, third = add(store, 3)
+    for number in (first, second, first, third):
+        store.promote(number, "A person says so.")
+    assert [each.parent for each in store.versions("e")] == [second, first, first]
+    assert store.rollback("e", "It loses.") == first
+    assert store.rollback("e", "It loses, too.") == second
+
+
 def test_several_who_find_that_it_loses_roll_back_once(store: LearningStore) -> None:
     first, second = add(store, 2)
     store.promote(first, "It is better.")
