@@ -156,8 +156,8 @@ class PolicyVersion:
     """In one sentence."""
 
     parent: int = 0
-    """The version that decided when it was made, or, once it was promoted, until then; the one to go
-    back to. 0: the largest model."""
+    """The version that decided when it was made; of one that was promoted, the version that decided
+    until then, to which it goes back. 0: the largest model."""
 
     labels: int = 0
     """Complete queries that it was fitted to."""
