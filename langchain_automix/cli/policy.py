@@ -188,8 +188,7 @@ def report(
 ) -> None:
     """Write a page on what a policy does on a routing log: figures, charts, every decision.
 
-    With the URL of a learning store alone: what its mix saves over time, as
-    `automix learning report`.
+    With the URL of a learning store: what its mix saves over time (`automix learning report`).
     """
     from langchain_automix.cli import learning
 

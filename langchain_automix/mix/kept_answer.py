@@ -93,7 +93,7 @@ def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIM
         record = {"automix": message.response_metadata["automix"]}
         rest: dict[str, Any] = {"content": "", "id": message.id, "response_metadata": record}
     else:
-        rest = message.model_dump(exclude={"type"})
+        rest = message.model_dump(exclude={"type", "chunk_position"})
     yield AIMessageChunk(**rest, chunk_position="last")
 
 

@@ -74,11 +74,15 @@ def test_a_champion_is_judged_by_its_own_check(tmp_path: Path) -> None:
     assert (found.judged[1]["queries"], found.judged[1]["seen"]) == (400, 100)
 
 
-@pytest.mark.parametrize("ending", [None, "failed", "left"])
+def test_a_store_without_a_query_is_not_reviewed(tmp_path: Path) -> None:
+    store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
+    assert Reviewer("e", ("small", "large"), ReviewSettings()).run(store, is_due=True) is None
+
+
+@pytest.mark.parametrize("ending", ["failed", "left"])
 def test_a_store_without_an_answered_query_is_reviewed(tmp_path: Path, ending: Any) -> None:
     store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
-    if ending is not None:
-        store.add([query(ending=ending, answers=())])
+    store.add([query(ending=ending, answers=())])
     found = Reviewer("e", ("small", "large"), ReviewSettings()).run(store, is_due=True)
     assert found is not None
     assert found.share == 1.0
