@@ -26,7 +26,7 @@ def model_names(
     numbered.
     """
     told = [event.detail.get("models") for event in events if event.kind == "epoch"]
-    told += [json.loads(version.policy).get("models") for version in versions]
+    told += [json.loads(each.policy).get("models") for each in versions if each.policy]
     for names in reversed(told):
         if isinstance(names, list | tuple) and len(names) >= max(1, width):
             return tuple(map(str, names))

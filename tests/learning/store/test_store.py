@@ -339,6 +339,15 @@ class TestExport:
         assert part.answers[1].cost is None
         assert (whole.metadata or {})["share"] == 0.25
 
+    def test_a_version_that_no_policy_could_be_fitted_for_has_no_names(
+        self, store: LearningStore, tmp_path: Path
+    ) -> None:
+        self._fill(store)
+        store.add_version(version(policy='{"models": ["small", "large"]}'))
+        store.add_version(version(policy="", status="rejected"))
+        store.export(tmp_path / "log.jsonl")
+        assert RoutingLog.read(tmp_path / "log.jsonl").models == ("small", "large")
+
     def test_names_come_from_an_event_or_a_policy(
         self, store: LearningStore, tmp_path: Path
     ) -> None:
