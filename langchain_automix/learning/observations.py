@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -174,19 +174,6 @@ def _asked_all(stored: Sequence[StoredQuery], own: Mask, graded: Mask) -> Mask:
     undrawn: Mask = all_asked & ~np.array([each.query.is_drawn for each in stored], dtype=np.bool_)
     is_free = not undrawn.any() or graded[undrawn].mean() > 0.5  # noqa: PLR2004  (most)
     return all_asked if is_free else np.zeros_like(all_asked)
-
-
-def records_of(
-    models: Sequence[str], stored: Sequence[StoredQuery], leading: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield stored queries in the form of a routing log, with their qualities where known."""
-    observed = observations_of(models, stored, leading)
-    by_id = {each.query.id: each for each in stored}
-    for id, quality in zip(observed.ids, observed.columns.quality.tolist(), strict=True):
-        record = _record(models, by_id[id], leading)
-        for answer, known in zip(record["answers"], quality, strict=True):
-            answer["quality"] = None if np.isnan(known) else known
-        yield record
 
 
 def _record(models: Sequence[str], each: StoredQuery, leading: str | None) -> dict[str, Any]:

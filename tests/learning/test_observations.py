@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from langchain_automix.learning.observations import observations_of, records_of
+from langchain_automix.learning.observations import observations_of
 from langchain_automix.learning.records import (
     AGREEMENT,
     AnswerRecord,
@@ -15,6 +15,7 @@ from langchain_automix.learning.records import (
     QueryRecord,
     StoredQuery,
 )
+from langchain_automix.learning.store.export import line
 from langchain_automix.policy.data.log import RoutingLog
 
 MODELS = ("small", "large")
@@ -116,6 +117,6 @@ def test_of_a_mix_without_a_check_of_its_own_one_is_read(leading: str | None) ->
 
 def test_they_are_a_routing_log() -> None:
     both = stored("q1", SMALL, LARGE, grades={0: 0.0, 1: 1.0})
-    [first, second] = RoutingLog(records_of(MODELS, [both, stored("q2", SMALL)]))
+    [first, second] = RoutingLog(line(each, MODELS, None) for each in (both, stored("q2", SMALL)))
     assert [answer.quality for answer in first.answers] == [0.0, 1.0]
     assert [answer.quality for answer in second.answers] == [None, None]
