@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from langchain_automix.learning.observations import Observations
 from langchain_automix.policy.data.arrays import Floats, Mask
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.candidates import always
+from langchain_automix.policy.fitting.confidence import dearest_query
 from langchain_automix.policy.replay import Outcomes, Trajectories, replay_plan, replay_policy
 
 _FEWEST = 20
@@ -67,15 +68,20 @@ class Contest:
     def __init__(self, observed: Observations, cost_range: float) -> None:
         self.observed = observed.rows(observed.share > 0)
         self.cost_range = cost_range or 1.0  # where nothing costs anything, nothing is saved
-        self._outcomes: dict[int, Outcomes] = {}
-        self._held: list[Policy] = []  # keeps the ids above from being reused
+
+    @classmethod
+    def since(cls, observed: Observations, start: float) -> Self:
+        """Compare on the queries after a time; those before it say what one can cost at most."""
+        before = observed.rows(observed.at <= start)
+        known = before if len(before) else observed
+        return cls(observed.since(start), dearest_query(known.filled))
 
     def gains_utility(
-        self, policy: Policy, other: Policy | None, cost_weight: float, alpha: float
+        self, policy: Policy | None, other: Policy | None, cost_weight: float, alpha: float
     ) -> Comparison:
         """Return whether a policy has more utility than another; None: the largest model alone."""
         worst = 1 + cost_weight * self.cost_range
-        one, two = self._replay(policy), self._replay(other)
+        one, two = replay(policy, self.observed), replay(other, self.observed)
         difference = one.utility(cost_weight) - two.utility(cost_weight)
         terms, lowest = self._terms(difference, one, two, worst)
         saving, _ = self._saved(one, two)
@@ -89,7 +95,8 @@ class Contest:
         Each of the two is shown with half of alpha. The quality is compared with the largest
         model's and not with the other policy's, so that small losses never add up.
         """
-        one, two, largest = self._replay(policy), self._replay(other), self._replay(None)
+        one, largest = replay(policy, self.observed), replay(None, self.observed)
+        two = largest if other is None else replay(other, self.observed)
         terms, lowest = self._terms(one.quality - largest.quality, one, largest, 1.0)
         saved, least = self._saved(one, two)
         found = self._judge(terms, -max_loss, lowest, alpha / 2, saving=float(_mean(saved)))
@@ -97,33 +104,11 @@ class Contest:
         needed = max(found.needed, queries_needed(saved, 0.0, least, alpha / 2))
         return replace(found, is_shown=found.is_shown and cheaper, needed=needed)
 
-    def loses_utility(
-        self, policy: Policy, other: Policy | None, cost_weight: float, alpha: float
-    ) -> Comparison:
-        """Return whether a policy has less utility than another; the gain is what is lost."""
-        worst = 1 + cost_weight * self.cost_range
-        one, two = self._replay(policy), self._replay(other)
-        difference = two.utility(cost_weight) - one.utility(cost_weight)
-        terms, lowest = self._terms(difference, one, two, worst)
-        return self._judge(terms, 0.0, lowest, alpha, saving=0.0)
-
     def loses_quality(self, policy: Policy, max_loss: float, alpha: float) -> Comparison:
         """Return whether a policy loses more than it may against the largest model."""
-        one, largest = self._replay(policy), self._replay(None)
+        one, largest = replay(policy, self.observed), replay(None, self.observed)
         terms, lowest = self._terms(largest.quality - one.quality, one, largest, 1.0)
         return self._judge(terms, max_loss, lowest, alpha, saving=0.0)
-
-    def _replay(self, policy: Policy | None) -> Outcomes:
-        key = id(policy)
-        if key not in self._outcomes:
-            columns, ids = self.observed.filled, self.observed.ids
-            if policy is None:
-                largest = always(columns.models, len(columns.models) - 1)
-                self._outcomes[key] = replay_plan(largest, columns)
-            else:
-                self._held.append(policy)
-                self._outcomes[key] = replay_policy(policy, columns, ids)
-        return self._outcomes[key]
 
     def _saved(self, one: Outcomes, two: Outcomes) -> tuple[Floats, Floats]:
         return self._terms(two.cost - one.cost, one, two, self.cost_range)
@@ -156,6 +141,14 @@ class Contest:
             is_shown=shown,
             needed=queries_needed(terms, target, lowest, alpha),
         )
+
+
+def replay(policy: Policy | None, observed: Observations) -> Outcomes:
+    """Send traffic through a policy, as far as its paths are known; None: the largest model."""
+    columns = observed.filled
+    if policy is None:
+        return replay_plan(always(columns.models, len(columns.models) - 1), columns)
+    return replay_policy(policy, columns, observed.ids)
 
 
 def _went_alike(one: Outcomes, two: Outcomes) -> Mask:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_automix.learning.records import Event, Stage
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.guards import ask_unchecked
-from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision
 
@@ -93,7 +91,7 @@ class EpochState:
         number = store.champion(self.epoch) or 0
         if number != self.number:
             found = [v for v in store.versions(self.epoch) if v.number == number]
-            router = None if not found else _router(found[0].policy)
+            router = None if not found else POMDPRouter(policy=found[0].to_policy())
             self._router, self.number = router, number if found else 0
         self._take_events(store.events(self.epoch))
         self.is_loaded = True
@@ -132,8 +130,3 @@ class EpochState:
         opening = ask_unchecked(last, f"{self.names[last]} is asked and not checked: {because}.")
         share = self.warm_up_share if self.shadow_share is None else self.shadow_share
         return Snapshot(0, stage, share, None, opening, self.alarm)
-
-
-def _router(policy: str) -> POMDPRouter:
-    content: Any = json.loads(policy)
-    return POMDPRouter(policy=Policy.model_validate(content))

@@ -20,8 +20,6 @@ from langchain_automix.policy.data.log import RoutingLog
 _CHANCE = 3.0
 """Standard deviations by which shadows may fall short of their number by chance alone."""
 
-_ENDED = ("answered", "abstained")
-
 
 @dataclass(frozen=True)
 class Observations:
@@ -132,7 +130,7 @@ def observations_of(
         leading: Of a mix without a check of its own, the one of its checks that is read; it then
             stands alone. A query without it is not complete.
     """
-    ended = [each for each in stored if each.query.ending in _ENDED]
+    ended = [each for each in stored if each.query.came_to_its_end]
     ended.sort(key=lambda each: (each.query.at, each.query.id))
     log = RoutingLog(_record(models, each, leading) for each in ended)
     columns = to_arrays(log) if ended else _nothing(len(models))

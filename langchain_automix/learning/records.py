@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from langchain_automix.policy.decision.policy import Policy
+
 Stage = Literal["observe", "warm-up", "policy"]
 """How a query was decided: by the largest model because answers may not change (`observe`), by the
 largest model because no policy is proven yet (`warm-up`), or by a version of the policy."""
@@ -96,6 +98,11 @@ class QueryRecord:
     texts: Mapping[str, Any] | None = None
     """Question, context and answers; only with `keep_texts`."""
 
+    @property
+    def came_to_its_end(self) -> bool:
+        """Whether it was answered, or the mix abstained; others are no evidence."""
+        return self.ending in ("answered", "abstained")
+
 
 @dataclass(frozen=True, slots=True)
 class ShadowRecord:
@@ -167,6 +174,14 @@ class PolicyVersion:
 
     judged: Mapping[str, Any] = field(default_factory=dict)
     """The latest comparison with its parent."""
+
+    def to_policy(self) -> Policy:
+        """Return the policy, read from its text.
+
+        Raises:
+            ValueError: The text is none, or of a later version of this package.
+        """
+        return Policy.model_validate_json(self.policy)
 
 
 @dataclass(frozen=True, slots=True)

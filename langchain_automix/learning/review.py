@@ -12,16 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.learning.comparing import Comparison, Contest
+from langchain_automix.learning.comparing import Comparison, Contest, replay
 from langchain_automix.learning.fitting import fit_to
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
-from langchain_automix.policy.fitting.candidates import always
-from langchain_automix.policy.fitting.confidence import dearest_query
-from langchain_automix.policy.replay import replay_plan, replay_policy
 from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.formatting import pluralize
 
@@ -218,11 +215,6 @@ class _Look:
         place = sum(number <= version.number for number in told_apart)
         return self.settings.alpha / 2 / (max(place, 1) * (max(place, 1) + 1))
 
-    def _contest(self, start: float) -> Contest:
-        before = self.all.rows(self.all.at <= start)
-        costs = dearest_query(before.filled if len(before) else self.all.filled)
-        return Contest(self.observed.since(start), costs)
-
     def _compare(self, version: PolicyVersion) -> Comparison:
         """Compare a challenger with the champion, on traffic since it was made."""
         start = max(version.at, self.champion.at if self.champion else 0.0, self.hold or 0.0)
@@ -231,7 +223,7 @@ class _Look:
     def _against(
         self, version: PolicyVersion, other: PolicyVersion | None, start: float
     ) -> Comparison:
-        contest, settings = self._contest(start), self.settings
+        contest, settings = Contest.since(self.all, start), self.settings
         policy = self._policy(version)
         rival = None if other is None else self._policy(other)
         alpha = self._alpha(version)
@@ -245,12 +237,12 @@ class _Look:
         if champion is None:
             return None, ""
         start = max(champion.since or champion.at, self.alarm or 0.0)
-        contest, alpha = self._contest(start), self._alpha(champion)
+        contest, alpha = Contest.since(self.all, start), self._alpha(champion)
         parent = next((v for v in self.versions if v.number == champion.parent), None)
         before = None if parent is None else self._policy(parent)
         if self.settings.cost_weight is not None:
             weight = self.settings.cost_weight
-            lost = contest.loses_utility(self._policy(champion), before, weight, alpha)
+            lost = contest.gains_utility(before, self._policy(champion), weight, alpha)
             what = f"version {champion.parent}" if parent else "the largest model alone"
             text = f"It has less utility than {what}"
         else:
@@ -322,12 +314,8 @@ class _Look:
         )
 
     def _is_alike(self, policy: Policy) -> bool:
-        columns, ids = self.observed.filled, self.observed.ids
-        if self.champion is None:
-            other = replay_plan(always(columns.models, len(columns.models) - 1), columns)
-        else:
-            other = replay_policy(self._policy(self.champion), columns, ids)
-        one = replay_policy(policy, columns, ids)
+        champion = None if self.champion is None else self._policy(self.champion)
+        one, other = replay(policy, self.observed), replay(champion, self.observed)
         return bool((one.model == other.model).all() and (one.cost == other.cost).all())
 
     def _surplus(self) -> list[StatusChange]:
@@ -337,7 +325,7 @@ class _Look:
 
     def _policy(self, version: PolicyVersion) -> Policy:
         if version.number not in self.policies:
-            self.policies[version.number] = Policy.model_validate_json(version.policy)
+            self.policies[version.number] = version.to_policy()
         return self.policies[version.number]
 
     # Shadowing.

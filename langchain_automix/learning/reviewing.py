@@ -280,7 +280,7 @@ def _is_settled(each: StoredQuery) -> bool:
 def _signals(each: StoredQuery, last: int) -> Signals:
     """Return what a query tells of the traffic."""
     query = each.query
-    if query.ending not in ("answered", "abstained"):
+    if not query.came_to_its_end:
         return Signals(query.version)
     by_policy = query.stage == "policy"
     asked = {answer.model for answer in query.answers if not answer.is_shadow}

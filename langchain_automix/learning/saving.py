@@ -21,7 +21,6 @@ from langchain_automix.learning.review import FIRST_FIT
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.traffic import Traffic
 from langchain_automix.policy.data.arrays import Floats, LogArrays
-from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.confidence import (
     Margin,
     dearest_query,
@@ -37,8 +36,6 @@ _FEWEST_MORE = 10.0
 
 _MOST_MORE = 20
 """Times as many queries as there are: what takes more is not shown in practice."""
-
-_ENDED = ("answered", "abstained")
 
 
 def would_have_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
@@ -90,18 +87,15 @@ def has_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | None:
     since = [
         each.query
         for each in traffic.stored
-        if each.query.at > champion.since and each.query.ending in _ENDED
+        if each.query.at > champion.since and each.query.came_to_its_end
     ]
     paid = [(q.cost, q.alone) for q in since if q.cost is not None and q.alone]
     if not paid:
         return None
     cost, alone = np.array(paid, dtype=np.float64).T
     low, high = ratio_interval(cost, alone, settings.seed)
-    # Costs may not differ by more than what was seen before it decided.
-    before = traffic.observed.rows(traffic.observed.at <= champion.since)
-    most = dearest_query((before if len(before) else traffic.observed).filled)
-    contest = Contest(traffic.observed.since(champion.since), most)
-    policy = Policy.model_validate_json(champion.policy)
+    contest = Contest.since(traffic.observed, champion.since)
+    policy = champion.to_policy()
     # Each half of what `loses_little` shows has half of the chance: this one is to have all.
     alpha = 2 * (1 - settings.confidence)
     allowed = settings.max_loss if settings.max_loss is not None else 0.0

@@ -14,7 +14,6 @@ from langchain_automix.learning.review import Review, review
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.reviewing import Reviewer, leading_check
 from langchain_automix.learning.store.export import model_names
-from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.utils.check_spec import CheckSpec
 from langchain_automix.utils.formatting import format_percent
 
@@ -56,7 +55,7 @@ class Traffic:
         """The check that the latest policy is for; None: no version says."""
         for version in reversed(self.versions):
             if version.policy:
-                policy = Policy.model_validate_json(version.policy)
+                policy = version.to_policy()
                 return policy.check_spec or policy.verifier
         return None
 
