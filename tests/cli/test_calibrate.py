@@ -8,7 +8,6 @@ import pty
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from tests.support.builders.calibrating import (  # noqa: F401
     script,
     write,
 )
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.scripted_replies import Error, text_of
 from tests.support.servers.openai_server import OpenAIServer, is_check
 
@@ -202,8 +202,7 @@ class TestWhatItSays:
         assert small.split()[-1] == "1.00", "the check is right each time"
         assert "automix fit log.jsonl --out policy.json" in out
         assert max(map(len, out.splitlines())) <= 80
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             assert run("fit", "log.jsonl", "--out", "policy.json", "--cost-weight", 10)[0] == 0
             policy = POMDPRouter.load("policy.json").policy
             assert policy.check_spec is not None
@@ -224,8 +223,7 @@ class TestWhatItSays:
         check = RoutingLog.read("a.jsonl")[0].answers[0].verification
         assert check is not None
         assert check.verdicts == (True,) * 3
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             assert run("fit", "a.jsonl", "--out", "policy.json", "--cost-weight", 10)[0] == 0
             spec = POMDPRouter.load("policy.json").policy.check_spec
             assert spec is not None

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import copy
 import json
-import os
 import pickle
 import sqlite3
 import threading
@@ -762,28 +761,6 @@ class TestSettings:
         automix.learning._pruned = 0.0  # type: ignore[union-attr]
         automix.learning._prune()  # type: ignore[union-attr]
         assert len(rows(automix)) == 3
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_process_learns_too(server: OpenAIServer, make: Make) -> None:
-    automix = learns(server, make())
-    automix.invoke("Where?")
-    rows(automix)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads and forks
-        child = os.fork()
-    if not child:
-        try:
-            automix.invoke("Where?")
-            is_done = automix.learning.flush(20)  # type: ignore[union-attr]
-            os._exit(0 if is_done else 1)
-        finally:
-            os._exit(2)
-    automix.invoke("Where?")
-    assert os.waitpid(child, 0)[1] == 0
-    found = rows(automix)
-    assert len({row.query.id for row in found}) == len(found) == 3
-    assert all(row.is_shadowed for row in found)
 
 
 def has_ended(name: str) -> bool:

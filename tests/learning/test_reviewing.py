@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
 
-from langchain_automix.learning.records import AnswerRecord
+from langchain_automix.learning.records import AnswerRecord, Event
 from langchain_automix.learning.review_settings import ReviewSettings
-from langchain_automix.learning.reviewing import Reviewer
+from langchain_automix.learning.reviewing import Reviewer, _most_often
 from langchain_automix.learning.store.store import LearningStore
+from langchain_automix.learning.traffic import Traffic, look, read_traffic
 from langchain_automix.utils.default_checks import AGREEMENT, ZERO_SHOT
 from langchain_automix.verifiers.default import DefaultVerifier
 from tests.support.builders.stores import grade, query
@@ -34,6 +35,12 @@ def add(store: LearningStore, check: str, numbers: range, since: float = 0.0) ->
         ])  # fmt: skip
 
 
+def traffic_of(store: LearningStore, reviewer: Reviewer) -> Traffic:
+    """Return the traffic as the status reads it, which goes by what a mix has told the store."""
+    store.add([Event(0.0, "e", "epoch", "It began.", reviewer.to_detail())])
+    return read_traffic(store, "e")
+
+
 def test_versions_are_judged_by_the_check_that_they_were_fitted_to(tmp_path: Path) -> None:
     """Of a mix without a check of its own, another one may be made more often later on."""
     store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
@@ -48,7 +55,7 @@ def test_versions_are_judged_by_the_check_that_they_were_fitted_to(tmp_path: Pat
     reviewer.run(store, is_due=True)
     assert store.versions("e")[0].status == "challenger"
     add(store, ZERO_SHOT, range(120, 720), since=version.at)
-    assert reviewer.look(store).promote is None
+    assert look(traffic_of(store, reviewer), settings).promote is None
     reviewer.run(store, is_due=True)
     stale, later = store.versions("e")
     assert (stale.status, stale.why) == (
@@ -69,8 +76,10 @@ def test_a_champion_is_judged_by_its_own_check(tmp_path: Path) -> None:
     since = store.versions("e")[0].since or 0.0
     add(store, ZERO_SHOT, range(120, 420), since=since)
     add(store, AGREEMENT, range(420, 520), since=since)
-    found = reviewer.look(store)
-    assert reviewer.leading == ZERO_SHOT
+    traffic = traffic_of(store, reviewer)
+    found = look(traffic, ReviewSettings(max_loss=0.1))
+    assert _most_often(traffic.stored, checks) == ZERO_SHOT
+    assert traffic.leading == AGREEMENT
     assert (found.judged[1]["queries"], found.judged[1]["seen"]) == (400, 100)
 
 

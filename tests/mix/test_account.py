@@ -22,6 +22,7 @@ from langchain_automix import (
 )
 from langchain_automix.mix.account import WATCHED_QUERIES, MixAccount
 from tests.support.builders.mixes import mix, record_of
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.servers.openai_server import OpenAIServer
 
 TABLE = {"small": {"input": 1.0, "output": 4.0}, "large": {"input": 2.0, "output": 8.0}}
@@ -84,8 +85,7 @@ class TestItWatchesItself:
     def test_it_never_raises(self, broken: dict[str, Any]) -> None:
         account = MixAccount()
         account.add({**record(), **broken} if broken else {})
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             for _ in range(30):
                 account.add(record())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from typing import Any, Literal
 
 import pytest
@@ -19,6 +18,7 @@ from langchain_automix.models.tools import (
     tool_call_problem,
     tools_in_openai_format,
 )
+from tests.support.builders.no_warnings import no_warnings
 
 
 def book(berth: int, side: Literal["port", "starboard"] = "port") -> str:
@@ -243,8 +243,7 @@ class TestSchemas:
         asked: list[Any] = []
         monkeypatch.setattr("urllib.request.urlopen", lambda *args, **_: asked.append(args))
         schema = {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             assert schema_problem({"a": "x"}, schema) is None
         assert not asked
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import warnings
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,6 +21,7 @@ from langchain_automix import (
 from langchain_automix.types import ModelCall
 from tests.support.builders.checks import asked
 from tests.support.builders.mixes import Witness, mix, record_of
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.servers.openai_server import OpenAIServer
 
 
@@ -111,8 +111,7 @@ class TestSchemasThatCannotBeUsed:
         fetched: list[Any] = []
         monkeypatch.setattr("urllib.request.urlopen", lambda *args, **_: fetched.append(args))
         schema = {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             found = SchemaVerifier(schema=schema).invoke(asked(answer='{"a": 1}'))
         assert found.confidence is None
         assert "the schema cannot be used" in str(found.problem)

@@ -15,6 +15,7 @@ from langchain_automix.calibration.graders.custom import to_grader
 from langchain_automix.calibration.graders.references import readable_examples
 from langchain_automix.calibration.graders.text import multiple_choice
 from tests.calibration.test_calibrate import PRICES, models
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.scripted_replies import ACCEPT, Body, Outcome
 from tests.support.servers.openai_server import OpenAIServer, is_check
 
@@ -107,8 +108,7 @@ def test_labels_that_are_probably_a_mistake(answers: list[Any], message: str) ->
 
 
 def test_nothing_is_said_of_labels_that_are_fine() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warnings():
         for answers in (["Turku", {"text": []}], [None], ['["a"]', "[x]"]):
             examples = examples_from(rows(*answers))
             assert readable_examples(examples, to_grader("exact_match")) is examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.support.builders.langsmith_traces import (
     traced,
     whole_cost,
 )
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.servers.langsmith_server import LangSmithServer
 from tests.support.servers.openai_server import OpenAIServer, is_check
 
@@ -165,8 +165,7 @@ class TestOnADataset:
         for name in (SMALL, LARGE):
             single = prompt | server.model(name)
             evaluate_on_langsmith(single, "capitals", client=ls.client)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             log = log_from_langsmith(dataset="capitals", client=ls.client)
         assert sorted([a.quality for a in query.answers] for query in log) == [
             [0.0, 1.0],

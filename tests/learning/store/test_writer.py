@@ -24,6 +24,7 @@ from langchain_automix.learning.store import database, writer
 from langchain_automix.learning.store.store import LearningStore
 from langchain_automix.learning.store.writer import LearningWarning, StoreWriter
 from tests.learning.store.test_database import fill
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.stores import grade, query, shadow
 from tests.support.servers.postgresql import Wire, postgresql_schema
 
@@ -119,8 +120,7 @@ class TestWriting:
 
     def test_warnings_as_errors_do_not_end_it(self, store: LearningStore) -> None:
         writer = StoreWriter(store)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warnings():
             writer.put(grade(quality=2.0))
             assert writer.flush()
         put(writer, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,6 +36,7 @@ from langchain_automix.policy.decision.prior import prior_policy
 from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
 from langchain_automix.types import Decision
 from tests.support.builders.mixes import by_question, mix, record_of, rejecting
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.spending import PRICES, billed, spend, used
 from tests.support.builders.waiting import Gate
 from tests.support.servers.openai_server import OpenAIServer
@@ -614,6 +614,5 @@ def test_the_middleware_takes_a_limit(server: OpenAIServer) -> None:
     models: Any = [server.model("small"), server.model("large")]
     with pytest.raises(AutoMixError, match="not known"):
         AutoMixMiddleware(models=models, spend_limit=SpendLimit(1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warnings():
         AutoMixMiddleware(models=models, spend_limit=SpendLimit(1), prices=PRICES)

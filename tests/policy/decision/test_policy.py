@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from langchain_automix import (
 )
 from langchain_automix.routers.pomdp import VerifierChangedWarning
 from langchain_automix.utils.fingerprints import stable_name
+from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.synthetic_logs import world
 
 
@@ -152,6 +152,5 @@ def test_a_check_of_a_users_own_warns_too() -> None:
         AutoMixRunnable(models=models, verifier=RunnableLambda(own), router=fitted)
     check = RunnableLambda(own)
     known = POMDPRouter.fit(world(60), verifier=stable_name(check))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warnings():
         AutoMixRunnable(models=models, verifier=check, router=known)

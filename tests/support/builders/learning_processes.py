@@ -112,11 +112,13 @@ class Learner:
     query, and when it reviewed.
     """
 
-    def __init__(self, name: str, url: str, bill: Path, queries: int, **settings: Any) -> None:
+    def __init__(
+        self, name: str, url: str, bill: Path, queries: int, pause: float, **settings: Any
+    ) -> None:
         context = multiprocessing.get_context("fork")
         self.name = name
         self._said, end = context.Pipe(duplex=False)
-        args = (name, url, bill, queries, settings, end)
+        args = (name, url, bill, queries, pause, settings, end)
         self.process = context.Process(target=_work, args=args)
         self.process.start()
         end.close()
@@ -151,7 +153,13 @@ class Learner:
 
 
 def _work(
-    name: str, url: str, bill: Path, queries: int, settings: dict[str, Any], end: Any
+    name: str,
+    url: str,
+    bill: Path,
+    queries: int,
+    pause: float,
+    settings: dict[str, Any],
+    end: Any,
 ) -> None:
     opened = os.open(bill, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     mix = mix_on(url, opened, **settings)
@@ -167,6 +175,7 @@ def _work(
                 if not learning.flush(60):
                     raise AssertionError(learning.status())
                 end.send(("acknowledged", (i, time.time())))
+                time.sleep(pause)
     learning.close()
 
 
@@ -296,11 +305,21 @@ def _house(asked: str) -> str:
     return found[1]
 
 
-def run_processes(url: str, folder: Path, queries: int, **settings: Any) -> Outcome:
-    """Have four processes ask so many queries in all; the first is killed in the middle."""
+def run_processes(
+    url: str, folder: Path, queries: int, pause: float = 0.0, **settings: Any
+) -> Outcome:
+    """Have four processes ask so many queries in all; the first is killed in the middle.
+
+    Args:
+        url: Of the store.
+        folder: Where the bill is kept.
+        queries: Of all processes.
+        pause: Seconds that each waits after it flushed, so that few queries last for many reviews.
+        **settings: Of their `Learning`.
+    """
     begun = time.monotonic()
     bill, each = folder / "bill.jsonl", queries // len(NAMES)
-    learners = [Learner(name, url, bill, each, **settings) for name in NAMES]
+    learners = [Learner(name, url, bill, each, pause, **settings) for name in NAMES]
     running = list(learners)
     while running:
         for one in list(running):
