@@ -303,7 +303,7 @@ def _show_history(versions: list[PolicyVersion], events: list[Event]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from langchain_automix.learning.traffic import describe_event
+    from langchain_automix.learning.events import describe_event
     from langchain_automix.utils.formatting import format_time
 
     console = Console(highlight=False)

@@ -76,15 +76,10 @@ def review_once(
     Raises:
         AutoMixError: The store holds no query of the epoch.
     """
-    from langchain_automix.learning.reviewing import Reviewer  # noqa: PLC0415  (needs river)
     from langchain_automix.learning.traffic import read_traffic  # noqa: PLC0415  (loads numpy)
 
     traffic = read_traffic(store, epoch)
-    try:
-        told = Reviewer.of_store(store, traffic.epoch)
-        reviewer = replace(told, settings=settings, check=told.check or traffic.check)
-    except AutoMixError:  # no mix has told the store what it goes by
-        reviewer = Reviewer(traffic.epoch, traffic.models, settings, traffic.check)
+    reviewer = replace(traffic.reviewer, settings=settings)
     found = reviewer.run(store, is_due=True)
     if found is None:
         return None

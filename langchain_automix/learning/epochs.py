@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from langchain_automix.learning.events import active_alarm, latest
 from langchain_automix.learning.records import Event, Stage
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.guards import ask_unchecked
@@ -99,15 +100,11 @@ class EpochState:
 
     def _take_events(self, events: Sequence[Event]) -> None:
         """Go by the latest share, and by an alarm that is not over."""
-        told = {event.kind: event for event in sorted(events, key=lambda event: event.at)}
-        self.is_told = "epoch" in told
-        share = told.get("share")
+        self.is_told = latest(events, "epoch") is not None
+        share, alarm = latest(events, "share"), active_alarm(events)
         self.shadow_share = None if share is None else float(share.detail["share"])
-        alarm, over = told.get("alarm"), ("quiet", "promoted", "rolled back")
-        ended = max((told[kind].at for kind in over if kind in told), default=0.0)
-        is_active = alarm is not None and alarm.at > ended
-        self.alarm = alarm.text if alarm is not None and is_active else None
-        self.is_held = is_active and self.on_drift == "safe"
+        self.alarm = None if alarm is None else alarm.text
+        self.is_held = alarm is not None and self.on_drift == "safe"
 
     def update(self) -> None:
         """Have new queries go by what is known now: the version, the shares, whether to hold."""

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from langchain_automix.learning.budget import PURSE
+from langchain_automix.learning.events import describe_event, latest
 from langchain_automix.learning.records import AGREEMENT, Event
 from langchain_automix.learning.review import FIRST_FIT
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.saving import has_saved, would_have_saved
 from langchain_automix.learning.spans import spans_of
-from langchain_automix.learning.traffic import Traffic, describe_event, look, read_traffic
+from langchain_automix.learning.traffic import Traffic, look, read_traffic
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.report.contents import Number
 from langchain_automix.report.timeline.contents import Change, Saving, Timeline, VersionRow
@@ -131,8 +132,7 @@ def _until_shown(saving: Saving, settings: ReviewSettings) -> str:
 
 
 def _too_early(traffic: Traffic) -> str:
-    alarm = traffic.latest("alarm")
-    since = traffic.observed.since(None if alarm is None else alarm.at)
+    since = traffic.recent
     labels = int(since.complete.sum())
     seen = pluralize(labels, "query", "queries")
     if labels < FIRST_FIT:
@@ -142,7 +142,7 @@ def _too_early(traffic: Traffic) -> str:
         if rate < 1:
             more = f"{wait:,} more such queries"
         verb = "was" if labels == 1 else "were"
-        changed = "" if alarm is None else " since the traffic has changed"
+        changed = " since the traffic has changed" if latest(traffic.events, "alarm") else ""
         return f"It is too early to tell: {seen} {verb} seen in full{changed}, and it takes {more}."
     return f"No policy can be fitted to the {seen} that were seen in full."
 

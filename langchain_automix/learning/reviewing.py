@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.drift import DriftMonitor, Signals
-from langchain_automix.learning.observations import observations_of
+from langchain_automix.learning.events import latest_time
+from langchain_automix.learning.observations import Observations, observations_of
 from langchain_automix.learning.records import (
     AGREEMENT,
     Event,
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
 
 _EVERY = 20
-"""Queries, shadows and grades between two reviews."""
+"""Queries, shadows and grades between two reviews, at least."""
+
+_SHARE_BETWEEN = 0.02
+"""How many queries come between two reviews, by those that a review reads: each takes time."""
 
 _MOST_SECONDS = 60.0
 """Seconds between two reviews if anything has changed."""
@@ -127,22 +131,23 @@ class Reviewer:
                 return None
             self._read(store)
             waited = time.monotonic() - self._reviewed
-            enough = self._changed >= (1 if waited > _MOST_SECONDS else _EVERY)
+            usual = max(_EVERY, _SHARE_BETWEEN * len(self._queries))
+            enough = self._changed >= (1 if waited > _MOST_SECONDS else usual)
             if not self._queries or not (is_due or enough):
                 return None
             self._changed, self._reviewed = 0, time.monotonic()
             return self._review(store)
-
-    def look(self, store: LearningStore) -> Review:
-        """Return what a review would say now; nothing is changed."""
-        self._read(store)
-        return self._judge(store, store.events(self.epoch))
 
     def _read(self, store: LearningStore) -> None:
         before = self._after
         found, self._after = store.read(self.epoch, before, _WINDOW)
         if self._after < before:  # the store was deleted: what it held is no evidence any more
             self._queries, self._monitor, self._watched = {}, None, set()
+        self.take(found, self._after)
+
+    def take(self, found: Sequence[StoredQuery], after: int) -> None:
+        """Take in queries that were read from the store, up to a change of it."""
+        self._after = after
         self._changed += len(found)
         self._queries |= {each.query.id: each for each in found}
         if len(self._queries) > _WINDOW:
@@ -151,9 +156,12 @@ class Reviewer:
 
     def _review(self, store: LearningStore) -> Review:
         events = store.events(self.epoch)
-        raised = list(self._alarms(latest(events, "alarm")))
+        raised = list(self._alarms(latest_time(events, "alarm")))
         store.add(raised)
-        found = self._judge(store, [*events, *raised])
+        versions, stored = store.versions(self.epoch), list(self._queries.values())
+        leading = self.leading(stored, versions)
+        observed = observations_of(self.models, stored, leading)
+        found = self.judge(observed, leading, versions, [*events, *raised])
         self._apply(store, found, events)
         self.happened = [(event.kind, event.text) for event in raised]
         if found.promote is not None:
@@ -162,28 +170,39 @@ class Reviewer:
             self.happened.append(("rolled back", found.why))
         return found
 
-    def _judge(self, store: LearningStore, events: Sequence[Event]) -> Review:
-        versions = store.versions(self.epoch)
-        leading = self._check_of_champion(versions) or self.leading
+    def judge(
+        self,
+        observed: Observations,
+        leading: str | None,
+        versions: Sequence[PolicyVersion],
+        events: Sequence[Event],
+        *,
+        fits: bool = True,
+    ) -> Review:
+        """Return what is to be done; nothing is changed.
+
+        Args:
+            observed: The traffic, as read by the leading check.
+            leading: The check; see `leading`.
+            versions: All versions of the epoch.
+            events: All events of the epoch.
+            fits: Whether a challenger is fitted where it is time.
+        """
         stale = self._stale(versions, leading)
-        observed = observations_of(self.models, list(self._queries.values()), leading)
         found = review(
             observed,
             [replace(v, status="rejected") if v.number in stale else v for v in versions],
             self.settings,
             now=time.time(),
             epoch=self.epoch,
-            alarm=latest(events, "alarm"),
-            quiet=latest(events, "quiet"),
+            alarm=latest_time(events, "alarm"),
+            quiet=latest_time(events, "quiet"),
             check=self.check if leading is None else self.default_checks[leading],
+            fits=fits,
         )
         why = "It goes by a check that is no longer the one made most often."
         changes = [StatusChange(number, "rejected", why) for number in stale]
         return replace(found, changes=[*found.changes, *changes])
-
-    def _check_of_champion(self, versions: Sequence[PolicyVersion]) -> str | None:
-        """Return the check that the champion was fitted to: on no other can it be judged."""
-        return next((self._check_of(v) for v in versions if v.status == "champion"), None)
 
     def _stale(self, versions: Sequence[PolicyVersion], leading: str | None) -> list[int]:
         """Return the challengers that were fitted to another check than the one that is read."""
@@ -200,10 +219,16 @@ class Reviewer:
         names = {check.fingerprint: name for name, check in self.default_checks.items()}
         return names.get(json.loads(version.policy).get("verifier"))
 
-    @property
-    def leading(self) -> str | None:
-        """Of a mix without a check of its own, the one that was made most often; else None."""
-        return leading_check(self._queries.values(), self.default_checks)
+    def leading(
+        self, stored: Iterable[StoredQuery], versions: Sequence[PolicyVersion]
+    ) -> str | None:
+        """Return, of a mix without a check of its own, the check that is read; else None.
+
+        That of the champion, which can be judged on no other; else the one made most often.
+        """
+        champion = next((v for v in versions if v.status == "champion"), None)
+        own = None if champion is None else self._check_of(champion)
+        return own or _most_often(stored, self.default_checks)
 
     def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
         ready = {event.detail.get("version") for event in events if event.kind == "ready"}
@@ -253,7 +278,7 @@ class Reviewer:
         self._watched &= self._queries.keys()
 
 
-def leading_check(queries: Iterable[StoredQuery], known: Collection[str]) -> str | None:
+def _most_often(queries: Iterable[StoredQuery], known: Collection[str]) -> str | None:
     """Return which of some checks was made most often; the first where none was, if any."""
     made = Counter(
         name
@@ -264,11 +289,6 @@ def leading_check(queries: Iterable[StoredQuery], known: Collection[str]) -> str
         if name in known and _finding(found) is not None
     )
     return made.most_common(1)[0][0] if made else next(iter(known), None)
-
-
-def latest(events: Sequence[Event], kind: EventKind) -> float | None:
-    """Return when something last happened; None: never."""
-    return max((event.at for event in events if event.kind == kind), default=None)
 
 
 def _is_settled(each: StoredQuery) -> bool:

@@ -44,8 +44,7 @@ def would_have_saved(traffic: Traffic, settings: ReviewSettings) -> Saving | Non
     Returns:
         None where too few queries were seen in full, or no policy can be fitted to them.
     """
-    alarm = traffic.latest("alarm")
-    observed = traffic.observed.since(None if alarm is None else alarm.at)
+    observed = traffic.recent
     if int(observed.complete.sum()) < FIRST_FIT:
         return None
     try:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.learning.budget import PURSE
+from langchain_automix.learning.events import latest
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.utils.formatting import (
     format_amount,
@@ -187,7 +188,8 @@ def read_status(
     from langchain_automix.learning.traffic import look, read_traffic  # noqa: PLC0415  (numpy)
 
     traffic = read_traffic(store, epoch)
-    totals, champion, alarm = store.totals(traffic.epoch), traffic.champion, traffic.latest("alarm")
+    totals, champion = store.totals(traffic.epoch), traffic.champion
+    alarm = latest(traffic.events, "alarm")
     found = look(traffic, settings)
     stage = traffic.stage
     return LearningStatus(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
+from langchain_automix.learning.events import latest_time
 from langchain_automix.learning.observations import Observations, observations_of
-from langchain_automix.learning.records import Event, EventKind, PolicyVersion, Stage, StoredQuery
-from langchain_automix.learning.review import Review, review
+from langchain_automix.learning.records import Event, PolicyVersion, Stage, StoredQuery
+from langchain_automix.learning.review import Review
 from langchain_automix.learning.review_settings import ReviewSettings
-from langchain_automix.learning.reviewing import Reviewer, leading_check
+from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.store.export import model_names
 from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.utils.formatting import format_percent
 
 if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
@@ -35,6 +34,11 @@ class Traffic:
     observed: Observations
     versions: Sequence[PolicyVersion]
     events: Sequence[Event]
+    reviewer: Reviewer
+    """As its mix has told the store; it has read all this."""
+
+    leading: str | None = None
+    """Of a mix without a check of its own, the check that is read."""
 
     @property
     def champion(self) -> PolicyVersion | None:
@@ -51,17 +55,9 @@ class Traffic:
         return "warm-up" if is_held else "policy"
 
     @property
-    def check(self) -> CheckSpec | str | None:
-        """The check that the latest policy is for; None: no version says."""
-        for version in reversed(self.versions):
-            if version.policy:
-                policy = version.to_policy()
-                return policy.check_spec or policy.verifier
-        return None
-
-    def latest(self, kind: EventKind) -> Event | None:
-        """Return the latest event of a kind; None: there was none."""
-        return next((e for e in reversed(self.events) if e.kind == kind), None)
+    def recent(self) -> Observations:
+        """What was observed since the latest alarm: what came before is no evidence."""
+        return self.observed.since(latest_time(self.events, "alarm"))
 
 
 def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
@@ -77,16 +73,27 @@ def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:
     epoch = store.newest_epoch() if epoch is None else epoch
     if epoch is None:
         raise AutoMixError(f"The learning store {store.name} holds no query yet.")
-    stored, _ = store.read(epoch)
+    stored, after = store.read(epoch)
     if not stored:
         raise AutoMixError(f"The learning store {store.name} holds no query of epoch {epoch}.")
     versions, events = store.versions(epoch), store.events(epoch)
     width = 1 + max((answer.model for each in stored for answer in each.query.answers), default=0)
     models = model_names(versions, events, width)
-    reviewer = _reviewer(store, epoch)
-    leading = leading_check(stored, () if reviewer is None else tuple(reviewer.default_checks))
+    reviewer = _reviewer(store, epoch) or Reviewer(epoch, models, ReviewSettings())
+    reviewer.check = reviewer.check or _latest_check(versions)
+    reviewer.take(stored, after)
+    leading = reviewer.leading(stored, versions)
     observed = observations_of(models, stored, leading)
-    return Traffic(epoch, models, stored, observed, versions, events)
+    return Traffic(epoch, models, stored, observed, versions, events, reviewer, leading)
+
+
+def _latest_check(versions: Sequence[PolicyVersion]) -> CheckSpec | str | None:
+    """Return the check that the latest policy is for; None: no version says."""
+    for version in reversed(versions):
+        if version.policy:
+            policy = version.to_policy()
+            return policy.check_spec or policy.verifier
+    return None
 
 
 def _reviewer(store: LearningStore, epoch: str | None) -> Reviewer | None:
@@ -114,23 +121,9 @@ def settings_told(store: LearningStore, epoch: str | None = None, **given: Any) 
     return replace(told, **given)
 
 
-def describe_event(event: Event) -> str:
-    """Say what happened, in a sentence."""
-    if event.kind == "share" and "share" in event.detail:
-        return f"From now on {format_percent(event.detail['share'])} of the queries have a shadow."
-    return event.text
-
-
 def look(traffic: Traffic, settings: ReviewSettings) -> Review:
     """Return what a review of some traffic finds now; nothing is fitted or changed."""
-    alarm, quiet = traffic.latest("alarm"), traffic.latest("quiet")
-    return review(
-        traffic.observed,
-        traffic.versions,
-        settings,
-        now=time.time(),
-        epoch=traffic.epoch,
-        alarm=None if alarm is None else alarm.at,
-        quiet=None if quiet is None else quiet.at,
-        fits=False,
+    reviewer = replace(traffic.reviewer, settings=settings)
+    return reviewer.judge(
+        traffic.observed, traffic.leading, traffic.versions, traffic.events, fits=False
     )
