@@ -166,6 +166,8 @@ def _start(call: Call, run: FlowRun[Any]) -> Any:
     # LangChain gives the configuration of the context to whatever is called without one, and
     # merges it into bindings: a handler that is left out of the call would hear of it.
     with set_variable(var_child_runnable_config, config):
+        if (part := run.part(call, config)) is not None:
+            return drive(part)
         return call.runnable.invoke(call.input, config, **call.kwargs)
 
 
@@ -182,6 +184,8 @@ async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphor
 async def _astart(call: Call, run: FlowRun[Any]) -> Any:
     config = run.start(call)
     with set_variable(var_child_runnable_config, config):
+        if (part := run.part(call, config)) is not None:
+            return await adrive(part)
         return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
 

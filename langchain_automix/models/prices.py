@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -295,13 +296,21 @@ def _by_list(call: ModelCall) -> Decimal | None:
 
 
 def _dollars(price: Any, model: str | None) -> Decimal:
-    try:
-        amount = Decimal(str(price))
-    except ArithmeticError:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or amount > _MAX_DOLLARS or amount.adjusted() < _LEAST:
+    amount = _amount(str(price))
+    if amount is None:
         raise AutoMixError(f"The price {price!r} of {model} is no amount of dollars, 0 or more.")
     return amount
+
+
+@lru_cache(maxsize=1024)  # a table's prices are read for each request
+def _amount(text: str) -> Decimal | None:
+    """Return an amount of dollars; None where a text is none."""
+    try:
+        amount = Decimal(text)
+    except ArithmeticError:
+        return None
+    is_amount = amount.is_finite() and 0 <= amount <= _MAX_DOLLARS
+    return amount if is_amount and amount.adjusted() >= _LEAST else None
 
 
 def _listed_price(call: ModelCall, tokens: Mapping[str, int | None]) -> Decimal | None:

@@ -10,12 +10,12 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import NeedsNoSlot
+from langchain_automix.flow.steps import MadeOfSteps, Steps, made_of_steps
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Visit
 
 
-class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
+class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
     """Base class of the routers of this package.
 
     `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; a subclass can also
@@ -52,6 +52,12 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return OPENING
 
     @override
+    def steps(self, input: RoutingState, **kwargs: Any) -> Steps[Decision]:
+        yield from ()
+        return self.decide(input)
+
+    @override
+    @made_of_steps
     def invoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
@@ -59,6 +65,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return self._call_with_config(self.decide, input, config)
 
     @override
+    @made_of_steps
     async def ainvoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:

@@ -105,6 +105,15 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
         """Return the name of a model that the check asks; None if it has none."""
         return identity(model)[0]
 
+    def is_free(self, check: str | None) -> bool:
+        """Whether a check makes no request and takes no time worth counting; by default, no.
+
+        Args:
+            check: Its name, of several combined checks; None: the only or the first one.
+        """
+        del check
+        return False
+
     def for_model(self, model: Runnable[Any, Any]) -> Self:
         """Return the verifier for answers of this model; by default, itself."""
         del model

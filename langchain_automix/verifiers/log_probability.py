@@ -79,6 +79,11 @@ class LogProbabilityVerifier(Verifier):
         return repr_hash([type(self).__name__, self.statistic])
 
     @override
+    def is_free(self, check: str | None) -> bool:
+        """Return that it is: it reads what came with the answer."""
+        return True
+
+    @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to send the log-probabilities of its answers.
 
