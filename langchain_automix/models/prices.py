@@ -90,10 +90,14 @@ def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -
     Raises:
         AutoMixError: A price is negative or not a number.
     """
+    return add_costs((call, call_cost(call, prices)) for call in calls)
+
+
+def add_costs(costs: Iterable[tuple[ModelCall, Decimal | None]]) -> PricedCalls:
+    """Add up what requests cost, given each with its cost; None: it is unknown."""
     total = Decimal(0)
     unpriced: dict[str, None] = {}
-    for call in calls:
-        cost = _call_cost(call, prices)
+    for call, cost in costs:
         if cost is None:
             unpriced[call.model or "a model without a name"] = None
         else:
@@ -190,7 +194,8 @@ def is_cached(call: ModelCall) -> bool:
     return usage.get("total_cost") == 0
 
 
-def _call_cost(call: ModelCall, prices: PriceSource | None) -> Decimal | None:
+def call_cost(call: ModelCall, prices: PriceSource | None = None) -> Decimal | None:
+    """Return what one request cost in US dollars; None if that is unknown (see `price_calls`)."""
     if call.cost is not None:
         return dollars_of(call.cost)
     if is_cached(call):
