@@ -27,6 +27,7 @@ from tests.benchmarks import (
     learning_overhead,
     learning_processes,
     learning_risks,
+    overhead,
     prior,
     quality,
     released,
@@ -63,6 +64,7 @@ PARTS = (
     "learning",
     "learning-risks",
     "speed",
+    "overhead",
     "surface",
     "tracing",
     "caching",
@@ -77,7 +79,7 @@ PARTS = (
     "learning-overhead",
     "learning-processes",
 )
-WITHOUT_LOGS = PARTS[-13:]
+WITHOUT_LOGS = PARTS[-14:]
 
 
 def main() -> int:
@@ -96,7 +98,9 @@ def main() -> int:
         "--ways", nargs="+", choices=attacks.WAYS, default=tuple(attacks.WAYS), help="for attacks"
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
-    parser.add_argument("--queries", type=int, help="for the soak and learning-processes")
+    parser.add_argument(
+        "--queries", type=int, help="for the soak, learning-processes and the batches of overhead"
+    )
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
         "--test", action="store_true", help="for the frontier and learning: on the test splits"
@@ -112,6 +116,7 @@ def main() -> int:
 def of_the_surface(wanted: argparse.Namespace) -> None:
     """Print what calls, traces, caches, reports and calibrations cost."""
     parts: dict[str, Callable[[], Iterable[Any]]] = {
+        "overhead": lambda: overhead.tables(batch=(wanted.queries or 1_000, 5)),
         "surface": lambda: surface.tables(memory_calls=wanted.calls),
         "tracing": lambda: [tracing.table()],
         "learning-overhead": lambda: [learning_overhead.table()],

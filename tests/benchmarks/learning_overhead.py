@@ -16,6 +16,7 @@ from langchain_automix import AutoMixRunnable, Learning, POMDPRouter
 from langchain_automix.learning.records import PolicyVersion
 from tests.benchmarks.by_hand import Instant
 from tests.benchmarks.surface import EASY_QUESTION, mix_of
+from tests.benchmarks.timing import interval
 from tests.support.builders.synthetic_logs import world
 
 HEADS = ("learning, no shadow drawn", "without", "in the query", "ratio, 95 %", "all threads")
@@ -111,7 +112,7 @@ def _compare(
     total = np.array([with_.all / without.all for without, with_ in pairs])
     without = np.median([pair[0].own for pair in pairs]) / queries
     added = np.median([with_.own - before.own for before, with_ in pairs]) / queries
-    low, high = _interval(own)
+    low, high = interval(own.tolist())
     return (
         f"{without * 1e6:.0f} µs",
         f"{added * 1e6:+.0f} µs",
@@ -133,11 +134,3 @@ def _of_writers() -> float:
     threads = [each for each in threading.enumerate() if each.name == "automix-learning"]
     clocks = [time.pthread_getcpuclockid(each.ident) for each in threads if each.ident]
     return sum(map(time.clock_gettime, clocks))
-
-
-def _interval(ratios: Any) -> tuple[float, float]:
-    """Return a 95 % interval of the median, by the bootstrap."""
-    rng = np.random.default_rng(0)
-    drawn = np.median(rng.choice(ratios, (2_000, len(ratios))), axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
