@@ -187,11 +187,17 @@ def _ignore(*args: Any, **kwargs: Any) -> None:
 
 
 def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
+    kind: Any = type(handler)
+    return TokenlessHandler(handler) if _shows_tokens(kind) else handler
+
+
+@cache
+def _shows_tokens(kind: Any) -> bool:
     hears = any(
-        getattr(type(handler), event, None) is not getattr(BaseCallbackHandler, event, None)
+        getattr(kind, event, None) is not getattr(BaseCallbackHandler, event, None)
         for event in _TOKEN_EVENTS
     )
-    return TokenlessHandler(handler) if hears and not isinstance(handler, BaseTracer) else handler
+    return hears and not issubclass(kind, BaseTracer)
 
 
 @contextlib.contextmanager

@@ -75,9 +75,9 @@ class FlowRun(Generic[T]):
         """Return what calls came to that no driver has to make; None: one has to."""
         if not self._has_readers and all(each.audience == "readers" for each in self.calls):
             return [None] * len(self.calls)
-        if self._is_heard or len(self.calls) != 1 or not self.calls[0].is_instant:
+        wanted = self.calls[0]
+        if self._is_heard or not wanted.is_instant or len(self.calls) > 1:
             return None
-        [wanted] = self.calls
         if (steps := steps_instead(wanted)) is None:
             return None
         wanted.started = True

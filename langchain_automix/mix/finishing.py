@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -74,7 +73,7 @@ def report_query(config: MixConfig, query: QueryState) -> Report | None:
     label = router.label if isinstance(router, Router) else router.get_name()
     # Not in the record: the same query, asked again, would have another one.
     event = {**query.record, "seconds": query.ledger.seconds}
-    return replace(report_of(event, label), count=partial(measure, event, label))
+    return report_of(event, label, count=partial(measure, event, label))
 
 
 def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -281,7 +281,9 @@ def _heard(ledger: QueryLedger) -> QueryLedger:
     return replace(ledger, calls=heard(ledger.calls), answered=answered)
 
 
-def report_of(record: Mapping[str, Any], policy: str) -> Report:
+def report_of(
+    record: Mapping[str, Any], policy: str, count: Callable[[], None] | None = None
+) -> Report:
     """Return what the query's own run is told: flat values to filter by, and the record."""
     flat = {
         "automix_action": record["action"],
@@ -296,7 +298,7 @@ def report_of(record: Mapping[str, Any], policy: str) -> Report:
     }
     tags = ["automix-escalated"] if record["escalated"] else []
     known = {name: value for name, value in flat.items() if value is not None}
-    return Report(metadata=known, tags=tags, event=record)
+    return Report(metadata=known, tags=tags, event=record, count=count)
 
 
 def policy_version(record: Mapping[str, Any]) -> dict[str, Any]:

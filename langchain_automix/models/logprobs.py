@@ -44,7 +44,7 @@ def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
             yield TokenLogprob(text, logprob, None, top)
         return
     for entry in _list(logprobs.get("content") if isinstance(logprobs, Mapping) else logprobs):
-        if isinstance(entry, Mapping):
+        if isinstance(entry, (dict, Mapping)):  # a dict is quick to tell
             get = entry.get
             yield TokenLogprob(get("token"), get("logprob"), get("bytes"), get("top_logprobs"))
 

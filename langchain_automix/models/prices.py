@@ -257,6 +257,9 @@ def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | N
     """
     total = Decimal(0)
     for direction, kinds in _KINDS.items():
+        if not usage.get(f"{direction}_token_details"):
+            total += int(usage[f"{direction}_tokens"]) * _dollars(entry[direction], model)
+            continue
         details = _details(usage, direction)
         priced = [
             (_dollars(entry[key], model), details[kind])

@@ -166,7 +166,7 @@ PROVIDERS = (
 _ENDINGS: Mapping[tuple[str, str], Ending] = dict(
     each for provider in PROVIDERS for each in provider.endings
 )
-_FIELDS = tuple(dict.fromkeys(provider.field for provider in PROVIDERS))
+_PATHS = {provider.field: provider.field.split(".") for provider in PROVIDERS}
 
 REPLY_READERS = frozenset(
     {
@@ -255,10 +255,10 @@ def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
     Args:
         metadata: The message's `response_metadata`.
     """
-    for field in _FIELDS:
+    for field, path in _PATHS.items():
         word: Any = metadata
-        for part in field.split("."):
-            word = word.get(part) if isinstance(word, Mapping) else None
+        for part in path:
+            word = word.get(part) if isinstance(word, (dict, Mapping)) else None
         word = getattr(word, "value", word)  # Gemini's are enumerations
         if isinstance(word, str) and (ending := _ENDINGS.get((field, word))) is not None:
             return ending, word

@@ -54,7 +54,9 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     @override
     def steps(self, input: RoutingState, **kwargs: Any) -> Steps[Decision]:
         yield from ()
-        return self.decide(input)
+        # Without what is for readers of a trace, for there is none.
+        is_own = type(self).decide is Router.decide
+        return self._decide_any(input) if is_own else self.decide(input)
 
     @override
     @made_of_steps
@@ -78,11 +80,14 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
 
     def decide(self, state: RoutingState) -> Decision:
         """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
-        is_usable = _is_usable(state.current)
-        decision = self._decide(state) if is_usable else self._decide_unusable(state)
+        decision = self._decide_any(state)
         # For readers of the trace, who see only this run.
         name = state.models[decision.model_index]
         return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
+
+    def _decide_any(self, state: RoutingState) -> Decision:
+        is_usable = _is_usable(state.current)
+        return self._decide(state) if is_usable else self._decide_unusable(state)
 
     @abstractmethod
     def _decide(self, state: RoutingState) -> Decision: ...
