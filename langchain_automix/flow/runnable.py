@@ -16,7 +16,7 @@ from langchain_automix.flow.batch import adrive_all, drive_all
 from langchain_automix.flow.drivers import adrive, drive
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import Flow, MadeOfSteps, Steps, made_of_steps
+from langchain_automix.flow.steps import Flow, NeedsNoSlot, Steps, made_of_steps
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -59,7 +59,7 @@ class _DriveAsync(_Work):
 
 
 class FlowRunnable(
-    LimitedAsCompleted, MadeOfSteps, PackageSerializable, RunnableSerializable[Input, Output]
+    LimitedAsCompleted, NeedsNoSlot, PackageSerializable, RunnableSerializable[Input, Output]
 ):
     """A Runnable whose work is one flow, driven alike by every way to call it.
 
