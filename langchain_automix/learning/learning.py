@@ -170,7 +170,7 @@ class Learning(Learner):
         self._lock = ProcessLock()
         self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
         self._pruned = 0.0
-        self.ids = QueryIds()
+        self.ids = QueryIds(settings.seed)
 
     def __repr__(self) -> str:
         shown = self.settings.shown()
