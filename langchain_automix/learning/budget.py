@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
+from langchain_automix.models.prices import amount_in
 from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from langchain_automix.learning.handle import StoreHandle
 
 _LOGGER = logging.getLogger(__name__)
-_AMOUNT = re.compile(r"\s*(?:\$\s*)?([\d.]+)\s*(?:USD\s*)?")
 
 PURSE = "shadows"
 """Name of the money in the store."""
@@ -31,9 +30,8 @@ def read_amount(value: Any) -> Decimal | None:
     """
     if value is None:
         return None
-    match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
-    is_amount = match is not None or isinstance(value, int | float | Decimal)
-    amount = _decimal(match[1] if match else value) if is_amount else None
+    given = amount_in(value) if isinstance(value, str) else value
+    amount = _decimal(given) if isinstance(given, str | int | float | Decimal) else None
     if amount is None or isinstance(value, bool):
         raise AutoMixError(
             f"max_spend is {value!r}, but must be an amount of US dollars, such as '5 USD'."

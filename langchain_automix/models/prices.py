@@ -17,6 +17,7 @@ from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 CURRENCY = "USD"
+_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLION = 1_000_000
 _ORDINARY = 1_000
 """Tokens of a request that no provider takes for a long one."""
@@ -133,6 +134,15 @@ def checked_prices(prices: Any) -> Any:
         for price in entry.values():
             _dollars(price, model)
     return prices
+
+
+def amount_in(text: str) -> str | None:
+    """Return the number in an amount of dollars that a user has written, such as `5 USD` or `$5`.
+
+    None: it is no such amount.
+    """
+    match = _AMOUNT.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def dollars_of(cost: str) -> Decimal:
