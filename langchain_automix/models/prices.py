@@ -18,6 +18,7 @@ from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 CURRENCY = "USD"
+_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLION = 1_000_000
 _ORDINARY = 1_000
 """Tokens of a request that no provider takes for a long one."""
@@ -138,6 +139,15 @@ def checked_prices(prices: Any) -> Any:
         for price in entry.values():
             _dollars(price, model)
     return prices
+
+
+def amount_in(text: str) -> str | None:
+    """Return the number in an amount of dollars that a user has written, such as `5 USD` or `$5`.
+
+    None: it is no such amount.
+    """
+    match = _AMOUNT.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def dollars_of(cost: str) -> Decimal:
@@ -304,14 +314,14 @@ def _by_list(call: ModelCall) -> Decimal | None:
 
 
 def _dollars(price: Any, model: str | None) -> Decimal:
-    amount = _amount(str(price))
+    amount = _decimal_of(str(price))
     if amount is None:
         raise AutoMixError(f"The price {price!r} of {model} is no amount of dollars, 0 or more.")
     return amount
 
 
 @lru_cache(maxsize=1024)  # a table's prices are read for each request
-def _amount(text: str) -> Decimal | None:
+def _decimal_of(text: str) -> Decimal | None:
     """Return an amount of dollars; None where a text is none."""
     try:
         amount = Decimal(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from langchain_core.runnables import Runnable
 
 from langchain_automix import AutoMixRunnable, Learning, POMDPRouter
 from langchain_automix.learning.records import PolicyVersion
@@ -44,13 +45,16 @@ def table(rounds: int = 9) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _rows(folder: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    # A share so small that each query draws, and none has a shadow.
     observing = Learning(
-        f"sqlite:///{folder}/observe.db", mode="observe", warm_up_share=0.0, refit="never"
+        f"sqlite:///{folder}/observe.db", mode="observe", warm_up_share=1e-9, refit="never"
     )
-    proven = Learning(f"sqlite:///{folder}/policy.db", share=0.0, refit="never")
+    proven = Learning(f"sqlite:///{folder}/policy.db", share=1e-9, refit="never")
     fitted = POMDPRouter.fit(world(400, k=2), cost_weight=0.05)
+    observer = _mix(learning=observing)
     pairs = {
-        "observe, against the largest model": (_mix(force_model=1), _mix(learning=observing)),
+        "observe, against the largest model": (_mix(force_model=1), observer),
+        "observe, against the bare model": (Instant(name_of_model="large"), observer),
         "policy, against the same policy": (_mix(router=fitted), _promoted(proven, fitted)),
     }
     for stage, (plain, learns) in pairs.items():
@@ -75,12 +79,16 @@ def _promoted(learning: Learning, router: POMDPRouter) -> AutoMixRunnable:
     return mix
 
 
-def _invoke(mix: AutoMixRunnable, queries: int) -> None:
+Asked = Runnable[Any, Any]
+"""A mix, or a bare model."""
+
+
+def _invoke(mix: Asked, queries: int) -> None:
     for _ in range(queries):
         mix.invoke(EASY_QUESTION)
 
 
-def _ainvoke(mix: AutoMixRunnable, queries: int) -> None:
+def _ainvoke(mix: Asked, queries: int) -> None:
     async def ask() -> None:
         for _ in range(queries):
             await mix.ainvoke(EASY_QUESTION)
@@ -88,15 +96,15 @@ def _ainvoke(mix: AutoMixRunnable, queries: int) -> None:
     asyncio.run(ask())
 
 
-def _batch(mix: AutoMixRunnable, queries: int) -> None:
+def _batch(mix: Asked, queries: int) -> None:
     mix.batch([EASY_QUESTION] * queries, {"max_concurrency": 8})
 
 
-Way = Callable[[AutoMixRunnable, int], None]
+Way = Callable[[Asked, int], None]
 
 
 def _compare(
-    way: Way, queries: int, plain: AutoMixRunnable, learns: AutoMixRunnable, rounds: int
+    way: Way, queries: int, plain: Asked, learns: AutoMixRunnable, rounds: int
 ) -> tuple[str, ...]:
     learning: Any = learns.learning
     pairs = []
@@ -121,7 +129,7 @@ def _compare(
     )
 
 
-def _spent(way: Way, mix: AutoMixRunnable, queries: int) -> _Spent:
+def _spent(way: Way, mix: Asked, queries: int) -> _Spent:
     own, total, written = time.thread_time(), time.process_time(), _of_writers()
     way(mix, queries)
     own, total = time.thread_time() - own, time.process_time() - total

@@ -168,7 +168,8 @@ async def test_the_error_of_a_quick_check_says_where() -> None:
     class Asks(Sure):
         @override
         def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
-            return (yield from call(Call(RunnableLambda(fails), "first", "a question")))
+            yield from call(Call(RunnableLambda(fails), "first", "a question"))
+            return SURE
 
     for how in WAYS:
         with pytest.raises(ValueError, match="no verdict") as raised:
