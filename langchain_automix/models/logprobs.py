@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from langchain_core.exceptions import ContextOverflowError
+from langchain_core.globals import get_llm_cache
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_automix.models.failures import status_of
 from langchain_automix.models.wrappers import unwrap
@@ -78,6 +80,25 @@ def asks_for_logprobs(model: Runnable[Any, Any]) -> bool:
     """Whether the user's own model asks for log-probabilities, by a field or a bound argument."""
     chat_model, bound = unwrap(model)
     return bool(getattr(chat_model, "logprobs", None) or bound.get("logprobs"))
+
+
+def streams_logprobs(model: Runnable[Any, Any]) -> bool:
+    """Whether a stream of a model is the answer that a call in one piece gives, with its tokens.
+
+    Retries and fallbacks act on a whole answer, as LangChain's cache does, which knows no streams.
+    A model that asks others, such as a mix, or for several replies, has no one stream of tokens.
+    """
+    while type(model) is RunnableBinding and not model.config_factories:
+        model = model.bound
+    if not isinstance(model, BaseChatModel) or getattr(model, "is_mix", False):
+        return False
+    has_stream = any(
+        getattr(type(model), name) is not getattr(BaseChatModel, name)
+        for name in ("_stream", "_astream")
+    )
+    caches = model.cache if model.cache is not None else get_llm_cache() is not None
+    is_single = (getattr(model, "n", None) or 1) == 1
+    return has_stream and is_single and not caches and model.disable_streaming is not True
 
 
 def without_logprobs(message: AIMessage) -> AIMessage:

@@ -19,6 +19,7 @@ from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
 from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.identifiers import PACKAGE
 from langchain_automix.utils.json_values import json_copy
+from langchain_automix.verifiers.score_bound import ScoreBound
 
 
 class VerifierInput(TypedDict):
@@ -133,6 +134,18 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
             The requests for each number; None where that is not known, or the check cannot be made.
         """
         del input, samples, usage
+        return None
+
+    def score_bound(self, check: str | None = None) -> ScoreBound | None:
+        """Return what follows an answer while it is written, and knows the most that it can score.
+
+        Args:
+            check: Which of several combined checks is meant; None: the first.
+
+        Returns:
+            None where the end of an answer may tell anything.
+        """
+        del check
         return None
 
     def own_models(self) -> list[Runnable[Any, Any]]:

@@ -24,6 +24,7 @@ from langchain_automix.verifiers.base import (
     prepare_answerer,
     verifier_for,
 )
+from langchain_automix.verifiers.score_bound import ScoreBound
 
 
 class CombinedVerifier(Verifier):
@@ -93,6 +94,12 @@ class CombinedVerifier(Verifier):
         for check in self.checks.values():
             model = prepare_answerer(check, model)
         return model
+
+    @override
+    def score_bound(self, check: str | None = None) -> ScoreBound | None:
+        """Return what follows an answer for one of the checks."""
+        wanted = self.checks.get(check or self.first)
+        return wanted.score_bound() if isinstance(wanted, Verifier) else None
 
     @override
     def own_models(self) -> list[Runnable[Any, Any]]:
