@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import message_chunk_to_message
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from typing_extensions import override
 
 from langchain_automix.errors import StreamClosedError
@@ -24,19 +25,25 @@ class WatchedStream(Runnable[Any, Any]):
     `StreamClosedError` that says why, and so does its connection.
     """
 
-    def __init__(self, model: Runnable[Any, Any], why_close: Callable[[Any], str | None]) -> None:
+    def __init__(
+        self,
+        model: Runnable[Any, Any],
+        why_close: Callable[[Any], str | None],
+        configs: Sequence[RunnableConfig] = (),
+    ) -> None:
         """Watch one call.
 
         Args:
-            model: What is called.
+            model: What is called: no binding, within which an async stream is closed only later.
             why_close: Is shown each chunk, in order, and returns why the stream is to be closed, or
                 None.
+            configs: What the call's own configuration adds to, the first first.
         """
-        self._model, self._why_close = model, why_close
+        self._model, self._why_close, self._configs = model, why_close, configs
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        stream: Any = self._model.stream(input, config, **kwargs)
+        stream: Any = self._model.stream(input, merge_configs(*self._configs, config), **kwargs)
         parts = []
         with contextlib.closing(stream):
             for chunk in stream:
@@ -49,7 +56,7 @@ class WatchedStream(Runnable[Any, Any]):
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        stream: Any = self._model.astream(input, config, **kwargs)
+        stream: Any = self._model.astream(input, merge_configs(*self._configs, config), **kwargs)
         parts = []
         async with contextlib.aclosing(stream):
             async for chunk in stream:

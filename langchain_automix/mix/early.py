@@ -14,7 +14,7 @@ from langchain_automix.flow.watched import WatchedStream
 from langchain_automix.mix.answer import GivenUpDraft
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
-from langchain_automix.models.logprobs import streams_logprobs
+from langchain_automix.models.logprobs import streamed_model
 from langchain_automix.models.prices import cost_of, format_dollars
 from langchain_automix.models.usage import UsageCollector
 from langchain_automix.routers.base import Router
@@ -112,12 +112,13 @@ def watched(
         return call, None
     state = query.state(config)
     edges, bound = router.score_edges(state), verifier.score_bound(decision.check)
-    model = config.answerer(index, streams=True, plain=False)
-    if edges is None or bound is None or not streams_logprobs(model):
+    streamed = streamed_model(config.answerer(index, streams=True, plain=False))
+    if edges is None or bound is None or streamed is None:
         return call, None
     may_call = bool(config.answer_format.tools)
     watch = DraftWatch(bound, Foresight(router, state, decision, edges, may_call=may_call))
-    return replace(call, runnable=WatchedStream(model, watch.why_close)), watch
+    model = WatchedStream(streamed.model, watch.why_close, streamed.configs)
+    return replace(call, runnable=model, kwargs={**streamed.kwargs, **call.kwargs}), watch
 
 
 def _may_give_up(config: MixConfig, query: QueryState, decision: Decision) -> bool:

@@ -10,7 +10,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 
 from langchain_automix.models.failures import status_of
 from langchain_automix.models.wrappers import unwrap
@@ -82,23 +82,40 @@ def asks_for_logprobs(model: Runnable[Any, Any]) -> bool:
     return bool(getattr(chat_model, "logprobs", None) or bound.get("logprobs"))
 
 
-def streams_logprobs(model: Runnable[Any, Any]) -> bool:
-    """Whether a stream of a model is the answer that a call in one piece gives, with its tokens.
+class StreamedModel(NamedTuple):
+    """A chat model to be streamed, and what its bindings add to a call."""
+
+    model: BaseChatModel
+    kwargs: dict[str, Any]
+    configs: list[RunnableConfig]
+    """The innermost first. Merged where the call is made: LangChain adds that of the context."""
+
+
+def streamed_model(model: Runnable[Any, Any]) -> StreamedModel | None:
+    """Return what streams the answer that a call in one piece gives; None where nothing does.
 
     Retries and fallbacks act on a whole answer, as LangChain's cache does, which knows no streams.
     A model that asks others, such as a mix, or for several replies, has no one stream of tokens.
+    Callbacks that a model has of its own would show them.
     """
-    while type(model) is RunnableBinding and not model.config_factories:
+    kwargs: dict[str, Any] = {}
+    configs: list[RunnableConfig] = []
+    while isinstance(model, RunnableBinding) and type(model).invoke is RunnableBinding.invoke:
+        if model.config_factories or model.config.get("callbacks"):
+            return None
+        kwargs, configs = {**model.kwargs, **kwargs}, [model.config, *configs]
         model = model.bound
     if not isinstance(model, BaseChatModel) or getattr(model, "is_mix", False):
-        return False
-    has_stream = any(
+        return None
+    caches = get_llm_cache() is not None if model.cache is None else model.cache
+    is_single = (kwargs.get("n") or getattr(model, "n", None) or 1) == 1
+    can_stream = model.disable_streaming is not True and any(
         getattr(type(model), name) is not getattr(BaseChatModel, name)
         for name in ("_stream", "_astream")
     )
-    caches = model.cache if model.cache is not None else get_llm_cache() is not None
-    is_single = (getattr(model, "n", None) or 1) == 1
-    return has_stream and is_single and not caches and model.disable_streaming is not True
+    if caches or model.callbacks or not (is_single and can_stream):
+        return None
+    return StreamedModel(model, kwargs, configs)
 
 
 def without_logprobs(message: AIMessage) -> AIMessage:
