@@ -104,7 +104,9 @@ def test_whatever_follows_comes_to_the_same(
     decided = step_after(router, state, bound)
     assert decided[0] == "escalate"
     further = [token(f"v{i} ", chance) for i, chance in enumerate(others)]
-    for rest in (entries[came:], further, []):
+    edges = router.score_edges(state) or ()
+    at_edges = [[token("v", edge + nudge)] for edge in edges for nudge in (-1e-9, 0.0, 1e-9)]
+    for rest in (entries[came:], further, [], *at_edges):
         found = verifier.invoke({"answer": whole_of([*entries[:came], *rest])})
         assert step_after(router, state, found) == decided
     assert step_after(router, state, Verification(problem="filtered", usable=False)) == decided
@@ -162,7 +164,7 @@ def test_recorded_streams_come_to_the_same(statistic: Any) -> None:
 def streamed_models(recording: Recording) -> list[TokenByToken]:
     replay, about = Replay(recording), recording.about
     return [
-        TokenByToken(model=about[size], replay=replay, seed=about["seed"], taken=[])
+        TokenByToken(model=about[size], replay=replay, seed=about["seed"])
         for size in ("small", "large")
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.local.recorded_model import RecordedChatModel
@@ -16,7 +17,7 @@ from langchain_automix.local.recorded_model import RecordedChatModel
 class TokenByToken(RecordedChatModel):
     """Streams a recorded answer by its recorded tokens, and counts those that were taken."""
 
-    taken: list[int] = []
+    taken: list[int] = Field(default_factory=list)
     """Tokens that a reader took of each stream."""
 
     @override
