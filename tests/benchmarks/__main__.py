@@ -19,6 +19,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     defaults,
+    early,
     first_contact,
     frontier,
     goals,
@@ -64,6 +65,7 @@ PARTS = (
     "learning-risks",
     "speed",
     "surface",
+    "early",
     "tracing",
     "caching",
     "defaults",
@@ -77,7 +79,7 @@ PARTS = (
     "learning-overhead",
     "learning-processes",
 )
-WITHOUT_LOGS = PARTS[-13:]
+WITHOUT_LOGS = PARTS[-14:]
 
 
 def main() -> int:
@@ -113,6 +115,7 @@ def of_the_surface(wanted: argparse.Namespace) -> None:
     """Print what calls, traces, caches, reports and calibrations cost."""
     parts: dict[str, Callable[[], Iterable[Any]]] = {
         "surface": lambda: surface.tables(memory_calls=wanted.calls),
+        "early": early.tables,
         "tracing": lambda: [tracing.table()],
         "learning-overhead": lambda: [learning_overhead.table()],
         "caching": caching.tables,

@@ -8,17 +8,19 @@ from typing import Any
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
-from pydantic import Field
 from typing_extensions import override
 
 from langchain_automix.local.recorded_model import RecordedChatModel
 
 
 class TokenByToken(RecordedChatModel):
-    """Streams a recorded answer by its recorded tokens, and counts those that were taken."""
+    """Streams a recorded answer by its recorded tokens."""
 
-    taken: list[int] = Field(default_factory=list)
-    """Tokens that a reader took of each stream."""
+    def tokens_of(self, messages: list[BaseMessage]) -> int:
+        """Return the number of tokens of a recorded answer."""
+        asked = self.model_copy(update={"logprobs": True})
+        [generation] = asked._generate(messages).generations
+        return len(generation.message.response_metadata["logprobs"]["content"])
 
     @override
     def _stream(
@@ -32,9 +34,7 @@ class TokenByToken(RecordedChatModel):
         metadata = dict(whole.response_metadata)
         entries = (metadata.pop("logprobs") or {}).get("content") or []
         assert "".join(entry["token"] for entry in entries) == whole.content
-        self.taken.append(0)
         for entry in entries:
-            self.taken[-1] += 1
             logprobs = {"logprobs": {"content": [entry], "refusal": None}}
             chunk = AIMessageChunk(content=entry["token"], response_metadata=logprobs)
             yield ChatGenerationChunk(message=chunk)
