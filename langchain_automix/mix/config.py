@@ -21,7 +21,12 @@ from langchain_automix.models.wrappers import without_streaming
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.default_checks import TOKENS
 from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash, stable_name
-from langchain_automix.verifiers.base import bind_answerer, prepare_answerer, verifier_for
+from langchain_automix.verifiers.base import (
+    Verifier,
+    bind_answerer,
+    prepare_answerer,
+    verifier_for,
+)
 from langchain_automix.verifiers.default import DefaultVerifier
 
 OnEscalationError = Literal["raise", "answer"]
@@ -94,7 +99,9 @@ class MixConfig:
 
     def is_free(self, check: str | None) -> bool:
         """Whether a check makes no request, and takes no time worth counting."""
-        return self.buys_checks and check == TOKENS
+        if self.has_default_check:
+            return self.buys_checks and check == TOKENS
+        return isinstance(self.verifier, Verifier) and self.verifier.is_free(check)
 
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:

@@ -136,6 +136,15 @@ class Verifier(FlowRunnable[VerifierInput, Verification]):
         del input, samples, usage
         return None
 
+    def is_free(self, check: str | None = None) -> bool:
+        """Whether a check makes no request, and takes no time worth counting; by default, False.
+
+        Args:
+            check: Which of several combined checks is meant; None: the first.
+        """
+        del check
+        return False
+
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
         """Return what follows an answer while it is written, and knows the most that it can score.
 

@@ -96,6 +96,12 @@ class CombinedVerifier(Verifier):
         return model
 
     @override
+    def is_free(self, check: str | None = None) -> bool:
+        """Whether one of the checks makes no request."""
+        wanted = self.checks.get(check or self.first)
+        return isinstance(wanted, Verifier) and wanted.is_free()
+
+    @override
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
         """Return what follows an answer for one of the checks."""
         wanted = self.checks.get(check or self.first)

@@ -119,6 +119,12 @@ class LogProbabilityVerifier(Verifier):
         return [()] * len(samples)
 
     @override
+    def is_free(self, check: str | None = None) -> bool:
+        """Return True: what it reads has come with the answer."""
+        del check
+        return type(self) is LogProbabilityVerifier
+
+    @override
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
         """Return what follows an answer, where its score can only fall, or is the first token's.
 

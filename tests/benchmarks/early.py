@@ -20,7 +20,7 @@ from langchain_automix.local.models import replayed_pair
 from langchain_automix.local.recording import SHIPPED, Recording, Replay
 from langchain_automix.policy.statistics import Interval, ratio_interval, wilson_interval
 from langchain_automix.routers.base import Router
-from tests.benchmarks.surface import Row, quietly, timed
+from tests.benchmarks.surface import Row, Work, quietly, timed
 from tests.support.builders.token_streams import TokenByToken
 from tests.support.servers.openai_server import OpenAIServer, token
 
@@ -167,7 +167,7 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
         async def whole() -> None:
             await small.ainvoke("Where?")
 
-        works = {
+        works: dict[str, Work] = {
             "the bare model's stream": lambda: first(large.astream("Where?")),
             "the bare model's whole answer": whole,
             "the mix": lambda: first(mixes[False].astream("Where?")),
@@ -191,7 +191,7 @@ def _spread(found: Sequence[float]) -> str:
 def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Row]]]:
     """Yield the tables: the heads, and the rows."""
     pace = seconds_a_token(Recording.read(SHIPPED)) * 1e3
-    heads = (
+    saved = (
         "the demo's recording",
         "escalated drafts",
         "of them given up",
@@ -199,14 +199,13 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
         "of all drafts' tokens",
         f"seconds saved a given-up draft, at {pace:.0f} ms a token",
     )
+    first = (
+        "first token, ms (middle half)",
+        "the bare model's stream",
+        "the bare model's whole answer",
+        "the mix",
+        "the mix that gives up early",
+    )
     with quietly():
-        yield heads, list(on_the_recording())
-        heads = (
-            "first token, ms (middle half)",
-            "the bare model's stream",
-            "the bare model's whole answer",
-            "the mix",
-            "the mix that gives up early",
-        )
-        rows = [row for tokens in (46, 400) for row in first_tokens(tokens, pause, rounds)]
-        yield heads, rows
+        yield saved, list(on_the_recording())
+        yield first, [row for n in (46, 400) for row in first_tokens(n, pause, rounds)]

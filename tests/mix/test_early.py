@@ -233,8 +233,8 @@ class TestNotGivenUp:
 class TestWhere:
     async def test_a_bound_model(self, server: OpenAIServer) -> None:
         scripted(server, draft())
-        small, large = (server.model(name).bind(stop=["#"]) for name in ("small", "large"))
-        small = small.with_config(tags=["of the mix"])
+        small: Any = server.model("small").bind(stop=["#"]).with_config(tags=["of the mix"])
+        large = server.model("large").bind(stop=["#"])
         for way in ("invoke", "ainvoke"):
             witness = Witness()
             mix = AutoMixRunnable.from_models(

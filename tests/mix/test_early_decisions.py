@@ -53,7 +53,7 @@ def step_after(router: Router, state: RoutingState, found: Verification) -> tupl
 
 def chunks_of(entries: Sequence[dict[str, Any]]) -> list[AIMessageChunk]:
     return [
-        AIMessageChunk(each["token"], response_metadata={"logprobs": {"content": [each]}})
+        AIMessageChunk(content=each["token"], response_metadata={"logprobs": {"content": [each]}})
         for each in entries
     ]
 

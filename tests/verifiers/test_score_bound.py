@@ -95,7 +95,7 @@ class TestWhatItWaitsFor:
     def test_tokens_that_run_ahead_of_the_text(self) -> None:
         bound = bound_of("min")
         assert bound.add(pieces_of([token("abc", 0.3)], ["ab"])[0]) is None
-        assert bound.add(AIMessageChunk("c")) == pytest.approx(0.3)
+        assert bound.add(AIMessageChunk(content="c")) == pytest.approx(0.3)
 
     def test_thoughts_that_are_no_text(self) -> None:
         bound = bound_of("min")
@@ -105,9 +105,9 @@ class TestWhatItWaitsFor:
 
     def test_nothing_is_known_without_log_probabilities(self) -> None:
         bound = bound_of("min")
-        assert bound.add(AIMessageChunk("text")) is None
+        assert bound.add(AIMessageChunk(content="text")) is None
         unknown = {"logprobs": {"content": [{"token": "s", "logprob": math.nan}]}}
-        assert bound.add(AIMessageChunk("s", response_metadata=unknown)) is None
+        assert bound.add(AIMessageChunk(content="s", response_metadata=unknown)) is None
 
 
 class TestWhichChecks:
