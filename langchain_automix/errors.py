@@ -81,6 +81,10 @@ class DeadlineError(QueryFailedError, TimeoutError):
     """The time of a query (`max_latency`) was up before there was an answer."""
 
 
+class StreamClosedError(QueryFailedError):
+    """A draft was given up while it was written (`give_up_early`): its run in a trace ends so."""
+
+
 class SpendLimitReachedError(QueryFailedError, RuntimeError):
     """A query was not begun, for the money of a `SpendLimit` is spent; nothing was paid for it.
 

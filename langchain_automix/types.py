@@ -56,6 +56,10 @@ class Verification(_Record):
     score: float | None = Field(default=None, ge=0, le=1)
     """Confidence of a continuous check."""
 
+    is_upper_bound: bool = False
+    """Whether the score is only known to be this at most: the draft was given up before its end
+    (`give_up_early`), and would have scored no more."""
+
     replies: tuple[str, ...] = ()
     """What the checking model wrote, one text a verdict."""
 

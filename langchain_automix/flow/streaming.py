@@ -48,7 +48,7 @@ def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
                 run.resume([run.explain(error, call)])
             else:
                 run.streamed = guard.shown
-                run.resume([_add_chunks(parts)])
+                run.resume([add_chunks(parts)])
 
 
 async def adrive_stream(run: FlowRun[Any]) -> AsyncIterator[Any]:
@@ -73,7 +73,7 @@ async def adrive_stream(run: FlowRun[Any]) -> AsyncIterator[Any]:
                 run.resume([run.explain(error, call)])
             else:
                 run.streamed = guard.shown
-                run.resume([_add_chunks(parts)])
+                run.resume([add_chunks(parts)])
         await run.aannounce()
 
 
@@ -83,7 +83,7 @@ async def _next(run: FlowRun[Any], guard: StreamGuard, chunks: AsyncIterator[Any
         return await anext(chunks, END_OF_STREAM)
 
 
-def _add_chunks(parts: list[Any]) -> Any:
+def add_chunks(parts: list[Any]) -> Any:
     """Join the chunks of a stream; None where it had none."""
     if parts and all(isinstance(part, AIMessageChunk) for part in parts):
         return add_ai_message_chunks(*parts)

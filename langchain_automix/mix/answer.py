@@ -22,6 +22,17 @@ class ModelAnswer:
     """Why it cannot be used, such as a schema that it does not fit."""
 
 
+@dataclass(frozen=True)
+class GivenUpDraft:
+    """What is known of an answer whose stream was closed while it was written."""
+
+    tokens: int
+    """Tokens that had come."""
+
+    most: float
+    """The most that the check could have found, in [0, 1]."""
+
+
 def read_message(output: Any, index: int) -> ModelAnswer:
     """Read the output of a chat model.
 

@@ -6,11 +6,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from langchain_core.messages import AIMessage
+
 from langchain_automix.errors import CutShortError, DeadlineError
 from langchain_automix.flow.steps import Call, Steps, gather
 from langchain_automix.flow.stream_guard import StreamGuard
+from langchain_automix.flow.watched import CLOSED
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.early import note_given_up, watched
 from langchain_automix.mix.limits.circuit_breaker import with_breaker
 from langchain_automix.mix.limits.repeated_failures import Attempt
 from langchain_automix.mix.query import QueryState
@@ -51,6 +55,7 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
     hedged = query.hedged.pop(index, None)
     usage = UsageCollector(mends=False)
     call = answer_call(config, query, decision, usage)
+    call, watch = (call, None) if hedged else watched(config, query, decision, call)
     answer: ModelAnswer | None = None
     problem, failed, shown = None, None, False
     for _ in range(1 + config.retries_if_unusable):
@@ -58,8 +63,8 @@ def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> 
         usage.clear()
         try:
             answer = yield from _ask_model(config, query, call, index, hedged, usage)
-            if answer is None:
-                return False
+            if answer is None or note_given_up(query, decision, watch, usage):
+                return answer is not None
         except Exception as error:
             if hedged is None:
                 seconds = time.perf_counter() - started
@@ -176,7 +181,7 @@ def _read_reply(
     """Return a model's answer; None where the opening that asked for it is to be decided anew."""
     output = yield from _gather_reply(query, call, index, usage)
     plain = config.answerer(index, streams=call.guard is not None, plain=True)
-    if call.runnable is plain or not config.adds_logprobs[index]:
+    if output is CLOSED or call.runnable is plain or not config.adds_logprobs[index]:
         return read_answer(config, index, output)
     if not isinstance(output, Exception):
         answer = read_answer(config, index, output)
@@ -231,6 +236,8 @@ def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
         CutShortError: The answer's stream ended before it did.
         AutoMixError: The output holds no message.
     """
+    if output is CLOSED:
+        return ModelAnswer(AIMessage(""))  # what came of it is shown to nobody
     if isinstance(output, Exception):
         if (unfit := config.answer_format.read_error(output)) is None:
             raise output

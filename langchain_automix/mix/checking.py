@@ -25,7 +25,7 @@ def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps
     """Check the answer that a decision names, and add the findings to the earlier ones."""
     index = decision.model_index
     before = query.ledger.visits[index].verification
-    if before is not None and not before.usable:
+    if index in query.given_up or (before is not None and not before.usable):
         return
     if not config.verification:
         found = Verification(problem="verification is off")

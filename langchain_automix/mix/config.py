@@ -64,6 +64,7 @@ class MixConfig:
 
     max_latency: float | None = None
     hedge: float | None = None
+    give_up_early: bool = False
     pace: LatencyEstimator = field(default_factory=LatencyEstimator)
     """How long the mix's calls take."""
 

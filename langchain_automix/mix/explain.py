@@ -107,6 +107,10 @@ def _bill(record: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"Cost       {record['cost'] or f'unknown: no price, or no tokens, of {unpriced}'}"
     )
+    for draft in record.get("given_up") or ():
+        price = draft["price_of_tokens"] or "unknown"
+        tokens = "1 token" if draft["tokens"] == 1 else f"{draft['tokens']} tokens"
+        lines.append(f"           {draft['model']} given up after {tokens}, whose price is {price}")
     for name, alone in (record.get("alone") or {}).items():
         about = "about " if alone["estimate"] else ""
         cost = "unknown" if alone["cost"] is None else f"{about}{alone['cost']}"

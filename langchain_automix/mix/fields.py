@@ -33,6 +33,7 @@ class CommonFields(TypedDict, total=False):
     allow_missing_finish_reason: bool
     max_latency: float | None
     hedge: float | None
+    give_up_early: bool
     cost_weight: float | None
     force_model: int | str | None
     verification: bool

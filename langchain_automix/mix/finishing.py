@@ -12,6 +12,7 @@ from langchain_automix.flow.steps import Call, Report, Steps, call
 from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answering import reserved_tool_problem
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.early import given_up_in_record
 from langchain_automix.mix.kept_answer import Replay
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import (
@@ -42,6 +43,7 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
         query.hedged_model,
         _leading_check(config),
         query.learning,
+        given_up_in_record(query),
     )
     query.record = record
     config.account.add(record)

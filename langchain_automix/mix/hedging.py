@@ -23,6 +23,8 @@ def hedge_call(
     is_first = current.verification is None and current.model_index == decision.model_index
     if config.hedge is None or not is_first or not isinstance(router, Router):
         return None
+    if config.is_free(decision.check):
+        return None  # the check is made at once, so that there is nothing to be beside
     if query.allowance.note or query.allowance.cheapest is not None:
         return None  # what may not be needed is not bought while money is short
     found = router.chance_of_escalation(query.state(config))

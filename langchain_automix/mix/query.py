@@ -12,7 +12,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_automix.errors import AutoMixError
 from langchain_automix.flow.clock import Deadline
 from langchain_automix.flow.steps import Call, Steps, call
-from langchain_automix.mix.answer import ModelAnswer
+from langchain_automix.mix.answer import GivenUpDraft, ModelAnswer
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.expected_costs import expected_costs
 from langchain_automix.mix.limits.allowance import UNLIMITED, SpendAllowance
@@ -48,6 +48,9 @@ class QueryState:
     answers: dict[int, ModelAnswer] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
     """Errors of the answering calls that failed, by model, in the order made."""
+
+    given_up: dict[int, GivenUpDraft] = field(default_factory=dict)
+    """Drafts that were given up while they were written, by model."""
 
     hedged: dict[int, ModelAnswer | Exception] = field(default_factory=dict)
     """What models returned that were asked before it was known whether they would be needed."""

@@ -146,6 +146,7 @@ def build_record(
     hedged: str | None = None,
     leading: str | None = None,
     learning: Mapping[str, Any] | None = None,
+    given_up: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the record of a query that has ended, ready for JSON.
 
@@ -156,6 +157,7 @@ def build_record(
         hedged: Name of a model that was asked before it was known whether it would be needed.
         leading: Name of the check that leads several; None: there is one only.
         learning: Which version of a learned policy decided, and why; None: nothing is learned.
+        given_up: Drafts that were given up while they were written.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = _deciding_check(checks[-1]) if checks else Verification()
@@ -169,7 +171,7 @@ def build_record(
         "model": ledger.names[decision.model_index],
         "model_index": decision.model_index,
         "action": "answer" if asked_one else decision.action,
-        "confidence": check.confidence,
+        "confidence": _confidence(check),
         "verdicts": list(check.verdicts),
         "drawn": sum(len(each.verdicts) for check in checks for each in _parts(check).values()),
         "checks": _checks(ledger, leading),
@@ -188,6 +190,7 @@ def build_record(
         "why": decision.why,
         "degraded": degraded,
         "hedged": hedged,
+        "given_up": list(given_up),
         "failed": list(ledger.failed),
         **({} if learning is None else {"learning": dict(learning)}),
     }
@@ -211,15 +214,20 @@ def _deciding_check(check: Verification) -> Verification:
     return known[-1] if known else check
 
 
+def _confidence(check: Verification) -> float | None:
+    """Return the confidence as far as it is known: a bound is none."""
+    return None if check.is_upper_bound else check.confidence
+
+
 def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
     """Return every check that was made, of every model's answer, in the order made."""
     return [
         {
             "model": ledger.names[index],
             "check": name or (leading if each.verdicts or each.score is not None else None),
-            "confidence": each.confidence,
+            "confidence": _confidence(each),
             "verdicts": list(each.verdicts),
-            "problem": each.problem,
+            "problem": "the draft was given up" if each.is_upper_bound else each.problem,
         }
         for index, visit in ledger.visits.items()
         if visit.verification is not None
@@ -294,6 +302,7 @@ def report_of(
         "automix_cost": record["cost"],
         "automix_saved": record["saved"],
         "automix_degraded": True if record["degraded"] else None,
+        "automix_given_up": True if record["given_up"] else None,
         **policy_version(record),
     }
     tags = ["automix-escalated"] if record["escalated"] else []

@@ -199,8 +199,12 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         """Have a learner get ready for the mix, unless there is nothing to learn from it.
 
         Raises:
-            AutoMixError: Nothing is checked.
+            AutoMixError: Nothing is checked, or drafts are given up.
         """
+        if self.give_up_early:
+            raise AutoMixError(
+                "What is learned is learned of whole drafts: leave out give_up_early."
+            )
         if not self.verification:
             raise AutoMixError("Nothing is learned where verification is off: leave out one.")
         learner.prepare(self.mix_config)
@@ -391,6 +395,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
             verification=self.verification,
             max_latency=self.max_latency,
             hedge=self.hedge,
+            give_up_early=self.give_up_early,
             pace=self._pace,
             failures=self._failures,
             account=self._account,

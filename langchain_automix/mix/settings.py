@@ -94,7 +94,16 @@ class MixSettings(BaseModel):
     hedge: float | None = Field(default=None, ge=0, le=1)
     """If the fitted policy gives at least this probability that a check will lead to the next
     model, that model is asked alongside the check: quicker, but paid for even when it turns out not
-    to be needed (the record's `hedged` names it). None, or a router without a policy: never."""
+    to be needed (the record's `hedged` names it). Not beside a check that makes no request. None,
+    or a router without a policy: never."""
+
+    give_up_early: bool = False
+    """Whether a draft is given up while it is being written, as soon as the check cannot find
+    anything any more that would keep it: its stream is closed, and the next model asked. The answer
+    is the same, sooner. For a check by log-probabilities with `statistic="min"`, `"first"` or
+    `"margin"`; such drafts are asked for as streams, and what a closed one cost is unknown. Never
+    where anything else could keep the draft: with `max_latency`, `on_escalation_error="answer"` or
+    `retries_if_unusable`. Not together with `learning`, which learns from whole drafts."""
 
     cost_weight: float | None = Field(default=None, ge=0)
     """How much quality one unit of cost is worth, instead of the policy's own weight: what is

@@ -211,6 +211,7 @@ def config_for_shadows(config: MixConfig) -> MixConfig:
         answer_format=config.answer_format.for_shadow(),
         max_latency=None,
         hedge=None,
+        give_up_early=False,
         on_verification_error="escalate",
         pace=LatencyEstimator(),
         failures=RepeatedFailures(),

@@ -50,6 +50,12 @@ class AutoMixTotals(BaseCallbackHandler):
         self.verdicts = 0
         """Verdicts drawn."""
 
+        self.given_up = 0
+        """Drafts that were given up while they were written (`give_up_early`)."""
+
+        self.given_up_tokens = 0
+        """Tokens that had come of them; how many more there would have been, nobody knows."""
+
         self.tokens: Counter[str] = Counter()
         """Tokens of all requests, checks included, by kind; see `without_tokens`."""
 
@@ -100,6 +106,9 @@ class AutoMixTotals(BaseCallbackHandler):
         self.queries += 1
         self.escalations += bool(record["escalated"])
         self.verdicts += record["drawn"]
+        given_up = record.get("given_up") or ()  # records of earlier versions have none
+        self.given_up += len(given_up)
+        self.given_up_tokens += sum(draft["tokens"] for draft in given_up)
         self.models[record["model"]] += 1
         self.saved_is_estimate |= record["saved_is_estimate"]
         self._saved = _sum(self._saved, record["saved"])
@@ -117,10 +126,15 @@ class AutoMixTotals(BaseCallbackHandler):
         cost = self.cost or f"unknown (no price or no tokens: {', '.join(self.unpriced)})"
         queries = "1 query" if self.queries == 1 else f"{self.queries} queries"
         verdicts = "1 verdict" if self.verdicts == 1 else f"{self.verdicts} verdicts"
+        early = (
+            f" ({self.given_up} of them mid-draft, after {self.given_up_tokens} tokens in all)"
+            if self.given_up
+            else ""
+        )
         failed = f", {self.unfinished} more failed" if self.unfinished else ""
         return (
-            f"{queries}{failed}, {self.escalations} escalated, {verdicts}; kept: {kept or 'none'}; "
-            f"cost {cost}, {self._compared()}"
+            f"{queries}{failed}, {self.escalations} escalated{early}, {verdicts}; "
+            f"kept: {kept or 'none'}; cost {cost}, {self._compared()}"
         )
 
     def _compared(self) -> str:

@@ -254,6 +254,52 @@ NEVER_SENT_ERRORS = frozenset(
 """Types of errors after which no request can have reached the provider."""
 
 
+@dataclass(frozen=True)
+class ClosedStream:
+    """What is known of streams that their reader closes before the end.
+
+    None says in the stream what is billed for it.
+    """
+
+    name: str
+    goes_on: str
+    """Whether the model goes on writing."""
+
+    billed: str
+    source: str
+
+
+_OPENROUTER = "openrouter.ai/docs/api-reference/streaming"
+
+CLOSED_STREAMS = (
+    ClosedStream(
+        "OpenAI, Azure, Anthropic, Cohere, DeepInfra, DeepSeek, Fireworks, Novita, Together, xAI, "
+        "through OpenRouter",
+        "no",
+        "until then",
+        _OPENROUTER,
+    ),
+    ClosedStream(
+        "Alibaba, Bedrock, Google, Groq, Mistral, Nebius, Perplexity, SambaNova, through "
+        "OpenRouter",
+        "yes",
+        "the whole answer",
+        _OPENROUTER,
+    ),
+    ClosedStream(
+        "Novita", "not known", "what was written, in any case", "novita.ai/docs/guides/llm-billing"
+    ),
+    ClosedStream("vLLM", "no", "-", "github.com/vllm-project/vllm/pull/32442"),
+    ClosedStream(
+        "llama.cpp",
+        "no, but in some builds yes",
+        "-",
+        "github.com/ggml-org/llama.cpp/issues/4911, 11720 and 24496",
+    ),
+    ClosedStream("any other, asked directly", "not known", "not known", "-"),
+)
+
+
 def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
     """Return how an answer ended early, and the provider's word for it; None if it is whole.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -132,6 +133,21 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
         """Return the model most likely to be asked after the next check, and its probability.
 
         None if that is not known.
+        """
+        del state
+        return None
+
+    def score_edges(self, state: RoutingState) -> Sequence[float] | None:
+        """Return the scores of a check at which the decision may change, ascending.
+
+        Between two of them, and from each one up to the next, every score leads to the same step.
+
+        Args:
+            state: Before the answer that is to be checked.
+
+        Returns:
+            None where that is not known, or something else than what is found may change it, such
+            as what the answer cost.
         """
         del state
         return None

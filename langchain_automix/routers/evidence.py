@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from langchain_automix.policy.decision.interpreter import next_action, restrict
+from langchain_automix.policy.decision.interpreter import mixture, next_action, restrict
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.table import (
@@ -44,8 +44,26 @@ def read(
     """Return the row of a table for what a check found; None where it gives no evidence."""
     if check is None:
         return None
-    observations, spent = observe(table, check)
-    return next_action(plan, table, observations, spent, answered, names)
+    rows = []
+    for possible in _possible(table, check):
+        observations, spent = observe(table, possible)
+        rows.append(next_action(plan, table, observations, spent, answered, names))
+    return mixture(rows)
+
+
+def _possible(table: DecisionTable, check: Verification) -> list[Verification]:
+    """Return what a check may have found: itself, or of a bound one score in each bin below."""
+    for encoding in table.encodings:
+        found = check if encoding.name is None else check.checks.get(encoding.name)
+        if found is None or not found.is_upper_bound or found.score is None:
+            continue
+        below = [0.0, *(edge for edge in encoding.edges if 0 < edge <= found.score)]
+        each = [found.model_copy(update={"score": score}) for score in below]
+        if encoding.name is None:
+            return each
+        checks = [{**check.checks, encoding.name: one} for one in each]
+        return [check.model_copy(update={"checks": one}) for one in checks]
+    return [check]
 
 
 def observe(

@@ -99,6 +99,8 @@ def _describe(check: Verification) -> str:
         invalid = f" ({check.invalid} more were invalid)" if check.invalid else ""
         undrawn = f" ({check.undrawn})" if check.undrawn else ""
         return f"{check.accepts} of {valid} verdicts accept the answer{invalid}{undrawn}"
+    if check.is_upper_bound:
+        return f"the draft was given up, for the check could score it {check.score:.2f} at most"
     if check.score is not None:
         return f"the check scored the answer {check.score:.2f}"
     return f"none of the {check.invalid} verdicts is valid"

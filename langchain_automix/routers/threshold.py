@@ -40,6 +40,10 @@ class ThresholdRouter(Router):
         return f"threshold:{self.threshold:g}"
 
     @override
+    def score_edges(self, state: RoutingState) -> tuple[float, ...] | None:
+        return (self.threshold,) if type(self) is ThresholdRouter else None
+
+    @override
     def _decide(self, state: RoutingState) -> Decision:
         verification, later = state.current.verification, next_model(state)
         evidence = findings(verification)
@@ -54,4 +58,6 @@ class ThresholdRouter(Router):
             reaches = "reaches" if is_kept else "is below"
             threshold = f"the threshold {self.threshold:.2f}"
             why = f"{evidence}: the confidence {confidence:.2f} {reaches} {threshold}."
+            if verification is not None and verification.is_upper_bound:
+                why = f"{evidence}, which {reaches} {threshold}."
         return keep(state, why=why) if is_kept else ask(state, later, why=why)

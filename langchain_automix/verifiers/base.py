@@ -20,6 +20,7 @@ from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
 from langchain_automix.utils.fingerprints import fingerprint_of
 from langchain_automix.utils.identifiers import PACKAGE
 from langchain_automix.utils.json_values import json_copy
+from langchain_automix.verifiers.score_bound import ScoreBound
 
 
 class VerifierInput(TypedDict):
@@ -106,15 +107,6 @@ class Verifier(FlowRunnable[VerifierInput, Verification], MadeOfSteps):
         """Return the name of a model that the check asks; None if it has none."""
         return identity(model)[0]
 
-    def is_free(self, check: str | None) -> bool:
-        """Whether a check makes no request and takes no time worth counting; by default, no.
-
-        Args:
-            check: Its name, of several combined checks; None: the only or the first one.
-        """
-        del check
-        return False
-
     def for_model(self, model: Runnable[Any, Any]) -> Self:
         """Return the verifier for answers of this model; by default, itself."""
         del model
@@ -143,6 +135,27 @@ class Verifier(FlowRunnable[VerifierInput, Verification], MadeOfSteps):
             The requests for each number; None where that is not known, or the check cannot be made.
         """
         del input, samples, usage
+        return None
+
+    def is_free(self, check: str | None = None) -> bool:
+        """Whether a check makes no request, and takes no time worth counting; by default, False.
+
+        Args:
+            check: Which of several combined checks is meant; None: the first.
+        """
+        del check
+        return False
+
+    def score_bound(self, check: str | None = None) -> ScoreBound | None:
+        """Return what follows an answer while it is written, and knows the most that it can score.
+
+        Args:
+            check: Which of several combined checks is meant; None: the first.
+
+        Returns:
+            None where the end of an answer may tell anything.
+        """
+        del check
         return None
 
     def own_models(self) -> list[Runnable[Any, Any]]:

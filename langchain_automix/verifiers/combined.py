@@ -24,6 +24,7 @@ from langchain_automix.verifiers.base import (
     prepare_answerer,
     verifier_for,
 )
+from langchain_automix.verifiers.score_bound import ScoreBound
 
 
 class CombinedVerifier(Verifier):
@@ -93,6 +94,18 @@ class CombinedVerifier(Verifier):
         for check in self.checks.values():
             model = prepare_answerer(check, model)
         return model
+
+    @override
+    def is_free(self, check: str | None = None) -> bool:
+        """Whether one of the checks makes no request."""
+        wanted = self.checks.get(check or self.first)
+        return isinstance(wanted, Verifier) and wanted.is_free()
+
+    @override
+    def score_bound(self, check: str | None = None) -> ScoreBound | None:
+        """Return what follows an answer for one of the checks."""
+        wanted = self.checks.get(check or self.first)
+        return wanted.score_bound() if isinstance(wanted, Verifier) else None
 
     @override
     def own_models(self) -> list[Runnable[Any, Any]]:

@@ -95,11 +95,6 @@ class DefaultVerifier(CombinedVerifier):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @override
-    def is_free(self, check: str | None) -> bool:
-        """Return whether the check reads what came with the answer."""
-        return check == TOKENS
-
-    @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to send log-probabilities, unless it has fallbacks.
 

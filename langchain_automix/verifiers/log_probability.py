@@ -24,6 +24,7 @@ from langchain_automix.models.wrappers import map_chat_models, replace_structure
 from langchain_automix.types import EMPTY_ANSWER, ModelCall, Verification
 from langchain_automix.utils.fingerprints import repr_hash
 from langchain_automix.verifiers.base import Verifier, VerifierInput
+from langchain_automix.verifiers.score_bound import ScoreBound, TextToken
 
 _HINT = (
     "set logprobs=True on the answering model (AutoMixRunnable does so on chat models that have "
@@ -79,11 +80,6 @@ class LogProbabilityVerifier(Verifier):
         return repr_hash([type(self).__name__, self.statistic])
 
     @override
-    def is_free(self, check: str | None) -> bool:
-        """Return that it is: it reads what came with the answer."""
-        return True
-
-    @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """Return the model set to send the log-probabilities of its answers.
 
@@ -121,6 +117,36 @@ class LogProbabilityVerifier(Verifier):
         """Return no request, for none is made."""
         del input, usage
         return [()] * len(samples)
+
+    @override
+    def is_free(self, check: str | None = None) -> bool:
+        """Return True: what it reads has come with the answer."""
+        del check
+        return type(self) is LogProbabilityVerifier
+
+    @override
+    def score_bound(self, check: str | None = None) -> ScoreBound | None:
+        """Return what follows an answer, where its score can only fall, or is the first token's.
+
+        A mean may rise again.
+        """
+        del check
+        one_sided = self.statistic in ("min", "first", "margin")
+        if not one_sided or type(self) is not LogProbabilityVerifier:  # one that reads otherwise
+            return None
+        return ScoreBound(self._text_tokens, first_only=self.statistic != "min")
+
+    def _text_tokens(self, piece: AIMessage) -> list[TextToken]:
+        return [
+            TextToken(token.text, self._own_score(token), _is_special(token))
+            for token in _tokens(piece.response_metadata.get("logprobs"))
+        ]
+
+    def _own_score(self, token: _Token) -> float | None:
+        if self.statistic != "margin":
+            return _probability(token.logprob)
+        margin = _margin(token)
+        return None if isinstance(margin, str) else margin
 
     def _score(self, answer: str | BaseMessage) -> float | str:
         """Return the score of an answer, or why it has none."""
@@ -185,8 +211,12 @@ def _tokens_of_text(tokens: Sequence[_Token], text: str) -> list[_Token]:
 
 def _without_special_tokens(tokens: Sequence[_Token]) -> list[_Token]:
     """Return tokens without special ones, and without leading white space."""
-    kept = [each for each in tokens if not _SPECIAL.fullmatch(each.text.decode(errors="replace"))]
+    kept = [each for each in tokens if not _is_special(each)]
     return list(itertools.dropwhile(lambda each: not each.text.strip(), kept))
+
+
+def _is_special(token: _Token) -> bool:
+    return _SPECIAL.fullmatch(token.text.decode(errors="replace")) is not None
 
 
 def _margin(token: _Token) -> float | str:

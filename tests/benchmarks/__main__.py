@@ -19,6 +19,7 @@ from tests.benchmarks import (
     caching,
     calibrating,
     defaults,
+    early,
     first_contact,
     frontier,
     goals,
@@ -66,6 +67,7 @@ PARTS = (
     "speed",
     "overhead",
     "surface",
+    "early",
     "tracing",
     "caching",
     "defaults",
@@ -118,6 +120,7 @@ def of_the_surface(wanted: argparse.Namespace) -> None:
     parts: dict[str, Callable[[], Iterable[Any]]] = {
         "overhead": lambda: overhead.tables(batch=(wanted.queries or 1_000, 5)),
         "surface": lambda: surface.tables(memory_calls=wanted.calls),
+        "early": early.tables,
         "tracing": lambda: [tracing.table()],
         "learning-overhead": lambda: [learning_overhead.table()],
         "caching": caching.tables,

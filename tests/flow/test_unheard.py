@@ -46,7 +46,7 @@ class Sure(Verifier):
     """Whether the flow may take its first steps itself."""
 
     @override
-    def is_free(self, check: str | None) -> bool:
+    def is_free(self, check: str | None = None) -> bool:
         return self.is_quick
 
     @override

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from langchain_automix import CircuitBreaker, POMDPRouter, SpendLimit, ThresholdRouter
+from langchain_automix import (
+    CircuitBreaker,
+    CombinedVerifier,
+    LogProbabilityVerifier,
+    POMDPRouter,
+    SelfVerifier,
+    SpendLimit,
+    ThresholdRouter,
+)
 from tests.support.builders.faults import ACCEPT, FAULTS, PRICES, REJECT, WAYS, Desk, ask
 from tests.support.builders.mixes import mix, record_of
+from tests.support.builders.score_policies import ANSWER, ESCALATE, score_router
 from tests.support.builders.synthetic_logs import world
 from tests.support.builders.waiting import until_together
 from tests.support.servers.openai_server import OpenAIServer
@@ -123,3 +132,19 @@ def test_it_is_not_worth_it(server: OpenAIServer, fields: dict[str, Any]) -> Non
     record = record_of(hedged(server, **fields).invoke("Where?"))
     assert (record["model"], record["hedged"]) == ("small", None)
     assert "large" not in desk.asked()
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_nobody_is_asked_beside_a_check_that_takes_no_time(
+    server: OpenAIServer, named: bool
+) -> None:
+    """It would be paid for, and waited for, and be there no sooner."""
+    Desk(server, small="By the small.", large="By the large.")
+    verifier: Any = LogProbabilityVerifier(statistic="min")
+    if named:
+        verifier = CombinedVerifier(checks={"least": verifier, "self": SelfVerifier()})
+    router = score_router([0.5], [ESCALATE, ANSWER])
+    mixed = hedged(server, verifier=verifier, router=router)
+    messages = [await ask("ainvoke", mixed), await ask("invoke", mixed)]
+    assert [record_of(message)["hedged"] for message in messages] == [None, None]
+    assert [body["model"] for body in server.requests] == ["small", "small"]

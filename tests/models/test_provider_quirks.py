@@ -19,7 +19,7 @@ from langchain_automix.models.failures import (
     missing_answer_reason,
     status_of,
 )
-from langchain_automix.models.provider_quirks import PROVIDERS, early_ending
+from langchain_automix.models.provider_quirks import CLOSED_STREAMS, PROVIDERS, early_ending
 from tests.support.builders.mixes import mix, record_of
 from tests.support.builders.scripted_replies import ACCEPT, Body, Error, Outcome, is_check
 from tests.support.servers.gemini_server import GeminiServer
@@ -56,6 +56,14 @@ class TestTheTable:
         else:
             broken = f"the provider broke the answer off ({word})"
             assert half == nothing == REASONS.get(ending, broken)
+
+    def test_what_is_known_of_closed_streams_is_in_the_documentation(self) -> None:
+        page = Path(__file__).parents[2].joinpath("docs", "providers.md").read_text("utf-8")
+        rows = [f"| {e.name} | {e.goes_on} | {e.billed} | {e.source} |" for e in CLOSED_STREAMS]
+        table = page.split("| Provider | Goes on writing | Billed | Source |\n|---|---|---|---|\n")[
+            1
+        ]
+        assert table.split("\n\n")[0].splitlines() == rows
 
     def test_one_word_has_one_meaning(self) -> None:
         meanings: dict[tuple[str, str], set[str]] = {}

@@ -216,8 +216,10 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
     """Return a check in the form of a log; None if none was made.
 
     Raises:
-        SkippedRun: Its cost is unknown, which a log cannot express.
+        SkippedRun: Its cost or its score is unknown, which a log cannot express.
     """
+    if check is not None and any(each.is_upper_bound for each in (check, *check.checks.values())):
+        raise SkippedRun("a draft was given up early, so that its score is not known")
     if check is None or not (check.verdicts or check.score is not None or check.calls):
         return None
     total = cost_of(check.calls)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from langchain_automix.policy.decision.observation import (
@@ -117,6 +119,30 @@ def next_action(
         return not option.startswith("verify") or parse_verify_option(option)[0] in left
 
     return restrict(row, plan, answered, names, is_possible)
+
+
+def mixture(rows: Sequence[DecisionRow | None]) -> DecisionRow | None:
+    """Return the row for what is known to be one of several: their means, by their chances.
+
+    The first row's step is taken, which all of them have where the step is settled.
+    """
+    first, *others = rows
+    if first is None or not others:
+        return first
+    alike = (first.values.keys(), len(first.quality))
+    known = [row for row in rows if row and (row.values.keys(), len(row.quality)) == alike]
+    weights = [row.chance for row in known]
+    if not any(weights):
+        weights = [1.0] * len(known)
+
+    def mean(numbers: Iterable[float]) -> float:
+        return math.fsum(map(operator.mul, weights, numbers)) / math.fsum(weights)
+
+    values = {option: mean(row.values[option] for row in known) for option in first.values}
+    quality = tuple(mean(column) for column in zip(*(row.quality for row in known), strict=True))
+    chance = math.fsum(row.chance for row in known)
+    update = {"values": values, "quality": quality, "chance": min(1.0, chance)}
+    return first.model_copy(update=update)
 
 
 def next_in_play(plan: Rule, model: int) -> int | None:

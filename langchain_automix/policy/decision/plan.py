@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
@@ -26,6 +27,12 @@ class Plan(Frozen):
     tables: tuple[DecisionTable, ...] = ()
     cost_weight: NonNegativeFloat = 0.0
     """Cost weight that the rule is solved for."""
+
+    @cached_property
+    def score_edges(self) -> tuple[float, ...]:
+        """The edges of all bins of all scores that its tables read, ascending."""
+        encodings = (encoding for table in self.tables for encoding in table.encodings)
+        return tuple(sorted({edge for encoding in encodings for edge in encoding.edges}))
 
     @model_validator(mode="after")
     def _validate(self) -> Self:

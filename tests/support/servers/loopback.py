@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -55,6 +56,10 @@ class _HTTP(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256  # fifty clients may knock before the first is let in
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client goes away, as it may
+            super().handle_error(request, client_address)
+
 
 class LoopbackServer(ABC):
     """Keeps every request, and what it billed for it (in full, also where a stream is cut)."""
@@ -76,6 +81,9 @@ class LoopbackServer(ABC):
 
         self.delay: Pause = 0.0
         self.token_delay: Pause = 0.0
+        self.written: list[tuple[str, int]] = []
+        """Model and pieces of each stream that ended, or that its client left."""
+
         self.most_at_once = 0
         self.at_once = 0
         self._lock = threading.Lock()
@@ -182,11 +190,17 @@ class LoopbackServer(ABC):
         handler.send_header("Content-Type", self.stream_type)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        _chunk(handler, stream.opening)
-        for i, piece in enumerate(stream.pieces[: cut.after] if cut else stream.pieces):
-            if i:
-                _wait(self.token_delay, asked)
-            _chunk(handler, piece)
+        number = 0
+        try:
+            _chunk(handler, stream.opening)
+            for i, piece in enumerate(stream.pieces[: cut.after] if cut else stream.pieces):
+                if i:
+                    _wait(self.token_delay, asked)
+                _chunk(handler, piece)
+                number += 1
+        finally:
+            with self._lock:
+                self.written.append((asked["model"], number))
         if cut and cut.politely:
             return partial(_chunk, handler, b"", end=True)
         if cut:

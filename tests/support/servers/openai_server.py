@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from langchain_openai import ChatOpenAI
@@ -66,10 +67,11 @@ class OpenAIServer(LoopbackServer):
         opening, closing, pieces = b"", b"", []
         for i, message in enumerate(messages):
             opening += delta(i, {"role": "assistant", "content": ""})
-            pieces += [delta(i, deltas) for deltas in _deltas(message)]
-            if (told := _logprobs(body, message)) is not None:
-                end = {"index": i, "delta": {}, "finish_reason": None, "logprobs": told}
-                pieces.append(chunk(end))
+            told = _logprobs(body, message)
+            for deltas, beside in _with_logprobs(_deltas(message), told, message["content"] or ""):
+                more = {} if beside is None else {"logprobs": beside}
+                piece = {"index": i, "delta": deltas, "finish_reason": None}
+                pieces.append(chunk({**piece, **more}))
             closing += delta(i, {}, _finish(message))
         if (body.get("stream_options") or {}).get("include_usage"):
             closing += chunk(usage=usage)
@@ -96,6 +98,25 @@ def _logprobs(body: Body, message: dict[str, Any]) -> dict[str, Any] | None:
         return dict(message["logprobs"])
     words = [token(word, 0.9) for word in tokens(message["content"] or "")]
     return {"content": message.get("logprobs", words), "refusal": None}
+
+
+def _with_logprobs(
+    deltas: list[dict[str, Any]], told: dict[str, Any] | None, text: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Yield the deltas of a stream, each token's log-probability beside its text, as OpenAI does.
+
+    Where the tokens do not spell the text, as with servers that send thoughts or no bytes, all
+    come at the end.
+    """
+    entries = (told or {}).get("content") or []
+    spells = isinstance(entries, list) and "".join(each["token"] for each in entries) == text
+    for entry in entries if spells else ():
+        yield {"content": entry["token"]}, {"content": [entry], "refusal": None}
+    for delta in deltas:
+        if not (entries and spells and "content" in delta):
+            yield delta, None
+    if told is not None and not (entries and spells):
+        yield {}, told
 
 
 def token(text: str, probability: float, **others: float) -> dict[str, Any]:

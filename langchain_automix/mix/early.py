@@ -1,0 +1,193 @@
+"""Give up a draft while it is written, once the check can find nothing that would keep it."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_automix.flow.steps import Call
+from langchain_automix.flow.watched import WatchedStream
+from langchain_automix.mix.answer import GivenUpDraft
+from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.query import QueryState
+from langchain_automix.models.logprobs import streamed_model
+from langchain_automix.models.prices import cost_of, format_dollars
+from langchain_automix.models.usage import UsageCollector
+from langchain_automix.routers.base import Router
+from langchain_automix.types import Decision, ModelCall, RoutingState, Verification, Visit
+from langchain_automix.verifiers.base import Verifier
+from langchain_automix.verifiers.score_bound import ScoreBound
+
+
+class DraftWatch:
+    """Follows one draft, and knows when the large model is asked whatever comes."""
+
+    def __init__(self, bound: ScoreBound, foresight: Foresight) -> None:
+        self._bound, self._foresight = bound, foresight
+        self.given_up: GivenUpDraft | None = None
+        """Set once the draft is given up."""
+
+    def why_close(self, piece: Any) -> str | None:
+        """Say why the draft is given up now that one more piece of it has come; None: it is not."""
+        most = self._bound.add(piece)
+        if most is None or not self._foresight.escalates(most):
+            return None
+        self.given_up = GivenUpDraft(self._bound.tokens, most)
+        return (
+            f"The draft was given up after {_tokens(self.given_up)}: its check can find {most:.2f} "
+            "at most, and the next model is asked whatever follows."
+        )
+
+
+class Foresight:
+    """Knows for which bounds of a score a router asks the next model, however the answer ends.
+
+    However it ends: with any score up to the bound, as an answer that cannot be used (refused,
+    filtered, broken off), or, where there are tools, as a call that the check cannot read. All must
+    come to one decision, each of which the router itself is asked for, once.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        state: RoutingState,
+        decision: Decision,
+        edges: Sequence[float],
+        *,
+        may_call: bool,
+    ) -> None:
+        """Look ahead from a step.
+
+        Args:
+            router: Decides.
+            state: What is known before the answer.
+            decision: The step: which model is asked, and by what it is checked.
+            edges: Where the router's decision may change; see `Router.score_edges`.
+            may_call: Whether the answer may be a call of a tool.
+        """
+        self._router, self._state, self._decision, self._edges = router, state, decision, edges
+        self._kept_from = len(edges) + 1  # the lowest bin known to come to another decision
+        self._may_call = may_call
+        self._asks: tuple[Any, ...] | None = None
+
+    def escalates(self, most: float) -> bool:
+        """Whether the next model is asked for every score up to this one."""
+        found = bisect.bisect_right(self._edges, most)
+        for each in range(found, -1, -1):
+            if each >= self._kept_from:
+                return False
+            if not self._asks_next(self._edges[each - 1] if each else 0.0):
+                self._kept_from = each
+                return False
+        return True
+
+    def _asks_next(self, score: float) -> bool:
+        if self._asks is None:
+            self._asks = self._step(Verification(problem="it cannot be used", usable=False))
+            if self._may_call and self._step(_of(None, self._decision.check)) != self._asks:
+                self._asks = ()
+        is_next = self._asks[:1] == ("escalate",)
+        return is_next and self._step(_of(score, self._decision.check)) == self._asks
+
+    def _step(self, found: Verification) -> tuple[Any, ...]:
+        """Return what the router does next, without the reasons."""
+        visit = Visit(model_index=self._decision.model_index, verification=found)
+        state = self._state.model_copy(update={"visits": (*self._state.visits, visit)})
+        step = self._router.decide(state)
+        return step.action, step.model_index, step.samples, step.check
+
+
+def watched(
+    config: MixConfig, query: QueryState, decision: Decision, call: Call
+) -> tuple[Call, DraftWatch | None]:
+    """Return the call for a draft, watched where it may be given up, and what watches it."""
+    index, router, verifier = decision.model_index, config.router, config.verifier
+    if not _may_give_up(config, query, decision) or call.guard is not None:
+        return call, None
+    if not isinstance(router, Router) or not isinstance(verifier, Verifier):
+        return call, None
+    state = query.state(config)
+    edges, bound = router.score_edges(state), verifier.score_bound(decision.check)
+    streamed = streamed_model(config.answerer(index, streams=True, plain=False))
+    if edges is None or bound is None or streamed is None:
+        return call, None
+    may_call = bool(config.answer_format.tools)
+    watch = DraftWatch(bound, Foresight(router, state, decision, edges, may_call=may_call))
+    model = WatchedStream(streamed.model, watch.why_close, streamed.configs)
+    return replace(call, runnable=model, kwargs={**streamed.kwargs, **call.kwargs}), watch
+
+
+def _may_give_up(config: MixConfig, query: QueryState, decision: Decision) -> bool:
+    """Whether nothing but the check of a draft can keep it, or wants it whole."""
+    answer_format = config.answer_format
+    is_checked = config.verification and config.forced is None and decision.samples != 0
+    keeps_drafts = (  # they may be given after all: out of time, or for want of a better one
+        config.max_latency is not None
+        or config.on_escalation_error != "raise"
+        or config.retries_if_unusable > 0
+    )
+    return (
+        config.give_up_early
+        and is_checked
+        and not keeps_drafts
+        and query.learning is None
+        and answer_format.may_stream
+        and not answer_format.may_be_unusable
+        and config.sends_logprobs[decision.model_index]
+        and decision.model_index < len(config.models) - 1
+    )
+
+
+def note_given_up(
+    query: QueryState, decision: Decision, watch: DraftWatch | None, usage: UsageCollector
+) -> bool:
+    """Note if a draft was given up: it has no answer, and what its request cost is unknown.
+
+    Returns:
+        Whether it was.
+    """
+    if watch is None or (draft := watch.given_up) is None:
+        return False
+    index = decision.model_index
+    query.given_up[index] = draft
+    query.ledger.add_lost_request(index, usage)
+    found = _of(draft.most, decision.check, is_upper_bound=True)
+    query.ledger.visits[index] = Visit(model_index=index, verification=found)
+    return True
+
+
+def given_up_in_record(query: QueryState) -> list[dict[str, Any]]:
+    """Return what the record says of the drafts that were given up.
+
+    The price is that of the tokens that had come. It is no bill, which nobody reports of a stream
+    that is closed.
+    """
+    ledger, told = query.ledger, []
+    for index, draft in query.given_up.items():
+        model, provider = ledger.identities[index]
+        usage = UsageMetadata(input_tokens=0, output_tokens=draft.tokens, total_tokens=draft.tokens)
+        written = ModelCall(model=model, provider=provider, usage=usage)
+        told.append(
+            {
+                "model": ledger.names[index],
+                "tokens": draft.tokens,
+                "confidence_at_most": draft.most,
+                "price_of_tokens": format_dollars(cost_of([written], ledger.prices)),
+            }
+        )
+    return told
+
+
+def _of(score: float | None, check: str | None, **fields: Any) -> Verification:
+    """Return what a check found: a score, or None: nothing that it could read."""
+    problem = "the answer holds nothing to read" if score is None else None
+    found = Verification(score=score, problem=problem, **fields)
+    return found if check is None else Verification(checks={check: found})
+
+
+def _tokens(draft: GivenUpDraft) -> str:
+    return "1 token" if draft.tokens == 1 else f"{draft.tokens} tokens"
