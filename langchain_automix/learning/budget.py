@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,9 @@ class ShadowBudget:
         self._lock = ProcessLock()
         self._known = self._claimed = self._dearest = Decimal(0)
         self._settled = 0
+        self._late: deque[tuple[str, Decimal | None]] = deque()
+        """Reservations that could not be settled: the store was away."""
+
         self.has_room = True
         """Whether there is money for a shadow like the dearest, as far as this process knows.
 
@@ -121,7 +125,7 @@ class ShadowBudget:
     def settle(self, token: str, cost: float | None) -> None:
         """Count what a shadow cost; None: unknown, which counts as the dearest so far.
 
-        Where the store is away, what was reserved stays counted.
+        Where the store is away, what was reserved stays counted until it is back.
         """
         amount = None if cost is None else Decimal(str(cost))
         with self._lock:
@@ -132,10 +136,18 @@ class ShadowBudget:
         try:
             self._store.get().settle_spend(token, amount)
         except StoreUnavailableError as error:
+            self._late.append((token, amount))
             self._store.warn_away(error)
 
     def look_up(self) -> None:
-        """See what all processes have spent by now."""
+        """Settle what is late, and see what all processes have spent by now.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+        """
+        while self._late:  # settled twice, it counts once
+            self._store.get().settle_spend(*self._late[0])
+            self._late.popleft()
         if self._limit is not None:
             self._know(Decimal(str(self._store.get().spent(PURSE))))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
-    from langchain_automix.learning.review import Review
+    from langchain_automix.learning.review_result import Review
     from langchain_automix.learning.review_settings import ReviewSettings
     from langchain_automix.learning.store.store import LearningStore
 

@@ -51,6 +51,15 @@ class Comparison:
     needed: float
     """About how many queries it takes in all to show that, if they go on like this."""
 
+    start: float = math.nan
+    """Since when queries are compared, in seconds since 1970."""
+
+    first: float = math.inf
+    """When the first query compared ended, likewise; infinity: there is none."""
+
+    cost_range: float = math.nan
+    """The most that a query could cost, as it was known at the start; nan: it was not."""
+
     def to_record(self) -> Mapping[str, Any]:
         """Return it ready for JSON."""
         return {k: v if np.isfinite(v) else None for k, v in asdict(self).items()}
@@ -63,18 +72,52 @@ class Contest:
         observed: The traffic. Queries that had no chance of a shadow are left out: what they
             were asked depends on what was found.
         cost_range: The most that a query can cost; a difference beyond it counts as that.
+        start: Since when the traffic is compared, in seconds since 1970; nan: since ever.
+        is_fixed: Whether the range was known at the start.
     """
 
-    def __init__(self, observed: Observations, cost_range: float) -> None:
+    def __init__(
+        self,
+        observed: Observations,
+        cost_range: float,
+        start: float = math.nan,
+        *,
+        is_fixed: bool = False,
+    ) -> None:
         self.observed = observed.rows(observed.share > 0)
+        self.start, self.is_fixed = start, is_fixed
         self.cost_range = cost_range or 1.0  # where nothing costs anything, nothing is saved
 
     @classmethod
-    def since(cls, observed: Observations, start: float) -> Self:
-        """Compare on the queries after a time; those before it say what one can cost at most."""
+    def since(
+        cls, observed: Observations, start: float, earlier: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Compare on the queries after a time; those before it say what one can cost at most.
+
+        Args:
+            observed: The traffic.
+            start: The time, in seconds since 1970.
+            earlier: The record of an earlier comparison; of the same start, its range holds.
+        """
+        told = (earlier or {}).get("cost_range")
+        if told is not None and (earlier or {}).get("start") == start:
+            return cls(observed.since(start), told, start, is_fixed=True)
         before = observed.rows(observed.at <= start)
         known = before if len(before) else observed
-        return cls(observed.since(start), dearest_query(known.filled))
+        dearest = dearest_query(known.filled)
+        return cls(observed.since(start), dearest, start, is_fixed=len(before) > 0)
+
+    def lacks(self, earlier: Mapping[str, Any]) -> bool:
+        """Whether queries are missing that an earlier comparison of the same start has counted.
+
+        What goes on without them is another comparison, whose error comes on top.
+        """
+        first = earlier.get("first")
+        return earlier.get("start") == self.start and first is not None and self._first > first
+
+    @property
+    def _first(self) -> float:
+        return float(self.observed.at.min()) if len(self.observed) else math.inf
 
     def gains_utility(
         self, policy: Policy | None, other: Policy | None, cost_weight: float, alpha: float
@@ -140,6 +183,9 @@ class Contest:
             saving=saving,
             is_shown=shown,
             needed=queries_needed(terms, target, lowest, alpha),
+            start=self.start,
+            first=self._first,
+            cost_range=self.cost_range if self.is_fixed else math.nan,
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from langchain_automix.learning.records import Event, EventKind
 from langchain_automix.utils.formatting import format_percent
@@ -26,6 +28,41 @@ def active_alarm(events: Sequence[Event]) -> Event | None:
     alarm = latest(events, "alarm")
     ends = [latest_time(events, kind) or 0.0 for kind in _ENDS_AN_ALARM]
     return alarm if alarm is not None and alarm.at > max(ends) else None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What has happened in an epoch, as far as a review goes by it."""
+
+    alarm: float | None = None
+    """When the traffic was last found to have changed: what came before is no evidence."""
+
+    quiet: float | None = None
+    """When a champion that was held since an alarm was last proven anew."""
+
+    renewed: float | None = None
+    """When a champion was last begun to be watched anew, as evidence was lost."""
+
+    terms: int = 0
+    """Terms of champions so far: each begins with a promotion, a way back, an alarm while a version
+    decides, or where a champion is begun to be watched anew."""
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> Self:
+        """Return what the events of an epoch come to."""
+        champion = terms = 0
+        for event in sorted(events, key=lambda event: event.at):
+            if event.kind in ("promoted", "rolled back"):
+                champion = event.detail.get("version", 0)
+                terms += champion > 0
+            elif event.kind in ("alarm", "renewed"):
+                terms += champion > 0
+        return cls(
+            latest_time(events, "alarm"),
+            latest_time(events, "quiet"),
+            latest_time(events, "renewed"),
+            terms,
+        )
 
 
 def describe_event(event: Event) -> str:

@@ -24,7 +24,7 @@ from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
 from langchain_automix.learning.records import AGREEMENT, Event, GradeRecord
 from langchain_automix.learning.refresher import Refresher
-from langchain_automix.learning.review import Review
+from langchain_automix.learning.review_result import Review
 from langchain_automix.learning.reviewers import Reviewers
 from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (

@@ -15,10 +15,20 @@ largest model because no policy is proven yet (`warm-up`), or by a version of th
 Ending = Literal["answered", "abstained", "failed", "left"]
 
 EventKind = Literal[
-    "epoch", "fitted", "ready", "promoted", "rolled back", "rejected", "share", "alarm", "quiet"
+    "epoch",
+    "fitted",
+    "ready",
+    "promoted",
+    "rolled back",
+    "rejected",
+    "share",
+    "alarm",
+    "quiet",
+    "renewed",
 ]
 """`epoch`: its models began to answer. `ready`: a policy is proven and waits for a person. `share`:
-the share of shadows has changed. `quiet`: what was held since an alarm is proven anew."""
+the share of shadows has changed. `quiet`: what was held since an alarm is proven anew. `renewed`:
+a champion is watched from here on, as what came before is not known any more."""
 
 Status = Literal["challenger", "champion", "retired", "rejected", "rolled back"]
 

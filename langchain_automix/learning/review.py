@@ -7,15 +7,17 @@ decide in production and in the benchmark of streams.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.comparing import Comparison, Contest, replay
+from langchain_automix.learning.error_budget import for_proof, for_term
+from langchain_automix.learning.events import History
 from langchain_automix.learning.fitting import fit_to
 from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
+from langchain_automix.learning.review_result import Review, StatusChange
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
@@ -52,51 +54,6 @@ _NO_PRICE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChange:
-    """A version that changes its status."""
-
-    number: int
-    status: Status
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What is to be done after a look at the traffic."""
-
-    promote: int | None = None
-    """Number of the challenger that is proven."""
-
-    back_to: int | None = None
-    """Number of the version to go back to, 0 for the largest model; None: there is no reason."""
-
-    champion: int | None = None
-    """Number of the version that decided; None: the largest model alone."""
-
-    ends_hold: bool = False
-    """Whether the champion that was held since an alarm is proven anew."""
-
-    ready: Mapping[int, str] = field(default_factory=dict)
-    """Challengers that are proven and wait for a person, with what is shown of them."""
-
-    why: str = ""
-    """Why the policy changes, in one sentence."""
-
-    fitted: PolicyVersion | None = None
-    """A version that was fitted, not stored yet."""
-
-    changes: Sequence[StatusChange] = ()
-    judged: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    """The comparison of each challenger, and of the champion, with what it is measured against."""
-
-    share: float = 1.0
-    """Share of the queries to shadow from now on."""
-
-    next_step: str = ""
-    """What comes next, in one sentence."""
-
-
 def review(
     observed: Observations,
     versions: Sequence[PolicyVersion],
@@ -104,8 +61,7 @@ def review(
     *,
     now: float,
     epoch: str = "",
-    alarm: float | None = None,
-    quiet: float | None = None,
+    history: History | None = None,
     check: CheckSpec | str | None = None,
     fits: bool = True,
 ) -> Review:
@@ -117,13 +73,11 @@ def review(
         settings: The goal, and how sure to be.
         now: Seconds since 1970.
         epoch: Digest of models, check and prompt.
-        alarm: When the traffic was last found to have changed; what came before is no evidence.
-            None: never.
-        quiet: When a champion that was held since an alarm was last proven anew. None: never.
+        history: What has happened in the epoch; None: nothing yet.
         check: How the check is rebuilt from a policy file, or its fingerprint.
         fits: Whether a challenger is fitted where it is time.
     """
-    look = _Look(observed, versions, settings, now, epoch, alarm, quiet, check)
+    look = _Look(observed, versions, settings, now, epoch, history or History(), check)
     return look.result(fits=fits)
 
 
@@ -135,14 +89,14 @@ class _Look:
         settings: ReviewSettings,
         now: float,
         epoch: str,
-        alarm: float | None,
-        quiet: float | None,
+        history: History,
         check: CheckSpec | str | None,
     ) -> None:
+        alarm, quiet = history.alarm, history.quiet
         self.all, self.observed = observed, observed.since(alarm)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
-        self.alarm, self.check = alarm, check
+        self.history, self.alarm, self.check = history, alarm, check
         self.hold = None if quiet is not None and alarm is not None and quiet > alarm else alarm
         """Since when the champion is held, if the settings say so."""
         self.policies: dict[int, Policy] = {}
@@ -152,6 +106,8 @@ class _Look:
         self.champion = None if self.held else self.deciding
         """The version that challengers are compared with; None: the largest model alone."""
         self.judged: dict[int, Comparison] = {}
+        self.lost: set[int] = set()
+        """Versions of whose comparison queries are not known any more."""
         self.fitted: PolicyVersion | None = None
         """The version that this look fits."""
 
@@ -164,8 +120,13 @@ class _Look:
     def challengers(self) -> list[PolicyVersion]:
         """Versions that may yet be proven; a champion that is held must prove itself anew."""
         held = [self.held] if self.held else []
-        recent = [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
+        least = self.champion.number if self.champion else 0  # those before it lost to it
+        recent = [v for v in self._waiting if v.number > least and v.number not in self.lost]
         return [*held, *recent]
+
+    @property
+    def _waiting(self) -> list[PolicyVersion]:
+        return [v for v in self.versions if v.status == "challenger" and self._is_recent(v)]
 
     def _is_held(self) -> bool:
         """Whether the largest model answers since an alarm, whatever the champion says."""
@@ -178,8 +139,9 @@ class _Look:
         if back_to is not None:
             return self._review(back_to=back_to, why=why)
         for version in self.challengers:
-            self.judged[version.number] = self._compare(version)
-        proven = [v for v in self.challengers if self.judged[v.number].is_shown]
+            self._compare(version)
+        found = self.judged
+        proven = [v for v in self.challengers if v.number in found and found[v.number].is_shown]
         if self.held in proven:
             return self._review(ends_hold=True, why=self._proof(proven[0]))
         if proven and self.settings.promote == "auto":
@@ -201,43 +163,59 @@ class _Look:
         share, next_step = self._share(changes=found.get("promote") is not None)
         judged = {number: each.to_record() for number, each in self.judged.items()}
         champion = None if self.deciding is None else self.deciding.number
-        return Review(share=share, next_step=next_step, judged=judged, champion=champion, **found)
+        return Review(
+            share=share,
+            next_step=next_step,
+            judged=judged,
+            champion=champion,
+            renews=champion in self.lost,
+            **found,
+        )
 
     # Judging.
 
     def _alpha(self, version: PolicyVersion) -> float:
-        """Return the chance of a wrong step that is left to a version: they add up to alpha.
+        """Return the chance of a wrong step that there is for what a version is compared with."""
+        alpha = self.settings.alpha
+        if version is self.deciding:
+            is_safe = self.settings.on_drift == "safe"
+            return for_term(alpha, self.history.terms, proves_itself=is_safe)
+        rival = self.champion.number if self.champion else 0
+        return for_proof(alpha, version, rival, self.versions)
 
-        The k-th version that differs from what was there gets alpha / (k (k + 1)), half of it for
-        its promotion and half for its way back.
-        """
-        told_apart = [v.number for v in self.versions if not v.judged.get("alike")]
-        place = sum(number <= version.number for number in told_apart)
-        return self.settings.alpha / 2 / (max(place, 1) * (max(place, 1) + 1))
+    def _contest(self, version: PolicyVersion, start: float) -> Contest:
+        """Return the traffic on which a version is compared, and note if it is not all known."""
+        contest = Contest.since(self.all, start, version.judged)
+        if contest.lacks(version.judged):
+            self.lost.add(version.number)
+        return contest
 
-    def _compare(self, version: PolicyVersion) -> Comparison:
+    def _compare(self, version: PolicyVersion) -> None:
         """Compare a challenger with the champion, on traffic since it was made."""
-        start = max(version.at, self.champion.at if self.champion else 0.0, self.hold or 0.0)
-        return self._against(version, self.champion, start)
-
-    def _against(
-        self, version: PolicyVersion, other: PolicyVersion | None, start: float
-    ) -> Comparison:
-        contest, settings = Contest.since(self.all, start), self.settings
-        policy = self._policy(version)
-        rival = None if other is None else self._policy(other)
-        alpha = self._alpha(version)
+        settings, champion = self.settings, self.champion
+        start = max(version.at, champion.at if champion else 0.0, self.hold or 0.0)
+        if version is self.held:
+            start = max(start, self.history.renewed or 0.0)
+        contest = self._contest(version, start)
+        if version.number in self.lost:
+            return
+        policy, alpha = self._policy(version), self._alpha(version)
+        rival = None if champion is None else self._policy(champion)
         if settings.cost_weight is not None:
-            return contest.gains_utility(policy, rival, settings.cost_weight, alpha)
-        return contest.loses_little(policy, rival, settings.max_loss or 0.0, alpha)
+            found = contest.gains_utility(policy, rival, settings.cost_weight, alpha)
+        else:
+            found = contest.loses_little(policy, rival, settings.max_loss or 0.0, alpha)
+        self.judged[version.number] = found
 
     def _watch(self) -> tuple[int | None, str]:
         """Return what to go back to where the champion is shown to lose, and why."""
         champion = self.champion
         if champion is None:
             return None, ""
-        start = max(champion.since or champion.at, self.alarm or 0.0)
-        contest, alpha = Contest.since(self.all, start), self._alpha(champion)
+        start = max(champion.since or champion.at, self.alarm or 0.0, self.history.renewed or 0.0)
+        contest, alpha = self._contest(champion, start), self._alpha(champion)
+        if champion.number in self.lost:
+            return None, ""
         parent = next((v for v in self.versions if v.number == champion.parent), None)
         before = None if parent is None else self._policy(parent)
         if self.settings.cost_weight is not None:
@@ -319,8 +297,9 @@ class _Look:
         return bool((one.model == other.model).all() and (one.cost == other.cost).all())
 
     def _surplus(self) -> list[StatusChange]:
-        """Return the oldest challengers, of which there are too many."""
-        surplus = [v for v in self.challengers if v is not self.held][:-_MOST_CHALLENGERS]
+        """Return the challengers that can be proven no more, and the oldest of too many."""
+        able = [v for v in self.challengers if v is not self.held][-_MOST_CHALLENGERS:]
+        surplus = [v for v in self._waiting if v not in able]
         return [StatusChange(v.number, "rejected", "It was not proven in time.") for v in surplus]
 
     def _policy(self, version: PolicyVersion) -> Policy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.learning.epochs import EpochState
-from langchain_automix.learning.review import Review
+from langchain_automix.learning.review_result import Review
 from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.settings import LearningSettings
 from langchain_automix.learning.store.writer import LearningWarning

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.drift import DriftMonitor, Signals
-from langchain_automix.learning.events import latest_time
+from langchain_automix.learning.events import History, latest_time
 from langchain_automix.learning.observations import Observations, observations_of
 from langchain_automix.learning.records import (
     AGREEMENT,
@@ -24,7 +24,8 @@ from langchain_automix.learning.records import (
     PolicyVersion,
     StoredQuery,
 )
-from langchain_automix.learning.review import Review, StatusChange, review
+from langchain_automix.learning.review import review
+from langchain_automix.learning.review_result import Review, StatusChange
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.utils.check_spec import CheckSpec
 
@@ -45,6 +46,8 @@ _LATE_SECONDS = 60.0
 
 _WINDOW = 20_000
 """Queries that a review reads, the newest."""
+
+_RENEWED = "What came first is not known any more: the policy is watched anew from here on."
 
 
 Happening = tuple[EventKind, str]
@@ -195,8 +198,7 @@ class Reviewer:
             self.settings,
             now=time.time(),
             epoch=self.epoch,
-            alarm=latest_time(events, "alarm"),
-            quiet=latest_time(events, "quiet"),
+            history=History.of(events),
             check=self.check if leading is None else self.default_checks[leading],
             fits=fits,
         )
@@ -231,7 +233,6 @@ class Reviewer:
         return own or _most_often(stored, self.default_checks)
 
     def _apply(self, store: LearningStore, found: Review, events: Sequence[Event]) -> None:
-        ready = {event.detail.get("version") for event in events if event.kind == "ready"}
         for number, judged in found.judged.items():
             store.set_judged(number, judged)
         for change in found.changes:
@@ -240,17 +241,25 @@ class Reviewer:
             store.rollback(self.epoch, found.why, found.champion)
         if found.promote is not None:
             store.promote(found.promote, found.why)
-        if found.ends_hold:
-            store.add([self._event("quiet", found.why)])
         if found.fitted is not None:
             number = store.add_version(found.fitted)
             store.add([self._fitted(found.fitted, number)])
+        if notes := list(self._notes(found, events)):
+            store.add(notes)
+
+    def _notes(self, found: Review, events: Sequence[Event]) -> Iterator[Event]:
+        """Yield what is to be said of a review, beside its steps."""
+        if found.ends_hold:
+            yield self._event("quiet", found.why)
+        if found.renews:
+            yield self._event("renewed", _RENEWED)
+        ready = {event.detail.get("version") for event in events if event.kind == "ready"}
         for number, why in found.ready.items():
             if number not in ready:
-                store.add([self._event("ready", why, version=number)])
+                yield self._event("ready", why, version=number)
         shares = [event.detail["share"] for event in events if event.kind == "share"]
         if not shares or shares[-1] != found.share:
-            store.add([self._event("share", found.next_step, share=found.share)])
+            yield self._event("share", found.next_step, share=found.share)
 
     def _fitted(self, version: PolicyVersion, number: int) -> Event:
         kind: EventKind = "fitted" if version.status == "challenger" else "rejected"

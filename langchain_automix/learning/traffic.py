@@ -10,7 +10,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.events import latest_time
 from langchain_automix.learning.observations import Observations, observations_of
 from langchain_automix.learning.records import Event, PolicyVersion, Stage, StoredQuery
-from langchain_automix.learning.review import Review
+from langchain_automix.learning.review_result import Review
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.reviewing import Reviewer
 from langchain_automix.learning.store.export import model_names

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from langchain_automix.learning.drift import Alarm, DriftMonitor, Signals
+from langchain_automix.learning.events import History
 from langchain_automix.learning.observations import Observations
-from langchain_automix.learning.records import PolicyVersion
-from langchain_automix.learning.review import Review, review
+from langchain_automix.learning.records import Event, EventKind, PolicyVersion
+from langchain_automix.learning.review import review
+from langchain_automix.learning.review_result import Review
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
 from langchain_automix.policy.decision.policy import Policy
@@ -49,6 +51,7 @@ class Stream:
     versions: list[PolicyVersion] = field(default_factory=list)
     reviews: list[tuple[int, Review]] = field(default_factory=list)
     alarms: list[tuple[int, Alarm]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     watches_drift: bool = True
     reviews_every: int = EVERY
 
@@ -68,19 +71,19 @@ class Stream:
 
     def run(self) -> None:
         """Send all queries through the mix, in blocks between two reviews."""
-        share, monitor, alarm = self.settings.warm_up_share, DriftMonitor(), None
+        share, monitor = self.settings.warm_up_share, DriftMonitor()
         every = self.reviews_every
         for start in range(0, len(self.truth), every):
             block = np.arange(start, min(start + every, len(self.truth)))
             version = next((v for v in self.versions if v.status == "champion"), None)
             self._decide(block, version, share)
-            alarm = self._watch(monitor, block, version, alarm)
+            self._watch(monitor, block, version)
             found = review(
                 self._observed(int(block[-1]) + 1),
                 self.versions,
                 self.settings,
                 now=float(block[-1]) + 1.5,
-                alarm=alarm,
+                history=History.of(self.events),
             )
             share = found.share
             self._apply(found, int(block[-1]) + 1)
@@ -109,11 +112,9 @@ class Stream:
         self.complete[block] = self.asked_all[block]
         self.complete[drawn] = True
 
-    def _watch(
-        self, monitor: DriftMonitor, block: Any, version: PolicyVersion | None, alarm: float | None
-    ) -> float | None:
+    def _watch(self, monitor: DriftMonitor, block: Any, version: PolicyVersion | None) -> None:
         if not self.watches_drift:
-            return alarm
+            return
         number = 0 if version is None else version.number
         last = self.truth.quality.shape[1] - 1
         for i in block.tolist():
@@ -128,8 +129,7 @@ class Stream:
             )
             if (found := monitor.update(signals)) is not None:
                 self.alarms.append((i, found))
-                alarm = float(self.at[i])
-        return alarm
+                self.events.append(Event(float(self.at[i]), "", "alarm", str(found), {}))
 
     def _observed(self, n: int) -> Observations:
         """Return what could be seen of the first n queries."""
@@ -165,8 +165,11 @@ class Stream:
         ]
         if found.fitted is not None:
             self.versions.append(replace(found.fitted, number=len(self.versions) + 1))
-        if found.promote is not None or found.back_to is not None:
+        after = found.promote if found.promote is not None else found.back_to
+        if after is not None:
             self.reviews.append((n, found))
+            kind: EventKind = "rolled back" if found.promote is None else "promoted"
+            self.events.append(Event(n + 0.5, "", kind, found.why, {"version": after}))
 
     def _champion(self) -> int:
         return next((v.number for v in self.versions if v.status == "champion"), 0)

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
 
+from langchain_automix.learning import reviewing
+from langchain_automix.learning.events import History
 from langchain_automix.learning.records import AnswerRecord, Event
 from langchain_automix.learning.review_settings import ReviewSettings
 from langchain_automix.learning.reviewing import Reviewer, _most_often
@@ -96,3 +98,25 @@ def test_a_store_without_an_answered_query_is_reviewed(tmp_path: Path, ending: A
     assert found is not None
     assert found.share == 1.0
     assert "100 complete queries more" in found.next_step
+
+
+def test_a_champion_that_decides_for_longer_than_is_read_is_watched_in_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each term has its own chance of a wrong step; all together stay within what is allowed."""
+    monkeypatch.setattr(reviewing, "_WINDOW", 200)
+    store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
+    checks = DefaultVerifier().specs()
+    reviewer = Reviewer("e", ("small", "large"), ReviewSettings(max_loss=0.4), None, checks)
+    add(store, AGREEMENT, range(120))
+    reviewer.run(store, is_due=True)
+    store.promote(1, "It is proven.")
+    since = store.versions("e")[0].since or 0.0
+    terms = []
+    for start in range(120, 520, 100):
+        add(store, AGREEMENT, range(start, start + 100), since=since)
+        reviewer.run(store, is_due=True)
+        terms.append(History.of(store.events("e")).terms)
+    assert terms[:2] == [1, 1]
+    assert 2 <= terms[-1] < 4
+    assert "renewed" in {event.kind for event in store.events("e")}

@@ -23,8 +23,12 @@ from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.urls import hide_password
 
 _FORMS = "sqlite:///automix.db for a file, or postgresql://user@host/database"
-_BUSY_SECONDS = 5
-"""How long a SQLite file that another process writes to is waited for."""
+_BUSY_SECONDS = 30
+"""How long a write waits for a SQLite file that other processes write to. SQLite lets them through
+in no order, so that one of several may wait for long; no query waits for it."""
+
+_OPENING_SECONDS = 5
+"""How long opening a SQLite file waits for them."""
 
 _HEADER = b"SQLite format 3\0"
 _MIGRATION_LOCK = 0x6175746F6D6978  # "automix": of PostgreSQL's advisory locks, any number
@@ -63,7 +67,7 @@ class Database:
             _refuse_other_file(self._file)
         self._engine = _engine(self._parsed)
         self._reader = self._engine
-        self._writer = self._engine.execution_options(automix_writes=True)
+        self._writer = self._engine.execution_options(automix_writes=True, automix_waits=True)
         if self._file is None:
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
         with self.told(), self._engine.connect() as connection:
@@ -248,7 +252,7 @@ def _make_private(file: Path) -> None:
 
 def _engine(url: URL) -> Engine:
     is_file = url.get_backend_name() == "sqlite"
-    connect: dict[str, Any] = {"timeout": _BUSY_SECONDS}
+    connect: dict[str, Any] = {"timeout": _OPENING_SECONDS}
     if not is_file:
         # Prepared statements would not outlive a pooler between here and the server.
         connect = {"connect_timeout": 5, "keepalives_idle": 15, "prepare_threshold": None}
@@ -277,6 +281,8 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_in_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get("automix_waits"):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={1000 * _BUSY_SECONDS:.0f}")
     # A transaction that reads first and then writes would fail where another one wrote between.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
@@ -305,7 +311,7 @@ def _set_wal(connection: Connection, file: Path) -> None:
 
     SQLite does not wait for others who do the same at this moment.
     """
-    deadline = time.monotonic() + _BUSY_SECONDS
+    deadline = time.monotonic() + _OPENING_SECONDS
     raw: Any = connection.connection.dbapi_connection
     while True:
         try:
