@@ -164,7 +164,8 @@ class TestUtility:
         assert dear.best is None
         assert "No check gains anything here" in dear.notes[0]
 
-    def test_the_same_seed_gives_the_same_figures(self, log: RoutingLog) -> None:
+    def test_the_same_seed_gives_the_same_figures(self) -> None:
+        log = checked(60)
         first, second = (
             compare_verifiers(log, cost_weight=WEIGHT, samples=(), seed=5).to_dict()
             for _ in range(2)
