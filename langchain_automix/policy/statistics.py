@@ -367,12 +367,10 @@ def gp_smooth(
 def _kernels(place: Floats, invalid_share: Floats) -> Floats:
     linear = np.outer(place - 0.5, place - 0.5) + np.outer(invalid_share, invalid_share)
     squares = (place[:, None] - place) ** 2 + (invalid_share[:, None] - invalid_share) ** 2
-    kernels = [
-        spread**2 * linear + size * np.exp(-squares / (2 * length**2))
-        for spread in _SLOPE_SPREADS
-        for size, length in _WIGGLES
-    ]
-    return np.stack(kernels)
+    lines = _SLOPE_SPREADS[:, None, None] ** 2 * linear
+    bends = [size * np.exp(-squares / (2 * length**2)) for size, length in _WIGGLES]
+    kernels: Floats = (lines[:, None] + np.stack(bends)).reshape(-1, len(place), len(place))
+    return kernels
 
 
 def isotonic(mean: Floats, count: Floats) -> Floats:

@@ -108,7 +108,7 @@ def test_only_the_first_examples(tmp_path: Path) -> None:
 
 
 def test_a_policy_takes_the_fingerprint_of_its_log() -> None:
-    records = list(world(60).records())
+    records = list(world(12, k=2).records())
     for record in records:
         record["metadata"] = {"verifier": "abc"}
     log = RoutingLog(records)
@@ -119,7 +119,7 @@ def test_a_policy_takes_the_fingerprint_of_its_log() -> None:
         mixed = RoutingLog([*records[:-1], {**records[-1], "metadata": other}])
         assert mixed.verifier is None
         assert POMDPRouter.fit(mixed).policy.verifier is None
-    assert world(60).verifier is None
+    assert world(12, k=2).verifier is None
 
 
 def test_a_local_check_fits_into_its_model() -> None:
@@ -149,7 +149,7 @@ def test_a_policy_meets_the_check_that_it_was_fitted_to(name: str) -> None:
 
     models = [Model(n, ChatOpenAI(model=n, api_key=SecretStr("test"))) for n in ("a", "b")]
     check = build_check(name, models, ModelOptions(samples=3))
-    log, options = world(20), ModelOptions(samples=3)
+    log, options = world(8, k=2), ModelOptions(samples=3)
     as_before = POMDPRouter.fit(log, verifier=fingerprint_of(check)).policy
     assert as_before.check_spec is None
     described = POMDPRouter.fit(log, verifier=check).policy

@@ -10,9 +10,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from langchain_automix import AutoMixError, POMDPRouter
+from langchain_automix import AutoMixError, POMDPRouter, RoutingLog
 from langchain_automix.cli.policy import register
 from tests.support.builders.synthetic_logs import world
+
+
+def small_world() -> RoutingLog:
+    """A log that is fitted in no time; what is said of it is tested, not the fit."""
+    return world(100, k=3)
 
 
 @pytest.fixture
@@ -30,9 +35,9 @@ def run(app: typer.Typer, *args: object) -> str:
 
 def test_fit_evaluate_show(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl.gz", tmp_path / "policy.json"
-    world(200).write(log)
+    small_world().write(log)
     said = run(app, "fit", log, "--out", policy, "--cost-weight", "0.03")
-    assert "Fitted to 200 logged queries" in said
+    assert "Fitted to 100 logged queries" in said
     assert POMDPRouter.load(policy).policy.cost_weight == 0.03
     assert "accept/reject" in run(app, "show", policy)
     assert "always:large" in run(app, "evaluate", policy, log)
@@ -40,7 +45,7 @@ def test_fit_evaluate_show(app: typer.Typer, tmp_path: Path) -> None:
 
 def test_json(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
-    world(200).write(log)
+    small_world().write(log)
     fitted = json.loads(run(app, "fit", log, "--out", policy, "--max-cost", "4", "--json"))
     assert fitted["goal"] == {"max_cost": 4.0}
     assert json.loads(run(app, "show", policy, "--json"))["models"] == ["small", "large"]
@@ -62,7 +67,7 @@ def test_json(app: typer.Typer, tmp_path: Path) -> None:
 
 def test_fit_without_a_goal_allows_a_small_loss(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
-    world(200).write(log)
+    small_world().write(log)
 
     def goal(*options: str) -> dict[str, float]:
         found: dict[str, float] = json.loads(
@@ -94,11 +99,11 @@ def test_bad_input_is_one_clear_error(
 
 def test_fit_says_first_what_to_do_and_what_to_expect(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
-    world(300).write(log)
-    said = run(app, "fit", log, "--out", policy, "--min-quality", "0.88").splitlines()
+    small_world().write(log)
+    said = run(app, "fit", log, "--out", policy, "--min-quality", "0.85").splitlines()
     assert said[0].startswith(("Deploy", "Keep", "Take", "Label"))
     assert re.match(r"Asked 9\d(\.\d)? %, got .* % \[.*\] at \d+ % of the cost \[.*\]; of", said[2])
-    found = json.loads(run(app, "fit", log, "--out", policy, "--min-quality", "0.88", "--json"))
+    found = json.loads(run(app, "fit", log, "--out", policy, "--min-quality", "0.85", "--json"))
     assert found["recommendation"]["action"] in ("deploy", "keep", "threshold", "label")
     low, high = found["headline"]["cost_interval"]
     assert low < found["headline"]["cost"] < high
@@ -106,7 +111,7 @@ def test_fit_says_first_what_to_do_and_what_to_expect(app: typer.Typer, tmp_path
 
 def test_one_threshold_as_the_policy(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
-    world(300).write(log)
+    small_world().write(log)
     run(app, "fit", log, "--out", policy, "--rule", "threshold", "--cost-weight", "0.03")
     plans = POMDPRouter.load(policy).policy.plans
     assert [plan.name.partition(":")[0] for plan in plans] == ["threshold"]

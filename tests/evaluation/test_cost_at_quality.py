@@ -101,7 +101,7 @@ def test_nothing_is_a_share_of_nothing() -> None:
 
 
 def test_a_headline_against_its_definition() -> None:
-    log, other = world(300), world(200, seed=5)
+    log, other = world(150, k=3), world(100, seed=5, k=3)
     policy = fit_policy(log, Goal(min_quality=0.85))
     data = to_arrays(other)
     outcomes = replay_policy(policy, data, other.store.ids)

@@ -26,8 +26,8 @@ from tests.support.builders.synthetic_logs import query, world
 
 
 def test_figures_are_those_of_a_replay() -> None:
-    log = world(300, seed=4)
-    router = POMDPRouter.fit(world(300), cost_weight=0.03)
+    log = world(100, seed=4, k=3)
+    router = POMDPRouter.fit(world(100, k=3), cost_weight=0.03)
     found, outcomes = evaluate(router, log), replay_router(router, log)
     n = len(outcomes)
     assert found.quality == pytest.approx(sum(o.quality for o in outcomes) / n)
@@ -98,9 +98,9 @@ def test_words_say_that_a_log_is_too_small() -> None:
 
 
 def test_a_router_without_a_policy() -> None:
-    found = evaluate(ThresholdRouter(threshold=0.6), world(200))
+    found = evaluate(ThresholdRouter(threshold=0.6), world(100, k=4))
     assert found.quality > found.baselines["always:small"].quality
-    assert found.verification_samples == 8
+    assert found.verification_samples == 4
 
 
 def test_the_efficiency_of_a_good_policy_is_near_1() -> None:
@@ -113,21 +113,21 @@ def test_the_efficiency_of_a_good_policy_is_near_1() -> None:
     [AlwaysRouter, FittedThresholdRouter, DoubleThresholdRouter, ReleasedPOMDPRouter],
 )
 def test_baselines_are_routers(kind: type[POMDPRouter]) -> None:
-    log = world(200)
+    log = world(100, k=3)
     router = kind.fit(log, cost_weight=0.03)
-    assert len(replay_router(router, log)) == 200
+    assert len(replay_router(router, log)) == 100
     found = evaluate(router, log)
     assert found.utility <= found.baselines["oracle"].quality
     assert router.explain()
 
 
 def test_a_random_mix_meets_its_budget_and_an_oracle_beats_all() -> None:
-    log = world(300)
+    log = world(100, k=3)
     mix = RandomMixRouter.fit(log, max_cost=5.5)
     assert [plan.name for plan in mix.policy.plans] == ["always:small", "always:large"]
     assert evaluate(mix, log).cost == pytest.approx(5.5, rel=0.1)
     oracle = replay_router(OracleRouter.fit(log, cost_weight=0.03), log)
-    best = sum(o.quality - 0.03 * o.cost for o in oracle) / 300
+    best = sum(o.quality - 0.03 * o.cost for o in oracle) / 100
     assert best >= evaluate(mix, log, cost_weight=0.03).utility
 
 
@@ -194,7 +194,7 @@ def test_the_bootstrap_is_left_for_the_normal_interval_when_there_are_many() -> 
 @pytest.mark.parametrize("noise", [1 - 1e-13, 1.0, 1 + 1e-13])
 def test_singles_that_are_tied_are_averaged_not_picked(noise: float) -> None:
     """At the indifferent weight both are worth the same; the last bits must not choose one."""
-    log = world(60, seed=4)
+    log = world(60, seed=4, k=3)
     weight = indifferent_weight(to_arrays(log)) * noise
     words = evaluate(POMDPRouter.fit(log), log, cost_weight=weight).words
     [standing] = [text for text in words if "single model" in text or " alone" in text]

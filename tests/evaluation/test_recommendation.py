@@ -26,7 +26,7 @@ def outcomes_of(quality: Any, cost: Any) -> Outcomes:
 
 @pytest.fixture(scope="module")
 def policies() -> dict[str, Policy]:
-    log = world(200)
+    log = world(200, k=3)
     goals = {
         "weight": Goal(cost_weight=0.045),
         "loss": Goal(min_quality=float(to_arrays(log).quality[:, 1].mean()) - 0.01),

@@ -40,13 +40,16 @@ from langchain_automix import (
     SpendLimit,
     Verification,
 )
+from langchain_automix.learning import learning as learning_module
 from langchain_automix.learning.records import Event, PolicyVersion, StoredQuery
 from langchain_automix.learning.reviewing import Reviewer
+from langchain_automix.learning.store import database
 from langchain_automix.learning.store.store import LearningStore
 from langchain_automix.utils.fingerprints import uniform
 from tests.support.builders.mixes import ACCEPTS, RAG_PROMPT, mix, record_of, weather
 from tests.support.builders.scripted_replies import call
 from tests.support.builders.synthetic_logs import world
+from tests.support.builders.waiting import LONG, wait_for
 from tests.support.servers.openai_server import OpenAIServer, answering, is_check
 
 PRICES = {"small": {"input": 1, "output": 2}, "large": {"input": 10, "output": 20}}
@@ -197,11 +200,13 @@ class TestVersions:
         automix = learns(server, make(share=0.0))
         assert automix.invoke("Where?").content == "a large answer"
         number = promote(automix)
-        deadline = time.monotonic() + 5
-        while (answer := automix.invoke("Where?")).content != "a small answer":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        learning = record_of(answer)["learning"]
+        assert learning_module._REFRESH_SECONDS <= 5
+
+        def of_the_version() -> Any:
+            answer = automix.invoke("Where?")
+            return answer if answer.content == "a small answer" else None
+
+        learning = record_of(wait_for(of_the_version))["learning"]
         assert (learning["version"], learning["stage"]) == (number, "policy")
         last = rows(automix)[-1].query
         assert (last.version, last.share, last.is_drawn) == (number, 0.0, False)
@@ -539,6 +544,8 @@ class TestStoreAway:
         assert learning.status().is_away
         assert learning.status().waiting >= 5
         assert "secret" not in repr(learning) + str(learning.status())
+        with learning.writer._changed:  # what waits has nowhere to go, and the process would tell
+            learning.writer._queue.clear()
 
     def test_one_that_goes_and_comes_back(
         self, server: OpenAIServer, make: Make, tmp_path: Path
@@ -562,18 +569,23 @@ class TestStoreAway:
         assert len(rows(automix)) == 4
 
     def test_a_policy_outlives_its_store(
-        self, server: OpenAIServer, make: Make, tmp_path: Path
+        self,
+        server: OpenAIServer,
+        make: Make,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(database, "_BUSY_SECONDS", 10 * LONG)
         automix = learns(server, make(max_spend=0))
         promote(automix)
         learning: Any = automix.learning
         learning.refresh()
-        holder = threading.Event()
-        held = threading.Thread(target=_hold, args=(tmp_path / "automix.db", holder))
+        holder, file = threading.Event(), tmp_path / "automix.db"
+        held = threading.Thread(target=_hold, args=(file, holder))
         held.start()  # the store is locked by another process, as when it is slow
-        started = time.monotonic()
+        wait_for(lambda: _is_held(file))
         answers = [automix.invoke("Where?") for _ in range(5)]
-        assert time.monotonic() - started < 4
+        assert _is_held(file), "no answer has waited for the store"
         assert [answer.content for answer in answers] == ["a small answer"] * 5
         holder.set()
         held.join()
@@ -585,10 +597,20 @@ class TestStoreAway:
             Learning(f"sqlite:///{tmp_path}/notes.txt")
 
 
+def _is_held(file: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        connection.execute("ROLLBACK")
+        return False
+
+
 def _hold(file: Path, until: threading.Event) -> None:
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
-    until.wait(20)
+    until.wait(LONG)
     connection.execute("COMMIT")
     connection.close()
 
@@ -763,21 +785,12 @@ class TestSettings:
         assert len(rows(automix)) == 3
 
 
-def has_ended(name: str) -> bool:
-    deadline = time.monotonic() + 5
-    while any(thread.name == name for thread in threading.enumerate()):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def test_threads_end_with_their_learning(url: str, server: OpenAIServer) -> None:
     learning = Learning(url)
     automix = learns(server, learning)
     automix.invoke("Where?")
     assert learning.close()
-    assert has_ended("automix-refresh")
+    wait_for(lambda: all(thread.name != "automix-refresh" for thread in threading.enumerate()))
     assert automix.invoke("Where?").content == "a large answer"  # and it goes on
     assert len(rows(automix)) == 2
     learning.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_automix.policy.data.arrays import Floats, Ints
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
@@ -172,28 +173,31 @@ def verdict_observation_model(
         logged = logged * np.array([1, 1, 0])
     longest = max_verdicts if counts_invalid or coarse else max(max_verdicts, MAX_RUN_TIME_VERDICTS)
     counts = _lattice(longest, counts_invalid)
-    like = _beta_binomial_likelihood(counts, logged, weight, counts_invalid)
+    prior = beta_prior(logged[:, 0], logged[:, 1], weight)
+    like = _beta_binomial_likelihood(counts, logged, weight, prior, counts_invalid)
     own = logged.sum(axis=1)
     pairs = (counts[:, 0], counts[:, 1]), (logged[:, 0], logged[:, 1])
     itself = prefix_likelihood(counts, logged)
     if not counts_invalid:
         beyond = counts.sum(axis=1)[:, None] > own[None, :]
-        prior = beta_prior(logged[:, 0], logged[:, 1], weight)
         itself = np.where(beyond, longer_likelihood(*pairs, prior), itself)
     likelihood = (1 - NOVELTY) * itself + NOVELTY * like
     draws = tuple(
-        _draw(counts, n, max_verdicts, prices[0] + n * prices[1], counts_invalid)
+        CheckAction(n, prices[0] + n * prices[1], *_moves(longest, n, max_verdicts, counts_invalid))
         for n in sorted({*(b for b in batches if b <= max_verdicts), max_verdicts})
     )
     return ObservationModel((likelihood,), draws, counts=counts, counts_invalid=counts_invalid)
 
 
 def _beta_binomial_likelihood(
-    counts: Ints, logged: Ints, weight: Floats, counts_invalid: bool
+    counts: Ints,
+    logged: Ints,
+    weight: Floats,
+    prior: tuple[float, float],
+    counts_invalid: bool,
 ) -> Floats:
     """Return the Beta-binomial likelihood of verdicts, and of their being valid."""
     accepts, rejects, invalid = counts.T
-    prior = beta_prior(logged[:, 0], logged[:, 1], weight)
     like = predictive_likelihood((accepts, rejects), (logged[:, 0], logged[:, 1]), prior)
     if counts_invalid:
         valid = logged[:, 0] + logged[:, 1]
@@ -212,8 +216,9 @@ def score_observation_model(likelihood: Floats, edges: Floats, price: float) -> 
     return ObservationModel((np.concatenate([nothing, likelihood]),), (draw,), edges=edges)
 
 
+@lru_cache(maxsize=256)
 def _lattice(max_verdicts: int, with_invalid: bool) -> Ints:
-    return np.array(
+    return _fixed(
         [
             (accepts, total - accepts - invalid, invalid)
             for total in range(max_verdicts + 1)
@@ -223,14 +228,26 @@ def _lattice(max_verdicts: int, with_invalid: bool) -> Ints:
     )
 
 
-def _draw(counts: Ints, n: int, max_verdicts: int, price: float, with_invalid: bool) -> CheckAction:
-    outcomes = _lattice(n, with_invalid)
+@lru_cache(maxsize=256)
+def _moves(longest: int, n: int, most: int, with_invalid: bool) -> tuple[Ints, Ints, Floats]:
+    """Return where `n` verdicts may be drawn, where each outcome leads, and its orders.
+
+    The same for every log: a fit makes dozens of models of one shape.
+    """
+    counts, outcomes = _lattice(longest, with_invalid), _lattice(n, with_invalid)
     outcomes = outcomes[outcomes.sum(axis=1) == n]
     ways = [math.factorial(n) / math.prod(math.factorial(x) for x in o) for o in outcomes.tolist()]
-    sources = np.flatnonzero(counts.sum(axis=1) + n <= max_verdicts)
+    sources = np.flatnonzero(counts.sum(axis=1) + n <= most)
     index = {tuple(state): i for i, state in enumerate(counts.tolist())}
     targets = [
         [index[tuple(state)] for state in (counts[source] + outcomes).tolist()]
         for source in sources.tolist()
     ]
-    return CheckAction(n, price, sources, np.array(targets), np.array(ways))
+    return _fixed(sources), _fixed(targets), _fixed(ways)
+
+
+def _fixed(values: Any) -> NDArray[Any]:
+    """Return an array that nobody can change: many share it."""
+    array = np.array(values)
+    array.setflags(write=False)
+    return array

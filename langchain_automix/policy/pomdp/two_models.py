@@ -117,6 +117,8 @@ class CheckedAnswers:
         return self._read[bins]
 
     def _bins(self, prior: ScorePrior | None) -> int:
+        if not self.columns.is_score(self.model):
+            return 0  # verdicts have no bins, so both shapes share what is read of them
         # Curves with a prior do not need several labels in each bin.
         fewest = FEWEST_IN_BIN if prior is None else 1
         return min(PAIR_BINS, max(2, len(self.columns) // fewest))

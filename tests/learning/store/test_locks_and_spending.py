@@ -10,6 +10,7 @@ import pytest
 
 from langchain_automix.learning.store.store import LearningStore
 from tests.support.builders.stores import start
+from tests.support.builders.waiting import wait_for
 
 
 class TestLocks:
@@ -39,13 +40,12 @@ class TestLocks:
         with store.lock("fit", 1) as is_held:
             assert not is_held
         holder.kill()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+
+        def is_free() -> bool:
             with store.lock("fit", 1) as is_held:
-                if is_held:
-                    return
-            time.sleep(0.05)
-        pytest.fail("the lock of a killed process never ended")
+                return is_held
+
+        wait_for(is_free)
 
     def test_processes_never_hold_it_together(self, url: str, store: LearningStore) -> None:
         running = [start("take turns", url, turns=10) for _ in range(3)]

@@ -26,6 +26,7 @@ from langchain_automix.learning.store.writer import LearningWarning, StoreWriter
 from tests.learning.store.test_database import fill
 from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.stores import grade, query, shadow
+from tests.support.builders.waiting import wait_for
 from tests.support.servers.postgresql import Wire, postgresql_schema
 
 
@@ -36,13 +37,6 @@ def put(writer: StoreWriter, count: int, name: str = "q") -> None:
 
 def stored(store: LearningStore) -> list[str]:
     return [each.query.id for each in store.read("e")[0]]
-
-
-def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -76,7 +70,7 @@ class TestWriting:
         writer = StoreWriter(store)
         assert writer.flush()  # nothing
         put(writer, 3)
-        until(lambda: writer.written == 3)
+        wait_for(lambda: writer.written == 3)
         assert len(stored(store)) == 3
         writer.close()
 
@@ -99,7 +93,7 @@ class TestWriting:
         for turn in range(3):
             put(made[0], 2, f"{turn}-")
             assert made[0].flush()
-            until(lambda: made[0]._thread is None)
+            wait_for(lambda: made[0]._thread is None)
         assert made[0].written == 6
         gone = weakref.ref(made.pop())
         gc.collect()
@@ -176,7 +170,7 @@ class TestAStoreThatIsAway:
         with one_warning("what comes beyond them is dropped"):
             away.take()
             assert writer.put(query("first"))
-            until(lambda: writer.is_away)
+            wait_for(lambda: writer.is_away)
             taken = [writer.put(query(f"q{i}")) for i in range(50)]
             assert taken == [True] * 29 + [False] * 21
             assert writer.dropped == 21
@@ -190,9 +184,9 @@ class TestAStoreThatIsAway:
         with one_warning("cannot be"):
             away.take()
             put(writer, 5)
-            until(lambda: writer.is_away)
+            wait_for(lambda: writer.is_away)
             away.give_back()
-            until(lambda: writer.written == 5)
+            wait_for(lambda: writer.written == 5)
         writer.close()
 
 
