@@ -325,9 +325,9 @@ class SolvedTable:
 
     def _chosen_without(self, failed: frozenset[str | None]) -> Ints:
         """Return the best option in each state once some checks have failed: none of them again."""
-        chosen: Ints = self.level.chosen[self.before]
         if not failed:
-            return chosen
+            usual: Ints = self.level.chosen[self.before]
+            return usual
         possible = [
             place
             for place in by_simplicity(self.level.options)
