@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +27,37 @@ if TYPE_CHECKING:
 settings.register_profile("suite", max_examples=50)
 settings.load_profile("suite")
 
+# Told to keep no bytecode, Python would rewrite every assert in every run, and compile the package
+# in every process that a test starts: a third of the time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_OF_WIRE = re.compile(r"^(import subprocess|from tests\.support\.servers)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, where `-m "not wire"` would deselect all of a file, even its imports."""
+    named = {Path(name.partition("::")[0]).resolve() for name in config.args}
+    if config.option.markexpr != "not wire" or collection_path in named:
+        return None
+    return True if collection_path.is_file() and _is_of_wire(collection_path) else None
+
+
+def _is_of_wire(path: Path) -> bool:
+    if path.suffix == ".py":
+        return _OF_WIRE.search(path.read_text("utf-8")) is not None
+    return path.suffix == ".ipynb"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what goes over HTTP, or starts processes: `pytest -m "not wire"` answers at once."""
+    of_wire: dict[Path, bool] = {}
     for item in items:
-        module = getattr(item, "module", None)  # a notebook has none
-        if module is None or any(map(_is_of_a_server, vars(module).values())):
+        if item.path not in of_wire:
+            module = getattr(item, "module", None)  # a notebook has none
+            values = () if module is None else vars(module).values()
+            of_wire[item.path] = _is_of_wire(item.path) or any(map(_is_of_a_server, values))
+        if of_wire[item.path]:
             item.add_marker("wire")
 
 

@@ -90,7 +90,7 @@ def cross_fitted_frontier(folds: CrossFit) -> CrossFittedFrontier:
     quality, cost = np.empty((2, len(data), len(weights)))
     for fold in folds.folds:
         points = frontier_points(fold.learner)
-        replays = [replay_plan(point.plan, fold.held_out) for point in points]
+        replays = [replay_plan(point.rule, fold.held_out) for point in points]
         best = [first_best([p.quality - weight * p.cost for p in points]) for weight in weights]
         quality[fold.places] = np.stack([replays[k].quality for k in best], axis=1)
         cost[fold.places] = np.stack([replays[k].cost for k in best], axis=1)

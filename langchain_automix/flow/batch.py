@@ -1,11 +1,12 @@
 """Drive many flows level by level, under one limit of calls at a time.
 
-Levels keep like requests together, on which a provider's prompt cache lives. A level is not handed
-to `Runnable.batch`, grouped by runnable, as LangChain's own composites do. It was tried, on 100
-queries with a check of four samples: the runs stay the same and a tenth of the work is saved, but
-each group has a pool of its own, so that two checks side by side made 6 calls at a time under
-`max_concurrency=3`. LangChain's `batch` of a chat model is no more than `invoke` in a pool, and the
-samples of a check are runnables of their own, which no group can hold.
+Levels keep like requests together, on which a provider's prompt cache lives; which query of a level
+goes first, `prompt_order` says. A level is not handed to `Runnable.batch`, grouped by runnable, as
+LangChain's own composites do. It was tried: the runs stay the same and up to a sixth of the work
+about an instant model's call is saved, over HTTP nothing; but each group has a pool of its own, so
+that two checks side by side made 6 calls at a time under `max_concurrency=3`. No chat model of
+LangChain's packages does more in its `batch` than invoke each input; what other code has in its
+place often takes one configuration for all, and here each call has its own handlers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from langchain_automix.flow.drivers import (
     limit_of_batch,
     take_level,
 )
+from langchain_automix.flow.prompt_order import LevelQueue, PromptOrder
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.utils.user_warnings import keeping_users_line
 
@@ -44,13 +46,14 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
         The result or the error of each flow; an unfinished one's is the error that ended it.
     """
 
-    def take(run: FlowRun[T]) -> None:
-        take_level(run)
+    def take(queue: LevelQueue) -> None:
+        with queue.next() as run:
+            take_level(run)
         if stop_at_error and run.error is not None:
             raise run.error
 
     first: Exception | None = None
-    config = runs[0].config
+    config, order = runs[0].config, PromptOrder()
     with (
         _closing_all(runs),
         holding(LIMIT, limit_of_batch(config, threading.Semaphore)),
@@ -59,7 +62,8 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
     ):
         try:
             while first is None and (open_runs := [run for run in runs if not run.done]):
-                levels = [executor.submit(take, run) for run in open_runs]
+                queue = order.level(open_runs)
+                levels = [executor.submit(take, queue) for _ in open_runs]
                 over, _ = wait(levels, return_when=FIRST_EXCEPTION)
                 for error in filter(None, (each.exception() for each in over)):
                     if not isinstance(error, Exception):  # an interrupt is nobody's outcome
@@ -72,11 +76,12 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
 
 async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
     """Drive flows level by level, asynchronously; see `drive_all`."""
-    config = runs[0].config
+    config, order = runs[0].config, PromptOrder()
 
-    async def take_levels(queue: Iterator[FlowRun[T]]) -> None:
-        for run in queue:
-            await atake_level(run)
+    async def take_levels(queue: LevelQueue) -> None:
+        while queue:
+            with queue.next() as run:
+                await atake_level(run)
             if stop_at_error and run.error is not None:
                 raise run.error
 
@@ -84,12 +89,12 @@ async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list
     limit = holding(ASYNC_LIMIT, limit_of_batch(config, asyncio.Semaphore))
     with _closing_all(runs), limit, keeping_users_line():
         while first is None and (open_runs := [run for run in runs if not run.done]):
-            queue = iter(open_runs)
+            workers = min(config.get("max_concurrency") or len(open_runs), len(open_runs))
+            queue = order.level(open_runs, workers)
             try:
                 # As many tasks as there are slots: more would do their part before the models'
                 # all at once, while answers that are there wait to be taken.
                 async with asyncio.TaskGroup() as group:
-                    workers = min(config.get("max_concurrency") or len(open_runs), len(open_runs))
                     tasks = [group.create_task(take_levels(queue)) for _ in range(workers)]
             except* Exception as failed:  # noqa: BLE001  (handed on as the batch's own error)
                 first = next(_leaves(failed))

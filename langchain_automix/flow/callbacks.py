@@ -6,11 +6,11 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.manager import AsyncRunManager, ahandle_event, handle_event
-from langchain_core.runnables.config import patch_config
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
 
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     RunManager = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 
 _LOGGER = logging.getLogger(__name__)
+_OF_ONE_RUN = frozenset({"callbacks", "run_name", "run_id"})
 _EVENT = ("on_custom_event", "ignore_custom_event", "automix")
 _START_EVENTS = frozenset(
     {"on_chain_start", "on_chat_model_start", "on_llm_start", "on_retriever_start", "on_tool_start"}
 )
+_READERS = (_StreamingCallbackHandler, _V2StreamingCallbackHandler)
 _TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
 
 
@@ -38,7 +40,7 @@ def child_config(
     call: Call, run_manager: RunManager, config: RunnableConfig, *, has_readers: bool
 ) -> RunnableConfig:
     """Return the configuration that makes a call a child of the run with this one."""
-    manager = run_manager.get_child()
+    manager: Any = run_manager.get_child()
     first = list(call.callbacks)
     if has_readers and call.guard is not None:
         first.append(call.guard)
@@ -54,7 +56,11 @@ def child_config(
         elif has_readers and call.tags:
             handlers = [_without_our_tags(handler) for handler in handlers]
         setattr(manager, kind, handlers)
-    child = patch_config(config, callbacks=manager, run_name=call.run_name)
+    # What `patch_config` does, without the work of making sure of a whole configuration again.
+    child = cast("RunnableConfig", {k: v for k, v in config.items() if k not in _OF_ONE_RUN})
+    child["callbacks"] = manager
+    if call.run_name is not None:
+        child["run_name"] = call.run_name
     if call.tags:
         child["tags"] = [*(config.get("tags") or []), *call.tags]
     if call.metadata:
@@ -95,7 +101,23 @@ def _is_ours(tag: str) -> bool:
 
 def is_reader(handler: BaseCallbackHandler) -> bool:
     """Whether a user sees tokens through this handler."""
-    return isinstance(handler, _StreamingCallbackHandler | _V2StreamingCallbackHandler)
+    kind: Any = type(handler)
+    known = _is_kind_of_reader(kind)
+    return isinstance(handler, _READERS) if known is None else known
+
+
+@cache  # one of them is a protocol, which is slow to look for in a class
+def _is_kind_of_reader(kind: Any) -> bool | None:
+    """Return whether a kind of handler shows tokens; None: it may stand for another handler."""
+    stands_for_another = kind.__getattribute__ is not object.__getattribute__
+    if stands_for_another or hasattr(kind, "__getattr__"):
+        return None
+    return issubclass(kind, _READERS)
+
+
+def hears_requests_only(handler: BaseCallbackHandler) -> bool:
+    """Whether the runs of chains and checks mean nothing to a handler: it says so by this name."""
+    return getattr(handler, "hears_requests_only", False) is True
 
 
 class TokenlessHandler(BaseCallbackHandler):
@@ -165,11 +187,17 @@ def _ignore(*args: Any, **kwargs: Any) -> None:
 
 
 def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
+    kind: Any = type(handler)
+    return TokenlessHandler(handler) if _shows_tokens(kind) else handler
+
+
+@cache
+def _shows_tokens(kind: Any) -> bool:
     hears = any(
-        getattr(type(handler), event, None) is not getattr(BaseCallbackHandler, event, None)
+        getattr(kind, event, None) is not getattr(BaseCallbackHandler, event, None)
         for event in _TOKEN_EVENTS
     )
-    return TokenlessHandler(handler) if hears and not isinstance(handler, BaseTracer) else handler
+    return hears and not issubclass(kind, BaseTracer)
 
 
 @contextlib.contextmanager

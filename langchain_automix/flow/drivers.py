@@ -64,12 +64,11 @@ async def atake_level(run: FlowRun[Any]) -> None:
 def make_calls(run: FlowRun[Any]) -> list[Any]:
     """Make the calls that a flow waits for; return what each came to, a value or an exception."""
     calls, results, missing = run.calls, dict[int, Any](), None
+    if len(calls) == 1 and run.deadline is None:
+        return [_outcome(calls[0], run)]
 
     def make(i: int) -> None:
-        try:
-            results[i] = _invoke(calls[i], run)
-        except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-            results[i] = run.explain(error, calls[i])
+        results[i] = _outcome(calls[i], run)
 
     def together() -> None:
         if len(calls) == 1:
@@ -90,12 +89,11 @@ def make_calls(run: FlowRun[Any]) -> list[Any]:
 async def amake_calls(run: FlowRun[Any]) -> list[Any]:
     """Make the calls that a flow waits for, asynchronously; see `make_calls`."""
     calls, results, missing = run.calls, dict[int, Any](), None
+    if len(calls) == 1 and run.deadline is None:
+        return [await _aoutcome(calls[0], run)]
 
     async def make(i: int) -> None:
-        try:
-            results[i] = await _ainvoke(calls[i], run, limit)
-        except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
-            results[i] = run.explain(error, calls[i])
+        results[i] = await _aoutcome(calls[i], run, limit)
 
     try:
         limit = asyncio.Semaphore(run.config.get("max_concurrency") or len(calls))
@@ -151,6 +149,23 @@ def set_variable(variable: ContextVar[Any], value: Any) -> Iterator[None]:
         variable.reset(token)
 
 
+def _outcome(call: Call, run: FlowRun[Any]) -> Any:
+    """Make a call, and return its result or its error."""
+    try:
+        return _invoke(call, run)
+    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+        return run.explain(error, call)
+
+
+async def _aoutcome(
+    call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphore | None = None
+) -> Any:
+    try:
+        return await _ainvoke(call, run, limit_of_run)
+    except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+        return run.explain(error, call)
+
+
 def _invoke(call: Call, run: FlowRun[Any]) -> Any:
     limit = LIMIT.get()
     if limit is None or _needs_no_slot(call):
@@ -166,13 +181,15 @@ def _start(call: Call, run: FlowRun[Any]) -> Any:
     # LangChain gives the configuration of the context to whatever is called without one, and
     # merges it into bindings: a handler that is left out of the call would hear of it.
     with set_variable(var_child_runnable_config, config):
+        if (part := run.part(call, config)) is not None:
+            return drive(part)
         return call.runnable.invoke(call.input, config, **call.kwargs)
 
 
-async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphore) -> Any:
+async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphore | None) -> Any:
     limit = ASYNC_LIMIT.get()
     if limit is None or _needs_no_slot(call):
-        async with limit_of_run:
+        async with limit_of_run or contextlib.nullcontext():
             return await _astart(call, run)
     async with limit:
         with set_variable(ASYNC_LIMIT, asyncio.Semaphore(1)):
@@ -182,6 +199,8 @@ async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphor
 async def _astart(call: Call, run: FlowRun[Any]) -> Any:
     config = run.start(call)
     with set_variable(var_child_runnable_config, config):
+        if (part := run.part(call, config)) is not None:
+            return await adrive(part)
         return await call.runnable.ainvoke(call.input, config, **call.kwargs)
 
 

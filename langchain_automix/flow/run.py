@@ -8,8 +8,14 @@ from collections.abc import Iterator, Sequence
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic
 
-from langchain_automix.flow.callbacks import aannounce, announce, child_config, is_reader
-from langchain_automix.flow.steps import Call, Flow, Report, T, call, gather
+from langchain_automix.flow.callbacks import (
+    aannounce,
+    announce,
+    child_config,
+    hears_requests_only,
+    is_reader,
+)
+from langchain_automix.flow.steps import Call, Flow, Report, Steps, T, call, gather, steps_instead
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -30,10 +36,11 @@ class FlowRun(Generic[T]):
         flow: Flow[T],
         run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
+        calls: tuple[Call, ...] = (),
     ) -> None:
-        """Take a flow up to its first calls."""
+        """Take a flow up to its first calls, unless it is there already."""
         self.config = config
-        self.calls: tuple[Call, ...] = ()
+        self.calls = calls
         self.done = False
         self.error: Exception | None = None
         self.streamed = False
@@ -42,14 +49,19 @@ class FlowRun(Generic[T]):
         self._result: Any = None
         self._report: Report | None = None
         self._has_readers = any(is_reader(handler) for handler in run_manager.handlers)
-        self.resume(None)
+        # A handler that is not inherited may still be of a kind that LangChain gives to each run.
+        handlers = [*run_manager.handlers, *run_manager.inheritable_handlers]
+        self._is_heard = not all(map(hears_requests_only, handlers))
+        self._begun: tuple[Steps[Any], tuple[Call, ...]] | None = None
+        if not calls:
+            self.resume(None)
 
     def resume(self, results: Sequence[Any] | None) -> None:
         """Send the flow what its calls came to, and take it to its next ones."""
         try:
             self.calls = self._flow.steps.send(results)  # type: ignore[arg-type]
-            while not self._has_readers and all(each.audience == "readers" for each in self.calls):
-                self.calls = self._flow.steps.send([None] * len(self.calls))
+            while (found := self._at_once()) is not None:
+                self.calls = self._flow.steps.send(found)
         except StopIteration as stop:
             self._end(result=stop.value)
         except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result)
@@ -58,6 +70,24 @@ class FlowRun(Generic[T]):
             each.started = False  # it may be wanted a second time
         if self.calls and _LOGGER.isEnabledFor(logging.DEBUG):
             _LOGGER.debug("%s calls %s", self.where(), ", ".join(map(_name, self.calls)))
+
+    def _at_once(self) -> list[Any] | None:
+        """Return what calls came to that no driver has to make; None: one has to."""
+        if not self._has_readers and all(each.audience == "readers" for each in self.calls):
+            return [None] * len(self.calls)
+        wanted = self.calls[0]
+        if self._is_heard or not wanted.is_instant or len(self.calls) > 1:
+            return None
+        if (steps := steps_instead(wanted)) is None:
+            return None
+        wanted.started = True
+        try:
+            self._begun = steps, next(steps)
+        except StopIteration as stop:
+            return [stop.value]
+        except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
+            return [self.explain(error, wanted)]
+        return None
 
     def result(self) -> T:
         """Return the result of the flow; raises its error."""
@@ -68,6 +98,8 @@ class FlowRun(Generic[T]):
     def close(self) -> None:
         """End the flow where it is, if it has not ended."""
         if not self.done:
+            if self._begun is not None:
+                self._begun[0].close()
             self._flow.steps.close()
             self._end()
 
@@ -98,6 +130,33 @@ class FlowRun(Generic[T]):
         """Mark a call as started, and return the configuration that makes it a child run."""
         wanted.started = True
         return child_config(wanted, self._run_manager, self.config, has_readers=self._has_readers)
+
+    def part(self, wanted: Call, config: RunnableConfig) -> FlowRun[Any] | None:
+        """Return a call as a flow within this run, if nobody would hear of a run of its own.
+
+        Args:
+            wanted: The call.
+            config: As returned by `start`.
+
+        Returns:
+            None where the call is to be made: it is heard of, or it is more than its steps.
+        """
+        if self._is_heard:
+            return None
+        begun, self._begun = self._begun, None
+        steps, calls = begun or (steps_instead(wanted), ())
+        if steps is None:
+            return None
+        manager: Any = config["callbacks"]  # whom the calls within are told to
+        inherited = {
+            "handlers": manager.handlers,
+            "inheritable_handlers": manager.inheritable_handlers,
+            "inheritable_tags": manager.inheritable_tags,
+            "inheritable_metadata": manager.inheritable_metadata,
+        }
+        run_id = self._run_manager.run_id
+        within = type(self._run_manager)(run_id=run_id, parent_run_id=run_id, **inherited)
+        return FlowRun(Flow(steps), within, config, calls)
 
     @property
     def is_part(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from typing_extensions import override
 
 from langchain_automix.flow.as_completed import LimitedAsCompleted
@@ -14,10 +16,46 @@ from langchain_automix.flow.batch import adrive_all, drive_all
 from langchain_automix.flow.drivers import adrive, drive
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import Flow, NeedsNoSlot, Steps
+from langchain_automix.flow.steps import Flow, NeedsNoSlot, Steps, made_of_steps
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
+
+
+_Begin = Callable[[Any, Mapping[str, Any]], Flow[Any]]
+
+
+class _Work:
+    """Begins a flow in a run that LangChain has started.
+
+    LangChain reads the signature of what it calls, each time anew: for a new function each time,
+    that took a tenth of a query. Here it finds one that was read before.
+    """
+
+    # Not the configuration, which would be made a second time: it is in the context.
+    __signature__ = inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name in ("input", "run_manager")
+        ]
+    )
+
+    def __init__(self, begin: _Begin, kwargs: Mapping[str, Any]) -> None:
+        self._begin, self._kwargs = begin, kwargs
+
+    def _run(self, input: Any, run_manager: Any) -> FlowRun[Any]:
+        config = ensure_config() if (found := var_child_runnable_config.get()) is None else found
+        return FlowRun(self._begin(input, self._kwargs), run_manager, config)
+
+
+class _Drive(_Work):
+    def __call__(self, input: Any, run_manager: Any) -> Any:
+        return drive(self._run(input, run_manager))
+
+
+class _DriveAsync(_Work):
+    async def __call__(self, input: Any, run_manager: Any) -> Any:
+        return await adrive(self._run(input, run_manager))
 
 
 class FlowRunnable(
@@ -41,20 +79,16 @@ class FlowRunnable(
         return Flow(self._flow(input, **kwargs))
 
     @override
+    @made_of_steps
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
-        def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
-            return drive(FlowRun(self._begin(input, kwargs), run_manager, config))
-
-        return self._call_with_config(run, input, config)
+        return self._call_with_config(_Drive(self._begin, kwargs), input, config)
 
     @override
+    @made_of_steps
     async def ainvoke(
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Output:
-        async def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
-            return await adrive(FlowRun(self._begin(input, kwargs), run_manager, config))
-
-        return await self._acall_with_config(run, input, config)
+        return await self._acall_with_config(_DriveAsync(self._begin, kwargs), input, config)
 
     @override
     def batch(

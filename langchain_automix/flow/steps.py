@@ -7,6 +7,7 @@ A flow never makes a call itself, so the same lines serve `invoke`, `ainvoke`, `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", default=Any)
 A = TypeVar("A")
 B = TypeVar("B")
+F = TypeVar("F", bound=Callable[..., Any])
 
 Audience = Literal["everyone", "tracers", "readers"]
 """Who hears of a call. Readers are the handlers through which a user sees tokens
@@ -133,3 +135,34 @@ class NeedsNoSlot:
 
     The calls that its flow wants are made by the drivers here, and each of those takes a slot.
     """
+
+
+def made_of_steps(invoke: F) -> F:
+    """Mark an `invoke` or `ainvoke` that does no more than the steps of its Runnable.
+
+    A run that nobody hears of may then take the steps itself: `MadeOfSteps` says how.
+    """
+    invoke.is_made_of_steps = True  # type: ignore[attr-defined]
+    return invoke
+
+
+class MadeOfSteps(NeedsNoSlot, ABC):
+    """A Runnable that can be taken step by step, instead of being called as a run of its own."""
+
+    @abstractmethod
+    def steps(self, input: Any, **kwargs: Any) -> Steps[Any]:
+        """Return the flow of one input, for a caller that makes its calls itself."""
+
+
+def steps_instead(wanted: Call[T]) -> Steps[T] | None:
+    """Return the steps that a call comes to; None where only the call itself will do.
+
+    Subclasses may do more in `invoke`, and bindings and retries wrap it.
+    """
+    runnable: Any = wanted.runnable
+    kind = type(runnable)
+    if isinstance(runnable, MadeOfSteps) and all(
+        hasattr(method, "is_made_of_steps") for method in (kind.invoke, kind.ainvoke)
+    ):
+        return runnable.steps(wanted.input, **wanted.kwargs)
+    return None

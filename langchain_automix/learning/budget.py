@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
+from langchain_automix.models.prices import amount_in
 from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from langchain_automix.learning.handle import StoreHandle
 
 _LOGGER = logging.getLogger(__name__)
-_AMOUNT = re.compile(r"\s*(?:\$\s*)?([\d.]+)\s*(?:USD\s*)?")
 
 PURSE = "shadows"
 """Name of the money in the store."""
@@ -31,9 +30,8 @@ def read_amount(value: Any) -> Decimal | None:
     """
     if value is None:
         return None
-    match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
-    is_amount = match is not None or isinstance(value, int | float | Decimal)
-    amount = _decimal(match[1] if match else value) if is_amount else None
+    given = amount_in(value) if isinstance(value, str) else value
+    amount = _decimal(given) if isinstance(given, str | int | float | Decimal) else None
     if amount is None or isinstance(value, bool):
         raise AutoMixError(
             f"max_spend is {value!r}, but must be an amount of US dollars, such as '5 USD'."
@@ -67,17 +65,22 @@ class ShadowBudget:
         self._lock = ProcessLock()
         self._known = self._claimed = self._dearest = Decimal(0)
         self._settled = 0
-
-    @property
-    def has_room(self) -> bool:
+        self.has_room = True
         """Whether there is money for a shadow like the dearest, as far as this process knows.
 
         It says nothing of the query that asks: whether that has a shadow is left to chance alone.
         """
-        if self._limit is None:
-            return True
-        left = self._limit - self._known - self._claimed
-        return left > 0 and left >= self._dearest * (1 + Decimal(_DOUBT) / (1 + self._settled))
+        self._see_room()
+
+    def _see_room(self) -> None:
+        """See whether there is room, each time that an amount has changed: all queries ask."""
+        if self._limit is not None:
+            left = self._limit - self._known - self._claimed
+            self.has_room = left > 0 and left >= self._with_doubt(self._dearest)
+
+    def _with_doubt(self, likely: Decimal) -> Decimal:
+        """Return what a shadow may cost that is likely to cost an amount."""
+        return likely * (1 + Decimal(_DOUBT) / (1 + self._settled))
 
     def claim(self, estimate: float | None) -> Decimal | None:
         """Claim what a shadow may cost; None: as far as this process knows, there is no money.
@@ -86,20 +89,21 @@ class ShadowBudget:
             estimate: US dollars that it is likely to cost; None: unknown.
         """
         with self._lock:
-            likely = max(self._dearest, Decimal(str(estimate or 0)))
-            amount = likely * (1 + Decimal(_DOUBT) / (1 + self._settled))
+            amount = self._with_doubt(max(self._dearest, Decimal(str(estimate or 0))))
             if self._limit is not None:
                 amount = amount or self._limit * _OF_UNKNOWN
                 used = self._known + self._claimed
                 if used >= self._limit or used + amount > self._limit:
                     return None
             self._claimed += amount
+            self._see_room()
             return amount
 
     def give_back(self, claim: Decimal) -> None:
         """Have the money of a claim again."""
         with self._lock:
             self._claimed -= claim
+            self._see_room()
 
     def reserve(self, claim: Decimal) -> str | None:
         """Reserve the money of a claim; None: others have spent it, or the store is away."""
@@ -111,7 +115,7 @@ class ShadowBudget:
             self._store.warn_away(error)
             return None
         if token is None and self._limit is not None:
-            self._known = self._limit  # until it is looked up again
+            self._know(self._limit)  # until it is looked up again
         return token
 
     def settle(self, token: str, cost: float | None) -> None:
@@ -124,6 +128,7 @@ class ShadowBudget:
             self._dearest = max(self._dearest, amount or Decimal(0))
             self._known += self._dearest if amount is None else amount
             self._settled += 1
+            self._see_room()
         try:
             self._store.get().settle_spend(token, amount)
         except StoreUnavailableError as error:
@@ -132,4 +137,9 @@ class ShadowBudget:
     def look_up(self) -> None:
         """See what all processes have spent by now."""
         if self._limit is not None:
-            self._known = Decimal(str(self._store.get().spent(PURSE)))
+            self._know(Decimal(str(self._store.get().spent(PURSE))))
+
+    def _know(self, spent: Decimal) -> None:
+        with self._lock:
+            self._known = spent
+            self._see_room()

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.flow.deadline import start_work
-from langchain_automix.learning.budget import PURSE, ShadowBudget
+from langchain_automix.learning.budget import ShadowBudget
 from langchain_automix.learning.epochs import EpochState
 from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
@@ -35,7 +35,7 @@ from langchain_automix.learning.settings import (
     Refit,
 )
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
-from langchain_automix.learning.status import LearningStatus
+from langchain_automix.learning.status import LearningStatus, stored_facts
 from langchain_automix.learning.tickets import LearningTicket, QueryIds
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
@@ -170,7 +170,7 @@ class Learning(Learner):
         self._lock = ProcessLock()
         self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
         self._pruned = 0.0
-        self.ids = QueryIds()
+        self.ids = QueryIds(settings.seed)
 
     def __repr__(self) -> str:
         shown = self.settings.shown()
@@ -286,26 +286,14 @@ class Learning(Learner):
         try:
             store = self.store.get()
             epoch = next(reversed(self._epochs), None) or store.newest_epoch()
-            totals, spent = store.totals(epoch), store.spent(PURSE)
+            here |= stored_facts(store, epoch)
         except StoreUnavailableError:
             return LearningStatus(self.store.name, None, is_away=True, **here)
         if (state := self._epochs.get(epoch or "")) is not None:
             now = state.snapshot
             here |= {"models": state.names, "stage": now.stage, "version": now.version}
-            here |= {"share": now.share, "alarm": state.alarm, "next_step": state.next_step}
-        return LearningStatus(
-            self.store.name,
-            epoch,
-            queries=totals.queries,
-            shadowed=totals.shadowed,
-            grades=totals.grades,
-            cost=totals.cost,
-            alone=totals.alone,
-            spent=spent,
-            unpriced=totals.unpriced,
-            unpriced_shadows=totals.unpriced_shadows,
-            **here,
-        )
+            here |= {"share": now.share, "next_step": state.next_step}
+        return LearningStatus(self.store.name, epoch, **here)
 
     def report(self) -> TimelineReport:
         """Return what the mix saves or would save, how sure that is, and how it went over time.

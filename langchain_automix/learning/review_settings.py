@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
+
+_LEAST_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,34 @@ class ReviewSettings:
                 "Learning goes by one goal: max_loss, the quality that may be lost, or "
                 "cost_weight, the quality that a dollar is worth."
             )
-        shares = {"share": self.share, "warm_up_share": self.warm_up_share}
-        if self.max_loss is not None:
-            shares["max_loss"] = self.max_loss
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise AutoMixError(f"{name} must lie in [0, 1]; given: {value!r}.")
-        if not 0 < self.confidence < 1:
-            raise AutoMixError(
-                f"confidence must be a chance between 0 and 1; given: {self.confidence!r}."
-            )
-        if self.cost_weight is not None and not self.cost_weight >= 0:
-            raise AutoMixError(f"cost_weight must be at least 0; given: {self.cost_weight!r}.")
+        check_numbers(vars(self))
 
     @property
     def alpha(self) -> float:
         """Chance that any change of an epoch is a bad one."""
         return 1 - self.confidence
+
+
+def check_numbers(given: Mapping[str, Any]) -> None:
+    """Check those of a user's numbers that are given, by their names.
+
+    Raises:
+        AutoMixError: One is none, or lies outside its bounds.
+    """
+    for name in ("share", "warm_up_share", "max_loss"):
+        if given[name] is not None and not (_is_number(given[name]) and 0 <= given[name] <= 1):
+            raise AutoMixError(f"{name} must lie in [0, 1]; given: {given[name]!r}.")
+    confidence = given["confidence"]
+    if not (_is_number(confidence) and _LEAST_CONFIDENCE <= confidence < 1):
+        raise AutoMixError(
+            f"confidence must be a chance of at least {_LEAST_CONFIDENCE} and below 1; given: "
+            f"{confidence!r}."
+        )
+    for name in ("cost_weight", "keep_days", "keep_queries"):
+        value = given.get(name)
+        if value is not None and not (_is_number(value) and 0 <= value < math.inf):
+            raise AutoMixError(f"{name} must be a number of at least 0; given: {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

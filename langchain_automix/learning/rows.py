@@ -34,6 +34,23 @@ from langchain_automix.types import ModelCall, Verification, Visit
 from langchain_automix.verifiers.inputs import check_context
 
 
+class _Told(NamedTuple):
+    """What is taken from the record of a query, which goes with its message."""
+
+    kept: int | None
+    cost: str | None
+    alone: str | None
+    confidence: float | None
+
+    @classmethod
+    def by(cls, record: Mapping[str, Any], largest: str) -> Self:
+        kept = None if record["action"] == "abstain" else record["model_index"]
+        return cls(kept, record["cost"], record["alone"][largest]["cost"], record["confidence"])
+
+
+_NOTHING = _Told(None, None, None, None)
+
+
 class EndedFacts(NamedTuple):
     """What the record of a query is made of: no more than that is kept until it is written."""
 
@@ -44,8 +61,8 @@ class EndedFacts(NamedTuple):
     """What has checked."""
 
     ledger: QueryLedger
-    record: Mapping[str, Any]
-    """The query's own record; empty where it has none."""
+    told: _Told | None
+    """What its record says; None: it has none."""
 
     ending: Ending
     run_id: UUID
@@ -58,12 +75,12 @@ class EndedFacts(NamedTuple):
     @classmethod
     def of(cls, config: MixConfig, ended: EndedQuery, *, keep_texts: bool) -> Self:
         """Return the facts of a query that has just ended."""
-        query = ended.query
+        query, record = ended.query, ended.query.record
         return cls(
             config,
             ended.config.verifier,
             query.ledger,
-            query.record or {},
+            None if record is None else _Told.by(record, config.names[-1]),
             _ending(ended),
             ended.run_id,
             time.time(),
@@ -84,9 +101,8 @@ def query_record(
         share: Chance that it has a shadow.
         is_drawn: Whether it has one.
     """
-    config, ledger, record = facts.config, facts.ledger, facts.record
-    alone = record.get("alone") or {}
-    total = _dollars(record["cost"]) if record else None
+    config, ledger, told = facts.config, facts.ledger, facts.told or _NOTHING
+    total = _dollars(told.cost)
     bill = _Bill(ledger.prices)
     if total is not None and len(ledger.calls) == 1:
         bill.know(ledger.calls[0], total)
@@ -96,16 +112,16 @@ def query_record(
         epoch=config.epoch,
         version=version,
         stage=stage,
-        kept=None if record.get("action") == "abstain" else record.get("model_index"),
+        kept=told.kept,
         share=share,
         is_drawn=is_drawn,
         ending=facts.ending,
-        cost=total if record else bill.cost(ledger.calls),
-        alone=_dollars(alone[config.names[-1]]["cost"]) if alone else None,
+        cost=bill.cost(ledger.calls) if facts.told is None else total,
+        alone=_dollars(told.alone),
         answers=_answers(ledger, ledger.visits, bill, (config.verifier, facts.verifier)),
         requests=_requests(ledger.calls, bill, "query"),
         run_id=str(facts.run_id),
-        confidence=record.get("confidence"),
+        confidence=told.confidence,
         seconds=sum(ledger.seconds.values()),
         texts=facts.texts,
     )

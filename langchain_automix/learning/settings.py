@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +11,7 @@ from langchain_automix.calibration.graders.custom import grader_name, to_grader
 from langchain_automix.errors import AutoMixError
 from langchain_automix.learning.budget import read_amount
 from langchain_automix.learning.drift import load_detectors
-from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.learning.review_settings import ReviewSettings, check_numbers
 from langchain_automix.models.prices import format_dollars
 from langchain_automix.utils.urls import hide_password
 
@@ -71,12 +70,7 @@ class LearningSettings:
             if getattr(self, name) not in known:
                 options = " or ".join(map(repr, known))
                 raise AutoMixError(f"{name} is {getattr(self, name)!r}, but must be {options}.")
-        for name in ("max_loss", "share", "warm_up_share"):
-            _check_number(name, getattr(self, name), 0, 1)
-        _check_number("confidence", self.confidence, 0.5, 1, below=True)
-        for name in ("cost_weight", "keep_days", "keep_queries"):
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name), 0, math.inf, below=True)
+        check_numbers(vars(self))
         if self.quality is not None:
             to_grader(self.quality)
         if self.refit == "thread":
@@ -107,9 +101,3 @@ class LearningSettings:
             "max_spend": format_dollars(self.max_spend),
             "quality": quality,
         }
-
-
-def _check_number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (below and value == high):
-        raise AutoMixError(f"{name} is {value!r}, but must be a number from {low:g} to {high:g}.")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.learning.budget import PURSE
-from langchain_automix.learning.events import latest
+from langchain_automix.learning.events import active_alarm, latest
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.utils.formatting import (
     format_amount,
@@ -68,7 +68,7 @@ class LearningStatus:
     """Records of this process that are still to be written."""
 
     alarm: str | None = None
-    """What has changed in the traffic since the policy was proven; None: nothing."""
+    """What has changed in the traffic, as the latest alarm says; None: there was none."""
 
     next_step: str = ""
     """What comes next, in one sentence; empty where no review was made yet."""
@@ -89,7 +89,10 @@ class LearningStatus:
     """When the version began to decide, in seconds since 1970."""
 
     alarm_at: float | None = None
-    """When that was noticed, in seconds since 1970; None: unknown."""
+    """When that was noticed, in seconds since 1970; None: there was no alarm."""
+
+    alarm_is_over: bool = False
+    """Whether the policy has changed, or was proven anew, since that alarm."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -122,7 +125,8 @@ class LearningStatus:
         yield from self._shadows()
         if self.alarm is not None:
             when = "" if self.alarm_at is None else f" ({format_time(self.alarm_at)})"
-            yield f"Drift{when}: {self.alarm}"
+            over = " That is over: the policy was proven since." if self.alarm_is_over else ""
+            yield f"Drift{when}: {self.alarm}{over}"
         elif self.queries:
             yield "Drift: none was noticed."
         if self.dropped or self.refused:
@@ -188,10 +192,8 @@ def read_status(
     from langchain_automix.learning.traffic import look, read_traffic  # noqa: PLC0415  (numpy)
 
     traffic = read_traffic(store, epoch)
-    totals, champion = store.totals(traffic.epoch), traffic.champion
-    alarm = latest(traffic.events, "alarm")
+    champion, stage = traffic.champion, traffic.stage
     found = look(traffic, settings)
-    stage = traffic.stage
     return LearningStatus(
         store.name,
         traffic.epoch,
@@ -199,17 +201,32 @@ def read_status(
         stage=stage,
         version=champion.number if champion is not None and stage == "policy" else 0,
         share=settings.warm_up_share if stage == "observe" else found.share,
-        queries=totals.queries,
-        shadowed=totals.shadowed,
-        grades=totals.grades,
-        cost=totals.cost,
-        alone=totals.alone,
-        spent=store.spent(PURSE),
         labels=int(traffic.observed.complete.sum()),
-        unpriced=totals.unpriced,
-        unpriced_shadows=totals.unpriced_shadows,
         since=None if champion is None else champion.since,
-        alarm=None if alarm is None else alarm.text,
-        alarm_at=None if alarm is None else alarm.at,
         next_step=found.next_step,
+        **stored_facts(store, traffic.epoch),
     )
+
+
+def stored_facts(store: LearningStore, epoch: str | None) -> dict[str, Any]:
+    """Return the fields of a status that a store knows by itself, without a look at each query.
+
+    Raises:
+        StoreUnavailableError: The store is away.
+    """
+    totals = store.totals(epoch)
+    events = [] if epoch is None else store.events(epoch)
+    alarm = latest(events, "alarm")
+    return {
+        "queries": totals.queries,
+        "shadowed": totals.shadowed,
+        "grades": totals.grades,
+        "cost": totals.cost,
+        "alone": totals.alone,
+        "spent": store.spent(PURSE),
+        "unpriced": totals.unpriced,
+        "unpriced_shadows": totals.unpriced_shadows,
+        "alarm": None if alarm is None else alarm.text,
+        "alarm_at": None if alarm is None else alarm.at,
+        "alarm_is_over": alarm is not None and active_alarm(events) is None,
+    }

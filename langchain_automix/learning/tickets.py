@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -12,7 +13,6 @@ from typing_extensions import override
 from langchain_automix.learning.epochs import EpochState, Snapshot
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Ticket
-from langchain_automix.utils.fingerprints import uniform
 
 if TYPE_CHECKING:
     from langchain_automix.learning.learning import Learning
@@ -21,17 +21,26 @@ _NUMBERS = itertools.count(1)
 
 
 class QueryIds:
-    """Makes ids that no other query has; one from the system takes 50 times as long."""
+    """Makes ids that no other query has, and draws a number for each.
 
-    def __init__(self) -> None:
-        self._prefix = 0, ""
+    An id from the system takes 50 times as long, and a number by a hash of the id, 20 times.
 
-    def new(self) -> str:
-        """Return the next id."""
-        process, prefix = self._prefix
+    Args:
+        seed: Seed of the numbers, together with what is random in the ids.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._own = 0, "", random.Random()  # noqa: S311  (no secret)
+
+    def new(self) -> tuple[str, float]:
+        """Return the next id, and a number in [0, 1) that nothing else depends on."""
+        process, prefix, chances = self._own
         if process != os.getpid():  # a forked child must not go on with its parent's
-            process, prefix = self._prefix = os.getpid(), uuid4().hex[:20]
-        return f"{prefix}{next(_NUMBERS):012x}"
+            prefix = uuid4().hex[:20]
+            chances = random.Random(f"{prefix}:{self._seed}")  # noqa: S311
+            self._own = os.getpid(), prefix, chances
+        return f"{prefix}{next(_NUMBERS):012x}", chances.random()
 
 
 class LearningTicket(Ticket):
@@ -40,8 +49,9 @@ class LearningTicket(Ticket):
     def __init__(self, learning: Learning, config: MixConfig, state: EpochState) -> None:
         """Read the present version, and draw whether the query has a shadow."""
         now: Snapshot = state.snapshot
+        id, chance = learning.ids.new()
         super().__init__(
-            learning.ids.new(),
+            id,
             now.version,
             now.stage,
             router=now.router,
@@ -50,8 +60,8 @@ class LearningTicket(Ticket):
         )
         self._learning, self.config, self.state = learning, config, state
         share = now.share if config.answer_format.may_shadow else 0.0
-        # A policy of two plans draws one by the id, and must not by the same number.
-        is_drawn = uniform(f"shadow:{self.id}", learning.settings.seed) < share
+        # A policy of two plans draws one by the id: this number must have nothing to do with that.
+        is_drawn = chance < share
         has_money = learning.may_shadow(is_drawn=is_drawn)
         self.share = share if has_money else 0.0
         """Chance of a shadow, whatever will be found."""

@@ -19,7 +19,6 @@ from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import without_streaming
 from langchain_automix.routers.base import Router
-from langchain_automix.utils.default_checks import TOKENS
 from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash, stable_name
 from langchain_automix.verifiers.base import (
     Verifier,
@@ -99,8 +98,6 @@ class MixConfig:
 
     def is_free(self, check: str | None) -> bool:
         """Whether a check makes no request, and takes no time worth counting."""
-        if self.has_default_check:
-            return self.buys_checks and check == TOKENS
         return isinstance(self.verifier, Verifier) and self.verifier.is_free(check)
 
     @cached_property

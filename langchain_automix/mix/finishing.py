@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answering import reserved_tool_problem
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.early import given_up_in_record
-from langchain_automix.mix.kept_answer import AnswerReplay
+from langchain_automix.mix.kept_answer import Replay
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.record import (
     build_record,
@@ -24,7 +23,6 @@ from langchain_automix.mix.record import (
 )
 from langchain_automix.mix.telemetry import measure
 from langchain_automix.models.logprobs import without_logprobs
-from langchain_automix.models.wrappers import tags_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision
@@ -55,8 +53,7 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     metadata = {**given.response_metadata, "automix": record}
     message = given.model_copy(update={"response_metadata": metadata})
     if decision.action == "abstain" or query.shown != index:
-        own = decision.action != "abstain"  # whose words these are
-        replay = AnswerReplay.of(message, tags_of(config.models[index]) if own else ())
+        replay = Replay(message, None if decision.action == "abstain" else config.models[index])
         yield from call(Call(replay, query.input, run_name="answer", audience="readers"))
     return ModelAnswer(message, kept.payload, kept.problem)
 
@@ -78,7 +75,7 @@ def report_query(config: MixConfig, query: QueryState) -> Report | None:
     label = router.label if isinstance(router, Router) else router.get_name()
     # Not in the record: the same query, asked again, would have another one.
     event = {**query.record, "seconds": query.ledger.seconds}
-    return replace(report_of(event, label), count=partial(measure, event, label))
+    return report_of(event, label, count=partial(measure, event, label))
 
 
 def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> Decision:

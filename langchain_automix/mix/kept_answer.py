@@ -9,8 +9,32 @@ from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
 from langsmith import tracing_context
 from typing_extensions import override
+
+from langchain_automix.models.wrappers import tags_of
+
+
+class Replay(Runnable[Any, AIMessage]):
+    """Replays a kept answer where somebody hears it; made for each query, and seldom called."""
+
+    def __init__(self, message: AIMessage, model: Runnable[Any, Any] | None) -> None:
+        """Take the answer, and the model whose words it is; None: they are the mix's own."""
+        self._message, self._model = message, model
+
+    def _made(self) -> AnswerReplay:
+        return AnswerReplay.of(self._message, () if self._model is None else tags_of(self._model))
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
+        return self._made().invoke(input, config, **kwargs)
+
+    @override
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        return await self._made().ainvoke(input, config, **kwargs)
 
 
 class AnswerReplay(BaseChatModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from langchain_automix.models.prices import (
     CURRENCY,
     PricedCalls,
     PriceSource,
-    cost_of,
+    add_costs,
+    call_cost,
     format_dollars,
     is_cached,
-    price_calls,
 )
 from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import Decision, ModelCall, UnaccountedCall, Verification, Visit
@@ -56,14 +56,27 @@ class QueryLedger:
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each stage: `draft`, `verify`, `route`, `escalate`."""
 
+    _costs: dict[int, tuple[ModelCall, Decimal | None]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def price(self, calls: Iterable[ModelCall]) -> PricedCalls:
+        """Return what requests cost, and the models whose cost is unknown; each is priced once."""
+        return add_costs((call, self._cost(call)) for call in calls)
+
+    def _cost(self, call: ModelCall) -> Decimal | None:
+        if (known := self._costs.get(id(call))) is None:  # an id is the call's as long as it lives
+            known = self._costs[id(call)] = call, call_cost(call, self.prices)
+        return known[1]
+
     @property
     def cost_so_far(self) -> str | None:
         """Cost of the query until now, as text with currency; None when unknown."""
-        return format_dollars(cost_of(self.calls, self.prices))
+        return format_dollars(self.price(self.calls).total)
 
     def answer_cost(self, index: int) -> dict[str, float]:
         """Return what a model's answer cost, by currency; empty when unknown or free."""
-        cost = cost_of(self.answered.get(index, ()), self.prices)
+        cost = self.price(self.answered.get(index, ())).total
         return {CURRENCY: float(cost)} if cost else {}
 
     def add_request(self, index: int, call: ModelCall) -> None:
@@ -148,7 +161,7 @@ def build_record(
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = _deciding_check(checks[-1]) if checks else Verification()
-    bill = price_calls(ledger.calls, ledger.prices)
+    bill = ledger.price(ledger.calls)
     alone = _single_model_costs(ledger)
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
@@ -227,7 +240,7 @@ def unfinished_record(
 ) -> dict[str, Any]:
     """Return the record of a query that failed or was broken off: what it had cost by then."""
     try:
-        bill = price_calls(ledger.calls, ledger.prices)
+        bill = ledger.price(ledger.calls)
     except AutoMixError:  # a price is none; it must not take the place of what ended the query
         bill = PricedCalls(None)
     return {
@@ -257,7 +270,7 @@ class QueryCost(NamedTuple):
 def query_cost(ledger: QueryLedger) -> QueryCost:
     """Return what a query cost; for models not asked, or not heard, what is likely."""
     heard = _heard(ledger)
-    cost = cost_of(heard.calls, heard.prices)
+    cost = heard.price(heard.calls).total
     if cost is None:
         return QueryCost(None, None)
     others = [would for would, is_estimate in _single_model_costs(heard) if is_estimate]
@@ -276,7 +289,9 @@ def _heard(ledger: QueryLedger) -> QueryLedger:
     return replace(ledger, calls=heard(ledger.calls), answered=answered)
 
 
-def report_of(record: Mapping[str, Any], policy: str) -> Report:
+def report_of(
+    record: Mapping[str, Any], policy: str, count: Callable[[], None] | None = None
+) -> Report:
     """Return what the query's own run is told: flat values to filter by, and the record."""
     flat = {
         "automix_action": record["action"],
@@ -292,7 +307,7 @@ def report_of(record: Mapping[str, Any], policy: str) -> Report:
     }
     tags = ["automix-escalated"] if record["escalated"] else []
     known = {name: value for name, value in flat.items() if value is not None}
-    return Report(metadata=known, tags=tags, event=record)
+    return Report(metadata=known, tags=tags, event=record, count=count)
 
 
 def policy_version(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,5 +342,5 @@ def _single_model_costs(ledger: QueryLedger) -> list[tuple[Decimal | None, bool]
     for index, (model, provider) in enumerate(ledger.identities):
         alone = [ModelCall(model=model, provider=provider, usage=usage)]
         calls = ledger.answered.get(index, alone)
-        costs.append((cost_of(calls, ledger.prices), index not in ledger.answered))
+        costs.append((ledger.price(calls).total, index not in ledger.answered))
     return costs

@@ -325,7 +325,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
     @override
     def _begin(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Any]:
         flow = self._query(input, kwargs)
-        return replace(flow, steps=self._presented(flow.steps))
+        return Flow(self._presented(flow.steps), flow.deadline, flow.report, flow.ended)
 
     def _presented(self, steps: Steps[ModelAnswer]) -> Steps[Any]:
         return self.answer_format.present((yield from steps))

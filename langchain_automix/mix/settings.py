@@ -94,8 +94,8 @@ class MixSettings(BaseModel):
     hedge: float | None = Field(default=None, ge=0, le=1)
     """If the fitted policy gives at least this probability that a check will lead to the next
     model, that model is asked alongside the check: quicker, but paid for even when it turns out not
-    to be needed (the record's `hedged` names it). Not beside a check that makes no request.
-    None, or a router without a policy: never."""
+    to be needed (the record's `hedged` names it). Not beside a check that makes no request. None,
+    or a router without a policy: never."""
 
     give_up_early: bool = False
     """Whether a draft is given up while it is being written, as soon as the check cannot find

@@ -74,8 +74,9 @@ def missing_answer_reason(message: AIMessage) -> str | None:
     calls = message.tool_calls or message.invalid_tool_calls
     if calls or message.additional_kwargs.get("function_call") or str(message.text).strip():
         return None
-    blocks = [block for block in message.content if isinstance(block, dict)]
-    has_media = any(block.get("type") not in _TEXT_OR_REASONING_BLOCKS for block in blocks)
+    has_media = any(
+        block.get("type") not in _TEXT_OR_REASONING_BLOCKS for block in _blocks(message)
+    )
     if has_media or message.additional_kwargs.get("audio"):
         return None
     return "the model ran out of tokens before it answered" if ending else EMPTY_ANSWER
@@ -98,9 +99,15 @@ def is_cut_short(message: Any) -> bool:
 
 def _says_it_refuses(message: AIMessage) -> bool:
     """Whether a message holds a refusal, in either of OpenAI's protocols."""
-    blocks = [block for block in message.content if isinstance(block, dict)]
-    is_block = any(block.get("type") == "refusal" for block in blocks)
+    is_block = any(block.get("type") == "refusal" for block in _blocks(message))
     return is_block or bool(message.additional_kwargs.get("refusal"))
+
+
+def _blocks(message: AIMessage) -> list[dict[Any, Any]]:
+    """Return the content blocks of a message that are more than a text."""
+    if isinstance(message.content, str):
+        return []
+    return [block for block in message.content if isinstance(block, dict)]
 
 
 def is_fault(error: BaseException) -> bool:

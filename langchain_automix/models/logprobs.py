@@ -24,8 +24,13 @@ class TokenLogprob(NamedTuple):
     raw: Any
     """Its bytes, if the server sends them."""
 
-    others: list[tuple[Any, Any]]
-    """The alternatives in its place, and their log-probabilities."""
+    top: Any = None
+    """The alternatives in its place, as sent."""
+
+    @property
+    def others(self) -> list[tuple[Any, Any]]:
+        """The alternatives in its place, and their log-probabilities."""
+        return _pairs(self.top)
 
 
 def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
@@ -38,17 +43,17 @@ def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
         texts, own = _list(logprobs.get("tokens")), _list(logprobs["token_logprobs"])
         tops = _list(logprobs.get("top_logprobs")) or [None] * len(own)
         for text, logprob, top in zip(texts, own, tops, strict=False):
-            yield TokenLogprob(text, logprob, None, _pairs(top))
+            yield TokenLogprob(text, logprob, None, top)
         return
     for entry in _list(logprobs.get("content") if isinstance(logprobs, Mapping) else logprobs):
-        if isinstance(entry, Mapping):
-            others = _pairs(entry.get("top_logprobs"))
-            yield TokenLogprob(entry.get("token"), entry.get("logprob"), entry.get("bytes"), others)
+        if isinstance(entry, (dict, Mapping)):  # a dict is quick to tell
+            get = entry.get
+            yield TokenLogprob(get("token"), get("logprob"), get("bytes"), get("top_logprobs"))
 
 
 def is_known(logprob: Any) -> bool:
     """Whether a log-probability is a number."""
-    return isinstance(logprob, int | float) and not math.isnan(logprob)
+    return isinstance(logprob, (int, float)) and not math.isnan(logprob)
 
 
 def _pairs(top: Any) -> list[tuple[Any, Any]]:

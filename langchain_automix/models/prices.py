@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -17,6 +18,7 @@ from langchain_automix.utils.install import install_hint
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 CURRENCY = "USD"
+_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLION = 1_000_000
 _ORDINARY = 1_000
 """Tokens of a request that no provider takes for a long one."""
@@ -89,10 +91,14 @@ def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -
     Raises:
         AutoMixError: A price is negative or not a number.
     """
+    return add_costs((call, call_cost(call, prices)) for call in calls)
+
+
+def add_costs(costs: Iterable[tuple[ModelCall, Decimal | None]]) -> PricedCalls:
+    """Add up what requests cost, given each with its cost; None: it is unknown."""
     total = Decimal(0)
     unpriced: dict[str, None] = {}
-    for call in calls:
-        cost = _call_cost(call, prices)
+    for call, cost in costs:
         if cost is None:
             unpriced[call.model or "a model without a name"] = None
         else:
@@ -133,6 +139,15 @@ def checked_prices(prices: Any) -> Any:
         for price in entry.values():
             _dollars(price, model)
     return prices
+
+
+def amount_in(text: str) -> str | None:
+    """Return the number in an amount of dollars that a user has written, such as `5 USD` or `$5`.
+
+    None: it is no such amount.
+    """
+    match = _AMOUNT.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def dollars_of(cost: str) -> Decimal:
@@ -189,7 +204,8 @@ def is_cached(call: ModelCall) -> bool:
     return usage.get("total_cost") == 0
 
 
-def _call_cost(call: ModelCall, prices: PriceSource | None) -> Decimal | None:
+def call_cost(call: ModelCall, prices: PriceSource | None = None) -> Decimal | None:
+    """Return what one request cost in US dollars; None if that is unknown (see `price_calls`)."""
     if call.cost is not None:
         return dollars_of(call.cost)
     if is_cached(call):
@@ -251,6 +267,9 @@ def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | N
     """
     total = Decimal(0)
     for direction, kinds in _KINDS.items():
+        if not usage.get(f"{direction}_token_details"):
+            total += int(usage[f"{direction}_tokens"]) * _dollars(entry[direction], model)
+            continue
         details = _details(usage, direction)
         priced = [
             (_dollars(entry[key], model), details[kind])
@@ -295,13 +314,21 @@ def _by_list(call: ModelCall) -> Decimal | None:
 
 
 def _dollars(price: Any, model: str | None) -> Decimal:
-    try:
-        amount = Decimal(str(price))
-    except ArithmeticError:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or amount > _MAX_DOLLARS or amount.adjusted() < _LEAST:
+    amount = _decimal_of(str(price))
+    if amount is None:
         raise AutoMixError(f"The price {price!r} of {model} is no amount of dollars, 0 or more.")
     return amount
+
+
+@lru_cache(maxsize=1024)  # a table's prices are read for each request
+def _decimal_of(text: str) -> Decimal | None:
+    """Return an amount of dollars; None where a text is none."""
+    try:
+        amount = Decimal(text)
+    except ArithmeticError:
+        return None
+    is_amount = amount.is_finite() and 0 <= amount <= _MAX_DOLLARS
+    return amount if is_amount and amount.adjusted() >= _LEAST else None
 
 
 def _listed_price(call: ModelCall, tokens: Mapping[str, int | None]) -> Decimal | None:

@@ -163,10 +163,15 @@ PROVIDERS = (
     ),
 )
 
-_ENDINGS: Mapping[tuple[str, str], Ending] = dict(
-    each for provider in PROVIDERS for each in provider.endings
-)
-_FIELDS = tuple(dict.fromkeys(provider.field for provider in PROVIDERS))
+
+def _endings_by_field() -> Iterator[tuple[tuple[str, ...], Mapping[str, Ending]]]:
+    """Yield each field as the keys that lead to it, with the meanings of its words."""
+    for name in dict.fromkeys(provider.field for provider in PROVIDERS):
+        endings = (each for provider in PROVIDERS for each in provider.endings)
+        yield tuple(name.split(".")), {word: end for (field, word), end in endings if field == name}
+
+
+_ENDINGS = tuple(_endings_by_field())  # read for every answer
 
 REPLY_READERS = frozenset(
     {
@@ -301,11 +306,12 @@ def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
     Args:
         metadata: The message's `response_metadata`.
     """
-    for field in _FIELDS:
-        word: Any = metadata
-        for part in field.split("."):
-            word = word.get(part) if isinstance(word, Mapping) else None
+    for (first, *others), endings in _ENDINGS:
+        if (word := metadata.get(first)) is None:
+            continue
+        for key in others:
+            word = word.get(key) if isinstance(word, Mapping) else None
         word = getattr(word, "value", word)  # Gemini's are enumerations
-        if isinstance(word, str) and (ending := _ENDINGS.get((field, word))) is not None:
+        if isinstance(word, str) and (ending := endings.get(word)) is not None:
             return ending, word
     return None

@@ -44,6 +44,7 @@ class UsageCollector(BaseCallbackHandler):
     """
 
     run_inline = True
+    hears_requests_only = True
 
     def __init__(self, *, mends: bool = True) -> None:
         """Start with nothing collected.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,14 +20,22 @@ from langchain_automix.policy.data.arrays import (
     LogArrays,
     Mask,
 )
-from langchain_automix.policy.decision.interpreter import next_action, next_in_play
+from langchain_automix.policy.decision.interpreter import (
+    Row,
+    Rule,
+    Table,
+    next_action,
+    next_in_play,
+)
 from langchain_automix.policy.decision.observation import CheckEncoding, Observation
-from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.reweighting import relative_cost, reweighed
-from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, PlannedAction
+from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
 from langchain_automix.policy.statistics import in_bins
 from langchain_automix.utils.fingerprints import uniform
+
+_MANY_CODES = 5_000
+"""Above which sorting codes is faster than counting each."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +88,12 @@ class Outcomes:
 
 
 def replay_plan(
-    plan: Plan, columns: LogArrays, own_costs: Sequence[float] | None = None
+    plan: Rule, columns: LogArrays, own_costs: Sequence[float] | None = None
 ) -> Outcomes:
     """Send every logged query through a plan; verdicts are drawn in the order recorded.
 
     Args:
-        plan: The plan.
+        plan: The plan, or any rule.
         columns: The log.
         own_costs: Mean cost of each model's answer, where a query's own scales the price of a
             larger model (`Policy.own_costs`).
@@ -130,7 +140,7 @@ class _Replay:
     """Moves queries through the tables of a plan, together where the same was observed."""
 
     def __init__(
-        self, plan: Plan, columns: LogArrays, own_costs: Sequence[float] | None = None
+        self, plan: Rule, columns: LogArrays, own_costs: Sequence[float] | None = None
     ) -> None:
         n, shape = len(columns), columns.quality.shape
         self.plan, self.columns, self.own_costs = plan, columns, own_costs
@@ -142,6 +152,7 @@ class _Replay:
         self.drawn = {name: np.zeros(n, dtype=np.int64) for name in self.checks}
         self.made: dict[str | None, Mask]
         self.made = {name: np.zeros(n, dtype=bool) for name in self.checks}
+        self._numbers: dict[tuple[str | None, int], Ints] = {}
         for encoding in (encoding for table in plan.tables for encoding in table.checks):
             if encoding.name not in self.checks:
                 raise AutoMixError(
@@ -176,16 +187,16 @@ class _Replay:
             self.paths,
         )
 
-    def _step(self, table: DecisionTable, queries: Ints) -> None:
+    def _step(self, table: Table[Row], queries: Ints) -> None:
         """Take the next step of the queries that are at a table."""
         observed = [self._observe(encoding, table.model, queries) for encoding in table.encodings]
         # One number for each group: which models have answered, and what each check found.
         in_play = np.array(self.plan.plays)
-        codes = self.paths.asked[np.ix_(queries, in_play)] @ (1 << np.arange(len(in_play)))
+        codes = self.paths.asked[queries][:, in_play] @ (1 << np.arange(len(in_play)))
         for index, findings in observed:
             codes = codes * len(findings) + index
-        order = np.argsort(codes, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        following: dict[PlannedAction, list[Ints]] = {}
+        for group in groups(codes):
             first = group[0]
             each = [findings[index[first]] for index, findings in observed]
             pairs = zip(table.encodings, each, strict=True)
@@ -194,25 +205,27 @@ class _Replay:
                 table,
                 [observation for observation, _ in each],
                 [encoding.name for encoding, (_, is_spent) in pairs if is_spent],
-                np.flatnonzero(self.paths.asked[queries[first]]).tolist(),
+                self.paths.asked[queries[first]].nonzero()[0].tolist(),
                 self.columns.models,
             )
             for chosen, part in self._by_own_cost(row, table, queries[group]):
-                self._follow(chosen, table, part)
+                following.setdefault(self._next_step(chosen, table, part), []).append(part)
+        for step, parts in following.items():
+            self._apply(step, np.concatenate(parts) if len(parts) > 1 else parts[0])
 
     def _by_own_cost(
-        self, row: DecisionRow | None, table: DecisionTable, queries: Ints
-    ) -> Iterator[tuple[DecisionRow | None, Ints]]:
+        self, row: Row | None, table: Table[Row], queries: Ints
+    ) -> Iterator[tuple[Row | None, Ints]]:
         """Yield the row of each query by its own answer's cost, equal steps together."""
         means = self.own_costs
         if row is None or means is None or row.step.action == "verify" or not row.quality:
             yield row, queries
             return
-        answered = np.flatnonzero(self.paths.asked[queries[0]]).tolist()
+        answered, whole = np.flatnonzero(self.paths.asked[queries[0]]).tolist(), row.whole()
 
         def scaled(relative: float) -> DecisionRow:
             weight = self.plan.cost_weight * relative
-            return reweighed(row, self.plan, self.columns.models, means, answered, weight)
+            return reweighed(whole, self.plan, self.columns.models, means, answered, weight)
 
         costs = self.columns.cost[queries, table.model].tolist()
         relative = np.array([relative_cost(cost, means[table.model]) for cost in costs])
@@ -247,11 +260,11 @@ class _Replay:
         counts = [((verdicts == kind) & is_drawn).sum(axis=1) for kind in kinds]
         shape = (longest + 1, longest + 1, longest + 1, 2, 2)
         codes = np.ravel_multi_index((*counts, made.astype(int), is_last.astype(int)), shape)
-        codes, index = np.unique(codes, return_inverse=True)
+        codes, index = distinct(codes, math.prod(shape))
         numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them the same
         merged = []
-        distinct = np.transpose(np.unravel_index(codes, shape)).tolist()
-        for accepts, rejects, invalid, is_made, is_over in distinct:
+        found = np.transpose(np.unravel_index(codes, shape)).tolist()
+        for accepts, rejects, invalid, is_made, is_over in found:
             observation = encoding.encode(accepts, rejects, invalid, None)
             is_enough = encoding.is_exhausted(accepts + rejects + invalid, invalid)
             is_spent = bool(is_made and (is_over or is_enough or not any(observation)))
@@ -260,19 +273,21 @@ class _Replay:
 
     def _recorded(self, queries: Ints, model: int, check: str | None) -> Ints:
         """Return how many verdicts the log has on each answer."""
-        number: Ints = (self.checks[check].verdicts[queries, model] != NOT_DRAWN).sum(axis=1)
-        return number
+        if (check, model) not in self._numbers:
+            drawn: Ints = (self.checks[check].verdicts[:, model] != NOT_DRAWN).sum(axis=1)
+            self._numbers[check, model] = drawn
+        return self._numbers[check, model][queries]
 
-    def _follow(self, row: DecisionRow | None, table: DecisionTable, queries: Ints) -> None:
+    def _next_step(self, row: Row | None, table: Table[Row], queries: Ints) -> PlannedAction:
+        """Return the step of a row, and keep what it expects of an answer that ends a query."""
         if row is not None:
-            self._apply(row.step, queries)
             if row.step.then is None:
                 quality = dict(zip(self.plan.plays, row.quality, strict=False))
                 self.expected[queries] = quality.get(row.step.model, np.nan)
-        elif (later := next_in_play(self.plan, table.model)) is not None:
-            self._apply(PlannedAction(action="escalate", model=later, samples=0), queries)
-        else:
-            self._apply(PlannedAction(action="answer", model=table.model), queries)
+            return row.step
+        if (later := next_in_play(self.plan, table.model)) is not None:
+            return PlannedAction(action="escalate", model=later, samples=0)
+        return PlannedAction(action="answer", model=table.model)
 
     def _apply(self, step: PlannedAction, queries: Ints) -> None:
         self.table[queries] = -1 if step.then is None else step.then
@@ -310,3 +325,27 @@ class _Replay:
         self.paths.checked[queries, model] |= scored | (number > 0) | (fixed > 0)
         self.paths.drawn[queries, model] += number
         self.paths.check_cost[queries, model] += price
+
+
+def groups(codes: Ints) -> list[Ints]:
+    """Return the places of each code, codes ascending."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    ends = [*((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist(), len(order)]
+    return [order[start:end] for start, end in pairwise([0, *ends])]
+
+
+def distinct(codes: Ints, number: int) -> tuple[Ints, Ints]:
+    """Return the codes that occur, ascending, and the place of each among them.
+
+    Args:
+        codes: At least 0.
+        number: Less than which they all are.
+    """
+    if number > _MANY_CODES + len(codes):
+        found, places = np.unique(codes, return_inverse=True)
+        return found, places
+    found = np.bincount(codes, minlength=number).nonzero()[0]
+    table = np.empty(number, dtype=np.int64)
+    table[found] = np.arange(len(found))
+    return found, table[codes]

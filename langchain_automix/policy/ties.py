@@ -21,6 +21,12 @@ def tolerance(value: float) -> float:
     return TIE * max(1.0, abs(value))
 
 
+def tolerances(values: Floats) -> Floats:
+    """Return what `tolerance` returns, of each of many values."""
+    found: Floats = TIE * np.maximum(1.0, np.abs(values))
+    return found
+
+
 def tied_best(values: Floats | Sequence[float]) -> Ints:
     """Return the indices of the greatest value and of those tied with it, ascending."""
     found = np.asarray(values, dtype=np.float64)

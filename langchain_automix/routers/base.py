@@ -11,12 +11,12 @@ from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
-from langchain_automix.flow.steps import NeedsNoSlot
+from langchain_automix.flow.steps import MadeOfSteps, Steps, made_of_steps
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Visit
 
 
-class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
+class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
     """Base class of the routers of this package.
 
     `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; a subclass can also
@@ -53,6 +53,14 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return OPENING
 
     @override
+    def steps(self, input: RoutingState, **kwargs: Any) -> Steps[Decision]:
+        yield from ()
+        # Without what is for readers of a trace, for there is none.
+        is_own = type(self).decide is Router.decide
+        return self._decide_any(input) if is_own else self.decide(input)
+
+    @override
+    @made_of_steps
     def invoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
@@ -60,6 +68,7 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
         return self._call_with_config(self.decide, input, config)
 
     @override
+    @made_of_steps
     async def ainvoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
@@ -72,11 +81,14 @@ class Router(NeedsNoSlot, PackageSerializable, RunnableSerializable[RoutingState
 
     def decide(self, state: RoutingState) -> Decision:
         """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
-        is_usable = _is_usable(state.current)
-        decision = self._decide(state) if is_usable else self._decide_unusable(state)
+        decision = self._decide_any(state)
         # For readers of the trace, who see only this run.
         name = state.models[decision.model_index]
         return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
+
+    def _decide_any(self, state: RoutingState) -> Decision:
+        is_usable = _is_usable(state.current)
+        return self._decide(state) if is_usable else self._decide_unusable(state)
 
     @abstractmethod
     def _decide(self, state: RoutingState) -> Decision: ...

@@ -162,26 +162,28 @@ class LogProbabilityVerifier(Verifier):
             return f"the answer has no log-probabilities: {_HINT}"
         if self.statistic == "margin":
             return _margin(tokens[0])
-        logprobs = [each.logprob for each in tokens]
-        mean = math.fsum(logprobs) / len(logprobs)
-        by_length = min(logprobs) if len(logprobs) <= SHORT_ANSWER else mean
-        chosen = {"min": min(logprobs), "first": logprobs[0], "mean": mean, "length": by_length}
-        return _probability(chosen[self.statistic])
+        return _probability(self._chosen([each.logprob for each in tokens]))
+
+    def _chosen(self, logprobs: Sequence[float]) -> float:
+        if self.statistic == "first":
+            return logprobs[0]
+        is_short = self.statistic == "length" and len(logprobs) <= SHORT_ANSWER
+        if self.statistic == "min" or is_short:
+            return min(logprobs)
+        return math.fsum(logprobs) / len(logprobs)
 
 
 class _Token(NamedTuple):
     text: bytes
     logprob: float
-    top: tuple[float, ...]
-    """Log-probabilities of the alternatives in this place, the best first."""
+    source: TokenLogprob
 
 
 def _tokens(logprobs: Any) -> Iterator[_Token]:
     """Yield the tokens of a response that have a log-probability."""
     for written in token_logprobs(logprobs):
         if is_known(written.logprob):
-            top = sorted((float(p) for _, p in written.others if is_known(p)), reverse=True)
-            yield _Token(_bytes_of(written), float(written.logprob), tuple(top))
+            yield _Token(_bytes_of(written), float(written.logprob), written)
 
 
 def _bytes_of(written: TokenLogprob) -> bytes:
@@ -195,6 +197,8 @@ def _tokens_of_text(tokens: Sequence[_Token], text: str) -> list[_Token]:
     """Return the tokens that make up the answer's text."""
     written = b"".join(token.text for token in tokens)
     encoded = text.encode(errors="replace")
+    if written == encoded and tokens[0].text and tokens[-1].text:
+        return list(tokens)
     start = written.rfind(encoded)
     if start < 0:  # the server cleans up the text, or sends tokens without their bytes
         return _without_special_tokens(tokens)
@@ -216,12 +220,13 @@ def _is_special(token: _Token) -> bool:
 
 
 def _margin(token: _Token) -> float | str:
-    if len(token.top) < 2:  # noqa: PLR2004  (the two most probable)
+    top = sorted((float(p) for _, p in token.source.others if is_known(p)), reverse=True)
+    if len(top) < 2:  # noqa: PLR2004  (the two most probable)
         return (
             "the answer's first token has no alternatives: set top_logprobs=2 or more on the "
             "answering model"
         )
-    best, second, *_ = map(_probability, token.top)
+    best, second, *_ = map(_probability, top)
     return best - second
 
 

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_automix.flow.steps import Steps
+from langchain_automix.flow.steps import Steps, made_of_steps
 from langchain_automix.models.request_shape import (
     RequestShape,
     can_shape,
@@ -90,6 +90,7 @@ class SelfVerifier(PromptedVerifier):
         return self._fingerprint(self.temperature, self.max_tokens)
 
     @override
+    @made_of_steps
     def invoke(
         self, input: VerifierInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Verification:

@@ -28,6 +28,7 @@ from tests.benchmarks import (
     learning_overhead,
     learning_processes,
     learning_risks,
+    overhead,
     prior,
     quality,
     released,
@@ -64,6 +65,7 @@ PARTS = (
     "learning",
     "learning-risks",
     "speed",
+    "overhead",
     "surface",
     "early",
     "tracing",
@@ -98,7 +100,9 @@ def main() -> int:
         "--ways", nargs="+", choices=attacks.WAYS, default=tuple(attacks.WAYS), help="for attacks"
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
-    parser.add_argument("--queries", type=int, help="for the soak and learning-processes")
+    parser.add_argument(
+        "--queries", type=int, help="for the soak, learning-processes and the batches of overhead"
+    )
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
         "--test", action="store_true", help="for the frontier and learning: on the test splits"
@@ -114,6 +118,7 @@ def main() -> int:
 def of_the_surface(wanted: argparse.Namespace) -> None:
     """Print what calls, traces, caches, reports and calibrations cost."""
     parts: dict[str, Callable[[], Iterable[Any]]] = {
+        "overhead": lambda: overhead.tables(batch=(wanted.queries or 1_000, 5)),
         "surface": lambda: surface.tables(memory_calls=wanted.calls),
         "early": early.tables,
         "tracing": lambda: [tracing.table()],

@@ -1,11 +1,14 @@
-"""The way of a query written by hand as plain LCEL: what the mix is measured against.
+"""The way of a query written by hand: what the mix is measured against.
 
-The same calls with the same messages, each a run of its own, and a record on the answer.
+Each check is written three times: as a plain function, which makes no run and no record and is the
+leanest there can be; as one `RunnableLambda`; and as plain LCEL, step by step.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from math import log
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +17,7 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import (
     Runnable,
@@ -28,15 +31,31 @@ from typing_extensions import override
 from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from langchain_automix.verifiers.prompting.verdicts import parse_verdict
-from tests.benchmarks.answering import reply
+from tests.benchmarks.answering import HARD, reply
+
+SURE, UNSURE = 0.95, 0.05
+"""How probable the tokens are of a draft that is to be kept, and of one that is not."""
+
+LEAST = 0.5
+"""How probable the least probable token must be for a draft to be kept."""
 
 
 class Instant(BaseChatModel):
     """Answers at once, or after a sleep."""
 
     name_of_model: str
+    model_name: str | None = None
+    """What peers ask a model for its name by."""
+
     temperature: float = 0.0
     sleep: float = 0.0
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    text: str | None = None
+    """The answer, in place of a short one."""
+
+    fails: bool = False
+    """Whether it raises on a hard question."""
 
     @property
     @override
@@ -45,13 +64,18 @@ class Instant(BaseChatModel):
 
     def _result(self, messages: list[BaseMessage]) -> ChatResult:
         asked = "".join(str(message.text) for message in messages)
+        if self.fails and HARD in asked:
+            raise ValueError("This is too hard.")
         usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+        text = reply(asked) if self.text is None else self.text
         message = AIMessage(
-            reply(asked),
+            text,
             usage_metadata=usage,
             response_metadata={"model_name": self.name_of_model},
         )
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        sure = UNSURE if HARD in asked else SURE
+        told = {"logprobs": {"content": _tokens(text, log(sure))}} if self.logprobs else {}
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=told)])
 
     @override
     def _generate(
@@ -76,78 +100,129 @@ class Instant(BaseChatModel):
         return self._result(messages)
 
 
-def _ask_check(way: dict[str, Any]) -> list[BaseMessage]:
-    return check_messages(CheckContext(way["question"]), str(way["draft"].text))
+def _tokens(text: str, logprob: float) -> list[dict[str, Any]]:
+    """Return the words of a text as OpenAI sends its tokens."""
+    words = [word if i == 0 else f" {word}" for i, word in enumerate(text.split())]
+    return [
+        {"token": word, "logprob": logprob, "bytes": list(word.encode()), "top_logprobs": []}
+        for word in words
+    ]
 
 
-def _read_check(reply: AIMessage) -> bool | None:
-    return parse_verdict(str(reply.text))
+def is_sure(draft: AIMessage) -> bool:
+    """Whether no token of a draft was improbable to the model that wrote it: a free check."""
+    tokens = draft.response_metadata["logprobs"]["content"]
+    return bool(min(token["logprob"] for token in tokens) >= log(LEAST))
 
 
-def _route(way: dict[str, Any]) -> str:
-    return "answer" if way["verdict"] else "escalate"
+def ask_check(question: str, draft: AIMessage) -> list[BaseMessage]:
+    """Return the messages of a self-check."""
+    return check_messages(CheckContext(question), str(draft.text))
 
 
-def _recorded(message: AIMessage, way: dict[str, Any]) -> AIMessage:
-    escalated = way["decision"] == "escalate"
+def read_check(reply: AIMessage) -> bool:
+    """Whether a self-check accepts."""
+    return bool(parse_verdict(str(reply.text)))
+
+
+def checker_of(small: BaseChatModel) -> BaseChatModel:
+    """Return the model that checks."""
+    return small.model_copy(update={"temperature": 1.0, "cache": False, "logprobs": None})
+
+
+def _recorded(way: dict[str, Any]) -> AIMessage:
+    escalated = not way["accepted"]
+    message: AIMessage = way["answer"] if escalated else way["draft"]
     record = {
         "model": "large" if escalated else "small",
         "model_index": int(escalated),
-        "action": way["decision"],
-        "confidence": None if way["verdict"] is None else float(way["verdict"]),
-        "verdicts": [way["verdict"]],
+        "action": "escalate" if escalated else "answer",
         "escalated": escalated,
         "cost": None,
-        "why": f"The verdict is {way['verdict']}.",
+        "why": f"The check says {way['accepted']}.",
     }
     metadata = {**message.response_metadata, "automix": record}
     return message.model_copy(update={"response_metadata": metadata})
 
 
-def chain(small: BaseChatModel, large: BaseChatModel) -> Runnable[str, AIMessage]:
+class Plain:
+    """A function without a run of its own and without a record, and its twin for asyncio."""
+
+    def __init__(self, small: BaseChatModel, large: BaseChatModel, *, self_check: bool) -> None:
+        self.small, self.large = small, large
+        self.checker = checker_of(small) if self_check else None
+
+    def ask(self, question: str, config: RunnableConfig | None = None) -> dict[str, Any]:
+        """Return what came: the draft, whether it was accepted, the large model's answer."""
+        draft = self.small.invoke(question, config)
+        if self.checker is None:
+            accepted = is_sure(draft)
+        else:
+            accepted = read_check(self.checker.invoke(ask_check(question, draft), config))
+        answer = None if accepted else self.large.invoke(question, config)
+        return {"draft": draft, "accepted": accepted, "answer": answer}
+
+    async def aask(self, question: str, config: RunnableConfig | None = None) -> dict[str, Any]:
+        """Do the same, asynchronously."""
+        draft = await self.small.ainvoke(question, config)
+        if self.checker is None:
+            accepted = is_sure(draft)
+        else:
+            accepted = read_check(await self.checker.ainvoke(ask_check(question, draft), config))
+        answer = None if accepted else await self.large.ainvoke(question, config)
+        return {"draft": draft, "accepted": accepted, "answer": answer}
+
+    def invoke(self, question: str) -> AIMessage:
+        """Answer a question."""
+        way = self.ask(question)
+        answer: AIMessage = way["answer"] or way["draft"]
+        return answer
+
+    async def ainvoke(self, question: str) -> AIMessage:
+        """Answer a question, asynchronously."""
+        way = await self.aask(question)
+        answer: AIMessage = way["answer"] or way["draft"]
+        return answer
+
+
+def function(
+    small: BaseChatModel, large: BaseChatModel, *, self_check: bool
+) -> Runnable[str, AIMessage]:
+    """Return the same function as one run, with a record on its answer."""
+    plain = Plain(small, large, self_check=self_check)
+
+    def run(question: str, config: RunnableConfig) -> AIMessage:
+        return _recorded(plain.ask(question, config))
+
+    async def arun(question: str, config: RunnableConfig) -> AIMessage:
+        return _recorded(await plain.aask(question, config))
+
+    return RunnableLambda(run, arun)
+
+
+def chain(
+    small: BaseChatModel, large: BaseChatModel, *, self_check: bool
+) -> Runnable[str, AIMessage]:
     """Return the way of a query as users of LCEL write it: assign, assign, branch."""
-    checker = small.model_copy(update={"temperature": 1.0, "cache": False})
-    check = RunnableLambda(_ask_check) | checker | RunnableLambda(_read_check)
-    ask = RunnableLambda[dict[str, Any], str](itemgetter("question"))
-    keep = RunnableLambda[dict[str, Any], AIMessage](lambda way: _recorded(way["draft"], way))
-    larger = RunnablePassthrough.assign(draft=ask | large) | keep
+    if self_check:
+        asks = RunnableLambda[dict[str, Any], Any](
+            lambda way: ask_check(way["question"], way["draft"])
+        )
+        check: Any = asks | checker_of(small) | RunnableLambda(read_check)
+    else:
+        check = RunnableLambda[dict[str, Any], bool](lambda way: is_sure(way["draft"]))
+    question = RunnableLambda[dict[str, Any], str](itemgetter("question"))
+    keep = RunnableLambda(_recorded)
     return (
         RunnableLambda[str, dict[str, Any]](lambda question: {"question": question})
-        | RunnablePassthrough.assign(draft=ask | small)
-        | RunnablePassthrough.assign(verdict=check)
-        | RunnablePassthrough.assign(decision=RunnableLambda(_route))
-        | RunnableBranch((lambda way: way["decision"] == "escalate", larger), keep)
+        | RunnablePassthrough.assign(draft=question | small)
+        | RunnablePassthrough.assign(accepted=check)
+        | RunnableBranch(
+            (itemgetter("accepted"), keep),
+            RunnablePassthrough.assign(answer=question | large) | keep,
+        )
     )
 
 
-def function(small: BaseChatModel, large: BaseChatModel) -> Runnable[str, AIMessage]:
-    """Return the same in as few runs as there can be: one function that calls the parts."""
-    checker = small.model_copy(update={"temperature": 1.0, "cache": False})
-    router = RunnableLambda(_route)
-
-    def check(way: dict[str, Any], config: RunnableConfig) -> bool | None:
-        return _read_check(checker.invoke(_ask_check(way), config))
-
-    async def acheck(way: dict[str, Any], config: RunnableConfig) -> bool | None:
-        return _read_check(await checker.ainvoke(_ask_check(way), config))
-
-    verifier = RunnableLambda(check, acheck)
-
-    def run(question: str, config: RunnableConfig) -> AIMessage:
-        messages = [HumanMessage(question)]
-        way: dict[str, Any] = {"question": question, "draft": small.invoke(messages, config)}
-        way["verdict"] = verifier.invoke(way, config)
-        way["decision"] = router.invoke(way, config)
-        kept = large.invoke(messages, config) if way["decision"] == "escalate" else way["draft"]
-        return _recorded(kept, way)
-
-    async def arun(question: str, config: RunnableConfig) -> AIMessage:
-        messages = [HumanMessage(question)]
-        way: dict[str, Any] = {"question": question, "draft": await small.ainvoke(messages, config)}
-        way["verdict"] = await verifier.ainvoke(way, config)
-        way["decision"] = await router.ainvoke(way, config)
-        escalates = way["decision"] == "escalate"
-        kept = await large.ainvoke(messages, config) if escalates else way["draft"]
-        return _recorded(kept, way)
-
-    return RunnableLambda(run, arun)
+Builder = Callable[..., Any]
+FORMS: dict[str, Builder] = {"plain function": Plain, "one run": function, "LCEL": chain}

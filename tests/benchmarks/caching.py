@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from langchain_core.prompts import ChatPromptTemplate
@@ -264,8 +266,70 @@ def beside(words: int = 3_000) -> tuple[Row, list[Row]]:
     return heads, rows
 
 
+def batches(questions: int = 50, contexts: int = 5, words: int = 3_000) -> tuple[Row, list[Row]]:
+    """Return how much of a batch's prompts is served from the cache, whose answers take 30 ms.
+
+    Beside the mix stands the small model's own batch of the same prompts.
+    """
+    heads = (
+        f"{questions} questions on {contexts} contexts of {words:,} tokens",
+        "drafts not served, model alone",
+        "mix",
+        "of all that the mix reads, cached",
+        f"input / without a cache, cached at {SHARES[0]:.0%}",
+    )
+    by_context = [
+        {"context": f"Part {k}. {documents(words)}", "question": f"Which is clause {i}?"}
+        for k in range(contexts)
+        for i in range(questions // contexts)
+    ]
+    shuffled = random.Random(1).sample(by_context, len(by_context))
+    rows: list[Row] = []
+    for how, cap in (("batch", None), ("batch", 8), ("abatch", 8), ("abatch", 3), ("abatch", None)):
+        for order, given in (("by context", by_context), ("shuffled", shuffled)):
+            name = f"{how}, {f'at most {cap} at once' if cap else 'no limit'}, {order}"
+            rows.append((name, *_batch(how, cap, given)))
+    return heads, rows
+
+
+def _batch(how: str, cap: int | None, given: list[dict[str, str]]) -> Iterator[str]:
+    """Yield the columns of one batch."""
+    alone = _billed(lambda server: PROMPT | server.model("small"), how, cap, given)
+    yield str(_not_served(alone))
+    billed = _billed(lambda server: mix_of(server, SelfVerifier(samples=1)), how, cap, given)
+    yield str(_not_served(billed[: len(given)]))  # the drafts are the first level
+    read = sum(told["prompt_tokens"] for told in billed)
+    cached = sum(map(_served, billed))
+    yield f"{cached / read:.0%}"
+    yield f"{(read - cached + SHARES[0] * cached) / read:.2f}"
+
+
+def _billed(
+    asked: Callable[[OpenAIServer], Any], how: str, cap: int | None, given: list[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Return what a batch is billed, on an empty cache."""
+    with OpenAIServer() as server:
+        server.script = lambda body: _rejects(body) if is_check(body) else [ANSWER]
+        server.delay, server.prompt_cache = 0.03, PromptCache()
+        config: Any = {"max_concurrency": cap} if cap else {}
+        if how == "batch":
+            asked(server).batch(given, config)
+        else:
+            asyncio.run(asked(server).abatch(given, config))
+        return server.billed
+
+
+def _served(told: dict[str, Any]) -> int:
+    return int(told["prompt_tokens_details"]["cached_tokens"])
+
+
+def _not_served(billed: Sequence[dict[str, Any]]) -> int:
+    return sum(not _served(told) for told in billed)
+
+
 def tables() -> Iterator[tuple[Row, list[Row]]]:
     """Yield the tables, each its heads and its rows."""
     for words in CONTEXTS:
         yield layouts(words)
     yield beside()
+    yield batches()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from langchain_core.runnables import Runnable
 
 from langchain_automix import AutoMixRunnable, Learning, POMDPRouter
 from langchain_automix.learning.records import PolicyVersion
 from tests.benchmarks.by_hand import Instant
 from tests.benchmarks.surface import EASY_QUESTION, mix_of
+from tests.benchmarks.timing import interval
 from tests.support.builders.synthetic_logs import world
 
 HEADS = ("learning, no shadow drawn", "without", "in the query", "ratio, 95 %", "all threads")
@@ -43,13 +45,16 @@ def table(rounds: int = 9) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _rows(folder: Path, rounds: int) -> Iterator[tuple[str, ...]]:
+    # A share so small that each query draws, and none has a shadow.
     observing = Learning(
-        f"sqlite:///{folder}/observe.db", mode="observe", warm_up_share=0.0, refit="never"
+        f"sqlite:///{folder}/observe.db", mode="observe", warm_up_share=1e-9, refit="never"
     )
-    proven = Learning(f"sqlite:///{folder}/policy.db", share=0.0, refit="never")
+    proven = Learning(f"sqlite:///{folder}/policy.db", share=1e-9, refit="never")
     fitted = POMDPRouter.fit(world(400, k=2), cost_weight=0.05)
+    observer = _mix(learning=observing)
     pairs = {
-        "observe, against the largest model": (_mix(force_model=1), _mix(learning=observing)),
+        "observe, against the largest model": (_mix(force_model=1), observer),
+        "observe, against the bare model": (Instant(name_of_model="large"), observer),
         "policy, against the same policy": (_mix(router=fitted), _promoted(proven, fitted)),
     }
     for stage, (plain, learns) in pairs.items():
@@ -74,12 +79,16 @@ def _promoted(learning: Learning, router: POMDPRouter) -> AutoMixRunnable:
     return mix
 
 
-def _invoke(mix: AutoMixRunnable, queries: int) -> None:
+Asked = Runnable[Any, Any]
+"""A mix, or a bare model."""
+
+
+def _invoke(mix: Asked, queries: int) -> None:
     for _ in range(queries):
         mix.invoke(EASY_QUESTION)
 
 
-def _ainvoke(mix: AutoMixRunnable, queries: int) -> None:
+def _ainvoke(mix: Asked, queries: int) -> None:
     async def ask() -> None:
         for _ in range(queries):
             await mix.ainvoke(EASY_QUESTION)
@@ -87,15 +96,15 @@ def _ainvoke(mix: AutoMixRunnable, queries: int) -> None:
     asyncio.run(ask())
 
 
-def _batch(mix: AutoMixRunnable, queries: int) -> None:
+def _batch(mix: Asked, queries: int) -> None:
     mix.batch([EASY_QUESTION] * queries, {"max_concurrency": 8})
 
 
-Way = Callable[[AutoMixRunnable, int], None]
+Way = Callable[[Asked, int], None]
 
 
 def _compare(
-    way: Way, queries: int, plain: AutoMixRunnable, learns: AutoMixRunnable, rounds: int
+    way: Way, queries: int, plain: Asked, learns: AutoMixRunnable, rounds: int
 ) -> tuple[str, ...]:
     learning: Any = learns.learning
     pairs = []
@@ -111,7 +120,7 @@ def _compare(
     total = np.array([with_.all / without.all for without, with_ in pairs])
     without = np.median([pair[0].own for pair in pairs]) / queries
     added = np.median([with_.own - before.own for before, with_ in pairs]) / queries
-    low, high = _interval(own)
+    low, high = interval(own.tolist())
     return (
         f"{without * 1e6:.0f} µs",
         f"{added * 1e6:+.0f} µs",
@@ -120,7 +129,7 @@ def _compare(
     )
 
 
-def _spent(way: Way, mix: AutoMixRunnable, queries: int) -> _Spent:
+def _spent(way: Way, mix: Asked, queries: int) -> _Spent:
     own, total, written = time.thread_time(), time.process_time(), _of_writers()
     way(mix, queries)
     own, total = time.thread_time() - own, time.process_time() - total
@@ -133,11 +142,3 @@ def _of_writers() -> float:
     threads = [each for each in threading.enumerate() if each.name == "automix-learning"]
     clocks = [time.pthread_getcpuclockid(each.ident) for each in threads if each.ident]
     return sum(map(time.clock_gettime, clocks))
-
-
-def _interval(ratios: Any) -> tuple[float, float]:
-    """Return a 95 % interval of the median, by the bootstrap."""
-    rng = np.random.default_rng(0)
-    drawn = np.median(rng.choice(ratios, (2_000, len(ratios))), axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What the mix itself costs, beside its models: time, memory, and places in a batch."""
+"""What the mix itself costs, beside its models: memory, places in a batch, the first token."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from langchain_automix import AutoMixRunnable, POMDPRouter, SelfVerifier, ThresholdRouter
+from langchain_automix import AutoMixRunnable, SelfVerifier, ThresholdRouter
 from langchain_automix.verifiers.inputs import CheckContext
 from langchain_automix.verifiers.prompting.messages import check_messages
 from tests.benchmarks.answering import HARD, counted, running
-from tests.benchmarks.by_hand import Instant, chain, function
+from tests.benchmarks.by_hand import Instant
 from tests.support.servers.openai_server import REJECT, OpenAIServer, answering
 
 EASY_QUESTION = "Where was the Halcyon built?"
@@ -68,64 +67,6 @@ def mix_of(small: BaseChatModel, large: BaseChatModel, **fields: Any) -> AutoMix
     """Return a mix with one verdict a check."""
     fields = {"router": ThresholdRouter(threshold=0.5), **fields}
     return AutoMixRunnable.from_models(small, large, verifier=SelfVerifier(samples=1), **fields)
-
-
-class Calls(BaseCallbackHandler):
-    """Counts the calls of models."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        self.count += 1
-
-
-def calls_of(runnable: Runnable[Any, Any], question: str) -> int:
-    """Return how often one query calls a model."""
-    calls = Calls()
-    runnable.invoke(question, {"callbacks": [calls]})
-    return calls.count
-
-
-def ways(runnable: Runnable[Any, Any], question: str, size: int) -> dict[str, Work]:
-    """Return the ways to call a runnable `size` times."""
-
-    async def invoke() -> None:
-        for _ in range(size):
-            runnable.invoke(question)
-
-    async def ainvoke() -> None:
-        for _ in range(size):
-            await runnable.ainvoke(question)
-
-    async def batch() -> None:
-        runnable.batch([question] * size)
-
-    async def abatch() -> None:
-        await runnable.abatch([question] * size)
-
-    return {"invoke": invoke, "ainvoke": ainvoke, "batch": batch, "abatch": abatch}
-
-
-def overhead(single: tuple[int, int], batch: tuple[int, int]) -> Iterator[Row]:
-    """Yield each way to call the mix, and its time by that of the same calls by hand.
-
-    Both arguments are the calls in a round, and the rounds.
-    """
-    small, large = Instant(name_of_model="small"), Instant(name_of_model="large")
-    hands = {"chain": chain(small, large), "function": function(small, large)}
-    with quietly():
-        for router in (ThresholdRouter(threshold=0.5), POMDPRouter()):
-            kinds = {"mix": mix_of(small, large, router=router), **hands}
-            for question, end in ((EASY_QUESTION, "accepted"), (HARD_QUESTION, "escalated")):
-                counts = {kind: calls_of(runnable, question) for kind, runnable in kinds.items()}
-                assert len(set(counts.values())) == 1, counts
-                for way in ("invoke", "ainvoke", "batch", "abatch"):
-                    size, rounds = batch if "batch" in way else single
-                    works = {k: ways(each, question, size)[way] for k, each in kinds.items()}
-                    taken = asyncio.run(timed(works, rounds, time.process_time))
-                    ratios = (f"{ratio(taken, 'mix', kind):.2f}" for kind in hands)
-                    yield f"{way} x {size:,}, {end}, {type(router).__name__}", *ratios
 
 
 def resident() -> float:
@@ -261,16 +202,12 @@ def first_token(pause: float, rounds: int) -> Row:
 
 def tables(
     *,
-    single: tuple[int, int] = (30, 7),
-    batch: tuple[int, int] = (1_000, 1),
     memory_calls: int = 10_000,
     queries: int = 1_000,
     rounds: int = 2,
     pause: float = 0.2,
 ) -> Iterator[tuple[Row, list[Row]]]:
     """Yield the tables of all that is measured here: the heads, and the rows."""
-    heads = ("instant models; processor time by that of", "plain LCEL", "one function")
-    yield heads, list(overhead(single, batch))
     yield ("memory", "held after", "bytes a call", "objects more"), list(memory(memory_calls))
     heads = (f"abatch, at most {CAP} at once; time by", "cap, mix", "cap, bare models")
     yield (*heads, "mix / bare models", "most at once"), list(full_batches(queries, rounds))

@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 import langsmith
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import Runnable
 
 from tests.benchmarks.by_hand import Instant, chain, function
 from tests.benchmarks.surface import (
@@ -16,12 +18,47 @@ from tests.benchmarks.surface import (
     HARD_QUESTION,
     Row,
     Work,
-    calls_of,
     mix_of,
     quietly,
     timed,
-    ways,
 )
+
+
+class Calls(BaseCallbackHandler):
+    """Counts the calls of models."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        self.count += 1
+
+
+def calls_of(runnable: Runnable[Any, Any], question: str) -> int:
+    """Return how often one query calls a model."""
+    calls = Calls()
+    runnable.invoke(question, {"callbacks": [calls]})
+    return calls.count
+
+
+def ways(runnable: Runnable[Any, Any], question: str, size: int) -> dict[str, Work]:
+    """Return the ways to call a runnable `size` times."""
+
+    async def invoke() -> None:
+        for _ in range(size):
+            runnable.invoke(question)
+
+    async def ainvoke() -> None:
+        for _ in range(size):
+            await runnable.ainvoke(question)
+
+    async def batch() -> None:
+        runnable.batch([question] * size)
+
+    async def abatch() -> None:
+        await runnable.abatch([question] * size)
+
+    return {"invoke": invoke, "ainvoke": ainvoke, "batch": batch, "abatch": abatch}
 
 
 class Dropping(langsmith.Client):
@@ -55,8 +92,8 @@ def rows(size: int = 20, rounds: int = 9) -> Iterator[Row]:
     """Yield what tracing makes of each one's processor time, and the mix's by the others'."""
     small, large = Instant(name_of_model="small"), Instant(name_of_model="large")
     to = client()
-    kinds = {"mix": mix_of(small, large), "chain": chain(small, large)}
-    kinds["function"] = function(small, large)
+    kinds = {"mix": mix_of(small, large), "chain": chain(small, large, self_check=True)}
+    kinds["function"] = function(small, large, self_check=True)
     with quietly():
         for question, end in ((EASY_QUESTION, "accepted"), (HARD_QUESTION, "escalated")):
             assert len({calls_of(each, question) for each in kinds.values()}) == 1

@@ -87,7 +87,8 @@ class TestStatus:
         saved = 1 - found["cost"] / found["alone"]
         assert 0.2 < saved < 0.9
         assert f"{100 * saved:.0f} % of the cost of the largest model alone" in said
-        assert "UTC): The cost of a query has changed." in said
+        assert "UTC): The cost of a query has changed. That is over" in said
+        assert found["alarm_is_over"]
 
 
 class TestFit:

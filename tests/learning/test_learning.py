@@ -715,15 +715,15 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "told"),
         [
-            ({"max_loss": 2}, "max_loss is 2"),
-            ({"share": -0.1}, "share is -0.1"),
-            ({"confidence": 1.0}, "confidence is 1.0"),
+            ({"max_loss": 2}, "max_loss must lie in .*: 2"),
+            ({"share": -0.1}, "share must lie in .*: -0.1"),
+            ({"confidence": 1.0}, "confidence must be a chance .*: 1.0"),
             ({"mode": "look"}, "'mix' or 'observe'"),
             ({"promote": True}, "'auto' or 'ask'"),
             ({"max_spend": "five"}, "max_spend is 'five'"),
             ({"max_spend": True}, "max_spend is True"),
             ({"max_spend": float("nan")}, "max_spend is nan"),
-            ({"keep_days": -1}, "keep_days is -1"),
+            ({"keep_days": -1}, "keep_days must be .*: -1"),
             ({"quality": "perfect"}, "no grader 'perfect'"),
         ],
     )
@@ -798,9 +798,13 @@ def test_an_alarm_stands_in_the_record_until_it_is_over(server: OpenAIServer, ma
     learning.refresh()
     assert record_of(automix.invoke("Where?"))["learning"]["alarm"].startswith("The cost")
     assert learning.status().alarm == "The cost of a query has changed."
+    assert not learning.status().alarm_is_over
     store.add([Event(time.time(), epoch, "quiet", "It is proven anew.", {})])
     learning.refresh()
     assert "alarm" not in record_of(automix.invoke("Where?"))["learning"]
+    status = learning.status()
+    assert (status.alarm, status.alarm_is_over) == ("The cost of a query has changed.", True)
+    assert "That is over" in str(status)
 
 
 class TestChance:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -27,7 +26,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.ledger import SLOTS, LimitTerms, dollars, nanos
 from langchain_automix.mix.limits.spend_store import SpendStore
 from langchain_automix.mix.limits.stores import open_store
-from langchain_automix.models.prices import CURRENCY, format_dollars
+from langchain_automix.models.prices import amount_in, format_dollars
 from langchain_automix.utils.identifiers import registered_name
 from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.urls import hide_password
@@ -35,7 +34,6 @@ from langchain_automix.utils.urls import hide_password
 _MAX_DOLLARS = 1_000_000
 """Well below what Redis can add up exactly in nano-dollars."""
 
-_AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
 
@@ -130,10 +128,10 @@ class SpendLimit(BaseModel):
     @field_validator("limit", "query_cost", mode="before")
     @classmethod
     def _read_amount(cls, value: Any) -> Any:
-        match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
-        if isinstance(value, bool) or (isinstance(value, str) and match is None):
+        amount = amount_in(value) if isinstance(value, str) else value
+        if isinstance(value, bool) or (isinstance(value, str) and amount is None):
             raise ValueError(f"{value!r} is not an amount of US dollars, such as '1.00 USD'.")
-        return match[1] if match else value
+        return amount
 
     @model_validator(mode="after")
     def _opens_its_store(self) -> Self:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
-from langchain_automix.policy.decision.observation import Observation, parse_verify_option
-from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.observation import (
+    CheckEncoding,
+    Observation,
+    parse_verify_option,
+)
 from langchain_automix.policy.decision.table import (
     CHECKED,
     DecisionRow,
@@ -16,14 +20,79 @@ from langchain_automix.policy.decision.table import (
 )
 
 
+class Row(Protocol):
+    """What is done after one observation, and why; a `DecisionRow` is one."""
+
+    @property
+    def step(self) -> PlannedAction:
+        """What is done."""
+
+    @property
+    def quality(self) -> tuple[float, ...]:
+        """Expected quality of each model in play."""
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """Expected utility still to come, of each option."""
+
+    def whole(self) -> DecisionRow:
+        """Return all of it."""
+
+
+AnyRow_co = TypeVar("AnyRow_co", bound=Row, covariant=True)
+
+
+class Table(Protocol[AnyRow_co]):
+    """What is done after each observation; a `DecisionTable` is one."""
+
+    @property
+    def model(self) -> int:
+        """Index of the model whose checks it reads."""
+
+    @property
+    def checks(self) -> tuple[CheckEncoding, ...]:
+        """How each of several checks is read; else empty."""
+
+    @property
+    def encodings(self) -> tuple[CheckEncoding, ...]:
+        """How each check is read, also where there is only one."""
+
+    def row_for(self, observations: Sequence[Observation]) -> AnyRow_co | None:
+        """Return the row for what the checks found; None if there is none."""
+
+
+class Rule(Protocol):
+    """What can be followed, step by step; a `Plan` is one."""
+
+    @property
+    def name(self) -> str:
+        """What kind of rule it is."""
+
+    @property
+    def opening(self) -> PlannedAction:
+        """The first step."""
+
+    @property
+    def plays(self) -> tuple[int, ...]:
+        """Indices of the models in play, ascending."""
+
+    @property
+    def tables(self) -> Sequence[Table[Row]]:
+        """The tables that steps lead to; more may follow while the rule is followed."""
+
+    @property
+    def cost_weight(self) -> float:
+        """Cost weight that it is solved for."""
+
+
 def next_action(
-    plan: Plan,
-    table: DecisionTable,
+    plan: Rule,
+    table: Table[AnyRow_co],
     observations: Sequence[Observation],
     spent: Collection[str | None],
     answered: Collection[int],
     names: Sequence[str],
-) -> DecisionRow | None:
+) -> AnyRow_co | DecisionRow | None:
     """Return the row for what the checks of an answer found; its step is what is done next.
 
     A step that makes a spent check is replaced by the best option that makes none.
@@ -76,14 +145,14 @@ def mixture(rows: Sequence[DecisionRow | None]) -> DecisionRow | None:
     return first.model_copy(update=update)
 
 
-def next_in_play(plan: Plan, model: int) -> int | None:
+def next_in_play(plan: Rule, model: int) -> int | None:
     """Return the model to ask, without a check, where nothing is known of a model's answer."""
     return next((later for later in plan.plays if later > model), None)
 
 
 def restrict(
-    row: DecisionRow,
-    plan: Plan,
+    row: Row,
+    plan: Rule,
     answered: Collection[int],
     names: Sequence[str],
     is_possible: Callable[[str], bool],
@@ -94,11 +163,11 @@ def restrict(
     known = [option for option in values if not option.endswith(CHECKED)]
     best = max(known, key=lambda option: values[option], default="answer")
     step = step_for(best, row, plan, answered, names)
-    return row.model_copy(update={"step": step, "values": values})
+    return row.whole().model_copy(update={"step": step, "values": values})
 
 
 def step_for(
-    option: str, row: DecisionRow, plan: Plan, answered: Collection[int], names: Sequence[str]
+    option: str, row: Row, plan: Rule, answered: Collection[int], names: Sequence[str]
 ) -> PlannedAction:
     """Return the step of an option that the row has beside its own step."""
     if option == "abstain":
@@ -112,7 +181,7 @@ def step_for(
     return PlannedAction(action="answer", model=best_answer(row, plan, answered))
 
 
-def best_answer(row: DecisionRow, plan: Plan, answered: Collection[int]) -> int:
+def best_answer(row: Row, plan: Rule, answered: Collection[int]) -> int:
     """Return the model whose answer is expected to be the best of those given."""
     quality = dict(zip(plan.plays, row.quality, strict=False))
     return max(answered, key=lambda model: (quality.get(model, -1.0), model))

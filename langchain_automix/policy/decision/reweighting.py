@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from langchain_automix.policy.decision.interpreter import best_answer, step_for
+from langchain_automix.policy.decision.interpreter import Rule, best_answer, step_for
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.decision.table import DecisionRow
@@ -64,7 +64,7 @@ def relative_cost(cost: float | None, mean: float) -> float:
 
 def reweighed(
     row: DecisionRow,
-    plan: Plan,
+    plan: Rule,
     names: Sequence[str],
     cost: Sequence[float],
     answered: Collection[int],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal, Self
@@ -68,6 +68,10 @@ class DecisionRow(Frozen):
     values: dict[str, float] = Field(default_factory=dict)
     """Expected utility still to come, of each option."""
 
+    def whole(self) -> DecisionRow:
+        """Return the row itself: all of it is known."""
+        return self
+
 
 class DecisionTable(Frozen):
     """What is done after each observation of the check, or checks, of one model's answer."""
@@ -124,14 +128,9 @@ class DecisionTable(Frozen):
 
         Checks are ignored, as few as possible and the last ones first, until there is a row.
         """
-        if (row := self._by_observations.get(tuple(observations))) is not None:
-            return row
-        known = [i for i, observation in enumerate(observations) if any(observation)]
-        for number in range(len(known) - 1, -1, -1):
-            for kept in combinations(known, number):
-                read = (o if i in kept else self._nothing[i] for i, o in enumerate(observations))
-                if (row := self._by_observations.get(tuple(read))) is not None:
-                    return row
+        for read in fewer_findings(observations, self._nothing):
+            if (row := self._by_observations.get(read)) is not None:
+                return row
         return None
 
     @model_validator(mode="after")
@@ -173,3 +172,21 @@ class DecisionTable(Frozen):
             checked = names.index(row.step.check)
             if self.checks[checked].kind == "score" and any(observations[checked]):
                 raise ValueError("a score is not drawn twice")
+
+
+def fewer_findings(
+    observations: Sequence[Observation], nothing: Sequence[Observation]
+) -> Iterator[tuple[Observation, ...]]:
+    """Yield what the checks found, then without what some of them found.
+
+    As few checks as possible are ignored, and the last ones first.
+
+    Args:
+        observations: What each check found.
+        nothing: The observation of each check that found nothing.
+    """
+    yield tuple(observations)
+    known = [i for i, observation in enumerate(observations) if any(observation)]
+    for number in range(len(known) - 1, -1, -1):
+        for kept in combinations(known, number):
+            yield tuple(o if i in kept else nothing[i] for i, o in enumerate(observations))

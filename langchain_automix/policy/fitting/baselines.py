@@ -41,6 +41,11 @@ class FittedRule:
     plan: Plan
     expected: float
 
+    @property
+    def rule(self) -> Plan:
+        """The rule, as a `FittedCandidate` has one."""
+        return self.plan
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -216,7 +221,10 @@ def _needy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
     reward = np.arange(5000)[:, None]
     keep = -reward * n - (reward + 1) * h
     route = -100 * n - 100 * g - (reward + 100) * h
-    return {tuple(row) for row in np.unique((route > keep).astype(int), axis=0).tolist()}
+    # Rows as numbers are sorted at once; rows as rows took most of a fit.
+    bits = 1 << np.arange(RELEASED_BINS + 1)
+    codes = np.unique((route > keep) @ bits)
+    return {tuple(row) for row in (codes[:, None] & bits > 0).astype(int).tolist()}
 
 
 def _greedy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:

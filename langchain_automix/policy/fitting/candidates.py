@@ -14,13 +14,14 @@ from functools import cached_property, partial
 import numpy as np
 
 from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, Ints, LogArrays
+from langchain_automix.policy.decision.interpreter import Rule
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.score_prior import SHIPPED, ScorePrior
 from langchain_automix.policy.decision.table import PlannedAction
 from langchain_automix.policy.fitting.fitting_data import fitting_data
 from langchain_automix.policy.fitting.selection import FittedCandidate
 from langchain_automix.policy.pomdp.backward_induction import Solution, solve
-from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.extract_plan import solved_rule
 from langchain_automix.policy.pomdp.many_models import (
     CheckNames,
     Resolutions,
@@ -30,6 +31,7 @@ from langchain_automix.policy.pomdp.many_models import (
 )
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import BATCHES
+from langchain_automix.policy.pomdp.solved_rule import SolvedRule
 from langchain_automix.policy.pomdp.two_models import CheckedAnswers, Shape, share_of_labels
 from langchain_automix.policy.replay import Outcomes, replay_plan
 from langchain_automix.utils.formatting import pluralize
@@ -151,6 +153,11 @@ class CandidateFitter:
             (self.data.labels.rows(self.sample[fold != f]), np.flatnonzero(fold == f))
             for f in range(number)
         ]
+
+    @cached_property
+    def _held_out(self) -> list[LogArrays]:
+        """The queries of each fold that are held out."""
+        return [self.columns.rows(self.sample[out]) for _, out in self.folds]
 
     @cached_property
     def most(self) -> dict[tuple[int, str | None], int]:
@@ -323,10 +330,10 @@ class CandidateFitter:
             if complexity > most_complex:
                 continue
             solution = solve(pomdp, cost_weight, abstain_value=abstain_value)
-            make_plan = partial(self._plan, solution, name, cost_weight)
+            rule = self._rule(solution, name, cost_weight)
             hold_out = partial(self._hold_out, name, fold_pomdps, cost_weight, abstain_value)
             expected, judged = solution.opening[1], self.labels >= _FEWEST
-            found.append(FittedCandidate(name, make_plan, complexity, expected, hold_out, judged))
+            found.append(FittedCandidate(name, rule, complexity, expected, hold_out, judged))
         return found
 
     def _hold_out(
@@ -337,10 +344,11 @@ class CandidateFitter:
         abstain_value: float | None,
     ) -> Floats:
         held_out = np.empty(len(self.sample))
-        for pomdp, (_, out) in zip(fold_pomdps, self.folds, strict=True):
+        parts = zip(fold_pomdps, self.folds, self._held_out, strict=True)
+        for pomdp, (_, out), held in parts:
             solution = solve(pomdp, cost_weight, abstain_value=abstain_value)
-            plan = self._plan(solution, name, cost_weight, whole=False)
-            outcomes = replay_plan(plan, self.columns.rows(self.sample[out]))
+            rule = self._rule(solution, name, cost_weight, whole=False)
+            outcomes = replay_plan(rule, held)
             held_out[out] = outcomes.utility(cost_weight, abstain_value)
         return self._share * held_out
 
@@ -350,20 +358,20 @@ class CandidateFitter:
         plan = always(self.columns.models, model)
         return FittedCandidate(
             plan.name,
-            lambda: plan,
+            plan,
             0,
             float(self.level[model]) - cost_weight * cost,
             lambda: self._share * utility[self.sample],
             self.labels >= _FEWEST,
         )
 
-    def _plan(
+    def _rule(
         self, solution: Solution, name: str, cost_weight: float, *, whole: bool = True
-    ) -> Plan:
+    ) -> Plan | SolvedRule:
         names = self.columns.models
-        return extract_plan(solution, names, label=name, cost_weight=cost_weight, whole=whole)
+        return solved_rule(solution, names, label=name, cost_weight=cost_weight, whole=whole)
 
-    def replay(self, plan: Plan) -> Outcomes:
+    def replay(self, plan: Rule) -> Outcomes:
         """Send the log that was fitted to through a plan."""
         return replay_plan(plan, self.columns)
 

@@ -285,7 +285,7 @@ def _unreached(walk: _Walk, level: float | None, bound: float) -> OutOfReachErro
         shown = math.ceil((target - bound) * 1e4) / 1e4
         what = f"to lose at most {shown:g} against the best single model"
     place, points = walk.frontier.at(level or 0.0), walk.frontier.points
-    plan = f"always:{data.models[walk.best]}" if level is None else points[place.first].plan.name
+    plan = f"always:{data.models[walk.best]}" if level is None else points[place.first].rule.name
     start = (
         f"{name}={target:g} cannot be shown with confidence {confidence:g} on this log of "
         f"{pluralize(len(data), 'query', 'queries')}. The policy most likely to meet it, {plan}, "

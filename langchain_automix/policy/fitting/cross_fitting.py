@@ -13,13 +13,14 @@ import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.data.arrays import Floats, Ints, LogArrays, Mask
-from langchain_automix.policy.decision.plan import Plan
+from langchain_automix.policy.decision.interpreter import Rule
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.baselines import Family
 from langchain_automix.policy.fitting.candidates import FOLDS, CandidateFitter
 from langchain_automix.policy.fitting.fit import fit_policy
 from langchain_automix.policy.fitting.goal import TARGETS, Goal
 from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
+from langchain_automix.policy.pomdp.extract_plan import compact
 from langchain_automix.policy.replay import Outcomes, concatenate, replay_plan, replay_policy
 
 _BOUNDS = (*TARGETS, "max_risk")
@@ -59,7 +60,7 @@ class CrossFit:
     ids: Sequence[str]
     cost_weight: float
     seed: int = 0
-    _plans: dict[float, list[Plan]] = field(default_factory=dict)
+    _plans: dict[float, list[Rule]] = field(default_factory=dict)
 
     @cached_property
     def folds(self) -> list[Fold]:
@@ -74,12 +75,12 @@ class CrossFit:
             found.append(Fold(train, self.data.rows(places), places, self.seed))
         return found
 
-    def plans(self, cost_weight: float) -> list[Plan]:
+    def plans(self, cost_weight: float) -> list[Rule]:
         """Return the plan that each fold's fit chooses at a cost weight."""
         chains = self._chains  # which also makes the plans for the weight that it judges at
         if cost_weight not in self._plans:
             self._plans[cost_weight] = [
-                _fitted(fold.learner, cost_weight, 3 if chain else 2).plan
+                compact(_fitted(fold.learner, cost_weight, 3 if chain else 2).rule)
                 for fold, chain in zip(self.folds, chains, strict=True)
             ]
         return self._plans[cost_weight]
@@ -89,11 +90,12 @@ class CrossFit:
         """Whether each fold's fit chooses a policy of more than two models, or several checks."""
         if len(self.data.models) == 2 and not any(fold.learner.several for fold in self.folds):  # noqa: PLR2004
             return [False for _ in self.folds]
-        chosen, plans = [], []
+        chosen: list[bool] = []
+        plans: list[Rule] = []
         for fold in self.folds:
             fitted = _fitted(fold.learner, self.cost_weight)
             chosen.append(fitted.complexity == 3)  # noqa: PLR2004
-            plans.append(fitted.plan)
+            plans.append(compact(fitted.rule))
             if not chosen[-1]:
                 fold.learner.forget()
         self._plans[self.cost_weight] = plans
@@ -153,7 +155,7 @@ class CrossFit:
         utility = np.empty(len(self.data))
         for fold in self.folds:
             learner = CandidateFitter(change(fold.train), seed=self.seed, chain=any(self._chains))
-            plan = _fitted(learner, cost_weight).plan
+            plan = _fitted(learner, cost_weight).rule
             outcomes = replay_plan(plan, change(fold.held_out))
             utility[fold.places] = outcomes.utility(cost_weight)
         return utility
@@ -174,7 +176,7 @@ class CrossFit:
             for half in halves:
                 rows = fold.train.rows(half)
                 learner = CandidateFitter(rows, seed=self.seed, chain=any(self._chains))
-                plan = _fitted(learner, cost_weight).plan
+                plan = _fitted(learner, cost_weight).rule
                 outcomes = replay_plan(plan, fold.held_out)
                 utility[fold.places] += outcomes.utility(cost_weight) / len(halves)
         return utility

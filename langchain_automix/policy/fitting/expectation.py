@@ -46,14 +46,14 @@ def _reached(points: list[FrontierPoint], level: Floats, goal: Goal) -> Mixture:
     if goal.max_cost is not None and goal.max_cost < low.cost:
         raise OutOfReachError(
             f"max_cost={goal.max_cost:g} is out of reach: on this log a policy costs from "
-            f"{low.cost:g} ({low.plan.name}) to {high.cost:g} a query ({high.plan.name}).",
+            f"{low.cost:g} ({low.rule.name}) to {high.cost:g} a query ({high.rule.name}).",
             nearest=low.cost,
         )
     if goal.min_quality is not None and goal.min_quality > high.quality:
         raise OutOfReachError(
             f"min_quality={goal.min_quality:g} is out of reach: on this log a policy reaches a "
-            f"quality from {low.quality:.4f} ({low.plan.name}) to {high.quality:.4f} "
-            f"({high.plan.name}).",
+            f"quality from {low.quality:.4f} ({low.rule.name}) to {high.quality:.4f} "
+            f"({high.rule.name}).",
             nearest=high.quality,
         )
     return _nearest(points, level, goal)

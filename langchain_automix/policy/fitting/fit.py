@@ -33,6 +33,7 @@ from langchain_automix.policy.fitting.frontier import (
 from langchain_automix.policy.fitting.goal import GOALS, Goal
 from langchain_automix.policy.fitting.risk_control import certify
 from langchain_automix.policy.fitting.selection import FittedCandidate, select_candidate
+from langchain_automix.policy.pomdp.extract_plan import compact
 from langchain_automix.policy.replay import replay_plan
 from langchain_automix.utils.check_spec import CheckSpec
 
@@ -277,7 +278,7 @@ def _by_own_cost(learner: CandidateFitter, points: list[FrontierPoint]) -> list[
     rows = learner.columns.rows(learner.sample)
     means, found = mean_costs(learner.columns), []
     for point in points:
-        plain, own = (replay_plan(point.plan, rows, each) for each in (None, means))
+        plain, own = (replay_plan(point.rule, rows, each) for each in (None, means))
         cost, quality = (
             float(rows.mean(getattr(own, name) - getattr(plain, name)))
             for name in ("cost", "quality")
@@ -303,11 +304,13 @@ def _points(
     most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
     for rung in _COST_WEIGHTS:
         fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
-        outcomes = learner.replay(fitted.plan)
+        outcomes = learner.replay(fitted.rule)
         cost = float(data.weight @ outcomes.cost / data.weight.sum())
         # What the shrunk belief expects, not what this very log shows: the log would flatter.
         quality = fitted.expected + rung * base * cost
-        points.append(FrontierPoint(cost, min(max(quality, 0.0), 1.0), fitted.plan, rung * base))
+        points.append(
+            FrontierPoint(cost, min(max(quality, 0.0), 1.0), compact(fitted.rule), rung * base)
+        )
     if family == "automix" and len(data.models) > 2:  # noqa: PLR2004
         points += _points_of_pairs(learner, base, abstain_value)
     return points
@@ -326,9 +329,9 @@ def _points_of_pairs(
     for weight in _weights_of_pairs(data, base):
         for fitted in learner.candidates(weight, abstain_value, most_complex=1):
             if fitted.complexity == 1:
-                cost = float(rows.mean(replay_plan(fitted.plan, rows).cost))
+                cost = float(rows.mean(replay_plan(fitted.rule, rows).cost))
                 quality = min(max(fitted.expected + weight * cost, 0.0), 1.0)
-                yield FrontierPoint(cost, quality, fitted.plan, weight)
+                yield FrontierPoint(cost, quality, compact(fitted.rule), weight)
 
 
 def _weights_of_pairs(columns: LogArrays, base: float) -> list[float]:

@@ -11,6 +11,8 @@ import numpy as np
 from langchain_automix.policy.data.arrays import Floats, LogArrays, Mask
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.fitting.candidates import FOLDS, CandidateFitter
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.solved_rule import SolvedRule
 from langchain_automix.policy.replay import replay_plan
 from langchain_automix.policy.ties import TIE, exceeds
 
@@ -21,8 +23,13 @@ class FrontierPoint:
 
     cost: float
     quality: float
-    plan: Plan
+    rule: Plan | SolvedRule
     weight: float
+
+    @property
+    def plan(self) -> Plan:
+        """The rule as a plan."""
+        return extract_plan(self.rule)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Mixture:
         return first if self.share == 1 else first + (1 - self.share) * found[self.first + 1]
 
     def share_of(self, points: Sequence[FrontierPoint], plan: Plan) -> float:
-        """Return the share of the queries that get a plan."""
-        return float(self.of([float(point.plan == plan) for point in points]))
+        """Return the share of the queries that get a plan that checks nothing."""
+        return float(self.of([float(point.rule == plan) for point in points]))
 
 
 Hull = Callable[[CandidateFitter], list[FrontierPoint]]
@@ -155,7 +162,7 @@ class JudgedFrontier:
         )
         points = self.hull(learner)
         own = mean_costs(learner.columns) if self.own_cost else None
-        outcomes = [replay_plan(point.plan, data.rows(held_out), own) for point in points]
+        outcomes = [replay_plan(point.rule, data.rows(held_out), own) for point in points]
         quality, cost = (
             np.array([getattr(outcome, name) for outcome in outcomes])
             for name in ("quality", "cost")

@@ -16,6 +16,7 @@ import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
 from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.decision.interpreter import Rule
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.fitting.candidates import CandidateFitter
 from langchain_automix.policy.fitting.selection import select_candidate
@@ -68,8 +69,8 @@ def certify(
     passed: CertifiedPlan | None = None
     least = 1.0
     for weight, worth in _sequence(cost_weight, abstain_value):
-        plan = select_candidate(fitting.candidates(weight, worth))[0].plan
-        risk, limit = _bounded(plan, testing, 1 - confidence)
+        fitted, _ = select_candidate(fitting.candidates(weight, worth))
+        risk, limit = _bounded(fitted.rule, testing, 1 - confidence)
         least = min(least, limit)
         if limit > max_risk:
             break
@@ -78,7 +79,7 @@ def certify(
             f"to {risk:.1%}; with confidence {confidence:g} the chance is at most "
             f"{limit:.1%}, within max_risk={max_risk:g}."
         )
-        passed = CertifiedPlan(plan, weight, (note,))
+        passed = CertifiedPlan(fitted.plan, weight, (note,))
     if passed is None:
         hint = "" if abstain_value is not None else " Allowing to abstain (abstain_value) helps."
         raise OutOfReachError(
@@ -97,7 +98,7 @@ def _sequence(cost_weight: float, abstain_value: float | None) -> list[tuple[flo
     return [(cost_weight, high + (abstain_value - high) * step) for step in steps]
 
 
-def _bounded(plan: Plan, columns: LogArrays, delta: float) -> tuple[float, float]:
+def _bounded(plan: Rule, columns: LogArrays, delta: float) -> tuple[float, float]:
     """Return the risk seen and its upper confidence limit."""
     outcomes = replay_plan(plan, columns)
     loss = np.where(outcomes.model < 0, 0.0, 1 - outcomes.quality)

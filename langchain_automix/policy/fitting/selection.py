@@ -11,6 +11,8 @@ import numpy as np
 from langchain_automix.policy.data.arrays import Floats
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Candidate
+from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.solved_rule import SolvedRule
 from langchain_automix.policy.ties import exceeds, first_best
 
 _LEAST_GAIN = 1e-4
@@ -22,8 +24,8 @@ class FittedCandidate:
     """One candidate, fitted."""
 
     name: str
-    make_plan: Callable[[], Plan]
-    """Extracts its plan when called; most candidates are never chosen."""
+    rule: Plan | SolvedRule
+    """What it does; its rows are made when they are read: most candidates are never chosen."""
 
     complexity: int
     """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
@@ -40,7 +42,7 @@ class FittedCandidate:
     @cached_property
     def plan(self) -> Plan:
         """The plan that is best by its own POMDP."""
-        return self.make_plan()
+        return extract_plan(self.rule)
 
     @cached_property
     def held_out(self) -> Floats:

@@ -186,16 +186,11 @@ def _verify_options(pomdp: RoutingPOMDP, level: InformationStates, cost_weight: 
     assert evidence is not None  # noqa: S101
     level.best = np.max(level.values, axis=0)
     further = [np.full_like(level.mass, -np.inf) for _ in evidence.draws]
-    totals = evidence.totals
-    for total in range(int(totals.max()) - 1, -1, -1):
-        for draw, value in zip(evidence.draws, further, strict=True):
-            rows = np.flatnonzero(totals[draw.sources] == total)
-            if not len(rows):
-                continue
-            sources = draw.sources[rows]
-            after = level.best[..., draw.targets[rows]] @ draw.ways
+    for here, steps in evidence.backwards:
+        for k, sources, targets in steps:
+            draw, value = evidence.draws[k], further[k]
+            after = level.best[..., targets] @ draw.ways
             value[..., sources] = after - cost_weight * draw.price * level.mass[..., sources]
-        here = np.flatnonzero(totals == total)
         for value in further:
             level.best[..., here] = np.maximum(level.best[..., here], value[..., here])
     for draw, value in zip(evidence.draws, further, strict=True):

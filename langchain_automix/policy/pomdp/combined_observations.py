@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -57,29 +58,23 @@ class JointObservationModel(ObservationModel):
         return sums.reshape(-1)
 
     @property
-    def findings(self) -> list[Observation]:
-        """The observation in a row, for each state."""
-        found: list[Observation] = [()]
+    def is_one_score(self) -> bool:
+        """Whether it is a score, and nothing else: a check that has a name is read by it."""
+        return False
+
+    @cached_property
+    def observations(self) -> list[tuple[Observation, ...]]:
+        """What each check found, in each state."""
+        found: list[tuple[Observation, ...]] = [()]
         for part in self.parts:
-            own: list[Observation] = (
-                [(s,) for s in range(part.states)]
-                if part.counts is None
-                else [tuple(counts) for counts in part.counts.tolist()]
-            )
-            found = [before + more for before in found for more in own]
+            found = [before + more for before in found for more in part.observations]
         return found
 
-    @property
+    @cached_property
     def readings(self) -> tuple[CheckEncoding, ...]:
         """How a table reads the checks."""
         return tuple(
-            CheckEncoding(
-                name=name,
-                kind="score" if part.counts is None else "verdicts",
-                counts_invalid=part.counts_invalid,
-                edges=tuple(part.edges.tolist()),
-                most=0 if part.counts is None else int(part.totals.max()),
-            )
+            CheckEncoding.model_validate({**part.readings[0].model_dump(), "name": name})
             for name, part in zip(self.names, self.parts, strict=True)
         )
 

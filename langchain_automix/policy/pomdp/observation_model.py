@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from langchain_automix.policy.data.arrays import Floats, Ints
+from langchain_automix.policy.decision.observation import CheckEncoding, Observation
 from langchain_automix.policy.pomdp.likelihood import (
     beta_prior,
     longer_likelihood,
@@ -80,6 +83,51 @@ class ObservationModel:
     def likelihood(self) -> Floats:
         """(states, particles): chance of the findings, in one given order, on each particle."""
         return multiply_factors(self.factors)
+
+    @property
+    def is_one_score(self) -> bool:
+        """Whether it is a score, and nothing else."""
+        return self.counts is None
+
+    @cached_property
+    def observations(self) -> list[tuple[Observation, ...]]:
+        """What each check found, in each state."""
+        if self.counts is None:
+            return [((s,),) for s in range(self.states)]
+        return [(tuple(counts),) for counts in self.counts.tolist()]
+
+    @cached_property
+    def places(self) -> dict[tuple[Observation, ...], int]:
+        """The state in which the checks have found this."""
+        return {found: state for state, found in enumerate(self.observations)}
+
+    @cached_property
+    def readings(self) -> tuple[CheckEncoding, ...]:
+        """How a table reads each check."""
+        shape: Any = {
+            "kind": "score" if self.counts is None else "verdicts",
+            "counts_invalid": self.counts_invalid,
+            "edges": tuple(self.edges.tolist()),
+            "most": 0 if self.counts is None else int(self.totals.max()),
+        }
+        return (CheckEncoding.model_construct(**shape),)
+
+    @cached_property
+    def backwards(self) -> list[tuple[Ints, list[tuple[int, Ints, Ints]]]]:
+        """The states by what was drawn, from the most but one back to nothing.
+
+        With each, what may be drawn there: the index of the action, its states, and where each of
+        their outcomes leads.
+        """
+        totals, found = self.totals, []
+        for total in range(int(totals.max()) - 1, -1, -1):
+            steps = []
+            for k, draw in enumerate(self.draws):
+                rows = np.flatnonzero(totals[draw.sources] == total)
+                if len(rows):
+                    steps.append((k, draw.sources[rows], draw.targets[rows]))
+            found.append((np.flatnonzero(totals == total), steps))
+        return found
 
     @property
     def totals(self) -> Ints:

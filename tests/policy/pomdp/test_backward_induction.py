@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_automix.policy.pomdp.backward_induction import solve
-from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.extract_plan import extract_plan, solved_rule
 from langchain_automix.policy.pomdp.likelihood import (
     beta_prior,
     out_of_fold_bandwidth,
@@ -141,7 +141,7 @@ def test_a_cut_tree_is_worth_no_more_and_a_plan_is_written(
     assert cut.depth == 1
     assert cut.opening[1] <= exact.opening[1] + 1e-12
     names = tuple(f"m{j}" for j in world.models)
-    plan = extract_plan(exact, names, label="any", cost_weight=weight)
+    plan = extract_plan(solved_rule(exact, names, label="any", cost_weight=weight))
     assert plan.opening.action == "escalate"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from langchain_automix.policy.pomdp.combined_observations import (
     choose_resolution,
     combine,
 )
-from langchain_automix.policy.pomdp.extract_plan import extract_plan
+from langchain_automix.policy.pomdp.extract_plan import extract_plan, solved_rule
 from langchain_automix.policy.pomdp.model import RoutingPOMDP
 from langchain_automix.policy.pomdp.observation_model import (
     CheckAction,
@@ -159,9 +160,16 @@ def evidence_of(world: RoutingPOMDP) -> JointObservationModel:
     return found
 
 
+def findings_of(evidence: JointObservationModel) -> list[tuple[int, ...]]:
+    """Return what all checks found, in each state, one after the other."""
+    return [tuple(chain.from_iterable(found)) for found in evidence.observations]
+
+
 def bought_by(solution: Solution) -> set[str | None]:
     """Return the checks that the best policy buys in any state that it comes to."""
-    plan = extract_plan(solution, tuple("ab"), label="any", cost_weight=1.0, whole=False)
+    plan = extract_plan(
+        solved_rule(solution, tuple("ab"), label="any", cost_weight=1.0, whole=False)
+    )
     steps = [plan.opening]
     for table in plan.tables:
         steps += [row.step for row in table.rows if row.chance > 0]
@@ -208,7 +216,7 @@ class TestAlways:
             world, evidence=(combine([(name, cheap), *checks[0][1:], ("dear", dear)]), None)
         )
         level = solve(three, price).levels[0,]
-        findings = evidence_of(three).findings
+        findings = findings_of(evidence_of(three))
         bought = {
             option.draw.check: index
             for index, option in enumerate(level.options)
@@ -231,7 +239,8 @@ class TestAlways:
             if one.opening[0].draw is None:
                 continue
             plans = [
-                extract_plan(s, ("a", "b"), label="any", cost_weight=price) for s in (one, other)
+                extract_plan(solved_rule(s, ("a", "b"), label="any", cost_weight=price))
+                for s in (one, other)
             ]
             old, new = (plan.tables[0] for plan in plans)
             assert not old.checks
@@ -260,7 +269,9 @@ class TestOrder:
         return RoutingPOMDP((0, 1), weight, quality, np.array([0.0, 0.5]), (combine(checks), None))
 
     def test_the_cheap_one_first_and_the_dear_one_where_it_is_undecided(self) -> None:
-        plan = extract_plan(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(
+            solved_rule(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        )
         assert plan.opening.check == "weak"
         [table] = plan.tables
         steps = {row.seen: row.step for row in table.rows}
@@ -270,12 +281,16 @@ class TestOrder:
         assert (steps[1, 2].action, steps[2, 2].action) == ("escalate", "answer")
 
     def test_the_strong_one_alone_where_it_is_cheap(self) -> None:
-        plan = extract_plan(solve(self.world(0.005), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(
+            solved_rule(solve(self.world(0.005), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        )
         assert plan.opening.check is None
         assert plan.opening.then == 0
 
     def test_names_of_options(self) -> None:
-        plan = extract_plan(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        plan = extract_plan(
+            solved_rule(solve(self.world(0.1), 1.0), ("a", "b"), label="any", cost_weight=1.0)
+        )
         nothing = plan.tables[0].row_for([(0,), (0,)])
         assert nothing is not None
         assert set(nothing.values) == {"answer", "escalate:b", "verify", "verify:weak"}
@@ -293,8 +308,8 @@ class TestProduct:
             totals = evidence.totals
             assert (totals[draw.targets] > totals[draw.sources][:, None]).all()
             assert (draw.targets > draw.sources[:, None]).all()
-        assert len(evidence.findings) == len(evidence.likelihood)
-        assert not any(evidence.findings[0])
+        assert len(findings_of(evidence)) == len(evidence.likelihood)
+        assert not any(findings_of(evidence)[0])
 
     def test_errors_that_two_checks_share_are_known(self) -> None:
         """Two checks that err on the same queries say no more than one of them."""
@@ -304,7 +319,7 @@ class TestProduct:
         one = score_observation_model(likelihood, np.array([0.5]), 0.0)
         both = combine([(None, one), ("same", one)])
         belief = both.likelihood @ (np.stack([right, np.ones(4)], axis=1) / 4)
-        states = {seen: state for state, seen in enumerate(both.findings)}
+        states = {seen: state for state, seen in enumerate(findings_of(both))}
         mean = belief[:, 0] / np.maximum(belief[:, 1], 1e-300)
         assert mean[states[1, 1]] == mean[states[1, 0]] == pytest.approx(0.5)
 
