@@ -173,10 +173,16 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
             "the mix": lambda: first(mixes[False].astream("Where?")),
             "the mix that gives up early": lambda: first(mixes[True].astream("Where?")),
         }
-        for name, improbable in (("kept", None), ("escalated", tokens // 4)):
-            scripted(improbable)
-            asyncio.run(timed(works, 1))  # its connections, and what it imports
-            taken = asyncio.run(timed(works, rounds))
+
+        async def measured() -> dict[str, dict[str, list[float]]]:
+            found = {}
+            for name, improbable in (("kept", None), ("escalated", tokens // 4)):
+                scripted(improbable)
+                await timed(works, 1)  # its connections, and what it imports
+                found[name] = await timed(works, rounds)
+            return found
+
+        for name, taken in asyncio.run(measured()).items():
             yield (
                 f"{name}, {tokens} tokens at {pause * 1e3:.0f} ms",
                 *(f"{median(found) * 1e3:.0f} ({_spread(found)})" for found in taken.values()),
