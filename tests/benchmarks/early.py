@@ -61,7 +61,7 @@ def drafts_of(
     for question in questions:
         message = mix.invoke(question.model_dump())
         record = message.response_metadata["automix"]
-        whole = small.tokens_of(PROMPT.format_messages(**question.model_dump()))
+        whole = len(small.logprobs_of(PROMPT.format_messages(**question.model_dump())))
         read = record["given_up"][0]["tokens"] if record["given_up"] else whole
         found.append(Draft(whole, read, record["escalated"], bool(record["given_up"])))
         answers.append(str(message.text))
@@ -107,6 +107,7 @@ def on_the_recording() -> Iterator[Row]:
 
 def _figures(found: Sequence[Draft], pace: float) -> Iterator[str]:
     escalated = [each for each in found if each.escalated]
+    yield f"{np.mean([each.tokens for each in found]):.1f}"
     yield f"{len(escalated)} of {len(found)}"
     share = sum(each.given_up for each in escalated) / len(escalated)
     yield _with_interval(share, wilson_interval(share, len(escalated)))
@@ -124,6 +125,41 @@ def _figures(found: Sequence[Draft], pace: float) -> Iterator[str]:
 def _with_interval(value: float, interval: Interval) -> str:
     low, high = interval
     return f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+
+def beside_likely_drafts() -> Iterator[Row]:
+    """Yield what it would be worth to ask the next model beside a draft likely to be given up.
+
+    By the fitted policy's own chances, given the most that the check can still find.
+    """
+    recording = Recording.read(SHIPPED)
+    questions = in_order(read_questions(), recording.about["seed"])
+    cut = fit_part(questions)
+    [plan] = demo_policy(recording, questions[:cut]).policy.plans
+    rows = sorted(plan.tables[0].rows, key=lambda row: row.seen)
+    asks = np.array([row.step.action == "escalate" for row in rows])
+    chances = np.array([row.chance for row in rows])
+    likely = np.cumsum(chances * asks) / np.cumsum(chances)
+    certain = np.logical_and.accumulate(asks)
+    about = recording.about
+    small = TokenByToken(model=about["small"], replay=Replay(recording), seed=about["seed"])
+    bins = [
+        np.searchsorted(
+            plan.score_edges,
+            np.exp(np.minimum.accumulate(small.logprobs_of(PROMPT.format_messages(**q)))),
+            side="right",
+        )
+        for q in (question.model_dump() for question in questions[cut:])
+    ]
+    for hedge in (0.6, 0.75, 0.9):
+        sooner = [
+            float(np.argmax(certain[each]) - np.argmax(likely[each] >= hedge))
+            for each in bins
+            if certain[each].any()
+        ]
+        kept = [each for each in bins if not certain[each].any()]
+        in_vain = sum(bool((likely[each] >= hedge).any()) for each in kept)
+        yield f"{hedge:g}", f"{np.mean(sooner):.2f}", f"{in_vain} of {len(kept)}"
 
 
 def _draft(tokens: int, improbable: int | None) -> dict[str, Any]:
@@ -199,6 +235,7 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
     pace = seconds_a_token(Recording.read(SHIPPED)) * 1e3
     saved = (
         "the demo's recording",
+        "tokens of a draft, mean",
         "escalated drafts",
         "of them given up",
         "their tokens saved",
@@ -212,6 +249,8 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
         "the mix",
         "the mix that gives up early",
     )
+    beside = ("asked beside a draft likely to be given up, from", "tokens sooner", "paid in vain")
     with quietly():
         yield saved, list(on_the_recording())
+        yield beside, list(beside_likely_drafts())
         yield first, [row for n in (46, 400) for row in first_tokens(n, pause, rounds)]
