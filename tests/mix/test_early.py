@@ -296,3 +296,33 @@ class TestWhere:
         learning = Learning(f"sqlite:///{tmp_path}/a.db", cost_weight=1.0)
         with pytest.raises(AutoMixError, match="leave out give_up_early"):
             early(server, learning=learning)
+
+
+class TestNoEffect:
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"max_latency": 1.0}, "given after all"),
+            ({"on_escalation_error": "answer"}, "given after all"),
+            ({"verifier": SelfVerifier()}, "can only find less"),
+            ({"verifier": LogProbabilityVerifier(statistic="length")}, "can only find less"),
+            (
+                {"router": RunnableLambda(ThresholdRouter().decide)},
+                "more than the check may decide",
+            ),
+            ({"router": score_router([0.5], [ESCALATE, ANSWER], own_cost=True)}, "own_cost"),
+        ],
+        ids=str,
+    )
+    def test_a_setting_that_does_nothing_says_so(
+        self, server: OpenAIServer, fields: dict[str, Any], reason: str
+    ) -> None:
+        with pytest.warns(UserWarning, match=f"give_up_early has no effect: .*{reason}"):
+            early(server, **fields)
+
+    def test_a_model_that_cannot_stream(self, server: OpenAIServer) -> None:
+        models = [server.model("small", disable_streaming=True), server.model("large")]
+        with pytest.warns(UserWarning, match="no model before the last"):
+            AutoMixRunnable.from_models(
+                *models, verifier=LEAST, router=ThresholdRouter(), give_up_early=True
+            )
