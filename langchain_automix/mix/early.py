@@ -34,7 +34,7 @@ class DraftWatch:
     def why_close(self, piece: Any) -> str | None:
         """Say why the draft is given up now that one more piece of it has come; None: it is not."""
         most = self._bound.add(piece)
-        if most is None or not self._foresight.escalates(most):
+        if most is None or _is_end(piece) or not self._foresight.escalates(most):
             return None
         self.given_up = GivenUpDraft(self._bound.tokens, most)
         return (
@@ -212,6 +212,12 @@ def given_up_in_record(query: QueryState) -> list[dict[str, Any]]:
             }
         )
     return told
+
+
+def _is_end(piece: Any) -> bool:
+    """Whether a piece ends its answer: nothing is saved any more, and its usage would be lost."""
+    is_last = getattr(piece, "chunk_position", "last") == "last"  # a whole answer is no chunk
+    return is_last or bool(piece.response_metadata.get("finish_reason"))
 
 
 def _of(score: float | None, check: str | None, **fields: Any) -> Verification:
