@@ -168,7 +168,7 @@ def _draft(tokens: int, improbable: int | None) -> dict[str, Any]:
 
 
 def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
-    """Yield when the first token of an answer is there, whole drafts and given up, beside models.
+    """Yield when the first token of an answer is there, from mixes and from bare models.
 
     A draft that is rejected has its improbable token after a quarter. One that comes in one piece
     takes as long as a stream of its tokens.
@@ -203,9 +203,14 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
         async def whole() -> None:
             await small.ainvoke("Where?")
 
+        async def last() -> None:
+            async for _ in small.bind(logprobs=True).astream("Where?"):
+                pass
+
         works: dict[str, Work] = {
             "the bare model's stream": lambda: first(large.astream("Where?")),
             "the bare model's whole answer": whole,
+            "its stream to the end": last,
             "the mix": lambda: first(mixes[False].astream("Where?")),
             "the mix that gives up early": lambda: first(mixes[True].astream("Where?")),
         }
@@ -246,6 +251,7 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
         "first token, ms (middle half)",
         "the bare model's stream",
         "the bare model's whole answer",
+        "its stream to the end",
         "the mix",
         "the mix that gives up early",
     )
