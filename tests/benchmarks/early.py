@@ -22,7 +22,7 @@ from langchain_automix.policy.statistics import Interval, ratio_interval, wilson
 from langchain_automix.routers.base import Router
 from tests.benchmarks.surface import Row, Work, quietly, timed
 from tests.support.builders.token_streams import TokenByToken
-from tests.support.servers.openai_server import OpenAIServer, token
+from tests.support.servers.openai_server import OpenAIServer, Script, token
 
 LEAST = LogProbabilityVerifier(statistic="min")
 LONG_DRAFT = 8
@@ -176,49 +176,13 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
     with OpenAIServer() as server:
         server.token_delay = pause
         server.delay = lambda body: 0.0 if body.get("stream") else (tokens - 1) * pause
-        small, large = (server.model(name, stream_usage=True) for name in ("small", "large"))
-        mixes = {
-            gives_up: AutoMixRunnable.from_models(
-                small,
-                large,
-                verifier=LEAST,
-                router=ThresholdRouter(threshold=0.5),
-                give_up_early=gives_up,
-            )
-            for gives_up in (False, True)
-        }
-
-        def scripted(improbable: int | None) -> None:
-            drafts = {"small": _draft(tokens, improbable), "large": _draft(tokens, None)}
-            server.script = lambda body: [drafts[body["model"]]]
-
-        async def first(chunks: Any) -> float:
-            came = None
-            async for chunk in chunks:
-                if chunk.content and came is None:
-                    came = time.perf_counter()
-            assert came is not None
-            return came
-
-        async def whole() -> None:
-            await small.ainvoke("Where?")
-
-        async def last() -> None:
-            async for _ in small.bind(logprobs=True).astream("Where?"):
-                pass
-
-        works: dict[str, Work] = {
-            "the bare model's stream": lambda: first(large.astream("Where?")),
-            "the bare model's whole answer": whole,
-            "its stream to the end": last,
-            "the mix": lambda: first(mixes[False].astream("Where?")),
-            "the mix that gives up early": lambda: first(mixes[True].astream("Where?")),
-        }
+        works = _works(server)
 
         async def measured() -> dict[str, dict[str, list[float]]]:
             found = {}
             for name, improbable in (("kept", None), ("escalated", tokens // 4)):
-                scripted(improbable)
+                drafts = {"small": _draft(tokens, improbable), "large": _draft(tokens, None)}
+                server.script = _script(drafts)
                 await timed(works, 1)  # its connections, and what it imports
                 found[name] = await timed(works, rounds)
             return found
@@ -228,6 +192,44 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
                 f"{name}, {tokens} tokens at {pause * 1e3:.0f} ms",
                 *(f"{median(found) * 1e3:.0f} ({_spread(found)})" for found in taken.values()),
             )
+
+
+def _script(drafts: dict[str, Any]) -> Script:
+    return lambda body: [drafts[body["model"]]]
+
+
+def _works(server: OpenAIServer) -> dict[str, Work]:
+    small, large = (server.model(name, stream_usage=True) for name in ("small", "large"))
+    telling = small.bind(logprobs=True)
+
+    def mix(*, gives_up: bool) -> Any:
+        fields: dict[str, Any] = {"verifier": LEAST, "router": ThresholdRouter(threshold=0.5)}
+        return AutoMixRunnable.from_models(small, large, give_up_early=gives_up, **fields)
+
+    whole_drafts, early = mix(gives_up=False), mix(gives_up=True)
+
+    async def first(chunks: Any) -> float:
+        came = None
+        async for chunk in chunks:
+            if chunk.content and came is None:
+                came = time.perf_counter()
+        assert came is not None
+        return came
+
+    async def whole() -> None:
+        await small.ainvoke("Where?")
+
+    async def last() -> None:
+        async for _ in telling.astream("Where?"):
+            pass
+
+    return {
+        "stream": lambda: first(large.astream("Where?")),
+        "whole": whole,
+        "last": last,
+        "mix": lambda: first(whole_drafts.astream("Where?")),
+        "early": lambda: first(early.astream("Where?")),
+    }
 
 
 def _spread(found: Sequence[float]) -> str:
