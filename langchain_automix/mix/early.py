@@ -34,7 +34,7 @@ class DraftWatch:
     def why_close(self, piece: Any) -> str | None:
         """Say why the draft is given up now that one more piece of it has come; None: it is not."""
         most = self._bound.add(piece)
-        if most is None or not self._foresight.escalates(most):
+        if most is None or _is_end(piece) or not self._foresight.escalates(most):
             return None
         self.given_up = GivenUpDraft(self._bound.tokens, most)
         return (
@@ -101,6 +101,34 @@ class Foresight:
         return step.action, step.model_index, step.samples, step.check
 
 
+def why_never(config: MixConfig) -> str | None:
+    """Say why no draft of a mix is ever given up; None: some may be."""
+    if _keeps_drafts(config):
+        return (
+            "with max_latency, on_escalation_error='answer' or retries_if_unusable, a draft may be "
+            "given after all"
+        )
+    verifier, router = config.verifier, config.router
+    checks = [None, *getattr(verifier, "checks", ())]
+    if not isinstance(verifier, Verifier) or not any(map(verifier.score_bound, checks)):
+        return (
+            "whatever this check finds, the end of an answer may change it; "
+            "LogProbabilityVerifier(statistic='min') can only find less"
+        )
+    state = RoutingState(models=config.names)
+    if not isinstance(router, Router) or router.score_edges(state) is None:
+        return (
+            "by this router, more than the check may decide; a fitted POMDPRouter without own_cost "
+            "goes by its check, as does a ThresholdRouter"
+        )
+    if not any(map(streamed_model, config.answering[:-1])):
+        return (
+            "no model before the last has a stream that is the same answer: without retries, "
+            "fallbacks, LangChain's cache and callbacks of its own"
+        )
+    return None
+
+
 def watched(
     config: MixConfig, query: QueryState, decision: Decision, call: Call
 ) -> tuple[Call, DraftWatch | None]:
@@ -125,20 +153,24 @@ def _may_give_up(config: MixConfig, query: QueryState, decision: Decision) -> bo
     """Whether nothing but the check of a draft can keep it, or wants it whole."""
     answer_format = config.answer_format
     is_checked = config.verification and config.forced is None and decision.samples != 0
-    keeps_drafts = (  # they may be given after all: out of time, or for want of a better one
-        config.max_latency is not None
-        or config.on_escalation_error != "raise"
-        or config.retries_if_unusable > 0
-    )
     return (
         config.give_up_early
         and is_checked
-        and not keeps_drafts
+        and not _keeps_drafts(config)
         and query.learning is None
         and answer_format.may_stream
         and not answer_format.may_be_unusable
         and config.sends_logprobs[decision.model_index]
         and decision.model_index < len(config.models) - 1
+    )
+
+
+def _keeps_drafts(config: MixConfig) -> bool:
+    """Whether a draft may be given after all: out of time, or for want of a better one."""
+    return (
+        config.max_latency is not None
+        or config.on_escalation_error != "raise"
+        or config.retries_if_unusable > 0
     )
 
 
@@ -180,6 +212,12 @@ def given_up_in_record(query: QueryState) -> list[dict[str, Any]]:
             }
         )
     return told
+
+
+def _is_end(piece: Any) -> bool:
+    """Whether a piece ends its answer: nothing is saved any more, and its usage would be lost."""
+    is_last = getattr(piece, "chunk_position", "last") == "last"  # a whole answer is no chunk
+    return is_last or bool(piece.response_metadata.get("finish_reason"))
 
 
 def _of(score: float | None, check: str | None, **fields: Any) -> Verification:

@@ -22,6 +22,7 @@ from langchain_automix.mix.answer import ModelAnswer
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat, Tool
 from langchain_automix.mix.by_name import to_index
 from langchain_automix.mix.config import MixConfig
+from langchain_automix.mix.early import why_never
 from langchain_automix.mix.fields import RunnableFields, RunnablePolicyFields, listing
 from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
@@ -189,6 +190,8 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         self._loop.opening()
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
+        if self.give_up_early and (reason := why_never(self.mix_config)) is not None:
+            warn_user(f"give_up_early has no effect: {reason}.")
         if isinstance(self.router, POMDPRouter):
             self.router.warn_of_verifier(self.verifier)
         if self.learning is not None:

@@ -22,7 +22,7 @@ from langchain_automix.policy.statistics import Interval, ratio_interval, wilson
 from langchain_automix.routers.base import Router
 from tests.benchmarks.surface import Row, Work, quietly, timed
 from tests.support.builders.token_streams import TokenByToken
-from tests.support.servers.openai_server import OpenAIServer, token
+from tests.support.servers.openai_server import OpenAIServer, Script, token
 
 LEAST = LogProbabilityVerifier(statistic="min")
 LONG_DRAFT = 8
@@ -61,7 +61,7 @@ def drafts_of(
     for question in questions:
         message = mix.invoke(question.model_dump())
         record = message.response_metadata["automix"]
-        whole = small.tokens_of(PROMPT.format_messages(**question.model_dump()))
+        whole = len(small.logprobs_of(PROMPT.format_messages(**question.model_dump())))
         read = record["given_up"][0]["tokens"] if record["given_up"] else whole
         found.append(Draft(whole, read, record["escalated"], bool(record["given_up"])))
         answers.append(str(message.text))
@@ -107,6 +107,7 @@ def on_the_recording() -> Iterator[Row]:
 
 def _figures(found: Sequence[Draft], pace: float) -> Iterator[str]:
     escalated = [each for each in found if each.escalated]
+    yield f"{np.mean([each.tokens for each in found]):.1f}"
     yield f"{len(escalated)} of {len(found)}"
     share = sum(each.given_up for each in escalated) / len(escalated)
     yield _with_interval(share, wilson_interval(share, len(escalated)))
@@ -126,13 +127,48 @@ def _with_interval(value: float, interval: Interval) -> str:
     return f"{value:.1%} ({low:.1%} to {high:.1%})"
 
 
+def beside_likely_drafts() -> Iterator[Row]:
+    """Yield what it would be worth to ask the next model beside a draft likely to be given up.
+
+    By the fitted policy's own chances, given the most that the check can still find.
+    """
+    recording = Recording.read(SHIPPED)
+    questions = in_order(read_questions(), recording.about["seed"])
+    cut = fit_part(questions)
+    [plan] = demo_policy(recording, questions[:cut]).policy.plans
+    rows = sorted(plan.tables[0].rows, key=lambda row: row.seen)
+    asks = np.array([row.step.action == "escalate" for row in rows])
+    chances = np.array([row.chance for row in rows])
+    likely = np.cumsum(chances * asks) / np.cumsum(chances)
+    certain = np.logical_and.accumulate(asks)
+    about = recording.about
+    small = TokenByToken(model=about["small"], replay=Replay(recording), seed=about["seed"])
+    bins = [
+        np.searchsorted(
+            plan.score_edges,
+            np.exp(np.minimum.accumulate(small.logprobs_of(PROMPT.format_messages(**q)))),
+            side="right",
+        )
+        for q in (question.model_dump() for question in questions[cut:])
+    ]
+    for hedge in (0.6, 0.75, 0.9):
+        sooner = [
+            float(np.argmax(certain[each]) - np.argmax(likely[each] >= hedge))
+            for each in bins
+            if certain[each].any()
+        ]
+        kept = [each for each in bins if not certain[each].any()]
+        in_vain = sum(bool((likely[each] >= hedge).any()) for each in kept)
+        yield f"{hedge:g}", f"{np.mean(sooner):.2f}", f"{in_vain} of {len(kept)}"
+
+
 def _draft(tokens: int, improbable: int | None) -> dict[str, Any]:
     entries = [token(f"w{i} ", 0.1 if i == improbable else 0.9) for i in range(tokens)]
     return {"content": "".join(entry["token"] for entry in entries), "logprobs": entries}
 
 
 def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
-    """Yield when the first token of an answer is there, whole drafts and given up, beside models.
+    """Yield when the first token of an answer is there, from mixes and from bare models.
 
     A draft that is rejected has its improbable token after a quarter. One that comes in one piece
     takes as long as a stream of its tokens.
@@ -140,47 +176,60 @@ def first_tokens(tokens: int, pause: float, rounds: int) -> Iterator[Row]:
     with OpenAIServer() as server:
         server.token_delay = pause
         server.delay = lambda body: 0.0 if body.get("stream") else (tokens - 1) * pause
-        small, large = (server.model(name, stream_usage=True) for name in ("small", "large"))
-        mixes = {
-            gives_up: AutoMixRunnable.from_models(
-                small,
-                large,
-                verifier=LEAST,
-                router=ThresholdRouter(threshold=0.5),
-                give_up_early=gives_up,
-            )
-            for gives_up in (False, True)
-        }
+        works = _works(server)
 
-        def scripted(improbable: int | None) -> None:
-            drafts = {"small": _draft(tokens, improbable), "large": _draft(tokens, None)}
-            server.script = lambda body: [drafts[body["model"]]]
+        async def measured() -> dict[str, dict[str, list[float]]]:
+            found = {}
+            for name, improbable in (("kept", None), ("escalated", tokens // 4)):
+                drafts = {"small": _draft(tokens, improbable), "large": _draft(tokens, None)}
+                server.script = _script(drafts)
+                await timed(works, 1)  # its connections, and what it imports
+                found[name] = await timed(works, rounds)
+            return found
 
-        async def first(chunks: Any) -> float:
-            came = None
-            async for chunk in chunks:
-                if chunk.content and came is None:
-                    came = time.perf_counter()
-            assert came is not None
-            return came
-
-        async def whole() -> None:
-            await small.ainvoke("Where?")
-
-        works: dict[str, Work] = {
-            "the bare model's stream": lambda: first(large.astream("Where?")),
-            "the bare model's whole answer": whole,
-            "the mix": lambda: first(mixes[False].astream("Where?")),
-            "the mix that gives up early": lambda: first(mixes[True].astream("Where?")),
-        }
-        for name, improbable in (("kept", None), ("escalated", tokens // 4)):
-            scripted(improbable)
-            asyncio.run(timed(works, 1))  # its connections, and what it imports
-            taken = asyncio.run(timed(works, rounds))
+        for name, taken in asyncio.run(measured()).items():
             yield (
                 f"{name}, {tokens} tokens at {pause * 1e3:.0f} ms",
                 *(f"{median(found) * 1e3:.0f} ({_spread(found)})" for found in taken.values()),
             )
+
+
+def _script(drafts: dict[str, Any]) -> Script:
+    return lambda body: [drafts[body["model"]]]
+
+
+def _works(server: OpenAIServer) -> dict[str, Work]:
+    small, large = (server.model(name, stream_usage=True) for name in ("small", "large"))
+    telling = small.bind(logprobs=True)
+
+    def mix(*, gives_up: bool) -> Any:
+        fields: dict[str, Any] = {"verifier": LEAST, "router": ThresholdRouter(threshold=0.5)}
+        return AutoMixRunnable.from_models(small, large, give_up_early=gives_up, **fields)
+
+    whole_drafts, early = mix(gives_up=False), mix(gives_up=True)
+
+    async def first(chunks: Any) -> float:
+        came = None
+        async for chunk in chunks:
+            if chunk.content and came is None:
+                came = time.perf_counter()
+        assert came is not None
+        return came
+
+    async def whole() -> None:
+        await small.ainvoke("Where?")
+
+    async def last() -> None:
+        async for _ in telling.astream("Where?"):
+            pass
+
+    return {
+        "stream": lambda: first(large.astream("Where?")),
+        "whole": whole,
+        "last": last,
+        "mix": lambda: first(whole_drafts.astream("Where?")),
+        "early": lambda: first(early.astream("Where?")),
+    }
 
 
 def _spread(found: Sequence[float]) -> str:
@@ -193,6 +242,7 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
     pace = seconds_a_token(Recording.read(SHIPPED)) * 1e3
     saved = (
         "the demo's recording",
+        "tokens of a draft, mean",
         "escalated drafts",
         "of them given up",
         "their tokens saved",
@@ -203,9 +253,12 @@ def tables(rounds: int = 7, pause: float = 0.008) -> Iterator[tuple[Row, list[Ro
         "first token, ms (middle half)",
         "the bare model's stream",
         "the bare model's whole answer",
+        "its stream to the end",
         "the mix",
         "the mix that gives up early",
     )
+    beside = ("asked beside a draft likely to be given up, from", "tokens sooner", "paid in vain")
     with quietly():
         yield saved, list(on_the_recording())
+        yield beside, list(beside_likely_drafts())
         yield first, [row for n in (46, 400) for row in first_tokens(n, pause, rounds)]

@@ -10,6 +10,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_automix import (
     AutoMixError,
@@ -224,6 +225,17 @@ class TestNotGivenUp:
         yield
         set_llm_cache(None)
 
+    def test_a_draft_that_came_whole(self, server: OpenAIServer) -> None:
+        """Nothing is saved any more, and its usage would be lost: LangChain does not stream it."""
+        scripted(server, draft())
+        models = [server.model(name, streaming=False) for name in ("small", "large")]
+        mix = AutoMixRunnable.from_models(
+            *models, verifier=LEAST, router=ThresholdRouter(), prices=PRICES, give_up_early=True
+        )
+        record = record_of(mix.invoke("Where?"))
+        assert (record["model"], record["given_up"]) == ("large", [])
+        assert record["cost"] is not None
+
     def test_without_log_probabilities(self, server: OpenAIServer) -> None:
         scripted(server, {**draft(), "logprobs": []})
         message = early(server).invoke("Where?")
@@ -296,3 +308,69 @@ class TestWhere:
         learning = Learning(f"sqlite:///{tmp_path}/a.db", cost_weight=1.0)
         with pytest.raises(AutoMixError, match="leave out give_up_early"):
             early(server, learning=learning)
+
+
+class TestNeverShown:
+    """What a user may see of a draft that is streamed: nothing, until it is kept."""
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    async def test_events(self, server: OpenAIServer, version: Any, streaming: bool) -> None:
+        scripted(server, draft())
+        models = [server.model(name, streaming=streaming) for name in ("small", "large")]
+        mix = AutoMixRunnable.from_models(
+            *models, verifier=LEAST, router=ThresholdRouter(), give_up_early=True
+        )
+        events = [event async for event in mix.astream_events("Where?", version=version)]
+        assert "Zebra" not in repr(events)
+        told = [e["data"]["chunk"].text for e in events if e["event"] == "on_chat_model_stream"]
+        assert "".join(told) == ("By the large." if streaming else "")
+
+    @pytest.mark.parametrize("mode", ["messages", "updates", "debug"])
+    @pytest.mark.parametrize("improbable", [3, None])
+    async def test_a_graph(self, server: OpenAIServer, mode: str, improbable: int | None) -> None:
+        scripted(server, draft(improbable))
+        mix = early(server)
+
+        async def node(state: MessagesState) -> dict[str, Any]:
+            return {"messages": [await mix.ainvoke(state["messages"])]}
+
+        graph: Any = StateGraph(MessagesState)
+        graph.add_node("answer", node)
+        graph.add_edge(START, "answer")
+        asked = {"messages": [("human", "Where?")]}
+        parts = [part async for part in graph.compile().astream(asked, stream_mode=mode)]
+        assert ("Zebra199" in repr(parts)) == (improbable is None)
+        if mode == "messages":
+            kept = "By the large." if improbable else draft(None)["content"]
+            assert "".join(part.text for part, _ in parts) == kept
+
+
+class TestNoEffect:
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"max_latency": 1.0}, "given after all"),
+            ({"on_escalation_error": "answer"}, "given after all"),
+            ({"verifier": SelfVerifier()}, "can only find less"),
+            ({"verifier": LogProbabilityVerifier(statistic="length")}, "can only find less"),
+            (
+                {"router": RunnableLambda(ThresholdRouter().decide)},
+                "more than the check may decide",
+            ),
+            ({"router": score_router([0.5], [ESCALATE, ANSWER], own_cost=True)}, "own_cost"),
+        ],
+        ids=str,
+    )
+    def test_a_setting_that_does_nothing_says_so(
+        self, server: OpenAIServer, fields: dict[str, Any], reason: str
+    ) -> None:
+        with pytest.warns(UserWarning, match=f"give_up_early has no effect: .*{reason}"):
+            early(server, **fields)
+
+    def test_a_model_that_cannot_stream(self, server: OpenAIServer) -> None:
+        models = [server.model("small", disable_streaming=True), server.model("large")]
+        with pytest.warns(UserWarning, match="no model before the last"):
+            AutoMixRunnable.from_models(
+                *models, verifier=LEAST, router=ThresholdRouter(), give_up_early=True
+            )

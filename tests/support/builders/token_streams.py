@@ -16,11 +16,12 @@ from langchain_automix.local.recorded_model import RecordedChatModel
 class TokenByToken(RecordedChatModel):
     """Streams a recorded answer by its recorded tokens."""
 
-    def tokens_of(self, messages: list[BaseMessage]) -> int:
-        """Return the number of tokens of a recorded answer."""
+    def logprobs_of(self, messages: list[BaseMessage]) -> list[float]:
+        """Return the log-probabilities of a recorded answer's tokens."""
         asked = self.model_copy(update={"logprobs": True})
         [generation] = asked._generate(messages).generations
-        return len(generation.message.response_metadata["logprobs"]["content"])
+        entries = generation.message.response_metadata["logprobs"]["content"]
+        return [entry["logprob"] for entry in entries]
 
     @override
     def _stream(
