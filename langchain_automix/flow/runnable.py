@@ -36,14 +36,17 @@ class FlowRunnable(
         """Return the flow of one input, for a caller that makes its calls itself."""
         return self._flow(input, **kwargs)
 
-    def _begin(self, input: Input, kwargs: Mapping[str, Any]) -> Flow[Output]:
+    def _begin(
+        self, input: Input, kwargs: Mapping[str, Any], config: RunnableConfig
+    ) -> Flow[Output]:
         """Return the flow of one run: overridden where it has a deadline or reports something."""
+        del config
         return Flow(self._flow(input, **kwargs))
 
     @override
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
-            return drive(FlowRun(self._begin(input, kwargs), run_manager, config))
+            return drive(FlowRun(self._begin(input, kwargs, config), run_manager, config))
 
         return self._call_with_config(run, input, config)
 
@@ -52,7 +55,7 @@ class FlowRunnable(
         self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Output:
         async def run(input: Input, run_manager: Any, config: RunnableConfig) -> Output:
-            return await adrive(FlowRun(self._begin(input, kwargs), run_manager, config))
+            return await adrive(FlowRun(self._begin(input, kwargs, config), run_manager, config))
 
         return await self._acall_with_config(run, input, config)
 
@@ -93,8 +96,8 @@ class FlowRunnable(
     def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> list[FlowRun[Output]]:
         """Return the runs of a batch, from the inputs, the run managers and the configurations."""
         return [
-            FlowRun(self._begin(input, kwargs), *others)
-            for input, *others in zip(*parts, strict=True)
+            FlowRun(self._begin(input, kwargs, config), run_manager, config)
+            for input, run_manager, config in zip(*parts, strict=True)
         ]
 
 
