@@ -22,7 +22,7 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
-_Begin = Callable[[Any, Mapping[str, Any]], Flow[Any]]
+_Begin = Callable[[Any, Mapping[str, Any], RunnableConfig], Flow[Any]]
 
 
 class _Work:
@@ -45,7 +45,7 @@ class _Work:
 
     def _run(self, input: Any, run_manager: Any) -> FlowRun[Any]:
         config = ensure_config() if (found := var_child_runnable_config.get()) is None else found
-        return FlowRun(self._begin(input, self._kwargs), run_manager, config)
+        return FlowRun(self._begin(input, self._kwargs, config), run_manager, config)
 
 
 class _Drive(_Work):
@@ -74,8 +74,11 @@ class FlowRunnable(
         """Return the flow of one input, for a caller that makes its calls itself."""
         return self._flow(input, **kwargs)
 
-    def _begin(self, input: Input, kwargs: Mapping[str, Any]) -> Flow[Output]:
+    def _begin(
+        self, input: Input, kwargs: Mapping[str, Any], config: RunnableConfig
+    ) -> Flow[Output]:
         """Return the flow of one run: overridden where it has a deadline or reports something."""
+        del config
         return Flow(self._flow(input, **kwargs))
 
     @override
@@ -127,8 +130,8 @@ class FlowRunnable(
     def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> list[FlowRun[Output]]:
         """Return the runs of a batch, from the inputs, the run managers and the configurations."""
         return [
-            FlowRun(self._begin(input, kwargs), *others)
-            for input, *others in zip(*parts, strict=True)
+            FlowRun(self._begin(input, kwargs, config), run_manager, config)
+            for input, run_manager, config in zip(*parts, strict=True)
         ]
 
 

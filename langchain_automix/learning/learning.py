@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import wait
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -18,14 +16,11 @@ from typing_extensions import override
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.flow.deadline import start_work
 from langchain_automix.learning.budget import ShadowBudget
-from langchain_automix.learning.epochs import EpochState
 from langchain_automix.learning.feedback import find_answered
 from langchain_automix.learning.grading import AgreementGrader
 from langchain_automix.learning.handle import HandleWriter, StoreHandle
-from langchain_automix.learning.records import AGREEMENT, Event, GradeRecord
-from langchain_automix.learning.refresher import Refresher
+from langchain_automix.learning.records import AGREEMENT, GradeRecord
 from langchain_automix.learning.review_result import Review
-from langchain_automix.learning.reviewers import Reviewers
 from langchain_automix.learning.rows import EndedFacts, query_record
 from langchain_automix.learning.settings import (
     LearningSettings,
@@ -37,22 +32,17 @@ from langchain_automix.learning.settings import (
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus, stored_facts
 from langchain_automix.learning.tickets import LearningTicket, QueryIds
+from langchain_automix.learning.upkeep import Upkeep
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
 from langchain_automix.models.prices import dollars_of
-from langchain_automix.utils.locks import ProcessLock
 
 if TYPE_CHECKING:
     from langsmith import Client
 
     from langchain_automix.learning.langsmith import Synced
-    from langchain_automix.learning.store.store import LearningStore
     from langchain_automix.report.timeline.report import TimelineReport
 
-_LOGGER = logging.getLogger(__name__)
-
-_REFRESH_SECONDS = 2.0
-_PRUNE_SECONDS = 3600.0
 _FIRST_LOAD_SECONDS = 0.5
 """How long a mix that is made waits for its policy; the largest model answers until it is there."""
 
@@ -165,11 +155,8 @@ class Learning(Learner):
         self._shadows = ShadowRunner(
             self.writer.put, self._budget, self._grader, keep_texts=settings.keep_texts
         )
-        self._epochs: dict[str, EpochState] = {}
-        self._reviewers = Reviewers(settings)
-        self._lock = ProcessLock()
-        self._refresher = Refresher(self._tick, _REFRESH_SECONDS)
-        self._pruned = 0.0
+        self._upkeep = Upkeep(settings, self.store, self.writer.put, self._budget)
+        self._epochs = self._upkeep.epochs
         self.ids = QueryIds(settings.seed)
 
     def __repr__(self) -> str:
@@ -186,26 +173,15 @@ class Learning(Learner):
     def prepare(self, config: MixConfig) -> None:
         if config.epoch in self._epochs:
             return
-        state = self._state(config)
-        done = start_work(lambda: self._load(state))
+        state = self._upkeep.state(config)
+        done = start_work(lambda: self._upkeep.load(state))
         wait([done], _FIRST_LOAD_SECONDS)
 
     @override
     def begin(self, config: MixConfig, input: Any, arguments: Mapping[str, Any]) -> Ticket:
-        state = self._epochs.get(config.epoch) or self._state(config)
-        self._refresher.ensure()
+        state = self._epochs.get(config.epoch) or self._upkeep.state(config)
+        self._upkeep.refresher.ensure()
         return LearningTicket(self, config, state)
-
-    def _state(self, config: MixConfig) -> EpochState:
-        settings = self.settings
-        with self._lock:
-            found = self._epochs.get(config.epoch)
-            if found is None:
-                shares = settings.share, settings.warm_up_share
-                found = EpochState(config, settings.mode, *shares, settings.on_drift)
-                self._epochs[config.epoch] = found
-                self._refresher.wake()
-            return found
 
     def may_shadow(self, *, is_drawn: bool) -> bool:
         """Return whether there is money for shadows; where one was drawn without, it is counted."""
@@ -344,7 +320,7 @@ class Learning(Learner):
         if state is None:
             return None
         self.writer.flush()
-        return self._review_epoch(state, self.store.get(), is_due=True)
+        return self._upkeep.review(state, self.store.get(), is_due=True)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the shadows under way have ended, and all is in the store.
@@ -369,79 +345,14 @@ class Learning(Learner):
             Whether all is in the store.
         """
         is_flushed = self.flush(timeout)
-        self._refresher.stop()
+        self._upkeep.refresher.stop()
         self.writer.close(0.0)
         self.store.close()
         return is_flushed
 
     def refresh(self) -> None:
         """Take the newest version of the store at once, instead of within two seconds."""
-        for state in list(self._epochs.values()):
-            self._load(state)
-
-    # What is done beside the queries
-
-    def _tick(self) -> None:
-        """Look at the store: which version decides, whether there is money, what is too old."""
-        for state in list(self._epochs.values()):
-            self._load(state)
-        try:
-            self._budget.look_up()
-            self._prune()
-            if self.settings.refit == "thread":
-                self._review()
-        except StoreUnavailableError as error:
-            self.store.warn_away(error)
-
-    def _load(self, state: EpochState) -> None:
-        try:
-            store = self.store.get()
-            is_first = not state.is_loaded
-            state.load(store)
-            if is_first or not state.is_told:  # or the store was deleted, and made anew
-                self._begin_epoch(state)
-        except StoreUnavailableError as error:
-            self.store.warn_away(error)
-        except (AutoMixError, ValueError) as error:  # the policy is one of a later version
-            _LOGGER.warning("a policy cannot be read: %s", error)
-        else:
-            self.store.is_back()
-
-    def _begin_epoch(self, state: EpochState) -> None:
-        """Have the store know the models and the goal of an epoch, and that it began."""
-        store = self.store.get()
-        detail = self._reviewers.to_detail(state)
-        told = [event.detail for event in store.events(state.epoch) if event.kind == "epoch"]
-        if told and told[-1] == detail:
-            return
-        names = ", ".join(state.names)
-        text = f"The models {names} go on with other settings."
-        if not told:
-            text = f"The models {names} began to answer."
-        self.writer.put(Event(time.time(), state.epoch, "epoch", text, detail))
-
-    def _prune(self) -> None:
-        settings, now = self.settings, time.monotonic()
-        days, keep = settings.keep_days, settings.keep_queries
-        if (days is None and keep is None) or now < self._pruned:
-            return
-        self._pruned = now + _PRUNE_SECONDS
-        older = None if days is None else timedelta(days=days)
-        self.store.get().prune(older_than=older, keep=keep)
-
-    def _review(self) -> None:
-        """Judge the policies of all epochs, where that is due; called every two seconds."""
-        store = self.store.get()
-        for state in list(self._epochs.values()):
-            self._review_epoch(state, store)
-
-    def _review_epoch(
-        self, state: EpochState, store: LearningStore, *, is_due: bool = False
-    ) -> Review | None:
-        found = self._reviewers.review(state, store, is_due=is_due)
-        if found is not None:
-            self._load(state)
-        return found
+        self._upkeep.load_all()
 
 
 _ALIVE: WeakValueDictionary[str, Learning] = WeakValueDictionary()

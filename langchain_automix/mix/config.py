@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_automix.mix.account import MixAccount
 from langchain_automix.mix.answer_format import AnswerFormat, MessageFormat
@@ -15,9 +15,10 @@ from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit
+from langchain_automix.models.identity import identity, model_names
 from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
-from langchain_automix.models.wrappers import without_streaming
+from langchain_automix.models.wrappers import as_configured, without_streaming
 from langchain_automix.routers.base import Router
 from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash, stable_name
 from langchain_automix.verifiers.base import (
@@ -83,6 +84,18 @@ class MixConfig:
         prompt = None if self.prompt is None else stable_name(self.prompt)
         check, shape = fingerprint_of(self.verifier), self.answer_format.digest
         return repr_hash([self.names, check, prompt, shape])
+
+    @cached_property
+    def choices(self) -> frozenset[str]:
+        """Keys of a run's `configurable` that choose models, or what they are like."""
+        return frozenset(spec.id for model in self.models for spec in model.config_specs)
+
+    def named_by(self, run_config: RunnableConfig) -> Self:
+        """Return it with the names of the models that a run's configuration chooses."""
+        models = [as_configured(model, run_config) for model in self.models]
+        if (names := model_names(models)) == self.names:
+            return self
+        return replace(self, names=names, identities=[identity(model) for model in models])
 
     @cached_property
     def buys_checks(self) -> bool:

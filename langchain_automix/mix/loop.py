@@ -49,6 +49,9 @@ _MAX_STEPS = 100
 _MAX_VERSIONS = 4
 """Versions of a learned policy whose loops are kept: the latest, and those still under way."""
 
+_MAX_CHOSEN = 32
+"""Choices of models by the configuration of runs whose loops are kept."""
+
 _LOCK = ProcessLock()
 
 
@@ -69,6 +72,7 @@ class QueryLoop:
         self.config = config
         self.learner = learner
         self._versions: OrderedDict[int, QueryLoop] = OrderedDict()
+        self._chosen: OrderedDict[str, QueryLoop] = OrderedDict()
         self._own_guards = (LearningGuard(config), *guards)
         self._deadline = DeadlineGuard(config)
         self._guards: Sequence[Guard] = (
@@ -82,13 +86,21 @@ class QueryLoop:
             InvalidDecisionGuard(config),
         )
 
-    def begin(self, input: Any, arguments: Mapping[str, Any]) -> Flow[ModelAnswer]:
+    def begin(
+        self, input: Any, arguments: Mapping[str, Any], run_config: RunnableConfig | None = None
+    ) -> Flow[ModelAnswer]:
         """Return the flow of one query, from its input to the kept answer.
 
         Args:
             input: What a chat model takes, or with a prompt the dict that it takes.
             arguments: Go to the answering models.
+            run_config: Configuration of the query's run, which may choose other models.
         """
+        chosen = self._of_chosen(run_config or {}) if self.config.choices else self
+        return chosen.begin_as_named(input, arguments)
+
+    def begin_as_named(self, input: Any, arguments: Mapping[str, Any]) -> Flow[ModelAnswer]:
+        """Return the flow of one query to the models by whose names the mix goes."""
         ticket = take_ticket(self.learner, self.config, input, arguments)
         loop = self if ticket is None or ticket.router is None else self._version(ticket.router)
         config = loop.config
@@ -103,6 +115,22 @@ class QueryLoop:
         )
         ended = None if ticket is None else partial(_end, ticket, config, query)
         return Flow(loop.run(query), query.clock, partial(report_query, config, query), ended)
+
+    def _of_chosen(self, run_config: RunnableConfig) -> QueryLoop:
+        """Return the loop of the models that a run's configuration chooses."""
+        given = run_config.get("configurable") or {}
+        key = repr([(name, given[name]) for name in sorted(self.config.choices & given.keys())])
+        with _LOCK:
+            if (made := self._chosen.get(key)) is None:
+                config = self.config.named_by(run_config)
+                made = self
+                if config is not self.config:
+                    made = QueryLoop(config, self._own_guards[1:], self.learner)
+                self._chosen[key] = made
+            self._chosen.move_to_end(key)
+            while len(self._chosen) > _MAX_CHOSEN:
+                self._chosen.popitem(last=False)
+            return made
 
     def _version(self, router: Runnable[Any, Any]) -> QueryLoop:
         """Return the loop in which a version of a learned policy decides."""

@@ -326,21 +326,23 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         return self._presented(self._query(input, kwargs).steps)
 
     @override
-    def _begin(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[Any]:
-        flow = self._query(input, kwargs)
+    def _begin(self, input: Any, kwargs: Mapping[str, Any], config: RunnableConfig) -> Flow[Any]:
+        flow = self._query(input, kwargs, config)
         return Flow(self._presented(flow.steps), flow.deadline, flow.report, flow.ended)
 
     def _presented(self, steps: Steps[ModelAnswer]) -> Steps[Any]:
         return self.answer_format.present((yield from steps))
 
     @override
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[ModelAnswer]:
+    def _query(
+        self, input: Any, kwargs: Mapping[str, Any], config: RunnableConfig | None = None
+    ) -> Flow[ModelAnswer]:
         answer_format, arguments = self.answer_format.bind(kwargs)
         loop = self._loop
         if answer_format is not self.answer_format:
-            config = replace(loop.config, answer_format=answer_format)
-            loop = QueryLoop(config, self._guards, self.learning)
-        return loop.begin(input, arguments)
+            mix_config = replace(loop.config, answer_format=answer_format)
+            loop = QueryLoop(mix_config, self._guards, self.learning)
+        return loop.begin(input, arguments, config)
 
     def with_format(self, answer_format: AnswerFormat, guards: Sequence[Guard] = ()) -> Self:
         """Return the mix with another format of its answers, and with further guards.

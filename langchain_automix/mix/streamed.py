@@ -27,7 +27,9 @@ class StreamedRunnable(FlowRunnable[Any, Any]):
     """Streams the tokens of one flow, then its last chunks."""
 
     @abstractmethod
-    def _query(self, input: Any, kwargs: Mapping[str, Any]) -> Flow[ModelAnswer]: ...
+    def _query(
+        self, input: Any, kwargs: Mapping[str, Any], config: RunnableConfig | None = None
+    ) -> Flow[ModelAnswer]: ...
 
     @abstractmethod
     def _last_chunks(self, run: FlowRun[ModelAnswer]) -> Iterator[Any]: ...
@@ -60,7 +62,7 @@ class StreamedRunnable(FlowRunnable[Any, Any]):
             total = None
             for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
+            flow_run = FlowRun(self._query(total, kwargs, config), run_manager, config)
             yield from map(without_last_mark, drive_stream(flow_run))
             yield from self._last_chunks(flow_run)
 
@@ -78,7 +80,7 @@ class StreamedRunnable(FlowRunnable[Any, Any]):
             total = None
             async for part in parts:
                 total = part if total is None else add_chunks(total, part)
-            flow_run = FlowRun(self._query(total, kwargs), run_manager, config)
+            flow_run = FlowRun(self._query(total, kwargs, config), run_manager, config)
             driven: Any = adrive_stream(flow_run)
             async with contextlib.aclosing(driven) as chunks:
                 async for chunk in chunks:

@@ -9,11 +9,13 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
+    RunnableConfig,
     RunnableParallel,
     RunnableSequence,
     RunnableWithFallbacks,
 )
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
 
 
@@ -57,6 +59,26 @@ def fallbacks_and_config(
         elif isinstance(layer, RunnableBindingBase | DynamicRunnable):
             configured = {**(layer.config or {}).get("configurable", {}), **configured}
     return fallbacks, configured
+
+
+def as_configured(model: Runnable[Any, Any], config: RunnableConfig) -> Runnable[Any, Any]:
+    """Return a model as the configuration of a run chooses it, where it may be configured.
+
+    A choice that there is not is left as it is: the call of the model says so.
+    """
+    if isinstance(model, RunnableBindingBase):
+        bound = as_configured(model.bound, merge_configs(model.config, config))
+        return model if bound is model.bound else model.model_copy(update={"bound": bound})
+    if isinstance(model, RunnableWithFallbacks):
+        first = as_configured(model.runnable, config)
+        return model if first is model.runnable else model.model_copy(update={"runnable": first})
+    if isinstance(model, DynamicRunnable):
+        try:
+            chosen, config = model.prepare(config)
+        except Exception:  # noqa: BLE001  (whatever a model says of its settings)
+            return model
+        return as_configured(chosen, config)
+    return model
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:

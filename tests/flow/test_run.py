@@ -43,7 +43,7 @@ class Reporting(FlowRunnable[Any, Any]):
             raise ValueError(found)
         return found
 
-    def _begin(self, input: Any, kwargs: Any) -> Flow[Any]:
+    def _begin(self, input: Any, kwargs: Any, config: Any) -> Flow[Any]:
         return Flow(self._flow(input), report=lambda: Report(event={"of": input}))
 
 
