@@ -21,10 +21,10 @@ from langsmith import tracing_context
 from langchain_automix.models import attachments, sampling
 from langchain_automix.models.refusals import LOGPROBS, SEVERAL_REPLIES
 from langchain_automix.routers import pomdp
-from tests.support.servers.openai_server import OpenAIServer
 
 if TYPE_CHECKING:
     from tests.support.builders.agents import Tools
+    from tests.support.servers.openai_server import OpenAIServer
 
 # Half of the usual number: the whole suite has 15 minutes on two slow cores.
 settings.register_profile("suite", max_examples=50)
@@ -92,6 +92,8 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def server() -> Iterator[OpenAIServer]:
+    from tests.support.servers.openai_server import OpenAIServer  # noqa: PLC0415  (slow to import, too)
+
     with OpenAIServer() as running:
         yield running
 

@@ -120,7 +120,7 @@ def test_one_threshold_as_the_policy(app: typer.Typer, tmp_path: Path) -> None:
 
 def test_evaluate_prints_the_frontier(app: typer.Typer, tmp_path: Path) -> None:
     log, policy = tmp_path / "log.jsonl", tmp_path / "policy.json"
-    world(200).write(log)
+    world(100, k=4).write(log)
     run(app, "fit", log, "--out", policy, "--max-loss", "0.02")
     said = run(app, "evaluate", policy, log)
     assert "What shares of large's quality cost" in said

@@ -326,8 +326,8 @@ class SolvedTable:
     def _chosen_without(self, failed: frozenset[str | None]) -> Ints:
         """Return the best option in each state once some checks have failed: none of them again."""
         if not failed:
-            usual: Ints = self.level.chosen[self.before]
-            return usual
+            chosen: Ints = self.level.chosen[self.before]
+            return chosen
         possible = [
             place
             for place in by_simplicity(self.level.options)
@@ -337,8 +337,8 @@ class SolvedTable:
         share = np.stack([self.level.values[place][self.before] for place in possible]) / mass
         best = share.max(axis=0)
         first: Ints = np.argmax(share >= best - tolerances(best), axis=0)
-        chosen: Ints = np.array(possible)[first]
-        return chosen
+        without: Ints = np.array(possible)[first]
+        return without
 
 
 @dataclass(eq=False)
