@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
@@ -90,6 +90,7 @@ def routers(draw: st.DrawFn) -> tuple[Router, RoutingState]:
     return score_router(edges, steps, on_unknown=on_unknown), state
 
 
+@example((ThresholdRouter(threshold=1e-260), STATE), [0.0], [0.0], False)
 @given(routers(), CHANCES, CHANCES, st.booleans())
 def test_whatever_follows_comes_to_the_same(
     made: tuple[Router, RoutingState], drawn: list[float], others: list[float], may_call: bool
@@ -105,7 +106,8 @@ def test_whatever_follows_comes_to_the_same(
     assert decided[0] == "escalate"
     further = [token(f"v{i} ", chance) for i, chance in enumerate(others)]
     edges = router.score_edges(state) or ()
-    at_edges = [[token("v", edge + nudge)] for edge in edges for nudge in (-1e-9, 0.0, 1e-9)]
+    nudged = [edge + nudge for edge in edges for nudge in (-1e-9, 0.0, 1e-9)]
+    at_edges = [[token("v", min(1.0, max(0.0, chance)))] for chance in nudged]
     for rest in (entries[came:], further, [], *at_edges):
         found = verifier.invoke({"answer": whole_of([*entries[:came], *rest])})
         assert step_after(router, state, found) == decided
