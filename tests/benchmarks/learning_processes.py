@@ -42,7 +42,7 @@ def _store(kind: str) -> Iterator[tuple[str, Path]]:
 
 
 def _figures(found: Outcome) -> dict[str, str]:
-    waits = sorted(found.waits)
+    waits = sorted(found.waits())
     reviews = [len(one.reviews) for one in found.learners]
     fits = [version.labels for version in found.versions]
     seconds = ", ".join(f"{wait:.1f}" for wait in waits)

@@ -240,11 +240,11 @@ class Outcome:
         pairs = itertools.pairwise(reviews)
         return sum(later[0] < earlier[1] for earlier, later in pairs)
 
-    @property
-    def waits(self) -> list[float]:
-        """Seconds from each change of the champion until each process decided by it.
+    def waits(self, at_most: float = AT_MOST) -> list[float]:
+        """Return the seconds from each change of the champion until each process decided by it.
 
-        Where a process was about to end, or the champion to change again, it says nothing.
+        Infinity: it went on for longer than `at_most` and never did. Where a process was about to
+        end, or the champion to change again, it says nothing.
         """
         changes = [e for e in self.events if e.kind in ("promoted", "rolled back")]
         found = []
@@ -252,7 +252,7 @@ class Outcome:
             for one in self.learners[1:]:
                 seen = [at for at, number in one.versions if number == event.detail["version"]]
                 wait = min((at for at in seen if event.at <= at), default=math.inf) - event.at
-                if math.isfinite(wait) or min(until, one.heard) - event.at > AT_MOST:
+                if math.isfinite(wait) or min(until, one.heard) - event.at > at_most:
                     found.append(wait)
         return found
 
