@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any
 
@@ -33,6 +34,9 @@ from langchain_automix.flow.drivers import (
 from langchain_automix.flow.prompt_order import LevelQueue, PromptOrder
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.utils.user_warnings import keeping_users_line
+
+_TURN = 0.002
+"""Seconds for which a batch that begins keeps an event loop from everything else."""
 
 
 def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
@@ -74,8 +78,27 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
     return _outcomes(runs, first)
 
 
-async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
-    """Drive flows level by level, asynchronously; see `drive_all`."""
+async def adrive_all(
+    beginning: Iterable[FlowRun[T]], *, stop_at_error: bool
+) -> list[T | Exception]:
+    """Drive flows level by level, asynchronously; see `drive_all`.
+
+    Args:
+        beginning: Begins each flow as it yields it; others have their turn in between.
+        stop_at_error: Whether the first flow that fails ends the others.
+    """
+    runs: list[FlowRun[T]] = []
+    with _closing_all(runs), keeping_users_line():
+        turn = time.perf_counter()
+        for run in beginning:
+            runs.append(run)
+            if time.perf_counter() - turn > _TURN:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
+        return await _adrive_begun(runs, stop_at_error=stop_at_error)
+
+
+async def _adrive_begun(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
     config, order = runs[0].config, PromptOrder()
 
     async def take_levels(queue: LevelQueue) -> None:
@@ -86,8 +109,7 @@ async def adrive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list
                 raise run.error
 
     first: Exception | None = None
-    limit = holding(ASYNC_LIMIT, limit_of_batch(config, asyncio.Semaphore))
-    with _closing_all(runs), limit, keeping_users_line():
+    with holding(ASYNC_LIMIT, limit_of_batch(config, asyncio.Semaphore)):
         while first is None and (open_runs := [run for run in runs if not run.done]):
             workers = min(config.get("max_concurrency") or len(open_runs), len(open_runs))
             queue = order.level(open_runs, workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -103,7 +103,7 @@ class FlowRunnable(
         **kwargs: Any,
     ) -> list[Output]:
         def run(inputs: list[Input], run_manager: list[Any], config: list[Any]) -> list[Any]:
-            runs = self._runs(kwargs, inputs, run_manager, config)
+            runs = list(self._runs(kwargs, inputs, run_manager, config))
             return drive_all(runs, stop_at_error=not return_exceptions)
 
         return _without_interrupts(
@@ -127,12 +127,10 @@ class FlowRunnable(
             await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
         )
 
-    def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> list[FlowRun[Output]]:
-        """Return the runs of a batch, from the inputs, the run managers and the configurations."""
-        return [
-            FlowRun(self._begin(input, kwargs, config), run_manager, config)
-            for input, run_manager, config in zip(*parts, strict=True)
-        ]
+    def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> Iterator[FlowRun[Output]]:
+        """Begin the runs of a batch, from the inputs, the run managers and the configurations."""
+        for input, run_manager, config in zip(*parts, strict=True):
+            yield FlowRun(self._begin(input, kwargs, config), run_manager, config)
 
 
 def _without_interrupts(outcomes: list[Output]) -> list[Output]:
