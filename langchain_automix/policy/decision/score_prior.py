@@ -99,8 +99,9 @@ class ScorePrior:
             AutoMixError: The score is no number in [0, 1].
         """
         x = log_odds(score)
-        small = self._curve(0, x)
-        return small, min(small + self._lead(x), 1.0)
+        lead = self._lead(x)
+        small = min(self._curve(0, x), 1.0 - lead)  # the lead decides, so it is what is kept
+        return small, small + lead
 
     def _lead(self, x: float) -> float:
         """Return by how much the large model is likelier to be right: never more for more `x`."""

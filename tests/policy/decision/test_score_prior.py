@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_automix.errors import AutoMixError
@@ -30,6 +30,7 @@ KINDS: tuple[ScoreKind, ...] = ("token_probability", "yes_probability", "agreeme
 coefficients = st.tuples(st.floats(-2, 2), st.floats(0, 4), st.floats(-2, 4), st.floats(0, 4))
 
 
+@example(0.0, 0.5, (-1.0, 0.0, 3.0, 0.0), 1.0)  # a lead that would lift the large model above 1
 @given(st.floats(0, 1), st.floats(0, 1), coefficients, st.floats(0.1, 2))
 def test_a_lower_score_never_speaks_for_keeping_an_answer(
     one: float, other: float, mean: tuple[float, float, float, float], spread: float
