@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -74,6 +75,9 @@ class EpochState:
 
         self.is_told = False
         """Whether the store knows of the epoch."""
+
+        self.told_at = -math.inf
+        """When this process last told the store that the epoch began, by the monotonic clock."""
 
         self.needs_async = False
         """Whether its shadows must be run asynchronously."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.learning.budget import ShadowBudget
@@ -52,7 +52,7 @@ class Upkeep:
     ) -> None:
         self._settings, self._store, self._put, self._budget = settings, store, put, budget
         self._reviewers = Reviewers(settings)
-        self._lock = ProcessLock()
+        self._lock, self._telling = ProcessLock(), ProcessLock()
         self._pruned = 0.0
         self.epochs: dict[str, EpochState] = {}
         self.refresher = Refresher(self.tick, _REFRESH_SECONDS)
@@ -104,6 +104,14 @@ class Upkeep:
         """Have the store know the models and the goal of an epoch, and that it began."""
         store = self._store.get()
         detail = self._reviewers.to_detail(state)
+        with self._telling:
+            if time.monotonic() - state.told_at < _REFRESH_SECONDS:
+                return  # another thread has just done so, which is on its way to the store
+            self._tell_begin(state, store, detail)
+
+    def _tell_begin(
+        self, state: EpochState, store: LearningStore, detail: Mapping[str, Any]
+    ) -> None:
         told = [event.detail for event in store.events(state.epoch) if event.kind == "epoch"]
         if told and told[-1] == detail:
             return
@@ -112,6 +120,7 @@ class Upkeep:
         if not told:
             text = f"The models {names} began to answer."
         self._put(Event(time.time(), state.epoch, "epoch", text, detail))
+        state.told_at = time.monotonic()
 
     def _prune(self) -> None:
         settings, now = self._settings, time.monotonic()
