@@ -35,7 +35,11 @@ settings.load_profile("suite")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_OF_WIRE = re.compile(r"^(import subprocess|from tests\.support\.servers)\b", re.MULTILINE)
+_OF_WIRE = re.compile(
+    r"^(import (subprocess|multiprocessing|http\.server)|from tests\.support\.servers)\b"
+    r"|os\.fork\(",
+    re.MULTILINE,
+)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -53,7 +57,7 @@ def _is_of_wire(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what goes over HTTP, or starts processes: `pytest -m "not wire"` answers at once."""
+    """Mark what asks a server or starts processes: `pytest -m "not wire"` answers soon."""
     of_wire: dict[Path, bool] = {}
     for item in items:
         if item.path not in of_wire:

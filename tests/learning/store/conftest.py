@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from langchain_automix.learning.store.store import LearningStore
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.wire)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     from tests.support.servers.postgresql import postgresql_schema  # noqa: PLC0415
 
