@@ -77,7 +77,8 @@ class EpochState:
         """Whether the store knows of the epoch."""
 
         self.told_at = -math.inf
-        """When this process last told the store that the epoch began, by the monotonic clock."""
+        """When this process told the store that the epoch began, by the monotonic clock, as long as
+        the store does not know of it."""
 
         self.needs_async = False
         """Whether its shadows must be run asynchronously."""
@@ -105,6 +106,8 @@ class EpochState:
     def _take_events(self, events: Sequence[Event]) -> None:
         """Go by the latest share, and by an alarm that is not over."""
         self.is_told = latest(events, "epoch") is not None
+        if self.is_told:
+            self.told_at = -math.inf
         share, alarm = latest(events, "share"), active_alarm(events)
         self.shadow_share = None if share is None else float(share.detail["share"])
         self.alarm = None if alarm is None else alarm.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import uuid4
 
 from typing_extensions import override
@@ -13,9 +13,6 @@ from typing_extensions import override
 from langchain_automix.learning.epochs import EpochState, Snapshot
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Ticket
-
-if TYPE_CHECKING:
-    from langchain_automix.learning.learning import Learning
 
 _NUMBERS = itertools.count(1)
 
@@ -43,10 +40,22 @@ class QueryIds:
         return f"{prefix}{next(_NUMBERS):012x}", chances.random()
 
 
+class TicketOffice(Protocol):
+    """What a ticket asks of the `Learning` that gave it."""
+
+    ids: QueryIds
+
+    def may_shadow(self, *, is_drawn: bool) -> bool:
+        """Return whether there is money for a shadow."""
+
+    def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
+        """Take note of a query that has ended."""
+
+
 class LearningTicket(Ticket):
     """What `Learning` says of one query, and how it hears of its end."""
 
-    def __init__(self, learning: Learning, config: MixConfig, state: EpochState) -> None:
+    def __init__(self, learning: TicketOffice, config: MixConfig, state: EpochState) -> None:
         """Read the present version, and draw whether the query has a shadow."""
         now: Snapshot = state.snapshot
         id, chance = learning.ids.new()

@@ -27,6 +27,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 2.0
 _PRUNE_SECONDS = 3600.0
+_LOST_SECONDS = 60.0
+"""Seconds after which an event that is not in the store is told again."""
 
 
 class Upkeep:
@@ -105,8 +107,8 @@ class Upkeep:
         store = self._store.get()
         detail = self._reviewers.to_detail(state)
         with self._telling:
-            if time.monotonic() - state.told_at < _REFRESH_SECONDS:
-                return  # another thread has just done so, which is on its way to the store
+            if time.monotonic() - state.told_at < _LOST_SECONDS:
+                return  # it is on its way to the store
             self._tell_begin(state, store, detail)
 
     def _tell_begin(
