@@ -13,6 +13,7 @@ from langchain_automix.flow.callbacks import (
     announce,
     child_config,
     hears_requests_only,
+    in_context,
     is_reader,
 )
 from langchain_automix.flow.steps import Call, Flow, Report, Steps, T, call, gather, steps_instead
@@ -78,11 +79,13 @@ class FlowRun(Generic[T]):
         wanted = self.calls[0]
         if self._is_heard or not wanted.is_instant or len(self.calls) > 1:
             return None
-        if (steps := steps_instead(wanted)) is None:
-            return None
-        wanted.started = True
         try:
-            self._begun = steps, next(steps)
+            if (steps := steps_instead(wanted)) is None:
+                return None
+            config = self.start(wanted)
+            config.pop("run_name", None)  # of the call, not of what is called within it
+            with in_context(config):
+                self._begun = steps, next(steps)
         except StopIteration as stop:
             return [stop.value]
         except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
@@ -147,6 +150,7 @@ class FlowRun(Generic[T]):
         steps, calls = begun or (steps_instead(wanted), ())
         if steps is None:
             return None
+        config.pop("run_name", None)  # of the call, not of what is called within it
         manager: Any = config["callbacks"]  # whom the calls within are told to
         inherited = {
             "handlers": manager.handlers,
