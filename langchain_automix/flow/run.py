@@ -17,6 +17,7 @@ from langchain_automix.flow.callbacks import (
     is_reader,
 )
 from langchain_automix.flow.steps import Call, Flow, Report, Steps, T, call, gather, steps_instead
+from langchain_automix.utils.identifiers import PACKAGE
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -82,15 +83,24 @@ class FlowRun(Generic[T]):
         try:
             if (steps := steps_instead(wanted)) is None:
                 return None
-            config = self.start(wanted)
-            config.pop("run_name", None)  # of the call, not of what is called within it
-            with in_context(config):
+            with self._context_of(wanted):
                 self._begun = steps, next(steps)
         except StopIteration as stop:
             return [stop.value]
         except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
             return [self.explain(error, wanted)]
         return None
+
+    def _context_of(self, wanted: Call) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a call whose steps are begun at once.
+
+        What is free and of this package calls nothing that would read it.
+        """
+        if type(wanted.runnable).__module__.partition(".")[0] == PACKAGE:
+            return contextlib.nullcontext()
+        config = self.start(wanted)
+        config.pop("run_name", None)  # of the call, not of what is called within it
+        return in_context(config)
 
     def result(self) -> T:
         """Return the result of the flow; raises its error."""
