@@ -61,6 +61,7 @@ class FlowRun(Generic[T]):
     def resume(self, results: Sequence[Any] | None) -> None:
         """Send the flow what its calls came to, and take it to its next ones."""
         try:
+            self._drop_begun()
             self.calls = self._flow.steps.send(results)  # type: ignore[arg-type]
             while (found := self._at_once()) is not None:
                 self.calls = self._flow.steps.send(found)
@@ -91,6 +92,12 @@ class FlowRun(Generic[T]):
             return [self.explain(error, wanted)]
         return None
 
+    def _drop_begun(self) -> None:
+        """End steps that were begun at once, but never gone on with: no thread could be had."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun[0].close()
+
     def _context_of(self, wanted: Call) -> contextlib.AbstractContextManager[None]:
         """Return the context of a call whose steps are begun at once.
 
@@ -111,8 +118,7 @@ class FlowRun(Generic[T]):
     def close(self) -> None:
         """End the flow where it is, if it has not ended."""
         if not self.done:
-            if self._begun is not None:
-                self._begun[0].close()
+            self._drop_begun()
             self._flow.steps.close()
             self._end()
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config
@@ -24,7 +24,9 @@ from langchain_automix import (
     ThresholdRouter,
     Verification,
 )
-from langchain_automix.flow.steps import Call, F, Steps, call
+from langchain_automix.flow.drivers import drive
+from langchain_automix.flow.run import FlowRun
+from langchain_automix.flow.steps import Call, F, Flow, Steps, call, gather
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from tests.flow.test_where import ask
 
@@ -307,3 +309,22 @@ async def test_the_error_of_a_quick_check_says_where() -> None:
         assert "In the call 'a question' of " in stack
         assert "Asks._flow" in stack
         assert "QueryLoop.run" in stack
+
+
+def test_steps_that_were_never_gone_on_with_are_no_other_call() -> None:
+    """Where a call could not be made, the next one must not go on with what that had begun."""
+
+    class Asks(Sure):
+        @override
+        def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
+            yield from call(Call(answers("yes"), "first"))
+            return SURE
+
+    def steps() -> Steps[Any]:
+        yield from gather(Call(Asks(), {"answer": ""}, is_instant=True))
+        return (yield from call(Call(answers("the model's own"), "second")))
+
+    manager = CallbackManager([]).on_chain_start({}, {}, name="a flow")
+    run: FlowRun[Any] = FlowRun(Flow(steps()), manager, ensure_config())
+    run.resume([RuntimeError("no thread could be started")])
+    assert drive(run).text == "the model's own"
