@@ -6,11 +6,13 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.manager import AsyncRunManager, ahandle_event, handle_event
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _OF_ONE_RUN = frozenset({"callbacks", "run_name", "run_id"})
+_COPIED = frozenset({"tags", "metadata", "configurable"})
 _EVENT = ("on_custom_event", "ignore_custom_event", "automix")
 _START_EVENTS = frozenset(
     {"on_chain_start", "on_chat_model_start", "on_llm_start", "on_retriever_start", "on_tool_start"}
@@ -56,8 +59,7 @@ def child_config(
         elif has_readers and call.tags:
             handlers = [_without_our_tags(handler) for handler in handlers]
         setattr(manager, kind, handlers)
-    # What `patch_config` does, without the work of making sure of a whole configuration again.
-    child = cast("RunnableConfig", {k: v for k, v in config.items() if k not in _OF_ONE_RUN})
+    child = _copy(config)
     child["callbacks"] = manager
     if call.run_name is not None:
         child["run_name"] = call.run_name
@@ -66,6 +68,33 @@ def child_config(
     if call.metadata:
         child["metadata"] = {**(config.get("metadata") or {}), **call.metadata}
     return child
+
+
+def _copy(config: RunnableConfig) -> RunnableConfig:
+    """Return what calls inherit of a configuration; what one does to it changes no other's.
+
+    That is what `patch_config` does, without making sure of a whole configuration again.
+    """
+    inherited = {
+        key: copy(value) if key in _COPIED else value
+        for key, value in config.items()
+        if key not in _OF_ONE_RUN
+    }
+    return cast("RunnableConfig", inherited)
+
+
+@contextlib.contextmanager
+def in_context(config: RunnableConfig) -> Iterator[None]:
+    """Make a call's configuration that of the context.
+
+    LangChain gives the configuration of the context to whatever is called without one, and merges
+    it into bindings: a handler that is left out of the call would hear of it.
+    """
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
 
 
 def announce(report: Report, run_manager: RunManager) -> None:

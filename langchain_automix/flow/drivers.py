@@ -15,9 +15,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import (
     RunnableConfig,
     get_executor_for_config,
-    var_child_runnable_config,
 )
 
+from langchain_automix.flow.callbacks import in_context
 from langchain_automix.flow.deadline import ABANDONABLE, await_within, start_work, wait_within
 from langchain_automix.flow.run import FlowRun
 from langchain_automix.flow.steps import Call, NeedsNoSlot
@@ -178,9 +178,7 @@ def _invoke(call: Call, run: FlowRun[Any]) -> Any:
 
 def _start(call: Call, run: FlowRun[Any]) -> Any:
     config = run.start(call)
-    # LangChain gives the configuration of the context to whatever is called without one, and
-    # merges it into bindings: a handler that is left out of the call would hear of it.
-    with set_variable(var_child_runnable_config, config):
+    with in_context(config):
         if (part := run.part(call, config)) is not None:
             return drive(part)
         return call.runnable.invoke(call.input, config, **call.kwargs)
@@ -198,7 +196,7 @@ async def _ainvoke(call: Call, run: FlowRun[Any], limit_of_run: asyncio.Semaphor
 
 async def _astart(call: Call, run: FlowRun[Any]) -> Any:
     config = run.start(call)
-    with set_variable(var_child_runnable_config, config):
+    with in_context(config):
         if (part := run.part(call, config)) is not None:
             return await adrive(part)
         return await call.runnable.ainvoke(call.input, config, **call.kwargs)

@@ -13,9 +13,11 @@ from langchain_automix.flow.callbacks import (
     announce,
     child_config,
     hears_requests_only,
+    in_context,
     is_reader,
 )
 from langchain_automix.flow.steps import Call, Flow, Report, Steps, T, call, gather, steps_instead
+from langchain_automix.utils.identifiers import PACKAGE
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -59,6 +61,7 @@ class FlowRun(Generic[T]):
     def resume(self, results: Sequence[Any] | None) -> None:
         """Send the flow what its calls came to, and take it to its next ones."""
         try:
+            self._drop_begun()
             self.calls = self._flow.steps.send(results)  # type: ignore[arg-type]
             while (found := self._at_once()) is not None:
                 self.calls = self._flow.steps.send(found)
@@ -78,16 +81,33 @@ class FlowRun(Generic[T]):
         wanted = self.calls[0]
         if self._is_heard or not wanted.is_instant or len(self.calls) > 1:
             return None
-        if (steps := steps_instead(wanted)) is None:
-            return None
-        wanted.started = True
         try:
-            self._begun = steps, next(steps)
+            if (steps := steps_instead(wanted)) is None:
+                return None
+            with self._context_of(wanted):
+                self._begun = steps, next(steps)
         except StopIteration as stop:
             return [stop.value]
         except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
             return [self.explain(error, wanted)]
         return None
+
+    def _drop_begun(self) -> None:
+        """End steps that were begun at once, but never gone on with: no thread could be had."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun[0].close()
+
+    def _context_of(self, wanted: Call) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a call whose steps are begun at once.
+
+        What is free and of this package calls nothing that would read it.
+        """
+        if type(wanted.runnable).__module__.partition(".")[0] == PACKAGE:
+            return contextlib.nullcontext()
+        config = self.start(wanted)
+        config.pop("run_name", None)  # of the call, not of what is called within it
+        return in_context(config)
 
     def result(self) -> T:
         """Return the result of the flow; raises its error."""
@@ -98,8 +118,7 @@ class FlowRun(Generic[T]):
     def close(self) -> None:
         """End the flow where it is, if it has not ended."""
         if not self.done:
-            if self._begun is not None:
-                self._begun[0].close()
+            self._drop_begun()
             self._flow.steps.close()
             self._end()
 
@@ -147,6 +166,7 @@ class FlowRun(Generic[T]):
         steps, calls = begun or (steps_instead(wanted), ())
         if steps is None:
             return None
+        config.pop("run_name", None)  # of the call, not of what is called within it
         manager: Any = config["callbacks"]  # whom the calls within are told to
         inherited = {
             "handlers": manager.handlers,

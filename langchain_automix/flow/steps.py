@@ -142,7 +142,8 @@ def made_of_steps(invoke: F) -> F:
 
     A run that nobody hears of may then take the steps itself: `MadeOfSteps` says how.
     """
-    invoke.is_made_of_steps = True  # type: ignore[attr-defined]
+    # Itself, for a wrapper takes over the attributes of what it wraps, and may do more.
+    invoke.is_made_of_steps = invoke  # type: ignore[attr-defined]
     return invoke
 
 
@@ -162,7 +163,8 @@ def steps_instead(wanted: Call[T]) -> Steps[T] | None:
     runnable: Any = wanted.runnable
     kind = type(runnable)
     if isinstance(runnable, MadeOfSteps) and all(
-        hasattr(method, "is_made_of_steps") for method in (kind.invoke, kind.ainvoke)
+        getattr(method, "is_made_of_steps", None) is method
+        for method in (kind.invoke, kind.ainvoke)
     ):
         return runnable.steps(wanted.input, **wanted.kwargs)
     return None

@@ -82,6 +82,8 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     def decide(self, state: RoutingState) -> Decision:
         """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
         decision = self._decide_any(state)
+        if not _is_among(state, decision):
+            return decision  # a mix says what is wrong with it
         # For readers of the trace, who see only this run.
         name = state.models[decision.model_index]
         return decision.model_copy(update={"model": name, "cost_so_far": state.cost_so_far})
@@ -204,6 +206,11 @@ def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision
 def keep(state: RoutingState, **details: Any) -> Decision:
     """Decide for the current model's answer."""
     return Decision(action="answer", model_index=state.current.model_index, **details)
+
+
+def _is_among(state: RoutingState, decision: Any) -> bool:
+    """Whether it is a decision for one of the models: a subclass may return anything."""
+    return isinstance(decision, Decision) and 0 <= decision.model_index < len(state.models)
 
 
 def _is_usable(visit: Visit) -> bool:

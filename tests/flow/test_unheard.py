@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
-from typing import Any
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers.context import collect_runs
 from pydantic import Field
 from typing_extensions import override
@@ -22,12 +24,36 @@ from langchain_automix import (
     ThresholdRouter,
     Verification,
 )
-from langchain_automix.flow.steps import Call, Steps, call
+from langchain_automix.flow.drivers import drive
+from langchain_automix.flow.run import FlowRun
+from langchain_automix.flow.steps import Call, F, Flow, Steps, call, gather
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from tests.flow.test_where import ask
 
 WAYS = ["invoke", "ainvoke", "batch", "abatch"]
 SURE = Verification(score=1.0)
+
+
+async def message_of(how: str, automix: AutoMixRunnable, is_heard: bool = False) -> AIMessage:
+    """Return the answer to a query of one tenant."""
+    config: RunnableConfig = {"configurable": {"tenant": "one"}}
+    if is_heard:
+        config["callbacks"] = [BaseCallbackHandler()]
+    if how == "batch":
+        [message] = automix.batch(["Where?"], config)
+    elif how == "abatch":
+        [message] = await automix.abatch(["Where?"], config)
+    elif how == "ainvoke":
+        message = await automix.ainvoke("Where?", config)
+    else:
+        message = automix.invoke("Where?", config)
+    return cast("AIMessage", message)
+
+
+async def record_of(how: str, automix: AutoMixRunnable, is_heard: bool = False) -> dict[str, Any]:
+    """Return the record of a query of one tenant."""
+    message = await message_of(how, automix, is_heard)
+    return cast("dict[str, Any]", message.response_metadata["automix"])
 
 
 def answers(text: str) -> Runnable[Any, Any]:
@@ -85,6 +111,67 @@ class Fails(ThresholdRouter):
         raise KeyError("no such evidence")
 
 
+def wrapped(method: F) -> F:
+    """Wrap a method as tools for tracing do: with the attributes of what is wrapped."""
+
+    @functools.wraps(method)
+    def wrapper(router: Any, *args: Any, **kwargs: Any) -> Any:
+        router.calls.append(method.__name__)
+        return method(router, *args, **kwargs)
+
+    return cast("F", wrapper)
+
+
+class Wrapped(ThresholdRouter):
+    """Its methods were wrapped, and so do more than its steps."""
+
+    calls: list[str] = Field(default_factory=list)
+
+    invoke: ClassVar[Any] = wrapped(ThresholdRouter.invoke)
+    ainvoke: ClassVar[Any] = wrapped(ThresholdRouter.ainvoke)
+
+
+class FailsAtOnce(Sure):
+    """Raises before there are any steps."""
+
+    @override
+    def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
+        raise KeyError("no such evidence")
+
+
+class Returns(ThresholdRouter):
+    """Returns what it is given, be it a decision or not."""
+
+    returned: Any = None
+
+    @override
+    def _decide(self, state: RoutingState) -> Decision:
+        return cast("Decision", self.returned)
+
+
+class ReadsContext(ThresholdRouter):
+    """Says what a model would get that it called."""
+
+    @override
+    def _decide(self, state: RoutingState) -> Decision:
+        config = ensure_config()
+        why = f"{config['configurable']}, {config['tags']}, {config.get('run_name')}"
+        return super()._decide(state).model_copy(update={"why": why})
+
+
+class Writes(Runnable[Any, Any]):
+    """Changes the configuration that it is given."""
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        assert config is not None
+        kept = config["metadata"], config["configurable"]
+        found = ["written" in each for each in kept]
+        for each in kept:
+            each["written"] = True
+        return AIMessage(str(found))
+
+
 class Runs(BaseCallbackHandler):
     """Notes the names of the runs of chains."""
 
@@ -117,6 +204,50 @@ async def test_a_router_that_fails_is_left_out(how: str) -> None:
     [message] = found if isinstance(found, list) else [found]
     record = message.response_metadata["automix"]
     assert record["failed"] == [{"model": None, "stage": "route", "error": "KeyError"}]
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("how", WAYS)
+async def test_what_is_wrapped_is_invoked(how: str, is_heard: bool) -> None:
+    router = Wrapped(threshold=0.5, calls=[])
+    await record_of(how, mix(router=router), is_heard)
+    assert router.calls == ["ainvoke" if how.startswith("a") else "invoke"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_check_that_fails_before_its_steps_is_a_failed_check(how: str) -> None:
+    record = await record_of(how, mix(verifier=FailsAtOnce()))
+    assert record["failed"] == [{"model": "model-0", "stage": "verify", "error": "KeyError"}]
+    assert record["model"] == "model-1"
+
+
+@pytest.mark.parametrize(
+    ("returned", "why"),
+    [(None, "returned NoneType"), (Decision(action="escalate", model_index=7), "to model 7")],
+)
+@pytest.mark.parametrize("how", WAYS)
+async def test_what_is_no_decision_is_told_alike_to_all(how: str, returned: Any, why: str) -> None:
+    automix = mix(router=Returns(threshold=0.5, returned=returned))
+    unheard, heard = [await record_of(how, automix, is_heard) for is_heard in (False, True)]
+    assert unheard == heard
+    assert why in unheard["why"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_router_has_its_own_context(how: str) -> None:
+    automix = mix(router=ReadsContext(threshold=0.5))
+    unheard, heard = [await record_of(how, automix, is_heard) for is_heard in (False, True)]
+    assert unheard == heard
+    assert unheard["why"] == "{'tenant': 'one'}, ['automix:route'], None"
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+async def test_a_call_may_change_its_own_configuration_only(is_heard: bool) -> None:
+    automix = AutoMixRunnable(
+        models=[Writes(), Writes()], verifier=FailsAtOnce(), router=ThresholdRouter(threshold=0.5)
+    )
+    for how in WAYS:
+        assert (await message_of(how, automix, is_heard)).content == "[False, False]"
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -178,3 +309,22 @@ async def test_the_error_of_a_quick_check_says_where() -> None:
         assert "In the call 'a question' of " in stack
         assert "Asks._flow" in stack
         assert "QueryLoop.run" in stack
+
+
+def test_steps_that_were_never_gone_on_with_are_no_other_call() -> None:
+    """Where a call could not be made, the next one must not go on with what that had begun."""
+
+    class Asks(Sure):
+        @override
+        def _flow(self, input: VerifierInput, **kwargs: Any) -> Steps[Verification]:
+            yield from call(Call(answers("yes"), "first"))
+            return SURE
+
+    def steps() -> Steps[Any]:
+        yield from gather(Call(Asks(), {"answer": ""}, is_instant=True))
+        return (yield from call(Call(answers("the model's own"), "second")))
+
+    manager = CallbackManager([]).on_chain_start({}, {}, name="a flow")
+    run: FlowRun[Any] = FlowRun(Flow(steps()), manager, ensure_config())
+    run.resume([RuntimeError("no thread could be started")])
+    assert drive(run).text == "the model's own"
