@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEAST_SHARED = 1_024
 """Characters from which on a common beginning counts. Providers cache from 1,024 tokens on, and a
-token is at least a character; by a wrong guess, nothing but the order changes."""
+token is at least a character. If that is a wrong guess, only the order changes."""
 
 
 class PromptOrder:
@@ -53,7 +53,9 @@ class PromptOrder:
     def _read(self, runs: Iterable[FlowRun[Any]]) -> None:
         """Read the prompts: a check is given none, but writes its own from that of the answer."""
         for run in runs:
-            text = prompt_text(run.calls[0].input)
+            text = None
+            with contextlib.suppress(Exception):  # which its own query will come to
+                text = prompt_text(run.calls[0].input)
             if text is not None and len(text) >= LEAST_SHARED:
                 self._beginnings[id(run)] = beginning(text)
 

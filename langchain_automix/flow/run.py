@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from langchain_automix.flow.callbacks import (
     aannounce,
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _HELPERS = {call.__code__, gather.__code__}
+
+
+class _BegunPart(NamedTuple):
+    """A call whose first steps were taken at once."""
+
+    of: Call
+    steps: Steps[Any]
+    calls: tuple[Call, ...]
+    """What its steps wait for."""
 
 
 class FlowRun(Generic[T]):
@@ -54,7 +63,7 @@ class FlowRun(Generic[T]):
         # A handler that is not inherited may still be of a kind that LangChain gives to each run.
         handlers = [*run_manager.handlers, *run_manager.inheritable_handlers]
         self._is_heard = not all(map(hears_requests_only, handlers))
-        self._begun: tuple[Steps[Any], tuple[Call, ...]] | None = None
+        self._begun: _BegunPart | None = None
         if not calls:
             self.resume(None)
 
@@ -85,7 +94,7 @@ class FlowRun(Generic[T]):
             if (steps := steps_instead(wanted)) is None:
                 return None
             with self._context_of(wanted):
-                self._begun = steps, next(steps)
+                self._begun = _BegunPart(wanted, steps, next(steps))
         except StopIteration as stop:
             return [stop.value]
         except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
@@ -96,7 +105,7 @@ class FlowRun(Generic[T]):
         """End steps that were begun at once, but never gone on with: no thread could be had."""
         begun, self._begun = self._begun, None
         if begun is not None:
-            begun[0].close()
+            begun.steps.close()
 
     def _context_of(self, wanted: Call) -> contextlib.AbstractContextManager[None]:
         """Return the context of a call whose steps are begun at once.
@@ -118,9 +127,11 @@ class FlowRun(Generic[T]):
     def close(self) -> None:
         """End the flow where it is, if it has not ended."""
         if not self.done:
-            self._drop_begun()
-            self._flow.steps.close()
-            self._end()
+            try:
+                self._drop_begun()
+            finally:
+                self._flow.steps.close()
+                self._end()
 
     async def aannounce(self) -> None:
         """Announce the report to handlers that are awaited.
@@ -162,9 +173,11 @@ class FlowRun(Generic[T]):
         """
         if self._is_heard:
             return None
-        begun, self._begun = self._begun, None
-        steps, calls = begun or (steps_instead(wanted), ())
-        if steps is None:
+        steps: Steps[Any] | None = None
+        calls: tuple[Call, ...] = ()
+        if self._begun is not None and self._begun.of is wanted:
+            (_, steps, calls), self._begun = self._begun, None
+        if steps is None and (steps := steps_instead(wanted)) is None:
             return None
         config.pop("run_name", None)  # of the call, not of what is called within it
         manager: Any = config["callbacks"]  # whom the calls within are told to

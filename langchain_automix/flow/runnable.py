@@ -74,6 +74,7 @@ class FlowRunnable(
         """Return the flow of one input, for a caller that makes its calls itself."""
         return self._flow(input, **kwargs)
 
+    @made_of_steps
     def _begin(
         self, input: Input, kwargs: Mapping[str, Any], config: RunnableConfig
     ) -> Flow[Output]:

@@ -138,7 +138,7 @@ class NeedsNoSlot:
 
 
 def made_of_steps(invoke: F) -> F:
-    """Mark an `invoke` or `ainvoke` that does no more than the steps of its Runnable.
+    """Mark a method that does no more than the steps of its Runnable, by which it is called.
 
     A run that nobody hears of may then take the steps itself: `MadeOfSteps` says how.
     """
@@ -164,7 +164,7 @@ def steps_instead(wanted: Call[T]) -> Steps[T] | None:
     kind = type(runnable)
     if isinstance(runnable, MadeOfSteps) and all(
         getattr(method, "is_made_of_steps", None) is method
-        for method in (kind.invoke, kind.ainvoke)
+        for method in (kind.invoke, kind.ainvoke, getattr(kind, "_begin", kind.invoke))
     ):
         return runnable.steps(wanted.input, **wanted.kwargs)
     return None

@@ -19,6 +19,8 @@ from typing_extensions import override
 from langchain_automix import (
     AutoMixRunnable,
     Decision,
+    LogProbabilityVerifier,
+    POMDPRouter,
     RoutingState,
     SelfVerifier,
     ThresholdRouter,
@@ -26,7 +28,7 @@ from langchain_automix import (
 )
 from langchain_automix.flow.drivers import drive
 from langchain_automix.flow.run import FlowRun
-from langchain_automix.flow.steps import Call, F, Flow, Steps, call, gather
+from langchain_automix.flow.steps import Call, F, Flow, Steps, call, gather, steps_instead
 from langchain_automix.verifiers.base import Verifier, VerifierInput
 from tests.flow.test_where import ask
 
@@ -328,3 +330,25 @@ def test_steps_that_were_never_gone_on_with_are_no_other_call() -> None:
     run: FlowRun[Any] = FlowRun(Flow(steps()), manager, ensure_config())
     run.resume([RuntimeError("no thread could be started")])
     assert drive(run).text == "the model's own"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_what_does_more_as_its_flow_begins_does_it(how: str) -> None:
+    """A deadline or a report of its own, say."""
+    begun: list[str] = []
+
+    class Begins(Sure):
+        @override
+        def _begin(self, input: Any, kwargs: Any, config: RunnableConfig) -> Flow[Any]:
+            begun.append("begun")
+            return super()._begin(input, kwargs, config)
+
+    await ask(how, mix(verifier=Begins()))
+    assert begun == ["begun"]
+
+
+def test_routers_and_checks_of_this_package_are_no_more_than_their_steps() -> None:
+    for each in (ThresholdRouter(), POMDPRouter(), SelfVerifier(), LogProbabilityVerifier()):
+        assert steps_instead(Call(each, {"answer": "Here."})) is not None
+    for other in (Counts(), ThresholdRouter().with_retry(), mix()):
+        assert steps_instead(Call(other, {"answer": "Here."})) is None
