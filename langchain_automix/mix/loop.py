@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -43,6 +43,8 @@ from langchain_automix.models.failures import is_fault
 from langchain_automix.routers.base import OPENING, Router
 from langchain_automix.types import Decision
 from langchain_automix.utils.locks import ProcessLock
+
+K = TypeVar("K")
 
 _MAX_STEPS = 100
 
@@ -120,32 +122,27 @@ class QueryLoop:
         """Return the loop of the models that a run's configuration chooses."""
         given = run_config.get("configurable") or {}
         key = repr([(name, given[name]) for name in sorted(self.config.choices & given.keys())])
-        with _LOCK:
-            if (made := self._chosen.get(key)) is None:
-                config = self.config.named_by(run_config)
-                made = self
-                if config is not self.config:
-                    made = QueryLoop(config, self._own_guards[1:], self.learner)
-                self._chosen[key] = made
-            self._chosen.move_to_end(key)
-            while len(self._chosen) > _MAX_CHOSEN:
-                self._chosen.popitem(last=False)
-            return made
+
+        def make() -> QueryLoop:
+            config = self.config.named_by(run_config)
+            if config is self.config:
+                return self
+            return QueryLoop(config, self._own_guards[1:], self.learner)
+
+        return _latest(self._chosen, key, make, _MAX_CHOSEN)
 
     def _version(self, router: Runnable[Any, Any]) -> QueryLoop:
         """Return the loop in which a version of a learned policy decides."""
-        with _LOCK:
-            if (made := self._versions.get(id(router))) is None:
-                config, guards = self.config, self._own_guards[1:]
-                check = config.verifier
-                if config.has_default_check:  # as in a mix that is given the policy as its router
-                    check = check_for(router, config.models)
-                made = QueryLoop(replace(config, router=router, verifier=check), guards)
-                self._versions[id(router)] = made  # which keeps the router, and so its id
-            self._versions.move_to_end(id(router))
-            while len(self._versions) > _MAX_VERSIONS:
-                self._versions.popitem(last=False)
-            return made
+
+        def make() -> QueryLoop:
+            config, check = self.config, self.config.verifier
+            if config.has_default_check:  # as in a mix that is given the policy as its router
+                check = check_for(router, config.models)
+            config = replace(config, router=router, verifier=check)
+            return QueryLoop(config, self._own_guards[1:])
+
+        # What is made keeps the router, and so its id.
+        return _latest(self._versions, id(router), make, _MAX_VERSIONS)
 
     def run(self, query: QueryState) -> Steps[ModelAnswer]:
         """Take one query from its input to the kept answer."""
@@ -258,6 +255,19 @@ class QueryLoop:
         query.routed = decision
         query.outcomes.setdefault(Attempt("router"), None)
         return decision
+
+
+def _latest(
+    kept: OrderedDict[K, QueryLoop], key: K, make: Callable[[], QueryLoop], most: int
+) -> QueryLoop:
+    """Return a loop that is kept or made, and keep only those that were wanted last."""
+    with _LOCK:
+        found = kept[key] if key in kept else make()
+        kept[key] = found
+        kept.move_to_end(key)
+        while len(kept) > most:
+            kept.popitem(last=False)
+        return found
 
 
 def _end(
