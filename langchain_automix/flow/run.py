@@ -17,7 +17,7 @@ from langchain_automix.flow.callbacks import (
     is_reader,
 )
 from langchain_automix.flow.steps import Call, Flow, Report, Steps, T, call, gather, steps_instead
-from langchain_automix.utils.identifiers import PACKAGE
+from langchain_automix.utils.identifiers import is_of_package
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -112,7 +112,7 @@ class FlowRun(Generic[T]):
 
         What is free and of this package calls nothing that would read it.
         """
-        if type(wanted.runnable).__module__.partition(".")[0] == PACKAGE:
+        if is_of_package(type(wanted.runnable)):
             return contextlib.nullcontext()
         config = self.start(wanted)
         config.pop("run_name", None)  # of the call, not of what is called within it

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config
 from typing_extensions import override
 
 from langchain_automix.flow.as_completed import LimitedAsCompleted
@@ -44,7 +44,7 @@ class _Work:
         self._begin, self._kwargs = begin, kwargs
 
     def _run(self, input: Any, run_manager: Any) -> FlowRun[Any]:
-        config = ensure_config() if (found := var_child_runnable_config.get()) is None else found
+        config = ensure_config()
         return FlowRun(self._begin(input, self._kwargs, config), run_manager, config)
 
 

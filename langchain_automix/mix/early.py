@@ -14,11 +14,12 @@ from langchain_automix.flow.watched import WatchedStream
 from langchain_automix.mix.answer import GivenUpDraft
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
-from langchain_automix.models.logprobs import streamed_model
 from langchain_automix.models.prices import cost_of, format_dollars
 from langchain_automix.models.usage import UsageCollector
+from langchain_automix.models.wrappers import streamed_model
 from langchain_automix.routers.base import Router
 from langchain_automix.types import Decision, ModelCall, RoutingState, Verification, Visit
+from langchain_automix.utils.formatting import pluralize
 from langchain_automix.verifiers.base import Verifier
 from langchain_automix.verifiers.score_bound import ScoreBound
 
@@ -37,9 +38,10 @@ class DraftWatch:
         if most is None or _is_end(piece) or not self._foresight.escalates(most):
             return None
         self.given_up = GivenUpDraft(self._bound.tokens, most)
+        tokens = pluralize(self._bound.tokens, "token")
         return (
-            f"The draft was given up after {_tokens(self.given_up)}: its check can find {most:.2f} "
-            "at most, and the next model is asked whatever follows."
+            f"The draft was given up after {tokens}: its check can find {most:.2f} at most, and "
+            "the next model is asked whatever follows."
         )
 
 
@@ -225,7 +227,3 @@ def _of(score: float | None, check: str | None, **fields: Any) -> Verification:
     problem = "the answer holds nothing to read" if score is None else None
     found = Verification(score=score, problem=problem, **fields)
     return found if check is None else Verification(checks={check: found})
-
-
-def _tokens(draft: GivenUpDraft) -> str:
-    return "1 token" if draft.tokens == 1 else f"{draft.tokens} tokens"

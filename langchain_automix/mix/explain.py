@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.models.prices import dollars_of, format_dollars
+from langchain_automix.utils.formatting import pluralize
 
 _WIDTH = 24
 _LINE = 78
@@ -109,7 +110,7 @@ def _bill(record: Mapping[str, Any]) -> list[str]:
     )
     for draft in record.get("given_up") or ():
         price = draft["price_of_tokens"] or "unknown"
-        tokens = "1 token" if draft["tokens"] == 1 else f"{draft['tokens']} tokens"
+        tokens = pluralize(draft["tokens"], "token")
         lines.append(f"           {draft['model']} given up after {tokens}, whose price is {price}")
     for name, alone in (record.get("alone") or {}).items():
         about = "about " if alone["estimate"] else ""

@@ -267,14 +267,10 @@ def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | N
     """
     total = Decimal(0)
     for direction, kinds in _KINDS.items():
-        if not usage.get(f"{direction}_token_details"):
-            total += int(usage[f"{direction}_tokens"]) * _dollars(entry[direction], model)
-            continue
-        details = _details(usage, direction)
         priced = [
-            (_dollars(entry[key], model), details[kind])
-            for kind, keys in kinds.items()
-            if kind in details and (key := next((k for k in keys if k in entry), None))
+            (_dollars(entry[key], model), number)
+            for kind, number in _details(usage, direction).items()
+            if (key := next((k for k in kinds.get(kind, ()) if k in entry), None))
         ]
         rest = int(usage[f"{direction}_tokens"])
         for price, number in sorted(priced, reverse=True):

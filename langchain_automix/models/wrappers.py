@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import (
     Runnable,
@@ -79,6 +80,42 @@ def as_configured(model: Runnable[Any, Any], config: RunnableConfig) -> Runnable
             return model
         return as_configured(chosen, config)
     return model
+
+
+class StreamedModel(NamedTuple):
+    """A chat model to be streamed, and what its bindings add to a call."""
+
+    model: BaseChatModel
+    kwargs: dict[str, Any]
+    configs: list[RunnableConfig]
+    """The innermost first. Merged where the call is made: LangChain adds that of the context."""
+
+
+def streamed_model(model: Runnable[Any, Any]) -> StreamedModel | None:
+    """Return what streams the answer that a call in one piece gives; None where nothing does.
+
+    Retries and fallbacks act on a whole answer, as LangChain's cache does, which knows no streams.
+    A model that asks others, such as a mix, or for several replies, has no one stream of tokens.
+    Callbacks that a model has of its own would show them.
+    """
+    kwargs: dict[str, Any] = {}
+    configs: list[RunnableConfig] = []
+    while isinstance(model, RunnableBinding) and type(model).invoke is RunnableBinding.invoke:
+        if model.config_factories or model.config.get("callbacks"):
+            return None
+        kwargs, configs = {**model.kwargs, **kwargs}, [model.config, *configs]
+        model = model.bound
+    if not isinstance(model, BaseChatModel) or getattr(model, "is_mix", False):
+        return None
+    caches = get_llm_cache() is not None if model.cache is None else model.cache
+    is_single = (kwargs.get("n") or getattr(model, "n", None) or 1) == 1
+    can_stream = model.disable_streaming is not True and any(
+        getattr(type(model), name) is not getattr(BaseChatModel, name)
+        for name in ("_stream", "_astream")
+    )
+    if caches or model.callbacks or not (is_single and can_stream):
+        return None
+    return StreamedModel(model, kwargs, configs)
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:

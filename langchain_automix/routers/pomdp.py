@@ -36,7 +36,7 @@ from langchain_automix.routers.off_plan import ask_unchecked, decide_unknown, de
 from langchain_automix.types import Decision, RoutingState
 from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.utils.fingerprints import fingerprint_of
-from langchain_automix.utils.identifiers import PACKAGE
+from langchain_automix.utils.identifiers import is_of_package
 from langchain_automix.utils.user_warnings import warn_user
 
 if TYPE_CHECKING:
@@ -330,10 +330,9 @@ class POMDPRouter(Router):
 
     @override
     def score_edges(self, state: RoutingState) -> Sequence[float] | None:
-        policy, is_ours = self.policy, type(self).__module__.partition(".")[0] == PACKAGE
-        if not self.is_calibrated or policy.own_cost or not is_ours:
+        if not self.is_calibrated or self.policy.own_cost or not is_of_package(type(self)):
             return None
-        return policy.plan_for(state.query_id).score_edges
+        return self.policy.plan_for(state.query_id).score_edges
 
     @override
     def cost_weight_under_pressure(

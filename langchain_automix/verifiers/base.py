@@ -18,7 +18,7 @@ from langchain_automix.models.identity import identity
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
 from langchain_automix.utils.fingerprints import fingerprint_of
-from langchain_automix.utils.identifiers import PACKAGE
+from langchain_automix.utils.identifiers import is_of_package
 from langchain_automix.utils.json_values import json_copy
 from langchain_automix.verifiers.score_bound import ScoreBound
 
@@ -73,7 +73,7 @@ class Verifier(FlowRunnable[VerifierInput, Verification], MadeOfSteps):
     def check_spec(self) -> CheckSpec:
         """What the check is made of, as a policy keeps it: what no file can hold is named only."""
         kind = type(self)
-        if kind.__module__.partition(".")[0] != PACKAGE:
+        if not is_of_package(kind):
             return spec_of_code(kind, fingerprint_of(self))
         settings: dict[str, Any] = {}
         models: dict[str, str] = {}
