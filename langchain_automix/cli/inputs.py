@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,14 +162,15 @@ def _load_function(path: Path, name: str) -> Any:
     source = _read(path, "grader")
     # A changed file may grade differently: its text is part of the grader's name.
     module_name = f"{path.stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise AutoMixError(f"The grader {path} cannot be read as Python.")
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(module_name)
+    module.__file__ = str(path)
     sys.modules[module_name] = module
     sys.path.insert(0, str(path.absolute().parent))
     try:
-        spec.loader.exec_module(module)
+        # Not the import system: it takes the bytecode of a former text for this one's where both
+        # have one length and were written within one second.
+        code = compile(source, str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - the file that the user named
     except Exception as error:
         raise AutoMixError(
             f"The grader {path} cannot be run: {type(error).__name__}: {error}"
