@@ -36,8 +36,8 @@ _RATES = {
     VERDICT_ONLY: Rates(0.63, 0.57),
 }
 """How often one verdict accepts a right and a wrong answer: an AUROC of 0.55, 0.54 and 0.53. The
-README's table of checks has 0.54 for one few-shot verdict; what the examples and the reason add is
-within its noise, and taken to be little."""
+table in docs/guides/choosing-a-check.md has 0.54 for one few-shot verdict; what the examples and
+the reason add is within its noise, and taken to be little."""
 
 _MOST_VERDICTS = 8
 _MOST_RESAMPLED = 16  # what the prior of agreement knows of
