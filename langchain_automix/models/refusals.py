@@ -30,7 +30,9 @@ class Refusals:
 
     def knows(self, model: Runnable[Any, Any]) -> bool:
         """Whether a model's server is known not to do it."""
-        return not self._asks_anew.get() and server_key(model) in self._servers
+        if not self._servers or self._asks_anew.get():
+            return False
+        return server_key(model) in self._servers
 
     def forget(self) -> None:
         """Forget all servers."""
