@@ -147,17 +147,11 @@ class DemoOptions(ModelSelection):
 
 
 @dataclass(frozen=True)
-class MixOptions(ModelSelection):
-    """Options of every verb that answers the user's own questions."""
+class PricedModels(ModelSelection):
+    """Options of every verb that opens models to answer the user's own questions."""
 
     middle: list[str] | None = option(None, "A model between the two; repeatable.", metavar="MODEL")
     answer_tokens: int = option(512, "Longest answer of a local model, in tokens.", min=1)
-    prompt: Path | None = _example_option(
-        None,
-        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
-        metavar="FILE",
-        show_default="the question, after its context",
-    )
     prices: Path | None = _money_option(
         None,
         'Dollars per million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
@@ -171,6 +165,29 @@ class MixOptions(ModelSelection):
             middle=tuple(self.middle or ()),
             answer_tokens=self.answer_tokens,
         )
+
+
+@dataclass(frozen=True)
+class ServedModels(PricedModels):
+    """Options of the models that are served; the port is that of the server."""
+
+    port: int = option(8000, "Port to listen at; 0: any that is free.", min=0, max=65_535)
+
+    def to_model_options(self) -> ModelOptions:
+        """Return what opens these models, local ones at free ports."""
+        return replace(super().to_model_options(), port=0)
+
+
+@dataclass(frozen=True)
+class MixOptions(PricedModels):
+    """Options of every verb that asks the user's own questions."""
+
+    prompt: Path | None = _example_option(
+        None,
+        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
+        metavar="FILE",
+        show_default="the question, after its context",
+    )
 
 
 @dataclass(frozen=True)
