@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_automix import SelfVerifier, ThresholdRouter
+from langchain_automix import FunctionVerifier, SelfVerifier, ThresholdRouter
 from langchain_automix.serve.errors import to_api_error
 from tests.support.builders.mixes import ACCEPTS, DRAFT, REJECTS, rejecting
 from tests.support.builders.scripted_replies import Body, Cut, Error, is_check
@@ -238,3 +238,13 @@ def test_the_mix_is_named_in_what_is_told(server: OpenAIServer) -> None:
         running.chat(messages=[{"role": "user", "content": " "}])
         [query] = running.told()
     assert (query.mix, query.outcome, query.status) == (MIX, "failed", 400)
+
+
+def test_a_check_that_cannot_be_used_quotes_no_draft(server: OpenAIServer) -> None:
+    def broken(answer: str) -> Any:
+        return f"neither true nor false: {answer}"
+
+    server.script = rejecting()
+    with served_mix(server, verifier=FunctionVerifier(function=broken)) as running:
+        response = running.chat()
+    assert DRAFT not in response.text
