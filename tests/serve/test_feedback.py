@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from langchain_automix import Learning, SelfVerifier
-from tests.support.builders.mixes import ACCEPTS
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import chat_mix, served, served_mix
+from tests.support.servers.serving import Served, chat_mix, served
 
 UNKNOWN = f"chatcmpl-{'0' * 32}"
 
@@ -32,7 +31,7 @@ def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, strea
     assert query.model == "large"
     assert learning.flush()
     store = learning.store.get()
-    [row] = store.read(store.newest_epoch())[0]
+    [row] = store.read(str(store.newest_epoch()))[0]
     assert ("feedback", 1.0) in [(each.source, each.quality) for each in row.grades]
     learning.close()
     assert unknown.status_code == 404
@@ -40,8 +39,8 @@ def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, strea
     assert own.status_code == 400
 
 
-def test_where_nothing_learns(server: OpenAIServer) -> None:
-    with served_mix(server, verifier=ACCEPTS) as running, running.client() as client:
+def test_where_nothing_learns(running: Served) -> None:
+    with running.client() as client:
         given = {"id": running.chat().json()["id"], "score": 1}
         refused = client.post("/v1/feedback", json=given)
     assert refused.status_code == 409
@@ -58,8 +57,8 @@ def test_where_nothing_learns(server: OpenAIServer) -> None:
         {"id": UNKNOWN, "score": 1, "grade": 1},
     ],
 )
-def test_what_is_no_score(server: OpenAIServer, given: dict[str, object]) -> None:
-    with served_mix(server) as running, running.client() as client:
+def test_what_is_no_score(running: Served, given: dict[str, object]) -> None:
+    with running.client() as client:
         response = client.post("/v1/feedback", json=given)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
