@@ -46,7 +46,7 @@ def printed(found: Comparison) -> list[Row]:
     """Return the same rows, as they come out of the comparison."""
     rows: list[Row] = []
     for row in found.rows:
-        low, high = row.auroc_interval or (0.0, 0.0)
+        low, high = row.auroc_interval
         bounds = "" if row.gain == 0 else " ({:+.3f} to {:+.3f})".format(*(row.gain_interval or ()))
         auroc = f"{row.auroc:.2f} ({low:.2f} to {high:.2f})"
         rows.append(
