@@ -70,8 +70,9 @@ class ServeState:
             self._watch = asyncio.create_task(self.mixes.watch(_WATCH_SECONDS))
 
     async def stop(self) -> None:
-        """Stop to look after the policies."""
+        """Stop to look after the policies, and to tell of queries."""
         watch, self._watch = self._watch, None
+        self.observers.close()
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
