@@ -51,8 +51,18 @@ def cost_weight_option(text: str, **more: Any) -> Any:
 CostWeight = Annotated[
     float | None, cost_weight_option("Evaluate at this cost weight instead of the policy's own.")
 ]
-LogFile = Annotated[Path, typer.Argument(help="Routing log: .jsonl, .jsonl.gz or .parquet.")]
+LogFile = Annotated[
+    Path,
+    typer.Argument(
+        help="Routing log: .jsonl, .jsonl.gz or .parquet; a folder of such files, or a pattern."
+    ),
+]
 PolicyFile = Annotated[Path, typer.Argument(help="Policy file, as `automix fit` writes it.")]
+RAY_HELP = (
+    "Have the workers of this Ray cluster do it: auto, local (one that is started here) or "
+    "ray://HOST:PORT."
+)
+RayAddress = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help=RAY_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 _example_option = functools.partial(option, rich_help_panel="Examples and grades")
@@ -227,6 +237,7 @@ class CalibrationOptions(MixOptions):
     concurrency: int | None = _money_option(
         None, "Calls at a time.", min=1, show_default="16, or 1 for seconds"
     )
+    ray: str | None = _money_option(None, RAY_HELP, metavar="ADDRESS")
     dry_run: bool = _money_option(False, "Print the estimate and stop.", "--dry-run")
     yes: bool = _money_option(False, "Do not ask before spending.", "--yes")
     rerun_changed: bool = _money_option(
