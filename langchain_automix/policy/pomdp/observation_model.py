@@ -83,8 +83,7 @@ class ObservationModel:
 
     @property
     def likelihood(self) -> Floats:
-        """(states, particles): probability of the findings, in one given order, on each
-        particle."""
+        """(states, particles): chance of the findings, in one given order, on each particle."""
         return multiply_factors(self.factors)
 
     @property
