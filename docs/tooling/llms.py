@@ -58,9 +58,10 @@ def text_of(path: str) -> tuple[str, str]:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """Return the description in a page's front matter, and what follows it."""
+    """Return the description in a page's front matter, or its first sentence; and the text."""
     if not text.startswith("---\n"):
-        return "", text
+        paragraph = " ".join(text.split("\n\n")[1].split())
+        return paragraph.partition(". ")[0].rstrip(".") + ".", text
     head, _, body = text[4:].partition("\n---\n")
     return str(yaml.safe_load(head).get("description", "")), body.lstrip()
 

@@ -30,7 +30,7 @@ from tests.support.builders.synthetic_logs import world
 from tests.support.servers.langsmith_server import LangSmithServer
 
 SMALL, LARGE = "gpt-5.4-mini", "gpt-5.5"
-ADDRESSES = re.compile(r"http://localhost:(?:8000|8080|8081|4000)(?:/v1)?")
+ADDRESSES = re.compile(r"http://(?:localhost|127\.0\.0\.1):(?:8000|8080|8081|4000)(?:/v1)?")
 """Where a page has a server of its reader's own."""
 
 

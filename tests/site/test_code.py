@@ -61,6 +61,7 @@ def place(
             "OPENAI_BASE_URL": server.base_url,
             "OPENAI_API_KEY": "test",
             "OLLAMA_HOST": ollama.base_url,
+            "TEAM_A_KEY": "0123456789abcdef",
             "COLUMNS": "80",
         }.items():
             monkeypatch.setenv(name, value)

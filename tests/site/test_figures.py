@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from langchain_automix import Comparison, RoutingLog, compare_verifiers
+from langchain_automix.cli.app import main
 from tests.site.blocks import DOCS, ROOT
 
 LOG = ROOT / "cookbook" / "recordings" / "xquad_checks.jsonl.gz"
@@ -24,6 +28,16 @@ CHECKS = {
     "agreement of answers asked for again, t = 1": "agreement",
 }
 """What the page calls a check, and what the command does."""
+
+DEMO = (
+    "always small",
+    "always large",
+    "AutoMix, agreement",
+    "few-shot verdicts (k = 4), by the rule",
+    "agreement of 4 answers",
+    "probability of the least probable token",
+)
+"""Rows of the demo's two tables."""
 
 Row = tuple[str, int | None, str, str, str]
 
@@ -61,6 +75,30 @@ def test_the_table_of_checks() -> None:
     assert [row for row in shown(page) if row not in found] == []
     names = {(name, k) for name, k, *_ in shown(page)}
     assert names >= {(name, k) for name, k, *_ in found if k is None or name == "agreement"}
-    [loss] = [gain for name, _, _, _, gain in found if name == "one token conversation"]
-    readme = (ROOT / "README.md").read_text("utf-8").replace("**", "")
-    assert re.sub(r"\s", "", loss) in re.sub(r"\s", "", readme)
+
+
+def test_the_figures_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each row that the replay prints and the pages show, every number is the same."""
+    with pytest.raises(SystemExit), mock.patch("sys.argv", ["automix", "demo", "--replay"]):
+        main()
+    out = capsys.readouterr().out.partition("What 268 routed questions showed")[2]
+    printed, anywhere = [numbers(line) for line in out.splitlines()], numbers(out)
+    text = (DOCS / "benchmarks.md").read_text("utf-8")
+    for row in DEMO:
+        [line] = [line for line in text.splitlines() if line.startswith(f"| {row}")]
+        wanted = numbers(line.split("|", 2)[2])
+        # An interval of the cost is printed below its table.
+        beside = min(([each for each in wanted if each not in found] for found in printed), key=len)
+        assert len(beside) <= 2, line
+        assert set(beside) <= set(anywhere), line
+    gains = [
+        numbers(line) for line in out.splitlines() if line.lstrip().startswith(("agree", "few"))
+    ]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for figure in re.findall(r"\*\*([+-][\d.]+) points\*\*[^\[]*\[([^,]+), ([^\]]+)\]", readme):
+        assert any(all(each.lstrip("+") in found for each in figure) for found in gains), figure
+
+
+def numbers(text: str) -> list[str]:
+    """Return the numbers in a line, without their plus signs."""
+    return re.findall(r"-?\d+(?:\.\d+)?", text)
