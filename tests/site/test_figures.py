@@ -60,12 +60,12 @@ def printed(found: Comparison) -> list[Row]:
     """Return the same rows, as they come out of the comparison."""
     rows: list[Row] = []
     for row in found.rows:
-        low, high = row.auroc_interval
-        bounds = "" if row.gain == 0 else " ({:+.3f} to {:+.3f})".format(*(row.gain_interval or ()))
-        auroc = f"{row.auroc:.2f} ({low:.2f} to {high:.2f})"
-        rows.append(
-            (row.name, row.samples, auroc, f"{row.price_ratio:.2g}", f"{row.gain:+.3f}{bounds}")
-        )
+        assert row.auroc is not None
+        assert row.auroc_interval is not None
+        auroc = "{:.2f} ({:.2f} to {:.2f})".format(row.auroc, *row.auroc_interval)
+        bounds = " ({:+.3f} to {:+.3f})".format(*row.gain_interval) if row.gain else ""
+        gain = f"{row.gain:+.3f}{bounds}"
+        rows.append((row.name, row.samples, auroc, f"{row.price_ratio:.2g}", gain))
     return rows
 
 
