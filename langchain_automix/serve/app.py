@@ -25,7 +25,6 @@ from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
-from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
 from langchain_automix.serve.keys import ApiKey, Keyring
 from langchain_automix.serve.limits import BodyLimit, Slots
@@ -237,6 +236,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 def state_of(app: FastAPI) -> Any:
     """Return what the requests of an app of `create_app` share: a `ServeState`."""
     return app.state.automix
-
-
-__all__ = ["ApiError", "create_app", "state_of"]

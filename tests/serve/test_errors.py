@@ -101,7 +101,7 @@ def test_a_body_that_is_no_request(running: Served, content: bytes) -> None:
         headers = {"Content-Type": "application/json"}
         response = client.post("/v1/chat/completions", content=content, headers=headers)
         untyped = client.post("/v1/chat/completions", content=content)
-    assert (response.status_code, untyped.status_code) == (400, 400)
+    assert (response.status_code, untyped.status_code) == (400, 415)
     assert error_of(response)["type"] == error_of(untyped)["type"] == "invalid_request_error"
 
 
