@@ -137,7 +137,7 @@ class Tool(_Part):
 class FunctionName(_Part):
     """The name of a function."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=64)
 
 
 class NamedTool(_Part):
@@ -190,7 +190,7 @@ class StreamOptions(_Part):
 class ChatCompletionRequest(_Part):
     """The body of `POST /v1/chat/completions`."""
 
-    model: str = Field(min_length=1)
+    model: str = Field(min_length=1, max_length=256)
     """The name of a mix, as `/v1/models` lists them."""
 
     messages: list[Message] = Field(min_length=1)
