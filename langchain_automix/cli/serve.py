@@ -96,8 +96,7 @@ def _read_file(path: Path, typed: set[str], host: str, port: int) -> ServeFile:
     address = {"host": host, "port": port}
     if others := sorted(typed - {"policy", *address}):
         raise AutoMixError(
-            f"--{others[0].replace('_', '-')} is said in {path} where that is given: leave it out "
-            "here."
+            f"--{others[0].replace('_', '-')} does not go with a file of mixes: say it in {path}."
         )
     update = {name: value for name, value in address.items() if name in typed}
     return read_serve_file(path).model_copy(update=update)
