@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 # Fields that a chat model may have, but that only the models of the mix could use.
 _THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
 # Settings for which each provider may use a different name.
-_ANSWER_SETTINGS = frozenset({"temperature", "max_tokens"})
+_ANSWER_SETTINGS = frozenset({"temperature", "max_tokens", "top_p", "seed"})
 
 
 @registered_name("langchain_automix.chat_model.ChatAutoMix")
@@ -218,10 +218,30 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """Return the mix with answers that fit a schema; see `AutoMixRunnable`."""
-        mix, arguments = self._mix_for()
-        structured = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        config = self._with_own_config(None)
-        return RunnableBinding(bound=structured, kwargs=arguments, config=config)
+        return self.for_calls(output=schema, include_raw=include_raw, output_settings=kwargs)
+
+    def for_calls(
+        self,
+        *,
+        output: dict[str, Any] | type | None = None,
+        include_raw: bool = False,
+        output_settings: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> RunnableBinding[LanguageModelInput, Any]:
+        """Return what answers all calls with the same arguments, which is made only once.
+
+        Args:
+            output: Schema of the answers, as `with_structured_output` takes it; None: messages.
+            include_raw: As there.
+            output_settings: Go to each model's own `with_structured_output`.
+            **kwargs: Arguments of the calls, such as `temperature`, `tools` and `tool_choice`.
+        """
+        mix, arguments = self._mix_for(**kwargs)
+        bound: Runnable[Any, Any] = mix
+        if output is not None:
+            settings = output_settings or {}
+            bound = mix.with_structured_output(output, include_raw=include_raw, **settings)
+        return RunnableBinding(bound=bound, kwargs=arguments, config=self._with_own_config(None))
 
     @override
     def invoke(

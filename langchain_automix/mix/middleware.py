@@ -20,6 +20,7 @@ from langchain_automix.mix.learner import Learner
 from langchain_automix.mix.query import QueryState
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.unknown_names import refuse_unknown_fields, refuse_unknown_tools
+from langchain_automix.models.pickling import HoldsModels
 from langchain_automix.models.provider_settings import (
     foreign_settings,
     strip_messages,
@@ -40,7 +41,7 @@ except ImportError as error:
     ) from error
 
 
-class AutoMixMiddleware(AgentMiddleware[Any, Any, Any]):
+class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
     """Turns each model call of an agent into a mix: a cheap model's step is checked before it acts.
 
     The small model's draft, a tool call or an answer, is first checked for free: whether it parses,

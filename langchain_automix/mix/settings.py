@@ -30,6 +30,7 @@ from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.models.identity import identity, list_prices, open_models
+from langchain_automix.models.pickling import HoldsModels
 from langchain_automix.models.prices import checked_prices, is_priced, nearest_priced
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
@@ -39,7 +40,7 @@ from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.default import DefaultVerifier
 
 
-class MixSettings(BaseModel):
+class MixSettings(HoldsModels, BaseModel):
     """The fields shared by every form of the mix."""
 
     models: list[Runnable[Any, Any]]

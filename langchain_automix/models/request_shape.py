@@ -30,8 +30,8 @@ def with_answer_settings(
 
     Args:
         model: The chat model, bare or wrapped.
-        settings: `temperature` and `max_tokens`. If a model's client has no such field, the setting
-            is bound as an argument of its calls.
+        settings: Such as `temperature` and `max_tokens`. If a model's client has no such field,
+            the setting is bound as an argument of its calls.
     """
     if not settings:
         return model
@@ -132,6 +132,11 @@ def uses_responses_api(chat_model: BaseChatModel) -> bool:
     """Whether the model uses OpenAI's Responses API."""
     uses = getattr(chat_model, "_use_responses_api", None)
     return uses is not None and bool(uses({}))
+
+
+def takes_openai_arguments(chat_model: BaseChatModel) -> bool:
+    """Whether the arguments of a call go into the request, under OpenAI's names for them."""
+    return any(_is(chat_model, name) for name in ("BaseChatOpenAI", "ChatGroq", "ChatLiteLLM"))
 
 
 def _is(chat_model: BaseChatModel, name: str) -> bool:

@@ -15,6 +15,7 @@ from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import MadeOfSteps
 from langchain_automix.models.identity import identity
+from langchain_automix.models.pickling import HoldsModels
 from langchain_automix.types import ModelCall, Verification
 from langchain_automix.utils.check_spec import CheckSpec, spec_of_code
 from langchain_automix.utils.fingerprints import fingerprint_of
@@ -62,7 +63,7 @@ class VerifierInput(TypedDict):
     """Number of verdicts already drawn for this answer. Default: 0."""
 
 
-class Verifier(FlowRunnable[VerifierInput, Verification], MadeOfSteps):
+class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSteps):
     """Base of the verifiers in this package.
 
     `AutoMixRunnable` accepts any Runnable from `VerifierInput` to `Verification`; a subclass also

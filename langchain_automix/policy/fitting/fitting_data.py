@@ -33,7 +33,8 @@ def complete(columns: LogArrays) -> LogArrays:
             "The routing log has no query that all models answered, with quality and cost: there "
             "is nothing to fit."
         )
-    return columns.rows(_usable(columns, columns.complete))
+    index = _usable(columns, columns.complete)
+    return columns if len(index) == len(columns) else columns.rows(index)
 
 
 def concatenated(first: LogArrays, second: LogArrays) -> LogArrays:
