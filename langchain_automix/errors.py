@@ -87,7 +87,7 @@ class DeadlineError(QueryFailedError, TimeoutError):
 
 
 class StreamClosedError(QueryFailedError):
-    """A draft was stopped while it was streamed (`give_up_early`); the error ends its traced run."""
+    """A draft was stopped while it was streamed (`give_up_early`); its run ends like this."""
 
 
 class SpendLimitReachedError(QueryFailedError, RuntimeError):
