@@ -75,7 +75,7 @@ def _ends(support: Floats, quality: Floats, *, largest: bool) -> tuple[float, fl
     precision = shares.T @ shares + STRENGTH * np.eye(2)
     low, high = np.linalg.solve(precision, shares.T @ quality[seen] + STRENGTH * prior)
     if not largest and high < low:
-        # Of the lines that do not fall, a level one fits best.
+        # The best-fitting line that does not fall is level.
         held = STRENGTH * prior.sum()
         low = high = (quality[seen].sum() + held) / (seen.sum() + 2 * STRENGTH)
     return float(low), float(high)

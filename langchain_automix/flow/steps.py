@@ -69,7 +69,7 @@ and returns a T. A flow that is ended early gets `GeneratorExit` and can make no
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is announced when a run ends."""
+    """The data that is announced when a run ends."""
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Flat values by which trace viewers can filter."""
