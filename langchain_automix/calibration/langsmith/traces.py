@@ -28,6 +28,7 @@ CostOf = Callable[[Sequence[ModelCall]], Decimal | float | None]
 
 _TAG = "automix:"
 _VERIFY, _ROUTE = "automix:verify", "automix:route"
+_PART_OF_CHECK = "automix:check:"
 
 
 class SkippedRun(Exception):  # noqa: N818  (not an error: the run lacks information)
@@ -128,10 +129,14 @@ class Traces:
         return names.pop(), self._answer([root], cost_of)
 
     def _step_tags(self, run: Run) -> set[str]:
-        """Return the tags that make a run a step of its parent; a step's children inherit them."""
+        """Return the tags that make a run a step of its parent; a step's children inherit them.
+
+        One check of several is no step: its parent is a check, and no mix.
+        """
         parent = self.runs.get(run.parent_run_id)
         inherited = (parent.tags if parent else None) or ()
-        return {tag for tag in run.tags or () if tag.startswith(_TAG)} - set(inherited)
+        own = {tag for tag in run.tags or () if tag.startswith(_TAG)} - set(inherited)
+        return {tag for tag in own if not tag.startswith(_PART_OF_CHECK)}
 
     def _answer(self, runs: Sequence[Run], cost_of: CostOf) -> TracedAnswer:
         calls: list[ModelCall] = []
