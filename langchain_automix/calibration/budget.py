@@ -17,7 +17,7 @@ _FIRST_FAILURES, _LATER_FAILURES = 10, 50
 """Consecutive failed examples that end a run: before anything has worked in it, and after."""
 
 _FINISHES_EXAMPLES = frozenset({"enough", "max_spend"})
-"""Reasons to stop that let the examples under way run to their end."""
+"""Reasons to stop that let the running examples finish."""
 
 
 class Stopped(Exception):  # noqa: N818  (a request, not an error)

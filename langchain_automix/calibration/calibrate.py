@@ -72,8 +72,8 @@ def calibrate(
             with certainty; a function of the answer and its references; an `LLMJudge`, an
             `EmbeddingSimilarity`, or a LangSmith evaluator. See
             `langchain_automix.calibration.graders.text`.
-        out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`. A file that is not a log is not
-            overwritten.
+        out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`. A file that no calibration wrote
+            is not overwritten.
         prompt: Builds the models' input from `question`, `context` and `history`. None: the
             question itself, or, if the example has a context, an instruction to answer from it.
         verifier: Checks the answers. None: the check of the mix, or a `SelfVerifier` for models.

@@ -147,7 +147,7 @@ class CalibrationConfig:
 
     @property
     def _adds_logprobs(self) -> Iterator[bool]:
-        """Yield for each model whether unsolicited log-probabilities are requested."""
+        """Yield for each model whether the package, not the user, asks for log-probabilities."""
         asked = zip(self.mix.models, self.mix.mix_config.answerers, self._prepared, strict=True)
         return (plain != ready and not asks_for_logprobs(model) for model, plain, ready in asked)
 
@@ -167,7 +167,7 @@ class CalibrationConfig:
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
-        """The checks of an answer, each made and kept separately; the first one decides."""
+        """The checks of an answer, each made and kept separately; the first is the main check."""
         verifier = self.mix.verifier
         named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
         if isinstance(verifier, CombinedVerifier):

@@ -37,8 +37,9 @@ def correct_labels(agreement: Floats, quality: Floats) -> Floats:
     the standard errors of its choice are too small, especially with few labels. (Two alternatives
     were measured: drawing a quality of 0 or 1 for each answer, which keeps the variance, and a
     higher weight for labelled rows. Utility stayed the same within 0.001.) The check is assumed to
-    add nothing to the agreement; if it does, its value is underestimated. `python -m
-    tests.benchmarks --only labels` measures all these effects.
+    add nothing to the agreement; if it does, its value is underestimated.
+
+    `python -m tests.benchmarks --only labels` measures all these effects.
 
     Args:
         agreement: (n, models) in [0, 1], cheap to expensive; 1 for the largest model, with which
@@ -50,8 +51,8 @@ def correct_labels(agreement: Floats, quality: Floats) -> Floats:
         is known at all, the agreements are returned.
 
     Raises:
-        AutoMixError: The shapes differ, there are fewer than two models, or a number is outside [0,
-            1].
+        AutoMixError: The shapes differ, there are fewer than two models, or a number is out of
+            range.
     """
     _validate(agreement, quality)
     last = agreement.shape[1] - 1
@@ -74,7 +75,7 @@ def _ends(support: Floats, quality: Floats, *, largest: bool) -> tuple[float, fl
     precision = shares.T @ shares + STRENGTH * np.eye(2)
     low, high = np.linalg.solve(precision, shares.T @ quality[seen] + STRENGTH * prior)
     if not largest and high < low:
-        # Of the lines that do not fall, a level one fits best.
+        # The best-fitting line that does not fall is level.
         held = STRENGTH * prior.sum()
         low = high = (quality[seen].sum() + held) / (seen.sum() + 2 * STRENGTH)
     return float(low), float(high)

@@ -87,7 +87,7 @@ def evaluate(
     usable = complete(arrays)
     if cost_weight is None:
         cost_weight = indifferent_weight(usable) if policy is None else policy.cost_weight
-    del usable  # a copy, of perhaps millions of queries
+    del usable  # a copy that may hold millions of queries
     data = arrays.rows(arrays.complete)
     rows = np.flatnonzero(arrays.complete)
     ids = [log.store.ids[row] for row in rows]

@@ -218,7 +218,7 @@ def open_recorded(
     """Open both local models for a notebook, from its recording or for real.
 
     With `AUTOMIX_LIVE=1` in the environment, the models themselves answer, and their calls are
-    recorded anew. Without it, the recorded calls are replayed. Streams, tool calls and response
+    recorded again. Without it, the recorded calls are replayed. Streams, tool calls and response
     formats are recorded, too.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a check says about the benefit: in the data, by groups, and in a policy's belief."""
+"""The benefit of a larger model after a check: in the data, by groups, in a policy's belief."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _MANY_CODES = 5_000
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What was asked and checked for each logged query; n queries, m models."""
+    """The models asked and the checks made for each of n logged queries; m models."""
 
     asked: Mask
     """(n, m): whether the model was asked."""

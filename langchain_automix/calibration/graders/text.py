@@ -80,10 +80,10 @@ def token_f1(answer: str, references: Sequence[str]) -> float | None:
 def numeric(answer: str, references: Sequence[str]) -> float | None:
     r"""Return 1.0 if the last number in the answer equals the last one in an accepted answer.
 
-    Formats: `1,234.5`, `1.234,5`, `1 234,5`, `$5`, `-3`, `2e6`, `2 x 10^6`, `3/4`, `2 1/2`, `2.5
-        million`, and LaTeX's `9{,}500` and `\frac{3}{4}`. Numbers are equal if they differ by at
-        most one millionth. A percent sign may be left out, or the number may be written as a share:
-        `50%` equals 50 and 0.5.
+    It reads `1,234.5`, `1.234,5`, `1 234,5`, `$5`, `-3`, `2e6`, `2 x 10^6`, `3/4`, `2 1/2`, `2.5
+    million`, and LaTeX's `9{,}500` and `\frac{3}{4}`. Numbers are equal if they differ by at most
+    one millionth. A percent sign may be left out, or the number may be written as a share: `50%`
+    equals 50 and 0.5.
 
     An answer without a number gets 0.0. The quality is unknown (None) if the number cannot be read
     with certainty (in words, a root, a multiple of pi), if it equals an accepted number only in
@@ -98,10 +98,9 @@ def numeric(answer: str, references: Sequence[str]) -> float | None:
 def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer chooses the letter of an accepted one, else 0.0.
 
-    Formats: `B`, `(B)`, `B. Turku`, `The answer is: B`, `Answer: **B**` and similar. An answer that
-        chooses no letter, or several, gets 0.0. The quality is unknown (None) if an accepted letter
-        stands alone in the answer but may be a word (`A tower`), or if no accepted answer has a
-        letter.
+    It reads `B`, `(B)`, `B. Turku`, `The answer is: B`, `Answer: **B**` and similar. An answer that
+    chooses no letter, or several, gets 0.0. The quality is unknown (None) if an accepted letter
+    stands alone in the answer but may be a word (`A tower`), or if no accepted answer has a letter.
     """
     accepted = [letter for letter in map(chosen_letter, references) if letter is not None]
     chosen = chosen_letter(answer)

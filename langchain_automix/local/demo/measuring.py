@@ -68,7 +68,7 @@ class Row:
     """The checks by name: all of them if measured, else the one that the mix made, if any."""
 
     mix_check: Checked | None = None
-    """What the mix's check drew; None if it drew nothing."""
+    """The draws of the mix's check; None if it drew nothing."""
 
     record: Mapping[str, Any] = field(default_factory=dict)
     """AutoMix's record of the query; empty for fitting questions."""
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def spent(self) -> tuple[list[Spent], list[Spent]]:
-        """What the mix spent on the small and on the large model."""
+        """The mix's spending on the small and on the large model."""
         asked_large = bool(self.escalated)
         alone = bool(self.record.get("model_index")) and not self.record.get("escalated")
         small = [] if alone else [self.small.spent]

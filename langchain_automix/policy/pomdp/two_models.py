@@ -60,7 +60,7 @@ class CheckedAnswers:
         check: Name of the check; None for the first.
         max_verdicts: Maximum number of verdicts that a policy may draw on one answer; not used for
             scores.
-        prior: What a score says before any label, for the monotone shape; None for nothing.
+        prior: Assumptions about a score before any label, for the monotone shape; None for none.
     """
 
     def __init__(
