@@ -114,11 +114,10 @@ class ObservationModel:
         return (CheckEncoding.model_construct(**shape),)
 
     @cached_property
-    def backwards(self) -> list[tuple[Ints, list[tuple[int, Ints, Ints]]]]:
-        """The states by what was drawn, from the most but one back to nothing.
+    def backwards(self) -> list[list[tuple[int, Ints, Ints]]]:
+        """What may be drawn after so many draws, from the most but one back to none.
 
-        With each, what may be drawn there: the index of the action, its states, and where each of
-        their outcomes leads.
+        The index of each action, its states, and where each of their outcomes leads.
         """
         totals, found = self.totals, []
         for total in range(int(totals.max()) - 1, -1, -1):
@@ -127,7 +126,7 @@ class ObservationModel:
                 rows = np.flatnonzero(totals[draw.sources] == total)
                 if len(rows):
                     steps.append((k, draw.sources[rows], draw.targets[rows]))
-            found.append((np.flatnonzero(totals == total), steps))
+            found.append(steps)
         return found
 
     @property
