@@ -18,7 +18,7 @@ $(VENV)/ready: pyproject.toml
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning,ray,serve]' --group dev
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" for a first look in seconds)

@@ -11,6 +11,7 @@ from langchain_automix._version import __version__ as __version__
 # costs next to nothing; `__init__.pyi` lists the same for type checkers, and a test compares them.
 _HOME = {
     "AgreementVerifier": "verifiers.agreement",
+    "ApiKey": "serve.keys",
     "AutoMixError": "errors",
     "AutoMixMiddleware": "mix.middleware",
     "AutoMixRunnable": "mix.runnable",
@@ -35,6 +36,7 @@ _HOME = {
     "ModelsFailedError": "errors",
     "POMDPRouter": "routers.pomdp",
     "PatternVerifier": "verifiers.rules",
+    "PolicyFile": "serve.mixes",
     "PriceWarning": "models.prices",
     "RepeatedFailureWarning": "mix.limits.repeated_failures",
     "Report": "report.report",
@@ -42,6 +44,8 @@ _HOME = {
     "RoutingState": "types",
     "SchemaVerifier": "verifiers.rules",
     "SelfVerifier": "verifiers.self_verifier",
+    "ServeSettings": "serve.settings",
+    "ServedQuery": "serve.observing",
     "SpendLimit": "mix.limits.spend_limit",
     "SpendLimitReachedError": "errors",
     "SpendWarning": "mix.limits.spend_store",
@@ -57,6 +61,7 @@ _HOME = {
     "aevaluate_on_langsmith": "calibration.langsmith.experiment",
     "calibrate": "calibration.calibrate",
     "compare_verifiers": "evaluation.compare_verifiers",
+    "create_app": "serve.app",
     "evaluate": "evaluation.evaluate",
     "evaluate_on_langsmith": "calibration.langsmith.experiment",
     "explain": "mix.explain",

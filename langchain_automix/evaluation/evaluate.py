@@ -86,8 +86,9 @@ def evaluate(
     usable = complete(arrays)
     if cost_weight is None:
         cost_weight = indifferent_weight(usable) if policy is None else policy.cost_weight
+    del usable  # a copy, of perhaps millions of queries
     data = arrays.rows(arrays.complete)
-    rows = np.flatnonzero(arrays.complete).tolist()
+    rows = np.flatnonzero(arrays.complete)
     ids = [log.store.ids[row] for row in rows]
     if policy is None or getattr(router, "on_unknown", "escalate") != "escalate":
         outcomes = _to_outcomes([replay_router(router, log[row : row + 1])[0] for row in rows])

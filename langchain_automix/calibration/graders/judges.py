@@ -19,6 +19,7 @@ from langchain_automix.flow.runnable import FlowRunnable
 from langchain_automix.flow.steps import Call, Steps, call, gather, values
 from langchain_automix.models.embeddings import best_cosine, embeddings_name
 from langchain_automix.models.identity import identity
+from langchain_automix.models.pickling import HoldsModels
 from langchain_automix.models.sampling import ChatRunnable, for_sampling
 from langchain_automix.models.usage import UsageCollector, with_model_name
 from langchain_automix.types import ModelCall
@@ -75,7 +76,7 @@ _SAME = _Scale(0, 2)
 _GOOD = _Scale(1, 5)
 
 
-class LLMJudge(FlowRunnable[GraderInput, Grade]):
+class LLMJudge(HoldsModels, FlowRunnable[GraderInput, Grade]):
     """Ask a chat model how good an answer is.
 
     With accepted answers the model compares: it sees the answer and the accepted one as Answer 1
@@ -166,7 +167,7 @@ class LLMJudge(FlowRunnable[GraderInput, Grade]):
         return [_chat(system, {**parts, "Question": question, "Answer": answer})]
 
 
-class EmbeddingSimilarity(FlowRunnable[GraderInput, Grade]):
+class EmbeddingSimilarity(HoldsModels, FlowRunnable[GraderInput, Grade]):
     """Grade an answer by the cosine similarity of its embedding to an accepted answer's.
 
     The best over the accepted answers counts; without any, the quality is unknown. Similarity says

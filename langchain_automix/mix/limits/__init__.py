@@ -1,1 +1,1 @@
-"""Limits of a mix: money, failing models, time. Imports lower floors, and of the mix `record`."""
+"""Limits of a mix: money, failing models, time. Of the mix, it imports only `record`."""

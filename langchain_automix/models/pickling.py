@@ -1,0 +1,139 @@
+"""Pickle chat models and embeddings that hold clients: these are made anew where they arrive."""
+
+from __future__ import annotations
+
+import copyreg
+import importlib
+import pickle
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsIndex
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseLanguageModel
+from pydantic import BaseModel, SecretStr
+from typing_extensions import override
+
+_OWN_WAYS = ("__reduce__", "__reduce_ex__", "__getstate__")
+
+
+class HoldsModels:
+    """Mixin of what holds chat models: they are pickled with it."""
+
+    @override
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        make_models_picklable()
+        return super().__reduce_ex__(protocol)
+
+
+def make_models_picklable() -> None:
+    """Teach `pickle` the classes of models that are imported so far, and cloudpickle with it.
+
+    A class that has a way of its own, or that somebody has registered, is left alone. An API key is
+    in a pickle as it is in the model: as readable as in any pickle of a `SecretStr`.
+    """
+    for kind in _subclasses(BaseLanguageModel, Embeddings):
+        if issubclass(kind, BaseModel) and not any(_changes(kind, name) for name in _OWN_WAYS):
+            copyreg.dispatch_table.setdefault(kind, _reduce)
+
+
+def _subclasses(*kinds: type) -> Iterator[type]:
+    for kind in kinds:
+        subclasses: list[type] = type.__subclasses__(kind)
+        yield from subclasses
+        yield from _subclasses(*subclasses)
+
+
+def _changes(kind: type, name: str) -> bool:
+    plain = (getattr(BaseModel, name), getattr(object, name))
+    return getattr(kind, name) not in plain
+
+
+def _reduce(model: BaseModel) -> Any:
+    """Return how a model is made again: as it is, but for what belongs to this process.
+
+    Clients, sessions and pools cannot be sent. What the class makes by itself is made again there,
+    by the arguments that the model was made with; caches of its own fill again.
+
+    Raises:
+        pickle.PicklingError: It holds something of this process that its class would not make.
+    """
+    fields, private = _fields(model), dict(model.__pydantic_private__ or {})
+    stuck = [name for name in fields if type(model).model_fields[name].exclude]
+    stuck = [name for name in (*stuck, *private) if not _can_be_sent({**fields, **private}[name])]
+    cached = model.__dict__.keys() - fields.keys()
+    if not stuck and not cached:
+        return object.__reduce_ex__(model, 4)
+    arguments: dict[str, Any] = {}
+    if stuck:
+        arguments = _arguments(model, without=stuck)
+        _check_made_anew(model, stuck, arguments)
+    state = {
+        "__dict__": {name: value for name, value in fields.items() if name not in stuck},
+        "__pydantic_private__": {n: value for n, value in private.items() if n not in stuck},
+        "__pydantic_extra__": model.__pydantic_extra__,
+        "__pydantic_fields_set__": set(model.model_fields_set),
+    }
+    return _revive, (type(model), arguments if stuck else None, state)
+
+
+def _fields(model: BaseModel) -> dict[str, Any]:
+    return {n: value for n, value in model.__dict__.items() if n in type(model).model_fields}
+
+
+def _arguments(model: BaseModel, without: list[str]) -> dict[str, Any]:
+    """Return what makes a model like this one: what was set, and its keys, wherever they are from.
+
+    Keys that came from the environment go with the others, for it may be another one there.
+    """
+    return {
+        name: value
+        for name, value in _fields(model).items()
+        if name not in without and (name in model.model_fields_set or isinstance(value, SecretStr))
+    }
+
+
+def _check_made_anew(model: BaseModel, stuck: list[str], arguments: Mapping[str, Any]) -> None:
+    fresh = type(model)(**arguments)
+    for name in stuck:
+        value, made = getattr(model, name), getattr(fresh, name)
+        # By its name: botocore makes a class of each client.
+        if _kind(made) != _kind(value):
+            raise pickle.PicklingError(
+                f"{type(model).__name__} cannot be sent to another process: its {name}, a "
+                f"{_kind(value)}, belongs to this one. Leave it out, or make the model where it is "
+                "used."
+            )
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _revive(kind: type[BaseModel], arguments: Mapping[str, Any] | None, state: Any) -> BaseModel:
+    model = kind.__new__(kind) if arguments is None else kind(**arguments)
+    if arguments is not None:
+        made = model.__getstate__()
+        for name in ("__dict__", "__pydantic_private__"):
+            own = {n: v for n, v in (made[name] or {}).items() if n in _kept_names(kind, name)}
+            state[name] = {**own, **state[name]}
+    if not state["__pydantic_private__"]:
+        state["__pydantic_private__"] = None
+    model.__setstate__(state)
+    return model
+
+
+def _kept_names(kind: type[BaseModel], part: str) -> Mapping[str, Any]:
+    return kind.model_fields if part == "__dict__" else kind.__private_attributes__
+
+
+def _can_be_sent(value: Any) -> bool:
+    """Whether a value can be pickled, by cloudpickle where that is installed."""
+    try:
+        pickler = importlib.import_module("cloudpickle")
+    except ImportError:
+        pickler = pickle
+    try:
+        pickler.dumps(value)
+    except Exception:  # noqa: BLE001  (what a class raises here is its own choice)
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""Turns every error of an app into one of OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from langchain_automix.errors import near_matches
+from langchain_automix.serve.chat_request import REFUSED, ChatCompletionRequest
+from langchain_automix.serve.errors import ApiError, of_status, to_api_error
+
+_TAGS = frozenset(
+    {"system", "developer", "user", "assistant", "tool", "text", "image_url", "refusal"}
+    | {"json_object", "json_schema", "str", "int", "NamedTool"}
+)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Have an app answer with errors of OpenAI's shape."""
+    app.add_exception_handler(ApiError, _of_api)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_any)
+
+
+async def _of_api(_: Request, error: Any) -> Response:
+    return _response(error)
+
+
+async def _of_validation(_: Request, error: Any) -> Response:
+    return _response(validation_error(error.errors()))
+
+
+async def _of_http(_: Request, error: Any) -> Response:
+    cause = error.__cause__  # what reading the body raised
+    if isinstance(cause, ApiError):
+        return _response(cause)
+    return _response(of_status(error.status_code, f"{error.detail}.", error.headers))
+
+
+async def _of_any(_: Request, error: Any) -> Response:
+    return _response(to_api_error(error))
+
+
+def _response(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+def validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Return the error of a body that does not fit, by the first of pydantic's problems."""
+    problem = min(problems, key=_rank)
+    where = [part for part in problem["loc"] if part != "body"]
+    param = ".".join(str(part) for part in where if part not in _TAGS) or None
+    name = str(where[0]) if where else ""
+    if name in REFUSED:
+        return ApiError(400, REFUSED[name], code="unsupported_parameter", param=name)
+    if problem["type"] == "extra_forbidden":
+        near = ""
+        if len(where) == 1:
+            near = near_matches(name, ChatCompletionRequest.model_fields)
+        return ApiError(
+            400,
+            f"There is no parameter {param!r}.{near}",
+            code="unknown_parameter",
+            param=param,
+        )
+    field = f"{param}: " if param else ""
+    code = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
+    return ApiError(400, f"{field}{problem['msg']}.", code=code, param=param)
+
+
+def _rank(problem: Mapping[str, Any]) -> int:
+    """Put what a field is refused for before what else is wrong with it."""
+    return 0 if problem["type"] == "extra_forbidden" else 1
