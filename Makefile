@@ -14,11 +14,11 @@ $(VENV)/ready: pyproject.toml
 		|| { echo "langchain-automix needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[local]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[local]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning,ray,serve]' --group dev --group docs
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning,ray,serve]' --group dev --group docs
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" for a first look in seconds)

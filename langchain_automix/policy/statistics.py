@@ -326,54 +326,6 @@ PRIOR_SLOPE = 0.3
 """Prior assumption: from the least to the most confident answer, quality rises and benefit falls by
 this much. Chosen on halves of the train splits of the benchmark's logs."""
 
-_SLOPE_SPREADS = np.array([0.1, 0.2, 0.4, 0.8])
-_WIGGLES = (
-    (0.0, 0.15),
-    *((v, length) for v in (0.002, 0.006, 0.02, 0.06) for length in (0.15, 0.3)),
-)
-
-
-def gp_smooth(
-    place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, invalid_share: Floats
-) -> Floats:
-    """Return the posterior mean of a curve at each place.
-
-    Args:
-        place: (b,) position of each group of observations, in [0, 1].
-        count: (b,) number (or weight) of observations in each group, at least 0.
-        mean: (b,) mean of each group; ignored if its `count` is 0.
-        noise: Variance of one observation around the curve, above 0.
-        slope: Prior mean of the curve's slope.
-        invalid_share: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
-    """
-    seen = count > 0
-    line = slope * (place - 0.5)
-    centred = mean[seen] - line[seen]
-    kernels = _kernels(place, invalid_share)
-    inverse = np.linalg.inv(kernels[:, seen][:, :, seen] + np.diag(noise / count[seen]))
-    # The curve's level has a flat prior, so its estimate is the generalised least squares mean.
-    row_sums = inverse.sum(axis=2)
-    precision = row_sums.sum(axis=1)
-    level = row_sums @ centred / precision
-    residual = centred[None, :] - level[:, None]
-    solved = np.einsum("hij,hj->hi", inverse, residual)
-    evidence = 0.5 * (
-        np.linalg.slogdet(inverse)[1] - np.log(precision) - (residual * solved).sum(axis=1)
-    )
-    share = np.exp(evidence - evidence.max())
-    curves = level[:, None] + np.einsum("hij,hj->hi", kernels[:, :, seen], solved) + line
-    posterior: Floats = share @ curves / share.sum()
-    return posterior
-
-
-def _kernels(place: Floats, invalid_share: Floats) -> Floats:
-    linear = np.outer(place - 0.5, place - 0.5) + np.outer(invalid_share, invalid_share)
-    squares = (place[:, None] - place) ** 2 + (invalid_share[:, None] - invalid_share) ** 2
-    lines = _SLOPE_SPREADS[:, None, None] ** 2 * linear
-    bends = [size * np.exp(-squares / (2 * length**2)) for size, length in _WIGGLES]
-    kernels: Floats = (lines[:, None] + np.stack(bends)).reshape(-1, len(place), len(place))
-    return kernels
-
 
 def isotonic(mean: Floats, count: Floats) -> Floats:
     """Return the non-decreasing sequence with the least weighted squared distance to `mean`."""

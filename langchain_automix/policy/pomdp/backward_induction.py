@@ -185,15 +185,16 @@ def _verify_options(pomdp: RoutingPOMDP, level: InformationStates, cost_weight: 
     last = level.checked[-1]
     evidence = pomdp.evidence[last]
     assert evidence is not None  # noqa: S101
-    level.best = np.max(level.values, axis=0)
+    level.best = best = np.max(level.values, axis=0)
     further = [np.full_like(level.mass, -np.inf) for _ in evidence.draws]
-    for here, steps in evidence.backwards:
+    for steps in evidence.backwards:
         for k, sources, targets in steps:
-            draw, value = evidence.draws[k], further[k]
-            after = level.best[..., targets] @ draw.ways
-            value[..., sources] = after - cost_weight * draw.price * level.mass[..., sources]
-        for value in further:
-            level.best[..., here] = np.maximum(level.best[..., here], value[..., here])
+            draw = evidence.draws[k]
+            price = cost_weight * draw.price * level.mass.take(sources, axis=-1)
+            value = best.take(targets, axis=-1) @ draw.ways - price
+            further[k][..., sources] = value
+            # No draw leads to a state where as much is drawn, so none reads what changes here.
+            best[..., sources] = np.maximum(best.take(sources, axis=-1), value)
     for draw, value in zip(evidence.draws, further, strict=True):
         level.options.append(Action("verify", last, draw))
         level.values.append(value)

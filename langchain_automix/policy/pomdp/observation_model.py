@@ -115,11 +115,10 @@ class ObservationModel:
         return (CheckEncoding.model_construct(**shape),)
 
     @cached_property
-    def backwards(self) -> list[tuple[Ints, list[tuple[int, Ints, Ints]]]]:
-        """The states by number of draws, from the last but one back to none.
+    def backwards(self) -> list[list[tuple[int, Ints, Ints]]]:
+        """What may be drawn after each number of draws, from the last but one back to none.
 
-        Each comes with what may be drawn there: the index of the action, its states, and the
-        targets of their outcomes.
+        Each entry is the index of an action, its states, and the targets of their outcomes.
         """
         totals, found = self.totals, []
         for total in range(int(totals.max()) - 1, -1, -1):
@@ -128,7 +127,7 @@ class ObservationModel:
                 rows = np.flatnonzero(totals[draw.sources] == total)
                 if len(rows):
                     steps.append((k, draw.sources[rows], draw.targets[rows]))
-            found.append((np.flatnonzero(totals == total), steps))
+            found.append(steps)
         return found
 
     @property

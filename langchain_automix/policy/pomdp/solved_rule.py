@@ -216,8 +216,8 @@ class SolvedTable:
         """Return the expected quality of each model in play."""
         place = (*self.before, state)
         mass = max(float(self.level.mass[place]), 1e-300)
-        qualities = (min(max(q / mass, 0.0), 1.0) for q in self.level.quality[place].tolist())
-        return tuple(round(quality, _DIGITS) for quality in qualities)
+        qualities = self.level.quality[place].tolist()
+        return tuple([round(min(max(q / mass, 0.0), 1.0), _DIGITS) for q in qualities])
 
     def values(self, state: int) -> dict[str, float]:
         """Return the expected remaining utility of each possible option."""

@@ -25,11 +25,8 @@ from langchain_automix.policy.pomdp.observation_model import (
     verdict_observation_model,
 )
 from langchain_automix.policy.pomdp.score_curves import fit_score_curves
-from langchain_automix.policy.statistics import (
-    PRIOR_SLOPE,
-    gp_smooth,
-    isotonic,
-)
+from langchain_automix.policy.pomdp.smooth_curves import smooth_curves
+from langchain_automix.policy.statistics import PRIOR_SLOPE, isotonic
 
 Shape = Literal["monotone", "free"]
 
@@ -154,7 +151,7 @@ class _Labels:
         share = 1.0 if prior is None else share_of_labels(len(self.quality))
         curves = np.zeros((2, len(self.all.rank)))
         if share:
-            curves = share * np.stack(self._smoothed)
+            curves = share * self._smoothed
         if prior is not None:
             low, high = self._beliefs(prior).T
             curves = curves + (1 - share) * np.stack([low, high - low])
@@ -175,11 +172,24 @@ class _Labels:
         return level
 
     @cached_property
-    def _smoothed(self) -> tuple[Floats, Floats]:
-        """(groups,) each: quality of the small model, and benefit, smoothed over the labels."""
-        low = self.quality[:, 0]
-        benefit = self.quality[:, 1] - low
-        return _curve(self.groups, low, PRIOR_SLOPE), _curve(self.groups, benefit, -PRIOR_SLOPE)
+    def _smoothed(self) -> Floats:
+        """(2, groups): quality of the small model and benefit, smoothed over the labels."""
+        low, groups = self.quality[:, 0], self.groups
+        curves = np.stack([low, self.quality[:, 1] - low])
+        means = np.stack([groups.sums(values) for values in curves])
+        means /= np.maximum(groups.count, 1e-300)
+        freedom = curves.shape[1] - int((np.bincount(groups.member) > 0).sum())
+        noise = curves.var(axis=1)
+        if freedom > 2:  # noqa: PLR2004
+            noise = (curves - means[:, groups.member]) ** 2 @ groups.weight / freedom
+        return smooth_curves(
+            groups.rank,
+            groups.count,
+            means,
+            noise=np.maximum(noise, LEAST_NOISE),
+            slope=np.array([PRIOR_SLOPE, -PRIOR_SLOPE]),
+            invalid_share=groups.invalid_share,
+        )
 
     def _beliefs(self, prior: ScorePrior) -> Floats:
         """Return (groups, 2): the qualities expected by the prior that the labels updated."""
@@ -209,23 +219,6 @@ def binned_verdict_model(
         prices=(fixed, each),
         batches=BATCHES,
         coarse=coarse,
-    )
-
-
-def _curve(groups: Groups, values: Floats, slope: float) -> Floats:
-    """Smooth the weighted means of values over the groups."""
-    member, count = groups.member, groups.count
-    means = groups.sums(values) / np.maximum(count, 1e-300)
-    freedom = len(values) - len(np.unique(member))
-    within = float((groups.weight * (values - means[member]) ** 2).sum())
-    noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
-    return gp_smooth(
-        groups.rank,
-        count,
-        means,
-        noise=max(noise, LEAST_NOISE),
-        slope=slope,
-        invalid_share=groups.invalid_share,
     )
 
 
