@@ -113,8 +113,8 @@ class MixSettings(HoldsModels, BaseModel):
     which learns from whole drafts."""
 
     cost_weight: float | None = Field(default=None, ge=0)
-    """How much quality one unit of cost is worth, instead of the policy's own weight. What is
-    checked stays as fitted; what is kept is decided anew. None: as fitted."""
+    """How much quality one unit of cost is worth, instead of the policy's own weight. The checks
+    stay as fitted; only the choice of the answer changes. None: as fitted."""
 
     force_model: int | str | None = None
     """Index or name of the one model that answers. Its answer is kept whatever it says, without any
@@ -177,7 +177,7 @@ class MixSettings(HoldsModels, BaseModel):
     def _settle_check(self) -> Self:
         """Use a check that is chosen by price only if the router chooses by price.
 
-        A calibrated check is completed by the free one beside it, as its policy expects.
+        The free check is added to a calibrated check if its policy expects it.
         """
         router = self.router
         chooses = isinstance(router, Router) and router.weighs_costs

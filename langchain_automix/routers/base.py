@@ -109,7 +109,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
         """Decide after the check of a usable answer failed: ask the next model, or keep the answer.
 
         Args:
-            state: What is known.
+            state: The evidence so far.
             by_means: Whether to decide by the models' mean qualities, if known.
         """
         del by_means

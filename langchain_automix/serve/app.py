@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from langchain_automix._version import __version__
+from langchain_automix.utils.install import install_hint
+
+try:
+    from fastapi import Depends, FastAPI, Request
+    from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+except ImportError as error:
+    raise ImportError(f"{error.name} is not installed: {install_hint('serve')}") from error
+
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from langchain_automix._version import __version__
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
-from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
 from langchain_automix.serve.keys import ApiKey, Keyring
 from langchain_automix.serve.limits import BodyLimit, Slots
@@ -64,8 +69,9 @@ class ServeState:
             self._watch = asyncio.create_task(self.mixes.watch(_WATCH_SECONDS))
 
     async def stop(self) -> None:
-        """Stop to look after the policies."""
+        """Stop to look after the policies, and to tell of queries."""
         watch, self._watch = self._watch, None
+        self.observers.close()
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -127,9 +133,15 @@ def create_app(
     return app
 
 
+def state_of(app: FastAPI) -> ServeState:
+    """Return what the requests of an app of `create_app` share."""
+    state: ServeState = app.state.automix
+    return state
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    state: ServeState = app.state.automix
+    state = state_of(app)
     state.start()
     try:
         yield
@@ -139,7 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def serve_state(request: Request) -> ServeState:
     """Return what the requests of the app share."""
-    state: ServeState = request.app.state.automix
+    state = state_of(request.app)
     state.start()  # an app that is mounted in another one is not told when that starts
     return state
 
@@ -225,11 +237,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
     return app.openapi_schema or {}
-
-
-def state_of(app: FastAPI) -> Any:
-    """Return what the requests of an app of `create_app` share: a `ServeState`."""
-    return app.state.automix
-
-
-__all__ = ["ApiError", "create_app", "state_of"]

@@ -162,10 +162,11 @@ def test_messages_of_all_roles_reach_the_models(running: Served, provider: OpenA
     assert json.loads(made["function"]["arguments"]) == {"city": "Turku"}
 
 
-def test_arguments_that_are_no_json_are_sent_on_as_they_are(
-    running: Served, provider: OpenAIServer
+@pytest.mark.parametrize("arguments", ["{oops", "[1]", '{"a": "\\ud800"}', "[" * 5_000])
+def test_arguments_that_cannot_be_read_are_sent_on_as_they_are(
+    running: Served, provider: OpenAIServer, arguments: str
 ) -> None:
-    broken = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
+    broken = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
     conversation = [
         {"role": "user", "content": "Go."},
         {"role": "assistant", "tool_calls": [broken]},
@@ -249,12 +250,38 @@ def test_an_answer_in_a_schema(running: Served, provider: OpenAIServer, stream: 
     assert json.loads(text) == {"year": 7}
 
 
+def test_a_null_within_a_schema_reaches_the_models(running: Served, provider: OpenAIServer) -> None:
+    values = {"type": "object", "properties": {"a": {"enum": [None, 1], "default": None}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": values}}
+    assert running.chat(tools=[tool]).status_code == 200
+    assert asked(provider, "small")["tools"][0]["function"]["parameters"] == values
+    provider.script = lambda body: ['{"a": null}']
+    wanted = {"type": "json_schema", "json_schema": {"name": "f", "schema": values}}
+    assert running.chat(response_format=wanted).status_code == 200
+    sent = asked(provider, "small")["response_format"]["json_schema"]["schema"]
+    assert sent["properties"] == values["properties"]
+
+
 def test_an_answer_as_a_json_object(running: Served, provider: OpenAIServer) -> None:
     provider.script = lambda body: ["no JSON" if body["model"] == "small" else '{"a": 1}']
     body = running.chat(response_format={"type": "json_object"}).json()
     assert body["automix"]["model"] == "large"
     assert json.loads(body["choices"][0]["message"]["content"]) == {"a": 1}
     assert asked(provider, "large")["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": 5}, {"type": ["object", "null"]}, {"properties": 5}, {"enum": 5}]
+)
+def test_a_schema_that_no_model_can_be_asked_for(
+    running: Served, provider: OpenAIServer, schema: dict[str, Any]
+) -> None:
+    provider.script = lambda body: ['{"year": 7}']
+    wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": schema}}
+    response = running.chat(response_format=wanted)
+    assert response.status_code in {200, 400}
+    if response.status_code == 400:
+        assert response.json()["error"]["param"] == "response_format"
 
 
 def test_tools_beside_a_schema(running: Served, provider: OpenAIServer) -> None:
