@@ -93,7 +93,7 @@ class _Look:
         check: CheckSpec | str | None,
     ) -> None:
         alarm, quiet = history.alarm, history.quiet
-        self.all, self.observed = observed, observed.since(alarm)
+        self.all, self.observed = observed, observed.since(history.evidence_after)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
         self.history, self.alarm, self.check = history, alarm, check
