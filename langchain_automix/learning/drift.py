@@ -136,13 +136,16 @@ def load_detectors() -> Any:
         ) from error
 
 
+def new_adwin() -> Any:
+    """Return the detector of a signal in [0, 1]."""
+    return load_detectors().ADWIN(delta=_DELTA, clock=_LOOK_EVERY, min_window_length=_LEAST_PART)
+
+
 class _Detector:
     """Watches one signal for a change of its mean."""
 
     def __init__(self) -> None:
-        self._adwin: Any = load_detectors().ADWIN(
-            delta=_DELTA, clock=_LOOK_EVERY, min_window_length=_LEAST_PART
-        )
+        self._adwin = new_adwin()
         self._kept: deque[tuple[float, float]] = deque(maxlen=_KEPT)
 
     def update(self, value: float, at: float) -> bool:

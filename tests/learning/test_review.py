@@ -142,6 +142,16 @@ def test_after_an_alarm_what_came_before_is_no_evidence() -> None:
     assert "changed" in after.next_step
 
 
+def test_a_challenger_from_before_an_alarm_is_given_up() -> None:
+    first = traffic(200)
+    challenger = replace(_fitted(first, BY_LOSS), number=1)
+    later = _joined(first, traffic(20, seed=3, start=200))
+    history = History(alarm=215.5, evidence_after=200.5)
+    [change] = review(later, [challenger], BY_LOSS, now=1e6, history=history).changes
+    assert (change.number, change.status) == (1, "rejected")
+    assert "changed" in change.why
+
+
 def test_what_came_between_a_change_and_its_alarm_is_evidence() -> None:
     first = traffic(500)
     champion = replace(_fitted(first, BY_LOSS), status="champion", since=500.5)
