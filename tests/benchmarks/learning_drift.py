@@ -72,7 +72,6 @@ DETECTORS: dict[str, Callable[[], Any]] = {
     "HDDM-A, 1e-4, both sides": lambda: RIVER.binary.HDDMA(
         drift_confidence=1e-4, two_sided_test=True
     ),
-    "KSWIN, alpha 1e-4": lambda: RIVER.KSWIN(alpha=1e-4, seed=0),
 }
 
 
