@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_automix.calibration.session import CalibrationResult
     from langchain_automix.policy.data.log import RoutingLog
 
-_FOR_ANY_LOG = frozenset({"examples", "k", "cost_weight", "markdown", "as_json"})
+_FOR_ANY_LOG = frozenset({"examples", "k", "cost_weight", "markdown", "ray", "as_json"})
 
 
 def register(app: typer.Typer) -> None:
@@ -58,12 +56,12 @@ def compare(
 
     from langchain_automix.cli.calibration import Calibration
     from langchain_automix.cli.checks import build_combined_check, large_checks, resolve_checks
-    from langchain_automix.policy.data.log import RoutingLog
+    from langchain_automix.cli.logs import is_log, read_log
 
     _validate_markdown(comparison.markdown)
     if is_log(examples):
         _refuse_options_of_a_run(invocation)
-        log = RoutingLog.read(examples)
+        log = read_log(examples, options.ray)
         print_comparison(log, comparison, Console(), as_json=options.as_json)
         return
     names = resolve_checks(comparison.check or ())
@@ -92,23 +90,6 @@ def _refuse_options_of_a_run(invocation: typer.Context) -> None:
             f"--{name.replace('_', '-')} is for examples that are yet to be run; a routing log "
             "holds its checks already: leave it out."
         )
-
-
-def is_log(path: str) -> bool:
-    """Whether the first line of a file shows a routing log, not examples."""
-    if path.endswith(".parquet"):
-        return True
-    if not path.endswith((".jsonl", ".jsonl.gz")):
-        return False
-    try:
-        opener = gzip.open if path.endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
-            first = next((line for line in lines if line.strip()), "")
-        row = json.loads(first or "null")
-    except (OSError, EOFError, ValueError):
-        return False  # reading it as examples shows what is wrong
-    answers = row.get("answers") if isinstance(row, dict) else None
-    return isinstance(answers, list) and all(isinstance(a, dict) and "model" in a for a in answers)
 
 
 def _show_result(

@@ -15,6 +15,7 @@ from langchain_automix.cli.options import (
     CostWeight,
     LogFile,
     PolicyFile,
+    RayAddress,
     cost_weight_option,
 )
 from langchain_automix.cli.terminal import echo
@@ -83,6 +84,7 @@ def fit(
             help="Take a larger model for dearer on queries whose own answer cost more than usual.",
         ),
     ] = False,
+    ray: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a policy to a routing log, for one goal, and say what to expect of it.
@@ -91,12 +93,12 @@ def fit(
 
     What to expect is cross-fitted: each query is judged by a policy that was fitted without it.
     """
+    from langchain_automix.cli.logs import read_log
     from langchain_automix.evaluation.outlook import expect
-    from langchain_automix.policy.data.log import RoutingLog
     from langchain_automix.routers.baselines import FittedThresholdRouter
     from langchain_automix.routers.pomdp import POMDPRouter
 
-    logged = RoutingLog.read(log)
+    logged = read_log(log, ray)
     kind = FittedThresholdRouter if rule == "threshold" else POMDPRouter
     asked = (cost_weight, max_cost, min_quality, max_loss, max_risk, abstain_value)
     router = kind.fit(
@@ -141,16 +143,16 @@ def evaluate(
     policy: PolicyFile,
     log: LogFile,
     cost_weight: CostWeight = None,
+    ray: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Replay a policy on a routing log, and compare it with the baselines."""
+    from langchain_automix.cli.logs import read_log
     from langchain_automix.evaluation.evaluate import evaluate as evaluate_policy
-    from langchain_automix.policy.data.log import RoutingLog
     from langchain_automix.routers.pomdp import POMDPRouter
 
-    evaluation = evaluate_policy(
-        POMDPRouter.load(policy), RoutingLog.read(log), cost_weight=cost_weight
-    )
+    router = POMDPRouter.load(policy)
+    evaluation = evaluate_policy(router, read_log(log, ray), cost_weight=cost_weight)
     if as_json:
         typer.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
     else:

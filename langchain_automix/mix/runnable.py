@@ -359,7 +359,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         """Return the mix with settings of its answers, under each provider's own name for them.
 
         Args:
-            settings: `temperature` and `max_tokens`, in tokens.
+            settings: `temperature`, `max_tokens`, in tokens, `top_p` and `seed`.
         """
         copy = self.model_copy()
         copy._answer_settings = settings  # noqa: SLF001  (of its own kind)

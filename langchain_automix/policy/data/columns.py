@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_automix.policy.data.facts import QueryFacts
 from langchain_automix.policy.data.records import FIRST_CHECK
 
 NO_CHECK, VERDICTS, SCORE = 0, 1, 2
@@ -76,6 +77,15 @@ class CheckColumns:
         self.verdicts.extend(other.verdicts[start : other.ends[place]])
         self.ends.append(len(self.verdicts))
 
+    def append_checks(self, other: CheckColumns) -> None:
+        """Append all that another one holds."""
+        drawn = len(self.verdicts)
+        self.kind.extend(other.kind)
+        self.verdicts.extend(other.verdicts)
+        for name in ("score", "fixed_cost", "sample_cost"):
+            getattr(self, name).extend(getattr(other, name))
+        self.ends.extend(array("q", (end + drawn for end in other.ends)))
+
     def fill(self, number: int) -> None:
         """Mark every answer up to this number that has no entry as not checked."""
         for _ in range(number - len(self.kind)):
@@ -94,7 +104,7 @@ class LogColumns(CheckColumns):
     further: dict[str, CheckColumns] = field(default_factory=dict)
     """Further checks by name, as long as the others once all queries are in."""
 
-    metadata: dict[int, Any] = field(default_factory=dict)
+    metadata: MutableMapping[int, Any] = field(default_factory=dict)
     """By index, where there is any."""
 
     def __len__(self) -> int:
@@ -116,6 +126,23 @@ class LogColumns(CheckColumns):
             self.quality.append(_number(answer.quality))
             self.cost.append(_number(answer.cost))
             self.add_check(answer.verification)
+
+    def append(self, other: LogColumns) -> None:
+        """Append the queries of another store of the same models and currency."""
+        for name in {**self.further, **other.further}:
+            further = self.further.setdefault(name, CheckColumns())
+            further.fill(len(self.quality))
+            further.append_checks(other.further.get(name, CheckColumns()))
+            further.fill(len(self.quality) + len(other.quality))
+        if isinstance(self.metadata, QueryFacts) and isinstance(other.metadata, QueryFacts):
+            self.metadata.append(other.metadata, len(self))
+        else:
+            for place, metadata in other.metadata.items():
+                self.metadata[len(self) + place] = metadata
+        self.ids.extend(other.ids)
+        self.quality.extend(other.quality)
+        self.cost.extend(other.cost)
+        self.append_checks(other)
 
     def answer(self, place: int) -> dict[str, Any]:
         """Return an answer by its index among all answers, as a record."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 import random
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 from pydantic import ValidationError
 
 from langchain_automix.errors import AutoMixError, first_problem
 from langchain_automix.policy.data.columns import LogColumns
+from langchain_automix.policy.data.reading import open_text, stored
 from langchain_automix.policy.data.records import FIRST_CHECK, LoggedQuery
+from langchain_automix.policy.data.shards import read_shards
 from langchain_automix.utils.check_spec import CheckSpec
-from langchain_automix.utils.files import atomic_replace, bounded_lines, reason_of
+from langchain_automix.utils.files import atomic_replace
 from langchain_automix.utils.formatting import pluralize
 
 _SHOWN_IDS = 5
@@ -40,7 +39,7 @@ class RoutingLog(Sequence[LoggedQuery]):
     """
 
     def __init__(self, queries: Iterable[LoggedQuery | Mapping[str, Any]]) -> None:
-        self._store = _stored(enumerate(queries, 1), place="record")
+        self._store = stored(enumerate(queries, 1), place="record")
 
     @classmethod
     def _of(cls, store: LogColumns) -> Self:
@@ -49,20 +48,27 @@ class RoutingLog(Sequence[LoggedQuery]):
         return log
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Read a log from a `.jsonl`, `.jsonl.gz` or `.parquet` file; all of it, or an error."""
-        path = Path(path)
-        if path.suffix == ".parquet":
-            from langchain_automix.policy.data.tabular import read_parquet  # noqa: PLC0415  (an extra)
+    def read(
+        cls, source: Any, *, engine: Literal["ray"] | None = None, texts: bool | None = None
+    ) -> Self:
+        """Read a log, all of it, or an error.
 
-            return cls._of(_stored(enumerate(read_parquet(path), 1), place=f"{path}, row"))
-        try:
-            with _open(path, "r") as lines:
-                return cls._of(_stored(bounded_lines(lines, path), place=f"{path}, line"))
-        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-            raise AutoMixError(
-                f"The routing log {path} cannot be read: {reason_of(error)}."
-            ) from error
+        Args:
+            source: A `.jsonl`, `.jsonl.gz` or `.parquet` file; a folder of such files, or a pattern
+                such as `"logs/*.jsonl"`, whose files are taken in the order of their names; or a
+                dataset of Ray, such as `ray.data.read_parquet("s3://bucket/logs")`.
+            engine: `ray`: the files are read side by side by the workers of a Ray cluster, the one
+                that this process is connected to, else as `ray.init` finds or starts it (extra
+                `ray`); what comes of it is the same. None: by this process.
+            texts: Whether the metadata of all queries, with their texts, is kept. If not, only what
+                it says of checks and labels is, and a million queries of two models take some 200
+                megabytes. None: yes, unless Ray reads the log.
+
+        Raises:
+            AutoMixError: A file cannot be read, a line is no query, an id is repeated, or the
+                models or the currency differ between queries; the message names place and field.
+        """
+        return cls._of(read_shards(source, engine=engine, texts=texts))
 
     def write(self, path: str | Path) -> None:
         """Write the log, in the format of the file's name; a reader never sees half of it."""
@@ -88,7 +94,7 @@ class RoutingLog(Sequence[LoggedQuery]):
             records = [
                 {**r, "id": prefix + r["id"]} for prefix, log in named for r in log.records()
             ]
-            return cls._of(_stored(enumerate(records, 1), place="record"))
+            return cls._of(stored(enumerate(records, 1), place="record"))
         logs = list(logs)
         counts = Counter(id for log in logs for id in log.store.ids)
         if repeated := [id for id, count in counts.items() if count > 1]:
@@ -100,7 +106,7 @@ class RoutingLog(Sequence[LoggedQuery]):
                 "Give the logs by name to keep all of these queries: "
                 "RoutingLog.join({'first': log, 'second': other})."
             )
-        return cls._of(_stored(enumerate((r for log in logs for r in log.records()), 1), "record"))
+        return cls._of(stored(enumerate((r for log in logs for r in log.records()), 1), "record"))
 
     @classmethod
     def from_pandas(cls, frame: Any) -> Self:
@@ -281,61 +287,7 @@ def write_records(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
 
             write_parquet(unfinished, records, checks=checks)
             return
-        with _open(unfinished, "w", named=path) as out:
+        with open_text(unfinished, "w", named=path) as out:
             for record in records:
                 out.write(json.dumps(record, allow_nan=False))
                 out.write("\n")
-
-
-def _open(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
-    encoding = "utf-8-sig" if mode == "r" else "utf-8"  # some editors write a byte order mark
-    if (named or path).suffix == ".gz":
-        return gzip.open(path, f"{mode}t", encoding=encoding)  # type: ignore[return-value]
-    return path.open(mode, encoding=encoding)
-
-
-def _stored(records: Iterable[tuple[int, Any]], place: str) -> LogColumns:
-    """Validate numbered records, or lines of JSON, and put them into a store."""
-    store, seen = LogColumns(), set[str]()
-    for number, record in records:
-        where = f"{place} {number}"
-        query = record if isinstance(record, LoggedQuery) else _query(record, where)
-        if query.id in seen:
-            raise AutoMixError(
-                f"{where}: the id {query.id!r} is repeated in this log. RoutingLog.join puts "
-                "logs together that use the same ids."
-            )
-        models = tuple(answer.model for answer in query.answers)
-        if len(set(models)) < len(models):
-            raise AutoMixError(f"{where}, field answers: a model is repeated: {list(models)}.")
-        if len(store) and models != store.models:
-            raise AutoMixError(
-                f"{where}, field answers: the models are {list(models)}, but "
-                f"{list(store.models)} before; every query lists the same models in the same order."
-            )
-        if len(store) and query.currency != store.currency:
-            raise AutoMixError(f"{where}, field currency: a log has one currency throughout.")
-        seen.add(query.id)
-        store.add(query)
-    for further in store.further.values():
-        further.fill(len(store.quality))
-    return store
-
-
-def _query(record: Any, where: str) -> LoggedQuery:
-    try:
-        if not isinstance(record, str):
-            return LoggedQuery.model_validate(record)
-        with contextlib.suppress(ValidationError):
-            return LoggedQuery.model_validate_json(record)
-        return LoggedQuery.model_validate(json.loads(record))  # explains better what is wrong
-    except ValidationError as error:
-        hint = ""
-        if isinstance(record, str) and '"answers"' not in record:
-            hint = (
-                " Is it a routing log? `automix calibrate` writes one from examples; its lines "
-                "have an id, and answers of the models."
-            )
-        raise AutoMixError(f"{where}, {first_problem(error)}{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise AutoMixError(f"{where} is not JSON: {error}.") from error

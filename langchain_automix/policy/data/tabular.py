@@ -31,9 +31,15 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_CHUNK):
-                yield from (_plain(record) for record in batch.to_pylist())
+                yield from map(_plain, batch.to_pylist())
     except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
         raise AutoMixError(f"The routing log {path} cannot be read: {reason_of(error)}.") from error
+
+
+def table_records(table: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of an Arrow table, with some thousands of them in memory at a time."""
+    for batch in table.to_batches(max_chunksize=_CHUNK):
+        yield from map(_plain, batch.to_pylist())
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -50,8 +56,9 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
         if isinstance(check, dict):
             answer["verification"] = _known_only(check)
         further = answer.pop("checks", None) if isinstance(answer, dict) else None
-        if further:  # pairs of a name and a check, as Arrow gives a map
-            answer["checks"] = {name: _known_only(found) for name, found in further}
+        if further:  # pairs of a name and a check, as Arrow gives a map, or a struct with all names
+            checks = dict(further)
+            answer["checks"] = {name: _known_only(each) for name, each in checks.items() if each}
     return found
 
 

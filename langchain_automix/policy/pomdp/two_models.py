@@ -1,7 +1,7 @@
-"""From a routing log to the POMDPs that explain it: the families that a fit chooses from.
+"""Build the POMDPs that explain a routing log: the families that a fit chooses from.
 
-A *pair* has two models and the check of the first. Its particles are the groups of logged
-queries that no check tells apart: the same verdict counts, or the same bin of the score. Their
+A *pair* has two models and the check of the first. Its particles are groups of logged queries that
+no check can distinguish: those with the same verdict counts, or in the same bin of the score. Their
 benefit is smoothed, and in the monotone family it also falls with confidence. A *chain* has all
 models and all checks; its particles are the logged queries themselves.
 """
@@ -39,27 +39,28 @@ LEAST_NOISE = 1e-4
 
 
 _EVEN = 300
-"""Labels at which the fit to them counts as much as the prior that they moved."""
+"""Number of labels at which the fit to them counts as much as the prior that they updated."""
 
 _FEWEST_LABELS = 20
-"""Labels below which only the prior that they moved counts."""
+"""Number of labels below which only the prior that they updated counts."""
 
 
 def share_of_labels(labels: int) -> float:
-    """Return how much the fit to the labels alone counts, beside the prior that they moved."""
+    """Return the weight of the fit to the labels alone, beside the prior that they updated."""
     return labels / (labels + _EVEN) if labels >= _FEWEST_LABELS else 0.0
 
 
 class CheckedAnswers:
-    """The answers of one model with one check of them: its POMDPs with any later model.
+    """The answers of one model with one of their checks, and its POMDPs with any later model.
 
     Args:
-        columns: Queries on which the model's answers were checked. Where a quality is unknown, a
-            query only says how the findings of the check are distributed.
+        columns: Queries on which the model's answers were checked. A query of unknown quality only
+            shows how the findings of the check are distributed.
         model: Index of the model.
-        check: Name of the check; None: the first.
-        max_verdicts: Verdicts that a policy may draw on one answer; not used for scores.
-        prior: What a score says before any label, for the monotone shape; None: nothing.
+        check: Name of the check; None for the first.
+        max_verdicts: Maximum number of verdicts that a policy may draw on one answer; not used for
+            scores.
+        prior: Assumptions about a score before any label, for the monotone shape; None for none.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class CheckedAnswers:
     def pomdps(
         self, large: int, shapes: tuple[Shape, ...], level: Floats
     ) -> dict[Shape, RoutingPOMDP]:
-        """Return the POMDP with a later model, one for each shape that the benefit may have.
+        """Return the POMDPs with a later model, one for each assumed shape of the benefit.
 
         Args:
             large: Index of the later model.
-            shapes: What to assume of the benefit as a function of the confidence.
-            level: (models,): mean quality to be expected of each model.
+            shapes: Assumptions on the benefit as a function of the confidence.
+            level: (models,): expected mean quality of each model.
         """
         pair = [self.model, large]
         cost = self.columns.mean(self.columns.cost[:, pair])
@@ -99,7 +100,7 @@ class CheckedAnswers:
         return pomdps
 
     def level(self, large: int) -> Floats:
-        """Return (2,): the mean quality to be expected of this model and of a later one."""
+        """Return (2,): the expected mean quality of this model and of a later one."""
         return self._labels_with(large, self.prior).level(self.prior)
 
     def _labels_with(self, large: int, prior: ScorePrior | None) -> _Labels:
@@ -118,8 +119,8 @@ class CheckedAnswers:
 
     def _bins(self, prior: ScorePrior | None) -> int:
         if not self.columns.is_score(self.model):
-            return 0  # verdicts have no bins, so both shapes share what is read of them
-        # Curves with a prior do not need several labels in each bin.
+            return 0  # verdicts have no bins, so both shapes share the groups
+        # Curves with a prior do not need several labels per bin.
         fewest = FEWEST_IN_BIN if prior is None else 1
         return min(PAIR_BINS, max(2, len(self.columns) // fewest))
 
@@ -135,11 +136,11 @@ class CheckedAnswers:
 
 
 class _Labels:
-    """The qualities of two models on those queries of which both are known.
+    """The qualities of two models on the queries for which both are known.
 
     Args:
         groups: All queries.
-        quality: (n, 2): of both models, NaN where unknown.
+        quality: (n, 2): qualities of both models, NaN if unknown.
     """
 
     def __init__(self, groups: Groups, quality: Floats) -> None:
@@ -149,7 +150,7 @@ class _Labels:
         self._believed: Floats | None = None
 
     def expected(self, shape: Shape, prior: ScorePrior | None) -> Floats:
-        """Return (groups, 2): the quality expected of both models, but for its level."""
+        """Return (groups, 2): the expected quality of both models, up to its level."""
         share = 1.0 if prior is None else share_of_labels(len(self.quality))
         curves = np.zeros((2, len(self.all.rank)))
         if share:
@@ -164,7 +165,7 @@ class _Labels:
         return np.stack([base, base + gain], axis=1)
 
     def level(self, prior: ScorePrior | None) -> Floats:
-        """Return (2,): the mean quality to be expected of each model."""
+        """Return (2,): the expected mean quality of each model."""
         share = 1.0 if prior is None else share_of_labels(len(self.quality))
         level: Floats = np.zeros(2)
         if share:
@@ -175,13 +176,13 @@ class _Labels:
 
     @cached_property
     def _smoothed(self) -> tuple[Floats, Floats]:
-        """(groups,) each: quality of the small model and benefit, smoothed over the labels."""
+        """(groups,) each: quality of the small model, and benefit, smoothed over the labels."""
         low = self.quality[:, 0]
         benefit = self.quality[:, 1] - low
         return _curve(self.groups, low, PRIOR_SLOPE), _curve(self.groups, benefit, -PRIOR_SLOPE)
 
     def _beliefs(self, prior: ScorePrior) -> Floats:
-        """Return (groups, 2): what the prior says that the labels moved."""
+        """Return (groups, 2): the qualities expected by the prior that the labels updated."""
         if self._believed is None:
             right = np.stack([self.groups.sums(values) for values in self.quality.T], axis=1)
             curves = fit_score_curves(prior, self.all.log_odds, self.groups.count, right)
@@ -198,7 +199,7 @@ def binned_verdict_model(
     *,
     coarse: bool = False,
 ) -> ObservationModel:
-    """Return the observation model of one model's verdicts, at their mean prices in the log."""
+    """Build the observation model of one model's verdicts, with their mean prices in the log."""
     fixed = float(columns.mean(columns.fixed_cost[:, model]))
     each = float(columns.mean(columns.sample_cost[:, model]))
     return verdict_observation_model(
