@@ -18,8 +18,8 @@ from langchain_automix.utils.install import install_hint
 Signal = Literal["confidence", "escalations", "agreement", "cost"]
 
 _DELTA = 0.1
-"""What ADWIN calls its confidence. Its bound is loose: this raises a false alarm in some 100,000
-values (`make benchmark ARGS="--only learning-drift"`)."""
+"""What ADWIN calls its confidence. Its bound is loose: this raises less than one false alarm in
+10,000 values (`make benchmark ARGS="--only learning-drift"`)."""
 
 _LOOK_EVERY = 8
 """Values between two looks. Of shadows there are few: at 2 % of the queries, a look takes 400."""
