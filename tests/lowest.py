@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("cli", "prices", "parquet", "pandas", "plots", "report", "redis")
+EXTRAS = ("cli", "prices", "parquet", "pandas", "plots", "report", "redis", "serve")
 # What a user brings (the bound is that of `local`), and a package that langchain 1.2.9 brings: the
 # newest one that its langgraph allows (1.0.13) cannot be imported with it.
 BESIDE = ("langchain-openai>=1.0", "langgraph-prebuilt>=1.0.8")
-MODULES = ("cli.app", "policy.data.tabular", "report.report", "mix.limits.stores")
+MODULES = ("cli.app", "policy.data.tabular", "report.report", "mix.limits.stores", "serve.server")
 
 
 def lower_bounds() -> list[str]:

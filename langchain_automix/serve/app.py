@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from langchain_automix._version import __version__
+from langchain_automix.utils.install import install_hint
+
+try:
+    from fastapi import Depends, FastAPI, Request
+    from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+except ImportError as error:
+    raise ImportError(f"{error.name} is not installed: {install_hint('serve')}") from error
+
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from langchain_automix._version import __version__
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
@@ -64,8 +70,9 @@ class ServeState:
             self._watch = asyncio.create_task(self.mixes.watch(_WATCH_SECONDS))
 
     async def stop(self) -> None:
-        """Stop to look after the policies."""
+        """Stop to look after the policies, and to tell of queries."""
         watch, self._watch = self._watch, None
+        self.observers.close()
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

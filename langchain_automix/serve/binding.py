@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -118,7 +119,7 @@ class BoundMixes:
                         name, f"{served}, a model of this mix, takes no {name}: leave it out."
                     )
 
-    @property
+    @cached_property
     def _takes_all(self) -> bool:
         models = (each for model in self._mix.models for each in iter_chat_models(model))
         return all(each is not None and takes_openai_arguments(each) for each in models)
@@ -133,12 +134,10 @@ class BoundMixes:
             return self._mix.for_calls(
                 output=schema, include_raw=True, output_settings=settings, **arguments
             )
-        except (ValueError, TypeError, NotImplementedError, LookupError) as error:
+        except Exception as error:  # LangChain raises any kind for a schema that it cannot read
+            text = "A model of this mix cannot be asked for an answer in this response_format"
             raise ApiError(
-                400,
-                f"A model of this mix cannot answer in this response_format "
-                f"({type(error).__name__}: {error})",
-                param="response_format",
+                400, f"{text} ({type(error).__name__}).", param="response_format"
             ) from error
 
 

@@ -20,7 +20,7 @@ _INT64 = 2**63
 class _Part(BaseModel):
     """What a request is made of: no field that is not named here."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class TextPart(_Part):
@@ -198,10 +198,6 @@ class StreamOptions(_Part):
 class ChatCompletionRequest(_Part):
     """The body of `POST /v1/chat/completions`."""
 
-    model_config = ConfigDict(
-        extra="forbid", hide_input_in_errors=True, title="ChatCompletionRequest"
-    )
-
     model: str = Field(min_length=1)
     """The name of a mix, as `/v1/models` lists them."""
 
@@ -216,9 +212,9 @@ class ChatCompletionRequest(_Part):
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=_INT64)
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
 
     # What is passed on as it is.
     top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)

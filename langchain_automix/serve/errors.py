@@ -143,11 +143,16 @@ def _takes_no_tools() -> ApiError:
     return unsupported("tools", "A model of this mix does not take what the request asks for.")
 
 
+def _too_deep() -> ApiError:
+    return ApiError(400, "The request is nested too deeply.", code="invalid_value")
+
+
 _OF_KIND: tuple[tuple[type[Exception], Callable[[], ApiError]], ...] = (
     (SpendLimitReachedError, _limit_reached),
     (TimeoutError, _timeout),  # the deadlines of a mix among them
     (CircuitOpenError, _unavailable),
     (StoreUnavailableError, _store_away),
+    (RecursionError, _too_deep),
     (NotImplementedError, _takes_no_tools),
 )
 

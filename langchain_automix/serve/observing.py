@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -126,7 +127,7 @@ class Observers:
         """Queries of which nobody was told, for too many were waiting."""
 
         self._observers: list[Observer] = []
-        self._waiting: queue.Queue[ServedQuery] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[ServedQuery | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -159,12 +160,20 @@ class Observers:
         """Wait until the observers were told of every query that has ended."""
         self._waiting.join()
 
+    def close(self) -> None:
+        """End the thread once the observers were told of what has ended, without waiting."""
+        with self._lock:
+            if self._thread is not None:
+                self._thread = None
+                with contextlib.suppress(queue.Full):
+                    self._waiting.put_nowait(None)
+
     def _run(self) -> None:
-        while True:
-            query = self._waiting.get()
+        while (query := self._waiting.get()) is not None:
             for observer in self._observers:
                 try:
                     observer(query)
                 except Exception:
                     _LOGGER.warning("an observer of queries failed", exc_info=True)
             self._waiting.task_done()
+        self._waiting.task_done()

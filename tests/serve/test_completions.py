@@ -257,6 +257,20 @@ def test_an_answer_as_a_json_object(running: Served, provider: OpenAIServer) -> 
     assert asked(provider, "large")["response_format"] == {"type": "json_object"}
 
 
+@pytest.mark.parametrize(
+    "schema", [{"type": 5}, {"type": ["object", "null"]}, {"properties": 5}, {"enum": 5}]
+)
+def test_a_schema_that_no_model_can_be_asked_for(
+    running: Served, provider: OpenAIServer, schema: dict[str, Any]
+) -> None:
+    provider.script = lambda body: ['{"year": 7}']
+    wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": schema}}
+    response = running.chat(response_format=wanted)
+    assert response.status_code in {200, 400}
+    if response.status_code == 400:
+        assert response.json()["error"]["param"] == "response_format"
+
+
 def test_tools_beside_a_schema(running: Served, provider: OpenAIServer) -> None:
     provider.script = lambda body: ['{"year": 7}']
     wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": SCHEMA}}

@@ -111,6 +111,10 @@ def test_each_key_spends_its_own(server: OpenAIServer) -> None:
         assert response.status_code == 429
         assert response.json()["error"]["code"] == "insufficient_quota"
     assert len(server.requests) == 2  # nothing was paid for what was refused
+    assert {key.spend_limit.name for key in keys if key.spend_limit} == {
+        "default of key a",
+        "default of key b",
+    }
 
 
 def test_a_key_with_a_limit_needs_prices(server: OpenAIServer) -> None:
