@@ -20,7 +20,7 @@ from langchain_automix import LogProbabilityVerifier, SelfVerifier, ThresholdRou
 from langchain_automix.serve.settings import ServeSettings
 from tests.serve.test_completions import SCHEMA, TOOL
 from tests.support.builders.mixes import REJECTED, REJECTS
-from tests.support.builders.scripted_replies import REJECT, Body, Cut, Error, call
+from tests.support.builders.scripted_replies import Body, Cut, Error, call
 from tests.support.builders.waiting import LONG
 from tests.support.servers.loopback import tokens
 from tests.support.servers.openai_server import OpenAIServer, is_check, token
@@ -250,7 +250,9 @@ def test_in_no_byte_of_anything_else(everything: Served, shared_provider: OpenAI
 
 def test_in_no_line_of_the_process(server: OpenAIServer, tmp_path: Path) -> None:
     config = tmp_path / "mixes.toml"
-    table = '[mixes.mix]\nmodels = ["openai:small", "openai:large"]\ncheck = "few-shot"\nsamples = 2\n'
+    table = (
+        '[mixes.mix]\nmodels = ["openai:small", "openai:large"]\ncheck = "few-shot"\nsamples = 2\n'
+    )
     config.write_text(table)
     with serve_process(server, tmp_path / "log", config) as process:
         # Only what OpenAI's client does not ask again after a while.

@@ -242,9 +242,14 @@ def test_a_stream_that_breaks(rejects: openai.OpenAI, server: OpenAIServer) -> N
 
     server.script = script
     told = ""
-    with pytest.raises(openai.APIError) as failed:
+
+    def read() -> None:
+        nonlocal told
         for chunk in rejects.chat.completions.create(**ASKED, stream=True):
             told += chunk.choices[0].delta.content or ""
+
+    with pytest.raises(openai.APIError) as failed:
+        read()
     assert told.startswith("one ")
     assert failed.value.code == "model_failed"
     assert DRAFT not in told + str(failed.value.body)
