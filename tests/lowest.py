@@ -72,9 +72,23 @@ def ask() -> None:
             mix.bind_tools([look]).invoke("Where?"),
             *(agent.invoke(asked)["messages"][-1] for agent in agents),
         ]
+        _ask_served(mix)
     for message in said:
         if (message.text, message.response_metadata["automix"]["drawn"]) != ("By the sea.", 2):
             raise AssertionError(message)
+
+
+def _ask_served(mix: Any) -> None:
+    """Ask a mix behind OpenAI's protocol, whole, as a stream and wrongly."""
+    from tests.support.servers.serving import served  # noqa: PLC0415
+
+    with served({"mix": mix}) as running, running.client() as client:
+        answers = [running.chat(), running.chat(stream=True), running.chat(n=2)]
+        answers += [client.get(path) for path in ("/v1/models", "/openapi.json", "/readyz")]
+        untyped = client.post("/v1/chat/completions", content=b"{}")
+    found = [answer.status_code for answer in (*answers, untyped)]
+    if found != [200, 200, 400, 200, 200, 200, 415]:
+        raise AssertionError(found, [answer.text for answer in answers])
 
 
 def main() -> int:

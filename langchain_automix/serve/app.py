@@ -25,7 +25,6 @@ from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
-from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
 from langchain_automix.serve.keys import ApiKey, Keyring
 from langchain_automix.serve.limits import BodyLimit, Slots
@@ -134,9 +133,15 @@ def create_app(
     return app
 
 
+def state_of(app: FastAPI) -> ServeState:
+    """Return what the requests of an app of `create_app` share."""
+    state: ServeState = app.state.automix
+    return state
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    state: ServeState = app.state.automix
+    state = state_of(app)
     state.start()
     try:
         yield
@@ -146,7 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def serve_state(request: Request) -> ServeState:
     """Return what the requests of the app share."""
-    state: ServeState = request.app.state.automix
+    state = state_of(request.app)
     state.start()  # an app that is mounted in another one is not told when that starts
     return state
 
@@ -232,11 +237,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
     return app.openapi_schema or {}
-
-
-def state_of(app: FastAPI) -> Any:
-    """Return what the requests of an app of `create_app` share: a `ServeState`."""
-    return app.state.automix
-
-
-__all__ = ["ApiError", "create_app", "state_of"]

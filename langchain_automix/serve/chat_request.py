@@ -5,6 +5,7 @@ Each field is either passed on to the models, or refused: none is dropped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -145,7 +146,7 @@ class Tool(_Part):
 class FunctionName(_Part):
     """The name of a function."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=64)
 
 
 class NamedTool(_Part):
@@ -198,7 +199,7 @@ class StreamOptions(_Part):
 class ChatCompletionRequest(_Part):
     """The body of `POST /v1/chat/completions`."""
 
-    model: str = Field(min_length=1)
+    model: str = Field(min_length=1, max_length=256)
     """The name of a mix, as `/v1/models` lists them."""
 
     messages: list[Message] = Field(min_length=1)
@@ -353,9 +354,9 @@ def _add_call(message: AIMessage, call: dict[str, Any]) -> None:
     """Add a tool call: an invalid one where its arguments are no JSON object."""
     try:
         parsed = parse_tool_call(call, return_id=True)
-        # Half a surrogate pair, escaped in the text, can be sent in no other way.
-        is_whole = "\\ud" not in call["function"]["arguments"].lower()
-        if parsed is not None and isinstance(parsed["args"], dict) and is_whole:
+        if parsed is not None and isinstance(parsed["args"], dict):
+            # Half a surrogate pair can be sent only as it came: escaped.
+            json.dumps(parsed["args"], ensure_ascii=False).encode("utf-8")
             message.tool_calls.append({**parsed, "type": "tool_call"})  # type: ignore[typeddict-item]
             return
         problem = "the arguments are no JSON object"

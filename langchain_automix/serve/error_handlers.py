@@ -15,6 +15,7 @@ from langchain_automix.errors import near_matches
 from langchain_automix.serve.chat_request import REFUSED, ChatCompletionRequest
 from langchain_automix.serve.errors import ApiError, of_status, to_api_error
 
+_LONGEST = 200
 _FORM = re.compile(r".*\[.*|str|NamedTool|literal.*")
 _TAG = re.compile(
     "system|developer|user|assistant|tool|text|image_url|refusal|json_object|json_schema"
@@ -57,8 +58,8 @@ def validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     """Return the error of a body that does not fit, by the first of pydantic's problems."""
     problem = min(problems, key=_rank)
     where = [part for part in problem["loc"] if part != "body"]
-    param = _path([str(part) for part in where]) or None
-    name = str(where[0]) if where else ""
+    param = _path([shortened(str(part)) for part in where]) or None
+    name = shortened(str(where[0])) if where else ""
     if name in REFUSED:
         return ApiError(400, REFUSED[name], code="unsupported_parameter", param=name)
     if problem["type"] == "extra_forbidden":
@@ -73,7 +74,7 @@ def validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
         )
     field = f"{param}: " if param else ""
     code = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
-    return ApiError(400, f"{field}{problem['msg']}.", code=code, param=param)
+    return ApiError(400, f"{field}{shortened(problem['msg'])}.", code=code, param=param)
 
 
 def _path(parts: Sequence[str]) -> str:
@@ -84,6 +85,11 @@ def _path(parts: Sequence[str]) -> str:
         for i, part in enumerate(parts)
         if not _FORM.fullmatch(part) and not (i in inner and _TAG.fullmatch(part))
     )
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of what a client sent, which may be as long as its body."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _rank(problem: Mapping[str, Any]) -> int:

@@ -33,6 +33,9 @@ _UNAVAILABLE = frozenset({503, 529})
 _CLIENT_ERRORS = range(400, 500)
 _LONGEST = 2_000
 _RETRY_AFTER = re.compile(r"[\x20-\x7e]{1,64}")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w{1,64})'")
+"""What a client of a provider raises of a parameter that it does not have."""
+
 _CHECK = re.compile(r"\brun_check\b")
 """The step of a query, in the note on an error, that asks for a check."""
 
@@ -98,6 +101,8 @@ def to_api_error(error: BaseException) -> ApiError:
         return _internal(error) if _of_a_check(error) else ApiError(400, _shown(str(error)))
     if isinstance(error, ModelsFailedError):
         return _of_several(error)
+    if isinstance(error, TypeError) and (found := _UNEXPECTED.search(str(error))):
+        return unsupported(found[1], f"A model of this mix takes no {found[1]}: leave it out.")
     return _of_model(error, status_of(error))
 
 

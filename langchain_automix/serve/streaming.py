@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from langchain_automix.serve.chat_response import headers_of
 from langchain_automix.serve.errors import SERVER_ERROR, ApiError, to_api_error
@@ -45,15 +45,20 @@ class QueryResponse(Response):
         self._query, self._observers, self._slots = query, observers, slots
         self._timeout = timeout
         self._status = 200
-        self._has_begun = False
+        self._has_begun = self._is_stream = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client goes away before that."""
         is_cancelled = False
+
+        async def noting(message: Message) -> None:
+            self._has_begun = True
+            await send(message)
+
         try:
-            is_cancelled = not await self._unless_left(scope, receive, send)
+            is_cancelled = not await self._unless_left(scope, receive, noting)
         except asyncio.CancelledError:  # the server stops, and waits no longer
-            await self._fail(_stopping(), scope, receive, send)
+            await self._fail(_stopping(), scope, receive, noting)
             raise
         finally:
             self._observers.tell(self._query.ended(self._status, is_cancelled=is_cancelled))
@@ -91,21 +96,22 @@ class QueryResponse(Response):
     async def _stream(self, send: Send) -> None:
         async with contextlib.aclosing(self._query.chunks()) as chunks:
             async for chunk in chunks:
-                if not self._has_begun:
+                if not self._is_stream:
                     await self._begin(send, self._own_headers(self._query.record))
                 await _send(send, _event(chunk))
         await _send(send, _DONE, more=False)
 
     async def _begin(self, send: Send, headers: Mapping[str, str]) -> None:
         raw = [(name.encode(), value.encode()) for name, value in {**_EVENTS, **headers}.items()]
-        self._has_begun = True
+        self._is_stream = True
         await send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def _fail(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell the client of an error: by the status, or in the stream that has begun."""
         self._status = error.status
-        if self._has_begun:
+        if self._is_stream:
             await _send(send, _event(error.body), more=False)
+        if self._has_begun:
             return
         headers = {**self._own_headers(None), **error.headers}
         await JSONResponse(error.body, error.status, headers)(scope, receive, send)

@@ -35,7 +35,9 @@ def test_calls_are_numbered_from_0_in_the_order_in_which_they_come() -> None:
         tool_call_chunk(name="h", args="{", id="c", index=None),
         tool_call_chunk(name=None, args="}", id=None, index=None),
     ]
-    deltas = [numbers.deltas(AIMessageChunk("", tool_call_chunks=[part]))[0] for part in parts]
+    deltas = [
+        numbers.deltas(AIMessageChunk(content="", tool_call_chunks=[part]))[0] for part in parts
+    ]
     assert [delta["index"] for delta in deltas] == [0, 0, 1, 0, 2, 2]
     assert [delta.get("id") for delta in deltas] == ["a", None, "b", None, "c", None]
     assert [delta["function"].get("name") for delta in deltas] == ["f", None, "g", None, "h", None]

@@ -128,7 +128,7 @@ def exchange(address: tuple[str, int], method: str, path: str, body: Any = None)
     """Every byte that a server sends to one request, until it closes the connection."""
     content = b"" if body is None else json.dumps(body).encode()
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     with socket.create_connection(address, LONG) as connection:

@@ -62,7 +62,7 @@ class Asked:
         asked = {"model": self.model, "messages": messages, "stream": True}
         body = json.dumps(asked).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,3 +117,18 @@ def events(response: httpx.Response) -> list[str]:
     lines = response.text.split("\n\n")
     assert all(line.startswith("data: ") for line in lines if line), lines
     return [line.removeprefix("data: ") for line in lines if line]
+
+
+def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The chunks of a stream that has come to its end."""
+    *chunks, last = events(response)
+    assert last == "[DONE]"
+    return [json.loads(chunk) for chunk in chunks]
+
+
+def text_of(response: httpx.Response) -> str:
+    """The text of an answer, whole or streamed."""
+    if not response.headers["content-type"].startswith("text/event-stream"):
+        return str(response.json()["choices"][0]["message"]["content"])
+    deltas = [choice["delta"] for chunk in chunks_of(response) for choice in chunk["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
