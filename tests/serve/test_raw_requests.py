@@ -43,7 +43,11 @@ def exchange(running: Served, *sent: bytes, leaves: bool = False) -> bytes:
 
 
 def request(body: bytes, path: str = PATH, *, last: bool = True, **headers: str) -> bytes:
-    given = {"Host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    given = {
+        "Host": "127.0.0.1",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    }
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {"Connection": "close"} if last else {}
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
@@ -156,7 +160,7 @@ def test_half_a_request(running: Served, provider: OpenAIServer, length: int) ->
 @given(st.binary(max_size=200))
 @example(b"GET / HTTP/9.9\r\n\r\n")
 @example(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n")
-@example(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999999\r\n\r\n")
+@example(b"POST /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999999\r\n\r\n")
 @example(b"POST /%ff%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
 @example(b"GET /v1/models/%2e%2e%2f%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
 def test_any_bytes(running: Served, raw: bytes) -> None:
