@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from langchain_automix import Learning
-from tests.support.builders.mixes import ACCEPTS, REJECTS
+from tests.support.builders.mixes import ACCEPTS
 from tests.support.builders.waiting import LONG
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.serving import Served, chat_mix, served
@@ -23,23 +23,15 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 _PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
 _ADDRESS = "http://127.0.0.1:8000"
-_LINE = re.compile(rf"^curl [^\n]*{_ADDRESS}.*?(?<!\\)(?:\n(?=\S)|\Z)", re.MULTILINE | re.DOTALL)
-LINES = [
-    line
-    for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text("utf-8"), re.DOTALL)
-    for line in _LINE.findall(block)
-]
+LINES = re.findall(r"```console\n(curl .*?)```", _PAGE.read_text("utf-8"), re.DOTALL)
 COMPLETIONS = [line for line in LINES if "/chat/completions" in line]
 
 
 @pytest.fixture(scope="module")
-def documented(shared_provider: OpenAIServer, tmp_path_factory: Any) -> Iterator[Served]:
+def documented(shared_provider: OpenAIServer) -> Iterator[Served]:
     """A server of a mix of the name that stands in the documentation."""
-    store = tmp_path_factory.mktemp("store") / "automix.db"
-    with contextlib.closing(Learning(f"sqlite:///{store}", mode="observe")) as learning:
-        mix = chat_mix(shared_provider, verifier=ACCEPTS, learning=learning)
-        with served({"automix": mix, "large": chat_mix(shared_provider, verifier=REJECTS)}) as app:
-            yield app
+    with served({"automix": chat_mix(shared_provider, verifier=ACCEPTS)}) as running:
+        yield running
 
 
 def run(line: str, running: Served) -> str:
@@ -68,8 +60,11 @@ def test_completions(documented: Served, provider: OpenAIServer, line: str) -> N
     assert json.loads(told)["choices"][0]["message"]["content"] == "a small answer"
 
 
-def test_feedback(documented: Served, provider: OpenAIServer) -> None:
-    found = json.loads(run(COMPLETIONS[0], documented))["id"]
+def test_feedback(provider: OpenAIServer, tmp_path: Path) -> None:
     [line] = [line for line in LINES if "/v1/feedback" in line]
-    told = json.loads(run(line.replace("chatcmpl-5f1c...", found), documented))
+    with contextlib.closing(Learning(f"sqlite:///{tmp_path}/automix.db")) as learning:
+        mix = chat_mix(provider, verifier=ACCEPTS, learning=learning)
+        with served({"automix": mix}) as running:
+            found = json.loads(run(COMPLETIONS[0], running))["id"]
+            told = json.loads(run(line.replace("chatcmpl-5f1c...", found), running))
     assert (told["id"], told["score"]) == (found, 1)
