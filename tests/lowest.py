@@ -100,6 +100,7 @@ def main() -> int:
         venv.create(Path(folder), with_pip=True)
         python = str(Path(folder, "bin", "python"))
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install += ["--no-compile"]  # a few modules of each package are imported, once
         bounds = lower_bounds()
         print("Installing", *bounds)  # noqa: T201
         for command in ([*install, str(ROOT), *bounds], [python, "-m", "tests.lowest", "ask"]):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_automix.local.models import ModelOptions
 
 USUAL_CHECK = "agreement"
-"""What `automix calibrate` checks with; the README says why."""
+"""What `automix calibrate` checks with; docs/guides/choosing-a-check.md says why."""
 
 USUAL_LOSS = 0.01
 """The goal of `automix fit` where none is given: the most quality to lose, `--max-loss`."""

@@ -130,12 +130,12 @@ class LoggedText:
 
     score: float | None = None
     replies: tuple[str, ...] = ()
-    """What the check wrote."""
+    """Replies of the checking model."""
 
 
 @dataclass(frozen=True)
 class LoggedDecision:
-    """What the policy does with one logged query."""
+    """Decisions of the policy on one logged query."""
 
     id: str
     question: str | None

@@ -50,7 +50,7 @@ def choose_listed(
 
     Args:
         outcomes: The outcome of each query.
-        paths: What was asked and checked along the way.
+        paths: The models asked and the checks made for each query.
         data: The queries.
         cost_weight: How much quality one unit of cost is worth.
         seed: Seed for the sample.
@@ -91,10 +91,10 @@ def build_decisions(
     Args:
         rows: Indices of the queries.
         outcomes: The outcome of each query.
-        paths: What was asked and checked along the way.
+        paths: The models asked and the checks made for each query.
         data: The queries.
         ids: Ids of the queries.
-        metadata: What the log stores for each query besides the numbers, in any form.
+        metadata: Everything that the log stores for each query except the numbers, in any form.
     """
     masks = _classify(outcomes, paths, data)
     return tuple(

@@ -200,7 +200,7 @@ class _Measurement:
 
 
 class _Metadata(Sequence[object]):
-    """What the log stores for some queries besides the numbers, by index."""
+    """Everything that the log stores for some queries except the numbers, by index."""
 
     def __init__(self, stored: Any, rows: Sequence[int]) -> None:
         self._stored, self._rows = stored, rows

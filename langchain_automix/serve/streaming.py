@@ -91,7 +91,8 @@ class QueryResponse(Response):
             return
         body = self._query.completion.body(answer)
         headers = self._own_headers(answer.record)
-        await JSONResponse(body, 200, headers)(scope, receive, send)
+        whole = Response(_json(body), 200, headers, media_type="application/json")
+        await whole(scope, receive, send)
 
     async def _stream(self, send: Send) -> None:
         async with contextlib.aclosing(self._query.chunks()) as chunks:
@@ -136,4 +137,9 @@ async def _send(send: Send, data: bytes, *, more: bool = True) -> None:
 
 
 def _event(data: Any) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    return b"data: " + _json(data) + b"\n\n"
+
+
+def _json(data: Any) -> bytes:
+    # A model that is cut short may leave half of a surrogate pair.
+    return json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")

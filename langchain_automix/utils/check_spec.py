@@ -40,7 +40,7 @@ class CheckSpec(BaseModel):
     """The checks of a `CombinedVerifier` by name, the leading one first."""
 
     lacks: tuple[str, ...] = ()
-    """What a file cannot hold, such as a function; a check that lacks something cannot be
+    """Settings that a file cannot hold, such as a function. A check that lacks a setting cannot be
     rebuilt."""
 
     fingerprint: str = Field(min_length=1)

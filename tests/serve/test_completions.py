@@ -294,6 +294,14 @@ def test_an_answer_that_ran_out_of_tokens(running: Served, provider: OpenAIServe
     assert streamed[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_in_an_answer(
+    running: Served, provider: OpenAIServer, stream: bool
+) -> None:
+    provider.script = lambda body: ["Sun \ud83d"]
+    assert text_of(running.chat(stream=stream)) == "Sun ?"
+
+
 def test_the_mixes_are_models(server: OpenAIServer) -> None:
     mixes = {"team/a": chat_mix(server), "b": chat_mix(server)}
     with served(mixes) as running, running.client() as client:

@@ -35,7 +35,12 @@ def running(server: OpenAIServer, anthropic: AnthropicServer) -> Iterator[Served
 def test_settings_go_to_each_under_its_own_name(
     running: Served, server: OpenAIServer, anthropic: AnthropicServer, stream: bool
 ) -> None:
-    settings = {"temperature": 0.5, "top_p": 0.9, "max_completion_tokens": 77, "stop": "END"}
+    settings: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_completion_tokens": 77,
+        "stop": "END",
+    }
     response = running.chat(stream=stream, user="u1", metadata={"a": "b"}, **settings)
     assert text_of(response) == "a large answer"
     [small], [large] = server.requests, anthropic.requests
@@ -49,7 +54,8 @@ def test_settings_go_to_each_under_its_own_name(
 def test_what_one_of_them_does_not_take_is_refused(
     running: Served, server: OpenAIServer, name: str
 ) -> None:
-    response = running.chat(**{name: 1})
+    given: dict[str, Any] = {name: 1}
+    response = running.chat(**given)
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["param"], error["code"]) == (name, "unsupported_parameter")

@@ -67,7 +67,7 @@ class CandidateFitter:
         seed: Seed for the folds.
         shapes: Shapes of the benefit to try.
         chain: Whether to try policies of more than two models.
-        prior: What a score says before any label; None for nothing.
+        prior: Assumptions about a score before any label; None for no assumptions.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def fit_policy(
         foretell: Whether the notes say how likely new queries are to meet a target that is met in
             expectation; takes five more fits.
         own_cost: Whether the price of a larger model is scaled by the cost of a query's own answer.
-        prior: What a score says before any label; None for nothing.
+        prior: Assumptions about a score before any label; None for no assumptions.
 
     Raises:
         AutoMixError: The log contains nothing to learn from, the goal is out of reach

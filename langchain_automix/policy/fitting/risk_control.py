@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.interpreter import Rule
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.fitting.candidates import CandidateFitter
@@ -134,13 +135,16 @@ def _p_value(mean: float, risk: float, n: int) -> float:
 
 def _binomial_below(k: int, n: int, chance: float) -> float:
     """Return P(Bin(n, chance) <= k)."""
-    logs = [
-        math.lgamma(n + 1)
-        - math.lgamma(i + 1)
-        - math.lgamma(n - i + 1)
-        + i * math.log(chance)
-        + (n - i) * math.log1p(-chance)
-        for i in range(k + 1)
-    ]
-    top = max(logs)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in logs))
+    places = np.arange(k + 1)
+    logs = _log_choose(n)[: k + 1] + places * math.log(chance) + (n - places) * math.log1p(-chance)
+    top = float(logs.max())
+    return min(1.0, math.exp(top) * float(np.exp(logs - top).sum()))
+
+
+@lru_cache(maxsize=16)
+def _log_choose(n: int) -> Floats:
+    """Return (n + 1,): the logarithms of n over each number up to it."""
+    factorials = np.array([math.lgamma(i + 1) for i in range(n + 1)])
+    logs: Floats = factorials[-1] - factorials - factorials[::-1]
+    logs.setflags(write=False)
+    return logs

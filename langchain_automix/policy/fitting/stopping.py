@@ -104,7 +104,7 @@ def check_stopping(
             more than the tolerance.
         fewest: Number of complete queries below which it never stops; at least 2.
         seed: Seed for the folds.
-        prior: What a score says before any label; None for nothing.
+        prior: Assumptions about a score before any label; None for no assumptions.
 
     Raises:
         AutoMixError: A number is out of range, the log has fewer than two models, or the goal is
