@@ -235,7 +235,10 @@ def held(behind: Process, requests: int) -> Iterator[Row]:
             yield f"{done:,}", f"{now:.1f}", str(mix.files), more, f"{time.monotonic() - start:.0f}"
 
 
-LOST = ("50 streams side by side", "answered", "in flight", "lost", "refused unread", "errors")
+LOST = (
+    *("50 streams side by side", "answered", "in flight at the signal", "of these lost"),
+    *("sent later, to a closed connection", "errors"),
+)
 
 
 def lost(behind: Process) -> Iterator[Row]:
@@ -260,6 +263,7 @@ async def _lost(behind: Process, number: signal.Signals) -> Row:
         await eventually(lambda: len(tally.timings) >= _ANSWERS)
         in_flight = sum(client.in_flight for client in clients)
         mix.process.send_signal(number)
+        signalled = time.perf_counter()
         await asyncio.to_thread(mix.process.wait, LONG)
         before = len(tally.timings)
         again = await asyncio.to_thread(lambda: stack.enter_context(mix_of(behind, port=mix.port)))
@@ -267,5 +271,6 @@ async def _lost(behind: Process, number: signal.Signals) -> Row:
         ends = True
         await work
         assert again.process.poll() is None
-    counts = len(tally.timings), in_flight, tally.lost, tally.refused, len(tally.errors)
+    lost = sum(sent <= signalled for sent in tally.failed)
+    counts = len(tally.timings), in_flight, lost, len(tally.failed) - lost, len(tally.errors)
     return f"{number.name}, and started again", *(f"{count:,}" for count in counts)

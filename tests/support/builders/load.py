@@ -27,13 +27,8 @@ class Tally:
     """What came of many requests."""
 
     timings: list[Timing] = field(default_factory=list)
-    lost: int = 0
-    """Requests that were sent, and did not get their whole answer."""
-
-    refused: int = 0
-    """Requests of which no byte was answered, on a connection that had been used before.
-
-    A client may send them again: the server closed the connection while it was idle."""
+    failed: list[float] = field(default_factory=list)
+    """When those requests were sent that did not get their whole answer (`time.perf_counter`)."""
 
     errors: list[int] = field(default_factory=list)
     """Statuses of answers that were errors."""
@@ -41,11 +36,10 @@ class Tally:
     @property
     def is_whole(self) -> bool:
         """Whether every request got its whole answer."""
-        return not (self.lost or self.refused or self.errors)
+        return not (self.failed or self.errors)
 
     def __str__(self) -> str:
-        counts = f"{self.lost} lost, {self.refused} refused, errors {self.errors[:5]}"
-        return f"{len(self.timings)} answered, {counts}"
+        return f"{len(self.timings)} answered, {len(self.failed)} failed, errors {self.errors[:5]}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,6 @@ class Client:
 
     async def ask(self, asked: Asked) -> Timing | None:
         """Ask once; None: there was no whole answer."""
-        is_used = self._streams is not None
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", asked.port)
@@ -86,7 +79,7 @@ class Client:
         except OSError:
             return None  # nothing was sent
         start = time.perf_counter()
-        self.in_flight, head = True, b""
+        self.in_flight = True
         try:
             writer.write(asked.content)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -98,10 +91,7 @@ class Client:
                 body += part
         except _CLOSED:
             self.close()
-            if is_used and not head:
-                self._tally.refused += 1
-            else:
-                self._tally.lost += 1
+            self._tally.failed.append(start)
             return None
         finally:
             self.in_flight = False
@@ -109,7 +99,7 @@ class Client:
             self._tally.errors.append(int(head[9:12]))
             return None
         if DONE not in body:
-            self._tally.lost += 1
+            self._tally.failed.append(start)
             return None
         return Timing(first, time.perf_counter() - start)
 
