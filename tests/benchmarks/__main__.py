@@ -34,6 +34,7 @@ from tests.benchmarks import (
     quality,
     released,
     report,
+    serving,
     soaking,
     speed,
     stopping,
@@ -82,8 +83,9 @@ PARTS = (
     "goals",
     "learning-overhead",
     "learning-processes",
+    "serving",
 )
-WITHOUT_LOGS = PARTS[-14:]
+WITHOUT_LOGS = PARTS[-15:]
 
 
 def main() -> int:
@@ -157,6 +159,9 @@ def by_name_only(wanted: argparse.Namespace) -> None:
             show(heads, rows)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
+    if wanted.only == "serving":
+        for heads, rows in serving.tables(requests=wanted.queries or serving.REQUESTS):
+            show(heads, rows)
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries or 10_000)
         show(("soak", "figures"), list(soaking.figures(soak)))
