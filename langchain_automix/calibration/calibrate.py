@@ -17,6 +17,7 @@ from langchain_automix.calibration.session import CalibrationResult, open_sessio
 from langchain_automix.calibration.settings import (
     Approve,
     CalibrationSettings,
+    Engine,
     Listener,
     Models,
     OnChange,
@@ -52,6 +53,7 @@ def calibrate(
     on_progress: Listener | None = None,
     seed: int = 0,
     free_check: bool = True,
+    engine: Engine | None = None,
 ) -> RoutingLog:
     """Run all models over examples, check and grade their answers, and return a routing log.
 
@@ -59,11 +61,11 @@ def calibrate(
     after a kill, the same call resumes where it stopped, and nothing is paid for twice.
 
     Args:
-        examples: A `.jsonl`, `.jsonl.gz` or `.csv` file, `langsmith:<dataset>`, a data frame, or a
-            list of questions, mappings or `Example`s, with `question` and optionally `context`,
-            `references`, `messages` (the conversation before) and `prompt` (the whole input of the
-            models). Calls are kept by what is asked, so examples may be reordered, and others
-            added.
+        examples: A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, `langsmith:<dataset>`, a data
+            frame, a dataset of Ray, or a list of questions, mappings or `Example`s, with `question`
+            and optionally `context`, `references`, `messages` (the conversation before) and
+            `prompt` (the whole input of the models). Calls are kept by what is asked, so examples
+            may be reordered, and others added.
         models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, with its
             prompt, check and prices.
         quality: Grades an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
@@ -86,8 +88,8 @@ def calibrate(
             answer, or `grade` by `quality` alone. Where some examples have references, these
             correct the agreement of the others.
         names: Your own name for a field: `{"question": "my_column"}`.
-        concurrency: Calls at a time. None: 16, or 1 where seconds are counted, which would
-            otherwise include time spent waiting for other calls.
+        concurrency: Calls at a time. None: 16 (on Ray, 16 on each worker), or 1 where seconds are
+            counted, which would otherwise include time spent waiting for other calls.
         max_spend: Most that all runs for this log may cost together, in its unit; the run stops
             there, and says how far it got.
         adaptive: Whether to stop as soon as more examples would not change the policy (see
@@ -103,6 +105,10 @@ def calibrate(
             how probable its tokens were to the model that wrote them. Models that can send
             these log-probabilities do so with the answer, in the same request; where none come,
             the log has no free check. A log that was begun without it goes on without.
+        engine: `ray`: the examples are run by the workers of a Ray cluster, one on each CPU: the
+            one that this process is connected to, else as `ray.init` finds or starts it (extra
+            `ray`). The journal and the budget stay with this process, so all else is the same;
+            models, check and grader are sent there by cloudpickle. None: by this process.
 
     Returns:
         The log, with the texts in each query's `metadata`.
@@ -131,6 +137,7 @@ def calibrate(
         on_progress=on_progress,
         seed=seed,
         free_check=free_check,
+        engine=engine,
     )
     with open_session(settings) as session:
         session.work()

@@ -20,6 +20,7 @@ from langchain_automix.models.prices import PriceSource
 
 Models = AutoMixRunnable | Sequence[Runnable[Any, Any] | str]
 OnChange = Literal["raise", "rerun"]
+Engine = Literal["ray"]
 Approve = Callable[[Estimate], bool]
 Listener = Callable[[Progress], None]
 
@@ -53,6 +54,7 @@ class CalibrationSettings:
     on_progress: Listener | None = None
     seed: int = 0
     free_check: bool = True
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         self._validate_choices()
@@ -79,6 +81,7 @@ class CalibrationSettings:
 
     def _validate_choices(self) -> None:
         choices: Mapping[str, tuple[Any, ...]] = {
+            "engine": (None, *get_args(Engine)),
             "on_change": get_args(OnChange),
             "unlabelled": get_args(Unlabelled),
             "unit": (None, *get_args(Unit)),

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     attacks,
     caching,
     calibrating,
+    clusters,
     defaults,
     early,
     first_contact,
@@ -78,10 +79,11 @@ PARTS = (
     "soak",
     "structure",
     "goals",
+    "ray",
     "learning-overhead",
     "learning-processes",
 )
-WITHOUT_LOGS = PARTS[-14:]
+WITHOUT_LOGS = PARTS[-15:]
 
 
 def main() -> int:
@@ -101,8 +103,11 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument(
-        "--queries", type=int, help="for the soak, learning-processes and the batches of overhead"
+        "--queries",
+        type=int,
+        help="for the soak, learning-processes, the batches of overhead, and ray: examples",
     )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="for ray: rows of the log")
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
         "--test", action="store_true", help="for the frontier and learning: on the test splits"
@@ -153,6 +158,9 @@ def by_name_only(wanted: argparse.Namespace) -> None:
         for heads, title, rows in goals.tables(list(quality.splits()), wanted.seeds):
             print(title)
             show(heads, rows)
+    if wanted.only == "ray":
+        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000):
+            show(heads, found)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
     if wanted.only == "soak":

@@ -144,10 +144,11 @@ def examples_from(
     The source is read once, into memory: later changes to it do not affect a calibration.
 
     Args:
-        source: Path of JSON lines (`.jsonl`, `.jsonl.gz`) or `.csv` (with commas, semicolons,
-            tabs or bars); `langsmith:NAME OF A DATASET`; a sequence of `Example`, mappings, or
-            questions; a data frame of pandas or polars, an Arrow table, a split of a Hugging Face
-            dataset. In a table lists are written as JSON, or as Python writes them.
+        source: Path of JSON lines (`.jsonl`, `.jsonl.gz`), `.parquet` or `.csv` (with commas,
+            semicolons, tabs or bars); `langsmith:NAME OF A DATASET`; a sequence of `Example`,
+            mappings, or questions; a data frame of pandas or polars, an Arrow table, a split of a
+            Hugging Face dataset, a dataset of Ray. In a table lists are written as JSON, or as
+            Python writes them.
         names: The user's own name for a field: `{"question": "my_column"}`.
         limit: Number of examples to take, from the first on. None: all.
         client: LangSmith client. None: one from the environment.
