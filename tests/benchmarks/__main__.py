@@ -107,6 +107,7 @@ def main() -> int:
         type=int,
         help="for the soak, learning-processes, the batches of overhead, and ray: examples",
     )
+    parser.add_argument("--rounds", type=int, default=3, help="for ray")
     parser.add_argument("--rows", type=int, default=1_000_000, help="for ray: rows of the log")
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
@@ -159,7 +160,7 @@ def by_name_only(wanted: argparse.Namespace) -> None:
             print(title)
             show(heads, rows)
     if wanted.only == "ray":
-        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000):
+        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000, wanted.rounds):
             show(heads, found)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))

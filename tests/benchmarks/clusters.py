@@ -28,7 +28,6 @@ from tests.benchmarks.answering import running
 
 SHARDS = 16
 LATENCY = 0.02
-ROUNDS = 3
 PRICES = {name: {"input": 1.0, "output": 2.0} for name in ("small", "large")}
 ENGINES = (0, 1, 2)
 """Workers of Ray; 0: one process, without Ray."""
@@ -40,22 +39,23 @@ Row = tuple[str, ...]
 Figures = dict[str, Any]
 
 
-def tables(rows: int, examples: int) -> Iterator[tuple[tuple[str, ...], list[Row]]]:
+def tables(rows: int, examples: int, rounds: int) -> Iterator[tuple[tuple[str, ...], list[Row]]]:
     """Return what reading and fitting take, and what a calibration takes.
 
     Args:
         rows: Queries of the log.
         examples: Examples of the calibration.
+        rounds: How often each is done; the table has the median, and the range of the ratios.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_log(Path(folder), rows)
-        runs = [[_run("read", folder, workers) for workers in ENGINES] for _ in range(ROUNDS)]
+        runs = [[_run("read", folder, workers) for workers in ENGINES] for _ in range(rounds)]
     assert len({run["policy"] for each in runs for run in each}) == 1, "the policies differ"
     yield _READING, list(_reading(runs))
     with running(LATENCY) as address:
         runs = [
             [_run("calibrate", address, workers, examples) for workers in ENGINES]
-            for _ in range(ROUNDS)
+            for _ in range(rounds)
         ]
     yield _CALIBRATING, list(_calibrating(runs))
 
