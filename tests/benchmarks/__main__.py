@@ -25,6 +25,7 @@ from tests.benchmarks import (
     goals,
     labels,
     learning,
+    learning_drift,
     learning_overhead,
     learning_processes,
     learning_risks,
@@ -65,6 +66,7 @@ PARTS = (
     "stopping",
     "learning",
     "learning-risks",
+    "learning-drift",
     "speed",
     "overhead",
     "surface",
@@ -207,6 +209,8 @@ def of_streams(wanted: argparse.Namespace) -> None:
         streams(wanted.seeds, on_test=wanted.test)
     if wanted.only in (None, "learning-risks"):
         risks(wanted.streams, wanted.seeds, on_test=wanted.test)
+    if wanted.only == "learning-drift":
+        show(*learning_drift.table())
 
 
 def streams(seeds: int, *, on_test: bool) -> None:
