@@ -65,6 +65,10 @@ class TooFewExamplesError(OutOfReachError):
         self.more = more
 
 
+class UnknownQueryError(InvalidInputError, LookupError):
+    """A query that a learning store does not hold."""
+
+
 class StoreUnavailableError(AutoMixError, ConnectionError):
     """A learning store cannot be reached, read or written at present; later it may."""
 

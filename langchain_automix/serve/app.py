@@ -20,12 +20,13 @@ from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
 from langchain_automix.serve.errors import ApiError
+from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
 from langchain_automix.serve.keys import ApiKey, Keyring
 from langchain_automix.serve.limits import BodyLimit, Slots
 from langchain_automix.serve.mixes import Mixes, PolicyFile, ServedMix
 from langchain_automix.serve.observing import Observer, Observers
 from langchain_automix.serve.query import ChatQuery
-from langchain_automix.serve.responses import COMPLETION, ERRORS, ModelCard, ModelList
+from langchain_automix.serve.responses import COMPLETION, ERRORS, NOT_SCORED, ModelCard, ModelList
 from langchain_automix.serve.settings import ServeSettings
 from langchain_automix.serve.streaming import QueryResponse
 from langchain_automix.serve.strict_json import StrictJsonRoute
@@ -114,7 +115,7 @@ def create_app(
     app.router.route_class = StrictJsonRoute
     add_error_handlers(app)
     _add_routes(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.timeout)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -136,7 +137,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.stop()
 
 
-def serve_state(request: Request) -> ServeState:
+async def serve_state(request: Request) -> ServeState:
     """Return what the requests of the app share."""
     state: ServeState = request.app.state.automix
     state.start()  # an app that is mounted in another one is not told when that starts
@@ -146,7 +147,7 @@ def serve_state(request: Request) -> ServeState:
 State = Annotated[ServeState, Depends(serve_state)]
 
 
-def client_key(
+async def client_key(
     request: Request,
     state: State,
     _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
@@ -164,6 +165,7 @@ Key = Annotated[ApiKey | None, Depends(client_key)]
 
 def _add_routes(app: FastAPI) -> None:
     app.post("/v1/chat/completions", responses={**COMPLETION, **ERRORS})(complete)
+    app.post("/v1/feedback", responses={**NOT_SCORED, **ERRORS})(score)
     app.get("/v1/models", responses=ERRORS)(list_models)
     app.get("/v1/models/{name:path}", responses=ERRORS)(show_model)
     app.get("/healthz", include_in_schema=False)(healthz)
@@ -175,6 +177,11 @@ async def complete(body: ChatCompletionRequest, state: State, key: Key) -> Respo
     served = state.mixes.get(body.model)
     query = ChatQuery(served, body, key, show_texts=state.settings.show_texts)
     return QueryResponse(query, state.observers, state.slots, state.settings.timeout)
+
+
+async def score(body: Feedback, state: State, _: Key) -> FeedbackTaken:
+    """Say how good an answer was, to the mix that gave it and learns."""
+    return await take_feedback(state.mixes, body)
 
 
 async def list_models(state: State, _: Key) -> ModelList:

@@ -95,7 +95,7 @@ def to_api_error(error: BaseException) -> ApiError:
         if isinstance(error, kinds):
             return made()
     if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
-        return ApiError(400, _shown(str(error)))
+        return _internal(error) if _of_a_check(error) else ApiError(400, _shown(str(error)))
     if isinstance(error, ModelsFailedError):
         return _of_several(error)
     return _of_model(error, status_of(error))
@@ -112,12 +112,14 @@ def _of_model(error: BaseException, status: int | None) -> ApiError:
     if status in _CLIENT_ERRORS and not is_model_failure(error):
         return _callers_fault(error)
     if status is None and not (isinstance(error, QueryFailedError) or is_model_failure(error)):
-        log_unexpected(error)
-        return _server_error(
-            500, "The query failed for a reason within this server.", "internal_error"
-        )
+        return _internal(error)
     what = type(error).__name__ if status is None else f"status {status}"
     return _server_error(502, f"A model failed ({what}).", "model_failed")
+
+
+def _internal(error: BaseException) -> ApiError:
+    log_unexpected(error)
+    return _server_error(500, "The query failed for a reason within this server.", "internal_error")
 
 
 def _limit_reached() -> ApiError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,15 +47,16 @@ class Slots:
 
 
 class BodyLimit:
-    """ASGI middleware that stops to read a body once it is too large.
+    """ASGI middleware that stops to read a body once it is too large, or takes too long.
 
     Args:
         app: What is asked.
         max_bytes: Largest body, in bytes.
+        timeout: Seconds that a body may take.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:
+        self._app, self._max_bytes, self._timeout = app, max_bytes, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -62,40 +65,64 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+            await _refuse(self._too_large(), scope, receive, send)
             return
-        read, has_begun, is_too_large = 0, False, False
+        body = _Body(receive, send, self._max_bytes, self._timeout)
+        with contextlib.suppress(_BrokenOffError):
+            await self._app(scope, body.receive, body.send)
+        if body.broken_off is not None and not body.is_answered:
+            error = self._too_large() if body.broken_off == "large" else _TOO_SLOW
+            await _refuse(error, scope, receive, send)
 
-        async def counting() -> Message:
-            nonlocal read, is_too_large
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                is_too_large = True
-                raise _TooLargeError
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            if not is_too_large:  # else what the app makes of the break is not sent
-                has_begun = True
-                await send(message)
-
-        with contextlib.suppress(_TooLargeError):
-            await self._app(scope, counting, sending)
-        if is_too_large and not has_begun:
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _too_large(self) -> ApiError:
         megabytes = self._max_bytes / 1_000_000
-        error = ApiError(
+        return ApiError(
             413,
             f"The request is larger than {megabytes:g} MB: send less, or images by their address.",
             code="request_too_large",
-            headers={"Connection": "close"},
         )
-        await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)
 
 
-class _TooLargeError(Exception):
-    """A body was larger than it may be."""
+_TOO_SLOW = ApiError(408, "The body did not come in time.", code="request_timeout")
+
+
+class _Body:
+    """Reads one body, and keeps back what an app makes of one that is broken off."""
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int, timeout: float) -> None:
+        self._receive, self._send = receive, send
+        self._left = max_bytes
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._is_read = False
+        self.is_answered = False
+        self.broken_off: Literal["large", "slow"] | None = None
+
+    async def receive(self) -> Message:
+        if self._is_read:  # what comes now is that the client goes away
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            self.broken_off = "slow"
+            raise _BrokenOffError from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.broken_off = "large"
+            raise _BrokenOffError
+        self._is_read = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.broken_off is None:
+            self.is_answered = True
+            await self._send(message)
+
+
+async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"Connection": "close"}
+    await JSONResponse(error.body, error.status, headers)(scope, receive, send)
+
+
+class _BrokenOffError(Exception):
+    """A body was too large, or came too slowly."""

@@ -91,6 +91,7 @@ _WORDS = {
     401: "The key is missing, or not known.",
     404: "There is no such model.",
     405: "The path has no such method.",
+    408: "The body of the request did not come in time.",
     413: "The request is too large.",
     429: "A spend limit is reached, or a provider's rate limit.",
     500: "The query failed within the server.",
@@ -101,6 +102,10 @@ _WORDS = {
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in _WORDS.items()
+}
+
+NOT_SCORED: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorBody, "description": "No mix learns, or the query got no answer."}
 }
 
 COMPLETION: dict[int | str, dict[str, Any]] = {

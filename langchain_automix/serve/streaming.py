@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from langchain_automix.serve.chat_response import headers_of
-from langchain_automix.serve.errors import ApiError, to_api_error
+from langchain_automix.serve.errors import SERVER_ERROR, ApiError, to_api_error
 from langchain_automix.serve.limits import Slots
 from langchain_automix.serve.observing import Observers
 from langchain_automix.serve.query import ChatQuery
@@ -49,9 +49,12 @@ class QueryResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client goes away before that."""
-        is_cancelled = True
+        is_cancelled = False
         try:
             is_cancelled = not await self._unless_left(scope, receive, send)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            await self._fail(_stopping(), scope, receive, send)
+            raise
         finally:
             self._observers.tell(self._query.ended(self._status, is_cancelled=is_cancelled))
 
@@ -109,6 +112,11 @@ class QueryResponse(Response):
 
     def _own_headers(self, record: Mapping[str, Any] | None) -> dict[str, str]:
         return {"x-request-id": self._query.completion.id, **headers_of(record)}
+
+
+def _stopping() -> ApiError:
+    text = "The server stops: ask again, and another one may answer."
+    return ApiError(503, text, type=SERVER_ERROR, code="server_stopping")
 
 
 async def _disconnected(receive: Receive) -> None:

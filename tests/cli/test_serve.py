@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from langchain_automix import AutoMixError
 from langchain_automix.cli.app import app
 from tests.support.builders.score_policies import unchecked_router
-from tests.support.builders.waiting import LONG
+from tests.support.builders.waiting import LONG, Gate, wait_for
 from tests.support.servers.openai_server import OpenAIServer
 
 MODELS = ("--small", "openai:small", "--large", "openai:large")
@@ -66,33 +67,73 @@ def process(
             running.kill()
 
 
-def test_a_policy_is_served_until_a_signal(server: OpenAIServer, policy: Path) -> None:
-    with process(server, policy, *MODELS, *CHECK, "--name", "support") as (running, address):
-        asked = {"model": "support", "messages": [{"role": "user", "content": "Who?"}]}
-        with httpx.Client(trust_env=False, timeout=LONG) as client:
+def test_a_policy_is_served_until_a_signal_and_queries_end(
+    server: OpenAIServer, policy: Path
+) -> None:
+    asked = {"model": "support", "messages": [{"role": "user", "content": "Who?"}]}
+    gate = Gate()
+    with (
+        process(server, policy, *MODELS, *CHECK, "--name", "support") as (running, address),
+        httpx.Client(trust_env=False, timeout=LONG) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        try:
             response = client.post(f"{address}/chat/completions", json=asked)
+            assert response.json()["choices"][0]["message"]["content"] == "a small answer"
             [card] = client.get(f"{address}/models").json()["data"]
-        assert response.status_code == 200, response.text
-        assert response.json()["choices"][0]["message"]["content"] == "a small answer"
-        assert card["models"] == ["small", "large"]
-        assert card["policy"]
-        running.send_signal(signal.SIGTERM)
+            assert card["models"] == ["small", "large"]
+            assert card["policy"]
+            server.delay = gate
+            answer = pool.submit(client.post, f"{address}/chat/completions", json=asked)
+            wait_for(lambda: len(server.requests) == 2)
+            running.send_signal(signal.SIGTERM)
+            wait_for(lambda: _is_refused(address))
+            assert running.poll() is None
+        finally:
+            gate.open()
+        assert answer.result().status_code == 200
         assert running.wait(LONG) == 0
 
 
-def test_a_file_of_mixes_is_served(server: OpenAIServer, policy: Path) -> None:
+def test_a_file_of_mixes_is_served_and_queries_that_do_not_end_are_broken_off(
+    server: OpenAIServer, policy: Path
+) -> None:
     file = policy.with_name("mixes.toml")
     file.write_text(
-        'grace = 5\n[mixes.one]\nmodels = ["openai:small", "openai:large"]\n'
+        'grace = 0\n[mixes.one]\nmodels = ["openai:small", "openai:large"]\n'
         'policy = "policy.json"\ncheck = "agreement"\nsamples = 2\n'
         '[mixes.two]\nmodels = ["openai:small", "openai:large"]\n'
         'spend_limit = { limit = "1 USD" }\n'
         "prices = { small = { input = 1, output = 2 }, large = { input = 10, output = 20 } }\n",
         encoding="utf-8",
     )
-    with process(server, file) as (_, address), httpx.Client(trust_env=False) as client:
+    server.delay = gate = Gate()
+    with (
+        process(server, file) as (running, address),
+        httpx.Client(trust_env=False, timeout=LONG) as client,
+        ThreadPoolExecutor() as pool,
+    ):
         cards = client.get(f"{address}/models").json()["data"]
-    assert [card["id"] for card in cards] == ["one", "two"]
+        assert [card["id"] for card in cards] == ["one", "two"]
+        asked = {"model": "two", "messages": [{"role": "user", "content": "Who?"}]}
+        try:
+            answer = pool.submit(client.post, f"{address}/chat/completions", json=asked)
+            wait_for(lambda: server.requests)
+            running.send_signal(signal.SIGTERM)
+            response = answer.result()
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "server_stopping"
+            assert running.wait(LONG) == 0
+        finally:
+            gate.open()
+
+
+def _is_refused(address: str) -> bool:
+    try:
+        httpx.get(f"{address}/models", trust_env=False)
+    except httpx.ConnectError:
+        return True
+    return False
 
 
 def refused(*arguments: object) -> str:

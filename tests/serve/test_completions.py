@@ -14,7 +14,7 @@ from langchain_automix.serve.app import create_app
 from tests.support.builders.mixes import ACCEPTS, DRAFT, KEPT, REJECTS, rejecting
 from tests.support.builders.scripted_replies import Body, call, calls
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, chat_mix, events, served, served_mix
+from tests.support.servers.serving import MIX, Served, chat_mix, events, served, served_mix
 
 TOOL = {
     "type": "function",
@@ -48,9 +48,9 @@ def text_of(chunks: list[dict[str, Any]]) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
-def asked(server: OpenAIServer, model: str) -> Body:
+def asked(provider: OpenAIServer, model: str) -> Body:
     """What a model was asked last for an answer."""
-    return [body for body in server.requests if body["model"] == model][-1]
+    return [body for body in provider.requests if body["model"] == model][-1]
 
 
 def test_a_whole_answer_with_its_bill_and_its_record(server: OpenAIServer) -> None:
@@ -137,7 +137,7 @@ def test_what_is_asked_reaches_the_models(server: OpenAIServer) -> None:
         assert {name: sent.get(name) for name in wanted} == wanted
 
 
-def test_messages_of_all_roles_reach_the_models(server: OpenAIServer) -> None:
+def test_messages_of_all_roles_reach_the_models(running: Served, provider: OpenAIServer) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     conversation: list[dict[str, Any]] = [
         {"role": "developer", "content": "Be brief."},
@@ -154,37 +154,38 @@ def test_messages_of_all_roles_reach_the_models(server: OpenAIServer) -> None:
         {"role": "user", "content": "And now?"},
     ]
     conversation[4]["tool_call_id"] = conversation[3]["tool_calls"][0]["id"]
-    with served_mix(server, verifier=ACCEPTS) as running:
-        assert running.chat(messages=conversation).status_code == 200
-    sent = asked(server, "small")["messages"]
+    assert running.chat(messages=conversation).status_code == 200
+    sent = asked(provider, "small")["messages"]
     assert [message["role"] for message in sent] == [each["role"] for each in conversation]
     assert sent[2]["content"] == conversation[2]["content"]
     [made] = sent[3]["tool_calls"]
     assert json.loads(made["function"]["arguments"]) == {"city": "Turku"}
 
 
-def test_arguments_that_are_no_json_are_sent_on_as_they_are(server: OpenAIServer) -> None:
+def test_arguments_that_are_no_json_are_sent_on_as_they_are(
+    running: Served, provider: OpenAIServer
+) -> None:
     broken = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
     conversation = [
         {"role": "user", "content": "Go."},
         {"role": "assistant", "tool_calls": [broken]},
         {"role": "tool", "tool_call_id": "c1", "content": "These are not JSON."},
     ]
-    with served_mix(server, verifier=ACCEPTS) as running:
-        assert running.chat(messages=conversation).status_code == 200
-    assert asked(server, "small")["messages"][1]["tool_calls"] == [broken]
+    assert running.chat(messages=conversation).status_code == 200
+    assert asked(provider, "small")["messages"][1]["tool_calls"] == [broken]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_tool_calls_that_do_not_fit_are_never_seen(server: OpenAIServer, stream: bool) -> None:
+def test_tool_calls_that_do_not_fit_are_never_seen(
+    running: Served, provider: OpenAIServer, stream: bool
+) -> None:
     drafted = call("weather", town=DRAFT)
     kept = calls(call("weather", city="Turku"), call("weather", city="Oslo"))
-    server.script = lambda body: [drafted if body["model"] == "small" else kept]
-    with served_mix(server, verifier=ACCEPTS) as running:
-        response = running.chat(
-            stream=stream, tools=[TOOL], tool_choice="auto", parallel_tool_calls=True
-        )
-    assert asked(server, "small")["parallel_tool_calls"] is True
+    provider.script = lambda body: [drafted if body["model"] == "small" else kept]
+    response = running.chat(
+        stream=stream, tools=[TOOL], tool_choice="auto", parallel_tool_calls=True
+    )
+    assert asked(provider, "small")["parallel_tool_calls"] is True
     assert DRAFT not in response.text
     if stream:
         chunks = chunks_of(response)
@@ -219,24 +220,24 @@ def test_tool_calls_that_do_not_fit_are_never_seen(server: OpenAIServer, stream:
         ),
     ],
 )
-def test_which_tool_must_be_called(server: OpenAIServer, choice: Any, sent: Any) -> None:
+def test_which_tool_must_be_called(
+    running: Served, provider: OpenAIServer, choice: Any, sent: Any
+) -> None:
     reply = ["No."] if choice == "none" else [call("weather", city="Turku")]
-    server.script = lambda body: reply
-    with served_mix(server, verifier=ACCEPTS) as running:
-        assert running.chat(tools=[TOOL], tool_choice=choice).status_code == 200
-    assert asked(server, "small")["tool_choice"] == sent
+    provider.script = lambda body: reply
+    assert running.chat(tools=[TOOL], tool_choice=choice).status_code == 200
+    assert asked(provider, "small")["tool_choice"] == sent
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_in_a_schema(server: OpenAIServer, stream: bool) -> None:
-    server.script = lambda body: [
+def test_an_answer_in_a_schema(running: Served, provider: OpenAIServer, stream: bool) -> None:
+    provider.script = lambda body: [
         '{"year": "Zebra"}' if body["model"] == "small" else '{"year": 7}'
     ]
     wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": SCHEMA}}
-    with served_mix(server, verifier=ACCEPTS) as running:
-        response = running.chat(stream=stream, response_format=wanted, temperature=0.25)
+    response = running.chat(stream=stream, response_format=wanted, temperature=0.25)
     assert DRAFT not in response.text  # it does not fit, and the next model was asked
-    sent = asked(server, "large")
+    sent = asked(provider, "large")
     assert sent["response_format"]["type"] == "json_schema"
     assert sent["response_format"]["json_schema"]["name"] == "built"
     assert sent["temperature"] == 0.25
@@ -248,31 +249,28 @@ def test_an_answer_in_a_schema(server: OpenAIServer, stream: bool) -> None:
     assert json.loads(text) == {"year": 7}
 
 
-def test_an_answer_as_a_json_object(server: OpenAIServer) -> None:
-    server.script = lambda body: ["no JSON" if body["model"] == "small" else '{"a": 1}']
-    with served_mix(server, verifier=ACCEPTS) as running:
-        body = running.chat(response_format={"type": "json_object"}).json()
+def test_an_answer_as_a_json_object(running: Served, provider: OpenAIServer) -> None:
+    provider.script = lambda body: ["no JSON" if body["model"] == "small" else '{"a": 1}']
+    body = running.chat(response_format={"type": "json_object"}).json()
     assert body["automix"]["model"] == "large"
     assert json.loads(body["choices"][0]["message"]["content"]) == {"a": 1}
-    assert asked(server, "large")["response_format"] == {"type": "json_object"}
+    assert asked(provider, "large")["response_format"] == {"type": "json_object"}
 
 
-def test_tools_beside_a_schema(server: OpenAIServer) -> None:
-    server.script = lambda body: ['{"year": 7}']
+def test_tools_beside_a_schema(running: Served, provider: OpenAIServer) -> None:
+    provider.script = lambda body: ['{"year": 7}']
     wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": SCHEMA}}
-    with served_mix(server, verifier=ACCEPTS) as running:
-        response = running.chat(tools=[TOOL], response_format=wanted)
+    response = running.chat(tools=[TOOL], response_format=wanted)
     assert response.status_code == 200
-    sent = asked(server, "small")
+    sent = asked(provider, "small")
     assert sent["tools"]
     assert sent["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_an_answer_that_ran_out_of_tokens(server: OpenAIServer) -> None:
-    server.script = lambda body: [{"content": "It was", "finish_reason": "length"}]
-    with served_mix(server, verifier=ACCEPTS) as running:
-        whole = running.chat().json()
-        streamed = chunks_of(running.chat(stream=True))
+def test_an_answer_that_ran_out_of_tokens(running: Served, provider: OpenAIServer) -> None:
+    provider.script = lambda body: [{"content": "It was", "finish_reason": "length"}]
+    whole = running.chat().json()
+    streamed = chunks_of(running.chat(stream=True))
     assert whole["choices"][0]["finish_reason"] == "length"
     assert streamed[-1]["choices"][0]["finish_reason"] == "length"
 

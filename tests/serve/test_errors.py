@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_automix import SelfVerifier, ThresholdRouter
+from langchain_automix import FunctionVerifier, SelfVerifier, ThresholdRouter
 from langchain_automix.serve.errors import to_api_error
-from tests.support.builders.mixes import ACCEPTS, DRAFT, REJECTS, rejecting
+from tests.support.builders.mixes import DRAFT, REJECTS, rejecting
 from tests.support.builders.scripted_replies import Body, Cut, Error, is_check
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, events, served_mix
+from tests.support.servers.serving import MIX, Served, events, served_mix
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -50,21 +50,23 @@ USER = {"role": "user", "content": "Who?"}
     ],
 )
 def test_a_request_that_is_wrong(
-    server: OpenAIServer, body: dict[str, Any], param: str | None, code: str | None
+    running: Served,
+    provider: OpenAIServer,
+    body: dict[str, Any],
+    param: str | None,
+    code: str | None,
 ) -> None:
-    with served_mix(server, verifier=ACCEPTS) as running:
-        response = running.chat(**body)
+    response = running.chat(**body)
     assert response.status_code == 400
     error = error_of(response)
     assert error["type"] == "invalid_request_error"
     assert (error["param"], error["code"]) == (param, code)
-    assert server.requests == []  # nothing was paid
+    assert provider.requests == []  # nothing was paid
 
 
-def test_a_misspelt_name_is_told_the_nearest(server: OpenAIServer) -> None:
-    with served_mix(server) as running:
-        unknown = running.chat(model="mx")
-        misspelt = running.chat(temprature=1)
+def test_a_misspelt_name_is_told_the_nearest(running: Served) -> None:
+    unknown = running.chat(model="mx")
+    misspelt = running.chat(temprature=1)
     assert unknown.status_code == 404
     assert error_of(unknown)["code"] == "model_not_found"
     assert "Did you mean 'mix'?" in error_of(unknown)["message"]
@@ -86,8 +88,8 @@ def test_a_misspelt_name_is_told_the_nearest(server: OpenAIServer) -> None:
         b'{"model": "mix", "messages": [{"role": "user", "content": "\\ud800"}]}',
     ],
 )
-def test_a_body_that_is_no_request(server: OpenAIServer, content: bytes) -> None:
-    with served_mix(server) as running, running.client() as client:
+def test_a_body_that_is_no_request(running: Served, content: bytes) -> None:
+    with running.client() as client:
         headers = {"Content-Type": "application/json"}
         response = client.post("/v1/chat/completions", content=content, headers=headers)
         untyped = client.post("/v1/chat/completions", content=content)
@@ -95,8 +97,8 @@ def test_a_body_that_is_no_request(server: OpenAIServer, content: bytes) -> None
     assert error_of(response)["type"] == error_of(untyped)["type"] == "invalid_request_error"
 
 
-def test_paths_and_methods_that_are_not_there(server: OpenAIServer) -> None:
-    with served_mix(server) as running, running.client() as client:
+def test_paths_and_methods_that_are_not_there(running: Served) -> None:
+    with running.client() as client:
         for path in ("/nothing", "/docs", "/redoc", "/v1/completions"):
             response = client.get(path)
             assert response.status_code == 404, path
@@ -145,12 +147,11 @@ QUOTA = {"error": {"message": "You exceeded your quota.", "code": "insufficient_
     ],
 )
 def test_a_provider_that_fails(
-    server: OpenAIServer, script: Any, status: int, code: str, stream: bool
+    running: Served, provider: OpenAIServer, script: Any, status: int, code: str, stream: bool
 ) -> None:
-    server.script = script
-    with served_mix(server, verifier=ACCEPTS) as running:
-        response = running.chat(stream=stream)
-        [query] = running.told()
+    provider.script = script
+    response = running.chat(stream=stream)
+    [query] = running.told()
     assert response.status_code == status
     assert error_of(response)["code"] == code
     assert (query.outcome, query.status, query.model) == ("failed", status, None)
@@ -159,10 +160,9 @@ def test_a_provider_that_fails(
         assert error_of(response)["message"] == said["error"]["message"]
 
 
-def test_when_a_provider_may_be_asked_again(server: OpenAIServer) -> None:
-    server.script = refusing(429, **{"Retry-After": "17"})
-    with served_mix(server) as running:
-        assert running.chat().headers["retry-after"] == "17"
+def test_when_a_provider_may_be_asked_again(running: Served, provider: OpenAIServer) -> None:
+    provider.script = refusing(429, **{"Retry-After": "17"})
+    assert running.chat().headers["retry-after"] == "17"
 
 
 def test_a_provider_that_is_not_there(server: OpenAIServer) -> None:
@@ -231,10 +231,19 @@ def test_every_kind_of_error_becomes_one_of_the_protocol() -> None:
     assert to_api_error(TimeoutError()).status == 504
 
 
-def test_the_mix_is_named_in_what_is_told(server: OpenAIServer) -> None:
-    with served_mix(server) as running:
-        running.chat(n=2)
-        running.chat(model="nowhere")
-        running.chat(messages=[{"role": "user", "content": " "}])
-        [query] = running.told()
+def test_the_mix_is_named_in_what_is_told(running: Served) -> None:
+    running.chat(n=2)
+    running.chat(model="nowhere")
+    running.chat(messages=[{"role": "user", "content": " "}])
+    [query] = running.told()
     assert (query.mix, query.outcome, query.status) == (MIX, "failed", 400)
+
+
+def test_a_check_that_cannot_be_used_quotes_no_draft(server: OpenAIServer) -> None:
+    def broken(answer: str) -> Any:
+        return f"neither true nor false: {answer}"
+
+    server.script = rejecting()
+    with served_mix(server, verifier=FunctionVerifier(function=broken)) as running:
+        response = running.chat()
+    assert DRAFT not in response.text
