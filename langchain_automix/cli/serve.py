@@ -67,6 +67,9 @@ def serve(
     show_texts: Annotated[
         bool, typer.Option("--show-texts", help="Show questions on the live page.")
     ] = False,
+    metrics_open: Annotated[
+        bool, typer.Option("--metrics-open", help="Tell /metrics without a key.")
+    ] = False,
 ) -> None:
     """Serve a mix to any client of OpenAI's protocol, until Ctrl-C.
 
@@ -112,6 +115,7 @@ def serve(
                 "host": host,
                 "port": models.port,
                 "show_texts": show_texts,
+                "metrics_open": metrics_open,
                 "timeout": timeout,
                 "max_concurrent": max_concurrent,
                 "grace": grace,
@@ -131,6 +135,7 @@ def _need_extra() -> None:
 
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise AutoMixError(f"{error.name} is not installed: {install_hint('serve')}") from error
@@ -169,6 +174,7 @@ def _say_address(config: ServeFile, keys: Sequence[Any], address: str) -> None:
     if not keys:
         who = "only from this machine, for no key is set (AUTOMIX_API_KEYS)"
     echo(f"automix: {named} at {address}, {who}.", to_stderr=True)
+    echo(f"automix: live page at {address.removesuffix('v1')}", to_stderr=True)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_automix.serve.errors import SERVER_ERROR, ApiError
 
+OVERLOADED = "overloaded"
+
 
 class Slots:
     """Counts the queries under way, and refuses one too many.
@@ -36,7 +38,7 @@ class Slots:
                 503,
                 f"{self._number} queries are under way, and no more may be: try again soon.",
                 type=SERVER_ERROR,
-                code="overloaded",
+                code=OVERLOADED,
                 headers={"Retry-After": "1"},
             )
         self.taken += 1

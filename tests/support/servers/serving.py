@@ -13,9 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from langchain_automix import ChatAutoMix, ThresholdRouter
-from langchain_automix.serve.app import ServeState, create_app
+from langchain_automix.serve.app import create_app
 from langchain_automix.serve.observing import Observer, ServedQuery
 from langchain_automix.serve.settings import ServeSettings
+from langchain_automix.serve.state import ServeState
 from tests.support.builders.waiting import LONG, wait_for
 from tests.support.servers.openai_server import OpenAIServer
 
