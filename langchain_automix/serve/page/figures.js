@@ -2,7 +2,7 @@
 const many = (number, noun, plural) => `${whole(number)} ${number === 1 ? noun : plural || `${noun}s`}`;
 const queries = (number) => many(number, "query", "queries");
 const secondsText = (value) => (!known(value) ? "unknown" : value < 0.9995 ? `${threeDigits.format(1000 * value)} ms` : `${threeDigits.format(value)} s`);
-const percent = (share) => `${100 * share > 0 && 100 * share < 1 ? "under 1" : Math.round(100 * share)} %`;
+const percent = (share) => `${share > 0 && share < 0.01 ? "under 1" : Math.round(100 * share)}\u00a0%`;
 const NO_BREAK = /(\d) (?=%|USD|ms|s\b)/g;
 const unbroken = (words) => words.replace(NO_BREAK, "$1\u00a0");
 const OUTCOMES = ["kept", "escalated", "abstained", "failed", "cancelled"];
@@ -20,9 +20,9 @@ function savedText(share) {
 function basisText(tally) {
   const answered = tally.queries - (tally.outcomes.failed || 0) - (tally.outcomes.cancelled || 0);
   const said = [];
-  if (tally.estimated) said.push(`Estimated for ${tally.estimated === tally.compared ? "all" : whole(tally.estimated)} of ${queries(tally.compared)}: there the largest model was not asked.`);
-  else if (tally.compared) said.push("Measured: it was asked in each.");
-  if (answered > tally.compared) said.push(`Not compared: ${queries(answered - tally.compared)} of unknown cost.`);
+  if (tally.estimated) said.push(`That is estimated for ${whole(tally.estimated)} of ${queries(tally.compared)}, where it was not asked.`);
+  else if (tally.compared) said.push("That is measured: it was asked each time.");
+  if (answered > tally.compared) said.push(`${queries(answered - tally.compared)} of unknown cost cannot be compared.`);
   return said.join(" ");
 }
 
@@ -58,10 +58,10 @@ function showNumbers(state, tally) {
   const time = tally.latency.whole, parts = OUTCOMES.slice(1).filter((name) => tally.outcomes[name]);
   const unpriced = tally.unpriced ? ` The cost of ${queries(tally.unpriced)} is unknown, and not in it.` : "";
   const alone = tally.compared
-    ? `${costText(tally.compared_cost)} against ${costText(tally.alone)} for the largest model alone. ` : "";
+    ? `Answers: ${costText(tally.compared_cost)}, against ${costText(tally.alone)} for the largest model alone. ` : "";
   const priced = tally.queries > tally.unpriced || !tally.queries;
   byId("numbers").replaceChildren(
-    card("Cost", priced ? costText(tally.cost) : "unknown", `${alone}${basisText(tally)}${unpriced}`),
+    card("Cost", priced ? costText(tally.cost) : "unknown", `${alone}${basisText(tally)}${unpriced}`.trim()),
     card("Kept", tally.queries ? percent(shareOf(tally, "kept")) : "none yet", sharesBar(tally),
       parts.map((name) => `${name} ${percent(shareOf(tally, name))}`).join(", ") || "with the answer of the first model"),
     card("Time of a query", time ? secondsText(time.median) : "none yet",
@@ -96,7 +96,7 @@ function showMixes(state, tally) {
     const name = make("span", null, mix.name, make("span", { class: "under" }, mix.models.join(" → ")),
       make("span", { class: "under" }, mix.policy === null ? "no policy file" : `policy ${mix.policy}`));
     return row(heads, [name, whole(one.queries), share(one, "kept"), share(one, "escalated"), share(one, "failed"), cost(one),
-      `${one.queries ? savedText(saving(one)) : "–"}${one.estimated ? " (estimated)" : ""}`]);
+      `${one.queries ? savedText(saving(one)) : "–"}${one.estimated ? (one.estimated < one.compared ? ", partly estimated" : ", estimated") : ""}`]);
   });
   const learning = state.mixes.filter((mix) => mix.learning).map((mix) =>
     make("details", null, make("summary", null, `What ${mix.name} has learned`),
@@ -126,22 +126,35 @@ function replaceKept(node, ...children) {
   });
 }
 
-function showCost(minutes) {
-  const points_ = minutes.filter((each) => each.compared);
+// Returns the lines of the chart: a minute without a query costs nothing, one of unknown cost parts a line in two.
+function costLines({ minutes, now }) {
+  const over = minutes.filter((each) => each.at + MINUTE <= now); // the present one is still to grow
+  const byTime = new Map(over.map((each) => [each.at, each])), lines = [[]];
+  if (!over.length) return [];
+  for (let { at } = over[0]; at <= over.at(-1).at; at += MINUTE) {
+    const each = byTime.get(at) || { at, cost: 0, alone: 0 };
+    if (each.queries && !each.compared) lines.push([]);
+    else lines.at(-1).push(each);
+  }
+  return lines.filter((line) => line.length > 1);
+}
+
+function showCost(state) {
+  const lines = costLines(state), all = lines.flat();
   const node = byId("cost-chart"), width = Math.floor(node.parentElement.clientWidth);
-  byId("no-chart").hidden = points_.length > 1;
-  if (points_.length < 2 || width < 40) { node.replaceChildren(); return; }
+  byId("no-chart").hidden = all.length > 0;
+  if (!all.length || width < 40) { node.replaceChildren(); return; }
   const clock = (at) => new Date(1000 * at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  const top = Math.max(...points_.flatMap((each) => [each.cost, each.alone])) || 1;
+  const top = Math.max(...all.flatMap((each) => [each.cost, each.alone])) || 1;
   const { svg, x, y } = axes(width, 240, {
-    x: { ends: [points_[0].at, points_.at(-1).at], label: "time", format: clock },
+    x: { ends: [all[0].at, all.at(-1).at], scale: times, label: "time", format: clock },
     y: { ends: [0, 1.05 * top], label: "USD a minute", format: costNumber },
   });
-  svg.append(
-    draw("polyline", { class: "mix", points: points(x, y, points_.map((each) => [each.at, each.alone])) }),
-    draw("polyline", { class: "frontier", points: points(x, y, points_.map((each) => [each.at, each.cost])) }),
-  );
+  for (const line of lines) {
+    const along = (name) => points(x, y, line.map((each) => [each.at, each[name]]));
+    svg.append(draw("polyline", { class: "mix", points: along("alone") }), draw("polyline", { class: "frontier", points: along("cost") }));
+  }
   node.replaceChildren(svg);
-  const sum = (name) => costText(points_.reduce((total, each) => total + each[name], 0));
+  const sum = (name) => costText(all.reduce((total, each) => total + each[name], 0));
   node.setAttribute("aria-label", `Cost by the minute: ${sum("cost")} in all, against ${sum("alone")} for the largest model alone.`);
 }

@@ -3,7 +3,7 @@ const MOST_ROWS = 200;
 const SHOW_MS = 500;
 const SAY_MS = 15000;
 const KEY = "automix-key";
-const page = { state: null, fresh: [], rows: [], missed: 0, paused: false, timer: 0, unsaid: [], said: 0 };
+const page = { state: null, fresh: [], rows: [], missed: 0, paused: false, waiting: 0, timer: 0, unsaid: [], said: 0 };
 
 const clockOf = (at) => new Date(1000 * at).toLocaleTimeString("en-GB");
 
@@ -53,12 +53,13 @@ function showFigures() {
   const { state } = page, tally = state.windows[byId("window").value];
   const total = state.windows.start.queries;
   byId("empty").hidden = total > 0;
+  document.querySelectorAll(".figure-parts").forEach((each) => { each.hidden = !total; });
   byId("sentence").textContent = total ? headline(tally) : "Ready for the first query.";
   byId("detail").textContent = total ? `${byId("window").selectedOptions[0].textContent.replace(/^./, (c) => c.toUpperCase())}: ${queries(tally.queries)}.` : "";
   showNumbers(state, tally);
   showMixes(state, tally);
   showLatency(tally);
-  showCost(state.minutes);
+  showCost(state);
 }
 
 function show() {
@@ -165,5 +166,5 @@ byId("pause").addEventListener("click", () => {
   showPause();
   if (!page.paused) show();
 });
-new ResizeObserver(() => page.state && showCost(page.state.minutes)).observe(byId("main"));
+new ResizeObserver(() => page.state && showCost(page.state)).observe(byId("main"));
 watched.use(sessionStorage.getItem(KEY));
