@@ -80,10 +80,10 @@ def test_a_number_of_earlier_events_that_is_none(running: Served, last: str) -> 
 
 
 def test_a_question_is_shown_only_where_texts_may_be(server: OpenAIServer) -> None:
-    with served_mix(server, ServeSettings(show_texts=True), verifier=ACCEPTS) as running:
-        with watching(running) as events:
-            running.chat("Who built it?\x1b[31m")
-            assert next_of(events, "query").data["question"] == "Who built it?\\x1b[31m"
+    settings = ServeSettings(show_texts=True)
+    with served_mix(server, settings, verifier=ACCEPTS) as running, watching(running) as events:
+        running.chat("Who built it?\x1b[31m")
+        assert next_of(events, "query").data["question"] == "Who built it?\\x1b[31m"
 
 
 def test_events_need_a_key_where_there_are_any(server: OpenAIServer) -> None:
@@ -152,15 +152,18 @@ def test_a_stream_ends_when_the_server_does(server: OpenAIServer) -> None:
 
 def test_queries_under_way_are_told(server: OpenAIServer) -> None:
     server.delay = gate = Gate()
-    with served_mix(server, verifier=ACCEPTS) as running, ThreadPoolExecutor() as pool:
-        with watching(running) as events:
-            answer = pool.submit(running.chat)
-            try:
-                while next_of(events, "state").data["in_flight"] != 1:
-                    pass
-            finally:
-                gate.open()
-            assert answer.result().status_code == 200
+    with (
+        served_mix(server, verifier=ACCEPTS) as running,
+        watching(running) as events,
+        ThreadPoolExecutor() as pool,
+    ):
+        answer = pool.submit(running.chat)
+        try:
+            while next_of(events, "state").data["in_flight"] != 1:
+                pass
+        finally:
+            gate.open()
+        assert answer.result().status_code == 200
 
 
 def test_what_learns_tells_how_far_it_has_come(server: OpenAIServer, tmp_path: Path) -> None:

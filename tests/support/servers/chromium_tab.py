@@ -1,4 +1,4 @@
-"""A tab of headless Chromium that is steered while it shows a page, by the protocol of its tools."""
+"""A tab of headless Chromium, steered by the protocol of its developer tools."""
 
 from __future__ import annotations
 
