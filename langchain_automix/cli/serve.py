@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_automix.cli.options import ServedModels, expand_options, typed_options
+from langchain_automix.cli.options import (
+    ServedMixOptions,
+    ServedModels,
+    ServerOptions,
+    expand_options,
+    typed_options,
+)
 from langchain_automix.errors import AutoMixError
 
 if TYPE_CHECKING:
@@ -33,96 +39,67 @@ def serve(
         Path, typer.Argument(help="Policy file; or a file of named mixes, such as mixes.toml.")
     ],
     models: ServedModels,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; one of other machines needs keys.")
-    ] = "127.0.0.1",
-    name: Annotated[str, typer.Option(help="Name of the model to clients.")] = "automix",
-    other_models: Annotated[
-        bool,
-        typer.Option("--other-models", help="Let the models have other names than the policy's."),
-    ] = False,
-    check: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The check of the answers; an unknown name lists all.",
-            show_default="the policy's own",
-        ),
-    ] = None,
-    learning: Annotated[
-        str | None,
-        typer.Option(metavar="STORE", help="Learn from the traffic, in this store."),
-    ] = None,
-    max_spend: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Refuse queries beyond these dollars.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that one query may take.")] = 600,
-    max_concurrent: Annotated[int, typer.Option(help="Queries at a time.", min=1)] = 1_000,
-    grace: Annotated[
-        float, typer.Option(help="Seconds that queries get to end when the server stops.")
-    ] = 30,
-    cors_origin: Annotated[
-        list[str] | None, typer.Option(help="A web page whose scripts may ask; repeatable.")
-    ] = None,
-    show_texts: Annotated[
-        bool, typer.Option("--show-texts", help="Show questions on the live page.")
-    ] = False,
-    metrics_open: Annotated[
-        bool, typer.Option("--metrics-open", help="Tell /metrics without a key.")
-    ] = False,
+    rules: ServedMixOptions,
+    server: ServerOptions,
 ) -> None:
     """Serve a mix to any client of OpenAI's protocol, until Ctrl-C.
 
     Clients send one of the keys in AUTOMIX_API_KEYS; without any, only this machine can ask.
     """
     _need_extra()
-    from langchain_automix.serve.config_file import MixTable, ServeFile, read_serve_file
-
     if policy.suffix.lower() == _TOML:
-        if typed := sorted(typed_options(invocation) - {"policy", "host", "port"}):
-            raise AutoMixError(
-                f"--{typed[0].replace('_', '-')} is said in {policy} where that is given: leave "
-                "it out here."
-            )
-        config = read_serve_file(policy)
-        given = typed_options(invocation)
-        typed_values = {"host": host, "port": models.port}
-        update = {key: value for key, value in typed_values.items() if key in given}
-        _run(config.model_copy(update=update))
+        _run(_read_file(policy, typed_options(invocation), server.host, models.port))
         return
-    options = models.to_model_options()
-    mix = MixTable.model_validate(
+    if models.small is models.large is None and not rules.other_models:
+        _refuse_default_models(policy, models.to_model_options())
+    mix = _to_table(policy, models, rules)
+    _run(_to_file({server.name: mix}, server, models.port))
+
+
+def _to_table(policy: Path, models: ServedModels, rules: ServedMixOptions) -> MixTable:
+    """Return what a file would say of the mix."""
+    from langchain_automix.serve.config_file import MixTable
+
+    limit = None if rules.max_spend is None else {"limit": rules.max_spend}
+    names = ("prices", "seed", "samples", "answer_tokens", "weights")
+    return MixTable.model_validate(
         {
-            "models": options.specs,
+            **{name: getattr(models, name) for name in names},
+            **{name: getattr(rules, name) for name in ("other_models", "check", "learning")},
+            "models": models.to_model_options().specs,
             "policy": policy,
-            "prices": models.prices,
-            "check": check,
-            "other_models": other_models,
-            "learning": learning,
-            "spend_limit": None if max_spend is None else {"limit": max_spend},
-            "seed": models.seed,
-            "samples": models.samples,
-            "answer_tokens": models.answer_tokens,
-            "weights": models.weights,
+            "spend_limit": limit,
         }
     )
-    if models.small is models.large is None and not other_models:
-        _refuse_default_models(policy, options)
-    _run(
-        ServeFile.model_validate(
-            {
-                "mixes": {name: mix},
-                "host": host,
-                "port": models.port,
-                "show_texts": show_texts,
-                "metrics_open": metrics_open,
-                "timeout": timeout,
-                "max_concurrent": max_concurrent,
-                "grace": grace,
-                "cors_origins": tuple(cors_origin or ()),
-            }
-        )
+
+
+def _to_file(mixes: Mapping[str, MixTable], server: ServerOptions, port: int) -> ServeFile:
+    """Return what a file of these mixes would say."""
+    from langchain_automix.serve.config_file import ServeFile
+
+    names = ("host", "timeout", "max_concurrent", "grace", "show_texts", "metrics_open")
+    given = {name: getattr(server, name) for name in names}
+    origins = tuple(server.cors_origin or ())
+    return ServeFile.model_validate(
+        {**given, "mixes": mixes, "port": port, "cors_origins": origins}
     )
+
+
+def _read_file(path: Path, typed: set[str], host: str, port: int) -> ServeFile:
+    """Return what a file says, but for the address where that is typed.
+
+    Raises:
+        AutoMixError: It cannot be used, or something else is typed beside it.
+    """
+    from langchain_automix.serve.config_file import read_serve_file
+
+    address = {"host": host, "port": port}
+    if others := sorted(typed - {"policy", *address}):
+        raise AutoMixError(
+            f"--{others[0].replace('_', '-')} does not go with a file of mixes: say it in {path}."
+        )
+    update = {name: value for name, value in address.items() if name in typed}
+    return read_serve_file(path).model_copy(update=update)
 
 
 def _need_extra() -> None:
@@ -153,6 +130,7 @@ def _refuse_default_models(policy: Path, options: ModelOptions) -> None:
 def _run(config: ServeFile) -> None:
     """Open all models, and serve until a signal ends it."""
     from langchain_automix.serve.app import create_app
+    from langchain_automix.serve.limits import LoopbackHosts
     from langchain_automix.serve.server import run_server
     from langchain_automix.serve.settings import check_host
 
@@ -163,6 +141,8 @@ def _run(config: ServeFile) -> None:
             name: stack.enter_context(_opened(name, table)) for name, table in config.mixes.items()
         }
         app = create_app(mixes, settings)
+        if not settings.keys:
+            app.add_middleware(LoopbackHosts)
         run_server(app, config.host, config.port, partial(_say_address, config, settings.keys))
 
 

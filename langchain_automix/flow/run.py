@@ -169,8 +169,8 @@ class FlowRun(Generic[T]):
             config: As returned by `start`.
 
         Returns:
-            None if a handler would hear of the call's own run, or if the call does more than its
-            steps.
+            None if a handler would be notified of the call's own run, or if the call does more than
+            its steps.
         """
         if self._is_heard:
             return None
@@ -181,7 +181,7 @@ class FlowRun(Generic[T]):
         if steps is None and (steps := steps_instead(wanted)) is None:
             return None
         config.pop("run_name", None)  # names the call, not the calls made within it
-        manager: Any = config["callbacks"]  # whoever hears of the calls within
+        manager: Any = config["callbacks"]  # the handlers notified of the inner calls
         inherited = {
             "handlers": manager.handlers,
             "inheritable_handlers": manager.inheritable_handlers,

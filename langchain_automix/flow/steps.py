@@ -29,7 +29,7 @@ B = TypeVar("B")
 F = TypeVar("F", bound=Callable[..., Any])
 
 Audience = Literal["everyone", "tracers", "readers"]
-"""Who hears of a call. Readers are the handlers that show tokens to a user (`astream_events`,
+"""Who is notified of a call. Readers are the handlers that show tokens to a user (`astream_events`,
 LangGraph's message stream); all other handlers are called tracers here. A draft that may be
 rejected is for tracers only; an answer that is replayed once it is kept is for readers only."""
 
@@ -69,7 +69,7 @@ and returns a T. A flow that is ended early gets `GeneratorExit` and can make no
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is announced when a run ends."""
+    """The data that is announced when a run ends."""
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Flat values by which trace viewers can filter."""
@@ -140,7 +140,7 @@ class NeedsNoSlot:
 def made_of_steps(invoke: F) -> F:
     """Mark a method that does nothing beyond the steps of its Runnable.
 
-    If nobody hears of the run, the steps may then be taken without calling the method; see
+    If no handler is notified of the run, the steps may be taken without calling the method; see
     `MadeOfSteps`.
     """
     # The function itself: a wrapper copies the attributes of what it wraps, but may do more.

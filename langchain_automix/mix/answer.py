@@ -12,11 +12,11 @@ from langchain_automix.errors import AutoMixError
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """The message that one model gave, and what was read from it."""
+    """The message of one model, and the data read from it."""
 
     message: AIMessage
     payload: Any = None
-    """What the caller gets instead of the message, such as a parsed object."""
+    """Object that the caller gets instead of the message, such as a parsed one."""
 
     problem: str | None = None
     """Why the answer cannot be used, such as a schema that it does not fit."""

@@ -70,16 +70,16 @@ class MixConfig:
     """Estimates how long the mix's calls take."""
 
     failures: RepeatedFailures = field(default_factory=RepeatedFailures)
-    """What has failed in earlier queries."""
+    """Failures in earlier queries."""
 
     account: MixAccount = field(default_factory=MixAccount)
-    """What the mix's queries have cost."""
+    """Costs of the mix's earlier queries."""
 
     @cached_property
     def epoch(self) -> str:
         """Short hash of the models, the check, the prompt and the format of the answers.
 
-        What was learned in one epoch does not apply to queries of another.
+        Anything learned in one epoch does not apply to queries of another.
         """
         prompt = None if self.prompt is None else stable_name(self.prompt)
         check, shape = fingerprint_of(self.verifier), self.answer_format.digest

@@ -66,7 +66,7 @@ class Foresight:
 
         Args:
             router: The router.
-            state: What is known before the answer.
+            state: The evidence before the answer.
             decision: The step: which model is asked, and which check follows.
             edges: Scores at which the router's decision may change; see `Router.score_edges`.
             may_call: Whether the answer may be a tool call.

@@ -52,8 +52,8 @@ def expected_costs(
 
     Args:
         config: The mix; its checks can be bought one by one.
-        ledger: What was asked, found and paid so far.
-        check_input: What a check is told about the query.
+        ledger: The requests, findings and costs so far.
+        check_input: Information about the query for a check.
         answer: The answer that may be checked, or None before there is one.
     """
     options = _options(config, ledger, check_input, answer)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
 from langchain_automix.types import Decision
@@ -117,6 +118,19 @@ class Learner(ABC):
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
+
+
+def prepare_learner(learner: Learner, config: MixConfig) -> None:
+    """Have a learner prepare for a mix, unless there is nothing to learn from it.
+
+    Raises:
+        AutoMixError: Nothing is checked, or drafts are given up.
+    """
+    if config.give_up_early:
+        raise AutoMixError("What is learned is learned of whole drafts: leave out give_up_early.")
+    if not config.verification:
+        raise AutoMixError("Nothing is learned where verification is off: leave out one.")
+    learner.prepare(config)
 
 
 def take_ticket(

@@ -32,7 +32,7 @@ class QueryState:
     """The input of the models."""
 
     check_input: VerifierInput
-    """What the check is told about the query."""
+    """Information about the query for the check."""
 
     query_id: str | None = None
     ledger: QueryLedger = field(default_factory=QueryLedger)

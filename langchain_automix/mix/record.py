@@ -151,7 +151,7 @@ def build_record(
     """Build the record of a query that has ended, ready for JSON.
 
     Args:
-        ledger: What was asked, found and paid.
+        ledger: The requests, findings and costs.
         decision: The last decision.
         degraded: What went wrong and made the answer worse.
         hedged: Name of a model that was asked before it was known whether it would be needed.
@@ -261,7 +261,7 @@ class QueryCost(NamedTuple):
     """The cost; None if unknown."""
 
     may: Decimal | None
-    """What it might have cost had every model been asked; None if unknown."""
+    """The cost if every model had been asked; None if unknown."""
 
     is_lost: bool = False
     """Whether the cost is unknown only because the outcome of some requests was never reported.

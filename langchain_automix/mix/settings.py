@@ -35,7 +35,9 @@ from langchain_automix.models.prices import checked_prices, is_priced, nearest_p
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.install import install_hint
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.default import DefaultVerifier
 
@@ -111,8 +113,8 @@ class MixSettings(HoldsModels, BaseModel):
     which learns from whole drafts."""
 
     cost_weight: float | None = Field(default=None, ge=0)
-    """How much quality one unit of cost is worth, instead of the policy's own weight. What is
-    checked stays as fitted; what is kept is decided anew. None: as fitted."""
+    """How much quality one unit of cost is worth, instead of the policy's own weight. The checks
+    stay as fitted; only the choice of the answer changes. None: as fitted."""
 
     force_model: int | str | None = None
     """Index or name of the one model that answers. Its answer is kept whatever it says, without any
@@ -175,7 +177,7 @@ class MixSettings(HoldsModels, BaseModel):
     def _settle_check(self) -> Self:
         """Use a check that is chosen by price only if the router chooses by price.
 
-        A calibrated check is completed by the free one beside it, as its policy expects.
+        The free check is added to a calibrated check if its policy expects it.
         """
         router = self.router
         chooses = isinstance(router, Router) and router.weighs_costs
@@ -215,8 +217,12 @@ class MixSettings(HoldsModels, BaseModel):
         """Reject models that are not ordered cheap to expensive, as far as their prices are known.
 
         Raises:
-            AutoMixError: A model costs more than the one after it.
+            AutoMixError: There are fewer than two models, or one costs more than the one after it.
         """
+        if len(names) < 2:  # noqa: PLR2004
+            raise AutoMixError(
+                f"A mix needs two or more models, cheap to expensive; given: {len(names)}."
+            )
         prices = [list_prices(model) for model in self.models]
         for i, (this, following) in enumerate(itertools.pairwise(prices)):
             if this and following and this != following and _at_least(this, following):
@@ -225,6 +231,13 @@ class MixSettings(HoldsModels, BaseModel):
                     f"${this[1]:g} out for a million tokens, more than {names[i + 1]} after it "
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
+
+    def _warn_of_router(self) -> None:
+        """Warn of what the router does not use, and of a check that it was not fitted to."""
+        if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
+            warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
+        if isinstance(self.router, POMDPRouter):
+            self.router.warn_of_verifier(self.verifier)
 
     def _check_limits(self, names: Sequence[str]) -> None:
         """Reject models whose spending a limit could not count, or would count twice.

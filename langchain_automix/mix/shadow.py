@@ -62,7 +62,7 @@ class ShadowResult:
 
     @property
     def visits(self) -> Mapping[int, Visit]:
-        """What was found about each model's answer."""
+        """The finding about each model's answer."""
         return self.ledger.visits
 
 

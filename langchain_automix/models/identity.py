@@ -29,7 +29,7 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     chat_model, bound = unwrap(model)
     if chat_model is None:
         return None, None
-    # Of what is bound, pass only the name; tools and schemas would make this slow.
+    # Of the bound arguments, pass only the name; tools and schemas would make this slow.
     named = {"model": bound["model"]} if "model" in bound else {}
     params = chat_model._get_ls_params(**named)  # noqa: SLF001  (the only place with both)
     is_mix = getattr(chat_model, "is_mix", False)

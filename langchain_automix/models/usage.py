@@ -122,7 +122,7 @@ class UsageCollector(BaseCallbackHandler):
         if around:
             self._around[run_id] = around[-1]
         self._pending[run_id] = (metadata.get("ls_model_name"), metadata.get("ls_provider"))
-        if run_id not in running:  # another collector may hear of it, too
+        if run_id not in running:  # another collector may have added it
             _RUNNING.set((*running, run_id)[-_DEEPEST:])
 
     @override

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
 from langchain_automix.flow.steps import MadeOfSteps, Steps, made_of_steps
+from langchain_automix.policy.decision.table import PlannedAction
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Visit
 
@@ -108,7 +109,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
         """Decide after the check of a usable answer failed: ask the next model, or keep the answer.
 
         Args:
-            state: What is known.
+            state: The evidence so far.
             by_means: Whether to decide by the models' mean qualities, if known.
         """
         del by_means
@@ -207,6 +208,17 @@ def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision
 def keep(state: RoutingState, **details: Any) -> Decision:
     """Return the decision to keep the current model's answer."""
     return Decision(action="answer", model_index=state.current.model_index, **details)
+
+
+def take(step: PlannedAction, **details: Any) -> Decision:
+    """Return the decision to take a step of a plan."""
+    return Decision(
+        action=step.action,
+        model_index=step.model,
+        samples=step.samples,
+        check=step.check,
+        **details,
+    )
 
 
 def _is_among(state: RoutingState, decision: Any) -> bool:

@@ -36,8 +36,8 @@ _RATES = {
     VERDICT_ONLY: Rates(0.63, 0.57),
 }
 """How often one verdict accepts a right and a wrong answer: an AUROC of 0.55, 0.54 and 0.53. The
-README's table of checks measured 0.54 for one few-shot verdict. What the examples and the reasoning
-add is within its noise, and assumed to be small."""
+table in docs/guides/choosing-a-check.md measured 0.54 for one few-shot verdict. What the examples
+and the reasoning add is within its noise, and assumed to be small."""
 
 _MOST_VERDICTS = 8
 _MOST_RESAMPLED = 16  # the most that the prior of agreement covers

@@ -23,7 +23,7 @@ def decision_details(
     Args:
         policy: The policy, or the prior.
         plan: The plan that decides.
-        state: What is known.
+        state: The evidence so far.
         row: The step, and the value of each option.
         names: Names of the models.
         cost_weight: The cost weight of this query.

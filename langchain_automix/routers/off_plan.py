@@ -17,7 +17,7 @@ def decide_unknown(
 
     Args:
         policy: The policy, or the prior.
-        state: What is known.
+        state: The evidence so far.
         later: The model to ask next; None if there is none.
         by_means: Whether to decide by the models' mean qualities; else the next model is asked.
     """
@@ -52,7 +52,7 @@ def decide_unread(state: RoutingState, later: int | None) -> Decision:
     """Decide when an answer was checked, but the policy reads no check.
 
     Args:
-        state: What is known.
+        state: The evidence so far.
         later: The model that the policy asks next; None if it asks no other.
     """
     trusted = state.models[state.current.model_index if later is None else later]

@@ -7,16 +7,22 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from langchain_automix._version import __version__
+from langchain_automix.utils.install import install_hint
+
+try:
+    import prometheus_client  # noqa: F401  (of the same extra)
+    from fastapi import FastAPI
+except ImportError as error:
+    raise ImportError(f"{error.name} is not installed: {install_hint('serve')}") from error
+
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from langchain_automix._version import __version__
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
-from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
 from langchain_automix.serve.limits import BodyLimit
 from langchain_automix.serve.live_routes import add_live_routes
@@ -86,9 +92,15 @@ def create_app(
     return app
 
 
+def state_of(app: FastAPI) -> ServeState:
+    """Return what the requests of an app of `create_app` share."""
+    state: ServeState = app.state.automix
+    return state
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    state: ServeState = app.state.automix
+    state = state_of(app)
     state.start()
     try:
         yield
@@ -159,11 +171,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
     return app.openapi_schema or {}
-
-
-def state_of(app: FastAPI) -> Any:
-    """Return what the requests of an app of `create_app` share: a `ServeState`."""
-    return app.state.automix
-
-
-__all__ = ["ApiError", "create_app", "state_of"]

@@ -7,11 +7,13 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableBinding
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.models.request_shape import takes_openai_arguments
 from langchain_automix.models.wrappers import iter_chat_models
@@ -118,7 +120,7 @@ class BoundMixes:
                         name, f"{served}, a model of this mix, takes no {name}: leave it out."
                     )
 
-    @property
+    @cached_property
     def _takes_all(self) -> bool:
         models = (each for model in self._mix.models for each in iter_chat_models(model))
         return all(each is not None and takes_openai_arguments(each) for each in models)
@@ -126,20 +128,19 @@ class BoundMixes:
     def _made(
         self, request: ChatCompletionRequest, arguments: Mapping[str, Any]
     ) -> RunnableBinding[Any, Any]:
-        if request.tools or not _has_format(request):
-            return self._mix.for_calls(**arguments)
-        schema, settings = _output(request.response_format)
+        param = "tools" if request.tools else "response_format"
         try:
+            if request.tools or not _has_format(request):
+                return self._mix.for_calls(**arguments)
+            schema, settings = _output(request.response_format)
             return self._mix.for_calls(
                 output=schema, include_raw=True, output_settings=settings, **arguments
             )
-        except (ValueError, TypeError, NotImplementedError, LookupError) as error:
-            raise ApiError(
-                400,
-                f"A model of this mix cannot answer in this response_format "
-                f"({type(error).__name__}: {error})",
-                param="response_format",
-            ) from error
+        except AutoMixError:
+            raise
+        except Exception as error:  # LangChain raises any kind for what it cannot read
+            text = f"A model of this mix cannot be asked with these {param}"
+            raise ApiError(400, f"{text} ({type(error).__name__}).", param=param) from error
 
 
 def _has_format(request: ChatCompletionRequest) -> bool:

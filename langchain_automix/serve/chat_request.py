@@ -5,6 +5,7 @@ Each field is either passed on to the models, or refused: none is dropped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ _INT64 = 2**63
 class _Part(BaseModel):
     """What a request is made of: no field that is not named here."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class TextPart(_Part):
@@ -137,7 +138,7 @@ class Tool(_Part):
 class FunctionName(_Part):
     """The name of a function."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=64)
 
 
 class NamedTool(_Part):
@@ -190,11 +191,7 @@ class StreamOptions(_Part):
 class ChatCompletionRequest(_Part):
     """The body of `POST /v1/chat/completions`."""
 
-    model_config = ConfigDict(
-        extra="forbid", hide_input_in_errors=True, title="ChatCompletionRequest"
-    )
-
-    model: str = Field(min_length=1)
+    model: str = Field(min_length=1, max_length=256)
     """The name of a mix, as `/v1/models` lists them."""
 
     messages: list[Message] = Field(min_length=1)
@@ -208,9 +205,9 @@ class ChatCompletionRequest(_Part):
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=_INT64)
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
 
     # What is passed on as it is.
     top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
@@ -341,9 +338,9 @@ def _add_call(message: AIMessage, call: dict[str, Any]) -> None:
     """Add a tool call: an invalid one where its arguments are no JSON object."""
     try:
         parsed = parse_tool_call(call, return_id=True)
-        # Half a surrogate pair, escaped in the text, can be sent in no other way.
-        is_whole = "\\ud" not in call["function"]["arguments"].lower()
-        if parsed is not None and isinstance(parsed["args"], dict) and is_whole:
+        if parsed is not None and isinstance(parsed["args"], dict):
+            # Half a surrogate pair can be sent only as it came: escaped.
+            json.dumps(parsed["args"], ensure_ascii=False).encode("utf-8")
             message.tool_calls.append({**parsed, "type": "tool_call"})  # type: ignore[typeddict-item]
             return
         problem = "the arguments are no JSON object"

@@ -155,14 +155,16 @@ class CallNumbers:
     """Numbers the tool calls of a stream from 0, as OpenAI's clients count them."""
 
     _known: dict[Any, int] = field(default_factory=dict)
+    _last: Any = None
 
     def deltas(self, chunk: AIMessageChunk) -> list[dict[str, Any]]:
         """Return the parts of tool calls in a chunk."""
         return [self._delta(call) for call in chunk.tool_call_chunks]
 
     def _delta(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        index = call.get("index")
-        key = call.get("id") if index is None else index
+        key = call.get("id") if call.get("index") is None else call["index"]
+        # A part without either goes on with the call before it.
+        key = self._last = self._last if key is None else key
         is_new = key not in self._known
         number = self._known.setdefault(key, len(self._known))
         function: dict[str, Any] = {"arguments": call.get("args") or ""}

@@ -62,7 +62,7 @@ class KeyTable(_Table):
         key = ApiKey.of(name, key_in(self.env))
         if self.spend_limit is None:
             return key
-        return key.limited(self.spend_limit.to_limit(f"key {name}"))
+        return key.limited(self.spend_limit.to_limit("limit"))
 
 
 class MixTable(_Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,12 @@ from langchain_automix.errors import near_matches
 from langchain_automix.serve.chat_request import REFUSED, ChatCompletionRequest
 from langchain_automix.serve.errors import ApiError, of_status, to_api_error
 
-_TAGS = frozenset(
-    {"system", "developer", "user", "assistant", "tool", "text", "image_url", "refusal"}
-    | {"json_object", "json_schema", "str", "int", "NamedTool"}
+_LONGEST = 200
+_FORM = re.compile(r".*\[.*|str|NamedTool|literal.*")
+_TAG = re.compile(
+    "system|developer|user|assistant|tool|text|image_url|refusal|json_object|json_schema"
 )
+"""What pydantic says of which of several forms it means, which is no field of the request."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -55,8 +58,8 @@ def validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     """Return the error of a body that does not fit, by the first of pydantic's problems."""
     problem = min(problems, key=_rank)
     where = [part for part in problem["loc"] if part != "body"]
-    param = ".".join(str(part) for part in where if part not in _TAGS) or None
-    name = str(where[0]) if where else ""
+    param = _path([shortened(str(part)) for part in where]) or None
+    name = shortened(str(where[0])) if where else ""
     if name in REFUSED:
         return ApiError(400, REFUSED[name], code="unsupported_parameter", param=name)
     if problem["type"] == "extra_forbidden":
@@ -71,9 +74,26 @@ def validation_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
         )
     field = f"{param}: " if param else ""
     code = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
-    return ApiError(400, f"{field}{problem['msg']}.", code=code, param=param)
+    return ApiError(400, f"{field}{shortened(problem['msg'])}.", code=code, param=param)
+
+
+def _path(parts: Sequence[str]) -> str:
+    """Return where a problem is in the body, such as `messages.0.content`."""
+    inner = range(1, len(parts) - 1)  # a tag comes after its field, and before one of its own
+    return ".".join(
+        part
+        for i, part in enumerate(parts)
+        if not _FORM.fullmatch(part) and not (i in inner and _TAG.fullmatch(part))
+    )
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of what a client sent, which may be as long as its body."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _rank(problem: Mapping[str, Any]) -> int:
-    """Put what a field is refused for before what else is wrong with it."""
-    return 0 if problem["type"] == "extra_forbidden" else 1
+    """Put what says most first: of several forms that a field may have, most are of no use."""
+    if problem["type"] == "extra_forbidden":
+        return 0
+    return 2 if problem["type"].endswith(("_type", "literal_error")) else 1

@@ -36,6 +36,9 @@ _UNAVAILABLE = frozenset({503, 529})
 _CLIENT_ERRORS = range(400, 500)
 _LONGEST = 2_000
 _RETRY_AFTER = re.compile(r"[\x20-\x7e]{1,64}")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w{1,64})'")
+"""What a client of a provider raises of a parameter that it does not have."""
+
 _CHECK = re.compile(r"\brun_check\b")
 """The step of a query, in the note on an error, that asks for a check."""
 
@@ -101,6 +104,8 @@ def to_api_error(error: BaseException) -> ApiError:
         return _internal(error) if _of_a_check(error) else ApiError(400, _shown(str(error)))
     if isinstance(error, ModelsFailedError):
         return _of_several(error)
+    if isinstance(error, TypeError) and (found := _UNEXPECTED.search(str(error))):
+        return unsupported(found[1], f"A model of this mix takes no {found[1]}: leave it out.")
     return _of_model(error, status_of(error))
 
 
@@ -151,11 +156,16 @@ def _takes_no_tools() -> ApiError:
     return unsupported("tools", "A model of this mix does not take what the request asks for.")
 
 
+def _too_deep() -> ApiError:
+    return ApiError(400, "The request is nested too deeply.", code="invalid_value")
+
+
 _OF_KIND: tuple[tuple[type[Exception], Callable[[], ApiError]], ...] = (
     (SpendLimitReachedError, _limit_reached),
     (TimeoutError, _timeout),  # the deadlines of a mix among them
     (CircuitOpenError, _unavailable),
     (StoreUnavailableError, _store_away),
+    (RecursionError, _too_deep),
     (NotImplementedError, _takes_no_tools),
 )
 

@@ -21,7 +21,7 @@ _ID = rf"^{ID_PREFIX}[0-9a-f]{{32}}$"
 class Feedback(BaseModel):
     """How good an answer was."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     id: str = Field(pattern=_ID)
     """Id of the completion."""

@@ -58,13 +58,8 @@ class ApiKey:
         return cls(name, _digest(key))
 
     def limited(self, spend_limit: SpendLimit) -> ApiKey:
-        """Return the key with a spend limit, which holds for its queries only.
-
-        A limit for several processes needs a name of its own beside its store.
-        """
-        update = {"tag": self.tag}
-        if spend_limit.name == "default":
-            update["name"] = f"key {self.name}"
+        """Return the key with a spend limit: one of its own, also where others have the same."""
+        update = {"tag": self.tag, "name": f"{spend_limit.name} of key {self.name}"}
         return replace(self, spend_limit=spend_limit.model_copy(update=update))
 
     @property

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_automix.serve.errors import SERVER_ERROR, ApiError
+from langchain_automix.serve.keys import KEYS_VARIABLE
+from langchain_automix.serve.settings import is_loopback
 
 OVERLOADED = "overloaded"
 
@@ -46,6 +49,36 @@ class Slots:
             yield
         finally:
             self.taken -= 1
+
+
+class LoopbackHosts:
+    """ASGI middleware that answers only where it is asked for by an address of this machine.
+
+    A web page can have its own name lead to 127.0.0.1, and ask a server there as its own.
+
+    Args:
+        app: What is asked.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            if not is_loopback(_name_of(host)):
+                await _refuse(_OTHER_HOST, scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _name_of(host: str) -> str:
+    """Return the name in a header `Host`, without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class BodyLimit:
@@ -85,6 +118,12 @@ class BodyLimit:
         )
 
 
+_OTHER_HOST = ApiError(
+    403,
+    "Without keys, this server answers this machine only, by an address such as 127.0.0.1. Set "
+    f"{KEYS_VARIABLE} to be asked by another name.",
+    code="host_not_allowed",
+)
 _TOO_SLOW = ApiError(408, "The body did not come in time.", code="request_timeout")
 
 

@@ -154,7 +154,7 @@ class Mixes:
         """
         if (found := self._mixes.get(name)) is None:
             near = near_matches(name, self._mixes)
-            message = f"There is no model {name[:100]!r}.{near} GET /v1/models lists all."
+            message = f"There is no model {name!r}.{near} GET /v1/models lists all."
             raise ApiError(404, message, code="model_not_found", param="model")
         return found
 

@@ -93,6 +93,7 @@ _WORDS = {
     405: "The path has no such method.",
     408: "The body of the request did not come in time.",
     413: "The request is too large.",
+    415: "The body is not sent as JSON.",
     429: "A spend limit is reached, or a provider's rate limit.",
     500: "The query failed within the server.",
     502: "A model failed.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def run_server(app: FastAPI, host: str, port: int, on_start: Callable[[str], Non
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(state_of(app).settings.grace)),
+        timeout_graceful_shutdown=math.ceil(state_of(app).settings.grace),
     )
     with contextlib.closing(_listen(host, port)) as listening:
         name, number = listening.getsockname()[:2]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from langchain_automix.serve.chat_response import headers_of
 from langchain_automix.serve.errors import SERVER_ERROR, ApiError, to_api_error
@@ -46,15 +46,20 @@ class QueryResponse(Response):
         self._query, self._observers, self._slots = query, observers, slots
         self._timeout = timeout
         self._error: ApiError | None = None
-        self._has_begun = False
+        self._has_begun = self._is_stream = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client goes away before that."""
         is_cancelled = False
+
+        async def noting(message: Message) -> None:
+            self._has_begun = True
+            await send(message)
+
         try:
-            is_cancelled = not await self._unless_left(scope, receive, send)
+            is_cancelled = not await self._unless_left(scope, receive, noting)
         except asyncio.CancelledError:  # the server stops, and waits no longer
-            await self._fail(_stopping(), scope, receive, send)
+            await self._fail(_stopping(), scope, receive, noting)
             raise
         finally:
             self._observers.tell(self._query.ended(self._error, is_cancelled=is_cancelled))
@@ -87,26 +92,28 @@ class QueryResponse(Response):
             return
         body = self._query.completion.body(answer)
         headers = self._own_headers(answer.record)
-        await JSONResponse(body, 200, headers)(scope, receive, send)
+        whole = Response(_json(body), 200, headers, media_type="application/json")
+        await whole(scope, receive, send)
 
     async def _stream(self, send: Send) -> None:
         async with contextlib.aclosing(self._query.chunks()) as chunks:
             async for chunk in chunks:
-                if not self._has_begun:
+                if not self._is_stream:
                     await self._begin(send, self._own_headers(self._query.record))
                 await _send(send, to_event(chunk))
         await _send(send, _DONE, more=False)
 
     async def _begin(self, send: Send, headers: Mapping[str, str]) -> None:
         raw = [(name.encode(), value.encode()) for name, value in {**EVENTS, **headers}.items()]
-        self._has_begun = True
+        self._is_stream = True
         await send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def _fail(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell the client of an error: by the status, or in the stream that has begun."""
         self._error = error
-        if self._has_begun:
+        if self._is_stream:
             await _send(send, to_event(error.body), more=False)
+        if self._has_begun:
             return
         headers = {**self._own_headers(None), **error.headers}
         await JSONResponse(error.body, error.status, headers)(scope, receive, send)
@@ -139,5 +146,9 @@ def to_event(data: Any, *, name: str | None = None, id: str | None = None) -> by
         id: By which a client says which one it had last.
     """
     head = "".join(f"{k}: {v}\n" for k, v in (("id", id), ("event", name)) if v is not None)
-    text = f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n"
-    return text.encode("utf-8", "replace")
+    return b"%sdata: %s\n\n" % (head.encode(), _json(data))
+
+
+def _json(data: Any) -> bytes:
+    # A model that is cut short may leave half of a surrogate pair.
+    return json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")

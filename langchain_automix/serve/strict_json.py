@@ -30,9 +30,24 @@ class StrictJsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            if request.method == "POST":
+                _check_type(request.headers.get("content-type", ""))
             return await handle(StrictJsonRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def _check_type(content_type: str) -> None:
+    """Refuse what is not sent as JSON: any web page may send that to a server on this machine.
+
+    Raises:
+        ApiError: It is sent as something else.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(
+            415, "Send the body as `Content-Type: application/json`.", code="unsupported_media_type"
+        )
 
 
 def read_json(body: bytes) -> Any:

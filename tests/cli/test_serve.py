@@ -158,7 +158,7 @@ def test_what_is_refused_before_anything_is_served(policy: Path, tmp_path: Path)
     assert "cannot be read" in refused(tmp_path / "none.toml")
     file = tmp_path / "mixes.toml"
     file.write_text("[mixes.a]\nmodels = ['openai:small', 'openai:large']\n", encoding="utf-8")
-    assert f"--small is said in {file}" in refused(file, *MODELS[:2])
+    assert f"does not go with a file of mixes: say it in {file}" in refused(file, *MODELS[:2])
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"small": {"input": 1, "output": 2}}), encoding="utf-8")
     limited = (*MODELS, *CHECK, "--max-spend", "5 USD", "--prices", prices)

@@ -6,7 +6,6 @@ import json
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import pytest
 
 from langchain_automix import AutoMixError, ChatAutoMix
@@ -14,7 +13,15 @@ from langchain_automix.serve.app import create_app
 from tests.support.builders.mixes import ACCEPTS, DRAFT, KEPT, REJECTS, rejecting
 from tests.support.builders.scripted_replies import Body, call, calls
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, Served, chat_mix, events, served, served_mix
+from tests.support.servers.serving import (
+    MIX,
+    Served,
+    chat_mix,
+    chunks_of,
+    served,
+    served_mix,
+    text_of,
+)
 
 TOOL = {
     "type": "function",
@@ -35,17 +42,6 @@ SCHEMA = {
     "required": ["year"],
     "additionalProperties": False,
 }
-
-
-def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
-    *chunks, last = events(response)
-    assert last == "[DONE]"
-    return [json.loads(chunk) for chunk in chunks]
-
-
-def text_of(chunks: list[dict[str, Any]]) -> str:
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    return "".join(delta.get("content") or "" for delta in deltas)
 
 
 def asked(provider: OpenAIServer, model: str) -> Body:
@@ -80,9 +76,10 @@ def test_a_whole_answer_with_its_bill_and_its_record(server: OpenAIServer) -> No
 
 def test_a_stream_ends_with_the_record_and_done(server: OpenAIServer) -> None:
     with served_mix(server, verifier=REJECTS) as running:
-        chunks = chunks_of(running.chat(stream=True))
+        response = running.chat(stream=True)
         [query] = running.told()
-    assert text_of(chunks) == "a large answer"
+    chunks = chunks_of(response)
+    assert text_of(response) == "a large answer"
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert len(chunks) > 2  # token by token: nothing would reject the largest model's answer
     assert {chunk["id"] for chunk in chunks} == {query.id}
@@ -162,10 +159,11 @@ def test_messages_of_all_roles_reach_the_models(running: Served, provider: OpenA
     assert json.loads(made["function"]["arguments"]) == {"city": "Turku"}
 
 
-def test_arguments_that_are_no_json_are_sent_on_as_they_are(
-    running: Served, provider: OpenAIServer
+@pytest.mark.parametrize("arguments", ["{oops", "[1]", '{"a": "\\ud800"}', "[" * 5_000])
+def test_arguments_that_cannot_be_read_are_sent_on_as_they_are(
+    running: Served, provider: OpenAIServer, arguments: str
 ) -> None:
-    broken = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
+    broken = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
     conversation = [
         {"role": "user", "content": "Go."},
         {"role": "assistant", "tool_calls": [broken]},
@@ -241,12 +239,19 @@ def test_an_answer_in_a_schema(running: Served, provider: OpenAIServer, stream: 
     assert sent["response_format"]["type"] == "json_schema"
     assert sent["response_format"]["json_schema"]["name"] == "built"
     assert sent["temperature"] == 0.25
-    text = (
-        text_of(chunks_of(response))
-        if stream
-        else response.json()["choices"][0]["message"]["content"]
-    )
-    assert json.loads(text) == {"year": 7}
+    assert json.loads(text_of(response)) == {"year": 7}
+
+
+def test_a_null_within_a_schema_reaches_the_models(running: Served, provider: OpenAIServer) -> None:
+    values = {"type": "object", "properties": {"a": {"enum": [None, 1], "default": None}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": values}}
+    assert running.chat(tools=[tool]).status_code == 200
+    assert asked(provider, "small")["tools"][0]["function"]["parameters"] == values
+    provider.script = lambda body: ['{"a": null}']
+    wanted = {"type": "json_schema", "json_schema": {"name": "f", "schema": values}}
+    assert running.chat(response_format=wanted).status_code == 200
+    sent = asked(provider, "small")["response_format"]["json_schema"]["schema"]
+    assert sent["properties"] == values["properties"]
 
 
 def test_an_answer_as_a_json_object(running: Served, provider: OpenAIServer) -> None:
@@ -255,6 +260,20 @@ def test_an_answer_as_a_json_object(running: Served, provider: OpenAIServer) -> 
     assert body["automix"]["model"] == "large"
     assert json.loads(body["choices"][0]["message"]["content"]) == {"a": 1}
     assert asked(provider, "large")["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": 5}, {"type": ["object", "null"]}, {"properties": 5}, {"enum": 5}]
+)
+def test_a_schema_that_no_model_can_be_asked_for(
+    running: Served, provider: OpenAIServer, schema: dict[str, Any]
+) -> None:
+    provider.script = lambda body: ['{"year": 7}']
+    wanted = {"type": "json_schema", "json_schema": {"name": "built", "schema": schema}}
+    response = running.chat(response_format=wanted)
+    assert response.status_code in {200, 400}
+    if response.status_code == 400:
+        assert response.json()["error"]["param"] == "response_format"
 
 
 def test_tools_beside_a_schema(running: Served, provider: OpenAIServer) -> None:
@@ -273,6 +292,14 @@ def test_an_answer_that_ran_out_of_tokens(running: Served, provider: OpenAIServe
     streamed = chunks_of(running.chat(stream=True))
     assert whole["choices"][0]["finish_reason"] == "length"
     assert streamed[-1]["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_in_an_answer(
+    running: Served, provider: OpenAIServer, stream: bool
+) -> None:
+    provider.script = lambda body: ["Sun \ud83d"]
+    assert text_of(running.chat(stream=stream)) == "Sun ?"
 
 
 def test_the_mixes_are_models(server: OpenAIServer) -> None:

@@ -27,6 +27,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
 
 
 USER = {"role": "user", "content": "Who?"}
+TEXT, MISSING = "messages.0.content.0.text", "missing_required_parameter"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,13 @@ USER = {"role": "user", "content": "Who?"}
         ({"functions": []}, "functions", "unsupported_parameter"),
         ({"temprature": 1}, "temprature", "unknown_parameter"),
         ({"temperature": 3}, "temperature", "invalid_value"),
+        ({"temperature": "1"}, "temperature", "invalid_value"),
+        ({"stream": "yes"}, "stream", "invalid_value"),
+        ({"user": 5}, "user", "invalid_value"),
+        ({"n": True}, "n", "unsupported_parameter"),
+        ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+        ({"messages": [{**USER, "content": [{"type": "text"}]}]}, TEXT, MISSING),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function", MISSING),
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": [{**USER, "mood": 1}]}, "messages.0.mood", "unknown_parameter"),
         ({"messages": [{"role": "elf", "content": "x"}]}, "messages.0", "invalid_value"),
@@ -74,6 +82,22 @@ def test_a_misspelt_name_is_told_the_nearest(running: Served) -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "x" * 100_000},
+        {"x" * 100_000: 1},
+        {"messages": [{"role": "x" * 100_000}]},
+        {"messages": [{**USER, "x" * 100_000: 1}]},
+        {"tool_choice": {"type": "function", "function": {"name": "x" * 100_000}}},
+    ],
+)
+def test_what_is_sent_is_not_echoed_at_length(running: Served, body: dict[str, Any]) -> None:
+    response = running.chat(**body)
+    assert response.status_code == 400
+    assert len(response.content) < 2_000
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"{]",
@@ -93,7 +117,7 @@ def test_a_body_that_is_no_request(running: Served, content: bytes) -> None:
         headers = {"Content-Type": "application/json"}
         response = client.post("/v1/chat/completions", content=content, headers=headers)
         untyped = client.post("/v1/chat/completions", content=content)
-    assert (response.status_code, untyped.status_code) == (400, 400)
+    assert (response.status_code, untyped.status_code) == (400, 415)
     assert error_of(response)["type"] == error_of(untyped)["type"] == "invalid_request_error"
 
 
@@ -224,11 +248,14 @@ def test_an_unexpected_error_says_nothing_of_itself(
 
 
 def test_every_kind_of_error_becomes_one_of_the_protocol() -> None:
-    for error in (KeyError("x"), ValueError("x"), RecursionError(), OSError("x"), MemoryError()):
+    for error in (KeyError("x"), ValueError("x"), OSError("x"), MemoryError()):
         made = to_api_error(error)
         assert made.status in {500, 502}
         assert made.body["error"]["type"] == "server_error"
     assert to_api_error(TimeoutError()).status == 504
+    assert to_api_error(RecursionError()).status == 400
+    unknown = to_api_error(TypeError("create() got an unexpected keyword argument 'seed'"))
+    assert (unknown.status, unknown.param, unknown.code) == (400, "seed", "unsupported_parameter")
 
 
 def test_the_mix_is_named_in_what_is_told(running: Served) -> None:

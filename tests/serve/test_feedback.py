@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from langchain_automix import Learning, SelfVerifier
+from tests.support.builders.learning_mixes import promote
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.serving import Served, chat_mix, served
 
@@ -37,6 +38,21 @@ def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, strea
     assert unknown.status_code == 404
     assert unknown.json()["error"]["param"] == "id"
     assert own.status_code == 400
+
+
+def test_a_promotion_decides_the_queries_that_begin_after_it(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    mix = chat_mix(server, learning=learning, verifier=SelfVerifier(samples=2))
+    with served({"mix": mix}) as running:
+        assert running.chat().status_code == 200
+        assert learning.flush()
+        promote(mix.for_calls().bound)  # type: ignore[arg-type]
+        learning.refresh()
+        assert running.chat().status_code == 200
+        assert [query.policy for query in running.told(2)] == ["v0", "v1"]
+    learning.close()
 
 
 def test_where_nothing_learns(running: Served) -> None:

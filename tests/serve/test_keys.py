@@ -5,16 +5,18 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+import httpx
 import pytest
 
 from langchain_automix import AutoMixError, SpendLimit
 from langchain_automix.serve.app import create_app
 from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.keys import ApiKey, Keyring, keys_of_environment
+from langchain_automix.serve.limits import LoopbackHosts
 from langchain_automix.serve.settings import ServeSettings, check_host, is_loopback
 from tests.support.builders.mixes import ACCEPTS
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, chat_mix, served_mix
+from tests.support.servers.serving import MIX, address, chat_mix, served_mix, serving
 
 A, B = ApiKey.of("a", "key-of-team-a"), ApiKey.of("b", "key-of-team-b")
 ASKED = {"model": MIX, "messages": [{"role": "user", "content": "Who?"}]}
@@ -111,12 +113,29 @@ def test_each_key_spends_its_own(server: OpenAIServer) -> None:
         assert response.status_code == 429
         assert response.json()["error"]["code"] == "insufficient_quota"
     assert len(server.requests) == 2  # nothing was paid for what was refused
+    assert {key.spend_limit.name for key in keys if key.spend_limit} == {
+        "default of key a",
+        "default of key b",
+    }
 
 
 def test_a_key_with_a_limit_needs_prices(server: OpenAIServer) -> None:
     keys = (A.limited(SpendLimit("1 USD", when_spent="raise")),)
     with pytest.raises(AutoMixError, match="needs the price of every model"):
         create_app({MIX: chat_mix(server, prices=None)}, ServeSettings(keys=keys))
+
+
+def test_without_keys_no_other_name_leads_here(server: OpenAIServer) -> None:
+    app = create_app({MIX: chat_mix(server, verifier=ACCEPTS)})
+    app.add_middleware(LoopbackHosts)
+    with serving(app) as running, httpx.Client(trust_env=False) as client:
+        url = f"{address(running)}/models"
+        for host in ("127.0.0.1", "localhost:80", "[::1]:8000", "LOCALHOST"):
+            assert client.get(url, headers={"Host": host}).status_code == 200, host
+        for host in ("evil.example.com", "127.0.0.1.evil.example.com", "[", "", "localhost@evil"):
+            response = client.get(url, headers={"Host": host})
+            assert response.status_code == 403, host
+            assert response.json()["error"]["code"] == "host_not_allowed"
 
 
 def test_other_machines_need_a_key() -> None:

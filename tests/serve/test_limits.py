@@ -133,6 +133,16 @@ def test_scripts_of_web_pages_may_ask_only_where_they_are_named(server: OpenAISe
     assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_server_that_is_about_to_stop_is_not_ready(server: OpenAIServer) -> None:
+    with served_mix(server, verifier=ACCEPTS) as running, running.client() as client:
+        assert client.get("/readyz").json() == {"status": "ok"}
+        running.state.is_draining = True
+        stopping = client.get("/readyz")
+        assert (stopping.status_code, stopping.json()) == (503, {"status": "draining"})
+        assert client.get("/healthz").status_code == 200
+        assert running.chat().status_code == 200  # what comes is answered to the end
+
+
 def test_an_app_within_another_one(server: OpenAIServer) -> None:
     outer = FastAPI()
     outer.mount("/llm", create_app({MIX: chat_mix(server, verifier=ACCEPTS)}))

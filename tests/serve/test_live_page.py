@@ -85,7 +85,7 @@ def listed(page: Tab, words: str) -> None:
 
 
 def query(number: int, **fields: Any) -> ServedQuery:
-    known = {"outcome": "kept", "model": "small", "why": f"reason {number}"}
+    known: dict[str, Any] = {"outcome": "kept", "model": "small", "why": f"reason {number}"}
     known |= {"cost": Decimal("0.001"), "largest_alone": Decimal("0.004"), "is_estimate": True}
     return ServedQuery(at=1e9 + number, id=f"chatcmpl-{number}", mix=MIX, **{**known, **fields})
 

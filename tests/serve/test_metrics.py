@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_what_is_refused(server: OpenAIServer) -> None:
             assert client.post("/v1/chat/completions", json=body).status_code == 401
         query = running.told(2)[-1]
         seen = Samples(running, SECRET)
-    assert (query.error, query.cost) == ("insufficient_quota", 0)
+    assert (query.error, query.cost) == ("insufficient_quota", Decimal(0))
     assert seen("refused_total", reason="spend_limit") == 1
     assert seen("refused_total", reason="key") == 1
     assert seen("refused_total", reason="overloaded") == 0

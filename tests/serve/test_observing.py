@@ -56,6 +56,7 @@ def test_too_many_queries_are_counted_instead_of_kept(
     held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("langchain_automix.serve.observing._MOST_WAITING", 2)
+    before = set(threading.enumerate())
     observers = Observers()
     entered = threading.Event()
 
@@ -75,3 +76,9 @@ def test_too_many_queries_are_counted_instead_of_kept(
     observers.remove(hang)
     observers.tell(query)
     assert observers.dropped == 3
+    observers.close()
+    wait_for(lambda: not any(each.name == "automix-observers" for each in _since(before)))
+
+
+def _since(before: set[threading.Thread]) -> set[threading.Thread]:
+    return set(threading.enumerate()) - before

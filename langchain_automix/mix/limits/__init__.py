@@ -1,1 +1,1 @@
-"""Limits of a mix: money, failing models, time. Of the mix, it imports only `record`."""
+"""Limits of a mix on money, failing models and time. Imports only `record` from the mix."""

@@ -124,8 +124,8 @@ class Settlement(NamedTuple):
     included, or as the whole limit until a cost is known. Unknown is never 0."""
 
     max_cost: int = 0
-    """What the query would have cost had every model been asked, and so what the next one might
-    cost. 0 says nothing about the next one."""
+    """The cost that the query would have had if every model had been asked: an estimate for the
+    next query. 0 means that there is no estimate."""
 
     is_lost: bool = False
     """Whether the outcome of its requests was never learned. Until a cost is known, it then leaves
@@ -145,7 +145,7 @@ class SpendLedger:
     """Nano-dollars spent, by slot."""
 
     max_cost: dict[int, int] = field(default_factory=dict)
-    """What the dearest query cost or might have cost, by slot."""
+    """Maximum cost that a query had or might have had, by slot."""
 
     settled: dict[int, int] = field(default_factory=dict)
     """Number of queries of known cost, by slot."""

@@ -25,7 +25,7 @@ class RepeatedFailureWarning(UserWarning):
 
 
 class Attempt(NamedTuple):
-    """What was asked for in a query: a model's answer, a check of it, or a decision."""
+    """A part of a query: a model's answer, a check of it, or a decision."""
 
     part: Part
     model: str = ""

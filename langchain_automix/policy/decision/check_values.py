@@ -49,7 +49,7 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True)
 class Belief:
-    """What is believed about an answer, and about what a larger model would answer."""
+    """Beliefs about the quality of an answer, and of the answer that a larger model would give."""
 
     small: float
     """Probability that the answer is right."""
@@ -86,7 +86,7 @@ class Belief:
 
 
 class Prospect(NamedTuple):
-    """What a check that has not been made may lead to."""
+    """The expected consequences of a check that has not been made."""
 
     gain: float
     """Mean utility that it adds, ignoring its own price; at least 0."""

@@ -1,6 +1,6 @@
 """Decide with a cost weight other than the one that a policy was solved for.
 
-Only the choice of the answer is made anew, by reducing the POMDP to one step: escalate if the
+Only the choice of the answer changes, by reducing the POMDP to one step: escalate if the
 expected benefit exceeds cost weight times cost. For two models, this is exact once the check is
 paid for. Which checks are made, and how often, stays as solved. So do the solver's values, except
 for the price of the model to be asked.

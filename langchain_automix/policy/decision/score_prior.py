@@ -1,4 +1,4 @@
-"""What a score says before any label: a prior estimated from public logs, in plain Python.
+"""The meaning of a score before any label: a prior estimated from public logs, in plain Python.
 
 For a check with a score in [0, 1] (the probability of the answer's tokens, P(yes), the share of
 agreeing samples), the probabilities that the small and the large model are right are two logistic
@@ -204,7 +204,7 @@ def unchecked_qualities(kind: ScoreKind) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class AgreementBelief:
-    """What is believed after some samples, or verdicts, on the small model's answer.
+    """The belief after some samples, or verdicts, on the small model's answer.
 
     Attributes:
         chance: Probability of exactly these findings in one particular order; multiply by

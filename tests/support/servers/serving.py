@@ -162,3 +162,18 @@ def watching(
 def next_of(events: Iterator[ServerEvent], name: str) -> ServerEvent:
     """The next event of a name."""
     return next(event for event in events if event.name == name)
+
+
+def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The chunks of a stream that has come to its end."""
+    *chunks, last = events(response)
+    assert last == "[DONE]"
+    return [json.loads(chunk) for chunk in chunks]
+
+
+def text_of(response: httpx.Response) -> str:
+    """The text of an answer, whole or streamed."""
+    if not response.headers["content-type"].startswith("text/event-stream"):
+        return str(response.json()["choices"][0]["message"]["content"])
+    deltas = [choice["delta"] for chunk in chunks_of(response) for choice in chunk["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
