@@ -164,7 +164,14 @@ def test_by_keyboard_alone(running: Served, shown: Tab) -> None:
                 " || document.activeElement.className"
             )
         )
-    assert order == ["skip", "window", "pause", "Mixes", "Time by stage", "Decisions"]
+    assert order == [
+        "skip",
+        "window",
+        "pause",
+        "Figures of each mix",
+        "Median and 95 % by stage",
+        "The latest decisions",
+    ]
     shown.run("document.getElementById('pause').focus()")
     shown.press("Enter")
     assert shown.run("document.getElementById('pause').getAttribute('aria-pressed')") == "true"

@@ -101,7 +101,7 @@ function showMixes(state, tally) {
   const learning = state.mixes.filter((mix) => mix.learning).map((mix) =>
     make("details", null, make("summary", null, `What ${mix.name} has learned`),
       make("ul", { class: "notes" }, ...mix.learning.map((line) => make("li", { dir: "auto" }, unbroken(line))))));
-  replaceKept(byId("mixes"), table("Mixes", heads, rows), ...learning);
+  replaceKept(byId("mixes"), table("Figures of each mix", heads, rows), ...learning);
 }
 
 function showLatency(tally) {
@@ -110,7 +110,7 @@ function showLatency(tally) {
     const one = tally.latency[stage];
     return row(heads, [STAGES[stage], secondsText(one.median), secondsText(one.p95), whole(one.queries)]);
   });
-  replaceKept(byId("latency"), rows.length ? table("Time by stage", heads, rows) : make("p", { class: "note" }, "No query in this time."));
+  replaceKept(byId("latency"), rows.length ? table("Median and 95 % by stage", heads, rows) : make("p", { class: "note" }, "No query in this time."));
 }
 
 // Replaces what a node holds, and leaves open what was open, scrolled what was scrolled, and the focus where it was.

@@ -16,7 +16,7 @@ function savedCell(query) {
   if (!known(query.cost) || !known(query.largest_alone)) return "unknown";
   const alone = `of ${costText(query.largest_alone)}${query.is_estimate ? ", estimated" : ""}`;
   const share = query.largest_alone > 0 ? 1 - query.cost / query.largest_alone : null;
-  return make("span", null, savedText(share), make("span", { class: "under" }, unbroken(alone)));
+  return make("span", null, savedText(share), make("span", { class: "under" }, alone));
 }
 
 function whyCell(query) {
@@ -42,7 +42,7 @@ function showRows() {
   byId("missed").hidden = !page.missed;
   byId("missed").textContent = page.missed ? `${queries(page.missed)} came too fast to be listed here; the figures count them.` : "";
   if (!fresh.length) return;
-  if (!byId("rows").firstChild) byId("rows").append(table("Decisions", HEADS, []));
+  if (!byId("rows").firstChild) byId("rows").append(table("The latest decisions", HEADS, []));
   const body = byId("rows").querySelector("tbody");
   body.prepend(...fresh.reverse().map(rowOf));
   while (body.rows.length > MOST_ROWS) body.lastChild.remove();
