@@ -73,7 +73,7 @@ def report() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "report.html")
         Report.of(POMDPRouter.fit(seen, verifier=check), new).write(page)
-        screenshot(page, "report", width=1100, height=1440)
+        screenshot(page, "report", width=1100, height=1380)
 
 
 def trace() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import signal
 import socket
@@ -67,6 +68,10 @@ class GracefulServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            # What is loaded by now stays until the end. Without it, a collection of garbage
+            # takes tenths of a second less, in which no query goes on.
+            gc.collect()
+            gc.freeze()
             self._on_start()
 
     @override

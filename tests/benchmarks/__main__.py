@@ -25,6 +25,7 @@ from tests.benchmarks import (
     goals,
     labels,
     learning,
+    learning_drift,
     learning_overhead,
     learning_processes,
     learning_risks,
@@ -33,6 +34,7 @@ from tests.benchmarks import (
     quality,
     released,
     report,
+    serving,
     soaking,
     speed,
     stopping,
@@ -64,6 +66,7 @@ PARTS = (
     "stopping",
     "learning",
     "learning-risks",
+    "learning-drift",
     "speed",
     "overhead",
     "surface",
@@ -80,8 +83,9 @@ PARTS = (
     "goals",
     "learning-overhead",
     "learning-processes",
+    "serving",
 )
-WITHOUT_LOGS = PARTS[-14:]
+WITHOUT_LOGS = PARTS[-15:]
 
 
 def main() -> int:
@@ -155,6 +159,9 @@ def by_name_only(wanted: argparse.Namespace) -> None:
             show(heads, rows)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
+    if wanted.only == "serving":
+        for heads, rows in serving.tables(requests=wanted.queries or serving.REQUESTS):
+            show(heads, rows)
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries or 10_000)
         show(("soak", "figures"), list(soaking.figures(soak)))
@@ -202,6 +209,8 @@ def of_streams(wanted: argparse.Namespace) -> None:
         streams(wanted.seeds, on_test=wanted.test)
     if wanted.only in (None, "learning-risks"):
         risks(wanted.streams, wanted.seeds, on_test=wanted.test)
+    if wanted.only == "learning-drift":
+        show(*learning_drift.table())
 
 
 def streams(seeds: int, *, on_test: bool) -> None:
