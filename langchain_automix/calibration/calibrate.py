@@ -65,8 +65,8 @@ def calibrate(
         examples: A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, `langsmith:<dataset>`, a data
             frame, a Ray dataset, or a list of questions, mappings or `Example`s. Fields:
             `question`, and optionally `context`, `references`, `messages` (the conversation before)
-            and `prompt` (the whole input of the models). Finished calls are found again by their input, so examples may be reordered or
-            added.
+            and `prompt` (the whole input of the models). Finished calls are found again by their
+            input, so examples may be reordered or added.
         models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, whose prompt,
             check and prices are used.
         quality: How to grade an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`,
