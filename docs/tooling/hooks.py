@@ -10,7 +10,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from mkdocs.utils import get_relative_url
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # MkDocs runs this file by its path
 
@@ -23,7 +22,6 @@ _FETCHED = re.compile(
     r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|preconnect|icon))[^>]*"""
     r"""\bhref=["']?(?:https?:)?//[^>]*>"""
 )
-_SHIM = "https://unpkg.com/iframe-worker/shim"
 _GENERATED = {"reference/api.md": python_page, "reference/cli.md": command_page}
 
 
@@ -41,17 +39,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Keep a page from fetching anything from elsewhere: the site works offline."""
-    return _by_itself(output, page.url)
+    return _checked(output, page.url)
 
 
 def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
     """Do the same for what is no page, such as 404.html."""
-    return _by_itself(output, template_name)
+    return _checked(output, template_name)
 
 
-def _by_itself(output: str, url: str) -> str:
-    # What lets the search work where the site is opened as files; Material would fetch it.
-    output = output.replace(_SHIM, get_relative_url("assets/iframe-worker.js", url))
+def _checked(output: str, url: str) -> str:
     if found := _FETCHED.search(output):
         raise PluginError(f"{url} fetches from elsewhere: {found[0][:120]}")
     return output
