@@ -19,6 +19,7 @@ from langchain_automix.learning.traffic import Traffic, look, read_traffic
 from langchain_automix.utils.default_checks import AGREEMENT, ZERO_SHOT
 from langchain_automix.verifiers.default import DefaultVerifier
 from tests.support.builders.stores import grade, query
+from tests.support.builders.traffic import START, traffic
 
 VERDICTS = {"verdicts": [True, False], "fixed_cost": 0.0, "sample_cost": 0.00001}
 
@@ -122,3 +123,22 @@ def test_a_champion_that_decides_for_longer_than_is_read_is_watched_in_terms(
     assert terms[:2] == [1, 1]
     assert 2 <= terms[-1] < 4
     assert "renewed" in {event.kind for event in store.events("e")}
+
+
+def test_an_alarm_is_stored_with_the_moment_of_the_change_and_the_next_fit_goes_by_it(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("river", reason="the extra `learning` is not installed")
+    store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
+    reviewer = Reviewer("e", ("small", "large"), ReviewSettings(max_loss=0.3))
+    store.add(list(traffic(300, seconds=1.0)))
+    store.add(list(traffic(200, first=300, seconds=1.0, right=0.1, seed=1)))
+    found = reviewer.run(store, is_due=True)
+    [alarm] = [event for event in store.events("e") if event.kind == "alarm"]
+    noticed = alarm.at - START
+    assert 300 < noticed < 400
+    assert alarm.detail["unchanged_to"] - START == pytest.approx(299, abs=20)
+    assert found is not None
+    assert found.fitted is not None
+    unchanged = alarm.detail["unchanged_to"] - START
+    assert found.fitted.labels == 499 - unchanged  # those between the change and its alarm, too
