@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A third of the time a test waits: for a server, a process, a deadline.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: help demo test lint lowest litellm format benchmark clean
+.PHONY: help demo test lint lowest litellm format benchmark docs pictures clean
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -14,11 +14,11 @@ $(VENV)/ready: pyproject.toml
 		|| { echo "langchain-automix needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[local]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[local]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning,ray]' --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[local,prices,cookbook,parquet,pandas,plots,report,learning,ray,serve]' --group dev --group docs
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on two real models, no key (ARGS="--replay" for a first look in seconds)
@@ -44,8 +44,15 @@ format: $(VENV)/ready-dev ## put the code in shape
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-benchmark: $(VENV)/ready-dev ## the figures of the README
+benchmark: $(VENV)/ready-dev ## the figures of the README and the site
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: $(VENV)/ready-dev ## the site, into build/site (no network)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+pictures: $(VENV)/ready-dev ## the pictures of the site anew (needs Chromium; ARGS="report" for one)
+	$(BIN)/python -m docs.tooling.pictures $(ARGS)
 
 clean: ## forget the virtual environment
 	rm -rf $(VENV)

@@ -7,10 +7,11 @@ from typing import Any
 
 from langchain_automix._version import __version__ as __version__
 
-# Public names and their homes. Each is loaded when first asked for, so that importing the package
-# costs next to nothing; `__init__.pyi` lists the same for type checkers, and a test compares them.
+# Public names and their modules. Each is imported when it is first used, so that importing the
+# package is fast. `__init__.pyi` lists the same names for type checkers; a test compares them.
 _HOME = {
     "AgreementVerifier": "verifiers.agreement",
+    "ApiKey": "serve.keys",
     "AutoMixError": "errors",
     "AutoMixMiddleware": "mix.middleware",
     "AutoMixRunnable": "mix.runnable",
@@ -35,6 +36,7 @@ _HOME = {
     "ModelsFailedError": "errors",
     "POMDPRouter": "routers.pomdp",
     "PatternVerifier": "verifiers.rules",
+    "PolicyFile": "serve.mixes",
     "PriceWarning": "models.prices",
     "RepeatedFailureWarning": "mix.limits.repeated_failures",
     "Report": "report.report",
@@ -42,6 +44,8 @@ _HOME = {
     "RoutingState": "types",
     "SchemaVerifier": "verifiers.rules",
     "SelfVerifier": "verifiers.self_verifier",
+    "ServeSettings": "serve.settings",
+    "ServedQuery": "serve.observing",
     "SpendLimit": "mix.limits.spend_limit",
     "SpendLimitReachedError": "errors",
     "SpendWarning": "mix.limits.spend_store",
@@ -57,13 +61,14 @@ _HOME = {
     "aevaluate_on_langsmith": "calibration.langsmith.experiment",
     "calibrate": "calibration.calibrate",
     "compare_verifiers": "evaluation.compare_verifiers",
+    "create_app": "serve.app",
     "evaluate": "evaluation.evaluate",
     "evaluate_on_langsmith": "calibration.langsmith.experiment",
     "explain": "mix.explain",
     "log_from_langsmith": "calibration.langsmith.log",
 }
 
-# Serialisable classes that are no public names: `load` looks for what was saved in the package.
+# Serialisable classes that are not public: `load` looks for saved classes in the package.
 _SAVED_HOME = {
     "AlwaysRouter": "routers.baselines",
     "DoubleThresholdRouter": "routers.baselines",
@@ -76,7 +81,7 @@ _SAVED_HOME = {
     "StructuredMix": "mix.runnable",
 }
 
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605  (one list, and it is above)
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605  (the only list is above)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,11 @@ from langchain_automix.routers.pomdp import POMDPRouter as POMDPRouter
 from langchain_automix.routers.pomdp import UncalibratedWarning as UncalibratedWarning
 from langchain_automix.routers.pomdp import VerifierChangedWarning as VerifierChangedWarning
 from langchain_automix.routers.threshold import ThresholdRouter as ThresholdRouter
+from langchain_automix.serve.app import create_app as create_app
+from langchain_automix.serve.keys import ApiKey as ApiKey
+from langchain_automix.serve.mixes import PolicyFile as PolicyFile
+from langchain_automix.serve.observing import ServedQuery as ServedQuery
+from langchain_automix.serve.settings import ServeSettings as ServeSettings
 from langchain_automix.types import Decision as Decision
 from langchain_automix.types import RoutingState as RoutingState
 from langchain_automix.types import Verification as Verification

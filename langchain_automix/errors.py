@@ -1,4 +1,4 @@
-"""The error that bad input raises, and those of a query that gets no answer."""
+"""The errors that are raised for bad input, and for a query that gets no answer."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _LONGEST = 1_000
 
 
 class AutoMixError(Exception):
-    """Something given to langchain-automix cannot be used, or a query got no answer.
+    """An input cannot be used, or a query got no answer.
 
-    The message says what was wrong, where, and what to do about it. The command line
-    prints it on one line and exits with code 2.
+    The message says what was wrong, where, and what to do about it. The command line prints it on
+    one line and exits with code 2.
 
-    What cannot be used is a `ValueError`, too (an `InvalidInputError`), as pydantic's is for a
-    bad argument. A query that got no answer (`QueryFailedError`) is none: retries, such as
-    LangGraph's `RetryPolicy`, take a `ValueError` for a mistake that no repetition mends.
+    For an input that cannot be used, the error is also a `ValueError` (`InvalidInputError`), like
+    pydantic's error for a bad argument. For a query that got no answer (`QueryFailedError`) it is
+    not, because retries, such as LangGraph's `RetryPolicy`, do not repeat a call after a
+    `ValueError`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return the error; one that is of no kind of its own is of bad input."""
+        """Create the error; a plain `AutoMixError` becomes an `InvalidInputError`."""
         del kwargs
         kind: Any = InvalidInputError if cls is AutoMixError else cls
         made: Self = super().__new__(kind, *args)
@@ -37,14 +38,14 @@ class AutoMixError(Exception):
 
 
 class InvalidInputError(AutoMixError, ValueError):
-    """Something given to langchain-automix cannot be used: what `AutoMixError(...)` makes."""
+    """An input cannot be used. `AutoMixError(...)` creates an error of this class."""
 
 
 class OutOfReachError(InvalidInputError):
-    """A goal that no policy reaches on a log.
+    """No policy reaches a goal on a log.
 
     Attributes:
-        nearest: The value of the same goal that is the nearest within reach.
+        nearest: The nearest value of the same goal that can be reached.
     """
 
     def __init__(self, message: str, *, nearest: float) -> None:
@@ -53,11 +54,11 @@ class OutOfReachError(InvalidInputError):
 
 
 class TooFewExamplesError(OutOfReachError):
-    """A goal that a log is too small to show, though what it holds does not speak against it.
+    """A log is too small to show that a goal is reached, although nothing speaks against it.
 
     Attributes:
-        nearest: The value of the same goal that can be shown now.
-        more: About how many more examples it would take, if they turn out like these.
+        nearest: The nearest value of the same goal that the log can show.
+        more: Approximate number of further examples needed, if they are like those in the log.
     """
 
     def __init__(self, message: str, *, nearest: float, more: int) -> None:
@@ -65,50 +66,55 @@ class TooFewExamplesError(OutOfReachError):
         self.more = more
 
 
+class UnknownQueryError(InvalidInputError, LookupError):
+    """A learning store does not contain the query."""
+
+
 class StoreUnavailableError(AutoMixError, ConnectionError):
-    """A learning store cannot be reached, read or written at present; later it may."""
+    """A learning store cannot be reached, read or written at present. A retry may succeed."""
 
 
 class QueryFailedError(AutoMixError):
-    """A query got no answer, and nothing that was given to the mix is at fault."""
+    """A query got no answer, although the input of the mix was valid."""
 
 
 class CutShortError(QueryFailedError):
-    """A model's stream ended before its answer did: the provider never said that it was done."""
+    """A model's stream ended in the middle of an answer, without the provider's end mark."""
 
 
 class DeadlineError(QueryFailedError, TimeoutError):
-    """The time of a query (`max_latency`) was up before there was an answer."""
+    """The time limit of a query (`max_latency`) passed before there was an answer."""
 
 
 class StreamClosedError(QueryFailedError):
-    """A draft was given up while it was written (`give_up_early`): its run in a trace ends so."""
+    """A draft was stopped while it was streamed (`give_up_early`); its run ends like this."""
 
 
 class SpendLimitReachedError(QueryFailedError, RuntimeError):
-    """A query was not begun, for the money of a `SpendLimit` is spent; nothing was paid for it.
+    """A query was not started, because a `SpendLimit` has been reached. It cost nothing.
 
-    A `RuntimeError`, which LangGraph's `RetryPolicy` does not retry by default.
+    Also a `RuntimeError`, which LangGraph's `RetryPolicy` does not retry by default.
     """
 
 
 class CircuitOpenError(QueryFailedError):
-    """A model was not asked, for it has kept failing (`CircuitBreaker`); it cost nothing."""
+    """A model was not asked, because it failed repeatedly (`CircuitBreaker`). It cost nothing."""
 
 
 class ModelsFailedError(QueryFailedError):
-    """Several models were asked, and each failed; its `exceptions` are all their errors, in order.
+    """Several models were asked, and each failed. `exceptions` holds their errors, in order.
 
-    It is of every kind that all of them are of, Python's own, LangChain's and the clients'
-    (`ConnectionError`, `ModelRateLimitError`, `openai.APIStatusError`, ...): `except` and retries
-    that know the kind see it. What such a kind has beside its message, such as `status_code`, is
-    the last error's. It is an `ExceptionGroup`, too, unless they share a kind that Python cannot
-    make one of (`OSError` with `ConnectionError` and `TimeoutError`; `ImportError`); the last
-    error is then its `__cause__`. A query that only one model failed raises that model's own error.
+    The error is an instance of every class that all these errors share, whether it is Python's,
+    LangChain's or a client's (`ConnectionError`, `ModelRateLimitError`, `openai.APIStatusError`,
+    ...), so that an `except` clause or a retry for that class catches it. Other attributes of the
+    class, such as `status_code`, are those of the last error. It is an `ExceptionGroup` too, unless
+    Python cannot combine that with the shared class (`OSError` with `ConnectionError` and
+    `TimeoutError`; `ImportError`); the last error is then its `__cause__`. If a query fails because
+    of a single model, it raises that model's own error instead.
     """
 
     def __new__(cls, message: str, exceptions: Sequence[Exception]) -> Self:
-        """Return the error; of all kinds that the causes have in common."""
+        """Create the error as an instance of all classes that the causes share."""
         own: Any = cls
         kind = _of_kinds(own, _shared_kinds(own, tuple(exceptions)))
         is_group = issubclass(kind, ExceptionGroup)
@@ -133,14 +139,14 @@ class ModelsFailedError(QueryFailedError):
 
     @classmethod
     def of(cls, failures: Mapping[str, Exception]) -> Self:
-        """Return the error of models, by name, that failed with these."""
+        """Build the error from the models' errors, by name of the model."""
         told = "; ".join(f"{name}: {_line(error)}" for name, error in failures.items())
         return cls(f"No model of the mix gave an answer. {told}", list(failures.values()))
 
     def derive(self, excs: Sequence[Any], /) -> Any:
-        """Return the error of some of the causes, as a split of an `ExceptionGroup` asks for it."""
+        """Return the error for some of the causes, as needed to split an `ExceptionGroup`."""
         made = ModelsFailedError(self.message, excs)
-        if not isinstance(made, ExceptionGroup):  # what they share is no kind of group
+        if not isinstance(made, ExceptionGroup):  # their shared class cannot be a group
             kind = _of_kinds(ModelsFailedError, ())
             made = ExceptionGroup.__new__(kind, self.message, excs)
             made.__init__(self.message, excs)
@@ -155,7 +161,7 @@ class ModelsFailedError(QueryFailedError):
 
 
 def _shared_kinds(cls: type, errors: Sequence[Exception]) -> tuple[Any, ...]:
-    """Return the classes that all errors are of, the narrowest first, without those of `cls`."""
+    """Return the classes that all errors share, except those of `cls`, the most specific first."""
     kinds: Iterable[type] = type(errors[0]).__mro__ if errors else ()
     return tuple(
         kind
@@ -169,21 +175,21 @@ def _shared_kinds(cls: type, errors: Sequence[Exception]) -> tuple[Any, ...]:
 
 
 def _is_made_of_text(kind: type) -> bool:
-    """Whether an error of a kind can be made of a message alone; not pydantic's, for one."""
+    """Return whether an error can be created from a message alone; pydantic's cannot."""
     maker = next(each for each in kind.__mro__ if "__new__" in vars(each))
     return maker.__module__ == "builtins" or maker is AutoMixError
 
 
 @functools.cache
 def _of_kinds(cls: Any, kinds: tuple[Any, ...]) -> Any:
-    """Return the class of a `ModelsFailedError` that is of further kinds; always the same one."""
+    """Return a subclass of `ModelsFailedError` and of further classes; always the same class."""
     namespace: dict[str, Any] = {"__doc__": cls.__doc__, "__module__": cls.__module__}
     if kinds:
         namespace["__getattr__"] = _get_from_last
     made, bases = cls, [cls]
     for kind in (*kinds, ExceptionGroup):
         if not issubclass(made, kind):
-            # Some kinds allow no subclass, or none that is also of those before it.
+            # Some classes cannot be subclassed, or cannot be combined with those before them.
             with contextlib.suppress(TypeError):
                 made = type(cls.__name__, (*bases, kind), dict(namespace))
                 bases.append(kind)
@@ -198,7 +204,7 @@ def _get_from_last(error: Any, name: str) -> Any:
 
 
 def _line(error: Exception) -> str:
-    """Return an error on one line; of a long text, the beginning and the end."""
+    """Return an error on one line; a long text is cut in the middle."""
     text = " ".join(str(error).split())
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
@@ -206,11 +212,11 @@ def _line(error: Exception) -> str:
 
 
 _IN_WORDS = {"missing": "it is missing", "extra_forbidden": "there is no such field"}
-"""Problems that pydantic words for programmers."""
+"""Plain wordings of problems that pydantic describes for programmers."""
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation, on one line: the field and what is wrong."""
+    """Return the first problem of a validation on one line: the field and what is wrong."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "(the whole)"
     said = _IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
@@ -218,12 +224,12 @@ def first_problem(error: ValidationError) -> str:
 
 
 def near_matches(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ` Did you mean 'X'?` for the known names most like this one; empty without any.
+    """Return ` Did you mean 'X'?` with the most similar known names; empty if none is similar.
 
     Args:
-        name: What was given.
-        known: What there is.
-        cutoff: Least likeness, in [0, 1], of a name that is worth naming.
+        name: The unknown name.
+        known: The known names.
+        cutoff: Minimum similarity, in [0, 1], of a suggested name.
     """
     names = {each.casefold(): each for each in known}
     found = difflib.get_close_matches(name.casefold(), names, n=2, cutoff=cutoff)

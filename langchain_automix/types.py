@@ -1,7 +1,7 @@
-"""What travels between the stages of one query: small, immutable, JSON-ready.
+"""The objects that the stages of a query exchange: small, immutable, and ready for JSON.
 
-A query's way: input -> answer -> `Verification` -> `RoutingState` -> `Decision` -> keep,
-check more, or ask the next model.
+Stages of a query: input -> answer -> `Verification` -> `RoutingState` -> `Decision` -> keep the
+answer, check it again, or ask the next model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Record(BaseModel):
 
 
 class ModelCall(_Record):
-    """One request to a provider, as far as its bill goes."""
+    """The data of one request to a provider that determine its cost."""
 
     model: str | None = None
     """Model name that the provider reported."""
@@ -35,52 +35,52 @@ class ModelCall(_Record):
     """Provider that LangChain reported, such as `openai`."""
 
     usage: SkipValidation[UsageMetadata | None] = None
-    """Tokens of the whole request, all its samples together; None when not reported.
-    Not validated: providers add keys of their own."""
+    """Tokens of the whole request with all its samples; None if not reported. Not validated,
+    because providers add their own keys."""
 
     cost: str | None = None
-    """What it cost, as text with currency, where that was told: by the record of a model that
-    is a mix itself. None: it follows from the usage."""
+    """Cost as text with a currency, if it was reported in the record of a model that is a mix
+    itself. None: the cost is computed from the usage."""
 
 
 class Verification(_Record):
-    """What a check of one answer found.
+    """The result of checking one answer.
 
-    Either `verdicts` (a sampled check) or a `score` (a continuous one). A verification
-    with neither is an unknown, which is not the same as a rejection.
+    It has either `verdicts` (a sampled check) or a `score` (a continuous one). A verification with
+    neither is unknown, which is not the same as a rejection.
     """
 
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts in the order drawn."""
+    """Verdicts in the order in which they were drawn."""
 
     score: float | None = Field(default=None, ge=0, le=1)
-    """Confidence of a continuous check."""
+    """Confidence in the answer, in [0, 1], from a continuous check."""
 
     is_upper_bound: bool = False
-    """Whether the score is only known to be this at most: the draft was given up before its end
-    (`give_up_early`), and would have scored no more."""
+    """Whether the score is only an upper bound, because the draft was stopped before its end
+    (`give_up_early`). The complete draft would not have a higher score."""
 
     replies: tuple[str, ...] = ()
-    """What the checking model wrote, one text a verdict."""
+    """Replies of the checking model, one text for each verdict."""
 
     calls: tuple[ModelCall, ...] = ()
-    """Requests that the check cost."""
+    """Requests that were made for the check."""
 
     problem: str | None = None
-    """Why there is nothing to go by, for instance `the answer is empty`."""
+    """Why the check found nothing, for instance `the answer is empty`."""
 
     undrawn: str | None = None
-    """How many verdicts could not be drawn, and why; they are not among `verdicts`. None: all
-    were drawn."""
+    """How many verdicts could not be drawn, and why; they are not included in `verdicts`. None if
+    all were drawn."""
 
     usable: bool = True
-    """Whether the answer can be used at all. False: it does not parse or does not fit its
-    schema; certain, and no model was asked."""
+    """Whether the answer can be used at all. It cannot if it does not parse or does not match its
+    schema; this is certain, and no model is asked."""
 
     checks: dict[str, Verification] = Field(default_factory=dict)
-    """What further checks of the same answer found, by name, where several are combined: what
-    stands above is then the first check's. A check that was not made is not here. Their requests
-    are in `calls`, too."""
+    """Results of further checks of the same answer, by name, if several checks are combined; the
+    other fields then belong to the first check. A check that was not made is missing. The requests
+    of these checks are included in `calls`."""
 
     @property
     def accepts(self) -> int:
@@ -94,7 +94,7 @@ class Verification(_Record):
 
     @property
     def invalid(self) -> int:
-        """Number of replies that hold no verdict."""
+        """Number of replies without a verdict."""
         return sum(verdict is None for verdict in self.verdicts)
 
     @property
@@ -104,8 +104,8 @@ class Verification(_Record):
         return self.accepts / valid if valid else self.score
 
     def and_then(self, later: Verification) -> Verification:
-        """Return this verification with the findings of a later check of the same answer added."""
-        # A further check says nothing of the first one, and leaves its problem as it was.
+        """Return this verification combined with that of a later check of the same answer."""
+        # A further check does not change the problem of the first one.
         of_first = bool(later.verdicts) or later.score is not None or not later.checks
         return Verification(
             verdicts=self.verdicts + later.verdicts,
@@ -124,93 +124,93 @@ class Verification(_Record):
 
 
 class Visit(_Record):
-    """One model that has answered the query, and what its check found."""
+    """A model that has answered the query, and the check of its answer."""
 
     model_index: int = Field(ge=0)
-    """Place of the model in the mix; 0 is the cheapest."""
+    """Index of the model in the mix; 0 is the cheapest."""
 
     verification: Verification | None = None
     """Check of its answer; None if it was not checked."""
 
 
 class RoutingState(_Record):
-    """What is known about one query when the router is asked: its evidence so far."""
+    """The evidence about one query when the router is asked."""
 
     models: tuple[str, ...] = Field(default=("small", "large"), min_length=2)
     """Names of the models, cheap to expensive."""
 
     visits: tuple[Visit, ...] = ()
-    """Models that have answered, in the order asked."""
+    """Models that have answered, in the order in which they were asked."""
 
     query_id: str | None = None
-    """Which query this is, for routers that give equal queries equal treatment by chance."""
+    """Id of the query, for routers that decide at random but treat equal queries equally."""
 
     cost_weight: float | None = Field(default=None, ge=0)
-    """How much quality one unit of cost is worth to this query; None: the policy's own weight."""
+    """How much quality one unit of cost is worth in this query. None: the weight of the policy."""
 
     cost_so_far: str | None = None
-    """What the query has cost until now, as text with currency; None when unknown."""
+    """Cost of the query so far, as text with a currency; None if unknown."""
 
     answer_cost: dict[str, float] = Field(default_factory=dict)
-    """What the latest answer cost, by currency (`USD`), as far as that is known."""
+    """Cost of the latest answer, if known, by currency (`USD`)."""
 
     time_left: float | None = Field(default=None, ge=0)
-    """Seconds that are left to answer the query; None: it has no deadline."""
+    """Seconds left to answer the query; None if it has no deadline."""
 
     seconds: dict[str, float] = Field(default_factory=dict)
-    """Expected seconds of each option, as far as they are known: `verify`, and `escalate:` with
-    the name of each model that can still be asked."""
+    """Expected seconds of each option, if known. Options: `verify`, and `escalate:` with the name
+    of each model that can still be asked."""
 
     expected_costs: dict[str, float] = Field(default_factory=dict)
     """Expected cost of each option, for routers that weigh it (`Router.weighs_costs`): `escalate:`
     with the name of each model that can be asked, and `verify:` with the name of a check and the
-    number of its verdicts, such as `verify:agreement:2`. Empty where no check can be chosen."""
+    number of its verdicts, such as `verify:agreement:2`. Empty if no check can be chosen."""
 
     costs_are_nominal: bool = False
-    """Whether no prices are known, so that these costs are tokens, weighed by the order of the
-    models; else they are dollars."""
+    """Whether no prices are known. The costs are then tokens, weighted by the order of the models;
+    otherwise they are dollars."""
 
     @classmethod
     def after(cls, verification: Verification, models: tuple[str, ...] | None = None) -> Self:
-        """Return the state after the first model's answer was checked."""
+        """Return the state after the check of the first model's answer."""
         visits = (Visit(model_index=0, verification=verification),)
         return cls(visits=visits) if models is None else cls(models=models, visits=visits)
 
     def fits(self, option: str) -> bool:
-        """Whether an option is expected to end in time; one of which nothing is known is."""
+        """Return whether an option is expected to end in time; True if its duration is unknown."""
         return self.time_left is None or self.time_left > self.seconds.get(option, 0.0)
 
     @property
     def answered(self) -> frozenset[int]:
-        """Places of the models that have answered."""
+        """Indices of the models that have answered."""
         return frozenset(visit.model_index for visit in self.visits)
 
     @property
     def current(self) -> Visit:
-        """The latest answer; raises IndexError when there is none."""
+        """The latest answer; raises IndexError if there is none."""
         return self.visits[-1]
 
 
 class Decision(_Record):
-    """What the router decided, and why."""
+    """A decision of the router, and the reason for it."""
 
     action: Action
     """`answer`: keep an answer. `verify`: draw more verdicts. `escalate`: ask a later model.
     `abstain`: give no answer."""
 
     model_index: int = Field(ge=0)
-    """Whose answer is kept or checked, or which model is asked; the latest, when abstaining."""
+    """Index of the model whose answer is kept or checked, or that is asked. With `abstain`, the
+    latest model."""
 
     model: str | None = None
     """Name of that model."""
 
     samples: int | None = Field(default=None, ge=0)
-    """Verdicts to draw next. None: as many as the verifier draws by itself. After an
-    escalation, 0: keep that model's answer without a check."""
+    """Number of verdicts to draw next. None: the verifier's own number. With `escalate`, 0 means:
+    keep that model's answer without a check."""
 
     check: str | None = None
-    """Name of the check to make next, where several are combined; None: the first, or only,
-    one."""
+    """Name of the check to make next, if several are combined. None: the first or only one."""
 
     belief: dict[str, float] = Field(default_factory=dict)
     """Expected quality of each model's answer, in [0, 1], given the evidence."""
@@ -219,14 +219,14 @@ class Decision(_Record):
     """Expected utility (quality minus cost weight times cost still to pay) of each option."""
 
     cost_so_far: str | None = None
-    """What the query had cost until then, as text with currency; None when unknown."""
+    """Cost of the query before the decision, as text with a currency; None if unknown."""
 
     why: str = ""
     """The reason, in one plain sentence."""
 
 
 class UnaccountedCall(ModelCall):
-    """A request of which nothing more is heard, and which may be billed: what it cost is unknown.
+    """A request that may be billed although no reply arrived, so that its cost is unknown.
 
-    That says nothing of the model's price, or of whether it reports its tokens.
+    It does not mean that the model has no price, or does not report its tokens.
     """

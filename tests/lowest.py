@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("cli", "prices", "parquet", "pandas", "plots", "report", "redis")
+EXTRAS = ("cli", "prices", "parquet", "pandas", "plots", "report", "redis", "serve")
 # What a user brings (the bound is that of `local`), and a package that langchain 1.2.9 brings: the
 # newest one that its langgraph allows (1.0.13) cannot be imported with it.
 BESIDE = ("langchain-openai>=1.0", "langgraph-prebuilt>=1.0.8")
-MODULES = ("cli.app", "policy.data.tabular", "report.report", "mix.limits.stores")
+MODULES = ("cli.app", "policy.data.tabular", "report.report", "mix.limits.stores", "serve.server")
 
 
 def lower_bounds() -> list[str]:
@@ -72,9 +72,23 @@ def ask() -> None:
             mix.bind_tools([look]).invoke("Where?"),
             *(agent.invoke(asked)["messages"][-1] for agent in agents),
         ]
+        _ask_served(mix)
     for message in said:
         if (message.text, message.response_metadata["automix"]["drawn"]) != ("By the sea.", 2):
             raise AssertionError(message)
+
+
+def _ask_served(mix: Any) -> None:
+    """Ask a mix behind OpenAI's protocol, whole, as a stream and wrongly."""
+    from tests.support.servers.serving import served  # noqa: PLC0415
+
+    with served({"mix": mix}) as running, running.client() as client:
+        answers = [running.chat(), running.chat(stream=True), running.chat(n=2)]
+        answers += [client.get(path) for path in ("/v1/models", "/openapi.json", "/readyz")]
+        untyped = client.post("/v1/chat/completions", content=b"{}")
+    found = [answer.status_code for answer in (*answers, untyped)]
+    if found != [200, 200, 400, 200, 200, 200, 415]:
+        raise AssertionError(found, [answer.text for answer in answers])
 
 
 def main() -> int:
@@ -86,6 +100,7 @@ def main() -> int:
         venv.create(Path(folder), with_pip=True)
         python = str(Path(folder, "bin", "python"))
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install += ["--no-compile"]  # a few modules of each package are imported, once
         bounds = lower_bounds()
         print("Installing", *bounds)  # noqa: T201
         for command in ([*install, str(ROOT), *bounds], [python, "-m", "tests.lowest", "ask"]):

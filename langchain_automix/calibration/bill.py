@@ -1,4 +1,4 @@
-"""`Bill`: what one call of a calibration came to, whether it succeeded or failed."""
+"""`Bill`: the requests that one call of a calibration made, whether it succeeded or failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bill(NamedTuple):
 
     @classmethod
     def of(cls, output: Any, call: Call, collectors: Sequence[UsageCollector]) -> Self:
-        """Return the requests of a call that returned something."""
+        """Build the bill of a call that returned something."""
         found = [each for collector in collectors for each in collector.calls]
         if isinstance(output, AIMessage):
             found = collectors[0].requests_for(output) if len(collectors) == 1 else found
@@ -37,7 +37,7 @@ class Bill(NamedTuple):
 
     @classmethod
     def of_failed(cls, error: Exception, call: Call, collectors: Sequence[UsageCollector]) -> Self:
-        """Return the requests of a call that failed."""
+        """Build the bill of a call that failed."""
         found = [e for one in collectors for e in (*one.calls, *one.unfinished)]
         is_told = any(one.accounts_for(error) for one in collectors)
         if not is_told and may_be_billed(error) and is_answer_failure(error):
@@ -51,7 +51,7 @@ class Bill(NamedTuple):
         return cls(named, len(found) - len(heard))
 
     def to_entry(self, seconds: float) -> dict[str, Any]:
-        """Return it as the journal keeps it."""
+        """Return the bill as an entry of the journal."""
         return {
             "seconds": round(seconds, 6),
             "calls": [each.model_dump(mode="json", exclude_none=True) for each in self.calls],
@@ -60,11 +60,12 @@ class Bill(NamedTuple):
 
 
 def bill_of(setup: CalibrationConfig, entry: Mapping[str, Any]) -> tuple[float | None, int]:
-    """Return what an entry of the journal came to.
+    """Return the cost of an entry of the journal.
 
     Returns:
-        Cost of the requests that were heard of, in the unit of the log, None if unknown; and the
-        number of others, which may have been billed. Seconds have passed in any case.
+        Cost of the requests that were reported, in the unit of the log, None if unknown; and the
+        number of requests that were not reported but may have been billed. If the log counts
+        seconds, that number is 0: the time is known in any case.
     """
     calls = [ModelCall.model_validate(call) for call in entry.get("calls", ())]
     cost = setup.cost(calls, entry.get("seconds", 0.0))

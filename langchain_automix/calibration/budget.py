@@ -17,19 +17,19 @@ _FIRST_FAILURES, _LATER_FAILURES = 10, 50
 """Consecutive failed examples that end a run: before anything has worked in it, and after."""
 
 _FINISHES_EXAMPLES = frozenset({"enough", "max_spend"})
-"""Reasons to stop that let the examples under way run to their end."""
+"""Reasons to stop that let the running examples finish."""
 
 
 class Stopped(Exception):  # noqa: N818  (a request, not an error)
-    """The run has stopped: make no further call."""
+    """The run has stopped: make no further calls."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a calibration has come."""
+    """Progress of a calibration."""
 
     examples: int
-    """Examples in all."""
+    """Total number of examples."""
 
     done: int
     """Examples finished, by this run or an earlier one."""
@@ -44,26 +44,26 @@ class Progress:
     """Examples that an earlier run had finished."""
 
     spent: float
-    """Cost of all calls in the journal, earlier runs included, in `currency`. A call whose cost is
-    unknown counts as the dearest of its kind."""
+    """Cost of all calls in the journal, including earlier runs, in `currency`. A call of unknown
+    cost counts as the most expensive one of its kind."""
 
     currency: str
     seconds: float
     """Time since this run started."""
 
     seconds_left: float | None
-    """Estimated time to the end; None before the first example is finished."""
+    """Estimated time to the end; None until the first example is finished."""
 
     stopped: str | None = None
     """Why it stopped before the end: `max_spend`, `enough`, `interrupted`, `disk full`,
     `nothing works`; None if it did not."""
 
     words: str = ""
-    """The reason in words."""
+    """The reason as a sentence."""
 
     lost: int = 0
-    """Requests that may have been billed unseen, for they were cut, timed out, or under way when a
-    run was killed."""
+    """Number of requests that may have been billed without being reported: they were cancelled,
+    timed out, or were running when the process was killed."""
 
 
 @dataclass
@@ -75,10 +75,10 @@ class CalibrationRun:
     spending: Spending = field(default_factory=Spending)
     max_spend: float | None = None
     example_cost: tuple[float, float] = (0.0, 0.0)
-    """Likely cost of one example, low and high, used until one has been measured."""
+    """Likely cost of one example, low and high; used until an example has been measured."""
 
     is_full: Callable[[], bool] = lambda: False
-    """Whether the journal can hold no more."""
+    """Whether the journal cannot grow any more."""
 
     listener: Callable[[Progress], None] = lambda _: None
     reused: int = 0
@@ -89,7 +89,7 @@ class CalibrationRun:
     words: str = ""
     last_error: str = ""
     signal_number: int | None = None
-    """The signal that stopped it; None: none did."""
+    """The signal that stopped the run; None if no signal did."""
 
     _changed: threading.Condition = field(default_factory=threading.Condition)
     """Guards the state; notified when an example ends or the run stops."""
@@ -106,20 +106,20 @@ class CalibrationRun:
 
     @property
     def spent(self) -> float:
-        """Cost of all calls, earlier runs included; see `Progress.spent`."""
+        """Cost of all calls, including earlier runs; see `Progress.spent`."""
         return self.spending.total
 
     def stop(self, why: str, words: str = "") -> None:
-        """Allow no further calls; those under way end and are kept. The first reason stands."""
+        """Allow no further calls. Running calls end and are kept; the first reason is kept."""
         with self._changed:
             if self.stopped is None:
                 self.stopped, self.words = why, words
             self._changed.notify_all()
 
     def next_example(self, examples: Iterator[T]) -> T | None:
-        """Return the next example to run; None when there is none or the run has stopped.
+        """Return the next example to run; None if there is none or the run has stopped.
 
-        Waits while those under way may yet leave enough money for another.
+        Waits as long as the running examples may leave enough money for another one.
         """
         with self._changed:
             self._changed.wait_for(
@@ -133,26 +133,26 @@ class CalibrationRun:
             return example
 
     def _can_pay(self) -> bool:
-        """Whether those under way and one more are likely to stay below the limit."""
+        """Return whether the running examples and one more will probably stay below the limit."""
         if self.max_spend is None:
             return True
         finished = self.done - self.reused
         low, high = self.example_cost
         if finished:
             low = high = (self.spent - self._spent_before) / finished
-        # What those under way have already spent is in `spent` too: counted twice, to be safe.
+        # What running examples have spent so far is in `spent` too: it counts twice, to be safe.
         expected = high * (1 + self._running) if self._running else low
         return self.spent + expected <= self.max_spend
 
     def reserve(self, kind: Kind) -> float | None:
-        """Clear a call to be made, with what is set aside for it; None: it must wait.
+        """Clear a call, and return the amount reserved for it; None if the call must wait.
 
-        Under a limit, the calls under way and this one stay below it, whatever each is likely to
-        cost at most. Near the limit, and while nothing of its kind is known, a call is made alone:
-        the limit is passed by one call at most.
+        Under a limit, the running calls and this one must stay below it even if each costs its
+        likely maximum. Near the limit, and while no cost of its kind is known, a call is made
+        alone, so that the limit is exceeded by one call at most.
 
         Raises:
-            Stopped: It must not be made.
+            Stopped: The call must not be made.
         """
         if self.is_full():
             self.stop("disk full", "The disk is full.")
@@ -169,7 +169,7 @@ class CalibrationRun:
                 if self.spent >= self.max_spend or self.spent + dearest > self.max_spend:
                     self.stop("max_spend")
                     raise Stopped
-                # Beside a call of which nothing is known, no other is made.
+                # No other call is made beside one whose cost cannot be estimated.
                 reserved = self.max_spend if most is None else most
             self._under_way += 1
             self._reserved += reserved
@@ -177,19 +177,19 @@ class CalibrationRun:
             return reserved
 
     def wait(self, seconds: float) -> None:
-        """Wait until a call has ended, but no longer than this."""
+        """Wait until a call has ended, but at most `seconds`."""
         with self._changed:
             self._changed.wait(seconds)
 
     def settle(self, kind: Kind, reserved: float, cost: float | None, *, lost: int = 0) -> None:
-        """Add what a call cost, as far as that is known, and end its reservation.
+        """Add the cost of a call, if known, and release its reservation.
 
         Args:
-            kind: Its kind.
-            reserved: What `reserve` returned.
-            cost: Cost of the requests whose cost is known; None adds nothing, and is reported where
-                the cost is needed.
-            lost: Number of its requests that may have been billed unseen.
+            kind: Kind of the call.
+            reserved: The amount that `reserve` returned.
+            cost: Cost of the requests whose cost is known. None adds nothing; the unknown cost is
+                reported where it is needed.
+            lost: Number of its requests that may have been billed without being reported.
         """
         with self._changed:
             self._under_way -= 1
@@ -203,9 +203,9 @@ class CalibrationRun:
             self.last_error = f"{stage}: {error}"
 
     def finished(self, row: dict[str, Any] | None, *, again: bool = False) -> None:
-        """Count an example that has ended, with its row; None if it was abandoned.
+        """Count an example that has ended; `row` is None if it was abandoned.
 
-        One that fails `again`, as in an earlier run, says nothing about whether anything still
+        If it fails `again`, as in an earlier run, the failure does not show whether anything still
         works.
         """
         with self._changed:
@@ -225,7 +225,7 @@ class CalibrationRun:
             self.stop("nothing works")
 
     def progress(self) -> Progress:
-        """Return how far it has come."""
+        """Return the current progress."""
         with self._changed:
             seconds = time.monotonic() - self._started
             new = self.done - self.reused
@@ -246,7 +246,7 @@ class CalibrationRun:
 
 
 def in_order(examples: Sequence[Example], seed: int | None) -> Sequence[Example]:
-    """Return examples in their own order, or shuffled by a seed."""
+    """Return the examples in their own order, or shuffled if a seed is given."""
     if seed is None:
         return examples
     shuffled = list(examples)

@@ -1,4 +1,4 @@
-"""`calibrate`: run the models over examples, and write a routing log; resumes after a kill."""
+"""`calibrate`: run the models over examples and write a routing log; resumes after a kill."""
 
 from __future__ import annotations
 
@@ -57,65 +57,73 @@ def calibrate(
 ) -> RoutingLog:
     """Run all models over examples, check and grade their answers, and return a routing log.
 
-    Every finished call is written to a journal beside the log (`<out>.journal`) before it is used:
-    after a kill, the same call resumes where it stopped, and nothing is paid for twice.
+    Every finished call is written to a journal beside the log (`<out>.journal`) before it is used.
+    After a kill, the same call of `calibrate` resumes where it stopped, and nothing is paid for
+    twice.
 
     Args:
         examples: A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, `langsmith:<dataset>`, a data
-            frame, a dataset of Ray, or a list of questions, mappings or `Example`s, with `question`
-            and optionally `context`, `references`, `messages` (the conversation before) and
-            `prompt` (the whole input of the models). Calls are kept by what is asked, so examples
-            may be reordered, and others added.
-        models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, with its
-            prompt, check and prices.
-        quality: Grades an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
-            `json_equal`, which leave unknown what they cannot read for sure; a function of the
-            answer and its references; an `LLMJudge`, an `EmbeddingSimilarity`, or a LangSmith
-            evaluator. See `langchain_automix.calibration.graders.text`.
-        out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`; no other file is overwritten.
-        prompt: Makes the models' input from `question`, `context` and `history`. None: the
-            question itself; where the example has a context, an instruction to answer from it.
-        verifier: Checks the answers. None: the mix's, or a `SelfVerifier` for models. For a mix
-            without a check, every check that it may buy is made of every answer, since a log says
-            nothing of what was left out: the probabilities of the tokens (free), four new
-            answers, eight verdicts; `approve` is told what that costs. Each check of a
-            `CombinedVerifier` is made, priced and kept by itself: `compare_verifiers` tells from
-            the log which is worth its price, and a check added later costs only its own calls.
+            frame, a Ray dataset, or a list of questions, mappings or `Example`s. Fields:
+            `question`, and optionally `context`, `references`, `messages` (the conversation before)
+            and `prompt` (the whole input of the models). Finished calls are found again by their
+            input, so examples may be reordered or added.
+        models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, whose prompt,
+            check and prices are used.
+        quality: How to grade an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`,
+            `contains` or `json_equal`, which leave a grade unknown if they cannot read the answer
+            with certainty; a function of the answer and its references; an `LLMJudge`, an
+            `EmbeddingSimilarity`, or a LangSmith evaluator. See
+            `langchain_automix.calibration.graders.text`.
+        out: Path of the log: `.jsonl`, `.jsonl.gz` or `.parquet`. A file that no calibration wrote
+            is not overwritten.
+        prompt: Builds the models' input from `question`, `context` and `history`. None: the
+            question itself, or, if the example has a context, an instruction to answer from it.
+        verifier: Checks the answers. None: the check of the mix, or a `SelfVerifier` for models.
+            For a mix without a check, every check that it could buy is made of every answer,
+            because a log cannot tell anything about a check that was left out: the probabilities of
+            the tokens (free), four new answers, and eight verdicts. `approve` is told what that
+            costs. Each check of a `CombinedVerifier` is made, priced and kept separately:
+            `compare_verifiers` can tell from the log which one is worth its price, and a check that
+            is added later costs only its own calls.
         prices: As in `AutoMixRunnable`.
-        unit: Unit of costs: `dollars` or `seconds`. None: dollars, or, with a warning, seconds
-            where no model has a known price.
-        unlabelled: How to grade examples without references: `agreement` with the largest model's
-            answer, or `grade` by `quality` alone. Where some examples have references, these
+        unit: Unit of costs: `dollars` or `seconds`. None: dollars, or, with a warning, seconds if
+            no model has a known price.
+        unlabelled: How to grade examples without references: by `agreement` with the largest
+            model's answer, or by `quality` alone (`grade`). If some examples have references, they
             correct the agreement of the others.
-        names: Your own name for a field: `{"question": "my_column"}`.
-        concurrency: Calls at a time. None: 16 (on Ray, 16 on each worker), or 1 where seconds are
-            counted, which would otherwise include time spent waiting for other calls.
-        max_spend: Most that all runs for this log may cost together, in its unit; the run stops
-            there, and says how far it got.
+        names: Your own names of fields, such as `{"question": "my_column"}`.
+        concurrency: Number of calls at a time. None: 16 (with Ray, 16 on each worker), or 1 if
+            costs are in seconds, which would otherwise include the time spent waiting for other
+            calls.
+        max_spend: Maximum cost of all runs for this log together, in its unit. The run stops there
+            and reports how far it got.
         adaptive: Whether to stop as soon as more examples would not change the policy (see
-            `langchain_automix.policy.fitting.stopping`); the examples are then taken in random
+            `langchain_automix.policy.fitting.stopping`). The examples are then taken in random
             order.
         goal: The goal that the policy will be fitted for, with `adaptive`; as in `POMDPRouter.fit`.
-        on_change: What to do if a prompt, a model or a setting differs from the run before:
+        on_change: What to do if a prompt, a model or a setting has changed since the last run:
             `raise`, or `rerun` the calls that depend on it.
-        approve: Called with the estimate before any call is made; False stops the run.
+        approve: Called with the estimate before any call is made; if it returns False, the run
+            stops.
         on_progress: Called after each example.
-        seed: Seed of the random order, where a run may end before the last example.
-        free_check: Whether the log also has the free check of each answer, beside a single one:
-            how probable its tokens were to the model that wrote them. Models that can send
-            these log-probabilities do so with the answer, in the same request; where none come,
-            the log has no free check. A log that was begun without it goes on without.
+        seed: Seed of the random order, used if a run may end before the last example.
+        free_check: Whether to log the free check of each answer too, if there is a single other
+            check: the probability of the answer's tokens according to the model that wrote them.
+            Models that support it send these log-probabilities with the answer, in the same
+            request; without them, the log has no free check. A log that was started without the
+            free check continues without it.
         engine: `ray`: the examples are run by the workers of a Ray cluster, one on each CPU: the
-            one that this process is connected to, else as `ray.init` finds or starts it (extra
-            `ray`). The journal and the budget stay with this process, so all else is the same;
-            models, check and grader are sent there by cloudpickle. None: by this process.
+            cluster that this process is connected to, or the one that `ray.init` finds or starts
+            (extra `ray`). The journal and the budget stay in this process, so everything else is
+            the same. Models, check and grader are sent to the workers with cloudpickle. None: by
+            this process.
 
     Returns:
-        The log, with the texts in each query's `metadata`.
+        The log, with the texts in the `metadata` of each query.
 
     Raises:
-        AutoMixError: An argument cannot be used, every call fails, or the journal cannot be
-            written or belongs to another run. What was paid for is kept.
+        AutoMixError: An argument cannot be used, every call fails, or the journal cannot be written
+            or belongs to another run. Calls that were paid for are kept.
     """
     settings = CalibrationSettings(
         examples,
@@ -155,7 +163,7 @@ def calibrate(
 
 
 def _takes_what(other: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
-    """Decorate a function that takes the arguments of another: editors and `help` list them."""
+    """Give a function the signature of another one, for editors and `help`."""
 
     def change(function: Callable[..., T]) -> Callable[P, T]:
         function.__signature__ = inspect.signature(other)  # type: ignore[attr-defined]
@@ -183,11 +191,12 @@ async def acalibrate(*args: Any, **kwargs: Any) -> RoutingLog:
 def run_calibration(settings: CalibrationSettings) -> CalibrationResult:
     """Run a calibration, and return its result instead of the log.
 
-    The process is not ended by a signal that stopped the run: the caller does so
-    (`signal.raise_signal`) when it has said what is kept.
+    If a signal stopped the run, the process is not ended: the caller does so
+    (`signal.raise_signal`) after reporting what is kept.
 
     Raises:
-        StoppedBySignalError: There is no result, for a signal came before any example was finished.
+        StoppedBySignalError: A signal stopped the run before any example was finished, so there is
+            no result.
         AutoMixError: As in `calibrate`.
     """
     with open_session(settings) as session:
@@ -202,10 +211,10 @@ def run_calibration(settings: CalibrationSettings) -> CalibrationResult:
 
 
 def _read_log(result: CalibrationResult) -> RoutingLog:
-    """Return the log, and warn about what it lacks.
+    """Return the log, and warn about what is missing in it.
 
     Raises:
-        AutoMixError: The run ended because nothing worked any more.
+        AutoMixError: The run ended because no call worked any more.
     """
     progress = result.progress
     finished = f"{result.written.queries} of {progress.examples} examples are in {result.out}"

@@ -1,4 +1,4 @@
-"""What a calibration runs: the models, their prompt, the check, the grader, the unit of cost."""
+"""Set-up of a calibration: the models, their prompt, the check, the grader, the unit of cost."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ ANSWER_FROM_CONTEXT = ChatPromptTemplate.from_messages(
             "Answer the question from the context with the shortest phrase that answers it, and "
             "nothing else. If the context does not hold the answer, answer: unanswerable",
         ),
-        # The context first: the questions on one passage then share the longest prompt prefix.
+        # The context comes first: questions on one passage then share a long prompt prefix.
         ("human", "Context: {context}\n\nQuestion: {question}"),
     ]
 )
-"""Prompt for an example with a context where the mix has none; also that of `automix ask`."""
+"""Prompt for examples with a context if the mix has no prompt; `automix ask` uses it too."""
 
 
 @dataclass(frozen=True)
 class CalibratedCheck:
-    """One of the checks that a calibration makes of every answer but the last."""
+    """One of the checks that a calibration makes of every answer except the last model's."""
 
     name: str | None
-    """Its name among several; None if it is the only one."""
+    """Its name if there are several checks; None if it is the only one."""
 
     verifier: Runnable[Any, Any]
     checkers: tuple[Runnable[Any, Any], ...]
@@ -73,12 +73,12 @@ class CalibratedCheck:
 
     @property
     def samples(self) -> int | None:
-        """Number of verdicts that it draws; None if it does not say."""
+        """Number of verdicts that it draws; None if unknown."""
         return getattr(self.verifier, "samples", None)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its prompt and sampling, as a policy file holds it."""
+        """Hash of its prompt and sampling, as in a policy file."""
         return fingerprint_of(self.verifier)
 
     @property
@@ -96,25 +96,25 @@ class CalibratedCheck:
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """Everything that the row of an example depends on."""
+    """Everything that the log row of an example depends on."""
 
     mix: AutoMixRunnable
-    """The models with their prompt and check; the router is not used."""
+    """The models with their prompt and check. Its router is not used."""
 
     grader: Any
-    """Grades an answer: a function or a Runnable, as `to_grader` returns it."""
+    """Grades an answer: a function or a Runnable, as returned by `to_grader`."""
 
     unit: Unit
     unlabelled: Unlabelled = "agreement"
-    """How an example without references is graded: by agreement with the largest model's answer, or
+    """How to grade an example without references: by agreement with the largest model's answer, or
     by the grader alone."""
 
     compares: bool = False
-    """Whether answers to labelled examples are also compared with the largest model's, to learn
-    what agreement is worth."""
+    """Whether to compare answers to labelled examples with the largest model's answer too, in order
+    to learn how well agreement predicts a grade."""
 
     asked_mix: AutoMixRunnable | None = None
-    """The mix without the free check beside the one asked for; None if none was added."""
+    """The mix as the user gave it, without the added free check; None if none was added."""
 
     @property
     def free_check(self) -> str | None:
@@ -122,7 +122,7 @@ class CalibrationConfig:
         return None if self.asked_mix is None else TOKENS
 
     def without_free_check(self) -> CalibrationConfig:
-        """Return the same with the check that was asked for alone."""
+        """Return the configuration with only the check that the user asked for."""
         if self.asked_mix is None:
             return self
         return replace(self, mix=self.asked_mix, asked_mix=None)
@@ -134,12 +134,12 @@ class CalibrationConfig:
 
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
-        """The models without streaming, and without a cache, whose answers would be free."""
+        """The models without streaming and without a cache (cached answers would cost nothing)."""
         return tuple(map(_without_streaming_or_cache, self._prepared))
 
     @cached_property
     def plain_answerers(self) -> tuple[Runnable[Any, Any] | None, ...]:
-        """The same without the log-probabilities that a check reads; None where none are added."""
+        """The same without the log-probabilities that a check reads; None if none are added."""
         plain = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
         return tuple(
             each if adds else None for each, adds in zip(plain, self._adds_logprobs, strict=True)
@@ -147,13 +147,13 @@ class CalibrationConfig:
 
     @property
     def _adds_logprobs(self) -> Iterator[bool]:
-        """Yield whether a model is asked for log-probabilities that the user did not ask for."""
+        """Yield for each model whether the package, not the user, asks for log-probabilities."""
         asked = zip(self.mix.models, self.mix.mix_config.answerers, self._prepared, strict=True)
         return (plain != ready and not asks_for_logprobs(model) for model, plain, ready in asked)
 
     @cached_property
     def sends_logprobs(self) -> tuple[bool, ...]:
-        """Whether a model is asked for log-probabilities, by the user or for a check."""
+        """For each model, whether log-probabilities are requested, by the user or for a check."""
         own = map(asks_for_logprobs, self.mix.models)
         return tuple(a or b for a, b in zip(own, self._adds_logprobs, strict=True))
 
@@ -167,12 +167,12 @@ class CalibrationConfig:
 
     @cached_property
     def checks(self) -> tuple[CalibratedCheck, ...]:
-        """The checks of an answer, each made and kept by itself; the first one leads."""
+        """The checks of an answer, each made and kept separately; the first is the main check."""
         verifier = self.mix.verifier
         named: list[tuple[str | None, Runnable[Any, Any]]] = [(None, verifier)]
         if isinstance(verifier, CombinedVerifier):
             named = [*verifier.checks.items()]
-        # Not `_prepared`: what one check reads from an answer is not to be requested by another.
+        # `_prepared` would let one check request what another check reads from an answer.
         answerers = map(_without_streaming_or_cache, self.mix.mix_config.answerers)
         pairs = list(zip(answerers, self.mix.models, strict=True))
 
@@ -184,14 +184,15 @@ class CalibrationConfig:
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """Hash of what each model's answers depend on."""
+        """For each model, a hash of everything that its answers depend on."""
         return tuple(model_fingerprint(model) for model in self._prepared)
 
     @cached_property
     def richer_fingerprints(self) -> tuple[str | None, ...]:
-        """The same with log-probabilities, of models asked for nothing beside their answers.
+        """Fingerprints with log-probabilities, for models that are only asked for answers.
 
-        Their answers that came with log-probabilities serve as well; None for other models.
+        Answers of such a model that came with log-probabilities can be used too. None for other
+        models.
         """
         answerers = self.mix.mix_config.answerers
         richer = (
@@ -208,17 +209,17 @@ class CalibrationConfig:
 
     @cached_property
     def verifier(self) -> str:
-        """Fingerprint of the check, as a policy file holds it."""
+        """Fingerprint of the check, as in a policy file."""
         return fingerprint_of(self.mix.verifier)
 
     @cached_property
     def check_spec(self) -> dict[str, Any]:
-        """How the check is rebuilt, as a policy file holds it."""
+        """Specification to rebuild the check, as in a policy file."""
         return spec_of(self.mix.verifier).model_dump(mode="json", exclude_defaults=True)
 
     @cached_property
     def call_settings(self) -> dict[str, Any]:
-        """Settings that calls depend on, by name: if one changes, the calls are made again."""
+        """Settings that calls depend on, by name. If one changes, the calls are made again."""
         prompt = ANSWER_FROM_CONTEXT if self.mix.prompt is None else self.mix.prompt
         settings: dict[str, Any] = {
             **{f"model {n}": f for n, f in zip(self.names, self.fingerprints, strict=True)},
@@ -227,7 +228,7 @@ class CalibrationConfig:
         if isinstance(self.grader, Runnable):
             settings["grader"] = grader_name(self.grader)
             settings |= model_setting("grader", self.grader)
-        # The free check makes no call: none depends on it.
+        # The free check makes no calls, so no call depends on it.
         checks = self.without_free_check().checks
         if checks[0].name is None:
             return settings | checks[0].settings
@@ -235,7 +236,7 @@ class CalibrationConfig:
 
     @cached_property
     def row_fingerprint(self) -> str:
-        """Hash of everything that a row of the log depends on, beyond its example."""
+        """Hash of everything that a log row depends on, except its example."""
         prices = self.mix.prices
         counted = prices if isinstance(prices, Mapping) else grader_name(prices)
         grades = [grader_name(self.grader), self.unlabelled, self.compares]
@@ -252,14 +253,14 @@ class CalibrationConfig:
         return frozenset(secret for model in models for secret in secrets_of(model))
 
     def redact(self, error: Exception) -> str:
-        """Return an error as text, without the models' keys: some providers repeat them."""
+        """Return an error as text without the models' API keys, which some providers repeat."""
         text = f"{type(error).__name__}: {error}"
         for secret in self._secrets:
             text = text.replace(secret, "**********")
         return text
 
     def cost(self, calls: Iterable[ModelCall], seconds: float) -> float | None:
-        """Return what some calls cost in the log's unit; None if unknown."""
+        """Return the cost of calls in the unit of the log; None if unknown."""
         if self.unit == "seconds":
             return seconds
         cost = cost_of(calls, self.mix.prices)
@@ -268,9 +269,9 @@ class CalibrationConfig:
     def build_inputs(
         self, example: Example
     ) -> tuple[Runnable[Any, Any] | None, Any, VerifierInput]:
-        """Return the prompt still to be filled and its values, and the input of the check.
+        """Return the prompt to fill, its values, and the input of the check.
 
-        Without a prompt, the second is the input of the models.
+        If the prompt is None, the values are the models' input.
         """
         mix, history = self.mix, convert_to_messages([dict(m) for m in example.messages])
         check: VerifierInput = {"answer": "", "question": example.question}
@@ -304,15 +305,15 @@ class CalibrationConfig:
 
 
 def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = False) -> Unit:
-    """Return the unit of costs; warns if none was asked for and no price is known.
+    """Return the unit of costs, and warn if none was requested and no price is known.
 
     Args:
         mix: The models and their prices.
-        unit: The unit asked for. None: dollars, or seconds where no model has a price.
-        is_limited: Whether there is a spend limit, which is taken to be in dollars.
+        unit: The requested unit. None: dollars, or seconds if no model has a price.
+        is_limited: Whether there is a spend limit, which is assumed to be in dollars.
 
     Raises:
-        AutoMixError: Costs are to be counted in dollars, and a model has no known price.
+        AutoMixError: Costs are in dollars and a model has no known price.
     """
     if unit == "seconds":
         return unit
@@ -321,7 +322,7 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
     for name, model in zip(mix.model_names, mix.models, strict=True):
         known, provider = sole_identity(model)
         call = ModelCall(model=known, provider=provider, usage=usage)
-        # Which models a mix or a model with fallbacks calls is known only afterwards.
+        # Which models a mix, or a model with fallbacks, calls is known only afterwards.
         reports_later = known is None or provider == "automix"
         if not reports_later and cost_of([call], mix.prices) is None:
             unpriced.append(name)

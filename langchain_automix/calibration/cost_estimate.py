@@ -1,8 +1,8 @@
 """Estimate, before any call, which calls a calibration will make and what they will cost.
 
-The calls are counted by a dry run of some examples through the flow itself. The configuration
-alone does not determine them: how often a check asks, and with which prompt, is up to the check,
-and which calls an example still needs depends on the calls in the journal.
+The calls are counted in a dry run of some examples through the flow. The configuration alone does
+not determine them: the check decides how often it asks and with which prompt, and the calls that an
+example still needs depend on the journal.
 """
 
 from __future__ import annotations
@@ -38,42 +38,43 @@ from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.types import ModelCall, Verification
 
 _REHEARSED = 50
-"""Examples in the dry run; the others are assumed to be like them."""
+"""Number of examples in the dry run; the others are assumed to be similar."""
 
 _SHORT, _LONG = 5, 400
-"""Tokens of the shortest and the longest likely reply, unless earlier calls or the model's own
-limit say otherwise."""
+"""Tokens of the shortest and the longest likely reply, used unless earlier calls or the model's own
+limit are known."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "num_predict", "max_output_tokens")
 _ENOUGH_CALLS = 10
-"""Earlier calls of one kind that suffice to estimate the next."""
+"""Number of earlier calls of one kind that is enough to estimate later ones."""
 
 _SPREAD = 0.25
-"""Relative error allowed for in the tokens of a text, which are estimated from its characters, and
-in the mean cost of future calls, which is taken from earlier ones."""
+"""Allowed relative error of the tokens of a text, which are estimated from its characters, and of
+the mean cost of future calls, which is estimated from earlier ones."""
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """The calls of one kind still to be made. Ranges are (low, high)."""
+    """The remaining calls of one kind. Ranges are (low, high)."""
 
     stage: str
     """`answer`, `check` or `grade`."""
 
     model: str
-    """Name of the model whose answers they make, check or grade."""
+    """Name of the model whose answers are made, checked or graded."""
 
     check: str | None
-    """Name of the check where there are several; None for the only one, and for other stages."""
+    """Name of the check if there are several; None for a single check and for other stages."""
 
     calls: int
     tokens_in: tuple[int, int]
     tokens_out: tuple[int, int]
     cost: tuple[float, float] | None
-    """In the estimate's currency; None if unknown."""
+    """Cost in the estimate's currency; None if unknown."""
 
     is_free: bool = False
-    """Whether it is a check that reads what comes with the answers, and makes no call."""
+    """Whether it is a check that makes no call, because it reads data that comes with the
+    answers."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ class Estimate:
 
     examples: int
     finished: int
-    """Examples that an earlier run finished."""
+    """Number of examples that an earlier run finished."""
 
     unlabelled: int
-    """Examples without a reference."""
+    """Number of examples without a reference."""
 
     stages: tuple[StageEstimate, ...]
     currency: str
@@ -93,22 +94,22 @@ class Estimate:
     """Cost of the calls of earlier runs; see `Progress.spent`."""
 
     lost: int = 0
-    """Requests of earlier runs that may have been billed unseen."""
+    """Number of requests of earlier runs that may have been billed without being reported."""
 
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Settings that differ from the run before, each with both values. The calls that depend on
-    them are made again."""
+    """Settings that have changed since the last run, each with its old and new value. The calls
+    that depend on them are made again."""
 
     notes: tuple[str, ...] = ()
 
     @property
     def calls(self) -> int:
-        """Calls still to be made."""
+        """Number of calls still to make."""
         return sum(stage.calls for stage in self.stages)
 
     @property
     def cost(self) -> tuple[float, float] | None:
-        """Likely cost of these, low and high; None if any part is unknown."""
+        """Likely cost of these calls, low and high; None if any part is unknown."""
         costs = [stage.cost for stage in self.stages if stage.calls]
         known = [cost for cost in costs if cost is not None]
         if len(known) < len(costs):
@@ -138,7 +139,7 @@ class CallStats:
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
     def add_all(self, other: CallStats, scale: float) -> None:
-        """Count the calls of another, so many times each."""
+        """Add the calls of another one, `scale` times."""
         self.calls += scale * other.calls
         self.tokens_in += scale * other.tokens_in
         self.tokens_out += scale * other.tokens_out
@@ -147,7 +148,7 @@ class CallStats:
 
 
 class EarlierCalls:
-    """Totals of the calls of earlier runs, by kind, added up as the journal is read."""
+    """Totals of the calls of earlier runs, by kind, summed as the journal is read."""
 
     def __init__(self, setup: CalibrationConfig) -> None:
         self.setup = setup
@@ -163,7 +164,7 @@ class EarlierCalls:
             self.by_kind[kind].add(entry, cost)
 
     def add_lost(self, journal: Journal) -> None:
-        """Count the calls of earlier runs of whose end nothing is known."""
+        """Count the calls of earlier runs that have a beginning but no end in the journal."""
         for (_, key, check), number in journal.lost.items():
             self.spending.add(kind_of(key, {"check": check}), None, number)
 
@@ -182,7 +183,7 @@ def estimate(
     *,
     changed: Mapping[str, tuple[Any, Any]],
 ) -> Estimate:
-    """Return which calls are still to be made, and what they are likely to cost.
+    """Estimate which calls are still to be made and what they will cost.
 
     Args:
         setup: The calibration.
@@ -191,7 +192,7 @@ def estimate(
         earlier: Their totals.
         changed: Settings that differ from the run before.
     """
-    # An example that an earlier run began needs fewer calls than one that it did not reach.
+    # An example that an earlier run started needs fewer calls than one that it did not reach.
     dry_runs = {begun: _DryRun(setup, journal) for begun in (True, False)}
     runner = ExampleRunnable(setup=setup, journal=journal, record=None)
     for example in examples:
@@ -234,7 +235,7 @@ def _torn_line(journal: Journal) -> Iterator[str]:
 
 
 def _killed(journal: Journal) -> Iterator[str]:
-    """Say what is not known of a run that did not come to its end."""
+    """Say what is unknown about a run that was killed."""
     if lost := sum(journal.lost.values()):
         calls = "1 call was" if lost == 1 else f"{lost} calls were"
         yield (
@@ -249,7 +250,7 @@ def _killed(journal: Journal) -> Iterator[str]:
 
 
 def _uncounted(setup: CalibrationConfig) -> Iterator[str]:
-    """Say which calls the estimate leaves out."""
+    """Say which calls are missing in the estimate."""
     checks = [
         (f"check {check.name}" if check.name else "check", check.verifier) for check in setup.checks
     ]
@@ -271,7 +272,7 @@ def _rank(setup: CalibrationConfig, kind: Kind) -> tuple[int, int, int]:
 
 
 def _free_checks(setup: CalibrationConfig) -> Iterator[Kind]:
-    """Yield the free checks that were added to the one asked for."""
+    """Yield the free checks that were added to the requested one."""
     if setup.free_check is not None:
         models = zip(setup.names[:-1], setup.sends_logprobs, strict=False)
         yield from (("check", name, setup.free_check) for name, sends in models if sends)
@@ -314,8 +315,8 @@ def _no_grade(answer: str, references: Sequence[str]) -> None:
 class _DryRun:
     """Runs examples with made-up replies, and counts the calls.
 
-    Only the first examples are run; they stand for the others. It also stands in for the journal:
-    it returns the calls of earlier runs, and keeps no new ones.
+    Only the first examples are run; they represent the others. This class also replaces the
+    journal: it returns the calls of earlier runs, and keeps no new ones.
     """
 
     def __init__(self, setup: CalibrationConfig, journal: Journal) -> None:
@@ -329,7 +330,7 @@ class _DryRun:
         self._journal = journal
         self._is_long = False
         self._numbers = itertools.count()
-        # The user's own function is not called before the run is approved.
+        # Do not call the user's own function before the run is approved.
         grader = setup.grader if isinstance(setup.grader, Runnable) else _no_grade
         self._runner = ExampleRunnable(
             setup=replace(setup, grader=grader),
@@ -384,7 +385,7 @@ class _DryRun:
 
     def _message(self, call: Call, chat_model: Any, number: int) -> AIMessage:
         limit = next(filter(None, (getattr(chat_model, name, None) for name in _LIMITS)), _LONG)
-        # Each reply is different: equal ones would not be compared.
+        # Make each reply different, because equal replies would not be compared.
         text = f"Answer {next(self._numbers)}"
         tokens_out = number * min(limit, _LONG if self._is_long else _SHORT)
         counted = count_tokens_approximately(to_messages(call.input))

@@ -1,4 +1,4 @@
-"""Decide whether a calibration has seen enough, by testing its rows at growing intervals."""
+"""Decide whether a calibration has enough examples, by testing its rows at growing intervals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class EarlyStopping:
     The test itself is `langchain_automix.policy.fitting.stopping.check_stopping`.
 
     Args:
-        goal: What the policy is to be fitted for, as `POMDPRouter.fit` takes it.
-        seed: Seed of the folds.
+        goal: The goal that the policy will be fitted for, as in `POMDPRouter.fit`.
+        seed: Seed for the folds.
 
     Raises:
         AutoMixError: The goal is invalid.
@@ -37,11 +37,11 @@ class EarlyStopping:
         self._rows.append({name: row[name] for name in ("id", "answers", "currency")})
 
     def enough(self) -> str:
-        """Return why no more examples are needed; empty while they are."""
+        """Return why no more examples are needed; an empty text if more are needed."""
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415
         from langchain_automix.policy.fitting.stopping import check_stopping, next_look  # noqa: PLC0415
 
-        with self._lock:  # not held during the test, so that other workers go on
+        with self._lock:  # not held during the test, so that other workers can continue
             rows = list(self._rows)
             if len(rows) < self._next_look:
                 return ""

@@ -1,6 +1,6 @@
-"""A journal's lines: their shapes, and the outputs of calls in them and back.
+"""The lines of a journal: their types, and how outputs of calls are written and read.
 
-A checksum tells that a line is whole, not who wrote it.
+A checksum shows that a line is complete, but not who wrote it.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ _COSTS = {"fixed_cost", "sample_cost"}
 
 
 def validate_entry(entry: Mapping[str, Any]) -> None:
-    """Check the shape of one line; what it holds is checked where it is used.
+    """Check the types of one line; its values are checked where they are used.
 
     Raises:
-        ValueError: A calibration writes no such line.
+        ValueError: A calibration does not write such a line.
     """
     kind = next((kind for kind in _KINDS if kind in entry), None)
     if kind is not None:
@@ -127,7 +127,7 @@ def validate_row(row: Mapping[str, Any], models: Sequence[str], currency: str) -
     """Check the row of an example.
 
     Raises:
-        ValueError: It is none of these models, or none in this currency.
+        ValueError: The row belongs to other models or is in another currency.
     """
     query = LoggedQuery.model_validate(row)
     metadata = _METADATA.validate_python(row.get("metadata"))
@@ -146,7 +146,7 @@ def validate_row(row: Mapping[str, Any], models: Sequence[str], currency: str) -
 
 
 def to_entry(output: Any) -> dict[str, Any]:
-    """Return the output of a call in a form that JSON holds, with its kind."""
+    """Return the output of a call as JSON data with its kind."""
     if isinstance(output, BaseMessage):
         return {"message": message_to_dict(output)}
     for kind, model in _RESULTS.items():
@@ -158,15 +158,15 @@ def to_entry(output: Any) -> dict[str, Any]:
 def from_entry(
     entry: Entry, collectors: list[UsageCollector], place: Callable[[Entry], str]
 ) -> Any:
-    """Return the output of a kept call, and give the collectors its usage.
+    """Return the output of a kept call, and give its usage to the collectors.
 
     Args:
         entry: The kept call.
-        collectors: Those that the call was made with.
-        place: Says where an entry stands, for an error.
+        collectors: The usage collectors of the call.
+        place: Returns the location of an entry, for error messages.
 
     Raises:
-        AutoMixError: It is nothing that a call returns.
+        AutoMixError: The output is not one that a call can return.
     """
     try:
         return _from_entry(entry, collectors)

@@ -1,4 +1,4 @@
-"""The calls of one example: each is kept in the journal before its result is used."""
+"""The calls of one example. Each is kept in the journal before its result is used."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _PAUSE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class CallKind:
-    """What a call is made for."""
+    """The purpose of a call."""
 
     stage: Stage
     model: str
     check: str | None = None
-    """Name of the check among several; None where it is the only one, or no check."""
+    """Name of the check if there are several; None for a single check or another stage."""
 
     @property
     def key(self) -> Kind:
-        """The kind as costs are kept by it."""
+        """The kind under which costs are kept."""
         return (self.stage, self.model, self.check)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class CallKind:
 
 
 class CallFailed(Exception):  # noqa: N818  (recorded, and not an error of this package)
-    """A call that its model's own retries could not save."""
+    """A call that failed in spite of its model's own retries."""
 
     def __init__(self, kind: CallKind, cause: Exception, reason: str) -> None:
         super().__init__(f"{kind}: {reason}")
@@ -61,32 +61,32 @@ class CallFailed(Exception):  # noqa: N818  (recorded, and not an error of this 
 
 @dataclass
 class ExampleCalls:
-    """Makes the calls of an example, or takes from the journal those that were made before."""
+    """Makes the calls of an example, or takes them from the journal if they were made before."""
 
     example: Example
     setup: CalibrationConfig
     record: CallRecord
     kept: dict[str, Entry]
-    """Finished calls by key, of earlier runs and of this one."""
+    """Finished calls of this run and earlier ones, by key."""
 
     place: Callable[[Entry], str]
     """Says where an entry stands that was read back, for messages."""
 
     requests: list[ModelCall] = field(default_factory=list)
-    """Those of the calls so far."""
+    """The requests of the calls so far."""
 
     seconds: float = 0.0
-    """What the calls so far took."""
+    """Time taken by the calls so far."""
 
     def since(self, requests: int, seconds: float) -> tuple[list[ModelCall], float]:
-        """Return the requests made, and the seconds spent, since these counts were taken."""
+        """Return the requests made and the seconds spent since these counts were taken."""
         return self.requests[requests:], self.seconds - seconds
 
     def cost(self, model: str, calls: list[ModelCall], seconds: float) -> float:
-        """Return what requests of a model cost.
+        """Return the cost of requests of a model.
 
         Raises:
-            AutoMixError: It is not known.
+            AutoMixError: The cost is unknown.
         """
         cost = self.setup.cost(calls, seconds)
         if cost is None:
@@ -102,10 +102,10 @@ class ExampleCalls:
         return cost
 
     def steps(self, kind: CallKind, flow: Steps[T], shape: str) -> Steps[T]:
-        """Make the calls of an inner flow, and keep each as it ends.
+        """Make the calls of an inner flow, and keep each one when it ends.
 
-        Calls are recognised by the `shape` of what makes them, not by its name, so that a check
-        may be renamed, and others added beside it.
+        Calls are identified by the `shape` of their maker rather than by its name, so that a check
+        may be renamed and others may be added.
         """
         nth, causes = 0, list[Exception]()
         outputs: Any = None
@@ -118,25 +118,25 @@ class ExampleCalls:
                 return value
             except Exception as error:
                 if kind.stage == "grade" and all(error is not cause for cause in causes):
-                    # A grader that fails on one example fails on all.
+                    # A grader that fails on one example fails on all of them.
                     raise _cannot_grade(self.example, error) from error
                 raise CallFailed(kind, error, self.setup.redact(error)) from error
             outputs = []
             for wanted in level:
-                if isinstance(wanted.runnable, Work):  # no request: there is nothing to keep
+                if isinstance(wanted.runnable, Work):  # no request: nothing to keep
                     outputs += yield from gather(wanted)
                     continue
                 whole = [shape, model_fingerprint(wanted.runnable), to_plain_input(wanted.input)]
                 try:
                     output = yield from self.call(kind, nth, wanted, whole)
                     outputs.append(output)
-                except CallFailed as failure:  # the flow may know a way round
+                except CallFailed as failure:  # the flow may handle the failure
                     causes.append(failure.cause)
                     outputs.append(failure.cause)
                 nth += 1
 
     def has(self, kind: CallKind, nth: int, shape: Any) -> bool:
-        """Whether a call was made before, and is kept."""
+        """Return whether a call was made before and is kept."""
         return _key(kind, nth, shape) in self.kept
 
     def call(self, kind: CallKind, nth: int, wanted: Call, shape: Any) -> Steps[Any]:
@@ -187,11 +187,11 @@ class ExampleCalls:
             entry["replies"] = [message_to_dict(reply) for reply in replies]
         cost = self._keep(kind, reserved, example, key, entry)
         if cost is None and self.record.max_spend is not None:
-            self.cost(kind.model, bill.calls, seconds)  # raises, and says what is unknown
+            self.cost(kind.model, bill.calls, seconds)  # raises an error that names what is unknown
         return output, entry
 
     def _begin(self, kind: CallKind, example: str, key: str) -> Steps[float]:
-        """Set money aside for a call, and wait for it where that is needed.
+        """Reserve money for a call, and wait until this is possible.
 
         Raises:
             Stopped: The call must not be made.
@@ -203,7 +203,7 @@ class ExampleCalls:
     def _keep(
         self, kind: CallKind, reserved: float, example: str, key: str, entry: Entry
     ) -> float | None:
-        """Keep a call that has ended; return what it cost, as far as that is known."""
+        """Keep a call that has ended, and return its cost, if known."""
         bill = bill_of(self.setup, entry)
         self.record.keep(kind.key, reserved, example, key, entry, bill)
         return bill[0]

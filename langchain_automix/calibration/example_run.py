@@ -1,4 +1,4 @@
-"""Run one example: every model answers, every answer but the last is checked, all are graded."""
+"""Run one example: every model answers, all answers but the last are checked, all are graded."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from langchain_automix.verifiers.base import VerifierInput
 
 
 class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
-    """Runs one example through all models, checks and grades; returns its row of the log.
+    """Runs one example through all models, checks and grades, and returns its row of the log.
 
-    Calls are made one after the other, so that each is kept before the next.
+    Calls are made one after the other, so that each one is kept before the next.
     """
 
     setup: InstanceOf[CalibrationConfig]
     journal: Any
-    """A `Journal`, or a stand-in for one."""
+    """A `Journal`, or a replacement for one."""
 
     record: Any
     """The `CallRecord` of its calls."""
@@ -57,15 +57,15 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         return name or "calibrate"
 
     def finished(self, example: Example) -> dict[str, Any] | None:
-        """Return the row that an earlier run wrote for an example under the same settings."""
+        """Return the complete row that an earlier run wrote under the same settings, if any."""
         row = self.row(example)
         return None if row is None or "failed" in row["metadata"] else row
 
     def row(self, example: Example) -> dict[str, Any] | None:
-        """Return the row that an earlier run wrote for an example, complete or not.
+        """Return the row that an earlier run wrote for an example, complete or not; None if none.
 
         Raises:
-            AutoMixError: The journal holds one that no calibration writes.
+            AutoMixError: The journal holds a row that no calibration writes.
         """
         kept = self.journal.row(example.id, self.digest(example))
         if kept is None:
@@ -81,7 +81,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
         return row
 
     def digest(self, example: Example) -> str:
-        """Return a hash of an example and of everything that shapes its row."""
+        """Return a hash of an example and of everything that its row depends on."""
         return json_hash([self.setup.row_fingerprint, example.model_dump(mode="json")])
 
     @override
@@ -131,8 +131,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 if plain is None or not may_refuse_logprobs(failure.cause):
                     raise
         if message is None and plain is not None:
-            # As in the mix: a refused request costs nothing, and without log-probabilities it may
-            # be welcome.
+            # As in the mix: a refused request is free, and may succeed without log-probabilities.
             wanted = replace(wanted, runnable=plain)
             message = yield from made.call(kind, 0, wanted, [model_fingerprint(plain), asked])
             LOGPROBS.remember(setup.mix.models[index])
@@ -147,9 +146,9 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     def _check(
         self, made: ExampleCalls, result: ModelResult, check: CalibratedCheck, flow: Steps[Any]
     ) -> Steps[None]:
-        """Make one check of an answer; if it fails, the others are still made."""
+        """Make one check of an answer. If it fails, the other checks are still made."""
         if not result.text:
-            # As in the mix, an empty answer is not checked: it is unknown.
+            # As in the mix, an empty answer is not checked; its verification is unknown.
             if (unknown := unknown_verification(check)) is not None:
                 result.checks[check.name] = CheckResult(
                     unknown, {"fixed_cost": 0.0, "sample_cost": 0.0}
@@ -167,7 +166,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 f"The check returned {type(verification).__name__}, not a Verification."
             )
         if verification.undrawn is not None:
-            # What was drawn counts, but running the same again draws the rest.
+            # The drawn verdicts count, but running the same again draws the rest.
             result.failed = result.failed or f"{kind}: {verification.undrawn}"
         calls, seconds = made.since(*before)
         # A model that is not a chat model reports to no collector, but the check lists its calls.
@@ -190,7 +189,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
             return {"cost": cost}
         fixed = 0.0
         if len(calls) == 1 and self.setup.unit == "dollars":
-            # One request reads the prompt once, whatever the number of its verdicts.
+            # One request reads the prompt once, regardless of the number of verdicts.
             fixed = made.cost(model, [without_output(calls[0])], 0.0)
         return {
             "fixed_cost": fixed,
@@ -208,7 +207,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
                 if is_labelled:
                     grade = yield from self._grade_one(made, result, example.references)
                     result.quality, result.why = grade.quality, grade.why
-                # An empty answer is no reference: agreement with it means nothing.
+                # Agreement with an empty answer means nothing.
                 if (not is_labelled or setup.compares) and largest.text:
                     grade = Grade(quality=1.0)
                     if result is not largest and result.text != largest.text:
@@ -236,7 +235,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
 def _check_flow(
     checker: Runnable[Any, Any], check_input: VerifierInput, given: Any, results: list[ModelResult]
 ) -> Steps[Any]:
-    """Check the last of some answers; each request of a shipped check is a call of the flow."""
+    """Check the last of several answers; each request of a shipped check is a call of the flow."""
     *before, result = results
     request: VerifierInput = {
         **check_input,
@@ -251,6 +250,6 @@ def _check_flow(
 
 
 def unknown_verification(check: CalibratedCheck) -> Verification | None:
-    """Return invalid verdicts, for a check that found nothing; None if the check gives a score."""
+    """Return invalid verdicts for a check without a result; None if the check gives a score."""
     samples = check.samples
     return None if samples is None else Verification(verdicts=(None,) * samples)

@@ -1,4 +1,4 @@
-"""Fingerprints of what a calibration asks: kept calls are recognised by them in later runs."""
+"""Fingerprints of the calls of a calibration, by which later runs find the kept calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langchain_automix.models.wrappers import fallbacks_and_config, unwrap
 from langchain_automix.utils.fingerprints import ADDRESS
 from langchain_automix.utils.identifiers import registered_id
 
-# Connection settings: they do not change what a model answers.
+# Connection settings, which do not change the answers of a model.
 _CONNECTION = frozenset(
     {
         "cache",
@@ -32,9 +32,9 @@ _CONNECTION = frozenset(
 
 
 def model_fingerprint(model: Runnable[Any, Any]) -> str:
-    """Return a short hash of what a model's answers depend on: its settings and bound arguments.
+    """Return a short hash of a model's settings and bound arguments, which determine its answers.
 
-    Connection settings, keys and the port of a server on this machine are left out.
+    It leaves out connection settings, keys, and the port of a server on this machine.
     """
     chat_model, bound = unwrap(model)
     if chat_model is None:
@@ -42,7 +42,7 @@ def model_fingerprint(model: Runnable[Any, Any]) -> str:
     if chat_model.is_lc_serializable():
         settings: Any = _without_addresses(dumpd(chat_model).get("kwargs", {}))
     else:
-        settings = chat_model._identifying_params  # noqa: SLF001  (what LangChain's cache goes by)
+        settings = chat_model._identifying_params  # noqa: SLF001  (as in LangChain's cache)
     kept = {k: _without_local_port(v) for k, v in settings.items() if k not in _CONNECTION}
     shape = [type(chat_model).__name__, kept, bound]
     fallbacks, configured = fallbacks_and_config(model)
@@ -52,30 +52,30 @@ def model_fingerprint(model: Runnable[Any, Any]) -> str:
 
 
 def json_hash(what: Any) -> str:
-    """Return a hash of a value, 16 hexadecimal digits long."""
+    """Return a hash of a value: 16 hexadecimal digits."""
     text = json.dumps(what, sort_keys=True, default=to_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def model_setting(name: str, asker: Any) -> dict[str, str]:
-    """Return the fingerprint of a check's or a grader's own model, if it has one."""
+    """Return the fingerprint of the own model of a check or a grader, if it has one."""
     model = getattr(asker, "model", None)
     if not isinstance(model, Runnable):
         return {}
-    # The sampling is in the fingerprint of the check or grader.
+    # The fingerprint of the check or grader already covers the sampling.
     return {f"{name} model": model_fingerprint(for_sampling(model, temperature=0.0, max_tokens=1))}
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON holds it: LangChain's dump of it, the same in every process."""
+    """Return a value as JSON data: LangChain's dump of it, which is the same in every process."""
     dump = dumpd(value)
-    # Only the kind of an object that cannot be dumped is the same in the next process.
+    # Of an object that cannot be dumped, only its type is the same in the next process.
     is_unknown = isinstance(dump, dict) and dump.get("type") == "not_implemented"
     return grader_name(value) if is_unknown else _without_addresses(dump)
 
 
 def _without_addresses(dump: Any) -> Any:
-    """Return a dump without addresses in memory and modules of this package."""
+    """Return a dump without memory addresses and without modules of this package."""
     if isinstance(dump, list):
         return [_without_addresses(each) for each in dump]
     if not isinstance(dump, dict):

@@ -1,7 +1,7 @@
-"""The free check: the log-probabilities of the answers, logged beside the check asked for.
+"""The free check: the log-probabilities of the answers, logged in addition to the requested check.
 
-They come with the answers, so a log can say what they are worth at no cost, and a fit may choose
-them.
+They come with the answers. The log can therefore show their value at no cost, and a fit may choose
+them as the check.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _WENT_WITHOUT = (
 
 
 def with_free_check(setup: CalibrationConfig) -> CalibrationConfig:
-    """Return a calibration with the free check beside the one asked for, where it can be made.
+    """Return a calibration with the free check in addition to the requested one, if possible.
 
-    It cannot where none of the checked models has the field for log-probabilities. Models with
-    fallbacks are not asked for them either: a refusal would have the first fallback answer. To a
-    `CombinedVerifier`, which names all its checks, nothing is added.
+    It is not possible if none of the checked models has a field for log-probabilities. Models with
+    fallbacks are not asked for them either, because the first fallback would answer if they were
+    refused. Nothing is added to a `CombinedVerifier`, which names all its checks.
     """
     mix = setup.mix
     checked = mix.models[:-1]
@@ -51,13 +51,14 @@ def with_free_check(setup: CalibrationConfig) -> CalibrationConfig:
 def as_begun(
     setup: CalibrationConfig, before: Mapping[str, Any]
 ) -> tuple[CalibrationConfig, tuple[str, ...]]:
-    """Return a calibration with or without the free check, as an earlier run was, and notes.
+    """Return a calibration with or without the free check, as in the earlier run, and notes.
 
-    A log begun without the free check goes on without it: half of its answers would have none.
+    A log that was started without the free check continues without it; otherwise half of its
+    answers would have none.
 
     Args:
-        setup: The calibration, with the free check where it can be made.
-        before: The settings of the run before; empty if there was none.
+        setup: The calibration, with the free check if possible.
+        before: The settings of the last run; empty if there was none.
     """
     plain = setup.without_free_check()
     if not before:
@@ -74,7 +75,7 @@ def as_begun(
 
 
 def as_asked(before: Mapping[str, Any], setup: CalibrationConfig) -> Mapping[str, Any]:
-    """Return earlier settings, a model that sent more than is read now being the same model."""
+    """Return earlier settings; a model that sent more than is now read counts as the same."""
     models = zip(setup.names, setup.richer_fingerprints, setup.fingerprints, strict=True)
     same = {
         f"model {name}": own
@@ -85,7 +86,7 @@ def as_asked(before: Mapping[str, Any], setup: CalibrationConfig) -> Mapping[str
 
 
 def silent_models(rows: Iterable[Row], name: str) -> frozenset[str]:
-    """Return the models of which no answer came with log-probabilities."""
+    """Return the models none of whose answers came with log-probabilities."""
     seen: set[str] = set()
     heard: set[str] = set()
     for row in rows:
@@ -98,7 +99,7 @@ def silent_models(rows: Iterable[Row], name: str) -> frozenset[str]:
 
 
 def leave_out_free_check(row: Row, setup: CalibrationConfig, silent: frozenset[str]) -> None:
-    """Take the free check out of a row, where it found nothing of any answer of a model."""
+    """Remove the free check from a row for models that never sent log-probabilities."""
     name = setup.free_check
     for answer in row["answers"]:
         if answer["model"] in silent and "checks" in answer:
@@ -117,7 +118,7 @@ def leave_out_free_check(row: Row, setup: CalibrationConfig, silent: frozenset[s
 
 
 def _beside(verifier: Runnable[Any, Any]) -> CombinedVerifier | None:
-    """Return a check with the free one beside it; None where nothing is to be added."""
+    """Return a check combined with the free one; None if nothing is to be added."""
     spec = spec_of(verifier)
     if spec.checks or spec.kind == LogProbabilityVerifier.__name__:
         return None
@@ -126,6 +127,6 @@ def _beside(verifier: Runnable[Any, Any]) -> CombinedVerifier | None:
 
 
 def _in_words(kind: str) -> str:
-    """Return the name of a check from that of its class or function."""
+    """Return a readable name of a check from the name of its class or function."""
     name = kind.rpartition(".")[2].removesuffix("Verifier")
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() or kind

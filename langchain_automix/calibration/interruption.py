@@ -1,4 +1,4 @@
-"""End a run by a signal as by Ctrl-C: calls under way have been paid for, and are kept."""
+"""Handle a signal that ends a run like Ctrl-C: keep the running calls, which have been paid for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.errors import AutoMixError
 
-_NAMES = ("SIGTERM", "SIGHUP")  # of which Windows has one
+_NAMES = ("SIGTERM", "SIGHUP")  # Windows has only the first
 
 
 class StoppedBySignalError(AutoMixError):
-    """A signal stopped a run before an example was finished, so that there is no log."""
+    """A signal stopped a run before any example was finished, so there is no log."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -23,11 +23,11 @@ class StoppedBySignalError(AutoMixError):
 
 @contextlib.contextmanager
 def ending_by_signals(course: CalibrationRun) -> Iterator[None]:
-    """Let a signal that would kill the process stop a run, and note it.
+    """Let a signal that would kill the process stop the run instead, and record it.
 
-    A second one kills it at once. Nothing is done where the user handles or ignores the signal, or
-    outside the main thread, which alone may handle any. `end_by_signal` then ends the process as
-    the signal would have.
+    A second signal kills the process at once. A signal that the user handles or ignores is left
+    alone, as are signals outside the main thread, the only one that can handle them. Afterwards,
+    `end_by_signal` ends the process as the signal would have.
     """
     handled: list[signal.Signals] = []
 
@@ -51,6 +51,6 @@ def ending_by_signals(course: CalibrationRun) -> Iterator[None]:
 
 
 def end_by_signal(course: CalibrationRun) -> None:
-    """End the process by the signal that stopped a run, once what it had done is written."""
+    """End the process by the signal that stopped a run; call it when the results are written."""
     if course.signal_number is not None:
         signal.raise_signal(course.signal_number)

@@ -1,4 +1,4 @@
-"""The journal of a calibration: each finished call, on disk before its result is used."""
+"""The journal of a calibration: each finished call, written to disk before its result is used."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ if sys.platform != "win32":
     import fcntl
 
 _SYNC_SECONDS = 1.0
-_LONGEST_LINE = 2**28  # in bytes
+_LONGEST_LINE = 2**28  # bytes
 _RESERVE_BYTES = 2_000_000
-"""Disk space set aside for the calls that are under way when the disk fills."""
+"""Disk space reserved for the calls that are running when the disk fills up."""
 
 OFFSET = "offset"
-"""Where an entry that was read back has the byte of the file at which it begins."""
+"""Key of an entry that was read from the file: the offset of its line in bytes."""
 
 _HEADER: Entry = {"journal": "langchain-automix/calibration", "version": 1}
 
 
-# Not a database: in a file that was cut short, or copied without its write-ahead log, SQLite loses
-# every call where lines of text lose the last one. It was not faster either.
+# Not a database: if a file is cut short, or copied without its write-ahead log, SQLite loses every
+# call, whereas lines of text lose only the last one. SQLite was not faster either.
 class Journal:
-    """Append-only file of finished calls: one line of JSON a call, each with a checksum.
+    """Append-only file of finished calls: one line of JSON for each call, with a checksum.
 
-    A line reaches the operating system before `add` returns, so it survives the process, and the
-    disk about a second later, so a power failure costs at most that second. Entries are read back
-    from the file: memory holds only the offsets of lines, some dozens of bytes a call.
+    A line reaches the operating system before `add` returns, so it survives the process. It reaches
+    the disk about a second later, so a power failure costs at most that second. Entries are read
+    back from the file: memory holds only the offsets of lines, some dozens of bytes for each call.
 
     Args:
-        path: The file; created if missing. One process at a time may have it open.
-        on_call: Called with each finished or failed call that the file already holds.
+        path: The file; created if missing. Only one process at a time can open it.
+        on_call: Called with each finished or failed call that the file already contains.
 
     Attributes:
         is_new: Whether the file was empty.
         calls: Number of finished calls in the file.
-        torn: Bytes of a last line that was cut short; its call is made again.
-        full: Whether the disk is full: only calls under way can still be kept.
-        settings: Settings of the last session that wrote here.
+        torn: Number of bytes in a last line that was cut short; its call is made again.
+        full: Whether the disk is full: only running calls can still be kept.
+        settings: Settings of the last session in this file.
         ended: Whether that session ended properly.
-        lost: Calls that were begun in earlier sessions and of whose end nothing is known, each with
-            how often: by example, key, and name of the check among several. They may have been
-            billed.
-        tells_beginnings: Whether that session wrote when its calls began; earlier versions did not.
+        lost: Calls of earlier sessions that have a beginning but no end, and the number of times:
+            by example, key, and name of the check if there are several. They may have been billed.
+        tells_beginnings: Whether that session recorded the beginning of each call; earlier versions
+            did not.
 
     Raises:
-        AutoMixError: It cannot be written, another process has it open, or a line is damaged.
+        AutoMixError: The file cannot be written, another process has it open, or a line is damaged.
     """
 
     def __init__(self, path: Path, on_call: Callable[[Entry], None] = lambda _: None) -> None:
@@ -99,7 +99,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Flush everything to the disk, and close the file."""
+        """Flush everything to the disk and close the file."""
         with self._lock, contextlib.suppress(OSError):
             if not self._file.closed:
                 os.fsync(self._file.fileno())
@@ -107,18 +107,18 @@ class Journal:
                 self._close()
 
     def discard(self) -> None:
-        """Delete the file if this process made it and no call is in it: nothing was asked."""
-        # While the lock is held: the file is this process's own.
+        """Delete the file if this process created it and it contains no call."""
+        # The lock is still held, so the file belongs to this process.
         if self.is_new and self._end <= len(_encode(_HEADER)):
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         self._reader.close()
-        self._file.close()  # and with it the lock
+        self._file.close()  # releases the lock
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Begin a session with these settings; written with its first call."""
+        """Begin a session with these settings; they are written with its first call."""
         self._session = {"session": dict(settings), "at": time.time()}
 
     def end(self, why: str) -> None:
@@ -127,10 +127,10 @@ class Journal:
             self._append({"ended": why, "at": time.time()})
 
     def begin_call(self, example: str, key: str, check: str | None = None) -> None:
-        """Note that a call is about to be made: if nothing follows, it may have been billed.
+        """Record that a call is about to be made. If no end follows, it may have been billed.
 
         Raises:
-            AutoMixError: It could not be written; the call must not be made.
+            AutoMixError: The line could not be written; do not make the call.
         """
         self._begin_session()
         named = {} if check is None else {"check": check}
@@ -140,12 +140,12 @@ class Journal:
         """Keep one finished or failed call.
 
         Args:
-            example: The example's key, as `example_key` returns it.
-            key: The call.
-            entry: Its output, time and usage; or its `error`.
+            example: The example's key, as returned by `example_key`.
+            key: Key of the call.
+            entry: Its output, time and usage, or its `error`.
 
         Raises:
-            AutoMixError: It could not be written; nothing of it is in the file.
+            AutoMixError: The line could not be written; no part of it is in the file.
         """
         self._begin_session()
         offset = self._append({"example": example, "call": key, **entry})
@@ -159,20 +159,20 @@ class Journal:
                 self._append(session)
 
     def add_row(self, example: str, digest: str, row: Entry) -> None:
-        """Keep the row that an example's calls led to, by the example's id."""
+        """Keep the finished row of an example, by the example's id."""
         self._rows[example] = (self._append({"example": example, "row": digest, **row}), digest)
 
     def calls_of(self, example: str) -> dict[str, Entry]:
-        """Return the finished calls of an example, by key, without failed ones."""
+        """Return the finished calls of an example, by key, without failed calls."""
         entries = map(self._line, self._offsets.get(example, ()))
         return {entry["call"]: entry for entry in entries if "error" not in entry}
 
     def knows(self, example: str) -> bool:
-        """Whether a call for this example was made before."""
+        """Return whether a call was made for this example before."""
         return example in self._offsets
 
     def row(self, example: str, digest: str) -> Entry | None:
-        """Return the row of an example, by its id, if the digest is the same."""
+        """Return the row of an example, by its id, if its digest is unchanged."""
         offset, kept = self._rows.get(example, (0, ""))
         return self._line(offset) if kept == digest else None
 
@@ -185,7 +185,7 @@ class Journal:
         return {**entry, OFFSET: offset}
 
     def place(self, entry: Entry) -> str:
-        """Say in which line of the file an entry stands, if it was read from there."""
+        """Return the place of an entry for messages: its line in the file, if known."""
         if OFFSET not in entry:
             return f"The journal {self.path}"
         with self._lock:
@@ -197,7 +197,7 @@ class Journal:
         return f"Line {number} of the journal {self.path}"
 
     def _append(self, entry: Entry) -> int:
-        """Write one line, whole or not at all; return its offset."""
+        """Write one line, completely or not at all, and return its offset."""
         line = _encode(entry)
         with self._lock:
             offset = self._end
@@ -210,7 +210,7 @@ class Journal:
                         f"{self.calls} finished calls are in it; make room, and run the same "
                         "command again."
                     ) from error
-                # The reserve is for this line, and for those of the calls under way.
+                # The reserve is for this line and those of the running calls.
                 self.full = True
                 self._reserve.unlink()
                 return self._append(entry)
@@ -241,7 +241,7 @@ class Journal:
             ) from error
 
     def _read(self, on_call: Callable[[Entry], None]) -> int:
-        """Read what earlier sessions wrote; return where the next line goes."""
+        """Read the lines of earlier sessions, and return the offset for the next line."""
         end, damaged, line = 0, 0, b""
         for number, line in enumerate(iter(partial(self._reader.readline, _LONGEST_LINE), b""), 1):
             if len(line) == _LONGEST_LINE:
@@ -301,8 +301,8 @@ class Journal:
 
 def _encode(entry: Entry) -> bytes:
     """Return an entry as a line with its checksum."""
-    # Half of a surrogate pair, which a truncated reply may end with, is not valid UTF-8;
-    # `json.loads` reads it in this form.
+    # A truncated reply may end with half a surrogate pair, which is invalid UTF-8, but which
+    # `json.loads` can read in this form.
     text = json.dumps(entry, ensure_ascii=False, default=to_json_default)
     body = text.encode("utf-8", "surrogatepass")
     return b'%s, "crc": "%08x"}\n' % (body[:-1], zlib.crc32(body))
@@ -321,10 +321,10 @@ def _decode(line: bytes) -> Entry | None:
 
 
 def _open_locked(path: Path) -> IO[bytes]:
-    """Open a journal to append to, for this process alone; only its owner may read a new one.
+    """Open a journal for appending by this process only; a new file is readable only by its owner.
 
     Raises:
-        AutoMixError: Another process has it.
+        AutoMixError: Another process has it open.
         OSError: It cannot be opened.
     """
     while True:
@@ -341,8 +341,8 @@ def _open_locked(path: Path) -> IO[bytes]:
 
 
 def _lock_file(file: IO[bytes], path: Path) -> None:
-    """Lock the file for this process; the lock ends with the process, however that ends."""
-    if sys.platform == "win32":  # no such lock there
+    """Lock the file for this process. The lock ends with the process, even if it is killed."""
+    if sys.platform == "win32":  # Windows has no such lock
         return
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

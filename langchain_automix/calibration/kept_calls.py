@@ -1,4 +1,4 @@
-"""How a kept call is recognised: by its example, and by what was asked."""
+"""Keys by which kept calls are found again: the example, and the input of the call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def example_key(example: Example) -> str:
 
 
 def to_plain_input(value: Any) -> Any:
-    """Return an input in a form that JSON holds, so that equal inputs have equal keys."""
+    """Return an input as JSON data, so that equal inputs have equal keys."""
     if isinstance(value, BaseMessage):
         return [value.type, value.content, getattr(value, "tool_calls", [])]
     if isinstance(value, Mapping):

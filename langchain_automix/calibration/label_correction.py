@@ -1,9 +1,9 @@
-"""Qualities without references: what agreement with the largest model says about an answer.
+"""Qualities without references: what agreement with the largest model tells about an answer.
 
-Where no reference is known, the largest model's answer stands in for it: an answer is graded by
-how far it agrees with it, and the largest model itself seems perfect. A few labelled
-examples show what agreement is worth on this task: how good answers are that agree, how good
-those are that do not, and how good the largest model is when no other agrees with it.
+If no reference is known, the largest model's answer takes its place: an answer is graded by how far
+it agrees with that one, and the largest model itself seems to be perfect. A few labelled examples
+show how well agreement predicts quality on this task: how good answers are that agree, how good
+they are if they do not, and how good the largest model is if no other model agrees with it.
 """
 
 from __future__ import annotations
@@ -14,42 +14,45 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.arrays import Floats
 
 STRENGTH = 4.0
-"""Number of labelled examples that the assumption "what agrees is right" counts for, and as many
-for "what does not agree is wrong". Of 1, 2, 4, 8 and 16 it did best on the benchmark's logs, by
-squared error: a lower value lets 5 labels do harm; a higher one wastes some of 50."""
+"""Weight, as a number of labelled examples, of the assumption "an answer that agrees is right", and
+of "an answer that does not agree is wrong". Of 1, 2, 4, 8 and 16, this value did best on the
+benchmark's logs by squared error: with a lower value, 5 labels can do harm; a higher value wastes
+some of 50 labels."""
 
 
 def correct_labels(agreement: Floats, quality: Floats) -> Floats:
-    """Return the quality of every answer: the labelled one, or the one expected from the agreement.
+    """Return the quality of every answer: its label, or the quality expected from its agreement.
 
-    For each model the expected quality is linear in the agreement, from that of an answer that
-    disagrees to that of one that agrees. Both ends are fitted to the labelled answers by least
-    squares, each shrunk by `STRENGTH` examples to what is assumed without labels (0 and 1; for
-    the largest model 1 and 1). For agreements of 0 and 1 they are beta-binomial means:
-    (right among those that agree + 4) / (number that agree + 4), and (right among the others) /
-    (their number + 4). A cheaper model's agreement is its own, and more of it never means less
-    quality. The largest model's is the mean of the cheaper ones' with it; its quality may fall
-    with it, for where models go wrong together agreement speaks against them all.
+    For each model, the expected quality is linear in the agreement, between that of an answer that
+    disagrees and that of one that agrees. Both ends are fitted to the labelled answers by least
+    squares. Each is shrunk by `STRENGTH` examples towards the value assumed without labels: 0 and
+    1, or 1 and 1 for the largest model. For agreements of 0 and 1 they are beta-binomial means:
+    (number right among those that agree + 4) / (number that agree + 4), and (number right among the
+    others) / (their number + 4). The agreement of a cheaper model is its own, and more agreement
+    never means less quality. The agreement of the largest model is the mean agreement of the
+    cheaper ones with it. Its quality may fall with agreement: if models make the same mistakes,
+    agreement speaks against all of them.
 
-    Expected qualities are less spread than true ones. A fit reads means, so it stays unbiased;
-    but the standard errors of its choice come out too small, more so the fewer the labels.
-    (Drawing a quality of 0 or 1 for each answer, which keeps the spread, and giving labelled
-    rows more weight were both measured: utility stayed the same within 0.001.) And the check
-    is assumed to say nothing beyond the agreement: where it does, its value is underestimated.
-    `python -m tests.benchmarks --only labels` measures the effect of all this.
+    Expected qualities vary less than true ones. A fit uses means and therefore stays unbiased, but
+    the standard errors of its choice are too small, especially with few labels. (Two alternatives
+    were measured: drawing a quality of 0 or 1 for each answer, which keeps the variance, and a
+    higher weight for labelled rows. Utility stayed the same within 0.001.) The check is assumed to
+    add nothing to the agreement; if it does, its value is underestimated.
+
+    `python -m tests.benchmarks --only labels` measures all these effects.
 
     Args:
-        agreement: (n, models) in [0, 1], cheap to expensive; 1 for the largest model, with
-            which all are compared; NaN where an answer is missing.
-        quality: (n, models) in [0, 1]; NaN where it is unknown.
+        agreement: (n, models) in [0, 1], cheap to expensive; 1 for the largest model, with which
+            all are compared; NaN if an answer is missing.
+        quality: (n, models) in [0, 1]; NaN if unknown.
 
     Returns:
-        (n, models) in [0, 1]. A known quality stays; NaN where nothing is known. If no quality
-        is known at all, these are the agreements.
+        (n, models) in [0, 1]. Known qualities are unchanged; NaN if nothing is known. If no quality
+        is known at all, the agreements are returned.
 
     Raises:
-        AutoMixError: The shapes differ, there are fewer than two models, or a number lies
-            outside [0, 1].
+        AutoMixError: The shapes differ, there are fewer than two models, or a number is out of
+            range.
     """
     _validate(agreement, quality)
     last = agreement.shape[1] - 1
@@ -65,21 +68,21 @@ def correct_labels(agreement: Floats, quality: Floats) -> Floats:
 
 
 def _ends(support: Floats, quality: Floats, *, largest: bool) -> tuple[float, float]:
-    """Return the expected quality at no and at full agreement, by ridge regression."""
+    """Return the expected quality at no agreement and at full agreement, by ridge regression."""
     prior = np.array([1.0 if largest else 0.0, 1.0])
     seen = ~(np.isnan(support) | np.isnan(quality))
     shares = np.stack([1 - support[seen], support[seen]], axis=1)
     precision = shares.T @ shares + STRENGTH * np.eye(2)
     low, high = np.linalg.solve(precision, shares.T @ quality[seen] + STRENGTH * prior)
     if not largest and high < low:
-        # The best line that does not fall is level.
+        # The best-fitting line that does not fall is level.
         held = STRENGTH * prior.sum()
         low = high = (quality[seen].sum() + held) / (seen.sum() + 2 * STRENGTH)
     return float(low), float(high)
 
 
 def _mean(columns: Floats, where: Floats) -> Floats:
-    """Return the mean of each row's known numbers; NaN where there are none, or not `where`."""
+    """Return the mean of each row's known numbers; NaN if there are none, or not `where`."""
     known = ~np.isnan(columns) & where[:, None]
     count = known.sum(axis=1)
     total = np.where(known, columns, 0.0).sum(axis=1)

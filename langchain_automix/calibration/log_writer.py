@@ -1,4 +1,4 @@
-"""Write a routing log from a journal: rows in the order of the examples, labels corrected."""
+"""Write a routing log from a journal: rows in the order of the examples, with corrected labels."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ _SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class LogStatistics:
-    """Counts and figures of a written log."""
+    """Counts and means of a written log."""
 
     queries: int = 0
     complete: int = 0
-    """Queries that a policy can be fitted to: every model answered, and was graded."""
+    """Queries that a policy can be fitted to: every model answered, and every answer was graded."""
 
     labelled: int = 0
     """Queries whose qualities come from references."""
 
     corrected: int = 0
-    """Queries whose qualities come from agreement with the largest model's answer, corrected by
-    what the labelled ones show."""
+    """Queries whose qualities come from agreement with the largest model's answer, corrected with
+    the help of the labelled queries."""
 
     failed: int = 0
-    """Queries in which a call failed for good; the errors are in the query's `metadata.failed`."""
+    """Queries in which a call failed for good. The errors are in the query's `metadata.failed`."""
 
     failures: tuple[Failure, ...] = ()
-    """The first of these."""
+    """The first of the failed queries."""
 
     models: tuple[ModelFigures, ...] = ()
     """The models' answers, cheap to expensive."""
 
     without_free_check: tuple[str, ...] = ()
-    """Models that were asked for the log-probabilities of their answers, and sent none."""
+    """Models that were asked for the log-probabilities of their answers but sent none."""
 
 
 class _Tally:
-    """Adds up the rows as they are written."""
+    """Sums up the rows as they are written."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -89,15 +89,15 @@ def write_log(
     correct: bool,
     checks: bool = False,
 ) -> LogStatistics:
-    """Write the log of all examples that have a row; a reader never sees half of it.
+    """Write the log of all examples that have a row. A reader never sees a partly written log.
 
     Args:
-        path: Where it goes.
+        path: Path of the log.
         examples: The examples, in the order of the log.
         find_row: Returns the row of an example, or None.
-        correct: Whether to correct agreement with the largest model by what the labelled examples
-            show.
-        checks: Whether the rows have further checks.
+        correct: Whether to correct agreement with the largest model with the help of the labelled
+            examples.
+        checks: Whether the rows contain further checks.
     """
 
     def rows() -> Iterator[Row]:
@@ -150,30 +150,30 @@ def _correct(row: Row, qualities: list[float | None]) -> None:
 
 
 _GOOD = 0.5
-"""Quality from which an answer counts as good, as in `evaluate`."""
+"""Minimum quality of a good answer, as in `evaluate`."""
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One model's answers, and the checks of them; costs in the log's currency."""
+    """Results of one model's answers and of their checks; costs are in the log's currency."""
 
     model: str
     answers: int
-    """Answers with a known quality."""
+    """Number of answers with a known quality."""
 
     quality: float | None
-    """Mean over these; None if there are none."""
+    """Mean quality of these answers; None if there are none."""
 
     cost: float | None
     """Mean cost of an answer; None if unknown."""
 
     checks: int
     check_cost: float | None
-    """Mean cost of a check, of all together where there are several; None if there was none."""
+    """Mean cost of checking an answer with all checks; None if none was checked."""
 
     auroc: float | None
-    """Chance that the first check gives a good answer (quality of at least 0.5) more confidence
-    than another one, ties counting half; None without good answers, or without others."""
+    """Probability that the first check is more confident in a good answer (quality of at least 0.5)
+    than in another one; ties count half. None without good answers, or without others."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Mean:
 
 @dataclass
 class ModelTally:
-    """Adds up one model's answers."""
+    """Sums up the answers of one model."""
 
     model: str
     quality: _Mean = field(default_factory=_Mean)
@@ -215,7 +215,7 @@ class ModelTally:
     """Whether these answers are good."""
 
     def add(self, answer: Mapping[str, Any]) -> None:
-        """Count one answer, as a line of a log holds it."""
+        """Count one answer, given as in a line of a log."""
         quality, check = answer["quality"], answer.get("verification")
         self.quality.add(quality)
         self.cost.add(answer["cost"])
@@ -228,7 +228,7 @@ class ModelTally:
             self.is_good.append(quality >= _GOOD)
 
     def figures(self) -> ModelFigures:
-        """Return the figures of all answers counted."""
+        """Return the figures of all counted answers."""
         from langchain_automix.policy.statistics import auroc  # noqa: PLC0415  (loads numpy)
 
         return ModelFigures(

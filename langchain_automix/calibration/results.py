@@ -1,4 +1,4 @@
-"""What one example yields: each model's answer, checks and grades, and the row of the log."""
+"""The results of one example: each model's answer, checks and grades, and the row of the log."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from langchain_automix.types import Verification
 _OPTIONAL_METADATA = frozenset(
     {"agreement", "check", "check_replies", "check_spec", "failed", "grades", "labelled"}
 )
-"""Metadata that only some rows have: a user's field of the same name would be mistaken for it."""
+"""Metadata that only some rows have. A user's field of the same name would be mistaken for it."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check of an answer found, and what it cost."""
+    """The result of a check of an answer, and its cost."""
 
     verification: Verification
     cost: dict[str, float]
 
     def logged(self) -> dict[str, Any]:
-        """Return it in the form of a routing log."""
+        """Return the result as a routing log stores it."""
         verdicts, score = self.verification.verdicts, self.verification.score
         return {**({"verdicts": verdicts} if verdicts else {"score": score}), **self.cost}
 
@@ -40,7 +40,7 @@ class ModelResult:
     message: AIMessage | None = None
     cost: float | None = None
     checks: dict[str | None, CheckResult] = field(default_factory=dict)
-    """What each check found, by name; checks that failed or were not made are missing."""
+    """Result of each check, by name; checks that failed or were not made are missing."""
 
     quality: float | None = None
     agreement: float | None = None
@@ -49,7 +49,7 @@ class ModelResult:
 
     @property
     def text(self) -> str:
-        """The answer as text; empty where there is none."""
+        """The text of the answer; empty if there is none."""
         return "" if self.message is None else answer_text(self.message)
 
 
@@ -106,6 +106,6 @@ def _metadata(
 
 
 def _replies(results: Sequence[ModelResult], check: str | None) -> list[list[str]]:
-    """Return the replies of a check to each answer; none where it was not made."""
+    """Return the replies of a check for each answer; an empty list if the check was not made."""
     made = (result.checks.get(check) for result in results)
     return [[] if found is None else list(found.verification.replies) for found in made]

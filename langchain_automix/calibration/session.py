@@ -1,4 +1,4 @@
-"""One run of a calibration: set up, approved, carried out, and written as a log."""
+"""One run of a calibration: its set-up, approval and execution, and the log that it writes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CalibrationResult:
     """A calibration that has ended, complete or not."""
 
     out: Path
-    """The routing log."""
+    """Path of the routing log."""
 
     progress: Progress
     written: LogStatistics
@@ -61,12 +61,12 @@ class CalibrationResult:
     """Error of the last failed call; empty if none failed."""
 
     signal_number: int | None = None
-    """The signal that stopped it; None: none did."""
+    """The signal that stopped the run; None if no signal did."""
 
 
 @dataclass(frozen=True)
 class CalibrationSession:
-    """One run: the examples still to do, and where their calls are kept."""
+    """One run: the examples still to run, and the journal that keeps their calls."""
 
     setup: CalibrationConfig
     examples: Examples
@@ -99,7 +99,7 @@ class CalibrationSession:
                 workers.extend(pool.submit(worker) for _ in range(self.concurrency))
                 wait(workers)
             except KeyboardInterrupt:
-                # Calls under way have been paid for: let them end, and keep them.
+                # Running calls have been paid for: let them end, and keep them.
                 self.course.stop("interrupted", "Interrupted.")
                 wait(workers)
         for each in workers:
@@ -108,7 +108,7 @@ class CalibrationSession:
     async def awork(self) -> None:
         """Run the examples, several at a time, in tasks."""
         groups = self._groups()
-        # Waiting for the spend limit blocks a thread: use our own, as the loop's run the models.
+        # Waiting for the spend limit blocks a thread: use our own, since the loop's run the models.
         with ending_by_signals(self.course), ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
 
@@ -125,7 +125,7 @@ class CalibrationSession:
                             if self.early_stopping is not None:
                                 await asyncio.to_thread(self._stop_if_enough)
 
-            # Wait for all, even after an error: the others' calls have been paid for too.
+            # Wait for all workers, even after an error: the calls of the others have been paid for.
             workers = asyncio.gather(
                 *(worker() for _ in range(self.concurrency)), return_exceptions=True
             )
@@ -140,11 +140,11 @@ class CalibrationSession:
 
     @contextlib.contextmanager
     def _counted(self, example: Example) -> Iterator[list[Row]]:
-        """Count an example however it ends; the caller puts its row into the list."""
+        """Count an example, however it ends; the caller adds its row to the list."""
         rows: list[Row] = []
         again = (
             self._row(example) is not None
-        )  # finished ones are not run again, so this one failed
+        )  # finished examples are not run again, so this one failed
         try:
             with contextlib.suppress(Stopped), self._ending_at_an_error(Stopped):
                 yield rows
@@ -156,7 +156,7 @@ class CalibrationSession:
 
     @contextlib.contextmanager
     def _ending_at_an_error(self, *except_for: type[BaseException]) -> Iterator[None]:
-        """Let any error, even a listener's, end the run for all workers."""
+        """Let any error, including a listener's, end the run for all workers."""
         try:
             yield
         except except_for:
@@ -166,9 +166,9 @@ class CalibrationSession:
             raise
 
     def _groups(self) -> Iterator[Sequence[Example]]:
-        """Yield the examples to run, those that make the same calls together.
+        """Yield groups of examples to run; a group consists of examples that make the same calls.
 
-        Each group is for one worker: several would make, and pay for, the same calls at once.
+        Each group is run by one worker. Several workers would make, and pay for, the same calls.
         """
         groups: dict[str, list[Example]] = {}
         for example in self._unfinished():
@@ -176,7 +176,7 @@ class CalibrationSession:
         yield from groups.values()
 
     def _admits(self, example: Example) -> bool:
-        """Whether an example may be run; of a group, the first one has been admitted with it."""
+        """Return whether an example may be run; the first of a group is admitted with the group."""
         return self.course.next_example(iter((example,))) is not None
 
     def _unfinished(self) -> Iterator[Example]:
@@ -194,7 +194,7 @@ class CalibrationSession:
         """Write the log of all examples that have a row.
 
         Raises:
-            AutoMixError: No example has one, the disk is full, or the log cannot be written.
+            AutoMixError: No example has a row, the disk is full, or the log cannot be written.
         """
         course = self.course
         if course.stopped == "disk full":
@@ -217,7 +217,7 @@ class CalibrationSession:
         )
 
     def _write(self) -> LogStatistics:
-        """Write the log, without the free check where no answer came with log-probabilities."""
+        """Write the log; leave out the free check if no answer came with log-probabilities."""
         setup, silent = self.setup, frozenset[str]()
         if setup.free_check is not None:
             silent = silent_models(self._rows(), setup.free_check)
@@ -250,7 +250,7 @@ class CalibrationSession:
 
 @contextlib.contextmanager
 def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
-    """Set up a run, have it approved, and keep its journal open while it lasts.
+    """Set up a run, ask for approval, and keep the journal open until the run ends.
 
     Raises:
         AutoMixError: The settings conflict, the journal belongs to another run or cannot be
@@ -324,10 +324,10 @@ def _approved(
     earlier: EarlierCalls,
     notes: Sequence[str],
 ) -> Estimate:
-    """Estimate a run, and have it approved.
+    """Estimate a run and ask for approval.
 
     Raises:
-        AutoMixError: It was not, or a setting has changed that may not.
+        AutoMixError: The run was not approved, or a setting has changed that must not change.
     """
     changed = changed_since(as_asked(journal.settings, setup), setup.call_settings)
     if changed and settings.on_change == "raise":

@@ -27,11 +27,10 @@ Listener = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """All arguments of `calibrate`, which documents them.
+    """All arguments of `calibrate`; see there for their documentation.
 
     Raises:
-        AutoMixError: A value is out of range, a goal cannot be used, or the log could not be
-            written.
+        AutoMixError: A value is out of range, a goal cannot be used, or the log cannot be written.
     """
 
     examples: Any
@@ -71,12 +70,12 @@ class CalibrationSettings:
 
     @property
     def log_path(self) -> Path:
-        """Where the log goes."""
+        """Path of the log."""
         return Path(self.out)
 
     @property
     def shuffle_seed(self) -> int | None:
-        """Seed for the order of the examples; None keeps it, as the run ends with the last one."""
+        """Seed for the order of the examples; None keeps the order, if the run cannot end early."""
         return self.seed if self.adaptive or self.max_spend is not None else None
 
     def _validate_choices(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers without the log-probabilities that the only check reads: such a run is ended early."""
+"""End a run early if its only check reads log-probabilities and the answers have none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from langchain_automix.utils.check_spec import spec_of
 from langchain_automix.verifiers.log_probability import LogProbabilityVerifier
 
 _ENOUGH = 3
-"""Examples without any, after which none is to be expected."""
+"""Number of examples without log-probabilities after which none can be expected."""
 
 Row = dict[str, Any]
 
 
 class UnreadAnswers:
-    """Counts the examples of a run whose answers had nothing for its check to read.
+    """Counts the examples of a run whose answers gave the check nothing to read.
 
     Args:
-        setup: The calibration; one whose check reads anything else is not watched.
+        setup: The calibration; it is watched only if its checks read nothing but log-probabilities.
     """
 
     def __init__(self, setup: CalibrationConfig) -> None:
@@ -34,7 +34,7 @@ class UnreadAnswers:
         """Count examples that have ended.
 
         Raises:
-            AutoMixError: None of the first ones had any log-probabilities.
+            AutoMixError: None of the first examples had any log-probabilities.
         """
         if not self._is_watched:
             return
@@ -49,10 +49,10 @@ class UnreadAnswers:
 
 
 def validate_read(setup: CalibrationConfig, rows: Iterable[Row]) -> None:
-    """Refuse to write a log whose only check found nothing of any answer.
+    """Check that the only check could read at least one answer, before the log is written.
 
     Raises:
-        AutoMixError: It reads log-probabilities, and no answer has any.
+        AutoMixError: The check reads log-probabilities, and no answer has any.
     """
     if not _reads_nothing_else(setup):
         return

@@ -1,4 +1,4 @@
-"""Refuse bad settings before anything is paid for, and find what changed since the last run."""
+"""Validate settings before anything is paid for, and find what changed since the last run."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def build_mix(
     verifier: Runnable[Any, Any] | None,
     prices: PriceSource | None,
 ) -> AutoMixRunnable:
-    """Return the mix to calibrate: one of these models, or the user's own with fields replaced.
+    """Return the mix to calibrate: a new one of these models, or the user's with replaced fields.
 
     Args:
         models: Models, cheap to expensive, or a mix of them.
-        prompt: The mix's prompt; None keeps it, here and below.
-        verifier: The mix's verifier; None, and models: a `SelfVerifier`.
-        prices: The mix's prices.
+        prompt: Prompt of the mix. None: the mix's own, if it has one.
+        verifier: Verifier of the mix. None: the mix's own, or a `SelfVerifier` for models.
+        prices: Prices of the mix. None: the mix's own.
 
     Raises:
-        AutoMixError: The verifier holds several checks that could not be kept one by one.
+        AutoMixError: The verifier combines several checks that cannot be kept separately.
     """
     given = {"prompt": prompt, "verifier": verifier, "prices": prices}
     replaced: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _validate_checks(replaced.get("verifier", getattr(models, "verifier", None)))
     if not isinstance(models, AutoMixRunnable):
-        # What a mix without a check would buy by price, all of which a log would pay for.
+        # A mix without a check would choose one by price, and a log would pay for all of them.
         return AutoMixRunnable(models=models, **{"verifier": SelfVerifier(), **replaced})
     if replaced:
         AutoMixRunnable(models=models.models, **replaced)  # validates what a copy would not
@@ -74,14 +74,14 @@ def journal_path(out: Path) -> Path:
 
 
 def validate_output(out: Path) -> None:
-    """Check that a log can be written in the end, and overwrites nothing but an earlier log.
+    """Check that the log can be written in the end, and replaces nothing but an earlier log.
 
     Raises:
-        AutoMixError: It cannot be written, or would overwrite another file.
+        AutoMixError: The log cannot be written, or would overwrite another file.
     """
     try:
         _validate_place(out)
-    except OSError as error:  # such as of a name too long, or a folder that nobody may search
+    except OSError as error:  # such as a name that is too long, or a folder without permission
         raise AutoMixError(f"The log {out} cannot be written: {error.strerror}.") from error
 
 
@@ -106,9 +106,9 @@ def _validate_place(out: Path) -> None:
 
 
 def changed_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ from those before, each with both values.
+    """Return the settings that have changed, each with its old and new value.
 
-    There are none where nothing ran before.
+    The result is empty if there was no earlier run.
     """
     if not before:
         return {}
@@ -141,9 +141,9 @@ def _check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _changed_checks(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the checks that differ from those before; one added or removed has not changed.
+    """Return the checks that have changed. An added or removed check does not count as changed.
 
-    Its calls are new, or stay in the journal; those of the others are still valid.
+    Its calls are new, or stay in the journal; those of the other checks are still valid.
     """
     if "checks" in before and "checks" in now:
         kept = before["checks"].keys() & now["checks"].keys()
@@ -162,7 +162,7 @@ def _changed_checks(
 
 
 def describe_changes(changed: Mapping[str, Any], out: Path) -> str:
-    """Say what has changed since the run that began a log, and how to go on."""
+    """Say what has changed since the run that began a log, and how to continue."""
     names = ", ".join(f"the {name}" for name in changed)
     return (
         f"Since the run that began {out}, this has changed: {names}. The calls that depend on it "

@@ -20,7 +20,7 @@ except ImportError as error:
         "(or [local], for local models too)"
     ) from error
 
-from langchain_automix.cli import ask, calibrate, compare, demo, learning, policy
+from langchain_automix.cli import ask, calibrate, compare, demo, learning, policy, serve
 
 app = typer.Typer(
     name="automix",
@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verbs in (demo, ask, calibrate, compare, policy, learning):
+for verbs in (demo, ask, calibrate, compare, policy, learning, serve):
     verbs.register(app)
 
 

@@ -14,8 +14,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.text import printable
 
 if TYPE_CHECKING:
-    from langchain_automix.local.models import Model, ModelOptions
-    from langchain_automix.policy.decision.policy import Policy
+    from langchain_automix.local.models import Model
 
 
 def register(app: typer.Typer) -> None:
@@ -93,6 +92,7 @@ class _Question:
 
         from langchain_automix.cli.checks import resolve_checks
         from langchain_automix.cli.inputs import read_prices, read_question_prompt
+        from langchain_automix.cli.open_models import refuse_default_models
         from langchain_automix.local.demo.run import PROMPT
         from langchain_automix.routers.pomdp import POMDPRouter
 
@@ -104,7 +104,7 @@ class _Question:
         is_fitted = policy is not None and self.router.is_calibrated
         self.is_bound = is_fitted and not other_models
         if policy is not None and self.is_bound and models.small is models.large is None:
-            _refuse_default_models(policy, self.router.policy, self.options)
+            refuse_default_models(policy, self.router.policy, self.options)
         self.context = None if context is None else _read(context)
         self.prompt: Any = None if self.context is None else PROMPT
         if models.prompt is not None:
@@ -118,6 +118,7 @@ class _Question:
         Raises:
             AutoMixError: A model cannot be opened or failed, or the check cannot be rebuilt.
         """
+        from langchain_automix.cli.checks import build_policy_check
         from langchain_automix.cli.open_models import opened_models
         from langchain_automix.local.models import explain_failure
         from langchain_automix.mix.from_policy import validate_models
@@ -129,7 +130,9 @@ class _Question:
                 validate_models(f"The policy {self.path}", self.router.policy.models, chats)
             mix = AutoMixRunnable(
                 models=chats,
-                verifier=self._verifier(models),
+                verifier=build_policy_check(
+                    self.path, self.router.policy, self.check, models, self.options
+                ),
                 router=self.router,
                 prompt=self.prompt,
                 prices=self.prices,
@@ -139,18 +142,6 @@ class _Question:
             except Exception as error:
                 raise explain_failure(error, models) from error
         return str(message.text), message.response_metadata["automix"]
-
-    def _verifier(self, models: Sequence[Model]) -> Any:
-        from langchain_automix.cli.checks import build_check, build_fitted_check
-
-        if self.check is not None:
-            return build_check(self.check, models, self.options)
-        try:
-            return build_fitted_check(self.router.policy, models, self.options)
-        except AutoMixError as error:
-            raise AutoMixError(
-                f"The policy {self.path}: {error}. Give a check that has a name: --check NAME."
-            ) from error
 
     def _input(self, models: Sequence[Model]) -> Any:
         if self.prompt is None:
@@ -175,19 +166,6 @@ class _Question:
         if shortened != text:
             self.console.print(f"The context was shortened to fit {limit} tokens.", style="dim")
         return shortened
-
-
-def _refuse_default_models(path: Path, policy: Policy, options: ModelOptions) -> None:
-    """Refuse to open the models of the demo for a policy of others, and name those."""
-    if tuple(policy.models) != options.specs:
-        small, *middle, large = policy.models
-        given = " ".join(f"--middle {name}" for name in middle)
-        raise AutoMixError(
-            f"The policy {path} was fitted to {', '.join(policy.models)}: give these models, each "
-            "as provider:model, a .gguf file or a local name, with "
-            f"--small {small}{f' {given}' if given else ''} --large {large}. "
-            "Without these options, the demo's models are used."
-        )
 
 
 def _read(path: Path) -> str:

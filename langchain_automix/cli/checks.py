@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, input_limit, token_counter
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.verifiers.base import Verifier
@@ -62,6 +64,35 @@ def build_fitted_check(policy: Policy, models: Sequence[Model], options: ModelOp
         prompted=_prompted(models, options),
     )
     return build_check("few-shot", models, options) if check is None else check
+
+
+def build_policy_check(
+    path: Path | None,
+    policy: Policy,
+    name: str | None,
+    models: Sequence[Model],
+    options: ModelOptions,
+) -> Verifier:
+    """Return the check of this name; without one, that to which a policy was fitted.
+
+    Args:
+        path: The policy file, in messages; None: there is none.
+        policy: The policy.
+        name: Name of the check; None: the policy's own.
+        models: The models that were opened.
+        options: Of the models.
+
+    Raises:
+        AutoMixError: The policy's own check cannot be rebuilt.
+    """
+    if name is not None:
+        return build_check(name, models, options)
+    try:
+        return build_fitted_check(policy, models, options)
+    except AutoMixError as error:
+        raise AutoMixError(
+            f"The policy {path}: {error}. Give a check that has a name: --check NAME."
+        ) from error
 
 
 def build_combined_check(

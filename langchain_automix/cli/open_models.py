@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.local.demo import view
 from langchain_automix.local.models import Model, ModelOptions, ModelPair, open_models, open_pair
+from langchain_automix.policy.decision.policy import Policy
 
 
 @contextlib.contextmanager
@@ -27,6 +30,23 @@ def opened_models(options: ModelOptions, console: Console) -> Iterator[list[Mode
         with _downloads(console) as progress:
             models = stack.enter_context(open_models(options, progress))
         yield models
+
+
+def refuse_default_models(path: Path, policy: Policy, options: ModelOptions) -> None:
+    """Refuse to open the models of the demo for a policy of others, and name those.
+
+    Raises:
+        AutoMixError: The policy was fitted to other models.
+    """
+    if tuple(policy.models) != options.specs:
+        small, *middle, large = policy.models
+        given = " ".join(f"--middle {name}" for name in middle)
+        raise AutoMixError(
+            f"The policy {path} was fitted to {', '.join(policy.models)}: give these models, each "
+            "as provider:model, a .gguf file or a local name, with "
+            f"--small {small}{f' {given}' if given else ''} --large {large}. "
+            "Without these options, the demo's models are used."
+        )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_automix.local.models import ModelOptions
 
 USUAL_CHECK = "agreement"
-"""What `automix calibrate` checks with; the README says why."""
+"""What `automix calibrate` checks with; docs/guides/choosing-a-check.md says why."""
 
 USUAL_LOSS = 0.01
 """The goal of `automix fit` where none is given: the most quality to lose, `--max-loss`."""
@@ -157,17 +157,11 @@ class DemoOptions(ModelSelection):
 
 
 @dataclass(frozen=True)
-class MixOptions(ModelSelection):
-    """Options of every verb that answers the user's own questions."""
+class PricedModels(ModelSelection):
+    """Options of every verb that opens models to answer the user's own questions."""
 
     middle: list[str] | None = option(None, "A model between the two; repeatable.", metavar="MODEL")
     answer_tokens: int = option(512, "Longest answer of a local model, in tokens.", min=1)
-    prompt: Path | None = _example_option(
-        None,
-        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
-        metavar="FILE",
-        show_default="the question, after its context",
-    )
     prices: Path | None = _money_option(
         None,
         'Dollars per million tokens, as JSON: {"MODEL": {"input": 1, "output": 4}}.',
@@ -181,6 +175,61 @@ class MixOptions(ModelSelection):
             middle=tuple(self.middle or ()),
             answer_tokens=self.answer_tokens,
         )
+
+
+@dataclass(frozen=True)
+class ServedModels(PricedModels):
+    """Options of the models that are served; the port is that of the server."""
+
+    port: int = option(8000, "Port to listen at; 0: any that is free.", min=0, max=65_535)
+
+    def to_model_options(self) -> ModelOptions:
+        """Return what opens these models, local ones at free ports."""
+        return replace(super().to_model_options(), port=0)
+
+
+@dataclass(frozen=True)
+class ServedMixOptions:
+    """Options of a mix that is served, beside its models."""
+
+    other_models: bool = option(
+        False, "Let the models have other names than the policy's.", "--other-models"
+    )
+    check: str | None = option(
+        None,
+        "The check of the answers; an unknown name lists all.",
+        metavar="NAME",
+        show_default="the policy's own",
+    )
+    learning: str | None = option(None, "Learn from the traffic, in this store.", metavar="STORE")
+    max_spend: str | None = option(None, "Refuse queries beyond these dollars.", metavar="AMOUNT")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Options of the server itself."""
+
+    host: str = option(
+        "127.0.0.1", "Address to listen at; one that other machines reach needs keys."
+    )
+    name: str = option("automix", "Name of the model to clients.")
+    timeout: float = option(600, "Seconds that one query may take.")
+    max_concurrent: int = option(1_000, "Queries at a time.", min=1)
+    grace: float = option(30, "Seconds that queries get to end when the server stops.")
+    cors_origin: list[str] | None = option(None, "A web page whose scripts may ask; repeatable.")
+    show_texts: bool = option(False, "Show questions on the live page.", "--show-texts")
+
+
+@dataclass(frozen=True)
+class MixOptions(PricedModels):
+    """Options of every verb that asks the user's own questions."""
+
+    prompt: Path | None = _example_option(
+        None,
+        "The models' prompt: a text with {question} in it, and optionally {context} and {history}.",
+        metavar="FILE",
+        show_default="the question, after its context",
+    )
 
 
 @dataclass(frozen=True)

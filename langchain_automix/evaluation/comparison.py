@@ -1,4 +1,4 @@
-"""The result of comparing checks: a row for each check, and what the rows can tell."""
+"""The result of comparing checks: a row per check, and what the rows show."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from langchain_automix.utils.tables import escape_markdown, markdown_table, text
 
 @dataclass(frozen=True)
 class ComparedCheck:
-    """What one check tells of the answers of one model, and what a policy makes of it.
+    """What one check tells about one model's answers, and how useful a policy finds it.
 
-    Intervals are of 95 %. None stands for what is unknown or undefined.
+    Intervals are 95 % intervals. None stands for an unknown or undefined value.
     """
 
     name: str
     samples: int | None
-    """Verdicts that the policy may draw, the first ones of the log; None for a check with a score,
-    or for all checks together."""
+    """Number of verdicts that the policy may draw, the first ones in the log; None for a check with
+    a score, or for all checks together."""
 
     answers: int
-    """Answers that were checked."""
+    """Number of answers that were checked."""
 
     unknown: float | None
-    """Share of the answers, in [0, 1], without a confidence: the check was not made, it failed, or
-    it held no valid verdict."""
+    """Share of the answers, in [0, 1], without a confidence: the check was not made, failed, or had
+    no valid verdict."""
 
     invalid: float | None
     """Share of the verdicts that are invalid; None for a check with a score."""
 
     auroc: float | None
-    """Chance that a right answer (quality at least 0.5) has more confidence than a wrong one."""
+    """Probability that a right answer (quality at least 0.5) has more confidence than a wrong
+    one."""
 
     auroc_interval: Interval | None
     benefit_auroc: float | None
-    """Chance that an answer which the last model improves on has less confidence than another."""
+    """Probability that an answer which the last model improves on has less confidence than
+    another."""
 
     benefit_auroc_interval: Interval | None
     ece: float | None
@@ -50,34 +52,34 @@ class ComparedCheck:
     that was fitted to other queries."""
 
     explained: float | None
-    """Share by which that is smaller than with the mean quality in the curve's place; at 0 or less
-    the check says nothing about the quality."""
+    """Relative reduction of `brier` compared with the mean quality in place of the curve; at 0 or
+    less, the check says nothing about the quality."""
 
     price: float | None
     """Mean cost of a check with all its verdicts, in the log's currency."""
 
     price_ratio: float | None
-    """The same, as a multiple of the cost of the model's answer."""
+    """The price, as a multiple of the cost of the model's answer."""
 
     utility: float
-    """Mean of quality - cost_weight * cost under a policy that was fitted, with this check alone,
-    to other queries; where that policy makes no check, the utility without any."""
+    """Mean of quality - cost_weight * cost under a policy that was fitted to other queries with
+    this check alone. If that policy makes no check, it is the utility without any check."""
 
     gain: float
-    """That utility minus the one without any check."""
+    """The utility minus the one without any check."""
 
     gain_interval: Interval
-    """From the differences query by query; it ignores that policies vary with their data."""
+    """From the differences query by query; ignores that policies vary with their data."""
 
     use: float
-    """Share of the queries on which that policy makes the check."""
+    """Share of the queries on which the policy makes the check."""
 
     escalation_rate: float
-    """Share of the queries on which it asks more than one model."""
+    """Share of the queries on which the policy asks more than one model."""
 
     @property
     def label(self) -> str:
-        """Name of the check, with the number of its verdicts where there are any."""
+        """Name of the check, with the number of its verdicts if any."""
         return self.name if self.samples is None else f"{self.name} k={self.samples}"
 
 
@@ -87,41 +89,41 @@ class Comparison:
 
     models: tuple[str, ...]
     model: str
-    """The model whose answers the checks are of; utilities are of all models together."""
+    """The model whose answers are checked; utilities are for all models together."""
 
     currency: str | None
     queries: int
-    """Queries that all models answered, with quality and cost; the others are left out."""
+    """Number of queries that all models answered, with quality and cost; others are left out."""
 
     left_out: int
     right: int
-    """Queries that the model answers with a quality of at least 0.5."""
+    """Number of queries that the model answers with a quality of at least 0.5."""
 
     quality: float
     """Mean quality of the model's answers."""
 
     answer_cost: float
-    """Their mean cost."""
+    """Mean cost of the model's answers."""
 
     cost_weight: float
-    """Quality that one unit of cost is taken to be worth."""
+    """How much quality one unit of cost is assumed to be worth."""
 
     without: float
-    """Utility without any check: of the single model that does best on these queries."""
+    """Utility without any check: that of the single model that is best on these queries."""
 
     rows: tuple[ComparedCheck, ...]
-    """One a check, and one for each number of verdicts where a check draws several; in the order of
+    """One row per check, or one per number of verdicts if a check draws several, in the order of
     the log."""
 
     together: ComparedCheck | None
-    """What a policy makes of all checks together; None where there is one check only."""
+    """The result of a policy with all checks together; None if there is only one check."""
 
     notes: tuple[str, ...]
-    """What the figures can and cannot tell, one plain sentence each."""
+    """What the figures show and what they do not, in one plain sentence each."""
 
     @property
     def best(self) -> ComparedCheck | None:
-        """The check that gains most, the cheaper one of equals; None if none gains anything."""
+        """The check that gains most, the cheaper one if tied; None if none gains anything."""
         best = max(self.rows, key=lambda row: (row.gain, -(row.price or 0.0)), default=None)
         return best if best is not None and best.gain > 0 else None
 
@@ -132,10 +134,10 @@ class Comparison:
         return {**asdict(self), "rows": rows, "best": None if best is None else best.label}
 
     def to_markdown(self) -> str:
-        """Return all figures that a reader may want, and the notes, as Markdown.
+        """Return the figures and the notes as Markdown.
 
-        Names and texts from the log are escaped: they can neither break the table nor mention,
-        link or embed anything.
+        Names and texts from the log are escaped: they can neither break the table nor mention, link
+        or embed anything.
         """
         unit = f" ({escape_markdown(self.currency)})" if self.currency else ""
         best = None if self.best is None else self.best.label
@@ -156,16 +158,16 @@ EXPLANATION = (
     "price: of a check, in answers of the small model.",
     "gain: in utility, over the best single model, on queries not fitted to.",
 )
-"""What the columns are, one line each."""
+"""Explanations of the columns, one line each."""
 
 _LEADING_ZERO = re.compile(r"^([+-]?)0\.")
 
 _FEW_OF_A_KIND = 10
-"""Right or wrong answers below which an AUROC says next to nothing."""
+"""Number of right or wrong answers below which an AUROC says next to nothing."""
 
 
 def title(comparison: Comparison) -> str:
-    """Return one sentence on what was compared."""
+    """Describe in one sentence what was compared."""
     unit, right = comparison.currency or "unit of cost", comparison.right / comparison.queries
     return (
         f"Checks of {comparison.model}'s answers to {comparison.queries} queries; quality: "
@@ -176,21 +178,21 @@ def title(comparison: Comparison) -> str:
 
 
 def heads() -> tuple[str, ...]:
-    """Return the names of the columns, which fit 80 characters."""
+    """Return the names of the columns, which fit into 80 characters."""
     return ("check", "k", "AUROC", "95 %", "ECE", "price", "gain", "95 %")
 
 
 def cells(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return the rows under `heads`, that of all checks together at the end."""
+    """Return the rows under `heads`, with that of all checks together at the end."""
     return [_cells(row) for row in _all_rows(comparison)]
 
 
 def describe_comparison(comparison: Comparison, *remarks: str) -> Iterator[str]:
-    """Yield what the figures can and cannot tell, one plain sentence each.
+    """Yield what the figures show and what they do not, in one plain sentence each.
 
     Args:
         comparison: The figures.
-        *remarks: On the log.
+        *remarks: Remarks on the log.
     """
     n, right = comparison.queries, comparison.right
     if n < FEW or min(right, n - right) < _FEW_OF_A_KIND:
@@ -209,7 +211,7 @@ def describe_comparison(comparison: Comparison, *remarks: str) -> Iterator[str]:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """Say which check gains most, and whether the log can tell."""
+    """Describe which check gains most, and whether the log can tell."""
     best = comparison.best
     if best is None:
         return "No check gains anything here: the best single model, unchecked, does as well."

@@ -1,4 +1,4 @@
-"""What quality costs: the frontier of fits and of plain rules, at shares of the best quality."""
+"""The cost of quality: the frontier of fits and of plain rules, at shares of the best quality."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ LEVELS = (1.0, 0.99, 0.97, 0.95)
 """Shares of the best single model's quality."""
 
 _RUNGS, _FEW_RUNGS = 13, 6
-"""Cost weights that are fitted; fewer where the log can tell few apart."""
+"""Number of cost weights to fit; fewer if the log can distinguish only a few."""
 
 _FEW_QUERIES = 50
 
 _RULES: tuple[Family, ...] = ("threshold", "released")
-"""Plain rules that the fit is compared with, beside random mixing."""
+"""Plain rules to compare the fit with, besides random mixing."""
 
 
 @dataclass(frozen=True)
 class CostAtQuality:
-    """What a rule costs where a share of the best single model's quality is asked of it."""
+    """The cost of a rule that must reach a share of the best single model's quality."""
 
     level: float
-    """Share of that quality that is asked."""
+    """The required share of that quality."""
 
     cost: float | None
-    """Share of the best single model's cost; None where the rule does not reach the level."""
+    """Share of the best single model's cost; None if the rule does not reach the level."""
 
     cost_interval: Interval | None
-    """95 %, paired, by the delta method; for the mix of rules that was chosen."""
+    """95 % interval, paired, by the delta method; for the chosen mix of rules."""
 
     quality: float | None
-    """Share of its quality that the rule gets, on queries that had no part in choosing it."""
+    """Share of the quality that the rule reaches, on queries that had no part in choosing it."""
 
     quality_interval: Interval | None
 
 
 def cross_fit(data: LogArrays, ids: Sequence[str], cost_weight: float, seed: int) -> CrossFit:
-    """Return complete queries in folds; a random sample of them where there are very many.
+    """Return complete queries in folds, or a random sample of them if there are very many.
 
     Args:
         data: Complete queries, two or more.
-        ids: Their ids.
-        cost_weight: Where to judge whether more than two models pay.
-        seed: For the sample and the folds.
+        ids: Ids of the queries.
+        cost_weight: Cost weight at which to judge whether more than two models pay.
+        seed: Seed for the sample and the folds.
     """
     if len(data) > CROSS_FIT_ROWS:
         drawn = np.random.default_rng(seed).permutation(len(data))[:CROSS_FIT_ROWS]
@@ -67,13 +67,13 @@ def cross_fit(data: LogArrays, ids: Sequence[str], cost_weight: float, seed: int
 
 @dataclass(frozen=True)
 class CrossFittedFrontier:
-    """Policies from cheap to good: at each cost weight the one that a fit offers there."""
+    """Policies from cheap to good: for each cost weight, the one that a fit offers."""
 
     weights: tuple[float, ...]
-    """What cost weighs, falling."""
+    """Cost weights, in descending order."""
 
     quality: Floats
-    """(n, weights): of each query under the policy that was fitted without its fold."""
+    """(n, weights): quality of each query under the policy that was fitted without its fold."""
 
     cost: Floats
     """(n, weights)."""
@@ -82,8 +82,8 @@ class CrossFittedFrontier:
 def cross_fitted_frontier(folds: CrossFit) -> CrossFittedFrontier:
     """Fit the frontier without each fold, and replay it on the fold.
 
-    It is the frontier on which `max_cost` and `min_quality` are met: at a cost weight, the policy
-    of it with the best expected utility.
+    This is the frontier on which `max_cost` and `min_quality` are met. At a cost weight, the policy
+    on it with the best expected utility is taken.
     """
     data = folds.data
     weights = frontier_weights(data, folds.cost_weight)
@@ -100,21 +100,22 @@ def cross_fitted_frontier(folds: CrossFit) -> CrossFittedFrontier:
 def costs_at_quality(
     folds: CrossFit, frontier: CrossFittedFrontier
 ) -> dict[str, tuple[CostAtQuality, ...]]:
-    """Return what each share of the best single model's quality costs, by rule.
+    """Return, for each rule, the cost of shares of the best single model's quality.
 
-    Every rule is fitted without each fold at several cost weights. For a level, two of those fits
-    (or one, or single models) are mixed so that the mean quality on the *other* folds is the level
-    at the least cost, and the mix is judged on the fold itself: neither a fit nor the choice among
-    fits has seen the queries that it is judged on. What is got may thus differ from the level.
+    Every rule is fitted without each fold at several cost weights. For each level, two of these
+    fits (or one, or single models) are mixed so that the mean quality on the *other* folds reaches
+    the level at the least cost. The mix is then judged on the fold itself, so neither a fit nor the
+    choice among fits has seen the queries that it is judged on. The quality reached may thus differ
+    from the level.
 
     Args:
         folds: The log in folds.
-        frontier: What the fit offers, of the same folds.
+        frontier: The policies that the fit offers, from the same folds.
 
     Returns:
         For `policy` (the fit and the single models), `random_mix` (of the first and the last model)
-        and each plain rule that the log allows, one entry for each of `LEVELS`. Empty where the
-        best single model has no quality or no cost.
+        and each plain rule that the log allows, one entry per level in `LEVELS`. Empty if the best
+        single model has no quality or no cost.
     """
     data = folds.data
     best = first_best(data.quality.mean(axis=0))
@@ -131,10 +132,11 @@ def costs_at_quality(
 
 
 def frontier_weights(data: LogArrays, own: float) -> list[float]:
-    """Return the cost weights to fit: 0, the one that counts, and steps over all that matter.
+    """Return the cost weights to fit: 0, the given one, and steps over all that matter.
 
-    Above 1 / (cost of the second cheapest model) no answer of it is worth its price, however
-    good. Below an eighth of the least price of quality between two models, price does not count.
+    Above 1 / (cost of the second cheapest model), no answer of that model is worth its price,
+    however good. Below an eighth of the lowest price of quality between two models, price does not
+    matter.
     """
     means = np.sort(data.cost.mean(axis=0))
     dearer = means[means > 0][1:] if (means > 0).all() else means[means > 0]
@@ -149,7 +151,7 @@ def frontier_weights(data: LogArrays, own: float) -> list[float]:
 
 
 def _slopes(data: LogArrays) -> Iterator[float]:
-    """Yield how much quality a unit of cost buys from each model to the next dearer better one."""
+    """Yield the quality that a unit of cost buys, from each model to the next better one."""
     means: list[tuple[float, float]] = sorted(
         zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
     )
@@ -163,7 +165,7 @@ _Options = tuple[Floats, Floats]
 
 
 def _options(folds: CrossFit, frontier: CrossFittedFrontier) -> Iterator[tuple[str, _Options]]:
-    """Yield the rules, each with what it may be at one cost weight or another."""
+    """Yield the rules, each with its variants at the different cost weights."""
     data = folds.data
     quality = np.concatenate([data.quality, frontier.quality], axis=1)
     yield "policy", (quality, np.concatenate([data.cost, frontier.cost], axis=1))
@@ -216,12 +218,12 @@ def cheapest_mix(costs: Floats, qualities: Floats, least: float) -> tuple[int, i
     """Return the two options, and the share of the first, that reach a quality at the least cost.
 
     Args:
-        costs: (options,) mean cost of each.
-        qualities: (options,) mean quality of each.
-        least: Quality to reach.
+        costs: (options,) mean cost of each option.
+        qualities: (options,) mean quality of each option.
+        least: The quality to reach.
 
     Returns:
-        None where no option reaches it.
+        The options and the share; None if no option reaches the quality.
     """
     is_enough = qualities >= least - TIE
     if not is_enough.any():
@@ -244,7 +246,7 @@ COST_TABLE_WORDS = (
     "mixed on other queries than it is judged on, so what the policy got may differ a little from "
     "what was asked."
 )
-"""How to read the table; it takes `against`."""
+"""How to read the table; a format string with the field `against`."""
 
 RULE_NAMES = {
     "policy": "policy",
@@ -252,15 +254,16 @@ RULE_NAMES = {
     "threshold": "one threshold",
     "released": "released rule",
 }
-"""The rules of the frontier in words."""
+"""Names of the rules on the frontier."""
 
 
 def cost_table(
     found: Mapping[str, Sequence[CostAtQuality]],
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the frontier as a table: heads, and a row for each level.
+    """Return the frontier as a table: heads, and a row per level.
 
-    The second column is the quality that the policy got on queries that had no part in its choice.
+    The second column is the quality that the policy reached on queries that had no part in its
+    choice.
     """
     names = [name for name in RULE_NAMES if name in found]
     heads = ("asked", "got", *(RULE_NAMES[name] for name in names))

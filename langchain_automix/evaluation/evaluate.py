@@ -50,7 +50,7 @@ _CHANCE = 0.5
 """AUROC of a check that tells nothing."""
 
 _SHOWN_DIFFERENCE = 0.02
-"""A difference in utility that matters: a log whose interval is wider is called too small."""
+"""A difference in utility that matters; if the interval is wider, the log is called too small."""
 
 _FLATTERED = (
     "The policy was fitted to this very log, which flatters the figures of its replay: judge it on "
@@ -62,22 +62,23 @@ _FLATTERED = (
 def evaluate(
     router: Router, log: RoutingLog, *, cost_weight: float | None = None, seed: int = 0
 ) -> Evaluation:
-    """Replay a router on a log, beside the baselines.
+    """Replay a router on a log, and compare it with the baselines.
 
-    Sequential policies draw the recorded verdicts in order. The threshold rules and the
-    frontier are cross-fitted on two halves of the log, so that no rule is judged on the queries
-    that it was fitted to.
+    Sequential policies draw the recorded verdicts in order. The threshold rules are cross-fitted on
+    two halves of the log, and the frontier in folds, so that no rule is judged on the queries that
+    it was fitted to.
 
     Args:
         router: Any router; one with a policy is replayed as fast as the log is read.
         log: Queries that all models answered.
-        cost_weight: Quality that one unit of cost is worth. None: the policy's own, or, for
-            routers without one, where random mixing of the end models is indifferent.
-        seed: For halves and resampling.
+        cost_weight: How much quality one unit of cost is worth. None: the policy's own weight or,
+            for routers without a policy, the weight at which random mixing of the end models is
+            indifferent.
+        seed: Seed for halves and resampling.
 
     Raises:
-        AutoMixError: The router is for other models, asks for something that the log does not
-            hold, or no query is complete.
+        AutoMixError: The router is for other models, it asks for something that is not in the log,
+            or no query is complete.
     """
     arrays = to_arrays(log)
     policy = router.policy if isinstance(router, POMDPRouter) and router.is_calibrated else None
@@ -86,7 +87,7 @@ def evaluate(
     usable = complete(arrays)
     if cost_weight is None:
         cost_weight = indifferent_weight(usable) if policy is None else policy.cost_weight
-    del usable  # a copy, of perhaps millions of queries
+    del usable  # a copy that may hold millions of queries
     data = arrays.rows(arrays.complete)
     rows = np.flatnonzero(arrays.complete)
     ids = [log.store.ids[row] for row in rows]
@@ -126,17 +127,18 @@ def evaluate_outcomes(
     outlook: Outlook | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Return the figures of what became of each query, beside the baselines.
+    """Return the figures for the outcomes of queries, and compare them with the baselines.
 
     Args:
-        outcomes: What became of each query.
+        outcomes: The outcome of each query.
         data: The queries, all complete.
-        cost_weight: Quality that one unit of cost is worth.
-        policy: What decided; for the words, and for what no answer is worth.
-        currency: Of every cost.
-        folds: The queries, or a sample of them, in folds: for the frontier. None: without it.
-        outlook: What to expect of the policy. None: by these outcomes, as it has not seen them.
-        seed: For halves and resampling.
+        cost_weight: How much quality one unit of cost is worth.
+        policy: The policy that decided; for the sentences, and for the value of no answer.
+        currency: Currency of every cost.
+        folds: The queries, or a sample of them, in folds, for the frontier. None: no frontier.
+        outlook: What to expect of the policy. None: derived from these outcomes, if the policy was
+            not fitted to these queries.
+        seed: Seed for halves and resampling.
     """
     abstain_value = None if policy is None else policy.goal.get("abstain_value")
     utility = outcomes.utility(cost_weight, abstain_value)
@@ -188,7 +190,7 @@ def _describe(
     calibrations: Mapping[str, Calibration],
     policy: Policy | None,
 ) -> Iterator[str]:
-    """Say in words what the figures show."""
+    """Describe what the figures show."""
     if len(data) < FEW:
         number = "one query" if len(data) == 1 else f"{len(data)} queries"
         yield f"This log of {number} is too small to tell one router from another."
@@ -200,10 +202,10 @@ def _describe(
 
 
 def validate_models(policy: Policy, log: RoutingLog) -> None:
-    """Check that a policy and a log are of the same models.
+    """Check that a policy and a log are for the same models.
 
     Raises:
-        AutoMixError: They are not.
+        AutoMixError: They are for different models.
     """
     if policy.models != log.models:
         raise AutoMixError(
@@ -252,7 +254,7 @@ def _lift(outcomes: Outcomes, data: LogArrays, seed: int) -> Lift:
 
 
 def _efficiency(data: LogArrays, outcomes: Outcomes, frontier: CrossFittedFrontier) -> float | None:
-    """Return the gain over random mixing as a share of what the checks make possible."""
+    """Return the gain over random mixing, as a share of the gain that the checks make possible."""
     budget = float(outcomes.cost.mean())
     mixed = float(random_mix(data, budget)[0].mean())
     points = zip(frontier.cost.mean(axis=0), frontier.quality.mean(axis=0), strict=True)
@@ -277,7 +279,7 @@ def _calibrations(data: LogArrays, outcomes: Outcomes) -> dict[str, Calibration]
 
 
 def _describe_standing(data: LogArrays, utility: Floats, cost_weight: float) -> str:
-    """Say how the router compares with the best single model, or with the mean of tied ones."""
+    """Describe how the router compares with the best single model, or the mean if tied."""
     best = best_single(data, cost_weight)
     model, difference = best.name, utility - best.utility
     low, high = mean_interval(difference)

@@ -1,4 +1,4 @@
-"""The headline: what was asked of a policy, and what it gets of the best single model."""
+"""The headline: the goal of a policy, and what it gets compared with the best single model."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Headline:
     """Quality and cost of a policy as shares of those of the best single model."""
 
     against: str
-    """The single model with the best mean quality on the log, the cheaper one of equals."""
+    """The single model with the best mean quality on the log; the cheaper one if tied."""
 
     asked: float | None
-    """Share of its quality that the policy was fitted for, as the log of the fit has it; None where
-    the goal was no quality."""
+    """Share of its quality that the policy was fitted for, according to the log of the fit; None if
+    the goal was not a quality."""
 
     asked_cost: float | None
-    """Share of its cost that the policy was fitted for; None where the goal was no cost."""
+    """Share of its cost that the policy was fitted for; None if the goal was not a cost."""
 
     quality: float
-    """Share of its quality that the policy gets."""
+    """Share of its quality that the policy reaches."""
 
     quality_interval: Interval
-    """95 %: paired bootstrap over the queries; by the delta method for very many."""
+    """95 %: paired bootstrap over the queries, or the delta method for very many."""
 
     cost: float
     """Share of its cost that the policy pays, checks included."""
 
     cost_interval: Interval
-    """95 %, as that of the quality."""
+    """95 %, in the same way as for the quality."""
 
     def __str__(self) -> str:
         asked = ""
@@ -49,7 +49,7 @@ class Headline:
         return f"{asked}got {quality} at {cost}"
 
     def describe(self) -> str:
-        """Return the headline as a sentence that says what the shares are of."""
+        """Return the headline as a sentence that says what the shares refer to."""
         text = str(self)
         return (
             f"{text[0].upper()}{text[1:]}; of the quality and the cost of {self.against}, the best "
@@ -60,16 +60,16 @@ class Headline:
 def build_headline(
     outcomes: Outcomes, data: LogArrays, policy: Policy | None = None, seed: int = 0
 ) -> Headline | None:
-    """Return the headline of what became of each query.
+    """Build the headline for the outcomes of queries.
 
     Args:
-        outcomes: What became of each query.
+        outcomes: The outcome of each query.
         data: The queries, all complete.
-        policy: What decided; for what was asked. None: nothing is known of that.
-        seed: For the resampling.
+        policy: The policy that decided, for its goal. None: the goal is unknown.
+        seed: Seed for the resampling.
 
     Returns:
-        None where the best single model has no quality or no cost, of which nothing is a share.
+        The headline; None if the best single model has no quality or no cost to take a share of.
     """
     best = first_best(data.quality.mean(axis=0))
     quality, cost = data.quality[:, best], data.cost[:, best]
@@ -88,7 +88,7 @@ def build_headline(
 
 
 def _asked(policy: Policy) -> tuple[float | None, float | None]:
-    """Return the shares of quality and of cost that a policy was fitted for, on its own log."""
+    """Return the shares of quality and cost that a policy was fitted for, on its own log."""
     qualities, costs = policy.fit.quality, policy.fit.cost
     if not qualities or max(qualities) <= 0:
         return None, None

@@ -22,10 +22,10 @@ from langchain_automix.policy.replay import Outcomes
 
 @dataclass(frozen=True)
 class Outlook:
-    """The headline of a policy, and the recommendation that goes with it."""
+    """The headline of a policy, with the matching recommendation."""
 
     headline: Headline | None
-    """None where the best single model has no quality or no cost."""
+    """None if the best single model has no quality or no cost."""
 
     recommendation: Recommendation
 
@@ -39,14 +39,14 @@ class Outlook:
 def outlook_of(
     policy: Policy, outcomes: Outcomes, data: LogArrays, cost_weight: float, seed: int = 0
 ) -> Outlook:
-    """Return the outlook by what became of queries that the policy was not fitted to.
+    """Return the outlook, given the outcomes of queries that the policy was not fitted to.
 
     Args:
-        policy: What decided.
-        outcomes: What became of each query.
+        policy: The policy that decided.
+        outcomes: The outcome of each query.
         data: The queries, all complete.
-        cost_weight: Quality that one unit of cost is worth.
-        seed: For halves and resampling.
+        cost_weight: How much quality one unit of cost is worth.
+        seed: Seed for halves and resampling.
     """
     headline = build_headline(outcomes, data, policy, seed)
     threshold = _threshold(policy, data, cost_weight, seed)
@@ -57,7 +57,7 @@ def outlook_of(
 def _threshold(
     policy: Policy, data: LogArrays, cost_weight: float, seed: int
 ) -> QualityAndCost | None:
-    """Return how one threshold does that is fitted for the same goal; None where none can be."""
+    """Return the outcome of one threshold fitted for the same goal, or None if there is none."""
     if {"max_risk", "abstain_value"} & set(policy.goal):
         return None
     if any(plan.name.startswith("threshold") for plan in policy.plans) or len(data) < FEW:
@@ -75,22 +75,22 @@ def cross_fitted_outlook(
 ) -> Outlook:
     """Return the outlook of a policy on the log that it was fitted to.
 
-    For each fold a policy is fitted, for the same goal, to the other folds, and judged on the fold.
+    For each fold, a policy is fitted to the other folds for the same goal, and judged on the fold.
     """
     outcomes, _ = folds.like(policy)
     return outlook_of(policy, outcomes, folds.data, cost_weight, seed)
 
 
 def expect(policy: Policy, log: RoutingLog, *, seed: int = 0) -> Outlook | None:
-    """Return what to expect of a policy that was fitted to a log, on other queries like these.
+    """Return what to expect of a policy on new queries that resemble those of its log.
 
     Args:
         policy: The policy.
         log: The log that it was fitted to.
-        seed: For folds and resampling.
+        seed: Seed for folds and resampling.
 
     Returns:
-        None where fewer than two queries are complete: nothing can be held out.
+        The outlook; None if fewer than two queries are complete, so that none can be held out.
     """
     arrays = to_arrays(log)
     rows = np.flatnonzero(arrays.complete).tolist()

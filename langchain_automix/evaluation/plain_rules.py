@@ -1,4 +1,4 @@
-"""Rules to compare a router with: mixing at random, thresholds, the released rule, foresight."""
+"""Rules to compare a router with: random mixing, thresholds, the released rule, foresight."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_policy
 
 QualityAndCost = tuple[Floats, Floats]
-"""(n,) each: of every query."""
+"""(n,) each: quality and cost of every query."""
 
 
 def random_mix(data: LogArrays, budget: float) -> QualityAndCost:
-    """Mix the first and the last model at random so that the mean cost is the budget."""
+    """Mix the first and the last model at random so that the mean cost equals the budget."""
     low, high = data.cost[:, 0].mean(), data.cost[:, -1].mean()
     share = 0.0 if high <= low else float(np.clip((budget - low) / (high - low), 0, 1))
     mixed = [(1 - share) * x[:, 0] + share * x[:, -1] for x in (data.quality, data.cost)]
@@ -27,7 +27,7 @@ def random_mix(data: LogArrays, budget: float) -> QualityAndCost:
 def with_foresight(
     data: LogArrays, cost_weight: float, abstain_value: float | None
 ) -> tuple[Floats, Floats, Floats]:
-    """Pick each query's best model; or the cheapest and no answer, where that is worth more.
+    """Pick each query's best model, or the cheapest and no answer if that is worth more.
 
     Returns:
         Quality, cost and utility of each query.
@@ -42,10 +42,10 @@ def with_foresight(
 
 
 def cross_fitted_rule(data: LogArrays, goal: Goal, family: Family, seed: int) -> QualityAndCost:
-    """Fit a rule to each half of some queries, and replay it on the other.
+    """Fit a rule to each half of some queries, and replay it on the other half.
 
     Raises:
-        OutOfReachError: A half does not reach the goal.
+        OutOfReachError: A half cannot reach the goal.
     """
     quality, cost = np.empty(len(data)), np.empty(len(data))
     halves = _halves(data, seed) if len(data) > 1 else [(data, np.arange(1))]
@@ -54,7 +54,7 @@ def cross_fitted_rule(data: LogArrays, goal: Goal, family: Family, seed: int) ->
             policy = fit_policy(train, goal, family=family, seed=seed, foretell=False)
         except OutOfReachError:
             raise
-        except AutoMixError:  # nothing was checked: the rule has nothing to read
+        except AutoMixError:  # nothing was checked, so the rule has nothing to read
             policy = fit_policy(train, goal, family="always", seed=seed, foretell=False)
         outcomes = replay_policy(policy, data.rows(rest), [str(row) for row in rest.tolist()])
         quality[rest], cost[rest] = outcomes.quality, outcomes.cost
@@ -62,7 +62,7 @@ def cross_fitted_rule(data: LogArrays, goal: Goal, family: Family, seed: int) ->
 
 
 def _halves(data: LogArrays, seed: int) -> list[tuple[LogArrays, Ints]]:
-    """Return, for each of two random halves, its queries and the rows of the other."""
+    """Return, for each of two random halves, its queries and the row indices of the other half."""
     order = np.random.default_rng(seed).permutation(len(data))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     return [(data.rows(first), second), (data.rows(second), first)]

@@ -27,42 +27,43 @@ from langchain_automix.utils.formatting import (
 )
 
 FEW = 20
-"""Queries below which no difference is more than luck."""
+"""Number of queries below which any difference may be luck."""
 
 FAIRLY_MANY = 50
-"""Queries below which most differences are luck."""
+"""Number of queries below which most differences are luck."""
 
 _SAME = 5e-4
-"""A difference in utility below this would be printed as 0.000."""
+"""A smaller difference in utility would be printed as 0.000."""
 
 _SAME_COST = 0.005
 """A share of the cost that counts as no difference."""
 
 _HOPELESS = 10
-"""A log is not worth so many times its size in labels to show a gain that small."""
+"""Labelling is not recommended beyond this many times the size of the log."""
 
 Action = Literal["deploy", "keep", "label", "threshold"]
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do, by what a log shows."""
+    """What to do, according to a log."""
 
     action: Action
     """`deploy` the policy, `keep` a single model, `label` more examples, or take the `threshold`
-    rule in place of the policy."""
+    rule instead of the policy."""
 
     text: str
-    """The same in one sentence: what is saved and what is lost at most, or why not."""
+    """The recommendation in one sentence: what is saved and the most that is lost, or why not."""
 
     model: str | None = None
-    """The single model to keep, for now or for good; None where the rule is to be deployed."""
+    """The single model to keep, for now or for good; None if the rule is to be deployed."""
 
     more_examples: int | None = None
-    """About how many more examples would show the gain; None where more are not asked for."""
+    """Approximate number of further examples that would show the gain; None if none are asked
+    for."""
 
     detail: str = ""
-    """What it rests on, with intervals."""
+    """The basis of the recommendation, with intervals."""
 
     def __str__(self) -> str:
         return f"{self.text} {self.detail}".rstrip()
@@ -70,38 +71,38 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class _Standing:
-    """A rule against single models."""
+    """A rule compared with single models."""
 
     n: int
     bound: str | None
     """The bound that the rule was fitted for, if any."""
 
     gain: float
-    """Utility gained over the single model that is worth most; with a bound, quality gained over
-    mixing single models at random at the same cost."""
+    """Utility gained over the single model with the highest utility; with a bound, quality gained
+    over mixing single models at random at the same cost."""
 
     gain_interval: Interval
     gain_deviation: float
     loss: float
-    """Quality lost against the single model of the best quality; negative where it is gained."""
+    """Quality lost compared with the single model of the best quality; negative if gained."""
 
     loss_interval: Interval
     loss_deviation: float
     allowed: float | None
-    """Loss of quality that the goal allows; None where the goal is another."""
+    """Loss of quality that the goal allows; None for other goals."""
 
     saving: Headline | None
 
     @property
     def saves_within_the_goal(self) -> bool:
-        """Whether the log shows that the rule saves money and loses no more than it may."""
+        """Whether the log shows that the rule saves money and loses no more than allowed."""
         if self.allowed is None or self.saving is None:
             return False
         return self.loss_interval[1] <= self.allowed and self.saving.cost_interval[1] < 1
 
     @property
     def needed(self) -> int | None:
-        """Queries that would show the gain, or that the loss is within the goal, if it stays."""
+        """Queries that would show the gain, or the loss to be within the goal, if unchanged."""
         found = [_queries_to_show(self.gain, self.gain_deviation)]
         if self.allowed is not None and self.saving is not None and self.saving.cost < 1:
             found.append(_queries_to_show(self.allowed - self.loss, self.loss_deviation))
@@ -110,7 +111,7 @@ class _Standing:
 
 
 def _queries_to_show(mean: float, deviation: float) -> int | None:
-    """Return how many queries a 95 % interval above 0 takes; None where the mean is not."""
+    """Return how many queries a 95 % interval above 0 takes; None if the mean is not above 0."""
     if mean <= 0:
         return None
     return math.ceil((1.96 * deviation / mean) ** 2)
@@ -124,20 +125,22 @@ def recommend(
     headline: Headline | None,
     threshold: QualityAndCost | None = None,
 ) -> Recommendation:
-    """Say what a log speaks for.
+    """Recommend what to do, according to a log.
 
-    A policy for a cost weight is held against the single model of the best utility. One for a bound
-    on cost, quality or loss is held against mixing single models at random at the same cost: its
-    cost weight is what the fit expects at the bound, and one model alone seldom meets a bound.
+    A policy for a cost weight is compared with the single model of the best utility. A policy for a
+    bound on cost, quality or loss is compared with mixing single models at random at the same cost,
+    since its cost weight is only what the fit expects at the bound, and a single model seldom meets
+    a bound.
 
     Args:
-        policy: What was fitted, and for what goal.
-        outcomes: What became of each query under it, fitted without that query.
+        policy: The policy, with the goal that it was fitted for.
+        outcomes: The outcome of each query under the policy, fitted without that query.
         data: The queries, all complete.
-        cost_weight: Quality that one unit of cost is worth.
-        headline: Shares of quality and cost of the best single model; None where undefined.
-        threshold: One threshold fitted for the same goal, judged alike: quality and cost of each
-            query. None where the log has no check, or the policy is one itself.
+        cost_weight: How much quality one unit of cost is worth.
+        headline: Shares of quality and cost of the best single model; None if undefined.
+        threshold: Quality and cost of each query under one threshold fitted for the same goal and
+            judged in the same way. None if the log has no check, or if the policy is a threshold
+            itself.
     """
     kept = _kept(policy, data, cost_weight)
     if len(data) < FEW:
@@ -162,10 +165,10 @@ def _beside_threshold(
     data: LogArrays,
     cost_weight: float,
 ) -> Recommendation:
-    """Recommend one threshold where it is shown to do better; say so where it may be luck.
+    """Recommend one threshold if it is shown to do better; mention it if that may be luck.
 
     For a cost weight, the utilities are compared. For a bound, the threshold must be no worse in
-    quality and in cost, and better in one of them: they need not spend the same.
+    quality and cost, and better in one of them, since the two need not spend the same.
     """
     better = threshold[0] - outcomes.quality
     cheaper = outcomes.cost - threshold[1]
@@ -173,7 +176,7 @@ def _beside_threshold(
         gained, unit, is_as_good = better + cost_weight * cheaper, "utility", True
     elif bound == "max_cost":
         gained, unit, is_as_good = better, "quality at no more cost", cheaper.mean() >= 0
-    elif (own := float(outcomes.cost.mean())) <= 0:  # than which nothing is cheaper
+    elif (own := float(outcomes.cost.mean())) <= 0:  # nothing is cheaper
         return found
     else:
         gained, unit = cheaper / own, "the cost, at no less quality"
@@ -202,12 +205,12 @@ def _beside_threshold(
 
 
 def bound_of(policy: Policy) -> str | None:
-    """Return the bound on cost or quality that a policy was fitted for; None where it has none."""
+    """Return the bound on cost or quality that a policy was fitted for, or None if it has none."""
     return next((name for name in TARGETS if name in policy.goal), None)
 
 
 def _kept(policy: Policy, data: LogArrays, cost_weight: float) -> str:
-    """Return the single model to keep: the best, of those that cost no more than they may."""
+    """Return the single model to keep: the best of those within the cost bound, if any."""
     means, costs = data.quality.mean(axis=0), data.cost.mean(axis=0)
     best = data.models[first_best(means)]
     if (most := policy.goal.get("max_cost")) is not None:
@@ -220,10 +223,10 @@ def _kept(policy: Policy, data: LogArrays, cost_weight: float) -> str:
 
 
 def _price_of_mixing(data: LogArrays, cost: float, otherwise: float) -> float:
-    """Return what a unit of quality costs by mixing single models at random, about some mean cost.
+    """Return the price of quality when mixing single models at random, around a mean cost.
 
-    There, those two models are worth the same, and the utility gained over them is the quality
-    gained at the same cost.
+    At this price, the two models mixed are worth the same, and the utility gained over them is the
+    quality gained at the same cost.
     """
     means = zip(data.cost.mean(axis=0).tolist(), data.quality.mean(axis=0).tolist(), strict=True)
     singles = [
@@ -262,7 +265,7 @@ def _standing(
 
 
 def _allowed_loss(policy: Policy) -> float | None:
-    """Return the quality that the goal allows to lose against the best single model of the fit."""
+    """Return how much quality the goal allows to lose against the best single model of the fit."""
     if (loss := policy.goal.get("max_loss")) is not None:
         return loss
     if (least := policy.goal.get("min_quality")) is not None and policy.fit.quality:
@@ -315,7 +318,7 @@ def _by_standing(
 
 
 def _not_shown(standing: _Standing, kept: str) -> Recommendation:
-    """Say how many examples would show a gain that the log does not; or that there is none."""
+    """Recommend labels if a moderate number would show a gain; otherwise keep the single model."""
     needed, n = standing.needed, standing.n
     if needed is None or needed > _HOPELESS * n:
         text = f"Keep {kept} alone: this log does not show that the policy gains anything."
@@ -343,7 +346,7 @@ def _keep(single: str, kept: str) -> str:
 
 
 def _gains(standing: _Standing) -> str:
-    """Say what is saved, and what is lost at most, against the best single model."""
+    """Describe the saving, and the most that is lost, compared with the best single model."""
     low, high = standing.loss_interval
     lost = f"loses at most {high:.3f} of quality"
     if high < 0:
@@ -385,6 +388,6 @@ def _ends(interval: Interval) -> str:
 
 
 def _rounded(number: int) -> int:
-    """Round up to two digits: no log tells such a number more exactly."""
+    """Round up to two digits, since no log determines such a number more exactly."""
     step: int = 10 ** max(len(str(number)) - 2, 0)
     return -(-number // step) * step

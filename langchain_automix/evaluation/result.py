@@ -1,4 +1,4 @@
-"""What an evaluation found, and its text."""
+"""The result of an evaluation, and its text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langchain_automix.utils.tables import text_table
 
 @dataclass(frozen=True)
 class Baseline:
-    """What another rule would have reached on the same queries."""
+    """The outcome of another rule on the same queries."""
 
     quality: float
     cost: float
@@ -37,7 +37,7 @@ class Evaluation:
     cost: float
     cost_interval: Interval
     cost_weight: float
-    """Quality that one unit of cost is taken to be worth."""
+    """How much quality one unit of cost is assumed to be worth."""
 
     utility: float
     """Quality - cost_weight * cost."""
@@ -47,35 +47,35 @@ class Evaluation:
 
     abstention_rate: float
     verification_samples: float
-    """Verdicts drawn, mean over all queries."""
+    """Mean number of verdicts drawn, over all queries."""
 
     ibc_lift: float | None
-    """ΔIBC, as a share; None where it is undefined."""
+    """ΔIBC as a share; None if it is undefined."""
 
     ibc_lift_interval: Interval | None
     ibc_lift_delta_interval: Interval | None
     baselines: dict[str, Baseline]
     frontier_efficiency: float | None
-    """Share of the gain over random mixing, at the same cost, that these checks make possible
-    (cross-fitted); None where they make none possible."""
+    """The gain over random mixing at the same cost, as a share of the gain that these checks make
+    possible (cross-fitted); None if they make none possible."""
 
     calibration: dict[str, Calibration]
-    """Of the raw confidence in the answers of all models but the last, by each check of them, and
-    of the belief in kept ones."""
+    """Calibration of the raw confidence in the answers of all models except the last, for each
+    check, and of the belief in kept answers."""
 
     words: tuple[str, ...]
-    """What the figures say, one plain sentence each."""
+    """What the figures show, in one plain sentence each."""
 
     currency: str | None = None
     headline: Headline | None = None
-    """Shares of the quality and the cost of the best single model; cross-fitted where the policy
-    was fitted to this very log. None where they are undefined."""
+    """Shares of the quality and the cost of the best single model; cross-fitted if the policy was
+    fitted to this very log. None if they are undefined."""
 
     recommendation: Recommendation | None = None
     """What to do; None for a router without a policy."""
 
     cost_at_quality: dict[str, tuple[CostAtQuality, ...]] = field(default_factory=dict)
-    """The frontier: by rule, what shares of the best single model's quality cost. Empty where
+    """The frontier: for each rule, the cost of shares of the best single model's quality. Empty if
     there are too few queries, or nothing to take a share of."""
 
     def to_dict(self) -> dict[str, Any]:

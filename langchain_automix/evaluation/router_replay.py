@@ -1,4 +1,4 @@
-"""Replay a router on a routing log: what it would have kept, and what it would have cost."""
+"""Replay a router on a routing log: the answers it would have kept, and their cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_automix.types import Decision, RoutingState, Verification, Visit
 
 @dataclass(frozen=True)
 class RouterOutcome:
-    """What became of one logged query."""
+    """The outcome of one logged query."""
 
     model_index: int
     """Index of the model whose answer is kept; -1 if none is."""
@@ -32,9 +32,9 @@ class RouterOutcome:
 
 
 def replay_router(router: Router, log: RoutingLog) -> list[RouterOutcome]:
-    """Send every logged query through a router, with the recorded answers and checks.
+    """Send every logged query through a router, using the recorded answers and checks.
 
-    Verdicts are drawn in the order recorded, and only as many as the router asks for.
+    Verdicts are drawn in the recorded order, and only as many as the router asks for.
 
     Raises:
         AutoMixError: The router asks for an answer or a check that was not recorded.
@@ -84,7 +84,7 @@ def _replay(router: Router, query: LoggedQuery, unit: str, *, has_checks: bool) 
 def _check(
     query: LoggedQuery, answer: LoggedAnswer, before: Verification | None, decision: Decision
 ) -> tuple[Verification, float, int]:
-    """Return what a check found, its price, and how many verdicts it drew."""
+    """Return the findings of a check, its price, and the number of verdicts drawn."""
     name = decision.check
     check = answer.verification if name is None else answer.checks.get(name)
     if check is None:
@@ -110,7 +110,7 @@ def _check(
 
 
 def _named(check: str | None, found: Verification) -> Verification:
-    """Return what was found as that of an extra check, where it has a name."""
+    """Return a finding as that of an additional check, if the check has a name."""
     return found if check is None else Verification(checks={check: found})
 
 

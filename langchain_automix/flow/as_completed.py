@@ -1,4 +1,4 @@
-"""Queries under one limit that are handed out one by one, each as it ends."""
+"""Run many queries under one concurrency limit and hand each out as soon as it ends."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from langchain_automix.flow.drivers import ASYNC_LIMIT, LIMIT, holding, limit_of
 
 
 class OneLimit(Runnable[Any, Any]):
-    """Runs queries of a Runnable under one limit, each started by itself.
+    """Run each query of a batch on its own, all under one limit of calls at a time.
 
-    LangChain's own `batch_as_completed` starts as many queries as the limit allows. Each would make
-    as many calls again.
+    LangChain's own `batch_as_completed` starts as many queries as the limit allows. Each of them
+    would then make that many calls.
     """
 
     def __init__(self, runnable: Runnable[Any, Any], config: RunnableConfig) -> None:
-        """Take the limit from the first query's configuration."""
+        """Take the limit from the configuration of the first query."""
         self._runnable = runnable
         self._limit = limit_of_batch(config, threading.Semaphore)
         self._async_limit = limit_of_batch(config, asyncio.Semaphore)
@@ -39,12 +39,12 @@ class OneLimit(Runnable[Any, Any]):
 
 
 class LimitedAsCompleted:
-    """Holds `max_concurrency` in `batch_as_completed` and its async form."""
+    """Apply `max_concurrency` to the whole of `batch_as_completed` and its async form."""
 
     def batch_as_completed(
         self, inputs: Sequence[Any], config: Any = None, **kwargs: Any
     ) -> Iterator[Any]:
-        """Run queries side by side, and yield the place and the output of each as it ends."""
+        """Run queries side by side; yield the index and the output of each as it ends."""
         if inputs:
             yield from self._under_one_limit(inputs, config).batch_as_completed(
                 inputs, config, **kwargs
@@ -53,7 +53,7 @@ class LimitedAsCompleted:
     async def abatch_as_completed(
         self, inputs: Sequence[Any], config: Any = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Run queries side by side, and yield the place and the output of each as it ends."""
+        """Run queries side by side; yield the index and the output of each as it ends."""
         if inputs:
             queries: Any = self._under_one_limit(inputs, config)
             async for each in queries.abatch_as_completed(inputs, config, **kwargs):

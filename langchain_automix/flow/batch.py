@@ -1,12 +1,14 @@
 """Drive many flows level by level, under one limit of calls at a time.
 
-Levels keep like requests together, on which a provider's prompt cache lives; which query of a level
-goes first, `prompt_order` says. A level is not handed to `Runnable.batch`, grouped by runnable, as
-LangChain's own composites do. It was tried: the runs stay the same and up to a sixth of the work
-about an instant model's call is saved, over HTTP nothing; but each group has a pool of its own, so
-that two checks side by side made 6 calls at a time under `max_concurrency=3`. No chat model of
-LangChain's packages does more in its `batch` than invoke each input; what other code has in its
-place often takes one configuration for all, and here each call has its own handlers.
+Levels keep similar requests together, which is what a provider's prompt cache needs. `prompt_order`
+decides which query of a level goes first.
+
+LangChain's own composites group the calls of a level by runnable and hand each group to
+`Runnable.batch`. We tried that. The trace stays the same, and up to a sixth of the overhead of an
+instant model's call is saved, but over HTTP nothing is. Each group has its own pool, however, so
+two checks side by side made 6 calls at a time under `max_concurrency=3`. No chat model in
+LangChain's packages does more in `batch` than invoke each input. Other implementations often take
+one configuration for all inputs, but here each call has its own handlers.
 """
 
 from __future__ import annotations
@@ -36,18 +38,19 @@ from langchain_automix.flow.run import FlowRun
 from langchain_automix.utils.user_warnings import keeping_users_line
 
 _TURN = 0.002
-"""Seconds for which a batch that begins keeps an event loop from everything else."""
+"""Longest time, in seconds, for which a starting batch blocks the event loop."""
 
 
 def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Exception]:
-    """Drive flows level by level: each takes its next step before any takes the one after.
+    """Drive flows level by level: each takes one step before any takes its next.
 
     Args:
-        runs: The flows; the first one's `max_concurrency` is the limit of all together.
+        runs: The flows. The `max_concurrency` of the first one limits all of them together.
         stop_at_error: Whether the first flow that fails ends the others.
 
     Returns:
-        The result or the error of each flow; an unfinished one's is the error that ended it.
+        The result or the error of each flow. A flow that did not finish gets the error that ended
+        it.
     """
 
     def take(queue: LevelQueue) -> None:
@@ -70,7 +73,7 @@ def drive_all(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> list[T | Ex
                 levels = [executor.submit(take, queue) for _ in open_runs]
                 over, _ = wait(levels, return_when=FIRST_EXCEPTION)
                 for error in filter(None, (each.exception() for each in over)):
-                    if not isinstance(error, Exception):  # an interrupt is nobody's outcome
+                    if not isinstance(error, Exception):  # an interrupt is no flow's result
                         raise error
                     first = first or error
         finally:
@@ -84,7 +87,7 @@ async def adrive_all(
     """Drive flows level by level, asynchronously; see `drive_all`.
 
     Args:
-        beginning: Begins each flow as it yields it; others have their turn in between.
+        beginning: Starts each flow as it yields it. The event loop serves others in between.
         stop_at_error: Whether the first flow that fails ends the others.
     """
     runs: list[FlowRun[T]] = []
@@ -114,14 +117,14 @@ async def _adrive_begun(runs: Sequence[FlowRun[T]], *, stop_at_error: bool) -> l
             workers = min(config.get("max_concurrency") or len(open_runs), len(open_runs))
             queue = order.level(open_runs, workers)
             try:
-                # As many tasks as there are slots: more would do their part before the models'
-                # all at once, while answers that are there wait to be taken.
+                # One task per slot. With more, every task would do its own work before the first
+                # model call, while finished answers wait to be processed.
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(take_levels(queue)) for _ in range(workers)]
-            except* Exception as failed:  # noqa: BLE001  (handed on as the batch's own error)
+            except* Exception as failed:  # noqa: BLE001  (passed on as the batch's own error)
                 first = next(_leaves(failed))
             else:
-                if any(task.cancelled() for task in tasks):  # from within: a group ignores that
+                if any(task.cancelled() for task in tasks):  # from within: a task group ignores it
                     raise asyncio.CancelledError
     return _outcomes(runs, first)
 
@@ -146,6 +149,6 @@ def _closing_all(runs: Sequence[FlowRun[Any]]) -> Iterator[None]:
         yield
     finally:
         for run in runs:
-            # A flow that a thread is still in ends by itself.
+            # A flow that a thread is still running ends by itself.
             with contextlib.suppress(ValueError):
                 run.close()

@@ -1,4 +1,4 @@
-"""Who hears of a call, and how a run's report is announced."""
+"""Decide who hears of a call, and announce the report of a run."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
 def child_config(
     call: Call, run_manager: RunManager, config: RunnableConfig, *, has_readers: bool
 ) -> RunnableConfig:
-    """Return the configuration that makes a call a child of the run with this one."""
+    """Return the configuration that makes a call a child of the given run."""
     manager: Any = run_manager.get_child()
     first = list(call.callbacks)
     if has_readers and call.guard is not None:
         first.append(call.guard)
     for kind in ("handlers", "inheritable_handlers"):
-        # In front, since they may mend what the others hear, or forbid the readers a token.
+        # In front, since they may correct what the others hear, or keep a token from the readers.
         handlers = [*reversed(first), *getattr(manager, kind)]
         if call.audience == "readers":
             handlers = [handler for handler in handlers if is_reader(handler)]
@@ -71,9 +71,9 @@ def child_config(
 
 
 def _copy(config: RunnableConfig) -> RunnableConfig:
-    """Return what calls inherit of a configuration; what one does to it changes no other's.
+    """Copy the part of a configuration that calls inherit, so that changes stay with the copy.
 
-    That is what `patch_config` does, without making sure of a whole configuration again.
+    `patch_config` does the same, but completes the configuration again each time.
     """
     inherited = {
         key: copy(value) if key in _COPIED else value
@@ -85,10 +85,10 @@ def _copy(config: RunnableConfig) -> RunnableConfig:
 
 @contextlib.contextmanager
 def in_context(config: RunnableConfig) -> Iterator[None]:
-    """Make a call's configuration that of the context.
+    """Make a call's configuration the current one until the end of the block.
 
-    LangChain gives the configuration of the context to whatever is called without one, and merges
-    it into bindings: a handler that is left out of the call would hear of it.
+    LangChain gives the current configuration to whatever is called without one, and merges it into
+    bindings. A handler that we keep from the call would otherwise hear of it.
     """
     token = var_child_runnable_config.set(config)
     try:
@@ -98,9 +98,9 @@ def in_context(config: RunnableConfig) -> Iterator[None]:
 
 
 def announce(report: Report, run_manager: RunManager) -> None:
-    """Announce a report to all handlers but those that `aannounce` awaits.
+    """Announce a report to all handlers except those that `aannounce` awaits.
 
-    What fails in a handler never fails a query, or another handler.
+    An error in a handler never fails the query and never keeps the report from other handlers.
     """
     if report.count is not None and not is_inside_mix(run_manager.tags):
         report.count()
@@ -112,7 +112,7 @@ def announce(report: Report, run_manager: RunManager) -> None:
 
 
 async def aannounce(report: Report, run_manager: RunManager) -> None:
-    """Announce a report to the handlers that listen asynchronously to an asynchronous run."""
+    """Announce a report to the asynchronous handlers of an asynchronous run."""
     for handler in _each_once(run_manager):
         if report.event is not None and _is_awaited(handler, run_manager):
             with _harmless(handler):
@@ -120,7 +120,7 @@ async def aannounce(report: Report, run_manager: RunManager) -> None:
 
 
 def is_inside_mix(tags: Iterable[str] | None) -> bool:
-    """Whether a run is made for a mix: what that calls is tagged so, and tags are inherited."""
+    """Whether a run belongs to a mix: its calls are tagged, and child runs inherit the tags."""
     return any(map(_is_ours, tags or ()))
 
 
@@ -135,9 +135,9 @@ def is_reader(handler: BaseCallbackHandler) -> bool:
     return isinstance(handler, _READERS) if known is None else known
 
 
-@cache  # one of them is a protocol, which is slow to look for in a class
+@cache  # one of them is a protocol, and checking a class against a protocol is slow
 def _is_kind_of_reader(kind: Any) -> bool | None:
-    """Return whether a kind of handler shows tokens; None: it may stand for another handler."""
+    """Whether handlers of this class show tokens; None if it may proxy another handler."""
     stands_for_another = kind.__getattribute__ is not object.__getattribute__
     if stands_for_another or hasattr(kind, "__getattr__"):
         return None
@@ -145,15 +145,15 @@ def _is_kind_of_reader(kind: Any) -> bool | None:
 
 
 def hears_requests_only(handler: BaseCallbackHandler) -> bool:
-    """Whether the runs of chains and checks mean nothing to a handler: it says so by this name."""
+    """Whether a handler declares, by this attribute, that it ignores chains and checks."""
     return getattr(handler, "hears_requests_only", False) is True
 
 
 class TokenlessHandler(BaseCallbackHandler):
-    """A user's handler that hears of a draft as ever, but for its tokens.
+    """Proxy of a user's handler that hears everything about a draft except its tokens.
 
-    A handler such as `StreamingStdOutCallbackHandler` shows what it hears, and what may yet be
-    rejected is shown to nobody. For all else it is the handler itself.
+    A handler such as `StreamingStdOutCallbackHandler` prints the tokens it hears, and a draft that
+    may be rejected must not be shown. In all other respects it behaves as the handler itself.
     """
 
     def __init__(self, handler: BaseCallbackHandler) -> None:
@@ -169,10 +169,10 @@ class TokenlessHandler(BaseCallbackHandler):
 
 
 class UntaggedHandler(BaseCallbackHandler):
-    """A reader that hears of a run without the tags by which we know it.
+    """Proxy of a reader that hides this package's own tags from it.
 
-    Users see a run's tags beside its tokens, as LangGraph's stream metadata has them. For all else
-    it is the handler itself.
+    Users see a run's tags beside its tokens, for instance in LangGraph's stream metadata. In all
+    other respects it behaves as the handler itself.
     """
 
     def __init__(self, handler: BaseCallbackHandler) -> None:
@@ -187,7 +187,7 @@ class UntaggedHandler(BaseCallbackHandler):
 
 
 def _untagged(listener: Any) -> Any:
-    """Return a listener that is told no tags of ours."""
+    """Wrap a listener so that it is not told our tags."""
 
     def without(kwargs: dict[str, Any]) -> dict[str, Any]:
         tags = kwargs.get("tags")
@@ -212,7 +212,7 @@ def _without_our_tags(handler: BaseCallbackHandler) -> BaseCallbackHandler:
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:
-    """Take no note of a token."""
+    """Ignore a token."""
 
 
 def _without_tokens(handler: BaseCallbackHandler) -> BaseCallbackHandler:
@@ -238,7 +238,7 @@ def _harmless(handler: BaseCallbackHandler) -> Iterator[None]:
 
 
 def _each_once(run_manager: RunManager) -> Iterable[BaseCallbackHandler]:
-    """Leave out a handler's repeats: one that is set on the mix and given to a call, too."""
+    """Return each handler once, even if it is set both on the mix and on a call."""
     return {id(handler): handler for handler in run_manager.handlers}.values()
 
 
@@ -261,11 +261,11 @@ def _annotate_run(handler: BaseCallbackHandler, report: Report, run_manager: Run
 
 
 def below_llm_run(run_manager: Any, kind: Callable[..., BaseCallbackManager]) -> RunnableConfig:
-    """Return the configuration of a call below an LLM run, which has no children of its own."""
+    """Return the configuration for a call made inside an LLM run, which has no children."""
     if run_manager is None:
         return {}
     manager = kind(handlers=[], parent_run_id=run_manager.run_id)
-    # Those who show tokens hear them from the LLM run itself.
+    # Handlers that show tokens hear them from the LLM run itself.
     handlers = [h for h in run_manager.inheritable_handlers if not is_reader(h)]
     manager.set_handlers(handlers)
     manager.add_tags(run_manager.inheritable_tags)

@@ -1,4 +1,4 @@
-"""How much of a query's time is left."""
+"""Track how much of a query's time is left."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 class Deadline:
-    """Counts the time that the calls of one query take, up to a limit.
+    """Count the time that the calls of one query take, up to a limit in seconds.
 
-    The time that a batch spends on other queries between them does not count.
+    Time that a batch spends on other queries in between does not count.
     """
 
     def __init__(self, limit: float) -> None:
@@ -20,13 +20,13 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds that are left; 0 or less when the time is up."""
+        """Seconds left; 0 or less once the time is up."""
         running = 0.0 if self._since is None else time.monotonic() - self._since
         return self.limit - self.spent - running
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time until the end of the block."""
+        """Count the time spent in the block."""
         self._since = time.monotonic()
         try:
             yield

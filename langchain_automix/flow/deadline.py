@@ -1,4 +1,4 @@
-"""Wait for calls no longer than a deadline allows: sync in a thread, async by cancelling."""
+"""Stop waiting for calls at a deadline: sync by leaving a thread, async by cancelling."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from langchain_automix.flow.stream_guard import StreamGuard
 
 T = TypeVar("T")
 END_OF_STREAM: Any = object()
-"""Stands for the end of a stream."""
+"""Marks the end of a stream."""
 
 _UP = "It was given up: the query's time (max_latency) was up."
 
 
 class AbandonableWork:
-    """Work in a thread that somebody waits for; once it is abandoned, it begins no call.
+    """Work that runs in a thread while a caller waits; once abandoned, it starts no more calls.
 
-    Nothing can stop the call that is in progress, but its slot is given to another one.
+    A call in progress cannot be stopped, but its slot is released for another call.
     """
 
     def __init__(self, outer: AbandonableWork | None) -> None:
-        """Begin work within other work, with which it is abandoned, too."""
+        """Begin work inside other work; abandoning the outer work abandons this, too."""
         self.and_outer: list[AbandonableWork] = [self, *(outer.and_outer if outer else ())]
         self.slots: dict[int, list[threading.Semaphore]] = {}
         self.is_over = False
@@ -38,10 +38,10 @@ class AbandonableWork:
 
     @contextlib.contextmanager
     def slot(self, limit: threading.Semaphore | None) -> Iterator[None]:
-        """Hold a slot for a call, until it ends or is abandoned.
+        """Hold a slot for a call until the call ends or is abandoned.
 
         Raises:
-            DeadlineError: The work was abandoned before.
+            DeadlineError: The work has already been abandoned.
         """
         slot = [] if limit is None else [limit]
         with contextlib.ExitStack() as stack:
@@ -57,7 +57,7 @@ class AbandonableWork:
             yield
 
     def abandon(self) -> None:
-        """Begin no call any more, and release the slots that are held."""
+        """Prevent any further call and release the slots held."""
         with self.lock:
             self.is_over = True
         for slot in list(self.slots.values()):
@@ -65,7 +65,7 @@ class AbandonableWork:
 
 
 def _release(slot: list[threading.Semaphore]) -> None:
-    with contextlib.suppress(IndexError):  # it was released before
+    with contextlib.suppress(IndexError):  # already released
         slot.pop().release()
 
 
@@ -73,13 +73,13 @@ ABANDONABLE: ContextVar[AbandonableWork | None] = ContextVar("automix_waiting", 
 
 
 def start_work(work: Callable[[], T], context: Context | None = None) -> Future[T]:
-    """Do work in a thread of its own, which, unlike a pool's, keeps no process alive."""
+    """Do work in a daemon thread: unlike a pool's, it does not keep the process alive."""
     done: Future[T] = Future()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
+        except BaseException as error:  # noqa: BLE001  (raised again for whoever waits)
             done.set_exception(error)
 
     context = copy_context() if context is None else context
@@ -88,10 +88,10 @@ def start_work(work: Callable[[], T], context: Context | None = None) -> Future[
 
 
 def wait_within(deadline: Deadline, work: Callable[[], T], guard: StreamGuard | None = None) -> T:
-    """Do work in a thread, and wait until the time is up; to its end if users see it already.
+    """Do work in a thread and wait until the deadline, or to the end if users already see output.
 
     Raises:
-        DeadlineError: The time was up. The thread, which nothing can stop, ends by itself.
+        DeadlineError: The time is up. The thread cannot be stopped; it ends by itself.
     """
     with _abandonable() as context, deadline.running():
         done = start_work(work, context)
@@ -105,10 +105,10 @@ def wait_within(deadline: Deadline, work: Callable[[], T], guard: StreamGuard | 
 async def await_within(
     deadline: Deadline | None, guard: StreamGuard | None = None
 ) -> AsyncIterator[None]:
-    """Cancel what is awaited within when the time is up, unless users see it already.
+    """Cancel the block when the time is up, unless users already see its output.
 
     Raises:
-        DeadlineError: The time was up.
+        DeadlineError: The time is up.
     """
     if deadline is None:
         yield
@@ -117,11 +117,11 @@ async def await_within(
         try:
             async with asyncio.timeout(max(0.0, deadline.left)) as scope:
                 if guard is not None:
-                    loop = asyncio.get_running_loop()  # a thread may be the one that shows it
+                    loop = asyncio.get_running_loop()  # the chunk may be shown by a thread
                     guard.when_shown = partial(loop.call_soon_threadsafe, _let_go_on, scope)
                 yield
         except TimeoutError:
-            if not scope.expired():  # of the call's own
+            if not scope.expired():  # raised by the call itself
                 raise
             raise DeadlineError(_UP) from None
 
@@ -129,10 +129,10 @@ async def await_within(
 def chunks_within(
     deadline: Deadline | None, guard: StreamGuard, chunks: Iterator[T]
 ) -> Iterator[T]:
-    """Pass on the chunks of a stream; one that shows nothing in time is given up.
+    """Pass on the chunks of a stream; give up a stream that shows nothing in time.
 
     Raises:
-        DeadlineError: The time was up, and nothing was shown.
+        DeadlineError: The time is up and nothing has been shown.
     """
     if deadline is None:
         yield from chunks
@@ -154,7 +154,7 @@ def chunks_within(
 
 @contextlib.contextmanager
 def _abandonable() -> Iterator[Context]:
-    """Provide a context for work that is abandoned at the end of the block."""
+    """Provide a context for work, and abandon the work at the end of the block."""
     work, context = AbandonableWork(ABANDONABLE.get()), copy_context()
     context.run(ABANDONABLE.set, work)
     try:
@@ -173,7 +173,7 @@ def _next(queue: SimpleQueue[Any], deadline: Deadline, guard: StreamGuard) -> An
 
 
 def _pump(chunks: Iterator[Any], queue: SimpleQueue[Any], left: threading.Event) -> None:
-    """Queue a stream's chunks until nobody waits for them any more."""
+    """Queue the chunks of a stream until the reader leaves."""
     try:
         for chunk in chunks:
             queue.put(chunk)
@@ -181,10 +181,10 @@ def _pump(chunks: Iterator[Any], queue: SimpleQueue[Any], left: threading.Event)
                 break
     finally:
         queue.put(END_OF_STREAM)
-        if (close := getattr(chunks, "close", None)) is not None:  # of a generator, here alone
+        if (close := getattr(chunks, "close", None)) is not None:  # only generators have one
             close()
 
 
 def _let_go_on(scope: asyncio.Timeout) -> None:
-    with contextlib.suppress(RuntimeError):  # it is over
+    with contextlib.suppress(RuntimeError):  # the scope has ended
         scope.reschedule(None)

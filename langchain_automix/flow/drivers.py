@@ -24,14 +24,14 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot
 
 T = TypeVar("T")
 
-# The limit of a batch, or of one query outside a batch. A check that draws its samples side by side
-# must not multiply it, so the calls at the ends take a slot each, however deep they are made.
+# The concurrency limit of a batch, or of one query outside a batch. A check that draws its samples
+# side by side must not multiply it, so slots are taken by the innermost calls only.
 LIMIT: ContextVar[threading.Semaphore | None] = ContextVar("automix_limit", default=None)
 ASYNC_LIMIT: ContextVar[asyncio.Semaphore | None] = ContextVar("automix_async_limit", default=None)
 
 
 def drive(run: FlowRun[T]) -> T:
-    """Make a flow's calls as children of its run, and return its result."""
+    """Make a flow's calls as children of its run and return its result."""
     with contextlib.closing(run), holding(LIMIT, limit_of(run, threading.Semaphore)):
         while not run.done:
             take_level(run)
@@ -39,7 +39,7 @@ def drive(run: FlowRun[T]) -> T:
 
 
 async def adrive(run: FlowRun[T]) -> T:
-    """Make a flow's calls as children of its run, and return its result, asynchronously."""
+    """Make a flow's calls as children of its run and return its result, asynchronously."""
     with contextlib.closing(run), holding(ASYNC_LIMIT, limit_of(run, asyncio.Semaphore)):
         while not run.done:
             await atake_level(run)
@@ -47,7 +47,7 @@ async def adrive(run: FlowRun[T]) -> T:
 
 
 def take_level(run: FlowRun[Any]) -> None:
-    """Make the calls that a flow waits for, and those after them that are no level of their own."""
+    """Make the calls that a flow waits for, and the instant ones that follow them."""
     run.resume(make_calls(run))
     while run.is_between_levels:
         run.resume(make_calls(run))
@@ -62,7 +62,7 @@ async def atake_level(run: FlowRun[Any]) -> None:
 
 
 def make_calls(run: FlowRun[Any]) -> list[Any]:
-    """Make the calls that a flow waits for; return what each came to, a value or an exception."""
+    """Make the calls that a flow waits for; return the value or the exception of each."""
     calls, results, missing = run.calls, dict[int, Any](), None
     if len(calls) == 1 and run.deadline is None:
         return [_outcome(calls[0], run)]
@@ -81,7 +81,7 @@ def make_calls(run: FlowRun[Any]) -> list[Any]:
 
     try:
         together() if run.deadline is None else wait_within(run.deadline, together, run.guard)
-    except Exception as error:  # noqa: BLE001  (the time is up, or nothing could be begun)
+    except Exception as error:  # noqa: BLE001  (the time is up, or no thread could be started)
         missing = error
     return [results.get(i, missing) for i in range(len(calls))]
 
@@ -100,40 +100,40 @@ async def amake_calls(run: FlowRun[Any]) -> list[Any]:
         async with await_within(run.deadline, run.guard):
             if len(calls) == 1:
                 await make(0)
-            else:  # a group, unlike `asyncio.gather`, leaves no call running when it is cancelled
+            else:  # unlike `asyncio.gather`, a group leaves no call running when cancelled
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(make(i)) for i in range(len(calls))]
                 for task in tasks:
-                    task.result()  # raises a cancellation that came from within the call
-    except Exception as error:  # noqa: BLE001  (the time is up, or nothing could be begun)
+                    task.result()  # raises a cancellation from within the call
+    except Exception as error:  # noqa: BLE001  (the time is up, or no task could be started)
         missing = error
     return [results.get(i, missing) for i in range(len(calls))]
 
 
 def hold_slot(limit: threading.Semaphore | None) -> contextlib.AbstractContextManager[Any]:
-    """Return what holds a call's slot, for as long as it is waited for."""
+    """Return a context manager that holds a call's slot for as long as the caller waits for it."""
     work = ABANDONABLE.get()
     return work.slot(limit) if work is not None else limit or contextlib.nullcontext()
 
 
 def limit_of(run: FlowRun[Any], kind: Callable[[int], T]) -> T | None:
-    """Return the limit of one query, by which all that it calls takes slots; None: there is none.
+    """Return the limit of calls at a time for one query, or None if there is none.
 
-    Within another Runnable, a query makes one call at a time, as a plain model in its place would:
-    LangChain may start as many queries there as the limit allows, each by itself.
+    Inside another Runnable, a query makes one call at a time, as a plain model in its place would,
+    since LangChain may start as many queries there as the limit allows.
     """
     most = run.config.get("max_concurrency")
     return kind(1 if run.is_part else most) if most else None
 
 
 def limit_of_batch(config: RunnableConfig, kind: Callable[[int], T]) -> T | None:
-    """Return the limit of a batch, for all its queries together; None: there is none."""
+    """Return the limit of calls at a time for all queries of a batch, or None if there is none."""
     most = config.get("max_concurrency")
     return kind(most) if most else None
 
 
 def holding(variable: ContextVar[Any], limit: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return what holds a limit over all that is called; one that holds already goes on."""
+    """Return a context manager that sets a limit, unless an outer limit is already in force."""
     if limit is None or variable.get() is not None:
         return contextlib.nullcontext()
     return set_variable(variable, limit)
@@ -141,7 +141,7 @@ def holding(variable: ContextVar[Any], limit: Any) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def set_variable(variable: ContextVar[Any], value: Any) -> Iterator[None]:
-    """Set a variable of the context until the end of the block."""
+    """Set a context variable until the end of the block."""
     token = variable.set(value)
     try:
         yield
@@ -150,7 +150,7 @@ def set_variable(variable: ContextVar[Any], value: Any) -> Iterator[None]:
 
 
 def _outcome(call: Call, run: FlowRun[Any]) -> Any:
-    """Make a call, and return its result or its error."""
+    """Make a call; return its result or its error."""
     try:
         return _invoke(call, run)
     except Exception as error:  # noqa: BLE001  (the flow decides what an error means)
@@ -171,7 +171,7 @@ def _invoke(call: Call, run: FlowRun[Any]) -> Any:
     if limit is None or _needs_no_slot(call):
         with hold_slot(None):
             return _start(call, run)
-    # What it calls in turn shares its one slot.
+    # The calls made within this one share its single slot.
     with hold_slot(limit), set_variable(LIMIT, threading.Semaphore(1)):
         return _start(call, run)
 
@@ -203,7 +203,7 @@ async def _astart(call: Call, run: FlowRun[Any]) -> Any:
 
 
 def _needs_no_slot(call: Call) -> bool:
-    """Whether a call needs no slot: what it calls in turn will take one."""
+    """Whether a call needs no slot because the calls made within it take their own."""
     runnable: Any = call.runnable
     while isinstance(runnable, RunnableBindingBase):
         runnable = runnable.bound

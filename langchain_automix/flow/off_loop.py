@@ -1,4 +1,4 @@
-"""Do long computations in a thread, so that an event loop can serve others meanwhile."""
+"""Do long computations in a thread, to leave the event loop free for others."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from langchain_automix.flow.steps import Call, NeedsNoSlot, Steps, call
 T = TypeVar("T")
 
 LONG_TEXT = 50_000
-"""Length, in characters, from which a text takes longer to read than an event loop should wait:
-some 20 ms. A shorter one is read at once, since a thread takes time, too."""
+"""Length, in characters, from which a text is processed in a thread: about 20 ms of work, longer
+than an event loop should be blocked. A shorter text is processed directly, since starting a thread
+takes time, too."""
 
 
 def off_loop(work: Callable[[], T], *, is_long: bool) -> Steps[T]:
-    """Return what some work returns; if it is long, done in a thread of its own by async drivers.
+    """Do some work and return its result; async drivers do long work in a thread.
 
     Raises:
-        Exception: What the work raised.
+        Exception: The error that the work raised.
     """
     if not is_long:
         return work()
@@ -31,7 +32,7 @@ def off_loop(work: Callable[[], T], *, is_long: bool) -> Steps[T]:
 
 
 class Work(NeedsNoSlot, Runnable[Any, T], Generic[T]):
-    """Work that calls no model, and is no run of its own in a trace."""
+    """Work that calls no model and appears in no trace."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work

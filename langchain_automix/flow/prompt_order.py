@@ -1,9 +1,9 @@
-"""In which order the queries of a batch take their next step, for the provider's prompt cache.
+"""Order the queries of a batch so that a provider's prompt cache can serve them.
 
-A cache serves a prompt once the first request that had it is over. Under a limit, queries side by
-side that share a long prompt would all be sent before that, and all be paid in full. So the first
-query of each prompt goes ahead, and the others follow where it is over. No slot ever stays empty
-for it: where nothing else is left, a query goes without waiting.
+A cache serves a prompt only after the first request with that prompt has finished. Under a limit,
+queries that share a long prompt would all be sent before that, side by side, and all be paid in
+full. So the first query of each prompt goes ahead, and the others follow once it has finished. No
+slot stays empty for this: if nothing else is left, a query goes without waiting.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from langchain_automix.flow.run import FlowRun
 
 LEAST_SHARED = 1_024
-"""Characters from which on a common beginning counts. Providers cache from 1,024 tokens on, and a
-token is at least a character. If that is a wrong guess, only the order changes."""
+"""Length, in characters, from which a shared beginning counts. Providers cache from 1,024 tokens
+on, and a token has at least one character. A wrong guess changes only the order."""
 
 
 class PromptOrder:
-    """Knows which queries of a batch share a prompt, from one level to the next."""
+    """Tracks which queries of a batch share a prompt, across levels."""
 
     def __init__(self) -> None:
-        """Know of no prompt yet."""
+        """Start without any known prompt."""
         self._beginnings: dict[int, Hashable] = {}
 
     def level(self, runs: Sequence[FlowRun[Any]], slots: int | None = None) -> LevelQueue:
@@ -37,7 +37,7 @@ class PromptOrder:
 
         Args:
             runs: The queries that are to take a step.
-            slots: How many can do so at once; None: not known.
+            slots: How many can do so at once; None if unknown.
         """
         if slots is None or slots < len(runs):
             self._read(runs)
@@ -51,10 +51,10 @@ class PromptOrder:
         return LevelQueue(group[::-1] for group in groups.values())
 
     def _read(self, runs: Iterable[FlowRun[Any]]) -> None:
-        """Read the prompts: a check is given none, but writes its own from that of the answer."""
+        """Read the prompts of answers; a check writes its own prompt, so it is not read."""
         for run in runs:
             text = None
-            with contextlib.suppress(Exception):  # which its own query will come to
+            with contextlib.suppress(Exception):  # its own query will raise the error
                 text = prompt_text(run.calls[0].input)
             if text is not None and len(text) >= LEAST_SHARED:
                 self._beginnings[id(run)] = beginning(text)
@@ -64,7 +64,7 @@ class LevelQueue:
     """Hands out the queries of one level, to threads or to tasks."""
 
     def __init__(self, groups: Iterable[list[FlowRun[Any]]]) -> None:
-        """Take the queries: those together that share a prompt, the next one last."""
+        """Take the queries in groups that share a prompt; in each, the next to go stands last."""
         self._lock = threading.Lock()
         self._fresh = deque(groups)
         self._begun: dict[int, list[FlowRun[Any]]] = {}
@@ -73,12 +73,12 @@ class LevelQueue:
         self._ready = self._at_work = 0
 
     def __bool__(self) -> bool:
-        """Whether a query is left."""
+        """Whether any query is left."""
         return self._left > 0
 
     @contextlib.contextmanager
     def next(self) -> Iterator[FlowRun[Any]]:
-        """Hold the next query until it has taken its step."""
+        """Provide the next query; note at the end of the block that it has taken its step."""
         run = self.take()
         try:
             yield run
@@ -86,10 +86,10 @@ class LevelQueue:
             self.over(run)
 
     def take(self) -> FlowRun[Any]:
-        """Return the next query: of a prompt that was read, else of a new one, else any."""
+        """Return the next query: with a cached prompt, else with a new one, else any."""
         with self._lock:
             self._left -= 1
-            # A new prompt is begun while the others at work have some left to go on with.
+            # Start a new prompt while the queries at work have cached ones left to continue with.
             if self._fresh and self._ready <= self._at_work:
                 run = self._begin()
             elif self._read:
@@ -128,7 +128,7 @@ def _next_of(groups: deque[list[FlowRun[Any]]]) -> FlowRun[Any]:
 
 
 def prompt_text(input: Any) -> str | None:
-    """Return what a model is sent as one text; None where it is no prompt."""
+    """Return what a model is sent as one text, or None if it is not a prompt."""
     if isinstance(input, str):
         return input
     messages = input.to_messages() if isinstance(input, PromptValue) else input
@@ -142,10 +142,11 @@ def prompt_text(input: Any) -> str | None:
 
 
 def beginning(prompt: str) -> Hashable:
-    """Return what two prompts have in common that share about half of their text, or more.
+    """Return a key that is equal for two prompts that share about half of their text or more.
 
-    Half of the length is rounded down by steps of a quarter, so that most prompts of one context
-    come to the same. What stands between the two pieces is taken to be alike where they are.
+    The length is half of the prompt, rounded down in steps of a quarter, so that most prompts with
+    the same context get the same key. The key holds two pieces; the text between them is assumed to
+    be equal if both are.
     """
     size = LEAST_SHARED
     while size * 1.25 <= len(prompt) / 2:

@@ -31,12 +31,12 @@ _HELPERS = {call.__code__, gather.__code__}
 
 
 class _BegunPart(NamedTuple):
-    """A call whose first steps were taken at once."""
+    """A call whose first steps have been taken without a driver."""
 
     of: Call
     steps: Steps[Any]
     calls: tuple[Call, ...]
-    """What its steps wait for."""
+    """The calls that its steps wait for."""
 
 
 class FlowRun(Generic[T]):
@@ -49,7 +49,7 @@ class FlowRun(Generic[T]):
         config: RunnableConfig,
         calls: tuple[Call, ...] = (),
     ) -> None:
-        """Take a flow up to its first calls, unless it is there already."""
+        """Take a flow to its first calls, unless `calls` says that it is already there."""
         self.config = config
         self.calls = calls
         self.done = False
@@ -60,7 +60,7 @@ class FlowRun(Generic[T]):
         self._result: Any = None
         self._report: Report | None = None
         self._has_readers = any(is_reader(handler) for handler in run_manager.handlers)
-        # A handler that is not inherited may still be of a kind that LangChain gives to each run.
+        # LangChain may attach a handler of the same class to each run, even if it is not inherited.
         handlers = [*run_manager.handlers, *run_manager.inheritable_handlers]
         self._is_heard = not all(map(hears_requests_only, handlers))
         self._begun: _BegunPart | None = None
@@ -68,7 +68,7 @@ class FlowRun(Generic[T]):
             self.resume(None)
 
     def resume(self, results: Sequence[Any] | None) -> None:
-        """Send the flow what its calls came to, and take it to its next ones."""
+        """Send the results of its calls to the flow, and advance it to its next calls."""
         try:
             self._drop_begun()
             self.calls = self._flow.steps.send(results)  # type: ignore[arg-type]
@@ -76,15 +76,15 @@ class FlowRun(Generic[T]):
                 self.calls = self._flow.steps.send(found)
         except StopIteration as stop:
             self._end(result=stop.value)
-        except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result)
+        except Exception as error:  # noqa: BLE001  (kept for the caller who asks for the result)
             self._end(error=error)
         for each in self.calls:
-            each.started = False  # it may be wanted a second time
+            each.started = False  # the same call may be asked for twice
         if self.calls and _LOGGER.isEnabledFor(logging.DEBUG):
             _LOGGER.debug("%s calls %s", self.where(), ", ".join(map(_name, self.calls)))
 
     def _at_once(self) -> list[Any] | None:
-        """Return what calls came to that no driver has to make; None: one has to."""
+        """Return the results of calls that need no driver, or None if a driver must make them."""
         if not self._has_readers and all(each.audience == "readers" for each in self.calls):
             return [None] * len(self.calls)
         wanted = self.calls[0]
@@ -102,30 +102,30 @@ class FlowRun(Generic[T]):
         return None
 
     def _drop_begun(self) -> None:
-        """End steps that were begun at once, but never gone on with: no thread could be had."""
+        """Close steps that were begun without a driver and then never continued."""
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.steps.close()
 
     def _context_of(self, wanted: Call) -> contextlib.AbstractContextManager[None]:
-        """Return the context of a call whose steps are begun at once.
+        """Return the context in which a call's steps are begun without a driver.
 
-        What is free and of this package calls nothing that would read it.
+        An instant call to one of our own Runnables makes no calls that would read the context.
         """
         if is_of_package(type(wanted.runnable)):
             return contextlib.nullcontext()
         config = self.start(wanted)
-        config.pop("run_name", None)  # of the call, not of what is called within it
+        config.pop("run_name", None)  # names the call, not the calls made within it
         return in_context(config)
 
     def result(self) -> T:
-        """Return the result of the flow; raises its error."""
+        """Return the result of the flow, or raise its error."""
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """End the flow where it is, if it has not ended."""
+        """End the flow at its current step, unless it has already ended."""
         if not self.done:
             try:
                 self._drop_begun()
@@ -134,25 +134,25 @@ class FlowRun(Generic[T]):
                 self._end()
 
     async def aannounce(self) -> None:
-        """Announce the report to handlers that are awaited.
+        """Announce the report to the handlers that are awaited.
 
-        Not done for a flow that was closed: whoever closes it awaits nothing more.
+        A flow that was closed skips this, since its caller is no longer awaiting anything.
         """
         if self._report is not None:
             await aannounce(self._report, self._run_manager)
 
     def where(self) -> str:
-        """Name the functions that the flow is suspended in, the outermost first.
+        """Name the functions in which the flow is suspended, outermost first.
 
-        The stack at a call does not show them: it holds the drivers alone.
+        The stack of a call does not show them; it contains only the drivers.
         """
         return " -> ".join(_suspended(self._flow.steps))
 
     def explain(self, error: Exception, made: Call) -> Exception:
-        """Return the error of a call with a note of where in the flow that was made."""
-        with contextlib.suppress(Exception):  # an error that takes no note
+        """Return a call's error with a note that says where in the flow the call was made."""
+        with contextlib.suppress(Exception):  # some errors accept no notes
             note = f"In the call {_name(made)!r} of {self.where()}"
-            if note not in getattr(error, "__notes__", ()):  # a model may raise it repeatedly
+            if note not in getattr(error, "__notes__", ()):  # models may reraise one error
                 error.add_note(note)
         return error
 
@@ -162,14 +162,15 @@ class FlowRun(Generic[T]):
         return child_config(wanted, self._run_manager, self.config, has_readers=self._has_readers)
 
     def part(self, wanted: Call, config: RunnableConfig) -> FlowRun[Any] | None:
-        """Return a call as a flow within this run, if nobody would hear of a run of its own.
+        """Return a call as a flow within this run, or None if it must be made as a call.
 
         Args:
             wanted: The call.
             config: As returned by `start`.
 
         Returns:
-            None where the call is to be made: it is heard of, or it is more than its steps.
+            None if a handler would be notified of the call's own run, or if the call does more than
+            its steps.
         """
         if self._is_heard:
             return None
@@ -179,8 +180,8 @@ class FlowRun(Generic[T]):
             (_, steps, calls), self._begun = self._begun, None
         if steps is None and (steps := steps_instead(wanted)) is None:
             return None
-        config.pop("run_name", None)  # of the call, not of what is called within it
-        manager: Any = config["callbacks"]  # whom the calls within are told to
+        config.pop("run_name", None)  # names the call, not the calls made within it
+        manager: Any = config["callbacks"]  # the handlers notified of the inner calls
         inherited = {
             "handlers": manager.handlers,
             "inheritable_handlers": manager.inheritable_handlers,
@@ -193,22 +194,22 @@ class FlowRun(Generic[T]):
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a part of another run: of a chain, a graph, or a mix."""
+        """Whether this run is part of another one: of a chain, a graph or a mix."""
         return self._run_manager.parent_run_id is not None
 
     @property
     def deadline(self) -> Deadline | None:
-        """The time left for the calls; None: there is no limit."""
+        """The time left for the calls; None if there is no limit."""
         return self._flow.deadline if any(each.is_timed for each in self.calls) else None
 
     @property
     def guard(self) -> StreamGuard | None:
-        """What knows whether users see the one call that it waits for; None: they do not."""
+        """The guard of the one call it waits for; None if users see no output of that call."""
         return self.calls[0].guard if len(self.calls) == 1 and self._has_readers else None
 
     @property
     def is_between_levels(self) -> bool:
-        """Whether it waits for calls that are no level of their own."""
+        """Whether all calls it waits for are instant, and so do not count as a level."""
         return bool(self.calls) and all(each.is_instant for each in self.calls)
 
     def _end(self, result: Any = None, error: Exception | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The base of every Runnable here that is written as a flow."""
+"""The base class of every Runnable in this package that is written as a flow."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _Begin = Callable[[Any, Mapping[str, Any], RunnableConfig], Flow[Any]]
 class _Work:
     """Begins a flow in a run that LangChain has started.
 
-    LangChain reads the signature of what it calls, each time anew: for a new function each time,
-    that took a tenth of a query. Here it finds one that was read before.
+    LangChain inspects the signature of each function it calls. With a new function for every query,
+    that took a tenth of the query's time. Here it finds a signature that is already known.
     """
 
-    # Not the configuration, which would be made a second time: it is in the context.
+    # Without the configuration, which would be built a second time; it is in the context.
     __signature__ = inspect.Signature(
         [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -61,10 +61,10 @@ class _DriveAsync(_Work):
 class FlowRunnable(
     LimitedAsCompleted, NeedsNoSlot, PackageSerializable, RunnableSerializable[Input, Output]
 ):
-    """A Runnable whose work is one flow, driven alike by every way to call it.
+    """A Runnable whose work is one flow, driven the same way by every method that calls it.
 
-    In a batch all queries take their steps level by level, and `max_concurrency` limits the
-    model calls of the whole batch, those of a check included.
+    In a batch, all queries advance level by level, and `max_concurrency` limits the model calls of
+    the whole batch, including those of checks.
     """
 
     @abstractmethod
@@ -78,7 +78,7 @@ class FlowRunnable(
     def _begin(
         self, input: Input, kwargs: Mapping[str, Any], config: RunnableConfig
     ) -> Flow[Output]:
-        """Return the flow of one run: overridden where it has a deadline or reports something."""
+        """Return the flow of one run; override it to set a deadline or to report something."""
         del config
         return Flow(self._flow(input, **kwargs))
 
@@ -129,15 +129,15 @@ class FlowRunnable(
         )
 
     def _runs(self, kwargs: Mapping[str, Any], *parts: list[Any]) -> Iterator[FlowRun[Output]]:
-        """Begin the runs of a batch, from the inputs, the run managers and the configurations."""
+        """Begin the runs of a batch from its inputs, run managers and configurations."""
         for input, run_manager, config in zip(*parts, strict=True):
             yield FlowRun(self._begin(input, kwargs, config), run_manager, config)
 
 
 def _without_interrupts(outcomes: list[Output]) -> list[Output]:
-    """Raise what ends a batch and is no query's outcome: an interrupt, a cancellation.
+    """Raise an interrupt or a cancellation, which ends the whole batch.
 
-    With `return_exceptions`, LangChain returns it once for each query, and so swallows it.
+    With `return_exceptions`, LangChain swallows it: it returns the error once for each query.
     """
     for outcome in outcomes[:1]:
         if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):

@@ -1,4 +1,4 @@
-"""What `dumpd` writes of this package, and how `load` reads it, also from earlier versions."""
+"""Define what `dumpd` writes for this package, and how `load` reads it, earlier versions too."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from langchain_automix.utils.identifiers import OLD_IDS, PACKAGE
 
 
 class PackageSerializable:
-    """Mixin of what can be saved: its id is the package and the class, wherever the class stands.
+    """Mixin for classes that can be saved under the id of the package and the class name.
 
-    A class of another package that derives from one of these keeps the id that LangChain gives
-    it, by its module, for it is found there only.
+    The id does not depend on the module. A class of another package that derives from one of these
+    keeps the id that LangChain gives it, by its module, since it can only be found there.
     """
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Return True: it can be saved."""
+        """Return True: objects of this class can be saved."""
         return True
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Return what stands before the name of the class in its id."""
+        """Return the part of the id that precedes the class name."""
         namespace = cls.__module__.split(".")
         return [PACKAGE] if namespace[0] == PACKAGE else namespace
 
 
 def _register_old_ids() -> None:
-    """Tell LangChain the ids of before, so that `load` opens them without being told.
+    """Register the ids of earlier versions with LangChain, so that `load` opens them unaided.
 
-    Only its own table reaches the list of what is allowed: a module that is still found by its
-    old path would not do. Should the table go, `additional_import_mappings=OLD_IDS` does the same.
+    Only LangChain's own table is consulted for what may be loaded, so keeping a module at its old
+    path would not help. If the table is removed, `additional_import_mappings=OLD_IDS` does the
+    same.
     """
     with contextlib.suppress(ImportError):
         from langchain_core.load.load import ALL_SERIALIZABLE_MAPPINGS  # noqa: PLC0415

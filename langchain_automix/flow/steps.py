@@ -1,8 +1,8 @@
-"""The protocol of a flow: a generator that yields calls and is sent what they came to.
+"""The protocol of a flow: a generator that yields calls and is sent their results.
 
-A flow never makes a call itself, so the same lines serve `invoke`, `ainvoke`, `batch`, `abatch`,
-`stream` and `astream`; only the drivers know how a call is made. A flow uses two helpers:
-`answer = yield from call(...)` and `results = yield from gather(...)`.
+A flow never makes a call itself, so the same code serves `invoke`, `ainvoke`, `batch`, `abatch`,
+`stream` and `astream`; only the drivers know how a call is made. A flow uses two helpers: `answer =
+yield from call(...)` and `results = yield from gather(...)`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ B = TypeVar("B")
 F = TypeVar("F", bound=Callable[..., Any])
 
 Audience = Literal["everyone", "tracers", "readers"]
-"""Who hears of a call. Readers are the handlers through which a user sees tokens
-(`astream_events`, LangGraph's message stream); all others are tracers here. What may yet be
-rejected is for tracers only; what is replayed once it is kept is for readers only."""
+"""Who is notified of a call. Readers are the handlers that show tokens to a user (`astream_events`,
+LangGraph's message stream); all other handlers are called tracers here. A draft that may be
+rejected is for tracers only; an answer that is replayed once it is kept is for readers only."""
 
 
 @dataclass(slots=True, eq=False)
 class Call(Generic[T]):
-    """One call that a flow wants made, and how it is named in a trace."""
+    """One call that a flow asks for, and how it is named in a trace."""
 
     runnable: Runnable[Any, T]
     input: Any
@@ -47,40 +47,40 @@ class Call(Generic[T]):
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     audience: Audience = "everyone"
     guard: StreamGuard | None = None
-    """Set where its output is what the user gets, so that `stream` may pass its chunks on: knows
-    whether any of it was shown."""
+    """Set if the call's output is the user's answer, so that `stream` may pass its chunks on. It
+    tracks whether any chunk has been shown."""
 
     is_timed: bool = False
-    """Whether the run's deadline applies: a call that is not done by then came to a
-    `DeadlineError`, unless some of it was shown."""
+    """Whether the deadline of the run applies. A call that misses it results in a `DeadlineError`,
+    unless part of its output has been shown."""
 
     is_instant: bool = False
-    """Whether it takes next to no time, so that a batch makes it at once instead of with the next
-    level: no model would be at work while all queries make it."""
+    """Whether the call takes almost no time. A batch then makes it at once instead of with the next
+    level, during which all models would be idle."""
 
     started: bool = field(default=False, init=False)
-    """Whether a driver has begun it; a flow that is closed sees by it what may have been billed."""
+    """Whether a driver has started the call; shows a closed flow what may have been billed."""
 
 
 Steps = Generator[tuple[Call, ...], Sequence[Any], T]
-"""Yields calls that may run side by side; is sent one result for each, a value or an exception;
-returns a T. A flow that is ended early sees `GeneratorExit`, and can make no call any more."""
+"""Yields calls that may run side by side, is sent one result for each (a value or an exception),
+and returns a T. A flow that is ended early gets `GeneratorExit` and can make no more calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is announced of a run at its end."""
+    """The data that is announced when a run ends."""
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Flat values, by which trace viewers filter."""
+    """Flat values by which trace viewers can filter."""
 
     tags: Sequence[str] = ()
     event: Mapping[str, Any] | None = None
-    """What listeners to custom events named `automix` get."""
+    """The payload for listeners to custom events named `automix`."""
 
     count: Callable[[], None] | None = None
-    """Counts the query in metrics; not called where it is a part of another one, which counts
-    it all."""
+    """Counts the query in metrics. It is not called for a run inside another mix, which counts the
+    query itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,18 @@ class Flow(Generic[T]):
     steps: Steps[T]
     deadline: Deadline | None = None
     report: Callable[[], Report | None] = lambda: None
-    """Called once the steps have ended, also by an error or early; None: nothing is announced."""
+    """Called once the steps have ended, even early or with an error; None announces nothing."""
 
     ended: Callable[[UUID, RunnableConfig, Exception | None], None] | None = None
-    """Called last, however the steps have ended, with the id and the configuration of the run, and
-    the error that ended it; it neither waits nor raises, and may be called more than once."""
+    """Called last, however the steps have ended, with the id and the configuration of the run and
+    the error that ended it. It must not block or raise, and it may be called more than once."""
 
 
 def call(wanted: Call[T]) -> Steps[T]:
     """Make one call and return its result.
 
     Raises:
-        Exception: What the call raised.
+        Exception: The error that the call raised.
     """
     [result] = values((yield (wanted,)))
     return result  # type: ignore[no-any-return]
@@ -112,15 +112,15 @@ def gather(first: Call[A], second: Call[B], /) -> Steps[tuple[A | Exception, B |
 @overload
 def gather(*wanted: Call[T]) -> Steps[Sequence[T | Exception]]: ...
 def gather(*wanted: Call) -> Steps[Sequence[Any]]:
-    """Make calls side by side and return what each came to: its result, or its exception."""
+    """Make calls side by side and return the result or the exception of each."""
     return (yield wanted) if wanted else ()
 
 
 def values(results: Iterable[T | Exception]) -> list[T]:
-    """Return results that are all values.
+    """Return results if all of them are values.
 
     Raises:
-        Exception: The first result that is one.
+        Exception: The first result that is an exception.
     """
     found = []
     for result in results:
@@ -131,24 +131,25 @@ def values(results: Iterable[T | Exception]) -> list[T]:
 
 
 class NeedsNoSlot:
-    """Mark of a Runnable that takes no slot under the limit, for itself it calls no model.
+    """Marks a Runnable that takes no slot under the limit, since it calls no model itself.
 
-    The calls that its flow wants are made by the drivers here, and each of those takes a slot.
+    The drivers make the calls that its flow asks for, and each of those takes a slot.
     """
 
 
 def made_of_steps(invoke: F) -> F:
-    """Mark a method that does no more than the steps of its Runnable, by which it is called.
+    """Mark a method that does nothing beyond the steps of its Runnable.
 
-    A run that nobody hears of may then take the steps itself: `MadeOfSteps` says how.
+    If no handler is notified of the run, the steps may be taken without calling the method; see
+    `MadeOfSteps`.
     """
-    # Itself, for a wrapper takes over the attributes of what it wraps, and may do more.
+    # The function itself: a wrapper copies the attributes of what it wraps, but may do more.
     invoke.is_made_of_steps = invoke  # type: ignore[attr-defined]
     return invoke
 
 
 class MadeOfSteps(NeedsNoSlot, ABC):
-    """A Runnable that can be taken step by step, instead of being called as a run of its own."""
+    """A Runnable whose steps a flow can take directly, without a run of their own."""
 
     @abstractmethod
     def steps(self, input: Any, **kwargs: Any) -> Steps[Any]:
@@ -156,7 +157,7 @@ class MadeOfSteps(NeedsNoSlot, ABC):
 
 
 def steps_instead(wanted: Call[T]) -> Steps[T] | None:
-    """Return the steps that a call comes to; None where only the call itself will do.
+    """Return the steps that can replace a call, or None if the call must be made.
 
     Subclasses may do more in `invoke`, and bindings and retries wrap it.
     """

@@ -1,4 +1,4 @@
-"""Decide which chunks of a stream may be shown, and know whether any was."""
+"""Decide which chunks of a stream may be shown, and track whether any was."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from langchain_automix.errors import DeadlineError
 
 
 class StreamGuard(BaseCallbackHandler):
-    """Decides what of a streamed answer is shown, and knows whether any was: that cannot be undone.
+    """Decides which chunks of a streamed answer are shown, and tracks whether any was.
 
-    A stream that was given up before is stopped at its first token, and that is not shown.
+    What has been shown cannot be taken back. A stream that was given up before that is stopped at
+    its first token, and the token is not shown.
     """
 
     run_inline = True
@@ -30,16 +31,16 @@ class StreamGuard(BaseCallbackHandler):
         self._lock = threading.Lock()
 
     def give_up(self) -> bool:
-        """Show nothing from now on; return whether nothing was shown before."""
+        """Show nothing from now on; return whether nothing has been shown so far."""
         with self._lock:
             self._given_up = not self.shown
             return self._given_up
 
     def chunks_to_show(self, chunks: Sequence[Any]) -> Sequence[Any]:
-        """Return what may be shown now that the last chunk has come.
+        """Return the chunks that may be shown, now that the last one has arrived.
 
-        What shows nothing is kept back until something is shown: until then, another model may
-        yet answer in this one's place.
+        Chunks without visible content are held back until one with content arrives. Until then,
+        another model may still answer instead.
         """
         if self.shown:
             return chunks[-1:]
@@ -56,7 +57,7 @@ class StreamGuard(BaseCallbackHandler):
 
     @override
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
-        for generations in response.generations[:1]:  # who shows tokens may show a whole answer
+        for generations in response.generations[:1]:  # readers may show a whole answer
             if any(shows_something(getattr(each, "message", None)) for each in generations):
                 self._note_shown()
 
@@ -70,7 +71,7 @@ class StreamGuard(BaseCallbackHandler):
 
 
 def shows_something(chunk: Any) -> bool:
-    """Whether a piece of an answer shows anything; the first and the last often do not."""
+    """Whether a chunk has visible content; the first and the last often have none."""
     if not isinstance(chunk, BaseMessage):
         return bool(chunk)
     calls = getattr(chunk, "tool_call_chunks", None) or getattr(chunk, "tool_calls", None)

@@ -1,4 +1,4 @@
-"""Drive one flow whose last call is passed on in chunks."""
+"""Drive one flow and pass on its last call in chunks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from langchain_automix.flow.stream_guard import StreamGuard
 
 
 def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
-    """Make a flow's calls, and yield the chunks of the one that streams."""
+    """Make a flow's calls and yield the chunks of the one that streams."""
     limit = limit_of(run, threading.Semaphore)
     with contextlib.closing(run):
         while not run.done:
             call, parts = run.calls[0], list[Any]()
             if (guard := call.guard) is None:
-                with holding(LIMIT, limit):  # not while the reader has its turn
+                with holding(LIMIT, limit):  # released while the reader consumes chunks
                     outcomes = make_calls(run)
                 run.resume(outcomes)
                 continue
             try:
-                with hold_slot(None):  # nobody may wait for it any more
+                with hold_slot(None):  # the caller may have stopped waiting
                     chunks = call.runnable.stream(call.input, run.start(call), **call.kwargs)
                 for chunk in chunks_within(run.deadline, guard, chunks):
                     parts.append(chunk)
@@ -52,7 +52,7 @@ def drive_stream(run: FlowRun[Any]) -> Iterator[Any]:
 
 
 async def adrive_stream(run: FlowRun[Any]) -> AsyncIterator[Any]:
-    """Make a flow's calls, and yield the chunks of the one that streams, asynchronously."""
+    """Make a flow's calls and yield the chunks of the one that streams, asynchronously."""
     limit = limit_of(run, asyncio.Semaphore)
     with contextlib.closing(run):
         while not run.done:
@@ -84,7 +84,7 @@ async def _next(run: FlowRun[Any], guard: StreamGuard, chunks: AsyncIterator[Any
 
 
 def add_chunks(parts: list[Any]) -> Any:
-    """Join the chunks of a stream; None where it had none."""
+    """Join the chunks of a stream; return None if there are none."""
     if parts and all(isinstance(part, AIMessageChunk) for part in parts):
         return add_ai_message_chunks(*parts)
     return functools.reduce(operator.add, parts) if parts else None

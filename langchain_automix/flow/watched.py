@@ -1,4 +1,4 @@
-"""`WatchedStream`: one call whose answer is streamed, and closed once it is not wanted any more."""
+"""`WatchedStream`: stream the answer of one call, and close the stream once it is not wanted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from langchain_automix.errors import StreamClosedError
 from langchain_automix.flow.streaming import add_chunks
 
 CLOSED: Any = object()
-"""What a call returns whose stream was closed before its end."""
+"""Returned by a call whose stream was closed before its end."""
 
 
 class WatchedStream(Runnable[Any, Any]):
-    """Streams an answer, and returns it whole; or closes the stream, and returns `CLOSED`.
+    """Streams an answer and returns it whole, or closes the stream and returns `CLOSED`.
 
-    It is no run of its own in a trace. The run of a model whose stream is closed ends there, with a
-    `StreamClosedError` that says why, and so does its connection.
+    It has no run of its own in a trace. If the stream of a model is closed, the model's run ends
+    with a `StreamClosedError` that says why, and its connection is closed.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class WatchedStream(Runnable[Any, Any]):
         """Watch one call.
 
         Args:
-            model: What is called: no binding, within which an async stream is closed only later.
-            why_close: Is shown each chunk, in order, and returns why the stream is to be closed, or
-                None.
-            configs: What the call's own configuration adds to, the first first.
+            model: The Runnable to call. It must not be a binding, which would close an async stream
+                too late.
+            why_close: Gets each chunk in order; returns the reason to close the stream, or None.
+            configs: Configurations that the call's own one is merged into, the first one first.
         """
         self._model, self._why_close, self._configs = model, why_close, configs
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from langchain_core.messages import AIMessage
 
-from langchain_automix.errors import AutoMixError
+from langchain_automix.errors import AutoMixError, UnknownQueryError
 from langchain_automix.learning.handle import StoreHandle
 from langchain_automix.learning.records import StoredQuery
 from langchain_automix.learning.store.writer import StoreWriter
@@ -37,7 +37,8 @@ def find_answered(
         writer: What may yet have the query.
 
     Raises:
-        AutoMixError: There is no such query.
+        UnknownQueryError: There is no such query.
+        AutoMixError: The message is of none.
         StoreUnavailableError: The query must be looked up, and the store is away.
     """
     if isinstance(target, AIMessage):
@@ -48,7 +49,7 @@ def find_answered(
         return AnsweredQuery(record["learning"]["id"], kept, len(record["alone"]))
     found = _look_up(str(target), store, writer)
     if found is None:
-        raise AutoMixError(f"The learning store {store.name} has no query {target}.")
+        raise UnknownQueryError(f"The learning store {store.name} has no query {target}.")
     query = found.query
     models = max([answer.model for answer in query.answers], default=0) + 1
     return AnsweredQuery(query.id, query.kept, models, query.epoch)

@@ -1,1 +1,1 @@
-"""The main job on real models: what `automix demo` and `automix ask` run."""
+"""The main job on real models: the code behind `automix demo` and `automix ask`."""

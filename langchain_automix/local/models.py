@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 CONTEXT_TOKENS = 4096
 RETRIES = 6
-"""Retries of a hosted model in a long run: with its client's own pauses, enough to wait out a limit
-of requests a minute."""
+"""Retries of a hosted model in a long run: with the pauses of its client, enough to wait out a
+limit on requests per minute."""
 
 ANSWER_TOKENS = 48
 # Tokens that a chat template may add, and that a check's reply may take beyond an answer's.
@@ -51,7 +51,7 @@ class Model:
     """Raises AutoMixError if the model's server has died."""
 
     count_tokens: Callable[[str], int] | None = None
-    """Counts tokens exactly, for models whose reported usage does not."""
+    """Counts tokens exactly, for models whose reported usage is inexact."""
 
     close: Callable[[], None] = lambda: None
     """Closes the connections of sync calls; those of async calls belong to their event loops."""
@@ -68,12 +68,12 @@ class ModelPair:
     recorder: Recorder | None = None
 
     def explain(self, error: Exception) -> AutoMixError:
-        """Return one clear error for a failed call; a dead server comes first."""
+        """Return one clear error for a failed call; a dead server is reported first."""
         return explain_failure(error, (self.small, self.large))
 
 
 def explain_failure(error: Exception, models: Sequence[Model]) -> AutoMixError:
-    """Return one clear error for a failed call of one of these; a dead server comes first."""
+    """Return one clear error for a failed call of these models; a dead server is reported first."""
     if isinstance(error, AutoMixError) and not isinstance(error, QueryFailedError):
         return error
     for model in models:
@@ -99,11 +99,12 @@ class ModelOptions:
     seed: int = 7
     samples: int = 8
     answer_tokens: int = ANSWER_TOKENS
-    """Longest answer of a local model."""
+    """Maximum length of a local model's answer, in tokens."""
 
     record: bool = False
     journal: Path | None = None
-    """A file that keeps every recorded call at once, so that a stopped recording goes on."""
+    """A file that keeps every recorded call at once, so that an interrupted recording can
+    resume."""
 
     large_checks: bool = False
     """Whether the large model also draws verdicts on a smaller model's answers."""
@@ -119,7 +120,7 @@ class ModelOptions:
 
 @contextlib.contextmanager
 def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterator[ModelPair]:
-    """Open the small and the large model, as `open_models` does.
+    """Open the small and the large model, in the same way as `open_models`.
 
     Raises:
         AutoMixError: A model cannot be opened; says why and what to do.
@@ -133,10 +134,10 @@ def open_pair(options: ModelOptions, progress: Progress | None = None) -> Iterat
 def open_models(
     options: ModelOptions, progress: Progress | None = None, recorder: Recorder | None = None
 ) -> Iterator[list[Model]]:
-    """Open models for the length of a `with` block, cheap to expensive; local servers end with it.
+    """Open models until the end of the block, cheap to expensive; local servers end with it.
 
-    A model is a name in `KNOWN` (weights are fetched once, and verified), a `.gguf` file, or
-    a `provider:model` of LangChain's `init_chat_model`.
+    A model is a name in `KNOWN` (whose weights are fetched once and verified), a `.gguf` file, or a
+    `provider:model` of LangChain's `init_chat_model`.
 
     Raises:
         AutoMixError: A model cannot be opened; says why and what to do.
@@ -146,7 +147,7 @@ def open_models(
         raise AutoMixError(f"A mix needs different models; {repeated[0]!r} is given twice.")
     if options.port + len(specs) - 1 > _LAST_PORT:
         raise AutoMixError(f"--port {options.port} leaves no port for the other servers.")
-    # What can fail at once comes before the download.
+    # Open first whatever can fail immediately, before any download.
     hosted = {spec: open_hosted(spec, options) for spec in specs if not is_local(spec)}
     with contextlib.ExitStack() as stack:
         servers = {
@@ -163,18 +164,18 @@ def open_models(
 
 
 def input_limit(models: Sequence[Model], options: ModelOptions) -> int | None:
-    """Return how many tokens every one of some models can read; None if all are hosted."""
+    """Return how many tokens all of these models can read, or None if all are hosted."""
     if all(model.count_tokens is None for model in models):
         return None
     return CONTEXT_TOKENS - options.answer_tokens - _MARGIN
 
 
 def token_counter(models: Sequence[Model]) -> Callable[[list[BaseMessage]], int]:
-    """Return a counter of the tokens of messages: an exact one, if a model's server can count."""
+    """Return a token counter for messages; an exact one if a model's server can count."""
     count = next(filter(None, (model.count_tokens for model in models)), None)
     if count is None:
         return count_tokens_approximately
-    # A few tokens more for each message, for the chat template.
+    # Add a few tokens per message for the chat template.
     return lambda messages: sum(count(str(message.text)) + 8 for message in messages)
 
 
@@ -183,13 +184,13 @@ def open_replay(recording: Recording, pace: float = 0.0) -> Iterator[ModelPair]:
     """Open the two recorded models: the same chat models, with recorded answers and times.
 
     Args:
-        recording: What they answer.
+        recording: The recorded calls.
         pace: Share of the recorded pauses between streamed chunks to keep, from 0 to 1.
     """
     replay = Replay(recording, pace=pace)
     seed = recording.about["seed"]
     small, large = (
-        # The address matters to fingerprints only; nothing is sent to it.
+        # The address matters only for fingerprints; nothing is sent to it.
         openai_model(recording.about[size], "http://127.0.0.1/v1", "recorded", seed, replay)
         for size in ("small", "large")
     )
@@ -200,7 +201,7 @@ def replayed_pair(recording: Recording) -> ModelPair:
     """Return the two recorded models for plain answers and checks, without langchain-openai.
 
     Args:
-        recording: What they answer.
+        recording: The recorded calls.
     """
     replay, about = Replay(recording), recording.about
     small, large = (
@@ -214,16 +215,17 @@ def replayed_pair(recording: Recording) -> ModelPair:
 def open_recorded(
     path: Path, *, answer_tokens: int = ANSWER_TOKENS, pace: float = 0.0
 ) -> Iterator[ModelPair]:
-    """Open both local models for a notebook: from its recording, or for real.
+    """Open both local models for a notebook, from its recording or for real.
 
-    With `AUTOMIX_LIVE=1` in the environment the models themselves answer, and their calls are
-    recorded again; without it, the recorded calls are replayed. Streams, tool calls and response
-    formats are recorded too.
+    With `AUTOMIX_LIVE=1` in the environment, the models themselves answer, and their calls are
+    recorded again. Without it, the recorded calls are replayed. Streams, tool calls and response
+    formats are recorded, too.
 
     Args:
         path: The recording.
-        answer_tokens: Longest answer; tool calls and structured output need more than a few words.
-        pace: Share of the recorded pauses between streamed chunks that a replay keeps.
+        answer_tokens: Maximum length of an answer, in tokens; tool calls and structured output need
+            more than a few words.
+        pace: Share of the recorded pauses between streamed chunks to keep in a replay, from 0 to 1.
 
     Raises:
         AutoMixError: There is no such recording, or a model cannot be opened.
@@ -244,7 +246,7 @@ def is_local(spec: str) -> bool:
     """Whether a model runs on this machine: its name is in `KNOWN`, or it is a `.gguf` file.
 
     Raises:
-        AutoMixError: It names no model.
+        AutoMixError: The text names no model.
     """
     if spec in KNOWN or spec.endswith(".gguf"):
         return True
@@ -268,7 +270,7 @@ def _server(index: int, options: ModelOptions, progress: Progress | None) -> Lla
         path,
         name=spec if spec in KNOWN else path.stem,
         port=options.port and options.port + index,
-        # One slot more than a check fills, so that the answers' prompts stay in one.
+        # One slot more than a check fills, so that the answers' prompts stay in one slot.
         slots=options.samples + 1 if draws_verdicts else 1,
         context_tokens=CONTEXT_TOKENS,
         chat_template=_TEMPLATES.get(pinned.name) if pinned is not None else None,
@@ -291,12 +293,12 @@ def openai_model(
     *,
     answer_tokens: int = ANSWER_TOKENS,
 ) -> Model:
-    """Open a chat model of an OpenAI-compatible server, or of a transport that replaces it."""
+    """Open a chat model of an OpenAI-compatible server, or of a transport in its place."""
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise _missing("langchain-openai", "local") from error
-    # Never use a proxy from the environment between this process and its own servers; sockets
+    # Never use a proxy from the environment between this process and its own servers. Sockets
     # without options keep langchain-openai from warning that a proxy is bypassed.
     has_socket_options = "http_socket_options" in ChatOpenAI.model_fields
     sockets: dict[str, Any] = {"http_socket_options": ()} if has_socket_options else {}
@@ -337,9 +339,9 @@ def open_hosted(spec: str, options: ModelOptions) -> Model:
     try:
         chat = init_chat_model(spec, temperature=0)
         if options.max_retries is not None and "max_retries" in type(chat).model_fields:
-            # Opened again, as a model passes this to its client when it is created.
+            # Open it again, since a model passes this value to its client on creation.
             chat = init_chat_model(spec, temperature=0, max_retries=options.max_retries)
-    except Exception as error:  # each provider has its own errors, as for a missing key
+    except Exception as error:  # each provider has its own errors, for instance for a missing key
         raise AutoMixError(f"The model {spec!r} cannot be opened: {error}") from error
     if "seed" in type(chat).model_fields:
         chat = chat.model_copy(update={"seed": options.seed})

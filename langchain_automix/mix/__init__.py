@@ -1,1 +1,1 @@
-"""One query's way, and its three doors: runnable, chat model, middleware."""
+"""The flow of one query, and the three ways to use a mix: runnable, chat model, middleware."""

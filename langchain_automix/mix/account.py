@@ -1,4 +1,4 @@
-"""What a mix has cost so far, against what its largest model alone would have cost."""
+"""Track what a mix has cost, compared with what its largest model alone would have cost."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ WATCHED_QUERIES = 20
 """Queries after which a mix that costs more than its largest model alone warns."""
 
 _MOST_LOST = 2.0
-"""What drafts may cost beyond what they save before they pause, in answers of the largest model:
-little enough to be saved again soon, and enough that chance alone seldom reaches it."""
+"""How much more drafts may cost than they save before they pause, in answers of the largest model.
+It is small enough to be saved again soon, and large enough that chance alone seldom reaches it."""
 
 _PROBE = 0.5
-"""The same after a pause."""
+"""The same limit for the probe after a pause."""
 
 _MOST_SAVED = 5.0
-"""What drafts have saved counts up to this, so that it is noticed when they no longer do."""
+"""Upper limit of the saving that is credited, so that a change for the worse is noticed soon."""
 
 _BLIND = 3
-"""Drafts in a row on which no check found anything, after which none is made for a while."""
+"""Consecutive drafts on which no check found anything, after which drafts pause for a while."""
 
 _FIRST_PAUSE = 32
 _SMOOTHING = 0.2
 
 
 class MixCostWarning(UserWarning):
-    """A mix has cost more than its largest model alone would have."""
+    """A mix has cost more than its largest model alone would have cost."""
 
 
 class MixAccount:
-    """Adds up what the queries of a mix cost, and would have cost with its largest model alone.
+    """Adds up what the queries of a mix cost, and what the largest model alone would have cost.
 
-    Shared by copies and threads; a pickled one starts with what it has seen. Nothing here raises:
-    an answer that is there is given.
+    Copies and threads share it; an unpickled account starts with what it had seen. No method
+    raises, so that an account can never cost the user an answer.
     """
 
     def __init__(self) -> None:
         self.queries = 0
-        """Queries whose cost is known, and not just what the largest model alone costs."""
+        """Queries of known cost for which more than the largest model alone was asked."""
 
         self._cost = self._alone = Decimal(0)
         self._has_warned = False
         self._written: dict[int, float] = {}  # mean tokens of the answers of each model
-        self._lost = 0.0  # by drafts, in answers of the largest model; negative: saved
+        self._lost = 0.0  # by drafts, in answers of the largest model; negative if saved
         self._blind, self._most_blind = 0, _BLIND
         self._pause, self._left_out = _FIRST_PAUSE, 0
         self._lock = ProcessLock()
@@ -58,19 +58,19 @@ class MixAccount:
         return self
 
     def usual_answer(self, index: int) -> int | None:
-        """Return the mean number of tokens of a model's answers; None: none is known."""
+        """Return the mean number of tokens in a model's answers, or None if none is known."""
         with self._lock:
             written = self._written.get(index)
         return None if written is None else round(written)
 
     def learn_answer(self, index: int, tokens: int) -> None:
-        """Add the tokens of an answer."""
+        """Record the number of tokens in an answer."""
         with self._lock:
             mean = self._written.get(index, float(tokens))
             self._written[index] = mean + _SMOOTHING * (tokens - mean)
 
     def leaves_out_draft(self) -> bool:
-        """Whether the largest model is better asked at once: drafts did not save anything lately.
+        """Whether to skip the draft and ask the largest model, as drafts have saved nothing lately.
 
         After a pause, which doubles each time, a few drafts show whether that has changed.
         """
@@ -81,7 +81,7 @@ class MixAccount:
             return True
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add a finished query, and warn where the mix has come to cost more than it saves."""
+        """Add a finished query; warn once the mix has cost more than it saves."""
         with contextlib.suppress(KeyError, IndexError, ValueError, ArithmeticError, TypeError):
             message = self._add(record)
             if message is not None:
@@ -119,7 +119,7 @@ class MixAccount:
         )
 
     def _add_draft(self, record: Mapping[str, Any], lost: float | None) -> None:
-        """Add a query that began with the cheapest model, and pause drafts that save nothing."""
+        """Add a query that began with a draft, and pause drafts that save nothing."""
         checks = record["checks"]
         if not checks and not record["escalated"]:
             return

@@ -1,4 +1,4 @@
-"""`AgentFormat`: how a model of the mix is asked for an agent's next step, and how that is read."""
+"""`AgentFormat`: ask a model of the mix for an agent's next step, and read its response."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from langchain_automix.models.tools import (
 )
 
 Response = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
-"""What one call of an agent's model may return."""
+"""What a call to an agent's model may return."""
 
 Handler = Callable[[ModelRequest[Any]], Any]
-"""Calls the model of a request, with all middleware further in."""
+"""Calls the model of a request, through all inner middleware."""
 
 
 class AgentFormat(AnswerFormat):
-    """Answers as an agent takes them: what the handler of one model request returns."""
+    """Answers in the form an agent takes: whatever the handler of a model request returns."""
 
     def __init__(self, request: ModelRequest[Any], handler: Handler) -> None:
         """Set up the format of one request.
 
         Args:
-            request: What the agent asks of its model.
-            handler: Calls a request's model.
+            request: The agent's request to its model.
+            handler: Calls the model of a request.
         """
         self._request, self._handler = request, handler
         self._strategy = strategy = _strategy(request.response_format)
@@ -69,9 +69,9 @@ class AgentFormat(AnswerFormat):
 
     @override
     def for_shadow(self) -> AnswerFormat:
-        """Return the format by which models are asked for the same step without the agent.
+        """Return the format for asking models for the same step outside the agent.
 
-        Its middleware further in must not run for a step that it knows nothing of.
+        The agent's inner middleware must not run for a step that it knows nothing about.
         """
         request, strategy = self._request, self._strategy
         tools = [*request.tools, *(_answer_tool(spec) for spec in _specs(strategy))]
@@ -95,7 +95,7 @@ class AgentFormat(AnswerFormat):
 
     @override
     def present(self, answer: ModelAnswer) -> Response:
-        """Return what the kept model gave, with the message that carries the record."""
+        """Return the response of the kept model, with the message that carries the record."""
         given = answer.payload
         if isinstance(given, StructuredOutputError):
             raise given
@@ -110,18 +110,18 @@ class AgentFormat(AnswerFormat):
         return response
 
     def _misfit(self, response: ModelResponse[Any], message: AIMessage) -> str | None:
-        """Say why a structured response that was asked for is none."""
+        """Say why the requested structured response is missing or does not fit, or return None."""
         strategy = self._strategy
         if strategy is None:
             return None
         structured = response.structured_response
         if structured is not None:
-            # The agent takes what fits a JSON schema and what does not alike.
+            # The agent itself does not validate responses against a JSON schema.
             schema = strategy.schema if isinstance(strategy.schema, Mapping) else None
             misfit = schema_problem(structured, schema)
             return misfit and f"the structured response does not fit its schema: {misfit}"
         if any(isinstance(each, ToolMessage) for each in response.result):
-            # What the agent says of it quotes it.
+            # The agent's own error message quotes the response.
             schemas = {spec.name: spec.json_schema for spec in _specs(strategy)}
             called = [(call["args"], schemas.get(call["name"])) for call in message.tool_calls]
             problems = [found for each in called if (found := schema_problem(*each)) is not None]
@@ -130,7 +130,7 @@ class AgentFormat(AnswerFormat):
 
 
 class _Answerer(RunnableBindingBase[Any, Any]):
-    """One model of the mix, called as the agent calls its own."""
+    """One model of the mix, called in the same way as the agent's own model."""
 
     request: Any
     handler: Any
@@ -156,7 +156,7 @@ class _Answerer(RunnableBindingBase[Any, Any]):
 
 
 def _request_for(request: ModelRequest[Any], model: Any) -> ModelRequest[Any]:
-    """Return the request of a model of the mix, without what only others' models take."""
+    """Return the request for a model of the mix, without settings that only other models accept."""
     request, own = request.override(model=model), request.model
     if not (names := foreign_settings(model, own)):
         return request
@@ -171,7 +171,7 @@ def _request_for(request: ModelRequest[Any], model: Any) -> ModelRequest[Any]:
 
 
 def _strategy(response_format: Any) -> Any:
-    """Return how a structured response is asked for; a bare schema leaves it to the model."""
+    """Return how a structured response is requested; a bare schema leaves that to the model."""
     known = (ToolStrategy, ProviderStrategy, AutoStrategy)
     if response_format is None or isinstance(response_format, known):
         return response_format
@@ -179,10 +179,10 @@ def _strategy(response_format: Any) -> Any:
 
 
 def _answer_tools(strategy: Any) -> list[dict[str, Any]]:
-    """Return the tools by which a structured response may be given.
+    """Return the tools through which a model may give a structured response.
 
-    They have no parameters here: whether the arguments fit is seen from what the agent made
-    of them, which is more lenient.
+    They have no parameters here. Whether the arguments fit is judged by what the agent made of
+    them, which is more lenient.
     """
     return [
         {"type": "function", "function": {"name": spec.name, "description": spec.description}}
@@ -191,7 +191,7 @@ def _answer_tools(strategy: Any) -> list[dict[str, Any]]:
 
 
 def _answer_tool(spec: Any) -> dict[str, Any]:
-    """Return a tool by which a structured response is given, with its parameters."""
+    """Return a tool through which a model gives a structured response, with its parameters."""
     function = {"name": spec.name, "description": spec.description, "parameters": spec.json_schema}
     return {"type": "function", "function": function}
 

@@ -1,4 +1,4 @@
-"""What one model gave, and how a chat model's output is read."""
+"""The answer of one model, and how to read a chat model's output."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from langchain_automix.errors import AutoMixError
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """The message that one model gave, and what was read from it."""
+    """The message of one model, and the data read from it."""
 
     message: AIMessage
     payload: Any = None
-    """What the caller gets instead of the message, such as a parsed object."""
+    """Object that the caller gets instead of the message, such as a parsed one."""
 
     problem: str | None = None
-    """Why it cannot be used, such as a schema that it does not fit."""
+    """Why the answer cannot be used, such as a schema that it does not fit."""
 
 
 @dataclass(frozen=True)
 class GivenUpDraft:
-    """What is known of an answer whose stream was closed while it was written."""
+    """A draft whose stream was closed while it was being written."""
 
     tokens: int
-    """Tokens that had come."""
+    """Number of tokens received."""
 
     most: float
-    """The most that the check could have found, in [0, 1]."""
+    """The highest score that the check could still have found, in [0, 1]."""
 
 
 def read_message(output: Any, index: int) -> ModelAnswer:

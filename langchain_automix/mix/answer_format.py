@@ -1,4 +1,4 @@
-"""How an answer is asked for, read and handed out: `AnswerFormat`, and answers as messages."""
+"""`AnswerFormat`: how an answer is requested, read and returned; and answers as messages."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 class AnswerFormat(ABC):
-    """How an answer is asked for, read and handed out."""
+    """How an answer is requested, read and returned to the caller."""
 
     tools: Sequence[dict[str, Any]] = ()
-    """The tools that the answering models have, in OpenAI's format."""
+    """The tools of the answering models, in OpenAI's format."""
 
     must_call: bool | str = False
-    """Whether an answer must be a tool call; a name: a call of this tool."""
+    """Whether an answer must be a tool call; a name demands a call of that tool."""
 
     may_stream: bool = True
-    """Whether the caller gets the message itself, and not something made of it."""
+    """Whether the caller gets the message itself, rather than something built from it."""
 
     may_be_unusable: bool = False
-    """Whether `read` may find that an answer cannot be used: only the last model's is then
-    shown as it comes."""
+    """Whether `read` may find an answer unusable. Then only the last model's answer is streamed."""
 
     may_shadow: bool = True
-    """Whether models can be asked once more when the caller is gone."""
+    """Whether models can be asked again after the caller has left."""
 
     @property
     def output_type(self) -> Any:
@@ -51,16 +50,16 @@ class AnswerFormat(ABC):
 
     @property
     def digest(self) -> str:
-        """Short hash of what shapes the answers: the tools, or a schema."""
+        """Short hash of what shapes the answers: the tools or the schema."""
         return repr_hash([self.tools, self.must_call])
 
     def for_shadow(self) -> AnswerFormat:
-        """Return the format for asking once more after the query, when its caller is gone."""
+        """Return the format for asking models after the query, when its caller has left."""
         return self
 
     @abstractmethod
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
-        """Return what is called for an answer of each model."""
+        """Return, for each model, the Runnable that is called for its answer."""
 
     def read(self, output: Any, index: int) -> ModelAnswer:
         """Read what the answerer of a model returned.
@@ -71,7 +70,7 @@ class AnswerFormat(ABC):
         return read_message(output, index)
 
     def read_error(self, error: Exception) -> ModelAnswer | None:
-        """Read an error by which a client rejects an answer; None: the call itself failed."""
+        """Read an error by which a client rejects an answer; None if the call itself failed."""
         del error
         return None
 
@@ -80,12 +79,12 @@ class AnswerFormat(ABC):
         return answer.message
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[AnswerFormat, Mapping[str, Any]]:
-        """Return the format for a call with arguments, and those that still go to the answerers."""
+        """Return the format for a call with arguments, and the arguments left for the answerers."""
         return self, arguments
 
 
 class MessageFormat(AnswerFormat):
-    """Answers as chat models give them: messages, perhaps with tool calls."""
+    """Answers as chat models give them: messages, possibly with tool calls."""
 
     def __init__(
         self,
@@ -99,7 +98,8 @@ class MessageFormat(AnswerFormat):
         Args:
             tools: Tools to bind to every model.
             settings: Further arguments of `bind_tools`, such as `tool_choice`.
-            models_own: Tools that the models have if none are bound here, in OpenAI's format.
+            models_own: Tools that the models already have, in OpenAI's format; used if `tools` is
+                empty.
             fields: Settings of the answering models; see `with_answer_settings`.
         """
         self._bound = [as_given(tool) for tool in tools]

@@ -1,4 +1,4 @@
-"""Ask one model for an answer, and see what needs no other model to be seen of it."""
+"""Ask one model for an answer, and find the faults that need no other model to be seen."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from langchain_automix.models.usage import UsageCollector
 from langchain_automix.models.written_calls import written_call
 from langchain_automix.types import Decision, Verification, Visit
 
-# LangGraph's message stream leaves out runs with this tag: a draft may yet be rejected.
+# LangGraph's message stream omits runs with this tag; a draft may still be rejected.
 NOT_FOR_USERS = "nostream"
-# They make or shape a stream; a draft is asked for in one piece.
+# They start or shape a stream, but a draft is requested in one piece.
 _STREAM_ONLY = frozenset({"stream", "stream_options", "stream_usage"})
 
 
 def request_answer(config: MixConfig, query: QueryState, decision: Decision) -> Steps[bool]:
-    """Ask the model that a decision names; a call that fails is an answer that cannot be used.
+    """Ask the model that a decision names; a failed call counts as an unusable answer.
 
-    Its retries and fallbacks are the model's own: a call that failed is not made again.
+    Retries and fallbacks are left to the model itself: a failed call is not repeated here.
 
     Returns:
-        Whether there is an answer, or a failure that stands for one. False: the model's server
-        refuses log-probabilities, on which the opening had counted: decide that anew.
+        Whether there is an answer, or a failure in its place. False means that the server refuses
+        log-probabilities, which the opening relied on, so the opening must be decided again.
     """
     index = decision.model_index
     hedged = query.hedged.pop(index, None)
@@ -120,13 +120,13 @@ def _learn_length(config: MixConfig, query: QueryState, index: int) -> None:
 def answer_call(
     config: MixConfig, query: QueryState, decision: Decision, usage: UsageCollector
 ) -> Call:
-    """Return the call by which the model that a decision names is asked.
+    """Return the call that asks the model named by a decision.
 
     Args:
         config: The mix.
-        query: How far the query has come.
+        query: The state of the query.
         decision: Names the model.
-        usage: Collects the requests beneath the call: a fallback or a retry may make several.
+        usage: Collects the requests made by the call; a fallback or a retry may make several.
     """
     index, arguments = decision.model_index, query.arguments
     streams = _may_stream(config, decision)
@@ -154,7 +154,7 @@ def _ask_model(
     hedged: ModelAnswer | Exception | None,
     usage: UsageCollector,
 ) -> Steps[ModelAnswer | None]:
-    if hedged is not None:  # which the breaker knows of already
+    if hedged is not None:  # already reported to the breaker
         return _hedged_answer(hedged)
     breaker, name = config.breaker, config.names[index]
     circuit = None if breaker is None else config.circuits[index]
@@ -163,12 +163,12 @@ def _ask_model(
 
 
 def is_hurried(query: QueryState) -> bool:
-    """Whether so little of a query's time is left that a model which is well may need more."""
+    """Whether so little time is left that even a healthy model may need more."""
     return query.clock is not None and query.clock.left < query.clock.limit / 2
 
 
 def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
-    """Return what a model gave before it was needed."""
+    """Return the answer that a model gave before it was needed."""
     yield from ()
     if isinstance(hedged, Exception):
         raise hedged
@@ -178,7 +178,7 @@ def _hedged_answer(hedged: ModelAnswer | Exception) -> Steps[ModelAnswer]:
 def _read_reply(
     config: MixConfig, query: QueryState, call: Call, index: int, usage: UsageCollector
 ) -> Steps[ModelAnswer | None]:
-    """Return a model's answer; None where the opening that asked for it is to be decided anew."""
+    """Return a model's answer, or None if the opening must be decided again."""
     output = yield from _gather_reply(query, call, index, usage)
     plain = config.answerer(index, streams=call.guard is not None, plain=True)
     if output is CLOSED or call.runnable is plain or not config.adds_logprobs[index]:
@@ -194,7 +194,7 @@ def _read_reply(
         LOGPROBS.remember(config.models[index])
         if LOGPROBS.knows(config.models[index]):
             return None
-    # A refused request costs nothing. Without log-probabilities, it may be welcome.
+    # A refused request costs nothing. The server may accept it without log-probabilities.
     usage.clear()
     again = yield from _gather_reply(query, replace(call, runnable=plain), index, usage)
     if isinstance(again, Exception):
@@ -214,13 +214,13 @@ def _gather_reply(query: QueryState, call: Call, index: int, usage: UsageCollect
 
 
 def _wants_logprobs(config: MixConfig, decision: Decision) -> bool:
-    """Whether log-probabilities are asked for with the answer that a decision names."""
+    """Whether to request log-probabilities with the answer that a decision asks for."""
     is_read = not config.has_default_check or (config.buys_checks and decision.samples != 0)
     return is_read and not LOGPROBS.knows(config.models[decision.model_index])
 
 
 def _lacks_logprobs(answer: ModelAnswer) -> bool:
-    """Whether a server left out the log-probabilities of an answer that must have some."""
+    """Whether a server omitted the log-probabilities of an answer that should have them."""
     message = answer.message
     if message.tool_calls or not str(message.text).strip():
         return False
@@ -229,15 +229,16 @@ def _lacks_logprobs(answer: ModelAnswer) -> bool:
 
 
 def read_answer(config: MixConfig, index: int, output: Any) -> ModelAnswer:
-    """Read what a model gave, or the error that its call came to, or that stands for an answer.
+    """Read the output of a model's call, or the error that stands for an answer.
 
     Raises:
-        Exception: The error, unless it is how a client rejects an answer that does not fit.
-        CutShortError: The answer's stream ended before it did.
-        AutoMixError: The output holds no message.
+        Exception: The call's error, unless it is a client's way to reject an answer that does not
+            fit.
+        CutShortError: The stream of the answer ended too early.
+        AutoMixError: The output contains no message.
     """
     if output is CLOSED:
-        return ModelAnswer(AIMessage(""))  # what came of it is shown to nobody
+        return ModelAnswer(AIMessage(""))  # never shown to anyone
     if isinstance(output, Exception):
         if (unfit := config.answer_format.read_error(output)) is None:
             raise output
@@ -257,7 +258,7 @@ def _was_shown(call: Call) -> bool:
 
 
 def _may_stream(config: MixConfig, decision: Decision) -> bool:
-    """Whether the answer to come is kept whatever it is, and so may be shown as it comes."""
+    """Whether the coming answer will be kept whatever it says, and so may be streamed."""
     answer_format = config.answer_format
     if not answer_format.may_stream or decision.samples != 0:
         return False
@@ -271,7 +272,7 @@ def _may_stream(config: MixConfig, decision: Decision) -> bool:
 def _problem(
     config: MixConfig, query: QueryState, call: Call, index: int, answer: ModelAnswer
 ) -> str | None:
-    """Say why an answer cannot be used, as far as that can be told without a model."""
+    """Say why an answer cannot be used, as far as no model is needed to tell; else None."""
     if config.forced is not None:
         return None
     problem = answer.problem or missing_answer_reason(answer.message)
@@ -290,14 +291,15 @@ def _tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | N
         return None
     problem = tool_call_problem(answer.message, tools, must_call=must_call)
     if problem is None and index < len(config.models) - 1:
-        # Where there is no other model to ask, it is given as the plain model would give it.
+        # If no other model is left to ask, the answer is passed on as the plain model would give
+        # it.
         written = written_call(answer.message, lambda: {tool_parts(tool)[0] for tool in tools})
         problem = written and f"the answer writes a call of {written!r} as text, and calls no tool"
     return problem
 
 
 def reserved_tool_problem(config: MixConfig, index: int, answer: ModelAnswer) -> str | None:
-    """Say why the first model's answer must never be given: by `always_escalate_tools`."""
+    """Say why an answer of the first model breaks `always_escalate_tools`; None if it does not."""
     for call in answer.message.tool_calls if index == 0 else ():
         if call["name"] in config.always_escalate_tools:
             return f"the answer calls {call['name']!r}, which only a larger model may call"

@@ -1,4 +1,4 @@
-"""Mixes with tools, each made once: what `ChatAutoMix.bind_tools` keeps."""
+"""Keep mixes with tools for `ChatAutoMix.bind_tools`, so that each is built only once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST = 8
 
 
 class _BoundMix(NamedTuple):
-    """A mix with tools, and what it was made of."""
+    """A mix with tools, and what it was built from."""
 
     shown: list[dict[str, Any]]
     made_of: list[Any]
@@ -25,9 +25,9 @@ class _BoundMix(NamedTuple):
 
 
 class BoundMixes:
-    """The mixes with tools that were made last.
+    """The mixes with tools that were built most recently.
 
-    An agent binds the same tools at every step, and a bound model is asked many times.
+    An agent binds the same tools at every step, and asks a bound model many times.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class BoundMixes:
     def bind(
         self, mix: AutoMixRunnable, tools: Sequence[Tool], settings: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Bind tools to every model of a mix, as they are given.
+        """Bind tools to every model of a mix.
 
         Args:
             mix: The mix; the same one for all calls.
@@ -44,7 +44,7 @@ class BoundMixes:
             settings: Further arguments of `bind_tools`.
 
         Returns:
-            The tools as dicts, which agents look at, and by which `find` knows the mix.
+            The tools as dicts, for agents to inspect and for `find` to identify the mix.
         """
         made_of = [_contents(tool) for tool in tools]
         for made in list(self._made):
@@ -56,7 +56,7 @@ class BoundMixes:
         return shown
 
     def find(self, shown: Sequence[Any], settings: Mapping[str, Any]) -> AutoMixRunnable | None:
-        """Return the mix that `bind` made; None if there is none, or none any more."""
+        """Return the mix that `bind` built, or None if it was never built or has been dropped."""
         for made in list(self._made):
             if made.shown is shown and made.settings == settings:
                 return made.mix
@@ -64,7 +64,7 @@ class BoundMixes:
 
 
 def _contents(tool: Tool) -> Any:
-    """Return what a tool's format is made of; None for a dict, which may change unseen."""
+    """Return what a tool's format depends on; None for a dict, which may be modified in place."""
     if isinstance(tool, BaseTool):
         shown = tool.name, tool.description, id(tool.args_schema)
         return (id(tool), *shown, tool.extras and dict(tool.extras), tool.metadata)

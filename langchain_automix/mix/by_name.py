@@ -1,4 +1,4 @@
-"""Checks, routers and models that are given by name, as a file or as a number."""
+"""Resolve checks, routers and models that are given as a name, a file or a number."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from langchain_automix.verifiers.known import KNOWN_CHECKS, build_known_check
 
 
 def to_verifier(given: Any, models: Sequence[Runnable[Any, Any]]) -> Any:
-    """Return a check for its name; a Runnable as it is.
+    """Build a check from its name; return a Runnable as it is.
 
     Raises:
-        AutoMixError: It is neither; the message says what a mix takes.
+        AutoMixError: The value is neither; the message says what a mix accepts.
     """
     if isinstance(given, str):
         return build_known_check(given, models)
@@ -37,10 +37,10 @@ def to_verifier(given: Any, models: Sequence[Runnable[Any, Any]]) -> Any:
 
 
 def to_router(given: Any) -> Any:
-    """Return a router for a policy file, a policy or a threshold; a Runnable as it is.
+    """Build a router from a policy file, a policy or a threshold; return a Runnable as it is.
 
     Raises:
-        AutoMixError: It is none of these, or the file holds no policy.
+        AutoMixError: The value is none of these, or the file contains no policy.
     """
     if isinstance(given, Runnable):
         return given
@@ -67,16 +67,16 @@ def to_router(given: Any) -> Any:
 
 
 def to_policy_router(policy: str | Path | Policy) -> POMDPRouter:
-    """Return the router of a policy, or of its file.
+    """Return the router for a policy or a policy file.
 
     Raises:
-        AutoMixError: The file cannot be read, or holds no policy.
+        AutoMixError: The file cannot be read or contains no policy.
     """
     return POMDPRouter(policy=policy) if isinstance(policy, Policy) else POMDPRouter.load(policy)
 
 
 def to_index(given: int | str, names: Sequence[str]) -> int:
-    """Return the index of a model that is given by its name or its index.
+    """Return the index of a model given by its name or its index.
 
     Raises:
         AutoMixError: There is no such model.

@@ -1,4 +1,4 @@
-"""`ChatAutoMix`: the mix where a `BaseChatModel` is asked for."""
+"""`ChatAutoMix`: the mix as a `BaseChatModel`."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
     from langchain_core.language_models.model_profile import ModelProfile
 
 
-# What a chat model may be given, and what only the models of the mix could do something with.
+# Fields that a chat model may have, but that only the models of the mix could use.
 _THE_MODELS_OWN = ("cache", "rate_limiter", "output_version")
-# What each provider may have a name of its own for.
-_ANSWER_SETTINGS = frozenset({"temperature", "max_tokens"})
+# Settings for which each provider may use a different name.
+_ANSWER_SETTINGS = frozenset({"temperature", "max_tokens", "top_p", "seed"})
 
 
 @registered_name("langchain_automix.chat_model.ChatAutoMix")
 class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
-    """A chat model that is a mix: a cheap model answers and is checked, a larger one where it pays.
+    """A chat model that is a mix: a cheap model answers, and a larger one only where it pays.
 
-    For places that ask for a `BaseChatModel`, such as agents. In a trace its run is a chain
-    with the models' runs in it, so that no token is counted twice. Everything that
-    `AutoMixRunnable` does, it does by one inside.
+    Use it where a `BaseChatModel` is required, for instance in agents. In a trace, its run is a
+    chain that contains the models' runs, so no token is counted twice. It delegates all its work to
+    an `AutoMixRunnable`.
 
     ??? example "In an agent"
 
@@ -80,13 +80,13 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     is_mix: ClassVar[bool] = True  # for `models.identity`
 
     temperature: float | None = None
-    """Sampling temperature of the answers; None: each model's own."""
+    """Sampling temperature of the answers; None leaves it to each model."""
 
     max_tokens: int | None = Field(default=None, ge=1)
-    """Longest answer, in tokens; None: each model's own."""
+    """Maximum length of an answer in tokens; None leaves it to each model."""
 
     stop: list[str] | None = None
-    """Texts at which an answer ends; None: each model's own."""
+    """Texts at which an answer ends; None leaves them to each model."""
 
     if TYPE_CHECKING:
 
@@ -105,7 +105,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         other_models: bool = False,
         **fields: Unpack[ChatPolicyFields],
     ) -> Self:
-        """Mix chat models by a fitted policy; see `AutoMixRunnable.from_policy`."""
+        """Build a mix from a fitted policy; see `AutoMixRunnable.from_policy`."""
         read = read_policy(
             policy, models, verifier=verifier, check_models=check_models, other_models=other_models
         )
@@ -114,7 +114,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: Any) -> Any:
-        """Refuse unknown fields, and warn of those that only the models have."""
+        """Reject unknown fields; warn about fields that only the models of the mix have."""
         if isinstance(values, Mapping):
             own = cls.model_fields.keys() - set(_THE_MODELS_OWN)
             others = set(values) - own
@@ -199,16 +199,16 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         tool_choice: str | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the mix with tools: each model gets them in its own provider's format.
+        """Return the mix with tools, in each model's own provider format.
 
         Args:
             tools: Tools, functions, pydantic classes or schemas.
-            tool_choice: Which tool must be called, or `any`, `auto`; as the models take it.
-            **kwargs: Go to each model's own `bind_tools`, such as `parallel_tool_calls`.
+            tool_choice: The tool that must be called, or `any` or `auto`, as the models accept it.
+            **kwargs: Passed to each model's own `bind_tools`, such as `parallel_tool_calls`.
         """
         settings = _known({**kwargs, "tool_choice": tool_choice})
         shown = self._bound_mixes.bind(self._runnable, tools, settings)
-        # An agent binds those of one step.
+        # Only a subset: an agent binds the tools of a single step.
         known = tools_in_openai_format(shown)
         refuse_unknown_tools(self.always_escalate_tools, known, are_all=False)
         return self.bind(tools=shown, **({"tool_settings": settings} if settings else {}))
@@ -218,10 +218,30 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """Return the mix with answers that fit a schema; see `AutoMixRunnable`."""
-        mix, arguments = self._mix_for()
-        structured = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        config = self._with_own_config(None)
-        return RunnableBinding(bound=structured, kwargs=arguments, config=config)
+        return self.for_calls(output=schema, include_raw=include_raw, output_settings=kwargs)
+
+    def for_calls(
+        self,
+        *,
+        output: dict[str, Any] | type | None = None,
+        include_raw: bool = False,
+        output_settings: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> RunnableBinding[LanguageModelInput, Any]:
+        """Return what answers all calls with the same arguments, which is made only once.
+
+        Args:
+            output: Schema of the answers, as `with_structured_output` takes it; None: messages.
+            include_raw: As there.
+            output_settings: Go to each model's own `with_structured_output`.
+            **kwargs: Arguments of the calls, such as `temperature`, `tools` and `tool_choice`.
+        """
+        mix, arguments = self._mix_for(**kwargs)
+        bound: Runnable[Any, Any] = mix
+        if output is not None:
+            settings = output_settings or {}
+            bound = mix.with_structured_output(output, include_raw=include_raw, **settings)
+        return RunnableBinding(bound=bound, kwargs=arguments, config=self._with_own_config(None))
 
     @override
     def invoke(
@@ -259,7 +279,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
             return
         mix, arguments = self._mix_for(**kwargs)
         made: Any = mix.astream(input, self._with_own_config(config), **arguments)
-        async with contextlib.aclosing(made) as chunks:  # a stream that is left is closed at once
+        async with contextlib.aclosing(made) as chunks:  # closes at once when the reader leaves
             async for chunk in chunks:
                 yield chunk
 
@@ -289,8 +309,8 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         configs = self._with_own_configs(config)
         return await mix.abatch(inputs, configs, return_exceptions=return_exceptions, **arguments)
 
-    # `generate` and events of version 3 come by the methods below, with a run of their own.
-    # It reports no usage: the models' own runs, which are its children, have reported it.
+    # `generate` and version 3 events use the methods below, with a run of their own. That run
+    # reports no usage, since its children, the models' own runs, have already reported it.
 
     @override
     def _generate(
@@ -347,7 +367,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     def _mix_for(
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> tuple[AutoMixRunnable, dict[str, Any]]:
-        """Return the mix that a call is for, and the arguments of the answering models."""
+        """Return the mix for a call, and the arguments for the answering models."""
         arguments = {k: v for k, v in kwargs.items() if k not in _ANSWER_SETTINGS}
         if stop := stop or self.stop:
             arguments["stop"] = stop
@@ -365,7 +385,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     def _with_tools(
         self, mix: AutoMixRunnable, tools: Any, settings: Mapping[str, Any]
     ) -> AutoMixRunnable:
-        """Return a mix with tools; the one that `bind_tools` made for them, where it fits."""
+        """Return a mix with tools: the one built by `bind_tools` if it matches, else a new one."""
         settings = _known(settings)
         made = self._bound_mixes.find(tools, settings) if mix is self._runnable else None
         return made or mix.with_tools(tools, settings)

@@ -1,4 +1,4 @@
-"""Check one answer; a check that fails costs what it cost, and never the answer."""
+"""Check one answer. A failed check is billed, but never costs the user the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from langchain_automix.verifiers.base import VerifierInput
 
 
 def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps[None]:
-    """Check the answer that a decision names, and add the findings to the earlier ones."""
+    """Check the answer that a decision names, and combine the findings with earlier ones."""
     index = decision.model_index
     before = query.ledger.visits[index].verification
     if index in query.given_up or (before is not None and not before.usable):
@@ -41,7 +41,7 @@ def run_check(config: MixConfig, query: QueryState, decision: Decision) -> Steps
 def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Verification]:
     index, ledger = decision.model_index, query.ledger
     is_free = config.is_free(decision.check)
-    # A check that failed half-way, and was retried or replaced, has been billed too.
+    # A check that failed midway and was retried or replaced has been billed, too.
     usage = UsageCollector()
     check = Call(
         config.checkers[index],
@@ -70,7 +70,7 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
         return _failed_check(config, query, decision, type(error).__name__)
     finally:
         ledger.add_seconds("verify", time.perf_counter() - started)
-    if query.hedged_model is None and not is_free:  # else it waited for an answer
+    if query.hedged_model is None and not is_free:  # else it includes the hedged call
         config.pace.learn("verify", index, time.perf_counter() - started)
     query.outcomes[Attempt("check", config.names[index])] = _nothing_found(found)
     ledger.calls.extend(found.calls if len(found.calls) >= len(usage.calls) else usage.calls)
@@ -82,19 +82,19 @@ def _verify(config: MixConfig, query: QueryState, decision: Decision) -> Steps[V
 def _failed_check(
     config: MixConfig, query: QueryState, decision: Decision, kind: str
 ) -> Verification:
-    """Note that a check failed, by the kind of its error, and return what that says."""
+    """Record a failed check by the type of its error, and return a verification that says so."""
     index, name = decision.model_index, decision.check
     query.outcomes[Attempt("check", config.names[index])] = kind
     query.unchecked[index, name] = problem = f"the check failed ({kind})"
     failed = Verification(problem=problem)
-    # The failure of a further check says nothing of the first one.
+    # The failure of an additional check says nothing about the first one.
     return failed if name is None else Verification(checks={name: failed})
 
 
 def _call_with_hedge(
     config: MixConfig, query: QueryState, decision: Decision, check: Call
 ) -> Steps[Any]:
-    """Make the check; ask the next model beside it, where that is worth it."""
+    """Make the check, and ask the next model at the same time if that is worthwhile."""
     usage = UsageCollector(mends=False)
     if (hedge := hedge_call(config, query, decision, usage)) is None:
         return (yield from call(check))
@@ -113,7 +113,7 @@ def _call_with_hedge(
 
 
 def _nothing_found(found: Verification) -> str | None:
-    """Say why a check that was paid for says nothing of an answer; None: it says something."""
+    """Say why a paid check told nothing about an answer; None if it found something."""
     if any(each.confidence is not None for each in (found, *found.checks.values())):
         return None
     if found.verdicts:
@@ -128,9 +128,9 @@ def _read_verification(output: Any) -> Verification:
 
 
 def _mark_missing_check(found: Verification, name: str | None) -> Verification:
-    """Note that a check which was asked for by name was not made.
+    """Record that a check requested by name was not made.
 
-    Else the router could not know that it was tried, and would ask for it again and again.
+    Otherwise the router would not know that it was tried, and would keep asking for it.
     """
     if name is None or name in found.checks:
         return found

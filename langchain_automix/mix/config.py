@@ -1,4 +1,4 @@
-"""`MixConfig`: who answers, who checks, who decides, and within which limits."""
+"""`MixConfig`: which models, check and router a mix uses, and within which limits."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ OnVerificationError = Literal["escalate", "keep", "prior", "raise"]
 
 @dataclass(frozen=True)
 class MixConfig:
-    """Who answers, who checks, who decides, and within which limits."""
+    """Which models, check and router a mix uses, and within which limits."""
 
     names: tuple[str, ...]
     models: Sequence[Runnable[Any, Any]]
-    """The chat models as given, which also check."""
+    """The chat models as given. They answer and, for self-checks, check."""
 
     verifier: Runnable[Any, Any]
     router: Runnable[Any, Any]
@@ -61,25 +61,25 @@ class MixConfig:
     breaker: CircuitBreaker | None = None
     prices: PriceSource | None = None
     identities: Sequence[tuple[str | None, str | None]] = ()
-    """Names and providers of the models, by which they are priced."""
+    """Names and providers of the models, used to look up prices."""
 
     max_latency: float | None = None
     hedge: float | None = None
     give_up_early: bool = False
     pace: LatencyEstimator = field(default_factory=LatencyEstimator)
-    """How long the mix's calls take."""
+    """Estimates how long the mix's calls take."""
 
     failures: RepeatedFailures = field(default_factory=RepeatedFailures)
-    """What has failed in the queries before."""
+    """Failures in earlier queries."""
 
     account: MixAccount = field(default_factory=MixAccount)
-    """What its queries have cost."""
+    """Costs of the mix's earlier queries."""
 
     @cached_property
     def epoch(self) -> str:
         """Short hash of the models, the check, the prompt and the format of the answers.
 
-        What is learned of queries under another one says nothing of these.
+        Anything learned in one epoch does not apply to queries of another.
         """
         prompt = None if self.prompt is None else stable_name(self.prompt)
         check, shape = fingerprint_of(self.verifier), self.answer_format.digest
@@ -87,11 +87,11 @@ class MixConfig:
 
     @cached_property
     def choices(self) -> frozenset[str]:
-        """Keys of a run's `configurable` that choose models, or what they are like."""
+        """Keys of a run's `configurable` that select models or their settings."""
         return frozenset(spec.id for model in self.models for spec in model.config_specs)
 
     def named_by(self, run_config: RunnableConfig) -> Self:
-        """Return it with the names of the models that a run's configuration chooses."""
+        """Return a copy with the names of the models that a run's configuration selects."""
         models = [as_configured(model, run_config) for model in self.models]
         if (names := model_names(models)) == self.names:
             return self
@@ -99,33 +99,33 @@ class MixConfig:
 
     @cached_property
     def buys_checks(self) -> bool:
-        """Whether its router chooses among the checks of a `DefaultVerifier` by their price."""
+        """Whether the router chooses among the checks of a `DefaultVerifier` by price."""
         router = self.router
         weighs_costs = isinstance(router, Router) and router.weighs_costs
         return weighs_costs and self.verification and self.has_default_check
 
     @property
     def has_default_check(self) -> bool:
-        """Whether it was made without a check of its own, and reads what is worth its price."""
+        """Whether the user gave no check, so the mix chooses checks that are worth their price."""
         return isinstance(self.verifier, DefaultVerifier)
 
     def is_free(self, check: str | None) -> bool:
-        """Whether a check makes no request, and takes no time worth counting."""
+        """Whether a check makes no request and takes negligible time."""
         return isinstance(self.verifier, Verifier) and self.verifier.is_free(check)
 
     @cached_property
     def answerers(self) -> tuple[Runnable[Any, Any], ...]:
-        """What answers for each model: the model with its tools or its format."""
+        """For each model, the Runnable that answers: the model with its tools or its format."""
         return tuple(self.answer_format.answerers(self.models))
 
     @cached_property
     def answering(self) -> tuple[Runnable[Any, Any], ...]:
-        """The answerers, made to return what the check reads of an answer."""
+        """The answerers, set up to return what the check reads from an answer."""
         return tuple(prepare_answerer(self.verifier, answerer) for answerer in self.answerers)
 
     @cached_property
     def drafters(self) -> tuple[Runnable[Any, Any], ...]:
-        """What answers where the answer may yet be rejected, and so must not be streamed."""
+        """The answerers without streaming, for answers that may still be rejected."""
         return tuple(without_streaming(answerer) for answerer in self.answering)
 
     @cached_property
@@ -134,7 +134,7 @@ class MixConfig:
 
     @cached_property
     def adds_logprobs(self) -> tuple[bool, ...]:
-        """Whether a model is asked for log-probabilities that the user did not ask it for."""
+        """For each model, whether the mix requests log-probabilities that the user did not."""
         asked = zip(self.models, self.answerers, self.answering, strict=True)
         return tuple(
             plain != ready and not asks_for_logprobs(model) for model, plain, ready in asked
@@ -142,17 +142,17 @@ class MixConfig:
 
     @cached_property
     def sends_logprobs(self) -> tuple[bool, ...]:
-        """Whether a model is asked for log-probabilities, by the user or by the mix."""
+        """For each model, whether log-probabilities are requested, by the user or by the mix."""
         own = map(asks_for_logprobs, self.models)
         return tuple(added or asked for added, asked in zip(self.adds_logprobs, own, strict=True))
 
     def answerer(self, index: int, *, streams: bool, plain: bool) -> Runnable[Any, Any]:
-        """Return what is called for an answer of a model.
+        """Return the Runnable to call for an answer of a model.
 
         Args:
             index: The model.
-            streams: Whether its answer may be shown as it comes.
-            plain: Whether it is asked for its answer alone, and nothing that a check reads.
+            streams: Whether the answer may be streamed to the user.
+            plain: Whether to request the answer alone, without anything that a check reads.
         """
         if streams:
             return (self.answerers if plain else self.answering)[index]
@@ -160,12 +160,12 @@ class MixConfig:
 
     @cached_property
     def circuits(self) -> tuple[Hashable, ...]:
-        """The circuit breaker's keys of the models."""
+        """The circuit breaker's key of each model."""
         return tuple(key_of(model) for model in self.models)
 
     @cached_property
     def checkers(self) -> tuple[Runnable[Any, Any], ...]:
-        """What checks the answers of each model."""
+        """For each model, the Runnable that checks its answers."""
         return tuple(
             verifier_for(bind_answerer(self.verifier, answerer), model)
             for model, answerer in zip(self.models, self.answerers, strict=True)

@@ -1,4 +1,4 @@
-"""`DeadlineGuard`: what a deadline leaves out. A check goes first, then a larger model."""
+"""`DeadlineGuard`: skip what a deadline leaves no time for, a check before a larger model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from langchain_automix.types import Decision, Verification, Visit
 
 
 class DeadlineGuard(Guard):
-    """Leaves out what is not expected to end in time; never an answer that is there.
+    """Skips calls that are not expected to end in time; never drops an answer already received.
 
-    Nothing is left out of a query without a deadline, or for a call whose time is not known.
+    A query without a deadline skips nothing, and neither does a call of unknown duration.
     """
 
     def leaves_out_check(self, query: QueryState, decision: Decision) -> bool:
-        """Leave out the check of an answer, and note that, where it would not end in time."""
+        """Skip the check of an answer if it would not end in time, and record that."""
         config, index = self.config, decision.model_index
         clock, before = query.clock, query.ledger.visits[index].verification
         if clock is None or not config.verification or index not in query.usable:
@@ -32,11 +32,11 @@ class DeadlineGuard(Guard):
             return False
         config.pace.left_out("verify", index)
         for j in range(index + 1, len(config.names)):
-            if not self._fits_answer(clock, j):  # else it would speak against every check for ever
+            if not self._fits_answer(clock, j):  # else it would rule out checks for good
                 config.pace.left_out("answer", j)
         query.unchecked[index, decision.check] = NO_TIME
         missing = Verification(problem=NO_TIME)
-        if decision.check is not None:  # it says nothing of the first one
+        if decision.check is not None:  # it says nothing about the first check
             missing = Verification(checks={decision.check: missing})
         together = missing if before is None else before.and_then(missing)
         query.ledger.visits[index] = Visit(model_index=index, verification=together)
@@ -66,14 +66,14 @@ class DeadlineGuard(Guard):
         return self._within_time(query, query.clock, decision)
 
     def _without_time(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
-        """Return a decision for an answer that is there."""
+        """Return a decision that needs only answers already received."""
         index = decision.model_index
         is_there = decision.action == "answer" and index in query.usable
         is_there |= decision.action == "escalate" and _is_answer(query.hedged.get(index))
         return decision if is_there else self._give_best(query, clock, decision)
 
     def _within_time(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
-        """Return the same decision, or the best one that fits into the time left."""
+        """Return the decision if it fits into the time left, else the best one that does."""
         index, is_check = decision.model_index, decision.action == "verify"
         if self._fits_check(query, clock, index) if is_check else self._fits_answer(clock, index):
             return decision
@@ -85,7 +85,7 @@ class DeadlineGuard(Guard):
         return self._give_best(query, clock, decision)
 
     def lacks_evidence(self, query: QueryState) -> bool:
-        """Whether the last check was left out, and no other one found anything."""
+        """Whether the last check was skipped and no other check found anything."""
         found, last = query.current.verification, query.last
         if found is None or last is None:
             return False
@@ -97,9 +97,9 @@ class DeadlineGuard(Guard):
         return clock.left > (self.config.pace.expected("answer", index) or 0.0)
 
     def _fits_check(self, query: QueryState, clock: Deadline, index: int) -> bool:
-        """Whether a check, and what it may call for, is expected to end in time.
+        """Whether a check and the call it may lead to are expected to end in time.
 
-        A check after which no larger model could be asked any more could not change the decision.
+        A check that leaves no time to ask a larger model could not change the decision.
         """
         pace = self.config.pace
         later = [
@@ -107,12 +107,12 @@ class DeadlineGuard(Guard):
             for j in range(index + 1, len(self.config.names))
             if j not in query.ledger.visits
         ]
-        # A hedged answer comes while the check is made.
+        # A hedged answer is requested while the check runs.
         after = 0.0 if self.config.hedge is not None else min(later, default=0.0)
         return clock.left > (pace.expected("verify", index) or 0.0) + after
 
     def _is_over(self, query: QueryState) -> bool:
-        """Whether the time is up, and a router could say no more of the answer that is there."""
+        """Whether the time is up and a router has nothing to add about the answer at hand."""
         if not query.is_late:
             return False
         found, index = query.current.verification, query.current.model_index
@@ -122,7 +122,7 @@ class DeadlineGuard(Guard):
         return not isinstance(self.config.router, Router) or not (is_known or is_hedged)
 
     def _note_left_out(self, query: QueryState, clock: Deadline) -> None:
-        """Note what a router that knows the time would have done with more of it."""
+        """Record what a router that considers the time left would have done with more of it."""
         router, decision, config = self.config.router, query.routed, self.config
         if decision is None or query.router_failed or not isinstance(router, Router):
             return
@@ -140,10 +140,10 @@ class DeadlineGuard(Guard):
             query.degraded = f"{_time(clock)} did not suffice for more: no answer is given."
 
     def _give_best(self, query: QueryState, clock: Deadline, decision: Decision) -> Decision:
-        """Decide for the best answer that can be used.
+        """Return the decision for the best usable answer.
 
         Raises:
-            DeadlineError: There is none.
+            DeadlineError: There is no usable answer.
         """
         if not query.usable:
             names, errors = self.config.names, query.errors.items()

@@ -1,4 +1,4 @@
-"""Give up a draft while it is written, once the check can find nothing that would keep it."""
+"""Give up a draft while it is being written, once no finding of its check could keep it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from langchain_automix.verifiers.score_bound import ScoreBound
 
 
 class DraftWatch:
-    """Follows one draft, and knows when the large model is asked whatever comes."""
+    """Follows one draft as it is written, and tells when escalation has become certain."""
 
     def __init__(self, bound: ScoreBound, foresight: Foresight) -> None:
         self._bound, self._foresight = bound, foresight
         self.given_up: GivenUpDraft | None = None
-        """Set once the draft is given up."""
+        """Set once the draft has been given up."""
 
     def why_close(self, piece: Any) -> str | None:
-        """Say why the draft is given up now that one more piece of it has come; None: it is not."""
+        """Say why to give up the draft, now that another chunk has arrived; else return None."""
         most = self._bound.add(piece)
         if most is None or _is_end(piece) or not self._foresight.escalates(most):
             return None
@@ -46,11 +46,11 @@ class DraftWatch:
 
 
 class Foresight:
-    """Knows for which bounds of a score a router asks the next model, however the answer ends.
+    """Tells for which upper bounds of a score a router escalates, however the answer ends.
 
-    However it ends: with any score up to the bound, as an answer that cannot be used (refused,
-    filtered, broken off), or, where there are tools, as a call that the check cannot read. All must
-    come to one decision, each of which the router itself is asked for, once.
+    The answer may end with any score up to the bound, as unusable (refused, filtered, cut off), or,
+    if there are tools, as a call that the check cannot read. All of these must lead to the same
+    decision. The router itself is asked for each, once.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class Foresight:
         """Look ahead from a step.
 
         Args:
-            router: Decides.
-            state: What is known before the answer.
-            decision: The step: which model is asked, and by what it is checked.
-            edges: Where the router's decision may change; see `Router.score_edges`.
-            may_call: Whether the answer may be a call of a tool.
+            router: The router.
+            state: The evidence before the answer.
+            decision: The step: which model is asked, and which check follows.
+            edges: Scores at which the router's decision may change; see `Router.score_edges`.
+            may_call: Whether the answer may be a tool call.
         """
         self._router, self._state, self._decision, self._edges = router, state, decision, edges
-        self._kept_from = len(edges) + 1  # the lowest bin known to come to another decision
+        self._kept_from = len(edges) + 1  # the lowest bin known to lead to another decision
         self._may_call = may_call
         self._asks: tuple[Any, ...] | None = None
 
     def escalates(self, most: float) -> bool:
-        """Whether the next model is asked for every score up to this one."""
+        """Whether the router escalates for every score up to this bound."""
         found = bisect.bisect_right(self._edges, most)
         for each in range(found, -1, -1):
             if each >= self._kept_from:
@@ -96,7 +96,7 @@ class Foresight:
         return is_next and self._step(_of(score, self._decision.check)) == self._asks
 
     def _step(self, found: Verification) -> tuple[Any, ...]:
-        """Return what the router does next, without the reasons."""
+        """Return the router's next step, without the reasons."""
         visit = Visit(model_index=self._decision.model_index, verification=found)
         state = self._state.model_copy(update={"visits": (*self._state.visits, visit)})
         step = self._router.decide(state)
@@ -104,7 +104,7 @@ class Foresight:
 
 
 def why_never(config: MixConfig) -> str | None:
-    """Say why no draft of a mix is ever given up; None: some may be."""
+    """Say why a mix never gives up a draft, or return None if it may."""
     if _keeps_drafts(config):
         return (
             "with max_latency, on_escalation_error='answer' or retries_if_unusable, a draft may be "
@@ -134,7 +134,7 @@ def why_never(config: MixConfig) -> str | None:
 def watched(
     config: MixConfig, query: QueryState, decision: Decision, call: Call
 ) -> tuple[Call, DraftWatch | None]:
-    """Return the call for a draft, watched where it may be given up, and what watches it."""
+    """Return the call for a draft, watched if the draft may be given up, and its watch."""
     index, router, verifier = decision.model_index, config.router, config.verifier
     if not _may_give_up(config, query, decision) or call.guard is not None:
         return call, None
@@ -152,7 +152,7 @@ def watched(
 
 
 def _may_give_up(config: MixConfig, query: QueryState, decision: Decision) -> bool:
-    """Whether nothing but the check of a draft can keep it, or wants it whole."""
+    """Whether only its check could keep a draft, and nothing else needs the whole draft."""
     answer_format = config.answer_format
     is_checked = config.verification and config.forced is None and decision.samples != 0
     return (
@@ -168,7 +168,7 @@ def _may_give_up(config: MixConfig, query: QueryState, decision: Decision) -> bo
 
 
 def _keeps_drafts(config: MixConfig) -> bool:
-    """Whether a draft may be given after all: out of time, or for want of a better one."""
+    """Whether a rejected draft may be given after all: when time is up, or for lack of a better."""
     return (
         config.max_latency is not None
         or config.on_escalation_error != "raise"
@@ -179,10 +179,10 @@ def _keeps_drafts(config: MixConfig) -> bool:
 def note_given_up(
     query: QueryState, decision: Decision, watch: DraftWatch | None, usage: UsageCollector
 ) -> bool:
-    """Note if a draft was given up: it has no answer, and what its request cost is unknown.
+    """Record whether a draft was given up: it has no answer, and its request's cost is unknown.
 
     Returns:
-        Whether it was.
+        Whether it was given up.
     """
     if watch is None or (draft := watch.given_up) is None:
         return False
@@ -195,10 +195,10 @@ def note_given_up(
 
 
 def given_up_in_record(query: QueryState) -> list[dict[str, Any]]:
-    """Return what the record says of the drafts that were given up.
+    """Return the part of the record that lists the drafts given up.
 
-    The price is that of the tokens that had come. It is no bill, which nobody reports of a stream
-    that is closed.
+    The price is that of the tokens received. It is not a bill, since no provider reports usage for
+    a stream that was closed.
     """
     ledger, told = query.ledger, []
     for index, draft in query.given_up.items():
@@ -217,13 +217,13 @@ def given_up_in_record(query: QueryState) -> list[dict[str, Any]]:
 
 
 def _is_end(piece: Any) -> bool:
-    """Whether a piece ends its answer: nothing is saved any more, and its usage would be lost."""
+    """Whether a chunk ends its answer: closing then saves nothing and would lose the usage."""
     is_last = getattr(piece, "chunk_position", "last") == "last"  # a whole answer is no chunk
     return is_last or bool(piece.response_metadata.get("finish_reason"))
 
 
 def _of(score: float | None, check: str | None, **fields: Any) -> Verification:
-    """Return what a check found: a score, or None: nothing that it could read."""
+    """Return a verification with a score; None means that the check could read nothing."""
     problem = "the answer holds nothing to read" if score is None else None
     found = Verification(score=score, problem=problem, **fields)
     return found if check is None else Verification(checks={check: found})

@@ -1,4 +1,4 @@
-"""What each option of a query is expected to cost, before anything is paid for it."""
+"""Estimate what each option of a query costs before anything is paid for it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from langchain_automix.verifiers.base import VerifierInput
 from langchain_automix.verifiers.default import DefaultVerifier
 
 NOMINAL_RATIO = 10.0
-"""What the largest model's tokens weigh, in tokens of the cheapest, where no price is known; those
-between them are spaced evenly on a logarithmic scale. As in the prior."""
+"""Cost of a token of the largest model, in tokens of the cheapest, if a price is unknown. Models in
+between are spaced evenly on a logarithmic scale. The prior assumes the same."""
 
 NOMINAL_OUTPUT = 4
-"""What a written token weighs, in read ones, where no price is known."""
+"""Cost of an output token, in input tokens, if a price is unknown."""
 
 USUAL_ANSWER = 64
-"""Tokens of an answer, before any answer of the mix is known."""
+"""Assumed length of an answer, in tokens, before the mix has seen any."""
 
-_TOOL_TOKENS = 8  # the least that a tool's name and schema take; only the opening needs a guess
+_TOOL_TOKENS = 8  # the least that a tool's name and schema take; only the opening relies on it
 
 
 class ExpectedCosts(NamedTuple):
-    """What each option is expected to cost; see `RoutingState.expected_costs`."""
+    """The expected cost of each option; see `RoutingState.expected_costs`."""
 
     costs: dict[str, float]
     are_nominal: bool
@@ -51,10 +51,10 @@ def expected_costs(
     """Return the expected cost of each option, for a router that weighs it.
 
     Args:
-        config: The mix, whose checks can be bought.
-        ledger: What was asked, found and paid so far.
-        check_input: What a check is told of the query.
-        answer: The answer that may be checked; None: there is none yet.
+        config: The mix; its checks can be bought one by one.
+        ledger: The requests, findings and costs so far.
+        check_input: Information about the query for a check.
+        answer: The answer that may be checked, or None before there is one.
     """
     options = _options(config, ledger, check_input, answer)
     costs = [cost_of(option.calls, config.prices) for option in options]
@@ -69,7 +69,7 @@ def expected_costs(
 def _options(
     config: MixConfig, ledger: QueryLedger, check_input: VerifierInput, answer: AIMessage | None
 ) -> list[_Option]:
-    """Return all options: first the answers of the models, in their order, then the checks."""
+    """Return all options: the models' answers in their order, then the checks."""
     index = next(reversed(ledger.visits), 0)
     usage = _usage(config, ledger, check_input, answer, index)
     known = enumerate(zip(config.names, config.identities, strict=True))
@@ -80,7 +80,7 @@ def _options(
     checker = config.checkers[index]
     if index == len(config.names) - 1 or not isinstance(checker, DefaultVerifier):
         return options
-    if answer is None:  # a text of the length to be expected
+    if answer is None:  # a text of the expected length
         answer = AIMessage("word " * usage["output_tokens"])
     request: VerifierInput = {**check_input, "answer": answer}
     offers = checker.offers(request, usage, has_logprobs=_has_logprobs(config, ledger, index))
@@ -94,7 +94,7 @@ def _usage(
     answer: AIMessage | None,
     index: int,
 ) -> UsageMetadata:
-    """Return the tokens of an answer: as reported, else as many as are likely."""
+    """Return the tokens of an answer, as reported or else estimated."""
     calls = ledger.answered.get(index) or ()
     if calls and calls[-1].usage is not None and not is_cached(calls[-1]):
         return calls[-1].usage
@@ -108,7 +108,7 @@ def _usage(
 
 
 def _has_logprobs(config: MixConfig, ledger: QueryLedger, index: int) -> bool:
-    """Whether an answer came with log-probabilities, or before there is one, may come with some."""
+    """Whether the answer has log-probabilities or, before it exists, may come with them."""
     visit = ledger.visits.get(index)
     if visit is not None and visit.verification is not None:
         tokens = visit.verification.checks.get(TOKENS)
@@ -117,7 +117,7 @@ def _has_logprobs(config: MixConfig, ledger: QueryLedger, index: int) -> bool:
 
 
 def _nominal(option: _Option, model_count: int) -> Decimal:
-    """Return the tokens of an option, weighed by the order of the models."""
+    """Return the tokens of an option, weighted by the model's place in the mix."""
     weight = NOMINAL_RATIO ** (option.model_index / (model_count - 1))
     usages: list[Mapping[str, Any]] = [call.usage for call in option.calls if call.usage]
     tokens = sum(u["input_tokens"] + NOMINAL_OUTPUT * u["output_tokens"] for u in usages)

@@ -1,4 +1,4 @@
-"""`explain`: one decision in words, and as a small picture of text."""
+"""`explain`: describe one decision in words and text bars."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _NEEDED = {"action", "cost", "escalated", "model", "verdicts", "why"}
 
 
 def explain(message: AIMessage | Mapping[str, Any]) -> str:
-    """Explain how a query was decided: who answered, what the check found, what options were worth.
+    """Explain how a query was decided: who answered, what checks found, what options were worth.
 
     Args:
         message: The answer of a mix, or its record (`response_metadata["automix"]`), or what
             `automix ask --json` printed.
 
     Returns:
-        A few lines of text, with a bar for the expected quality of each model, and one for the
-        value of each option.
+        A few lines of text, with a bar for the expected quality of each model and one for the value
+        of each option.
 
     Raises:
-        AutoMixError: The message holds no record.
+        AutoMixError: The message contains no record.
 
     ??? example "Why was the large model asked?"
 
@@ -73,7 +73,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _bars(title: str, values: Mapping[str, float], *, floor: float | None) -> list[str]:
-    """Draw numbers as bars; from `floor`, or from the least of them if that is below 0."""
+    """Draw numbers as bars that start at `floor`, or at the lowest number if that is below 0."""
     if not values:
         return []
     low = min(0.0, *values.values()) if floor is None else floor
@@ -89,7 +89,7 @@ def _bars(title: str, values: Mapping[str, float], *, floor: float | None) -> li
 
 
 def _short(name: str) -> str:
-    """Shorten a name in its middle: models differ at both ends of their names."""
+    """Shorten a name in the middle, since models differ at both ends of their names."""
     if len(name) <= _LONGEST_NAME:
         return name
     half = (_LONGEST_NAME - 1) // 2
@@ -120,7 +120,7 @@ def _bill(record: Mapping[str, Any]) -> list[str]:
 
 
 def _checks(record: Mapping[str, Any]) -> list[str]:
-    """Return a line for each check that was made; of older records, one for the verdicts."""
+    """Return a line for each check; for older records, one line for the verdicts."""
     named = [check for check in record.get("checks") or () if check["check"] is not None]
     if not named:
         drawn = _signs(record["verdicts"])
@@ -144,7 +144,7 @@ def _signs(verdicts: Sequence[bool | None]) -> str:
 
 
 def _saving(record: Mapping[str, Any]) -> list[str]:
-    """Return what the query saved against the largest model alone, or what it lost."""
+    """Return what the query saved or lost compared with the largest model alone."""
     if not record.get("saved") or not record.get("alone"):
         return []
     saved = dollars_of(record["saved"])

@@ -1,6 +1,6 @@
-"""The keyword arguments of the mixes, as editors complete them and type checkers read them.
+"""The keyword arguments of the mixes, for completion in editors and for type checkers.
 
-What each means stands at the field of its name: in `MixSettings`, `AutoMixRunnable` and
+Each is documented at the field of the same name in `MixSettings`, `AutoMixRunnable` or
 `ChatAutoMix`. A test compares the names here with those fields.
 """
 
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class CommonFields(TypedDict, total=False):
-    """What every form of the mix has beside its models, its check and its router."""
+    """The arguments of every form of mix, besides its models, check and router."""
 
     abstention: str
     always_escalate_tools: Sequence[str]
@@ -44,7 +44,7 @@ class CommonFields(TypedDict, total=False):
 
 
 class MixFields(CommonFields, total=False):
-    """What every form of the mix has beside its models."""
+    """The arguments of every form of mix, besides its models."""
 
     verifier: Runnable[Any, Any] | str
     router: Runnable[Any, Any] | str | Path | float
@@ -59,11 +59,11 @@ class _RunnableOnly(TypedDict, total=False):
 
 
 class RunnableFields(MixFields, _RunnableOnly, total=False):
-    """What `AutoMixRunnable` has beside its models."""
+    """The arguments of `AutoMixRunnable`, besides its models."""
 
 
 class RunnablePolicyFields(CommonFields, _RunnableOnly, total=False):
-    """What `AutoMixRunnable` has beside its models and what a policy says of it."""
+    """The arguments of `AutoMixRunnable`, besides its models and what a policy defines."""
 
 
 class _ChatOnly(TypedDict, total=False):
@@ -81,11 +81,11 @@ class _ChatOnly(TypedDict, total=False):
 
 
 class ChatFields(MixFields, _ChatOnly, total=False):
-    """What `ChatAutoMix` has beside its models."""
+    """The arguments of `ChatAutoMix`, besides its models."""
 
 
 class ChatPolicyFields(CommonFields, _ChatOnly, total=False):
-    """What `ChatAutoMix` has beside its models and what a policy says of it."""
+    """The arguments of `ChatAutoMix`, besides its models and what a policy defines."""
 
 
 def names_of(fields: Any) -> frozenset[str]:
@@ -94,9 +94,9 @@ def names_of(fields: Any) -> frozenset[str]:
 
 
 def listing(fields: type) -> Callable[[F], F]:
-    """Decorate a function with `**fields` so that its signature lists them at run time, too.
+    """Decorate a function with `**fields` so that its signature also lists them at run time.
 
-    Notebooks complete what `inspect.signature` tells, which does not read a TypedDict.
+    Notebooks complete arguments from `inspect.signature`, which does not read a TypedDict.
     """
 
     def change(function: F) -> F:

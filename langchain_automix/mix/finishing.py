@@ -1,4 +1,4 @@
-"""How a query ends: which answer is given, with which record, or which error is raised."""
+"""End a query: choose the answer to give with its record, or the error to raise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
     decision = final_decision(config, query, decision)
     index = decision.model_index
     kept = query.answers.get(index)
-    if kept is None or decision.action == "abstain":  # no draft is shown, in no mode
+    if kept is None or decision.action == "abstain":  # a draft is never shown
         kept = ModelAnswer(AIMessage(config.abstention, id=f"automix-{uuid4()}"))
     record = build_record(
         query.ledger,
@@ -59,13 +59,13 @@ def finish(config: MixConfig, query: QueryState, decision: Decision) -> Steps[Mo
 
 
 def _leading_check(config: MixConfig) -> str | None:
-    """Return the name of the check that leads several; None: there is one only, without a name."""
+    """Return the name of the leading check if there are several, else None."""
     verifier = config.verifier
     return verifier.first if isinstance(verifier, CombinedVerifier) else None
 
 
 def report_query(config: MixConfig, query: QueryState) -> Report | None:
-    """Return what is announced of a query: its record, or what it had cost when it ended early."""
+    """Return the report of a query: its record, or its cost so far if it ended early."""
     if not query.is_admitted:
         return None
     if query.record is None:
@@ -73,16 +73,16 @@ def report_query(config: MixConfig, query: QueryState) -> Report | None:
         return Report(metadata=policy_version(unfinished), event=unfinished)
     router = config.router
     label = router.label if isinstance(router, Router) else router.get_name()
-    # Not in the record: the same query, asked again, would have another one.
+    # Not part of the record, which must be the same if the same query is asked again.
     event = {**query.record, "seconds": query.ledger.seconds}
     return report_of(event, label, count=partial(measure, event, label))
 
 
 def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> Decision:
-    """Return the last decision as it can be carried out: what was asked last may have failed.
+    """Return the last decision, adapted if the last call failed, so that it can be carried out.
 
     Raises:
-        Exception: The error of the model that failed; of several, `ModelsFailedError`.
+        Exception: The error of the model that failed, or `ModelsFailedError` if several failed.
     """
     check, index = query.current.verification, query.current.model_index
     name = config.names[index]
@@ -94,7 +94,7 @@ def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> 
             raise _failure(config, query)
         return _fall_back_to_best(config, query, decision, f"The call of {name} failed")
     answer = query.answers[index]
-    # An agent mends a call that does not fit, as it does with a plain model.
+    # An agent repairs a call that does not fit, as it does with a plain model.
     is_mended = bool(config.answer_format.tools and answer.message.tool_calls)
     if (
         decision.model_index in query.usable and not is_mended
@@ -102,7 +102,8 @@ def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> 
         kept = config.names[decision.model_index]
         query.degraded = f"The answer of {name} cannot be used: the router keeps that of {kept}."
         return decision
-    # Else what was not kept is not shown unasked, whatever is wrong with the answer after it.
+    # Otherwise a rejected draft is not shown unless asked for, whatever the fault of the later
+    # answer.
     if config.on_escalation_error == "answer" and query.usable and not is_mended:
         return _fall_back_to_best(config, query, decision, f"The answer of {name} cannot be used")
     if config.forced is None and (why := reserved_tool_problem(config, index, answer)):
@@ -116,7 +117,7 @@ def final_decision(config: MixConfig, query: QueryState, decision: Decision) -> 
 def _fall_back_to_best(
     config: MixConfig, query: QueryState, decision: Decision, because: str
 ) -> Decision:
-    """Decide for the best of the earlier answers that could be used."""
+    """Return the decision for the best usable earlier answer."""
     best = query.best(config)
     found = findings(query.ledger.visits[best].verification).lower()
     error = query.errors.get(query.current.model_index)

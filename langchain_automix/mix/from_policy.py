@@ -1,4 +1,4 @@
-"""A mix as a policy file describes it: its router, and the check that it was fitted to."""
+"""Build a mix from a policy file: its router, and the check that it was fitted to."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from langchain_automix.verifiers.self_verifier import SelfVerifier
 
 
 class FromPolicy(NamedTuple):
-    """What a policy says of a mix."""
+    """The parts of a mix that a policy defines."""
 
     models: list[Runnable[Any, Any]]
     router: POMDPRouter
     verifier: Runnable[Any, Any]
 
     def fields(self) -> dict[str, Any]:
-        """Return it as fields of a mix."""
+        """Return the parts as fields of a mix."""
         return self._asdict()
 
 
@@ -38,17 +38,18 @@ def read_policy(
     check_models: Sequence[Runnable[Any, Any]] = (),
     other_models: bool = False,
 ) -> FromPolicy:
-    """Return the models, the router and the check of a mix by a fitted policy.
+    """Read the models, the router and the check of a mix from a fitted policy.
 
     Args:
-        policy: The policy file, or what was read from one.
+        policy: The policy file, or the policy or router read from one.
         models: The models that the policy was fitted to, cheap to expensive, or their names.
-        verifier: A check instead of the policy's own, or its name.
-        check_models: Further models that the check asks, found by their names.
-        other_models: Whether the models may be others than the policy's.
+        verifier: A check to use instead of the policy's own, or its name.
+        check_models: Further models that the check asks, looked up by name.
+        other_models: Whether the models may differ from the policy's.
 
     Raises:
-        AutoMixError: The file is no policy, the models are others, or the check cannot be rebuilt.
+        AutoMixError: The file contains no policy, the models differ, or the check cannot be
+            rebuilt.
     """
     router = policy if isinstance(policy, POMDPRouter) else to_policy_router(policy)
     where = f"The policy {policy}" if isinstance(policy, str | Path) else "The policy"
@@ -65,15 +66,15 @@ def read_policy(
 def validate_models(
     where: str, fitted: Sequence[str], models: Sequence[Runnable[Any, Any]]
 ) -> None:
-    """Refuse models that are not those of a policy.
+    """Reject models that differ from those of a policy.
 
     Args:
-        where: The policy, in messages.
-        fitted: The names of its models.
-        models: What is given, cheap to expensive.
+        where: The policy, as named in messages.
+        fitted: The names of the policy's models.
+        models: The given models, cheap to expensive.
 
     Raises:
-        AutoMixError: Their names, or their order, are others.
+        AutoMixError: The names or their order differ.
     """
     given = model_names(models)
     if tuple(fitted) == given:
@@ -92,10 +93,10 @@ def _fitted_check(
     models: Sequence[Runnable[Any, Any]],
     check_models: Sequence[Runnable[Any, Any]] = (),
 ) -> Runnable[Any, Any]:
-    """Return the check that a policy was fitted to; `SelfVerifier()` if it reads none.
+    """Return the check that a policy was fitted to, or `SelfVerifier()` if it uses none.
 
     Raises:
-        AutoMixError: It reads one that is not known, or that cannot be rebuilt.
+        AutoMixError: The policy uses a check that is unknown or cannot be rebuilt.
     """
     try:
         check = fitted_check(policy.check_spec, policy.verifier, models, check_models=check_models)
@@ -105,7 +106,7 @@ def _fitted_check(
         raise AutoMixError(f"{where}: {error}, or pass the check itself in verifier=.") from error
     if check is not None:
         return check
-    if not policy.reads_checks:  # and so it asks for none
+    if not policy.reads_checks:  # the policy never asks for a check
         return SelfVerifier()
     known = (
         "does not say which check it was fitted to"
@@ -117,7 +118,7 @@ def _fitted_check(
 
 
 def with_free_check(router: Runnable[Any, Any], verifier: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a mix's check, with the free one beside it if its router's policy reads both."""
+    """Return a mix's check; adds the free one if the router's policy reads both."""
     if not isinstance(router, POMDPRouter) or not router.is_calibrated:
         return verifier
     return completed_check(router.policy.check_spec, verifier)
@@ -126,8 +127,8 @@ def with_free_check(router: Runnable[Any, Any], verifier: Runnable[Any, Any]) ->
 def check_for(
     router: Runnable[Any, Any], models: Sequence[Runnable[Any, Any]]
 ) -> Runnable[Any, Any]:
-    """Return the check of a mix that was given none: its policy's own, else `SelfVerifier()`."""
+    """Return the check for a mix without one: its policy's own, else `SelfVerifier()`."""
     if isinstance(router, POMDPRouter) and router.is_calibrated:
-        with contextlib.suppress(AutoMixError):  # the router warns that the check is another
+        with contextlib.suppress(AutoMixError):  # the router warns about the different check
             return _fitted_check("The policy", router.policy, models)
     return SelfVerifier()

@@ -1,4 +1,4 @@
-"""The mix drawn as a graph."""
+"""Draw a mix as a graph."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def build_graph(
 ) -> Graph:
     """Return the graph of a mix, from the schema of its input to that of its output.
 
-    It holds every way that a query can take: an answer is checked, and from the router it goes
-    back to the check, on to a later model, or out.
+    It contains every path of a query: an answer is checked, and from the router the query goes back
+    to the check, on to a later model, or out.
     """
     graph = Graph()
     start = graph.add_node(input_schema)
@@ -24,11 +24,11 @@ def build_graph(
         graph.add_edge(start, start := graph.add_node(config.prompt))
     first = opening.model_index
     last = first if config.forced is not None else len(config.names) - 1
-    nodes = [  # a node without a way to it would make LangChain refuse a chain's graph
+    nodes = [  # LangChain refuses a chain's graph that has an unreachable node
         graph.add_node(config.answerers[i], id=config.names[i]) for i in range(first, last + 1)
     ]
     graph.add_edge(start, nodes[0])
-    if len(nodes) == 1:  # its answer is kept, whatever it is
+    if len(nodes) == 1:  # its answer is always kept
         graph.add_edge(nodes[0], graph.add_node(output_schema))
         return graph
     checker = graph.add_node(config.verifier)
@@ -36,7 +36,7 @@ def build_graph(
     end = graph.add_node(output_schema)
     for node in nodes[:-1]:
         graph.add_edge(node, checker)
-    graph.add_edge(nodes[-1], end)  # there is nowhere to go from the last model
+    graph.add_edge(nodes[-1], end)  # no model is left to escalate to
     graph.add_edge(checker, router)
     graph.add_edge(router, checker, data="verify", conditional=True)
     for node in nodes[1:]:

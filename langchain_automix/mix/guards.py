@@ -1,4 +1,4 @@
-"""Guards around the router: what settles a step without it, and what overrules it."""
+"""Guards around the router: settle a step before it is asked, or overrule its decision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, Verification
 
 NO_TIME = "no time was left for a check"
-"""Problem of a check that a deadline left out."""
+"""Reported problem of a check that was skipped because of a deadline."""
 
 
 class Guard:
-    """Has a say in each step of a query, before the router and after it.
+    """Acts on each step of a query, before and after the router.
 
-    Guards stand around the router in layers: they are asked before it from the outermost in, and
-    review what it decides from the innermost out.
+    Guards surround the router in layers. They are asked before it from the outermost in, and review
+    its decision from the innermost out.
     """
 
     def __init__(self, config: MixConfig) -> None:
@@ -26,19 +26,19 @@ class Guard:
         self.config = config
 
     def opening(self, query: QueryState) -> Decision | None:
-        """Return the first step of a query; None: this guard leaves it to others."""
+        """Return the first step of a query, or None to leave it to others."""
 
     def preempt(self, query: QueryState) -> Decision | None:
-        """Return a later step for which the router is not asked; None: leave it to others."""
+        """Return a later step without asking the router, or None to leave it to others."""
 
     def review(self, decision: Decision, query: QueryState) -> Decision:
-        """Return a decision, or another one in its place, with the reason."""
+        """Return the decision, or a different one with its reason."""
         del query
         return decision
 
 
 class SpendGuard(Guard):
-    """Keeps a query to the cheapest model where no more may be spent."""
+    """Restricts a query to the cheapest model once the spend limit is reached."""
 
     @override
     def opening(self, query: QueryState) -> Decision | None:
@@ -51,7 +51,7 @@ class SpendGuard(Guard):
 
 
 class ForcedModelGuard(Guard):
-    """Asks the model of `force_model`, and keeps its answer."""
+    """Asks the model given in `force_model`, and keeps its answer."""
 
     @override
     def opening(self, query: QueryState) -> Decision | None:
@@ -62,7 +62,7 @@ class ForcedModelGuard(Guard):
 
 
 class LearningGuard(Guard):
-    """Asks at once the model that a learner prescribes, before there is a proven policy."""
+    """Asks the model that a learner prescribes before there is a proven policy."""
 
     @override
     def opening(self, query: QueryState) -> Decision | None:
@@ -70,7 +70,7 @@ class LearningGuard(Guard):
 
 
 class SavingGuard(Guard):
-    """Asks the largest model at once where drafts of the cheapest saved nothing lately."""
+    """Asks the largest model directly if drafts of the cheapest have saved nothing lately."""
 
     @override
     def opening(self, query: QueryState) -> Decision | None:
@@ -86,7 +86,7 @@ class SavingGuard(Guard):
 
 
 class VerificationOffGuard(Guard):
-    """Leaves out every check where `verification` is off."""
+    """Skips every check if `verification` is off."""
 
     @override
     def review(self, decision: Decision, query: QueryState) -> Decision:
@@ -100,7 +100,7 @@ class VerificationOffGuard(Guard):
 
 
 class FailedCheckGuard(Guard):
-    """Decides by `on_verification_error` where a check failed."""
+    """Applies `on_verification_error` after a failed check."""
 
     @override
     def preempt(self, query: QueryState) -> Decision | None:
@@ -108,7 +108,7 @@ class FailedCheckGuard(Guard):
         check = None if query.last is None else query.last.check
         failed = (query.current.model_index, check) in query.unchecked
         nothing = found is not None and found.confidence is None and not found.checks
-        if self.config.buys_checks and found is not None:  # also a further one may be the only one
+        if self.config.buys_checks and found is not None:  # a further check may be the only one
             nothing = all(each.confidence is None for each in (found, *found.checks.values()))
         asks_for_another = isinstance(router, Router) and router.reads_several
         if not failed or not nothing or asks_for_another:
@@ -124,7 +124,7 @@ class FailedCheckGuard(Guard):
 
 
 class InvalidDecisionGuard(Guard):
-    """Takes the safe way where the router failed, or decided what cannot be carried out."""
+    """Takes the safe option if the router fails or its decision cannot be carried out."""
 
     @override
     def preempt(self, query: QueryState) -> Decision | None:
@@ -141,7 +141,7 @@ class InvalidDecisionGuard(Guard):
         return decision
 
     def _problem(self, decision: Decision, query: QueryState) -> str | None:
-        """Say why a decision cannot be carried out."""
+        """Say why a decision cannot be carried out, or return None if it can."""
         index = decision.model_index
         if decision.action == "escalate" and index in query.ledger.visits:
             return f"The router escalates to model {index}, which has been asked already"
@@ -152,8 +152,8 @@ class InvalidDecisionGuard(Guard):
         return self._kept_in_vain(index, query) if decision.action == "answer" else None
 
     def _kept_in_vain(self, index: int, query: QueryState) -> str | None:
-        # What failed may be kept where there is nothing else: its error is then raised. Of the
-        # answer that came last, `final_decision` decides.
+        # The router may keep a failed answer if there is no alternative; its error is then raised.
+        # `final_decision` handles the most recent answer.
         may_keep = index in query.errors and index == len(self.config.models) - 1
         if index not in query.answers and not may_keep:
             return f"The router keeps model {index}'s answer, but it gave none"
@@ -164,14 +164,14 @@ class InvalidDecisionGuard(Guard):
 
 
 def ask_unchecked(model_index: int, why: str) -> Decision:
-    """Decide to ask a model, and to keep its answer without a check."""
+    """Return the decision to ask a model and keep its answer without a check."""
     return Decision(action="escalate", model_index=model_index, samples=0, why=why)
 
 
 def decide_without_router(config: MixConfig, query: QueryState) -> Decision:
-    """Decide by the simplest safe rule: the next model, or where there is none the last answer.
+    """Return the simplest safe decision: the next model, or the last answer if there is none.
 
-    Where that one cannot be used either, `final_decision` decides.
+    If that answer cannot be used either, `final_decision` decides.
     """
     names, later = config.names, max(query.ledger.visits) + 1
     if later < len(names):
@@ -183,7 +183,7 @@ def decide_without_router(config: MixConfig, query: QueryState) -> Decision:
 
 
 def decide_without_evidence(config: MixConfig, query: QueryState) -> Decision:
-    """Decide where a check failed, as `on_verification_error` says, or was left out."""
+    """Return the decision after a check that failed (by `on_verification_error`) or was skipped."""
     router, state = config.router, query.state(config)
     check = state.current.verification or Verification()
     found = findings(state.current.verification)

@@ -1,4 +1,4 @@
-"""Ask the next model beside a check that will probably call for it."""
+"""Ask the next model while a check runs that will probably lead to it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from langchain_automix.types import Decision
 def hedge_call(
     config: MixConfig, query: QueryState, decision: Decision, usage: UsageCollector
 ) -> tuple[int, Call] | None:
-    """Return the model to ask beside the first check of an answer; None: it is not worth it."""
+    """Return the model to ask during the first check of an answer, or None if it does not pay."""
     current, router = query.current, config.router
     is_first = current.verification is None and current.model_index == decision.model_index
     if config.hedge is None or not is_first or not isinstance(router, Router):
         return None
     if config.is_free(decision.check):
-        return None  # the check is made at once, so that there is nothing to be beside
+        return None  # the check takes no time in which to ask
     if query.allowance.note or query.allowance.cheapest is not None:
-        return None  # what may not be needed is not bought while money is short
+        return None  # while money is short, buy nothing that may not be needed
     found = router.chance_of_escalation(query.state(config))
     if found is None or found[1] < config.hedge or found[0] in query.ledger.visits:
         return None
@@ -46,18 +46,19 @@ def keep_hedged_answer(
     *,
     hurried: bool,
 ) -> None:
-    """Keep what a model gave in advance until it is needed; it is paid for in any case.
+    """Store the answer that a model gave in advance, until it is needed; it is billed either way.
 
     Args:
         config: The mix.
-        query: How far the query has come.
+        query: The state of the query.
         index: The model.
-        output: What it gave, or its error.
-        usage: Has collected the requests beneath its call.
-        hurried: Whether it had so little time that a failure says nothing of its health.
+        output: The model's output, or its error.
+        usage: Has collected the requests made by the call.
+        hurried: Whether so little time was left that a failure says nothing about the model's
+            health.
 
     Raises:
-        AutoMixError: The output holds no message.
+        AutoMixError: The output contains no message.
     """
     breaker = config.breaker
     query.hedged_model = config.names[index]

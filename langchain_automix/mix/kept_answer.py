@@ -1,4 +1,4 @@
-"""The kept answer in chunks, replayed to handlers that show tokens."""
+"""Replay the kept answer in chunks to handlers that show tokens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from langchain_automix.models.wrappers import tags_of
 
 
 class Replay(Runnable[Any, AIMessage]):
-    """Replays a kept answer where somebody hears it; made for each query, and seldom called."""
+    """Replays a kept answer if anyone listens; one is created per query, and seldom called."""
 
     def __init__(self, message: AIMessage, model: Runnable[Any, Any] | None) -> None:
-        """Take the answer, and the model whose words it is; None: they are the mix's own."""
+        """Take the answer and the model that wrote it; None if the mix itself did."""
         self._message, self._model = message, model
 
     def _made(self) -> AnswerReplay:
@@ -38,17 +38,18 @@ class Replay(Runnable[Any, AIMessage]):
 
 
 class AnswerReplay(BaseChatModel):
-    """Replays a kept answer, piece by piece, to handlers that show tokens to users.
+    """Replays a kept answer in chunks to handlers that show tokens to users.
 
-    It is no request to a model, whose own run was traced and has reported its usage. So tracing is
-    off: LangChain gives a tracer, and a usage handler of the context, to whatever has none.
+    It is not a request to a model: the model's own run was traced and has reported its usage.
+    Tracing is therefore turned off, since LangChain adds a tracer, and the context's usage handler,
+    to any call without one.
     """
 
     message: AIMessage
 
     @classmethod
     def of(cls, message: AIMessage, tags: Sequence[str] = ()) -> AnswerReplay:
-        """Return the replay of a message, without its usage, with the tags of its model."""
+        """Build the replay of a message, without its usage and with the tags of its model."""
         unpriced = message.model_copy(update={"usage_metadata": None})
         return cls(message=unpriced, tags=list(tags), cache=False)
 
@@ -91,10 +92,10 @@ class AnswerReplay(BaseChatModel):
     def _stream_chat_model_events(self, *_: Any, **__: Any) -> Iterator[Mapping[str, Any]]:
         """Yield the answer as protocol events (`stream_events(version="v3")`).
 
-        Under the answer's own id: LangGraph knows by it that the message which the node returns
-        was told already.
+        The events carry the answer's own id, by which LangGraph recognises that the message
+        returned by the node has already been streamed.
         """
-        # Only a LangChain that has these events calls this.
+        # Called only by versions of LangChain that have these events.
         from langchain_core.language_models._compat_bridge import message_to_events  # noqa: PLC0415
 
         yield from message_to_events(self.message, message_id=self.message.id)
@@ -107,11 +108,11 @@ class AnswerReplay(BaseChatModel):
 
 
 def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIMessageChunk]:
-    """Yield a kept answer as chunks, the record of its query in the last one.
+    """Yield a kept answer as chunks, with the record of its query in the last one.
 
     Args:
         message: The answer, with its record.
-        streamed: Whether all but the record was passed on before.
+        streamed: Whether everything except the record has been passed on already.
     """
     if streamed:
         record = {"automix": message.response_metadata["automix"]}
@@ -122,10 +123,10 @@ def answer_chunks(message: AIMessage, *, streamed: bool = False) -> Iterator[AIM
 
 
 def without_last_mark(chunk: Any) -> Any:
-    """Return a model's chunk as one that the record still follows."""
+    """Return a model's chunk without its end mark, since the record still follows."""
     if getattr(chunk, "chunk_position", None) is None and not _has_record(chunk):
         return chunk
-    # A model that is a mix itself has a record of its own; two would not add up.
+    # If the model is itself a mix, it has its own record, and two records cannot be added.
     metadata = {k: v for k, v in chunk.response_metadata.items() if k != "automix"}
     return chunk.model_copy(update={"chunk_position": None, "response_metadata": metadata})
 

@@ -1,4 +1,4 @@
-"""`Learner`: what says by which policy each query of a mix is decided, and learns from it."""
+"""`Learner`: choose the policy that decides each query of a mix, and learn from the outcome."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
 from langchain_automix.types import Decision
@@ -18,16 +19,16 @@ from langchain_automix.types import Decision
 _LOGGER = logging.getLogger(__name__)
 
 Stage = Literal["observe", "warm-up", "policy"]
-"""How a query is decided: by the largest model because answers may not change (`observe`), by the
-largest model because no policy is proven yet (`warm-up`), or by a version of the policy."""
+"""How a query is decided: by the largest model, because answers must not change (`observe`) or
+because no policy is proven yet (`warm-up`), or by a version of the policy (`policy`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedQuery:
-    """A query that has come to its end, whatever that was."""
+    """A query that has ended, whatever the outcome."""
 
     config: MixConfig
-    """Of the mix, with the router that decided the query and the check that was made."""
+    """The mix, with the router that decided the query and the check that was made."""
 
     query: QueryState
     run_id: UUID
@@ -35,11 +36,11 @@ class EndedQuery:
     """Configuration of the query's run."""
 
     error: Exception | None = None
-    """What ended it; None: it was answered, or left before."""
+    """The error that ended it; None if it was answered or abandoned."""
 
 
 class Ticket(ABC):
-    """What a learner says of one query before it begins: one version decides it to its end."""
+    """A learner's instructions for one query: a single version decides it to its end."""
 
     def __init__(
         self,
@@ -55,12 +56,13 @@ class Ticket(ABC):
 
         Args:
             id: Id of the query.
-            version: Number of the policy that decides; 0: none, the largest model answers.
-            stage: Why.
-            router: Decides the query; None: the mix's own. The same object for all queries of a
-                version.
-            opening: The first step, for which the router is not asked; None: as it decides.
-            alarm: What has changed in the traffic, for the query's record; None: nothing.
+            version: Number of the policy that decides; 0 if none does and the largest model
+                answers.
+            stage: How the query is decided.
+            router: Decides the query; None leaves it to the mix's own router. All queries of a
+                version get the same object.
+            opening: The first step, taken without asking the router; None leaves it to the router.
+            alarm: A change in the traffic, for the query's record; None if there is none.
         """
         self.id, self.version, self.stage, self.alarm = id, version, stage, alarm
         self.router, self.opening = router, opening
@@ -68,14 +70,14 @@ class Ticket(ABC):
 
     @property
     def label(self) -> dict[str, Any]:
-        """What the query's record says of it."""
+        """The ticket's entry in the query's record."""
         said = {"id": self.id, "version": self.version, "stage": self.stage}
         return said if self.alarm is None else {**said, "alarm": self.alarm}
 
     def end(self, ended: EndedQuery) -> None:
-        """Tell the learner that the query has ended: once, and whatever fails there."""
+        """Tell the learner, once, that the query has ended; its errors are logged, not raised."""
         try:
-            self._open.pop()  # in one step, as two threads may end a query
+            self._open.pop()  # atomic, since two threads may end a query
         except IndexError:
             return
         try:
@@ -85,30 +87,30 @@ class Ticket(ABC):
 
     @abstractmethod
     def finish(self, ended: EndedQuery) -> None:
-        """Take note of a query that has ended, without waiting for anything."""
+        """Take note of a query that has ended, without blocking."""
 
 
 class Learner(ABC):
-    """Says by which policy each query is decided, and learns from what becomes of it.
+    """Chooses the policy that decides each query, and learns from the outcome.
 
-    Copies of a mix share it, as it is one object in a process.
+    Copies of a mix share one learner.
     """
 
     @abstractmethod
     def begin(self, config: MixConfig, input: Any, arguments: Mapping[str, Any]) -> Ticket | None:
-        """Return the ticket of a query, without waiting for anything.
+        """Return the ticket of a query, without blocking.
 
         Args:
-            config: Who answers, checks and decides.
-            input: What the mix is asked.
-            arguments: Go to the answering models.
+            config: The mix: its models, check and router.
+            input: The input of the query.
+            arguments: Arguments for the answering models.
 
         Returns:
-            The ticket; None: nothing is learned from the query, and the mix decides by itself.
+            The ticket; None if nothing is learned from the query and the mix decides it alone.
         """
 
     def prepare(self, config: MixConfig) -> None:
-        """Get ready for the queries of a mix, once it is made; by default, do nothing."""
+        """Prepare for the queries of a mix once it is built; by default, do nothing."""
         del config
 
     def __copy__(self) -> Self:
@@ -118,12 +120,25 @@ class Learner(ABC):
         return self
 
 
+def prepare_learner(learner: Learner, config: MixConfig) -> None:
+    """Have a learner prepare for a mix, unless there is nothing to learn from it.
+
+    Raises:
+        AutoMixError: Nothing is checked, or drafts are given up.
+    """
+    if config.give_up_early:
+        raise AutoMixError("What is learned is learned of whole drafts: leave out give_up_early.")
+    if not config.verification:
+        raise AutoMixError("Nothing is learned where verification is off: leave out one.")
+    learner.prepare(config)
+
+
 def take_ticket(
     learner: Learner | None, config: MixConfig, input: Any, arguments: Mapping[str, Any]
 ) -> Ticket | None:
-    """Return the ticket of a query; None where nothing can be learned from it.
+    """Return the ticket of a query, or None if nothing can be learned from it.
 
-    A query whose model is forced, or that is not checked, shows nothing of a policy.
+    A query with a forced model, or without a check, shows nothing about a policy.
     """
     if learner is None or config.forced is not None or not config.verification:
         return None

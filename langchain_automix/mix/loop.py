@@ -1,4 +1,4 @@
-"""One query's way through answer, check and route: the loop, once for every way to call it."""
+"""Take one query through answer, check and route: one loop for every way to call a mix."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ K = TypeVar("K")
 _MAX_STEPS = 100
 
 _MAX_VERSIONS = 4
-"""Versions of a learned policy whose loops are kept: the latest, and those still under way."""
+"""How many versions of a learned policy keep their loop: the latest, and those still in use."""
 
 _MAX_CHOSEN = 32
-"""Choices of models by the configuration of runs whose loops are kept."""
+"""How many selections of models, made by runs' configurations, keep their loop."""
 
 _LOCK = ProcessLock()
 
 
 class QueryLoop:
-    """The loop by which queries go from their input to the kept answer."""
+    """The loop that takes a query from its input to the kept answer."""
 
     def __init__(
         self, config: MixConfig, guards: Sequence[Guard] = (), learner: Learner | None = None
@@ -66,10 +66,11 @@ class QueryLoop:
         """Set up the loop.
 
         Args:
-            config: Who answers, checks and decides.
-            guards: Guards beside those that every mix has; they stand within the limits on money
-                and time.
-            learner: Says by which version of a policy each query is decided; None: by the router.
+            config: The mix: its models, check and router.
+            guards: Guards besides those of every mix; the limits on money and time come before
+                them.
+            learner: Decides which version of a policy each query follows; None leaves it to the
+                router.
         """
         self.config = config
         self.learner = learner
@@ -94,15 +95,15 @@ class QueryLoop:
         """Return the flow of one query, from its input to the kept answer.
 
         Args:
-            input: What a chat model takes, or with a prompt the dict that it takes.
-            arguments: Go to the answering models.
-            run_config: Configuration of the query's run, which may choose other models.
+            input: A chat model's input or, with a prompt, the dict that the prompt takes.
+            arguments: Arguments for the answering models.
+            run_config: Configuration of the query's run, which may select other models.
         """
         chosen = self._of_chosen(run_config or {}) if self.config.choices else self
         return chosen.begin_as_named(input, arguments)
 
     def begin_as_named(self, input: Any, arguments: Mapping[str, Any]) -> Flow[ModelAnswer]:
-        """Return the flow of one query to the models by whose names the mix goes."""
+        """Return the flow of one query, for the models named in this loop's configuration."""
         ticket = take_ticket(self.learner, self.config, input, arguments)
         loop = self if ticket is None or ticket.router is None else self._version(ticket.router)
         config = loop.config
@@ -119,7 +120,7 @@ class QueryLoop:
         return Flow(loop.run(query), query.clock, partial(report_query, config, query), ended)
 
     def _of_chosen(self, run_config: RunnableConfig) -> QueryLoop:
-        """Return the loop of the models that a run's configuration chooses."""
+        """Return the loop for the models that a run's configuration selects."""
         given = run_config.get("configurable") or {}
         key = repr([(name, given[name]) for name in sorted(self.config.choices & given.keys())])
 
@@ -136,12 +137,12 @@ class QueryLoop:
 
         def make() -> QueryLoop:
             config, check = self.config, self.config.verifier
-            if config.has_default_check:  # as in a mix that is given the policy as its router
+            if config.has_default_check:  # as in a mix whose router is that policy
                 check = check_for(router, config.models)
             config = replace(config, router=router, verifier=check)
             return QueryLoop(config, self._own_guards[1:])
 
-        # What is made keeps the router, and so its id.
+        # The loop keeps the router alive, so the router's id stays unique.
         return _latest(self._versions, id(router), make, _MAX_VERSIONS)
 
     def run(self, query: QueryState) -> Steps[ModelAnswer]:
@@ -162,10 +163,10 @@ class QueryLoop:
         return (yield from spending.run_and_settle(self._answer(query), cost))
 
     def opening(self, query: QueryState | None = None) -> Decision:
-        """Return the step before anything is known of a query.
+        """Return the first step of a query.
 
         Args:
-            query: The query; None: any, without a spend limit.
+            query: The query; None for any query, without a spend limit.
 
         Raises:
             AutoMixError: The router cannot decide among this number of models.
@@ -194,7 +195,7 @@ class QueryLoop:
         try:
             answer = yield from self._answered(query)
         except Exception:
-            failures.note(query.outcomes)  # the error tells of them
+            failures.note(query.outcomes)  # the raised error reports them
             raise
         for attempt, reason in failures.note(query.outcomes):
             warn_of_failure(attempt, reason, query.record or {})
@@ -232,8 +233,8 @@ class QueryLoop:
         return decision
 
     def _route(self, query: QueryState) -> Steps[Decision]:
-        """Ask the router; one that fails is not asked again."""
-        # What the check said of a draft may quote it.
+        """Ask the router; a router that fails is not asked again."""
+        # Tracers only, since the check's findings may quote a draft.
         router, state = self.config.router, query.state(self.config)
         wanted = Call(router, state, tags=["automix:route"], audience="tracers", is_instant=True)
         started = time.perf_counter()
@@ -260,7 +261,7 @@ class QueryLoop:
 def _latest(
     kept: OrderedDict[K, QueryLoop], key: K, make: Callable[[], QueryLoop], most: int
 ) -> QueryLoop:
-    """Return a loop that is kept or made, and keep only those that were wanted last."""
+    """Return a kept loop, or make it, and keep only the most recently used ones."""
     with _LOCK:
         found = kept[key] if key in kept else make()
         kept[key] = found
@@ -282,7 +283,7 @@ def _end(
 
 
 def _is_settled(query: QueryState, decision: Decision) -> bool:
-    """Whether the answer that was asked for is kept without a check."""
+    """Whether the requested answer is kept without a check."""
     check = query.ledger.visits[decision.model_index].verification
     leads_on = check is not None and not check.usable and query.allowance.cheapest is None
     return decision.samples == 0 and not leads_on

@@ -1,4 +1,4 @@
-"""`AutoMixMiddleware`: the mix inside an agent of `langchain.agents.create_agent`."""
+"""`AutoMixMiddleware`: the mix inside an agent built with `langchain.agents.create_agent`."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ except ImportError as error:
 
 
 class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
-    """Makes each model call of an agent a mix: a cheap model's step is checked before it acts.
+    """Turns each model call of an agent into a mix: a cheap model's step is checked before it acts.
 
-    What the small model drafts, a tool call or an answer, is checked first for free (does it
-    parse, is the tool known, do its arguments fit, does a structured response fit its schema)
-    and then by the verifier, which sees the conversation, the system message and the tools.
-    Only a kept step reaches the agent: a rejected tool call never runs, and no stream shows
-    it. As with `AutoMixRunnable`, `response_metadata["automix"]` of the message holds the record.
+    The small model's draft, a tool call or an answer, is first checked for free: whether it parses,
+    the tool is known, its arguments fit, and a structured response fits its schema. Then the
+    verifier checks it, given the conversation, the system message and the tools. Only a kept step
+    reaches the agent: a rejected tool call never runs, and no stream shows it. As with
+    `AutoMixRunnable`, the message holds the record in `response_metadata["automix"]`.
 
-    The models of the mix answer instead of the agent's own model, which is called only if it is
-    one of them. Middleware further in (later in the agent's list) runs for every model that the
-    mix asks: `ModelFallbackMiddleware` after this one gives each model of the mix its fallbacks;
-    before this one, it asks the whole mix again. Middleware that changes the tools of a request
-    goes before this one, or its tools count as unknown.
+    The models of the mix answer instead of the agent's own model, which is called only if it is one
+    of them. Inner middleware (later in the agent's list) runs for every model that the mix asks.
+    `ModelFallbackMiddleware` after this one gives each model of the mix its fallbacks; before this
+    one, it calls the whole mix again. Put middleware that changes a request's tools before this
+    one, or the mix does not know those tools.
 
     ??? example "In an agent"
 
@@ -83,25 +83,27 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
     ) -> None:
         """Set up the mix.
 
-        A run of the agent is what follows the last human message of its state. `sticky` and
-        `max_escalations` read the records of its messages; nothing is kept here, so one instance
-        serves any number of agents, threads and runs.
+        A run of the agent starts at the last human message of its state. `sticky` and
+        `max_escalations` read the records in the run's messages. The instance keeps no state, so it
+        can serve any number of agents, threads and runs.
 
         Args:
             models: Two or more chat models, cheap to expensive, or their names.
             sticky: Whether a run that has escalated stays with the larger model, which is then
-                asked first, and not checked. An answer that cannot be used still leads on.
-            max_escalations: Maximum number of escalations in a run. After that the first model
-                answers, and is not checked; but an answer that cannot be used (the free checks,
-                `always_escalate_tools`) still leads on, beyond the limit. None: no limit.
-            **settings: The fields of every form of the mix: `verifier`, `router`, `abstention`,
-                `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
+                asked first and not checked. An answer that cannot be used still leads to the next
+                model.
+            max_escalations: Maximum number of escalations in a run; None sets no limit. After that,
+                the first model answers and is not checked. An answer that cannot be used (by the
+                free checks or `always_escalate_tools`) still leads to the next model, beyond the
+                limit.
+            **settings: The fields common to every form of the mix: `verifier`, `router`,
+                `abstention`, `always_escalate_tools`, `retries_if_unusable`, `on_escalation_error`,
                 `on_verification_error`, `allow_missing_finish_reason`, `max_latency`, `hedge`,
                 `cost_weight`, `force_model`, `verification`, `prices`, `spend_limit`,
                 `circuit_breaker` and `learning`.
 
         Raises:
-            AutoMixError: A setting is unknown, or a model is no chat model.
+            AutoMixError: A setting is unknown, or a model is not a chat model.
         """
         super().__init__()
         own = {"models", "sticky", "max_escalations", *names_of(MixFields)}
@@ -132,7 +134,7 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
         max_escalations: int | None = None,
         **settings: Unpack[CommonFields],
     ) -> Self:
-        """Mix an agent's models by a fitted policy; see `AutoMixRunnable.from_policy`."""
+        """Build the middleware from a fitted policy; see `AutoMixRunnable.from_policy`."""
         read = read_policy(
             policy, models, verifier=verifier, check_models=check_models, other_models=other_models
         )
@@ -146,19 +148,19 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
 
     @property
     def learning(self) -> Learner | None:
-        """What learns from the mix's own queries."""
+        """The learner that learns from the mix's own queries."""
         return self._mix.learning
 
     @override
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> Response:
-        """Take one model call of the agent through the mix.
+        """Run one model call of the agent through the mix.
 
         Args:
-            request: What the agent asks of its model.
-            handler: Calls a request's model.
+            request: The agent's request to its model.
+            handler: Calls the model of a request.
 
         Returns:
-            The kept model's response, its message with the record of the call.
+            The kept model's response; its message carries the record of the call.
         """
         asked = self._conversation(request)
         response: Response = self._mix_for(request, handler).invoke(asked)
@@ -168,13 +170,13 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
     ) -> Response:
-        """Take one model call of the agent through the mix; see `wrap_model_call`."""
+        """Run one model call of the agent through the mix; see `wrap_model_call`."""
         asked = self._conversation(request)
         response: Response = await self._mix_for(request, handler).ainvoke(asked)
         return response
 
     def _conversation(self, request: ModelRequest[Any]) -> list[BaseMessage]:
-        """Return the conversation of a request, as every model that checks can take it."""
+        """Return the conversation of a request in a form that every checking model accepts."""
         system = request.system_message
         messages = [*([] if system is None else [system]), *request.messages]
         readers = [*self._mix.models, *models_of(self._mix.verifier)]
@@ -189,7 +191,7 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
         return self._mix.with_format(agent_format, guards)
 
     def _run_guard(self, request: ModelRequest[Any]) -> AgentRunGuard | None:
-        """Return the guard for what this run of the agent has come to; None: there is none."""
+        """Return the guard for this run of the agent, or None if no rule applies to it so far."""
         if not self.sticky and self.max_escalations is None:
             return None
         records = _records(request.state.get("messages") or request.messages)
@@ -210,7 +212,7 @@ class AutoMixMiddleware(HoldsModels, AgentMiddleware[Any, Any, Any]):
 
 
 class AgentRunGuard(Guard):
-    """Asks one model and keeps what it says; only what cannot be used leads on, unchecked."""
+    """Asks one model and keeps its answer; only an unusable one leads on, again unchecked."""
 
     def __init__(self, config: MixConfig, model_index: int, why: str) -> None:
         """Guard one step of an agent's run.
@@ -235,7 +237,7 @@ class AgentRunGuard(Guard):
 
 
 def _records(messages: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the records of a run: those since the last human message."""
+    """Yield the records of the current run, that is, since the last human message."""
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
             return

@@ -1,4 +1,4 @@
-"""`QueryState`: how far one query has come."""
+"""`QueryState`: the state of one query."""
 
 from __future__ import annotations
 
@@ -26,82 +26,82 @@ from langchain_automix.verifiers.base import VerifierInput
 
 @dataclass
 class QueryState:
-    """How far one query has come."""
+    """The state of one query."""
 
     input: Any
-    """What the models are asked."""
+    """The input of the models."""
 
     check_input: VerifierInput
-    """What the check is told of the query."""
+    """Information about the query for the check."""
 
     query_id: str | None = None
     ledger: QueryLedger = field(default_factory=QueryLedger)
     clock: Deadline | None = None
-    """Counts its time; None: there is no limit."""
+    """Counts its time; None if there is no limit."""
 
     allowance: SpendAllowance = UNLIMITED
-    """What it may spend."""
+    """How much it may spend."""
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What goes to the answering models."""
+    """Arguments for the answering models."""
 
     answers: dict[int, ModelAnswer] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
-    """Errors of the answering calls that failed, by model, in the order made."""
+    """Errors of failed answering calls, by model, in the order in which they occurred."""
 
     given_up: dict[int, GivenUpDraft] = field(default_factory=dict)
-    """Drafts that were given up while they were written, by model."""
+    """Drafts that were given up while being written, by model."""
 
     hedged: dict[int, ModelAnswer | Exception] = field(default_factory=dict)
-    """What models returned that were asked before it was known whether they would be needed."""
+    """Outputs of models that were asked before it was known whether they would be needed."""
 
     hedged_model: str | None = None
-    """Name of such a model."""
+    """Name of a model that was asked in advance."""
 
     unchecked: dict[tuple[int, str | None], str] = field(default_factory=dict)
-    """Checks that failed, by model and name of the check, and why: they are not made again."""
+    """Failed checks, by model and name of the check, with the reason; they are not repeated."""
 
     outcomes: dict[Attempt, str | None] = field(default_factory=dict)
-    """Why an answer, a check or the router failed; None where it did not."""
+    """Why an answer, a check or the router failed; None if it succeeded."""
 
     last: Decision | None = None
-    """The decision that was carried out last."""
+    """The last decision carried out."""
 
     routed: Decision | None = None
-    """What the router decided in this step, before any guard; None: it was not asked."""
+    """The router's decision in this step, before any guard; None if it was not asked."""
 
     router_failed: str | None = None
-    """Why the router is not asked any more, as a sentence without its end."""
+    """Why the router is no longer asked: a sentence without its full stop."""
 
     belief: Mapping[str, float] = field(default_factory=dict)
-    """Qualities that the router last expected of the models, by name."""
+    """The qualities that the router last expected of the models, by name."""
 
     degraded: str | None = None
-    """Why the answer is less than it would be, had nothing gone wrong; one sentence."""
+    """What went wrong and made the answer worse, in one sentence; None if nothing did."""
 
     shown: int | None = None
-    """Model whose answer was shown to everyone while it came."""
+    """The model whose answer was streamed to everyone."""
 
     is_admitted: bool = False
-    """Whether its spend limits let it in: before that nothing is paid for."""
+    """Whether the spend limits have admitted it; nothing is paid before that."""
 
     record: Mapping[str, Any] | None = None
-    """Its record; None: it has not come to its end."""
+    """Its record; None until the query ends."""
 
     prescribed: Decision | None = None
-    """The first step, where a learner leaves the router out of it."""
+    """The first step, if a learner decides it instead of the router."""
 
     learning: Mapping[str, Any] | None = None
-    """Which version of a learned policy decides it, and why; None: nothing is learned from it."""
+    """Which version of a learned policy decides it, and why; None if nothing is learned from it."""
 
     @property
     def current(self) -> Visit:
-        """The model asked last."""
+        """The visit to the model asked last."""
         return list(self.ledger.visits.values())[-1]
 
     @property
     def usable(self) -> list[int]:
-        """Models whose answer could be used, in the order asked."""
+        """Models with a usable answer, in the order in which they were asked."""
         visits = self.ledger.visits
         checks = {index: visits[index].verification for index in self.answers}
         return [index for index, check in checks.items() if check is None or check.usable]
@@ -112,7 +112,7 @@ class QueryState:
         return self.clock is not None and self.clock.left <= 0
 
     def state(self, config: MixConfig) -> RoutingState:
-        """Return what the router is told, with the time left and what each option takes of it."""
+        """Return the router's view of the query, with the time left and what each option takes."""
         state = RoutingState(
             models=config.names,
             visits=tuple(self.ledger.visits.values()),
@@ -128,7 +128,7 @@ class QueryState:
             known = {"expected_costs": costs, "costs_are_nominal": are_nominal}
             state = state.model_copy(update=known)
         if self.clock is None or self.is_late or not self.ledger.visits:
-            return state  # where it is late, the usual rule picks among what is there
+            return state  # once late, the usual rule picks among the answers at hand
         seconds: dict[str, Any] = {
             "verify": config.pace.expected("verify", self.current.model_index)
         }
@@ -142,7 +142,7 @@ class QueryState:
         return state.model_copy(update={"time_left": left, "seconds": seconds})
 
     def best(self, config: MixConfig) -> int:
-        """Return the usable answer that the router expects most of; the latest, if not known."""
+        """Return the usable answer with the highest expected quality, or the latest if unknown."""
         known = [self.belief.get(config.names[index]) for index in self.usable]
         if None in known:
             return self.usable[-1]
@@ -153,7 +153,7 @@ def read_input(config: MixConfig, query: QueryState) -> Steps[None]:
     """Read the input of a query, and fill in the prompt of the mix.
 
     Raises:
-        AutoMixError: The question is empty, or the input is not of the right kind.
+        AutoMixError: The question is empty, or the input has the wrong type.
     """
     check_input: VerifierInput
     known_by: Any
@@ -190,6 +190,6 @@ def _read_fields(config: MixConfig, input: Any) -> tuple[Mapping[str, Any], Veri
     if (context := input.get(config.context_key)) is not None:
         check_input["context"] = context
         if isinstance(config.prompt, BasePromptTemplate):
-            # A template can only print documents as they are, with their metadata.
+            # A template can only print documents in full, with their metadata.
             input = {**input, config.context_key: context_text(context)}
     return input, check_input

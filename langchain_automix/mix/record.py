@@ -1,4 +1,4 @@
-"""The record of one query: what was decided and why, what it cost, what it would have cost."""
+"""The record of one query: the decision, the reason, the cost, and the cost of alternatives."""
 
 from __future__ import annotations
 
@@ -40,42 +40,42 @@ class QueryLedger:
     """Names of the models in the mix."""
 
     identities: Sequence[Identity] = ()
-    """Names and providers of the models, by which they are priced."""
+    """Names and providers of the models, used to look up prices."""
 
     visits: dict[int, Visit] = field(default_factory=dict)
     calls: list[ModelCall] = field(default_factory=list)
-    """All requests, in the order made."""
+    """All requests, in the order in which they were made."""
 
     answered: dict[int, list[ModelCall]] = field(default_factory=dict)
     """Requests for an answer, by model."""
 
     failed: list[dict[str, str | None]] = field(default_factory=list)
-    """What failed: `model`, `stage` and `error`, the error's type. Never its text, which may quote
-    a prompt."""
+    """What failed: `model`, `stage` and `error`, the type of the error. The text of the error is
+    left out, as it may quote a prompt."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each stage: `draft`, `verify`, `route`, `escalate`."""
+    """Seconds spent in each stage: `draft`, `verify`, `route`, `escalate`."""
 
     _costs: dict[int, tuple[ModelCall, Decimal | None]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     def price(self, calls: Iterable[ModelCall]) -> PricedCalls:
-        """Return what requests cost, and the models whose cost is unknown; each is priced once."""
+        """Return the cost of requests and the models of unknown cost; price each request once."""
         return add_costs((call, self._cost(call)) for call in calls)
 
     def _cost(self, call: ModelCall) -> Decimal | None:
-        if (known := self._costs.get(id(call))) is None:  # an id is the call's as long as it lives
+        if (known := self._costs.get(id(call))) is None:  # kept calls keep their id
             known = self._costs[id(call)] = call, call_cost(call, self.prices)
         return known[1]
 
     @property
     def cost_so_far(self) -> str | None:
-        """Cost of the query until now, as text with currency; None when unknown."""
+        """Cost of the query so far, as text with its currency; None if unknown."""
         return format_dollars(self.price(self.calls).total)
 
     def answer_cost(self, index: int) -> dict[str, float]:
-        """Return what a model's answer cost, by currency; empty when unknown or free."""
+        """Return the cost of a model's answer by currency; empty if unknown or free."""
         cost = self.price(self.answered.get(index, ())).total
         return {CURRENCY: float(cost)} if cost else {}
 
@@ -87,21 +87,21 @@ class QueryLedger:
     def add_reply(
         self, index: int, usage: UsageCollector, reply: AIMessage, model: Runnable[Any, Any]
     ) -> None:
-        """Add the requests beneath a call for an answer that returned a message."""
+        """Add the requests of an answering call that returned a message."""
         for call in usage.requests_for(reply):
             self.add_request(index, with_model_name(call, model))
 
     def add_failed_request(
         self, index: int, stage: str, error: Exception, usage: UsageCollector
     ) -> None:
-        """Add a call for an answer that failed; what it cost is unknown where nobody tells."""
+        """Add an answering call that failed; its cost is unknown if no usage was reported."""
         self._add_failure(self.names[index], stage, error)
         is_known = self._add_heard(index, usage) and usage.accounts_for(error)
         if may_be_billed(error) and not is_known:
             self.add_unheard_request(index)
 
     def add_lost_request(self, index: int, usage: UsageCollector) -> None:
-        """Add a call for an answer that was broken off."""
+        """Add an answering call that was cancelled midway."""
         if not self._add_heard(index, usage):
             self.add_unheard_request(index)
 
@@ -112,7 +112,7 @@ class QueryLedger:
         return bool(heard) or bool(usage.failed)
 
     def add_unheard_request(self, index: int) -> None:
-        """Add a request for an answer of which nothing more is heard: its cost is unknown."""
+        """Add a request for an answer whose outcome was never reported; its cost is unknown."""
         model, provider = self.identities[index]
         call = UnaccountedCall(model=model or self.names[index], provider=provider)
         self.add_request(index, call)
@@ -120,7 +120,7 @@ class QueryLedger:
     def add_failed_check(
         self, index: int, errors: Sequence[tuple[str | None, BaseException]]
     ) -> None:
-        """Add a check that failed, wholly or in part: each kind of error of each model once."""
+        """Add a check that failed in whole or in part: each type of error once per model."""
         kinds = {(model, type(error)): (model, error) for model, error in errors}
         for model, error in kinds.values():
             self._add_failure(model or self.names[index], "verify", error)
@@ -130,7 +130,7 @@ class QueryLedger:
         self._add_failure(None, "route", error)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
-        """Add the time of one step."""
+        """Add the duration of one step, in seconds."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def _add_failure(self, model: str | None, stage: str, error: BaseException) -> None:
@@ -148,16 +148,16 @@ def build_record(
     learning: Mapping[str, Any] | None = None,
     given_up: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the record of a query that has ended, ready for JSON.
+    """Build the record of a query that has ended, ready for JSON.
 
     Args:
-        ledger: What was asked, found and paid.
+        ledger: The requests, findings and costs.
         decision: The last decision.
-        degraded: Why the answer is less than it would be, had nothing gone wrong.
+        degraded: What went wrong and made the answer worse.
         hedged: Name of a model that was asked before it was known whether it would be needed.
-        leading: Name of the check that leads several; None: there is one only.
-        learning: Which version of a learned policy decided, and why; None: nothing is learned.
-        given_up: Drafts that were given up while they were written.
+        leading: Name of the leading check if there are several, else None.
+        learning: Which version of a learned policy decided, and why; None if nothing is learned.
+        given_up: Drafts that were given up while being written.
     """
     checks = [visit.verification for visit in ledger.visits.values() if visit.verification]
     check = _deciding_check(checks[-1]) if checks else Verification()
@@ -165,7 +165,7 @@ def build_record(
     alone = _single_model_costs(ledger)
     largest, is_estimate = alone[-1]
     saved = None if largest is None or bill.total is None else largest - bill.total
-    # The first model asked is no escalation, even where its answer is kept unchecked.
+    # The first model asked is not an escalation, even if its answer is kept unchecked.
     asked_one = decision.action == "escalate" and len(ledger.visits) == 1
     return {
         "model": ledger.names[decision.model_index],
@@ -197,16 +197,17 @@ def build_record(
 
 
 def _parts(check: Verification) -> dict[str | None, Verification]:
-    """Return the checks that were made of one answer, by name; the only or first one has none."""
+    """Return the checks made of one answer, by name; the only or first check has the name None."""
     first = check.verdicts or check.score is not None or check.problem or not check.checks
     parts: dict[str | None, Verification] = {None: check} if first else {}
     return parts | dict(check.checks.items())
 
 
 def _deciding_check(check: Verification) -> Verification:
-    """Return the check whose findings stand for all: the first, or the last that found something.
+    """Return the check that represents all: the first, or the last that found something.
 
-    The last where the first was not made: a check is bought where what is known does not do.
+    If the first check was not made, the last one counts, since another check is bought only if the
+    findings so far do not suffice.
     """
     if check.confidence is not None or check.verdicts or not check.checks:
         return check
@@ -215,12 +216,12 @@ def _deciding_check(check: Verification) -> Verification:
 
 
 def _confidence(check: Verification) -> float | None:
-    """Return the confidence as far as it is known: a bound is none."""
+    """Return the confidence if it is known; an upper bound does not count."""
     return None if check.is_upper_bound else check.confidence
 
 
 def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
-    """Return every check that was made, of every model's answer, in the order made."""
+    """Return every check of every model's answer, in the order in which they were made."""
     return [
         {
             "model": ledger.names[index],
@@ -238,10 +239,10 @@ def _checks(ledger: QueryLedger, leading: str | None) -> list[dict[str, Any]]:
 def unfinished_record(
     ledger: QueryLedger, learning: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the record of a query that failed or was broken off: what it had cost by then."""
+    """Build the record of a query that failed or was cancelled: its cost up to then."""
     try:
         bill = ledger.price(ledger.calls)
-    except AutoMixError:  # a price is none; it must not take the place of what ended the query
+    except AutoMixError:  # an invalid price must not replace the error that ended the query
         bill = PricedCalls(None)
     return {
         "unfinished": True,
@@ -254,21 +255,21 @@ def unfinished_record(
 
 
 class QueryCost(NamedTuple):
-    """What a query cost, in dollars."""
+    """The cost of a query, in dollars."""
 
     cost: Decimal | None
-    """None: unknown."""
+    """The cost; None if unknown."""
 
     may: Decimal | None
-    """What it might have cost, had every model been asked. None: unknown."""
+    """The cost if every model had been asked; None if unknown."""
 
     is_lost: bool = False
-    """Whether the cost is unknown only because some requests were never heard of again; `may` then
-    counts the others."""
+    """Whether the cost is unknown only because the outcome of some requests was never reported.
+    `may` then counts the others."""
 
 
 def query_cost(ledger: QueryLedger) -> QueryCost:
-    """Return what a query cost; for models not asked, or not heard, what is likely."""
+    """Return the cost of a query, with an estimate for models that gave no answer."""
     heard = _heard(ledger)
     cost = heard.price(heard.calls).total
     if cost is None:
@@ -280,7 +281,7 @@ def query_cost(ledger: QueryLedger) -> QueryCost:
 
 
 def _heard(ledger: QueryLedger) -> QueryLedger:
-    """Return a ledger without the requests of which nothing more is heard."""
+    """Return a copy of the ledger without requests whose outcome was never reported."""
 
     def heard(calls: Sequence[ModelCall]) -> list[ModelCall]:
         return [call for call in calls if not isinstance(call, UnaccountedCall)]
@@ -292,7 +293,7 @@ def _heard(ledger: QueryLedger) -> QueryLedger:
 def report_of(
     record: Mapping[str, Any], policy: str, count: Callable[[], None] | None = None
 ) -> Report:
-    """Return what the query's own run is told: flat values to filter by, and the record."""
+    """Build the report of a query's own run: flat values to filter by, and the record."""
     flat = {
         "automix_action": record["action"],
         "automix_escalated": record["escalated"],
@@ -311,15 +312,15 @@ def report_of(
 
 
 def policy_version(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run is told of the version of a learned policy that decided it."""
+    """Return the metadata that names the version of a learned policy that decided the query."""
     learning = record.get("learning")
     return {} if learning is None else {"automix_policy_version": learning["version"]}
 
 
 def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
-    """Add up the tokens of all requests; None as soon as one did not report them.
+    """Add up the tokens of all requests; return None if any request did not report them.
 
-    An answer from LangChain's cache was no request.
+    An answer from LangChain's cache is not a request.
     """
     usages: list[Any] = [call.usage for call in calls if not is_cached(call)]
     if None in usages:
@@ -330,10 +331,10 @@ def _tokens(calls: Sequence[ModelCall]) -> dict[str, int] | None:
 def _single_model_costs(ledger: QueryLedger) -> list[tuple[Decimal | None, bool]]:
     """Return what each model would have cost alone, and whether that is an estimate.
 
-    For a model that was asked, that is the cost of all its attempts. Any other one is taken to
-    read and write as many tokens as the last request for an answer whose tokens are known. An
-    answer from LangChain's cache is taken to be free from any model, which claims no saving. A
-    model that is a mix itself says nothing of what another one would cost.
+    For a model that was asked, it is the cost of all attempts. Any other model is assumed to read
+    and write as many tokens as the last answering request whose tokens are known. An answer from
+    LangChain's cache is assumed to be free with any model, so it claims no saving. A model that is
+    itself a mix says nothing about the cost of other models.
     """
     costs: list[tuple[Decimal | None, bool]] = []
     requests = [call for calls in ledger.answered.values() for call in calls]

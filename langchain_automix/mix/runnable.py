@@ -28,7 +28,7 @@ from langchain_automix.mix.from_policy import read_policy
 from langchain_automix.mix.graph import build_graph
 from langchain_automix.mix.guards import Guard
 from langchain_automix.mix.kept_answer import answer_chunks
-from langchain_automix.mix.learner import Learner
+from langchain_automix.mix.learner import prepare_learner
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.sharing import shared
@@ -42,7 +42,6 @@ from langchain_automix.models.identity import identity, model_names
 from langchain_automix.models.tools import bound_tools, tools_in_openai_format
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.routers.pomdp import POMDPRouter
-from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.user_warnings import warn_user
 
 # What `bind_tools` and `with_structured_output` set.
@@ -177,10 +176,6 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
 
     @model_validator(mode="after")
     def _validate(self) -> Self:
-        if len(self.models) < 2:  # noqa: PLR2004
-            raise AutoMixError(
-                f"A mix needs two or more models, cheap to expensive; given: {len(self.models)}."
-            )
         names = self.model_names
         self._check_order(names)
         self._check_limits(names)
@@ -188,29 +183,12 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         self._failures = shared(RepeatedFailures, self.models, self.verifier)
         self._account = shared(MixAccount, self.models, self.verifier, self.router)
         self._loop.opening()
-        if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
-            warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
+        self._warn_of_router()
         if self.give_up_early and (reason := why_never(self.mix_config)) is not None:
             warn_user(f"give_up_early has no effect: {reason}.")
-        if isinstance(self.router, POMDPRouter):
-            self.router.warn_of_verifier(self.verifier)
         if self.learning is not None:
-            self._check_learning(self.learning)
+            prepare_learner(self.learning, self.mix_config)
         return self
-
-    def _check_learning(self, learner: Learner) -> None:
-        """Have a learner get ready for the mix, unless there is nothing to learn from it.
-
-        Raises:
-            AutoMixError: Nothing is checked, or drafts are given up.
-        """
-        if self.give_up_early:
-            raise AutoMixError(
-                "What is learned is learned of whole drafts: leave out give_up_early."
-            )
-        if not self.verification:
-            raise AutoMixError("Nothing is learned where verification is off: leave out one.")
-        learner.prepare(self.mix_config)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -359,7 +337,7 @@ class AutoMixRunnable(StreamedRunnable, MixSettings):
         """Return the mix with settings of its answers, under each provider's own name for them.
 
         Args:
-            settings: `temperature` and `max_tokens`, in tokens.
+            settings: `temperature`, `max_tokens`, in tokens, `top_p` and `seed`.
         """
         copy = self.model_copy()
         copy._answer_settings = settings  # noqa: SLF001  (of its own kind)

@@ -1,4 +1,4 @@
-"""The fields of a mix, in every form of it."""
+"""The fields shared by every form of the mix."""
 
 from __future__ import annotations
 
@@ -35,111 +35,117 @@ from langchain_automix.models.prices import checked_prices, is_priced, nearest_p
 from langchain_automix.models.wrappers import chat_model_of
 from langchain_automix.routers.base import Router
 from langchain_automix.routers.pomdp import POMDPRouter
+from langchain_automix.routers.threshold import ThresholdRouter
 from langchain_automix.utils.install import install_hint
+from langchain_automix.utils.user_warnings import warn_user
 from langchain_automix.verifiers.base import models_of
 from langchain_automix.verifiers.default import DefaultVerifier
 
 
 class MixSettings(HoldsModels, BaseModel):
-    """The fields that every form of the mix has."""
+    """The fields shared by every form of the mix."""
 
     models: list[Runnable[Any, Any]]
-    """The chat models, two or more, cheap to expensive; bound, with retries or fallbacks, or
-    by name, such as `"openai:gpt-5.4-mini"` (needs `langchain`)."""
+    """The chat models, two or more, cheap to expensive. A model may have bound arguments, retries
+    or fallbacks, or be a name such as `"openai:gpt-5.4-mini"` (needs `langchain`)."""
 
     verifier: Runnable[Any, Any] = Field(default_factory=DefaultVerifier)
     """Checks an answer: a Runnable from `VerifierInput` to `Verification`, or the name of a check
-    as `automix calibrate --check` takes it, such as `"agreement"`. A `SelfVerifier` without a model
-    checks with the model that answered. Default: a `DefaultVerifier`, among whose checks a
-    `POMDPRouter` without a policy buys what is worth its price; with a policy, the check that it
-    was fitted to, if the file says which; else `SelfVerifier()`."""
+    as `automix calibrate --check` accepts it, such as `"agreement"`. A `SelfVerifier` without a
+    model checks with the model that answered. The default with a policy is the check that it was
+    fitted to, if the file names it. With a `POMDPRouter` without a policy, it is a
+    `DefaultVerifier`, among whose checks the router buys those that are worth their price. In all
+    other cases, it is `SelfVerifier()`."""
 
     router: Runnable[Any, Any] = Field(default_factory=POMDPRouter)
-    """Decides what is done next: a Runnable from `RoutingState` to `Decision`; the path of a policy
-    file; or a number in [0, 1], the least confidence at which an answer is kept. `from_policy`
-    takes the check of a policy, too."""
+    """Decides what to do next: a Runnable from `RoutingState` to `Decision`, the path of a policy
+    file, or a number in [0, 1], the lowest confidence at which an answer is kept. To take the check
+    from a policy as well, use `from_policy`."""
 
     abstention: str = "No answer: none is likely enough to be right."
-    """Text of the answer when the router abstains."""
+    """Text of the answer if the router abstains."""
 
     always_escalate_tools: list[str] = Field(default_factory=list)
-    """Names of tools that the first model may never call: the next model is asked."""
+    """Names of tools that the first model may never call; the next model is asked instead."""
 
     retries_if_unusable: int = Field(default=0, ge=0)
-    """How often a model is asked again when its answer cannot be used (a tool call or a structured
+    """How often a model is asked again if its answer cannot be used (a tool call or a structured
     output that does not fit its schema), before the next model is asked."""
 
     on_escalation_error: OnEscalationError = "raise"
-    """What to do when a larger model fails, or gives what cannot be used, after an answer was not
-    kept, and no model after it answers. `raise`: raise its error, or give its answer as it is,
-    since an answer that was not kept is never shown unasked. `answer`: give the best earlier
-    answer, except before a tool call that an agent can mend; the record's `degraded` says so."""
+    """What to do if an answer was not kept, and then a larger model fails or gives an unusable
+    answer, and no later model answers. `raise`: raise its error, or give its answer as it is, since
+    a rejected answer is never shown unless asked for. `answer`: give the best earlier answer,
+    except instead of a tool call that an agent can repair; the record's `degraded` says so."""
 
     on_verification_error: OnVerificationError = "escalate"
-    """What to do when a check fails as a whole. `escalate`: ask the next model, or keep the last
-    one's answer. `keep`: keep the answer unchecked. `prior`: decide from the mean qualities on the
-    log that the policy was fitted to; as `escalate` with routers that know none. `raise`."""
+    """What to do if a check fails completely. `escalate`: ask the next model, or keep the last
+    model's answer. `keep`: keep the answer unchecked. `prior`: decide by the mean qualities in the
+    log that the policy was fitted to; for routers that know none, the same as `escalate`. `raise`:
+    raise the error."""
 
     allow_missing_finish_reason: bool = False
-    """Whether a stream of OpenAI's protocol that ends with neither a finish reason nor usage is an
-    answer, as it is to the plain model: some servers never send either. That a connection broke may
-    then go unseen. If not, it was cut (`CutShortError`), and another model is asked."""
+    """Whether to accept a stream of OpenAI's protocol that ends with neither a finish reason nor
+    usage, as the plain model does; some servers never send either. A broken connection may then go
+    unnoticed. If False, such a stream counts as cut (`CutShortError`), and another model is
+    asked."""
 
     max_latency: float | None = Field(default=None, gt=0)
-    """Seconds that one query may take. A call that is not expected to end in time, going by how
-    long this mix's calls have taken so far, is left out: a check first, then a larger model. A call
-    still running when the time is up is abandoned: the best answer so far is given, and the
+    """Seconds that one query may take; None sets no limit. A call that is not expected to end in
+    time, judging by the mix's calls so far, is skipped: a check first, then a larger model. A call
+    still running when the time is up is abandoned. The best answer so far is then given, and the
     record's `degraded` says so; if there is none, a `DeadlineError` is raised. An answer that is
-    already being shown goes on to its end. None: no limit."""
+    already being shown continues to its end."""
 
     hedge: float | None = Field(default=None, ge=0, le=1)
-    """If the fitted policy gives at least this probability that a check will lead to the next
-    model, that model is asked alongside the check: quicker, but paid for even when it turns out not
-    to be needed (the record's `hedged` names it). Not beside a check that makes no request. None,
-    or a router without a policy: never."""
+    """The least probability, in [0, 1], of a check leading to the next model for that model to be
+    asked alongside the check. This is quicker, but is paid for even if the answer turns out not to
+    be needed (the record's `hedged` names the model). It needs a fitted policy, and a check that
+    makes a request. None: never."""
 
     give_up_early: bool = False
-    """Whether a draft is given up while it is being written, as soon as the check cannot find
-    anything any more that would keep it: its stream is closed, and the next model asked. The answer
-    is the same, sooner. For a check by log-probabilities with `statistic="min"`, `"first"` or
-    `"margin"`; such drafts are asked for as streams, and what a closed one cost is unknown. Never
-    where anything else could keep the draft: with `max_latency`, `on_escalation_error="answer"` or
-    `retries_if_unusable`. Not together with `learning`, which learns from whole drafts."""
+    """Whether to give up a draft while it is being written, as soon as the check can no longer find
+    anything that would keep it. Its stream is closed and the next model is asked: the same answer,
+    sooner. It works with a check by log-probabilities with `statistic="min"`, `"first"` or
+    `"margin"`; such drafts are requested as streams, and the cost of a closed stream is unknown. It
+    has no effect if anything else could keep the draft: with `max_latency`,
+    `on_escalation_error="answer"` or `retries_if_unusable`. It cannot be combined with `learning`,
+    which learns from whole drafts."""
 
     cost_weight: float | None = Field(default=None, ge=0)
-    """How much quality one unit of cost is worth, instead of the policy's own weight: what is
-    checked stays as fitted, what is kept is decided anew. None: as fitted."""
+    """How much quality one unit of cost is worth, instead of the policy's own weight. The checks
+    stay as fitted; only the choice of the answer changes. None: as fitted."""
 
     force_model: int | str | None = None
-    """Index or name of the one model that answers. Its answer is kept whatever it says: without any
-    check, the free ones included, and even if it calls a tool of `always_escalate_tools`. None: the
-    router decides."""
+    """Index or name of the one model that answers. Its answer is kept whatever it says, without any
+    check (not even the free ones), and even if it calls a tool of `always_escalate_tools`. None:
+    the router decides."""
 
     verification: bool = True
-    """Whether answers are checked. If not, the router picks the model that answers, knowing that
-    nothing is checked; only an answer that cannot be used leads on to the next model."""
+    """Whether answers are checked. If False, the router picks the model that answers, knowing that
+    nothing is checked; only an unusable answer leads to the next model."""
 
     prices: dict[str, dict[str, float]] | Callable[..., Any] | None = None
-    """What tokens cost: a table, by model name, of dollars per million tokens (`input`, `output`;
-    where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`, `output_audio`,
-    `reasoning`), or a function from one request (a `ModelCall`) to its dollars, or None if it does
-    not know, which is also assumed if it fails (`PriceWarning`). Any price that they do not know
-    comes from `genai-prices` (the extra `prices`). A price that nothing knows is unknown, never
-    0."""
+    """What tokens cost: a table, by model name, of dollars per million tokens (`input`, `output`
+    and, if they differ, `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
+    `output_audio`, `reasoning`), or a function from one request (a `ModelCall`) to dollars. The
+    function returns None for an unknown price; an error counts as None, too (`PriceWarning`).
+    Prices missing here come from `genai-prices` (the extra `prices`). A price found nowhere is
+    unknown, never 0."""
 
     spend_limit: SpendLimit | list[SpendLimit] | None = None
-    """Limits on what queries may cost together: in a period, with a tag, of a tenant; see
-    `SpendLimit`. Several hold side by side. Every model's price must be known."""
+    """Limits on what queries may cost together, per period, tag or tenant; see `SpendLimit`.
+    Several limits apply at the same time. The price of every model must be known."""
 
     circuit_breaker: CircuitBreaker | None = None
-    """Skips a model that keeps failing, until it answers again: see `CircuitBreaker`. None: every
+    """Skips a model that keeps failing, until it answers again; see `CircuitBreaker`. None: every
     model is asked, however often it has failed."""
 
     learning: Learner | None = None
-    """A `Learning`: what learns from the mix's own queries, and decides by which policy each is
-    answered. Until one is proven, that is the largest model alone. None: the router decides."""
+    """A `Learning`, which learns from the mix's own queries and chooses the policy that decides
+    each. Until a policy is proven, the largest model alone answers. None: the router decides."""
 
-    # Shared by mixes of the same models: what one learns holds for all.
+    # Shared by mixes of the same models: what one learns applies to all.
     _pace: LatencyEstimator = PrivateAttr(default_factory=LatencyEstimator)
     _account: MixAccount = PrivateAttr(default_factory=MixAccount)
     _failures: RepeatedFailures = PrivateAttr(default_factory=RepeatedFailures)
@@ -169,9 +175,9 @@ class MixSettings(HoldsModels, BaseModel):
 
     @model_validator(mode="after")
     def _settle_check(self) -> Self:
-        """Have a check that is chosen by price only where something chooses it.
+        """Use a check that is chosen by price only if the router chooses by price.
 
-        A check that was calibrated has the free one beside it, as its policy knows it.
+        The free check is added to a calibrated check if its policy expects it.
         """
         router = self.router
         chooses = isinstance(router, Router) and router.weighs_costs
@@ -185,7 +191,7 @@ class MixSettings(HoldsModels, BaseModel):
         try:
             super().__init__(*args, **values)
         except ValidationError as error:
-            # What this package says of a value is said as it is, not inside pydantic's report.
+            # Raise this package's own message directly, not inside pydantic's report.
             causes = ((each.get("ctx") or {}).get("error") for each in error.errors())
             ours = next((cause for cause in causes if isinstance(cause, AutoMixError)), None)
             if ours is None:
@@ -208,11 +214,15 @@ class MixSettings(HoldsModels, BaseModel):
         return to_router(router)
 
     def _check_order(self, names: Sequence[str]) -> None:
-        """Refuse models that are not given cheap to expensive, as far as their prices are known.
+        """Reject models that are not ordered cheap to expensive, as far as their prices are known.
 
         Raises:
-            AutoMixError: A model is dearer than the one after it.
+            AutoMixError: There are fewer than two models, or one costs more than the one after it.
         """
+        if len(names) < 2:  # noqa: PLR2004
+            raise AutoMixError(
+                f"A mix needs two or more models, cheap to expensive; given: {len(names)}."
+            )
         prices = [list_prices(model) for model in self.models]
         for i, (this, following) in enumerate(itertools.pairwise(prices)):
             if this and following and this != following and _at_least(this, following):
@@ -222,8 +232,15 @@ class MixSettings(HoldsModels, BaseModel):
                     f"(${following[0]:g} and ${following[1]:g}): swap them."
                 )
 
+    def _warn_of_router(self) -> None:
+        """Warn of what the router does not use, and of a check that it was not fitted to."""
+        if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
+            warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
+        if isinstance(self.router, POMDPRouter):
+            self.router.warn_of_verifier(self.verifier)
+
     def _check_limits(self, names: Sequence[str]) -> None:
-        """Refuse models whose spending a limit could not count, or would count twice.
+        """Reject models whose spending a limit could not count, or would count twice.
 
         Raises:
             AutoMixError: A model has no known price, or is a mix with the same limit.
@@ -231,7 +248,8 @@ class MixSettings(HoldsModels, BaseModel):
         if not (limits := limits_of(self.spend_limit)):
             return
         checking = models_of(self.verifier) if self.verification else []
-        # What is no chat model tells its name with each answer only, such as a decision model.
+        # A Runnable that is not a chat model, such as a decision model, names itself only in its
+        # answers.
         named = [(identity(model)[0], model) for model in checking if chat_model_of(model)]
         asked = [
             *zip(names, self.models, strict=True),
@@ -252,7 +270,7 @@ class MixSettings(HoldsModels, BaseModel):
                     "twice: set it on the outer mix only."
                 )
 
-    # What was worked out from the fields goes when a field changes.
+    # Values derived from the fields are dropped when a field changes.
 
     @override
     def model_copy(self, **how: Any) -> Self:

@@ -1,4 +1,4 @@
-"""A shadow of a query: the models that it did not ask, asked and checked only to learn from."""
+"""A shadow of a query: asks and checks the models that the query did not ask, to learn from."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ from langchain_automix.verifiers.combined import CombinedVerifier
 from langchain_automix.verifiers.default import RESAMPLES, DefaultVerifier, is_short
 
 SHADOW_TAG = "automix:shadow"
-"""Tag of a shadow's run: what is made for a mix is no query of its own in metrics."""
+"""Tag of a shadow's run, so that metrics do not count it as a query."""
 
 _ASYNC_ONLY = frozenset({"NotImplementedError", "TypeError"})
-"""Errors by which LangChain says that something has no synchronous form."""
+"""Errors by which LangChain reports that something has no synchronous form."""
 
 _VERDICTS = 4
-"""Verdicts of a self-check that a shadow draws for a mix without a check of its own."""
+"""Number of self-check verdicts that a shadow draws if the mix has no check of its own."""
 
 
 @dataclass
 class ShadowResult:
-    """What a shadow has come to, also one that ended early."""
+    """The outcome of a shadow, even if it ended early."""
 
     ledger: QueryLedger
-    """Its own requests, and the visits of all models: the query's and its own."""
+    """The shadow's own requests, and the visits of all models, the query's included."""
 
     answers: dict[int, ModelAnswer] = field(default_factory=dict)
-    """Of all models that gave one, the query's own among them."""
+    """The answers of all models that gave one, the query's included."""
 
     failed: dict[int, str] = field(default_factory=dict)
-    """Why a model gave no answer, or its answer could not be checked; by model."""
+    """Why a model gave no answer, or why its answer could not be checked, by model."""
 
     is_refused: bool = False
-    """Whether a spend limit left no room for it."""
+    """Whether a spend limit left no room for the shadow."""
 
     needs_async: bool = False
-    """Whether something in it can only be called asynchronously."""
+    """Whether some part of it can only be called asynchronously."""
 
     @property
     def visits(self) -> Mapping[int, Visit]:
-        """What was found of each model's answer."""
+        """The finding about each model's answer."""
         return self.ledger.visits
 
 
 class Shadow(FlowRunnable[Any, ShadowResult]):
-    """Asks the models that a query did not ask, and checks every answer but the largest model's.
+    """Asks the models that a query did not ask; checks all answers except the largest model's.
 
-    Its input is what the models are asked. It ends with what it has, and raises no error of a
-    model or a check. A mix that is near a spend limit has no shadows.
+    Its input is that of the models. It returns whatever it has, and raises no error of a model or a
+    check. A mix that is near a spend limit runs no shadows.
     """
 
     _mix: MixConfig = PrivateAttr()
@@ -80,7 +80,7 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
         """Set up the shadow.
 
         Args:
-            mix: Who answers and checks, as `config_for_shadows` makes it.
+            mix: The configuration returned by `config_for_shadows`.
             query: The query that has ended.
         """
         super().__init__()
@@ -89,7 +89,7 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:
-        return False  # it belongs to one query
+        return False  # it belongs to a single query
 
     @override
     def _flow(self, input: Any, **kwargs: Any) -> Steps[ShadowResult]:
@@ -110,14 +110,14 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
         except SpendLimitReachedError:
             result.is_refused = True
             return result
-        # Near a limit, queries wait for one another: they must not wait for a shadow.
+        # Near a limit, queries wait for one another. They must not wait for a shadow as well.
         result.is_refused = spending.is_near
         steps = _nothing() if result.is_refused else self._ask_all(state, result)
         yield from spending.run_and_settle(steps, partial(query_cost, ledger))
         return result
 
     def _ask_all(self, state: QueryState, result: ShadowResult) -> Steps[None]:
-        """Go through the models as a query does, so that a check sees the answers before it."""
+        """Ask the models in the same order as a query, so that a check sees the earlier answers."""
         last = len(self._mix.names) - 1
         for index in range(len(self._mix.names)):
             if (visit := self._query.ledger.visits.get(index)) is not None:
@@ -132,7 +132,7 @@ class Shadow(FlowRunnable[Any, ShadowResult]):
     def _attempt(self, steps: Steps[None], index: int, result: ShadowResult) -> Steps[None]:
         try:
             yield from steps
-        except Exception as error:  # noqa: BLE001  (what is known by then is worth keeping)
+        except Exception as error:  # noqa: BLE001  (keep what is known by then)
             result.failed[index] = type(error).__name__
             result.needs_async |= type(error).__name__ in _ASYNC_ONLY
         kinds = {error["error"] for error in result.ledger.failed}
@@ -147,7 +147,7 @@ def _ask(mix: MixConfig, state: QueryState, index: int, last: int) -> Steps[None
     samples = 0 if index == last else None
     decision = Decision(action="escalate", model_index=index, samples=samples)
     if not (yield from request_answer(mix, state, decision)):
-        # From now on it is asked without log-probabilities.
+        # The refusal is remembered, so this request goes without log-probabilities.
         yield from request_answer(mix, state, decision)
 
 
@@ -157,7 +157,7 @@ def _check(mix: MixConfig, state: QueryState, index: int) -> Steps[None]:
 
 
 def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]:
-    """Yield the checks of an answer that are still to be made, each once the one before is."""
+    """Yield the checks of an answer still to be made, one at a time."""
     if isinstance(mix.verifier, DefaultVerifier):
         yield from _default_checks(state, index)
         return
@@ -180,7 +180,7 @@ def _checks(mix: MixConfig, state: QueryState, index: int) -> Iterator[Decision]
 
 
 def _default_checks(state: QueryState, index: int) -> Iterator[Decision]:
-    """Yield the checks of a mix without one of its own, the cheapest first, until one says more."""
+    """Yield the default checks of a mix, cheapest first, until one finds something."""
     again = AGREEMENT if is_short(state.answers[index].message) else ZERO_SHOT
     numbers = {AGREEMENT: max(RESAMPLES), ZERO_SHOT: _VERDICTS}
     for name in dict.fromkeys((TOKENS, again, ZERO_SHOT)):
@@ -201,10 +201,10 @@ def _found(state: QueryState, index: int, name: str | None) -> Verification:
 
 
 def config_for_shadows(config: MixConfig) -> MixConfig:
-    """Return the configuration by which shadows of a mix's queries run.
+    """Return the configuration for shadows of a mix's queries.
 
-    As the mix's own, without a deadline or hedging; and what it learns of times, lengths and
-    failures is of no concern to the queries.
+    It is the mix's own, without a deadline or hedging. What a shadow learns about times, lengths
+    and failures does not affect the queries.
     """
     return replace(
         config,
@@ -220,9 +220,9 @@ def config_for_shadows(config: MixConfig) -> MixConfig:
 
 
 def run_config_for_shadow(config: RunnableConfig) -> RunnableConfig:
-    """Return the configuration of a shadow's run, from that of its query's.
+    """Return the configuration of a shadow's run, given that of its query.
 
-    Whoever listens to the query is not told of it. What belongs to the run of a graph stays there.
+    It drops the query's handlers, and everything that belongs to the run of a graph.
     """
     inherited = getattr(config.get("callbacks"), "inheritable_tags", None) or ()
     own: Sequence[str] = [*(config.get("tags") or ()), *inherited]
@@ -246,15 +246,15 @@ def run_config_for_shadow(config: RunnableConfig) -> RunnableConfig:
 def with_names_of(
     default: Runnable[Any, Any], used: Runnable[Any, Any], found: Verification | None
 ) -> Verification | None:
-    """Return what a check found under the name that it has in a mix without one of its own.
+    """Return a check's findings under the name the check has in a mix that chooses its checks.
 
-    A policy of such a mix is fitted to one of its checks or to several, the first of which leads
-    in the queries that it decides.
+    A policy of such a mix is fitted to one of its checks or several. The first of them leads in the
+    queries that the policy decides.
 
     Args:
         default: The check of the mix.
         used: The check that was made.
-        found: What it found.
+        found: Its findings.
     """
     if found is None or not isinstance(default, DefaultVerifier) or used is default:
         return found
@@ -282,6 +282,6 @@ def _name_of(default: DefaultVerifier, used: Runnable[Any, Any]) -> str | None:
 
 
 def is_answer(answer: ModelAnswer | None) -> bool:
-    """Whether a model gave something that can be graded."""
+    """Whether a model gave an answer that can be graded."""
     message = None if answer is None else answer.message
     return isinstance(message, AIMessage) and bool(message.tool_calls or str(message.text).strip())

@@ -1,4 +1,4 @@
-"""`StreamedRunnable`: a flow whose answer comes as a stream, however it is asked for."""
+"""`StreamedRunnable`: a flow whose answer is streamed by every method that streams."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class StreamedRunnable(FlowRunnable[Any, Any]):
             for chunk in self._last_chunks(flow_run):
                 yield chunk
 
-        # A stream that is left is closed at once: the model's connection, too.
+        # If the reader leaves, close the stream at once, and with it the model's connection.
         stream: Any = self._atransform_stream_with_config(input, run, config)
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:

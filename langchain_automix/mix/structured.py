@@ -1,4 +1,4 @@
-"""Structured output: an answer that does not fit its schema is no answer."""
+"""Structured output: an answer that does not fit its schema counts as unusable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from langchain_automix.utils.fingerprints import repr_hash
 
 @dataclass(frozen=True)
 class StructuredFormat(AnswerFormat):
-    """Answers that fit a schema, each model asked in its provider's way."""
+    """Answers that fit a schema; each model is asked in its provider's own way."""
 
     schema: Any
     """A pydantic class, a TypedDict class, or a JSON schema."""
@@ -43,7 +43,7 @@ class StructuredFormat(AnswerFormat):
     """Whether the caller gets a dict with `raw`, `parsed` and `parsing_error`."""
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of a call, which must be bound beneath the parser."""
+    """Arguments of a call, which must be bound inside the parser."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the answering models; see `with_answer_settings`."""
@@ -66,7 +66,7 @@ class StructuredFormat(AnswerFormat):
 
     @override
     def answerers(self, models: Sequence[Runnable[Any, Any]]) -> Sequence[Runnable[Any, Any]]:
-        # A model that streams by itself could not be told to be quiet once it is in a sequence.
+        # A model that streams by default can no longer be silenced once it is in a sequence.
         answering = (with_answer_settings(model, self.fields) for model in models)
         return [self._structured(without_streaming(model)) for model in answering]
 
@@ -85,11 +85,11 @@ class StructuredFormat(AnswerFormat):
 
     @override
     def read_error(self, error: Exception) -> ModelAnswer | None:
-        # OpenAI's client reads a pydantic class by itself, and drops an answer that does not fit.
+        # OpenAI's client parses pydantic classes itself, and drops an answer that does not fit.
         misfits = isinstance(error, ValidationError) and error.title == self._name
         if not misfits and type(error).__name__ != "LengthFinishReasonError":
             return None
-        raw = AIMessage("")  # its usage is lost: the cost of the query is unknown
+        raw = AIMessage("")  # its usage is lost, so the cost of the query is unknown
         return self.read({"raw": raw, "parsed": None, "parsing_error": error}, 0)
 
     @override
@@ -108,7 +108,7 @@ class StructuredFormat(AnswerFormat):
             first = self._structured(model.runnable)
             return model.model_copy(update={"runnable": first, "fallbacks": fallbacks})
         if isinstance(model, DynamicRunnable):
-            # What is configurable is the model, not the sequence around it.
+            # The model is configurable, and not the sequence around it.
             found = replace_structured_model(
                 self._structured(model.default),
                 lambda asked: asked.model_copy(update={"bound": model}),
@@ -134,7 +134,7 @@ class StructuredFormat(AnswerFormat):
 
     @cached_property
     def _json_schema(self) -> Mapping[str, Any] | None:
-        """The schema of a dict, which LangChain does not check; None for a pydantic class."""
+        """The schema of a dict, which LangChain does not validate; None for a pydantic class."""
         if is_basemodel_subclass(self.schema):
             return None
         if isinstance(self.schema, dict) and "properties" in self.schema:
@@ -145,7 +145,7 @@ class StructuredFormat(AnswerFormat):
 def _bind_within(structured: Runnable[Any, Any], arguments: dict[str, Any]) -> Runnable[Any, Any]:
     """Bind arguments to the request of a structured model.
 
-    LangChain itself loses them: it hands them to the sequence, which takes none.
+    LangChain would lose them, since it passes them to the sequence, which accepts none.
     """
     bound = replace_structured_model(structured, lambda asked: asked.bind(**arguments))
     if bound is None:

@@ -1,4 +1,4 @@
-"""Metrics by the OpenTelemetry API, if it is installed; without an SDK they cost nothing."""
+"""Record metrics through the OpenTelemetry API, if installed; without an SDK they are free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_automix._version import __version__
 from langchain_automix.models.prices import dollars_of
 
 _LOGGER = logging.getLogger(__name__)
-# OpenTelemetry's own for calls of models; its usual ones are made for milliseconds.
+# OpenTelemetry's own boundaries for model calls, in seconds; its defaults suit milliseconds.
 _SECONDS = [0.01 * 2**power for power in range(14)]
 
 
@@ -26,7 +26,7 @@ class _Instruments(NamedTuple):
 
 
 def count_learning(kind: str) -> None:
-    """Count what happened in learning: an alarm, a promotion, a way back; never fails."""
+    """Count an event of learning: an alarm, a promotion or a rollback; never fails."""
     try:
         if (instruments := _instruments()) is not None:
             instruments.learning.add(1, {"automix.event": kind})
@@ -37,8 +37,8 @@ def count_learning(kind: str) -> None:
 def measure(record: Mapping[str, Any], policy: str) -> None:
     """Count one query; a failure to count never fails the query.
 
-    The attributes are the model whose answer was kept, the action and the policy; a query of
-    unknown cost adds nothing to `automix.cost`, and one to `automix.unpriced_queries`.
+    The attributes are the model whose answer was kept, the action and the policy. A query of
+    unknown cost is left out of `automix.cost` and counted in `automix.unpriced_queries`.
     """
     try:
         if (instruments := _instruments()) is not None:
@@ -65,7 +65,7 @@ def _count(instruments: _Instruments, record: Mapping[str, Any], policy: str) ->
 
 @functools.cache
 def _instruments() -> _Instruments | None:
-    try:  # the user's choice, not a dependency
+    try:  # optional
         from opentelemetry.metrics import get_meter  # noqa: PLC0415
     except ImportError:
         return None

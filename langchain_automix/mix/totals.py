@@ -19,8 +19,8 @@ from langchain_automix.utils.locks import ProcessLock
 class AutoMixTotals(BaseCallbackHandler):
     """Adds up the records of all queries that it hears of, from any mix, thread or chain.
 
-    Queries of a mix that is a model of another mix are not counted again: the outer record holds
-    their cost.
+    If a mix is a model of another mix, its queries are not counted separately, since the outer
+    record includes their cost.
 
     ??? example "What a batch cost, and saved"
 
@@ -41,8 +41,8 @@ class AutoMixTotals(BaseCallbackHandler):
         """Queries answered."""
 
         self.unfinished = 0
-        """Queries that failed or were broken off (cancelled, a stream that was left); what they had
-        cost until then is in the cost and the tokens."""
+        """Queries that failed, were cancelled or whose stream was abandoned. What they cost up to
+        then is included in the cost and the tokens."""
 
         self.escalations = 0
         """Queries for which more than one model answered."""
@@ -51,16 +51,16 @@ class AutoMixTotals(BaseCallbackHandler):
         """Verdicts drawn."""
 
         self.given_up = 0
-        """Drafts that were given up while they were written (`give_up_early`)."""
+        """Drafts that were given up while being written (`give_up_early`)."""
 
         self.given_up_tokens = 0
-        """Tokens that had come of them; how many more there would have been, nobody knows."""
+        """Tokens received of those drafts; how many more would have followed is unknown."""
 
         self.tokens: Counter[str] = Counter()
         """Tokens of all requests, checks included, by kind; see `without_tokens`."""
 
         self.without_tokens = 0
-        """Queries of which some request reported no tokens."""
+        """Queries with a request that reported no tokens."""
 
         self.models: Counter[str] = Counter()
         """Queries by the model whose answer was kept."""
@@ -69,7 +69,7 @@ class AutoMixTotals(BaseCallbackHandler):
         """Queries whose cost is unknown, by the model without a price."""
 
         self.saved_is_estimate = False
-        """Whether the saving holds an estimate of what the largest model would have cost."""
+        """Whether the saving includes an estimate of what the largest model would have cost."""
 
         self._cost: Decimal | None = Decimal(0)
         self._saved: Decimal | None = Decimal(0)
@@ -77,12 +77,12 @@ class AutoMixTotals(BaseCallbackHandler):
 
     @property
     def cost(self) -> str | None:
-        """Cost of all queries, also failed ones, as text; None as soon as one is unknown."""
+        """Cost of all queries, failed ones included, as text; None if any cost is unknown."""
         return format_dollars(self._cost)
 
     @property
     def saved(self) -> str | None:
-        """What asking the largest model alone would have cost more; None when unknown."""
+        """How much more the largest model alone would have cost, as text; None if unknown."""
         return format_dollars(self._saved)
 
     @override
@@ -115,7 +115,7 @@ class AutoMixTotals(BaseCallbackHandler):
 
     @property
     def is_loss(self) -> bool:
-        """Whether the queries have cost more than the largest model alone would have."""
+        """Whether the queries have cost more than the largest model alone would have cost."""
         return self._saved is not None and self._saved < 0
 
     def __str__(self) -> str:

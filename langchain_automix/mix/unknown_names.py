@@ -1,4 +1,4 @@
-"""Names that a mix does not know: fields, and tools."""
+"""Report names that a mix does not know: fields and tools."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OF_MODELS = frozenset(
         *("n", "output_version", "rate_limiter", "seed", "streaming", "timeout", "top_k", "top_p"),
     }
 )
-"""What chat models are usually given."""
+"""Common settings of chat models."""
 
 
 def refuse_unknown_fields(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse unknown fields.
+    """Reject unknown fields.
 
     Raises:
-        AutoMixError: The message has the nearest field, and the list of all.
+        AutoMixError: A field is unknown; the message gives the nearest field and the list of all.
     """
     fields = sorted(known)
     if unknown := sorted(set(given) - set(fields)):
@@ -37,7 +37,7 @@ def refuse_unknown_fields(owner: str, given: Iterable[str], known: Iterable[str]
 
 
 def settings_of_models(names: Iterable[str], models: Any) -> set[str]:
-    """Return which names are those of settings that the models of a mix have."""
+    """Return the names that are settings of the mix's models."""
     found = set(_OF_MODELS)
     for model in models if isinstance(models, Sequence) else ():
         if not isinstance(model, Runnable):
@@ -51,16 +51,17 @@ def settings_of_models(names: Iterable[str], models: Any) -> set[str]:
 def refuse_unknown_tools(
     always: Iterable[str], tools: Sequence[Mapping[str, Any]], *, are_all: bool = True
 ) -> None:
-    """Refuse names in `always_escalate_tools` that no tool has: a misspelt one protects nothing.
+    """Reject names in `always_escalate_tools` that no tool has, since a typo protects nothing.
 
     Args:
         always: The names.
-        tools: The tools, in OpenAI's format; where there are none, nothing is known of them.
-        are_all: Whether there are no others. If there may be, as in an agent whose tools differ
-            from step to step, a name is refused only if it is nearly that of a tool.
+        tools: The tools, in OpenAI's format; if empty, nothing is known about them and nothing is
+            rejected.
+        are_all: Whether there are no other tools. If there may be, as in an agent whose tools
+            differ from step to step, a name is rejected only if it resembles that of a tool.
 
     Raises:
-        AutoMixError: The message has the nearest name, and the list of all.
+        AutoMixError: A name is unknown; the message gives the nearest name and the list of all.
     """
     known = [name for name, _, _ in map(tool_parts, tools)]
     unknown = sorted(set(always) - set(known))

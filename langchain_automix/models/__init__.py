@@ -1,1 +1,1 @@
-"""LangChain's chat models as seen from outside. Imports `types`, `errors`, `utils`."""
+"""LangChain's chat models, seen from outside. Imports `types`, `errors`, `utils`."""

@@ -1,4 +1,4 @@
-"""Images, audio, video and files in messages, and which models can read them."""
+"""Find images, audio, video and files in messages, and tell which models can read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOOL_BLOCKS = frozenset({"invalid_tool_call", "tool_call", "tool_result", "tool
 def attachments_of(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
     """Return the content blocks of human messages and tool results that are not text, in order.
 
-    All messages count: a question about a picture may come a turn after the picture.
+    All messages count, since a question about a picture may come a turn after the picture.
     """
     return [
         block
@@ -39,9 +39,9 @@ def _is_attached(block: dict[str, Any]) -> bool:
 
 
 def attachment_kind(block: dict[str, Any]) -> str | None:
-    """Return what a content block holds: `image`, `audio`, `video` or `file`; None if unknown."""
+    """Return the kind of a content block: `image`, `audio`, `video` or `file`; None if unknown."""
     name = str(next(iter(HumanMessage([block]).content_blocks), block)["type"])
-    if name == "non_standard":  # LangChain does not know its form
+    if name == "non_standard":  # LangChain does not know its format
         name = f"{block.get('type')} {block.get('mime_type')}"
     if name.startswith("text"):
         return None
@@ -51,7 +51,7 @@ def attachment_kind(block: dict[str, Any]) -> str | None:
 def unreadable_reason(
     model: Runnable[Any, Any], attachments: Sequence[dict[str, Any]]
 ) -> str | None:
-    """Return why a model cannot check an answer to these attachments; None if it can."""
+    """Say why a model cannot check an answer to these attachments, or return None if it can."""
     kinds = dict.fromkeys(map(attachment_kind, attachments))
     for kind in unreadable_inputs(model, [kind for kind in kinds if kind is not None]):
         name = identity(model)[0] or type(model).__name__
@@ -79,7 +79,7 @@ _INPUTS = {
 def unreadable_inputs(model: Runnable[Any, Any] | None, kinds: Iterable[str]) -> list[str]:
     """Return which of some kinds (`image`, `audio`, `video`, `file`) a model's profile rules out.
 
-    A model without a profile is assumed to read everything.
+    A model without a profile is assumed to read all kinds.
     """
     chat_model = None if model is None else chat_model_of(model)
     profile: Mapping[str, Any] = (chat_model and chat_model.profile) or {}

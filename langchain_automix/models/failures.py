@@ -1,4 +1,4 @@
-"""What went wrong with a call: no answer, half an answer, whose fault, what may be billed."""
+"""Classify failed calls: no answer, half an answer, whose fault, and what may be billed."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from langchain_automix.types import EMPTY_ANSWER
 _TEXT_OR_REASONING_BLOCKS = frozenset(
     {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
 )
-# A gateway that waited in vain does not know what the provider behind it did and billed.
+# A gateway that timed out does not know what the provider behind it did and billed.
 _TIMEOUT_STATUSES = frozenset({408, 499, 504, 524})
-# `SpendLimitReachedError`: of a model that is a mix itself.
+# `SpendLimitReachedError` comes from a model that is itself a mix.
 _NEVER_SENT_ERRORS = NEVER_SENT_ERRORS | {"CircuitOpenError", "SpendLimitReachedError"}
 _CLIENT_ERRORS = range(400, 500)
-# Those of a model or its provider: no access, no such model, slow, or too many requests. The other
-# client errors are the request's own.
+# Errors of a model or its provider: no access, no such model, too slow, too many requests. Other
+# client errors are the fault of the request.
 _MODEL_STATUSES = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
 _ERRORS = range(400, 600)
-# What Python raises of wrong code or a wrong argument.
+# Errors that Python raises for wrong code or a wrong argument.
 _MISTAKES = (
     AssertionError,
     AttributeError,
@@ -46,13 +46,14 @@ _MISTAKES = (
     NotImplementedError,
     TypeError,
 )
-# Of asyncio, httpx, aiohttp, grpc and concurrent.futures: what is closed stays so, for all models.
+# From asyncio, httpx, aiohttp, grpc and concurrent.futures: what is closed stays closed for all
+# models.
 _CLOSED = re.compile(
     r"(event loop|client|session|channel|connector) (is|has been) closed"
     r"|different (event )?loop|no running event loop|cannot schedule new futures",
     re.IGNORECASE,
 )
-# The base classes of what HTTP libraries and providers' clients raise.
+# The base classes of errors from HTTP libraries and providers' clients.
 _PROVIDER_ERRORS = frozenset(
     {"APIError", "BotoCoreError", "ClientError", "HTTPError", "ModelError", "RpcError"}
 )
@@ -63,7 +64,7 @@ _ENDED = {
 
 
 def missing_answer_reason(message: AIMessage) -> str | None:
-    """Say why a message is no answer: empty, refused, filtered or failed; None if it is one."""
+    """Say why a message is not an answer: empty, refused, filtered or failed; None if it is one."""
     ending, word = early_ending(message.response_metadata) or (None, "")
     if _says_it_refuses(message):
         ending = "refused"
@@ -85,9 +86,10 @@ def missing_answer_reason(message: AIMessage) -> str | None:
 def is_cut_short(message: Any) -> bool:
     """Whether a message of OpenAI's protocol comes from a stream that broke off.
 
-    `langchain-openai` takes such a stream for a whole one, but every whole answer has a reason for
-    its end (`finish_reason`; in the Responses API, `status`). Usage, which comes last, tells of the
-    end too, for servers that give no reason. So does a refusal, which is one as far as it came.
+    `langchain-openai` treats such a stream as complete. But every complete answer has a reason for
+    its end (`finish_reason`; in the Responses API, `status`). For servers that give no reason,
+    usage also marks the end, since it comes last. A refusal counts as complete, however much of it
+    arrived.
     """
     metadata = getattr(message, "response_metadata", None) or {}
     if not isinstance(message, AIMessage) or metadata.get("model_provider") != "openai":
@@ -98,23 +100,23 @@ def is_cut_short(message: Any) -> bool:
 
 
 def _says_it_refuses(message: AIMessage) -> bool:
-    """Whether a message holds a refusal, in either of OpenAI's protocols."""
+    """Whether a message contains a refusal, in either of OpenAI's protocols."""
     is_block = any(block.get("type") == "refusal" for block in _blocks(message))
     return is_block or bool(message.additional_kwargs.get("refusal"))
 
 
 def _blocks(message: AIMessage) -> list[dict[Any, Any]]:
-    """Return the content blocks of a message that are more than a text."""
+    """Return the content blocks of a message, unless its content is just text."""
     if isinstance(message.content, str):
         return []
     return [block for block in message.content if isinstance(block, dict)]
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an error is a failure that the mix deals with.
+    """Whether an error is a failure that the mix handles.
 
-    The user mends a wrong argument and a closed event loop, and LangGraph's interrupts are
-    exceptions but no failures.
+    A wrong argument or a closed event loop is for the user to fix. LangGraph's interrupts are
+    exceptions, but not failures.
     """
     if isinstance(error, AutoMixError):
         return isinstance(error, QueryFailedError)
@@ -126,10 +128,10 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_answer_failure(error: BaseException) -> bool:
-    """Whether an error of an answering call is a failure of its model, so that another is asked.
+    """Whether an error of an answering call is its model's failure, so that another is asked.
 
-    A wrong argument or wrong code is not: no model would do better, or silently at a higher price.
-    It is raised to whoever can mend it.
+    A wrong argument or wrong code is not: another model would fail as well, or succeed silently at
+    a higher price. Such an error is raised, so that someone can fix it.
     """
     return is_fault(error) and not _is_mistake(error)
 
@@ -147,14 +149,14 @@ def is_model_failure(error: BaseException) -> bool:
         return True
     if (found := _answerless_response(error)) is not None:
         return found
-    # The rest has no status: no connection, or a deadline. A ValueError or TypeError is raised of
-    # a wrong input, before anything is sent.
+    # The rest has no status: no connection, or a deadline. A ValueError or TypeError is raised for
+    # wrong input, before anything is sent.
     return is_answer_failure(error) and not isinstance(error, ValueError | TypeError)
 
 
 def _is_mistake(error: BaseException) -> bool:
-    """Whether Python itself objects to code or arguments, with no provider behind it."""
-    # What a library derives from these is a statement of its own.
+    """Whether Python itself rejects code or arguments, without a provider involved."""
+    # A class that a library derives from these has a meaning of its own.
     if not isinstance(error, _MISTAKES) or type(error).__module__ != "builtins":
         return False
     return _answerless_response(error) is None and not any(
@@ -169,9 +171,9 @@ def _is_provider_error(error: BaseException) -> bool:
 
 
 def _answerless_response(error: BaseException) -> bool | None:
-    """Whether a client raised an error because a response holds no answer, by its model's fault.
+    """Whether a client raised an error because a response has no answer, by its model's fault.
 
-    None: it is no such error. False: the response tells of a fault of the request.
+    None if it is another kind of error. False if the response blames the request.
     """
     if isinstance(error, TypeError) and "null value for 'choices'" in str(error):
         return True
@@ -190,13 +192,13 @@ def _answerless_response(error: BaseException) -> bool | None:
 def _code_and_type(body: Any) -> tuple[Any, Any]:
     if isinstance(body, Mapping):
         return body.get("code"), body.get("type")
-    if type(body).__module__.startswith("openai."):  # the Responses API's, a model of pydantic
+    if type(body).__module__.startswith("openai."):  # a pydantic model of the Responses API
         return getattr(body, "code", None), getattr(body, "type", None)
     return None, None
 
 
 def _is_reading_reply(error: BaseException) -> bool:
-    """Whether an error came up where one of LangChain's clients reads a reply."""
+    """Whether an error was raised while one of LangChain's clients read a reply."""
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
@@ -210,8 +212,8 @@ def _is_reading_reply(error: BaseException) -> bool:
 def may_be_billed(error: BaseException) -> bool:
     """Whether the provider may have billed a request that failed.
 
-    It does not bill one that it refused with a status, or that never reached it. One that timed
-    out or was cut may have been answered unseen.
+    It does not bill a request that it refused with a status, or that never reached it. A request
+    that timed out or was cut off may have been answered.
     """
     if isinstance(error, ModelsFailedError):
         return any(map(may_be_billed, error.exceptions))
@@ -224,13 +226,13 @@ def may_be_billed(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status of an error, or of what caused it; None if there is none."""
+    """Return the HTTP status of an error or of its causes; None if there is none."""
     found = (_own_status(each) for each in causes_of(error))
     return next((status for status in found if status is not None), None)
 
 
 def _own_status(error: BaseException) -> int | None:
-    """Return an error's own status, wherever a provider's client keeps it."""
+    """Return an error's own status, wherever a provider's client stores it."""
     response = getattr(error, "response", None)
     code = getattr(error, "code", None)
     if callable(code):  # gRPC
@@ -251,7 +253,7 @@ def _own_status(error: BaseException) -> int | None:
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what caused it."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""A model's name, provider and secrets."""
+"""Identify a model: its name, provider, server and secrets."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _URL_FIELDS = (
     *("base_url", "openai_api_base", "anthropic_api_url", "azure_endpoint"),
     *("endpoint_url", "endpoint", "api_base"),
 )
-_MIX = "automix"  # the provider of a chat model that is a mix, where prices are looked up
-_MIN_SECRET_LENGTH = 8  # what is shorter (`test`, `none`) is a word, not a key
+_MIX = "automix"  # the provider by which prices of a nested mix are looked up
+_MIN_SECRET_LENGTH = 8  # anything shorter (`test`, `none`) is a word, not a key
 
 
 def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
@@ -29,23 +29,23 @@ def identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     chat_model, bound = unwrap(model)
     if chat_model is None:
         return None, None
-    # Pass the name alone of what is bound: tools and schemas would make it slow.
+    # Of the bound arguments, pass only the name; tools and schemas would make this slow.
     named = {"model": bound["model"]} if "model" in bound else {}
     params = chat_model._get_ls_params(**named)  # noqa: SLF001  (the only place with both)
     is_mix = getattr(chat_model, "is_mix", False)
-    # A mix is of its models' provider, but no price list of that one has it.
+    # A mix has its models' provider, but is on none of its price lists.
     return params.get("ls_model_name"), _MIX if is_mix else params.get("ls_provider")
 
 
 def shared_provider(models: Iterable[Runnable[Any, Any]]) -> str | None:
-    """Return the provider that all models and their fallbacks have in common; None if none."""
+    """Return the provider shared by all models and their fallbacks, or None if they differ."""
     return _shared(models, lambda model: model._get_ls_params().get("ls_provider"))  # noqa: SLF001
 
 
 def shared_kind(models: Iterable[Runnable[Any, Any]]) -> str | None:
-    """Return the kind (`_llm_type`) of all models and their fallbacks; None if there are several.
+    """Return the kind (`_llm_type`) shared by all models and fallbacks, or None if they differ.
 
-    LangChain's middleware goes by it: how many tokens a text is, what settings a model takes.
+    LangChain's middleware uses it to count tokens and to decide which settings a model accepts.
     """
     return _shared(models, lambda model: model._llm_type)  # noqa: SLF001  (as the middleware does)
 
@@ -59,7 +59,7 @@ def _shared(
 
 
 def shared_profile(models: Sequence[Runnable[Any, Any]]) -> ModelProfile | None:
-    """Return what all the models can do, and the least of their limits; None if unknown of one."""
+    """Return what all the models can do, with their lowest limits; None if any is unknown."""
     chat_models = [chat_model_of(model) for model in models]
     profiles: list[dict[str, Any]] = [
         dict(model.profile or {}) for model in chat_models if model is not None
@@ -77,7 +77,7 @@ def shared_profile(models: Sequence[Runnable[Any, Any]]) -> ModelProfile | None:
 
 
 def model_names(models: Sequence[Runnable[Any, Any]]) -> tuple[str, ...]:
-    """Return the names of the models of a mix, each once; `model-0` and so on without a name."""
+    """Return the names of a mix's models, made unique; `model-0` and so on if there is no name."""
     names: list[str] = []
     for i, model in enumerate(models):
         name = identity(model)[0] or f"model-{i}"
@@ -86,12 +86,12 @@ def model_names(models: Sequence[Runnable[Any, Any]]) -> tuple[str, ...]:
 
 
 def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
-    """Return name and provider as `identity` does; nothing if a fallback may have answered."""
+    """Return the name and provider as `identity` does; Nones if a fallback may have answered."""
     return identity(model) if len([m for m in iter_chat_models(model) if m]) == 1 else (None, None)
 
 
 def server_key(model: Runnable[Any, Any]) -> Hashable | None:
-    """Return the model's name, provider and server; None for a model without a name."""
+    """Return the model's name, provider and server, or None for a model without a name."""
     name, provider = identity(model)
     if name is None:
         return None
@@ -109,18 +109,18 @@ def secrets_of(model: Runnable[Any, Any]) -> set[str]:
 
 
 def list_prices(model: Runnable[Any, Any]) -> tuple[Any, Any] | None:
-    """Return the prices of a million input and output tokens; None if unknown."""
+    """Return the prices of a million input and output tokens, or None if unknown."""
     name, provider = identity(model)
     return None if name is None else token_prices(name, provider)
 
 
 def chat_model_named(name: str) -> BaseChatModel:
-    """Return the chat model of a name such as `openai:gpt-5.4-mini`.
+    """Open the chat model with a name such as `openai:gpt-5.4-mini`.
 
     Raises:
-        AutoMixError: `langchain`, which resolves the names, is not installed.
+        AutoMixError: `langchain`, which resolves names, is not installed.
     """
-    try:  # not a dependency: only names need it
+    try:  # not a dependency; only names need it
         from langchain.chat_models import init_chat_model  # noqa: PLC0415
     except ImportError as error:
         raise AutoMixError(
@@ -131,5 +131,5 @@ def chat_model_named(name: str) -> BaseChatModel:
 
 
 def open_models(models: Iterable[Runnable[Any, Any] | str]) -> list[Runnable[Any, Any]]:
-    """Return models, those given by name as `chat_model_named` finds them."""
+    """Return the models, opening those that are given by name."""
     return [chat_model_named(model) if isinstance(model, str) else model for model in models]

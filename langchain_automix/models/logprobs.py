@@ -1,4 +1,4 @@
-"""The tokens of a reply and their log-probabilities, in the form of any server that has them."""
+"""Read the tokens of a reply and their log-probabilities, in the format of any server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class TokenLogprob(NamedTuple):
     """Its bytes, if the server sends them."""
 
     top: Any = None
-    """The alternatives in its place, as sent."""
+    """The alternatives at its position, as sent."""
 
     @property
     def others(self) -> list[tuple[Any, Any]]:
-        """The alternatives in its place, and their log-probabilities."""
+        """The alternatives at its position, with their log-probabilities."""
         return _pairs(self.top)
 
 
 def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
-    """Yield the tokens of `response_metadata["logprobs"]`, in the form of any server.
+    """Yield the tokens of `response_metadata["logprobs"]`, in the format of any server.
 
-    Chats have a list of entries, or `content` with one; completions have parallel lists. The
-    alternatives are entries, or a mapping by text. Anything else is skipped.
+    Chat completions have a list of entries, or a `content` with one; older completions have
+    parallel lists. Alternatives are entries, or a mapping by text. Anything else is skipped.
     """
     if isinstance(logprobs, Mapping) and "token_logprobs" in logprobs:
         texts, own = _list(logprobs.get("tokens")), _list(logprobs["token_logprobs"])
@@ -44,7 +44,7 @@ def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
             yield TokenLogprob(text, logprob, None, top)
         return
     for entry in _list(logprobs.get("content") if isinstance(logprobs, Mapping) else logprobs):
-        if isinstance(entry, (dict, Mapping)):  # a dict is quick to tell
+        if isinstance(entry, (dict, Mapping)):  # checking for a dict is fast
             get = entry.get
             yield TokenLogprob(get("token"), get("logprob"), get("bytes"), get("top_logprobs"))
 
@@ -65,22 +65,22 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-# OpenAI refuses them of some models with 403, other servers an unknown or unsupported field.
+# OpenAI refuses them for some models with 403; other servers reject the field as unknown.
 _REFUSALS = frozenset({400, 403, 422, 501})
 
 
 def may_refuse_logprobs(error: BaseException) -> bool:
-    """Whether a request may have been refused for its field `logprobs`; it then cost nothing."""
+    """Whether a request may have been refused for its field `logprobs`; then it cost nothing."""
     return status_of(error) in _REFUSALS and not isinstance(error, ContextOverflowError)
 
 
 def refuses_logprobs(error: BaseException) -> bool:
-    """Whether a request was refused for its field `logprobs`, and for nothing else."""
+    """Whether a request was refused because of its field `logprobs` and nothing else."""
     return may_refuse_logprobs(error) and "logprob" in str(error).lower()
 
 
 def asks_for_logprobs(model: Runnable[Any, Any]) -> bool:
-    """Whether the user's own model asks for log-probabilities, by a field or a bound argument."""
+    """Whether the user's own model requests log-probabilities, by a field or a bound argument."""
     chat_model, bound = unwrap(model)
     return bool(getattr(chat_model, "logprobs", None) or bound.get("logprobs"))
 

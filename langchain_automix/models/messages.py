@@ -1,4 +1,4 @@
-"""Inputs and answers as messages and as texts."""
+"""Convert inputs and answers to messages and texts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_messages(input: Any) -> list[BaseMessage]:
-    """Return a chat model's input as messages.
+    """Convert a chat model's input to messages.
 
     Raises:
-        AutoMixError: The input is a dict, or holds no question.
+        AutoMixError: The input is a dict or contains no question.
     """
     if isinstance(input, Mapping):
         raise AutoMixError(
@@ -42,7 +42,7 @@ def to_messages(input: Any) -> list[BaseMessage]:
 
 
 def query_id(query: Any) -> str:
-    """Return an id for a query: the same one whenever the same question is asked."""
+    """Return an id for a query that is the same whenever the same question is asked."""
     if isinstance(query, list):
         query = [(message.type, message.content) for message in query]
     return hashlib.sha256(repr(query).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -56,7 +56,7 @@ def question_text(question: Any) -> str:
 
 
 def add_chunks(total: Any, part: Any) -> Any:
-    """Add up the chunks of a streamed input, or keep the last if they cannot be added."""
+    """Add up the chunks of a streamed input, or keep the last one if they cannot be added."""
     try:
         return total + part
     except TypeError:
@@ -73,13 +73,13 @@ def answer_text(answer: str | BaseMessage) -> str:
 
 
 def _as_written(args: Any) -> str:
-    # Half a surrogate pair is escaped, for no request can hold it.
+    # Escape a lone surrogate, since a request cannot contain it.
     text = json.dumps(args, ensure_ascii=False)
     return _LONE_SURROGATE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text)
 
 
 def context_text(context: str | Sequence[Document | str] | None) -> str | None:
-    """Return a context as one text, a paragraph for each document."""
+    """Return a context as one text, with a paragraph per document."""
     if context is None or isinstance(context, str):
         return context
     texts = (part.page_content if isinstance(part, Document) else str(part) for part in context)

@@ -1,4 +1,4 @@
-"""Pickle chat models and embeddings that hold clients: these are made anew where they arrive."""
+"""Pickle chat models and embeddings; their clients are rebuilt in the process that loads them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN_WAYS = ("__reduce__", "__reduce_ex__", "__getstate__")
 
 
 class HoldsModels:
-    """Mixin of what holds chat models: they are pickled with it."""
+    """Mixin for classes that hold chat models, so that these can be pickled with them."""
 
     @override
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -33,10 +33,10 @@ class HoldsModels:
 
 
 def make_models_picklable() -> None:
-    """Teach `pickle` the classes of models that are imported so far, and cloudpickle with it.
+    """Teach `pickle` and cloudpickle the model classes that have been imported so far.
 
-    A class that has a way of its own, or that somebody has registered, is left alone. An API key is
-    in a pickle as it is in the model: as readable as in any pickle of a `SecretStr`.
+    A class that defines its own pickling, or is registered already, is left unchanged. The pickle
+    of a model contains its API key, as readable as in any pickle of a `SecretStr`.
     """
     for kind in _subclasses(BaseLanguageModel, Embeddings):
         if issubclass(kind, BaseModel) and not any(_changes(kind, name) for name in _OWN_WAYS):
@@ -56,13 +56,13 @@ def _changes(kind: type, name: str) -> bool:
 
 
 def _reduce(model: BaseModel) -> Any:
-    """Return how a model is made again: as it is, but for what belongs to this process.
+    """Return how to rebuild an equal model, except for objects that belong to this process.
 
-    Clients, sessions and pools cannot be sent. What the class makes by itself is made again there,
-    by the arguments that the model was made with; caches of its own fill again.
+    Clients, sessions and connection pools cannot be sent. Those that the class creates itself are
+    created again in the other process, from the arguments of the model. Its caches start empty.
 
     Raises:
-        pickle.PicklingError: It holds something of this process that its class would not make.
+        pickle.PicklingError: The model holds such an object, and its class would not create it.
     """
     fields, private = _fields(model), dict(model.__pydantic_private__ or {})
     stuck = [name for name in fields if type(model).model_fields[name].exclude]
@@ -88,9 +88,9 @@ def _fields(model: BaseModel) -> dict[str, Any]:
 
 
 def _arguments(model: BaseModel, without: list[str]) -> dict[str, Any]:
-    """Return what makes a model like this one: what was set, its keys, and where its server is.
+    """Return the arguments for an equal model: the fields that were set, API keys and its URL.
 
-    What came from the environment goes with it, for that may be another one there.
+    They include what came from the environment, because the other process may have another one.
     """
     found = {
         name: value
@@ -119,7 +119,7 @@ def _check_made_anew(model: BaseModel, stuck: list[str], arguments: Mapping[str,
     fresh = type(model)(**arguments)
     for name in stuck:
         value, made = getattr(model, name), getattr(fresh, name)
-        # By its name: botocore makes a class of each client.
+        # Compare names, because botocore creates a new class for each client.
         if _kind(made) != _kind(value):
             raise pickle.PicklingError(
                 f"{type(model).__name__} cannot be sent to another process: its {name}, a "
@@ -150,13 +150,13 @@ def _kept_names(kind: type[BaseModel], part: str) -> Mapping[str, Any]:
 
 
 def _can_be_sent(value: Any) -> bool:
-    """Whether a value can be pickled, by cloudpickle where that is installed."""
+    """Return whether a value can be pickled, with cloudpickle if that is installed."""
     try:
         pickler = importlib.import_module("cloudpickle")
     except ImportError:
         pickler = pickle
     try:
         pickler.dumps(value)
-    except Exception:  # noqa: BLE001  (what a class raises here is its own choice)
+    except Exception:  # noqa: BLE001  (a class may raise anything here)
         return False
     return True

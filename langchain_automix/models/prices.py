@@ -1,4 +1,4 @@
-"""Tokens to dollars. An unknown cost is None, never 0."""
+"""Convert tokens to dollars. An unknown cost is None, never 0."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CURRENCY = "USD"
 _AMOUNT = re.compile(rf"\s*(?:\$\s*)?([\d.]+)\s*(?:{CURRENCY}\s*)?")
 _MILLION = 1_000_000
 _ORDINARY = 1_000
-"""Tokens of a request that no provider takes for a long one."""
+"""Number of tokens in a request that no provider prices as a long one."""
 
 _MAX_DOLLARS = 10**9
-"""Of a million tokens, or of a request: no sum of these loses its last digits."""
+"""Upper limit for a price per million tokens or per request, so that sums stay exact."""
 
 _LEAST = -400
-"""Decimal exponent below that of any float: 1e-999999 would fill a megabyte when it is shown."""
+"""Decimal exponent below that of any float; 1e-999999 would take a megabyte to print."""
 
 
-# Providers that LangChain names differently from the price list.
+# Providers whose names differ between LangChain and the price list.
 _PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral"}
 
 
@@ -38,12 +38,12 @@ PriceSource = (
     Mapping[str, Mapping[str, Decimal | float | str]]
     | Callable[[ModelCall], Decimal | float | None]
 )
-"""The user's own prices. A table by model name of the dollars for a million tokens: `input` and
-`output`, and where they differ `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
-`output_audio` and `reasoning`. Or a function from one request to its dollars; if it returns None
-or fails, `genai-prices` is asked."""
+"""The user's own prices. Either a table, by model name, of dollars per million tokens: `input` and
+`output` and, if they differ, `cache_read`, `cache_write`, `cache_write_1h`, `input_audio`,
+`output_audio` and `reasoning`. Or a function from one request to dollars; if it returns None or
+fails, `genai-prices` is used."""
 
-# Kinds of tokens, by LangChain's names, and their prices, of which the first one given holds.
+# Kinds of tokens, by LangChain's names, with their price keys; the first key given applies.
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "input": {
         "cache_read": ("cache_read",),
@@ -57,35 +57,35 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
 PRICE_KEYS = frozenset(
     {"input", "output"} | {key for kinds in _KINDS.values() for ks in kinds.values() for key in ks}
 )
-# OpenAI's service tiers have their own prices; LangChain prefixes the kinds with them.
+# OpenAI's service tiers have their own prices; LangChain prefixes the kinds with the tier.
 _TIERS = ("flex", "priority")
-# Providers report the version that ran: gpt-5.4-mini-2026-03-17 is priced as gpt-5.4-mini.
+# Providers report the exact version: gpt-5.4-mini-2026-03-17 is priced as gpt-5.4-mini.
 _VERSION = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
 
 
 class PriceWarning(UserWarning):
-    """The user's function for prices failed: the cost of a request may be unknown."""
+    """The user's price function failed, so the cost of a request may be unknown."""
 
 
 _WARNED: WeakSet[Any] = WeakSet()
 
 
 class PricedCalls(NamedTuple):
-    """What some requests cost."""
+    """The cost of some requests."""
 
     total: Decimal | None
     """US dollars; None if the cost of any request is unknown."""
 
     unpriced: tuple[str, ...] = ()
-    """Models of the requests without a known cost: no price, or no tokens reported."""
+    """Models of requests without a known cost: no price, or no tokens reported."""
 
 
 def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> PricedCalls:
-    """Return what requests cost, and the models whose cost is unknown.
+    """Return the cost of requests, and the models whose cost is unknown.
 
     Args:
         calls: The requests.
-        prices: The user's own; the rest comes from `genai-prices` (extra `prices`), offline.
+        prices: The user's own prices; the rest comes from `genai-prices` (extra `prices`), offline.
             Without it, or for a model that it does not list, the price is unknown.
 
     Raises:
@@ -95,7 +95,7 @@ def price_calls(calls: Iterable[ModelCall], prices: PriceSource | None = None) -
 
 
 def add_costs(costs: Iterable[tuple[ModelCall, Decimal | None]]) -> PricedCalls:
-    """Add up what requests cost, given each with its cost; None: it is unknown."""
+    """Add up the costs of requests, where None is an unknown cost."""
     total = Decimal(0)
     unpriced: dict[str, None] = {}
     for call, cost in costs:
@@ -107,7 +107,7 @@ def add_costs(costs: Iterable[tuple[ModelCall, Decimal | None]]) -> PricedCalls:
 
 
 def cost_of(calls: Iterable[ModelCall], prices: PriceSource | None = None) -> Decimal | None:
-    """Return what requests cost in US dollars; None if any cost is unknown (see `price_calls`)."""
+    """Return the cost of requests in US dollars, or None if any is unknown (see `price_calls`)."""
     return price_calls(calls, prices).total
 
 
@@ -120,7 +120,7 @@ def checked_prices(prices: Any) -> Any:
     """Validate the user's own prices, and return them.
 
     Raises:
-        AutoMixError: They are neither a function nor a table, or the table is invalid.
+        AutoMixError: The value is neither a function nor a table, or the table is invalid.
     """
     if prices is None or callable(prices):
         return prices
@@ -142,23 +142,23 @@ def checked_prices(prices: Any) -> Any:
 
 
 def amount_in(text: str) -> str | None:
-    """Return the number in an amount of dollars that a user has written, such as `5 USD` or `$5`.
+    """Return the number in an amount of dollars that a user wrote, such as `5 USD` or `$5`.
 
-    None: it is no such amount.
+    Return None if the text is not such an amount.
     """
     match = _AMOUNT.fullmatch(text)
     return None if match is None else match[1]
 
 
 def dollars_of(cost: str) -> Decimal:
-    """Parse a cost that `format_dollars` wrote."""
+    """Parse a cost written by `format_dollars`."""
     return Decimal(cost.split(maxsplit=1)[0])
 
 
 def token_prices(model: str, provider: str | None) -> tuple[Decimal, Decimal] | None:
-    """Return the dollars for a million input and output tokens; None if unknown.
+    """Return the dollars per million input and output tokens, or None if unknown.
 
-    Of requests of ordinary length: many a list has a higher price for very long ones.
+    The prices are for requests of ordinary length; many lists charge more for very long ones.
     """
     call = ModelCall(model=model, provider=provider)
     price_in = _listed_price(call, {"input_tokens": _ORDINARY, "output_tokens": 0})
@@ -175,12 +175,12 @@ def is_priced(model: str | None, provider: str | None, prices: PriceSource | Non
 
 
 def nearest_priced(model: str | None, provider: str | None, prices: PriceSource | None) -> str:
-    """Return ` Did you mean 'X'?` for the models with a price whose names are most like this one.
+    """Return ` Did you mean 'X'?` with the priced models whose names are most similar.
 
-    Empty where none is like it.
+    Return an empty text if none is similar.
     """
     known = [*prices] if isinstance(prices, Mapping) else []
-    with contextlib.suppress(ImportError):  # an extra
+    with contextlib.suppress(ImportError):  # an optional dependency
         from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
 
         listed = _PROVIDERS.get(provider or "", provider)
@@ -190,7 +190,7 @@ def nearest_priced(model: str | None, provider: str | None, prices: PriceSource 
 
 
 def price_list_hint() -> str:
-    """Return how the price list is installed, as a sentence after a space; "" where it is there."""
+    """Return how to install the price list, as a sentence after a space; "" if it is installed."""
     try:
         import genai_prices  # noqa: F401, PLC0415
     except ImportError:
@@ -200,12 +200,12 @@ def price_list_hint() -> str:
 
 def is_cached(call: ModelCall) -> bool:
     """Whether the answer came from LangChain's cache, without a request."""
-    usage: Mapping[str, Any] = call.usage or {}  # it may hold nothing but this mark
+    usage: Mapping[str, Any] = call.usage or {}  # may hold nothing but this mark
     return usage.get("total_cost") == 0
 
 
 def call_cost(call: ModelCall, prices: PriceSource | None = None) -> Decimal | None:
-    """Return what one request cost in US dollars; None if that is unknown (see `price_calls`)."""
+    """Return the cost of one request in US dollars, or None if unknown (see `price_calls`)."""
     if call.cost is not None:
         return dollars_of(call.cost)
     if is_cached(call):
@@ -221,7 +221,7 @@ def call_cost(call: ModelCall, prices: PriceSource | None = None) -> Decimal | N
 
 
 def _by_function(call: ModelCall, prices: Callable[[ModelCall], Any]) -> Decimal | None:
-    """Price a request by the user's function; None if it fails, for the answer is paid for."""
+    """Price a request by the user's function; None if it fails, so that the answer is not lost."""
     try:
         price = prices(call)
     except Exception as error:  # noqa: BLE001  (the user's own function)
@@ -235,7 +235,7 @@ def _warn_failed(call: ModelCall, prices: Any, error: Exception) -> None:
         if prices in _WARNED:
             return
         _WARNED.add(prices)
-    except TypeError:  # not every callable can be in such a set
+    except TypeError:  # not every callable can be put into the set
         pass
     warn_of_what_is_paid(
         f"prices= failed for {call.model!r} ({type(error).__name__}: {error}): where it fails, the "
@@ -250,7 +250,7 @@ def _entry(model: str | None, prices: Mapping[str, Any]) -> Mapping[str, Any] | 
 
 
 def _details(usage: Mapping[str, Any], direction: str) -> dict[str, int]:
-    """Return the tokens of each kind, without the service tier in its name."""
+    """Return the tokens of each kind, with the service tier removed from its name."""
     tokens: dict[str, int] = {}
     for name, number in (usage.get(f"{direction}_token_details") or {}).items():
         tier, _, kind = name.partition("_")
@@ -262,8 +262,8 @@ def _details(usage: Mapping[str, Any], direction: str) -> dict[str, int]:
 def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | None) -> Decimal:
     """Price a request by a table; kinds of tokens without their own price cost the usual.
 
-    A token may be of two kinds (such as cached audio), and is billed once: if the kinds add up to
-    more than all tokens, at the higher price, and so never at less than it cost.
+    A token may be of two kinds (such as cached audio), but is billed once. If the kinds add up to
+    more than all tokens, the higher prices apply, so the cost is never understated.
     """
     total = Decimal(0)
     for direction, kinds in _KINDS.items():
@@ -282,7 +282,7 @@ def _by_table(usage: Mapping[str, Any], entry: Mapping[str, Any], model: str | N
 
 
 def _by_list(call: ModelCall) -> Decimal | None:
-    """Price a request by `genai-prices`; None if it cannot."""
+    """Price a request by `genai-prices`; None if that is not possible."""
     usage = call.usage
     if usage is None:
         return None
@@ -290,7 +290,7 @@ def _by_list(call: ModelCall) -> Decimal | None:
         *(usage.get("input_token_details") or {}),
         *(usage.get("output_token_details") or {}),
     }
-    if details & {*_TIERS}:  # the list has only the standard tier's prices
+    if details & {*_TIERS}:  # the list has only standard-tier prices
         return None
     read, written = _details(usage, "input"), _details(usage, "output")
     five_minutes, hour = (read.get(f"ephemeral_{time}_input_tokens", 0) for time in ("5m", "1h"))
@@ -305,7 +305,7 @@ def _by_list(call: ModelCall) -> Decimal | None:
         "output_audio_tokens": written.get("audio"),
         "output_reasoning_tokens": written.get("reasoning"),
     }
-    # Absent kinds are left out: not every model has a price for them.
+    # Leave out absent kinds, since not every model has a price for them.
     return _listed_price(call, {kind: n for kind, n in tokens.items() if n})
 
 
@@ -318,7 +318,7 @@ def _dollars(price: Any, model: str | None) -> Decimal:
 
 @lru_cache(maxsize=1024)  # a table's prices are read for each request
 def _decimal_of(text: str) -> Decimal | None:
-    """Return an amount of dollars; None where a text is none."""
+    """Return an amount of dollars, or None if the text is not one."""
     try:
         amount = Decimal(text)
     except ArithmeticError:
@@ -331,7 +331,7 @@ def _listed_price(call: ModelCall, tokens: Mapping[str, int | None]) -> Decimal 
     # Without a provider, the list would guess one from the model's name.
     if call.model is None or call.provider is None:
         return None
-    try:  # an extra, and half a second to import
+    try:  # an optional dependency that takes half a second to import
         from genai_prices import Usage, calc_price  # noqa: PLC0415
     except ImportError:
         return None

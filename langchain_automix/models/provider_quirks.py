@@ -1,7 +1,7 @@
-"""How each provider says that an answer is none, or only half: one table.
+"""Map how each provider reports a missing or truncated answer, in one table.
 
-The words come from the providers' own clients and documentation, named in each row. LangChain's
-chat models hand them on in `response_metadata`. docs/providers.md shows the table to users.
+The words come from the providers' own clients and documentation, which each row names. LangChain's
+chat models pass them on in `response_metadata`. docs/providers.md shows the table to users.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 Ending = Literal["refused", "filtered", "failed", "out of tokens"]
 """How an answer ended early. `refused`: by the model. `filtered`: by a content filter. `failed`: by
-an error at the provider, perhaps half-way. `out of tokens`: at a limit, and what came stands."""
+an error at the provider, possibly midway. `out of tokens`: at a limit; the text so far is valid."""
 
 
 @dataclass(frozen=True)
 class Provider:
-    """The words by which a provider says how an answer ended."""
+    """The words by which a provider reports how an answer ended."""
 
     name: str
     field: str
-    """Where the word is in `response_metadata`; a dot goes into a dict."""
+    """The key of the word in `response_metadata`; a dot leads into a nested dict."""
 
     refused: tuple[str, ...] = ()
     filtered: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Provider:
 
     @property
     def endings(self) -> Iterator[tuple[tuple[str, str], Ending]]:
-        """Each field and word with its meaning."""
+        """Each field and word, with its meaning."""
         meanings: tuple[tuple[Ending, tuple[str, ...]], ...] = (
             ("refused", self.refused),
             ("filtered", self.filtered),
@@ -74,19 +74,19 @@ PROVIDERS = (
     ),
     # openai/types/responses/response_status.py.
     Provider("OpenAI, Responses", "status", failed=("failed", "cancelled")),
-    # learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter: as OpenAI's own; a
+    # learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter: the same as OpenAI's; a
     # filtered prompt is an error with status 400.
     Provider(
         "Azure OpenAI", "finish_reason", filtered=("content_filter",), out_of_tokens=("length",)
     ),
-    # anthropic/types/stop_reason.py. `pause_turn` is no end: the caller sends the turn on.
+    # anthropic/types/stop_reason.py. `pause_turn` is not an end: the caller continues the turn.
     Provider(
         "Anthropic",
         "stop_reason",
         refused=("refusal",),
         out_of_tokens=("max_tokens", "model_context_window_exceeded"),
     ),
-    # google/genai/types.py: FinishReason, and BlockedReason of a prompt that got no candidate.
+    # google/genai/types.py: FinishReason, and BlockedReason for a prompt without candidates.
     Provider(
         "Gemini",
         "finish_reason",
@@ -116,12 +116,12 @@ PROVIDERS = (
             "OTHER",
         ),
     ),
-    # botocore/data/bedrock-runtime: StopReason. `stop_reason` is what ChatBedrock makes of it.
+    # botocore/data/bedrock-runtime: StopReason. ChatBedrock renames it to `stop_reason`.
     *(
         Provider(
             "Bedrock Converse",
             field,
-            refused=("refusal",),  # of Anthropic's models
+            refused=("refusal",),  # from Anthropic's models
             filtered=("guardrail_intervened", "content_filtered"),
             failed=("malformed_model_output", "malformed_tool_use"),
             out_of_tokens=("max_tokens", "model_context_window_exceeded"),
@@ -135,9 +135,9 @@ PROVIDERS = (
         failed=("error",),
         out_of_tokens=("length", "model_length"),
     ),
-    # ollama/_types.py: done_reason. After `load` or `unload` there was no generation at all.
+    # ollama/_types.py: done_reason. After `load` or `unload`, nothing was generated.
     Provider("Ollama", "done_reason", failed=("load", "unload"), out_of_tokens=("length",)),
-    # vllm/v1/engine: FinishReason (stop, length, abort, error; repetition is cut at a loop).
+    # vllm/v1/engine: FinishReason (stop, length, abort, error; `repetition` cuts off a loop).
     Provider(
         "vLLM",
         "finish_reason",
@@ -146,7 +146,8 @@ PROVIDERS = (
     ),
     # llama.cpp/tools/server: stop, length, tool_calls.
     Provider("llama.cpp", "finish_reason", out_of_tokens=("length",)),
-    # litellm/litellm_core_utils/core_helpers.py: words of others that it, and OpenRouter, pass on.
+    # litellm/litellm_core_utils/core_helpers.py: other providers' words passed on by LiteLLM and
+    # OpenRouter.
     Provider(
         "LiteLLM",
         "finish_reason",
@@ -199,17 +200,17 @@ REPLY_READERS = frozenset(
         "_get_usage_metadata_from_generation_info",
     }
 )
-"""Functions of LangChain's clients that read a reply. What goes wrong in them is the reply's
-fault: it came, and was not as the provider promises."""
+"""Functions in LangChain's clients that read a reply. An error raised in them is the reply's fault:
+it arrived, but not in the form that the provider promises."""
 
 
-# Client errors that say something of the model's account, whatever their status.
+# Client errors that concern the model's account, whatever their status.
 # ai.google.dev/gemini-api/docs/troubleshooting: a wrong key is a bad request (400);
-# botocore/data/bedrock-runtime: so is a quota that is used up.
+# botocore/data/bedrock-runtime: so is an exhausted quota.
 ACCOUNT_ERRORS = ("API_KEY_INVALID", "API key not valid", "ServiceQuotaExceeded")
 
-# What LangChain's kinds of errors (langchain_core/exceptions.py) say, where a client's own error
-# has no status: those of langchain-google-genai have none.
+# The status that LangChain's types of errors (langchain_core/exceptions.py) stand for, for clients
+# whose errors have no status, such as langchain-google-genai.
 STATUS_OF_KIND = {
     "ContextOverflowError": 400,
     "ModelInvalidRequestError": 400,
@@ -219,7 +220,8 @@ STATUS_OF_KIND = {
     "ModelRateLimitError": 429,
 }
 
-# grpc.StatusCode, and the HTTP status of each (google/rpc/code.proto): langchain-google-vertexai.
+# grpc.StatusCode, and the HTTP status of each (google/rpc/code.proto), for
+# langchain-google-vertexai.
 STATUS_OF_GRPC = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
@@ -240,7 +242,7 @@ NEVER_SENT_ERRORS = frozenset(
         "ConnectError",  # httpx
         "ConnectTimeout",
         "PoolTimeout",
-        "ClientConnectorError",  # aiohttp, by which google-genai asks asynchronously
+        "ClientConnectorError",  # aiohttp, used by google-genai for async requests
         "ConnectionTimeoutError",
         "ConnectTimeoutError",  # botocore and urllib3
         "EndpointConnectionError",
@@ -256,9 +258,9 @@ NEVER_SENT_ERRORS = frozenset(
 
 @dataclass(frozen=True)
 class ClosedStream:
-    """What is known of streams that their reader closes before the end.
+    """What is known about streams that their reader closes before the end.
 
-    None says in the stream what is billed for it.
+    No provider reports in the stream what it bills for them.
     """
 
     name: str
@@ -301,7 +303,7 @@ CLOSED_STREAMS = (
 
 
 def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
-    """Return how an answer ended early, and the provider's word for it; None if it is whole.
+    """Return how an answer ended early, and the provider's word for it; None if it is complete.
 
     Args:
         metadata: The message's `response_metadata`.
@@ -311,7 +313,7 @@ def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
             continue
         for key in others:
             word = word.get(key) if isinstance(word, Mapping) else None
-        word = getattr(word, "value", word)  # Gemini's are enumerations
+        word = getattr(word, "value", word)  # Gemini's words are enumerations
         if isinstance(word, str) and (ending := endings.get(word)) is not None:
             return ending, word
     return None

@@ -1,4 +1,4 @@
-"""Settings that only some providers' models take, and what a model of another one gets instead."""
+"""Settings that only some providers accept, and how to remove them for other models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_automix.models.wrappers import iter_chat_models
 
-# By `_llm_type`, as in langchain's ModelFallbackMiddleware, which leaves out the same ones.
+# By `_llm_type`, as in langchain's ModelFallbackMiddleware, which removes the same settings.
 _TAKERS = {
     "cache_control": {"anthropic-chat", "anthropic-bedrock-chat", "anthropic-chat-vertexai"},
     "prompt_cache_key": {"openai-chat", "azure-openai-chat", "fireworks-chat"},
@@ -22,11 +22,12 @@ _NESTED = ("extras", "metadata")
 
 
 def foreign_settings(model: Runnable[Any, Any], own: Runnable[Any, Any]) -> frozenset[str]:
-    """Return the settings made for one model that another one does not take.
+    """Return the settings made for one model that another one does not accept.
 
     Args:
         model: The model to ask.
-        own: The model that the settings were made for. One of the same kind takes them all.
+        own: The model that the settings were made for. A model of the same kind accepts all of
+            them.
     """
     kinds = {_kind(each) for each in iter_chat_models(model)}
     if kinds == {_kind(each) for each in iter_chat_models(own)}:
@@ -38,10 +39,10 @@ def foreign_settings(model: Runnable[Any, Any], own: Runnable[Any, Any]) -> froz
 def settings_of_others(
     model: Runnable[Any, Any], models: Sequence[Runnable[Any, Any]]
 ) -> frozenset[str]:
-    """Return the settings that some of the models take, and this one does not.
+    """Return the settings that some of the models accept, but this one does not.
 
-    For a setting that was made for none of them in particular: where no model is known to take it,
-    it goes to all.
+    This is for settings made for no particular model. A setting that no model is known to accept
+    goes to all of them.
     """
     kinds = {_kind(each) for each in iter_chat_models(model)}
     every = [{_kind(each) for each in iter_chat_models(other)} for other in models]
@@ -53,7 +54,7 @@ def settings_of_others(
 
 
 def strip_settings(settings: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Return a call's arguments without some settings, in its headers too."""
+    """Return a call's arguments without some settings, also removed from its headers."""
     kept = {name: value for name, value in settings.items() if name not in names}
     if isinstance(headers := kept.get("extra_headers"), Mapping):
         kept["extra_headers"] = {k: v for k, v in headers.items() if str(k).lower() not in names}

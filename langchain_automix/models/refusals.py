@@ -1,4 +1,4 @@
-"""What servers were found not to do, so that no request asks them for it again."""
+"""Remember what servers do not support, so that no request asks them for it again."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from langchain_automix.models.identity import server_key
 
 
 class Refusals:
-    """The servers that were found not to do one thing; shared by all mixes of the process.
+    """The servers known not to support one thing; shared by all mixes of the process.
 
-    A model without a name is not remembered, for others may have none either.
+    A model without a name is not remembered, since other models may have no name either.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without any known server."""
         self._servers: set[Hashable] = set()
         self._asks_anew: ContextVar[bool] = ContextVar("automix_asks_anew", default=False)
 
     def remember(self, model: Runnable[Any, Any]) -> None:
-        """Remember that a model's server does not do it."""
+        """Remember that a model's server does not support it."""
         if (key := server_key(model)) is not None:
             self._servers.add(key)
 
     def knows(self, model: Runnable[Any, Any]) -> bool:
-        """Whether a model's server is known not to do it."""
-        return not self._asks_anew.get() and server_key(model) in self._servers
+        """Whether a model's server is known not to support it."""
+        if not self._servers or self._asks_anew.get():
+            return False
+        return server_key(model) in self._servers
 
     def forget(self) -> None:
         """Forget all servers."""
@@ -38,10 +40,10 @@ class Refusals:
 
     @contextlib.contextmanager
     def asking_anew(self) -> Iterator[None]:
-        """Forget all servers while the context lasts.
+        """Ignore all known servers until the end of the block.
 
-        For whoever recognises calls by their order, such as a journal: a process that remembers
-        must make the same calls as one that does not. A refused request costs nothing.
+        This is for callers that identify calls by their order, such as a journal: a process that
+        remembers must make the same calls as one that does not. A refused request costs nothing.
         """
         token = self._asks_anew.set(True)
         try:
@@ -54,4 +56,4 @@ LOGPROBS = Refusals()
 """Servers that refuse the field `logprobs`, or send none."""
 
 SEVERAL_REPLIES = Refusals()
-"""Servers that refuse `n`, such as Gemini 3's, whose client has the field."""
+"""Servers that refuse `n` although their client has the field, such as that of Gemini 3."""

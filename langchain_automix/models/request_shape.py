@@ -1,4 +1,4 @@
-"""What a request carries beside its messages: settings, a format, the answering call's tools."""
+"""What a request carries besides its messages: settings, a format, the answering call's tools."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ REPLY_LENGTH_FIELDS = ("max_tokens", "num_predict", "max_output_tokens")
 """The fields by which chat models limit the length of a reply, in tokens."""
 
 REPLY_LENGTHS = frozenset({*REPLY_LENGTH_FIELDS, "max_completion_tokens"})
-"""The arguments of a call that do so."""
+"""The arguments of a call that limit the length of a reply."""
 
 RequestShape = Callable[[BaseChatModel], BaseChatModel | None]
-"""Returns a chat model whose requests carry more; None: unsupported for this model."""
+"""Returns a chat model whose requests carry more, or None if the model does not support it."""
 
 
 def with_answer_settings(
     model: Runnable[Any, Any], settings: Mapping[str, Any]
 ) -> Runnable[Any, Any]:
-    """Return a model with settings of its answers, by whatever name its client has for them.
+    """Return a model with settings for its answers, under its client's own names for them.
 
-    As fields, not as arguments of a call, which some clients do not take.
+    They are set as fields rather than passed as arguments of a call, which some clients reject.
 
     Args:
-        model: The chat model, bare or in wrappers.
-        settings: `temperature` and `max_tokens`. A model whose client has no such field gets the
-            argument, as any other one of a call.
+        model: The chat model, bare or wrapped.
+        settings: Such as `temperature` and `max_tokens`. If a model's client has no such field,
+            the setting is bound as an argument of its calls.
     """
     if not settings:
         return model
@@ -48,7 +48,7 @@ def with_answer_settings(
         return changed.bind(**arguments) if arguments else changed
 
     def without(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        # What is bound to a model gives way, as it does to an argument of a call.
+        # Bound arguments are overridden, as they are by the arguments of a call.
         lengths = REPLY_LENGTHS if "max_tokens" in settings else frozenset()
         return {k: v for k, v in kwargs.items() if k not in settings.keys() | lengths}
 
@@ -65,7 +65,7 @@ def can_shape(shape: RequestShape, model: Runnable[Any, Any]) -> bool:
 def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
     """Return the shape of a request with the answering call's tools, which calls none of them.
 
-    Providers read tools before messages: without them, a check would share no prefix with the
+    Providers read tools before messages. Without the tools, a check would share no prefix with the
     answering call, and so nothing in the prompt cache. Anthropic also refuses a conversation with
     tool calls if the tools are missing.
     """
@@ -76,8 +76,8 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
         bound: Any = chat_model.bind_tools([_for_a_check(tool) for tool in tools])
         extra = {"tools": bound.kwargs["tools"]}
         if _is(chat_model, "BaseChatOpenAI"):
-            # At Anthropic, another tool choice would miss the cached messages; at OpenAI, the model
-            # does not read it.
+            # With Anthropic, a different tool choice would miss the cached messages; with OpenAI,
+            # the tool choice is not part of the prompt.
             extra["tool_choice"] = "none"
         return _with_model_kwargs(chat_model, extra)
 
@@ -85,7 +85,7 @@ def with_tools(tools: Sequence[Mapping[str, Any]]) -> RequestShape:
 
 
 def _for_a_check(tool: Mapping[str, Any]) -> Any:
-    """Return a tool as the answering call has it; one that the provider runs as a mere function."""
+    """Return a tool as in the answering call; a provider's own becomes a plain function."""
     given = as_given(tool)
     if not isinstance(given, Mapping):
         return given
@@ -105,7 +105,7 @@ def in_format(name: str, schema: Mapping[str, Any]) -> RequestShape:
             return None
         if _is(chat_model, "BaseChatOpenAI") and not uses_responses_api(chat_model):
             # As an argument, it would make OpenAI's client parse the replies, and raise for all of
-            # them if one was cut.
+            # them if one was truncated.
             body = getattr(chat_model, "extra_body", None) or {}
             extra = {"extra_body": {**body, "response_format": response_format}}
             return chat_model.model_copy(update=extra)
@@ -134,8 +134,13 @@ def uses_responses_api(chat_model: BaseChatModel) -> bool:
     return uses is not None and bool(uses({}))
 
 
+def takes_openai_arguments(chat_model: BaseChatModel) -> bool:
+    """Whether the arguments of a call go into the request, under OpenAI's names for them."""
+    return any(_is(chat_model, name) for name in ("BaseChatOpenAI", "ChatGroq", "ChatLiteLLM"))
+
+
 def _is(chat_model: BaseChatModel, name: str) -> bool:
-    """Whether a model is an instance of a provider's class, which need not be imported."""
+    """Whether a model is an instance of a provider's class, without importing that class."""
     return any(kind.__name__ == name for kind in type(chat_model).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""A chat model prepared for sampling."""
+"""Prepare a chat model for sampling."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from langchain_automix.utils.user_warnings import warn_user
 ChatRunnable = Runnable[Any, AIMessage]
 
 _STREAM_KWARGS = frozenset({"stream", "stream_options", "stream_usage"})
-# How a call samples, whatever it is for; the rest may be kept where an answer is sampled again.
+# How a call samples, whatever its purpose; the rest can stay if an answer is sampled again.
 _SAMPLING = _STREAM_KWARGS | {
     *("n", "random_seed", "seed", "streaming", "temperature", "top_k", "top_p"),
 }
-# What shapes an answer, whatever a provider calls it: a format, words to end at, media, tokens.
+# Whatever shapes an answer, by every provider's name for it: format, stop words, media, tokens.
 _SHAPES = frozenset(
     {
         "format",  # Ollama; Anthropic in `output_config`, OpenAI's Responses in `text`
@@ -46,14 +46,15 @@ _SHAPES = frozenset(
         *("stop", "stop_sequences", "stop_token_ids", "stopSequences"),
     }
 )
-# Arguments that hold others, such as those which a client does not know by name.
+# Arguments that contain others, for instance those that a client does not know by name.
 _CONTAINERS = frozenset(
     {
         *("additional_model_request_fields", "extra_body", "generation_config", "model_kwargs"),
         *("options", "outputConfig", "output_config", "text"),
     }
 )
-# Fields for the answering call alone: they would cut or shape a check's reply, or its sampling.
+# Fields for the answering call alone: they would truncate or shape a check's reply, or its
+# sampling.
 _ANSWER_ONLY_FIELDS = _SHAPES | {"n", "streaming", "top_k", "top_p"}
 # Arguments for the answering call alone: they would call tools in a check, or change its sampling.
 _TOOL_KWARGS = frozenset(
@@ -76,7 +77,7 @@ def takes_n(model: Runnable[Any, Any]) -> bool:
 
 
 def thinks(model: Runnable[Any, Any]) -> bool:
-    """Whether a model thinks before it replies, by its profile, so that no short limit is set."""
+    """Whether a model thinks before it replies, by its profile; if so, set no short limit."""
     chat_model = chat_model_of(model)
     return bool(chat_model is not None and (chat_model.profile or {}).get("reasoning_output"))
 
@@ -95,17 +96,17 @@ def for_sampling(
     """Return a copy of the model to draw samples from, with its retries and fallbacks.
 
     Args:
-        model: The chat model, bare or in wrappers.
+        model: The chat model, bare or wrapped.
         temperature: Sampling temperature.
-        max_tokens: Longest reply, in tokens; not set if the model thinks first, for its thinking
-            counts, too. None: the model's own.
-        n: Replies for each request.
-        nth: Index of this request among its like: a fixed seed is increased by it, else all
-            replies would be the same.
-        answers: Whether answers are sampled: what shapes them is kept (format, stop, tools, and
-            length if `max_tokens` is None).
+        max_tokens: Maximum length of a reply, in tokens; ignored if the model thinks first, since
+            its thinking counts towards it. None uses the model's own limit.
+        n: Number of replies per request.
+        nth: Index of this request among similar ones. A fixed seed is increased by it, since
+            otherwise all replies would be the same.
+        answers: Whether answers are sampled. If so, whatever shapes an answer is kept: format, stop
+            words, tools and, if `max_tokens` is None, the length.
         further: Other fields to set on models that have them, such as `logprobs`.
-        shape: What else the requests carry, where it supports the model.
+        shape: What else the requests carry, if the model supports it.
     """
 
     def prepared(chat_model: BaseChatModel) -> ChatRunnable:
@@ -134,7 +135,7 @@ def _dropped_arguments(max_tokens: int | None, *, answers: bool) -> frozenset[st
 
 
 def _without(arguments: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
-    """Return arguments without some, also where an argument holds others."""
+    """Return arguments without some of them, including those nested in container arguments."""
     kept: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in dropped:
@@ -179,12 +180,12 @@ def _settings(
             settings[name] = _without(extra, dropped) or default
     if "temperature" in fields and profile.get("temperature") is not False:
         settings["temperature"] = temperature
-    # A short limit would cut the thinking, not the reply.
+    # A short limit would truncate the thinking, not the reply.
     if max_tokens is not None and not profile.get("reasoning_output"):
         settings |= dict.fromkeys([f for f in REPLY_LENGTH_FIELDS if f in fields], max_tokens)
     if "n" in fields and n > 1:
         settings["n"] = n
-    for name in ("seed", "random_seed"):  # Mistral's is the latter
+    for name in ("seed", "random_seed"):  # Mistral calls it `random_seed`
         if isinstance(seed := getattr(model, name, None), int):
             settings[name] = seed + nth
     return settings

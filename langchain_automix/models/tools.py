@@ -15,28 +15,28 @@ from langchain_automix.models.wrappers import unwrap
 
 _ANY_TOOL = ("any", "required")
 _SEARCH = "web_search"
-# Blocks of a message that are calls which the provider ran: LangChain's own, Anthropic's, Gemini's.
+# Message blocks of calls that the provider ran: LangChain's own, Anthropic's, Gemini's.
 _PROVIDER_CALL_BLOCKS = {
     "server_tool_call": "",
     "server_tool_use": "",
     "mcp_tool_use": "mcp",
     "executable_code": "code_execution",
 }
-# Those which the caller runs.
+# Message blocks of calls that the caller runs.
 _OWN_CALL_BLOCKS = frozenset(
     {"tool_call", "invalid_tool_call", "function_call", "custom_tool_call", "non_standard_call"}
 )
-# What Gemini found by its own tools.
+# What Gemini found with its own tools.
 _SEARCH_METADATA = {
     "grounding_metadata": "google_search",
     "url_context_metadata": "url_context",
 }
-# What OpenAI's search models and LiteLLM hand on of a search.
+# What OpenAI's search models and LiteLLM report about a search.
 _SEARCH_FIELDS = ("annotations", "web_search_results", "citations")
 _MAX_LENGTH = 200
-_HIDDEN_NAME = "..."  # instead of a name from the value, which must not be quoted
+_HIDDEN_NAME = "..."  # replaces a name from the value, which must not be quoted
 
-# The messages of these may quote the value.
+# Error types whose messages may quote the value, with safe messages instead.
 _SAFE_MESSAGES = {
     "assertion_error": "a validator refuses it",
     "union_tag_invalid": "its tag is none of those known",
@@ -45,10 +45,10 @@ _SAFE_MESSAGES = {
 
 
 class FormattedTool(dict[str, Any]):
-    """A tool in OpenAI's format, and the tool that it was made of.
+    """A tool in OpenAI's format, along with the tool it was made from.
 
-    No format holds all that a tool may have, such as `cache_control` or `extras`: a client is given
-    the tool itself (`as_given`).
+    This format cannot hold everything that a tool may have, such as `cache_control` or `extras`. A
+    client is therefore given the original tool (`as_given`).
     """
 
     given: Any
@@ -70,18 +70,18 @@ def as_given(tool: Any) -> Any:
 def tool_call_problem(
     message: AIMessage, tools: Sequence[Mapping[str, Any]], *, must_call: bool | str = False
 ) -> str | None:
-    """Return what is wrong with the tool calls of an answer; None if nothing is.
+    """Say what is wrong with the tool calls of an answer, or return None if nothing is.
 
     Only certain faults count: arguments that are not JSON, an unknown tool, arguments that do not
-    fit the tool's schema, a missing call. What the answer made up, such as the name of a tool, is
-    not quoted: it may be rejected.
+    fit the tool's schema, a missing call. Text that the answer made up, such as the name of a tool,
+    is not quoted, since the answer may be rejected.
 
     Args:
         message: The answer.
-        tools: The model's tools, in OpenAI's format. None given: they are unknown, and only
-            arguments that are not JSON are found.
-        must_call: The call that there must be, as in `tool_choice`: True, `any` or `required` for
-            any tool; or a tool's name.
+        tools: The model's tools, in OpenAI's format. If empty, they are unknown, and only arguments
+            that are not JSON are found.
+        must_call: The required call, as in `tool_choice`: True, `any` or `required` for any tool,
+            or the name of a tool.
     """
     schemas = {name: parameters for name, _, parameters in map(tool_parts, tools)}
     for invalid in message.invalid_tool_calls:
@@ -106,7 +106,7 @@ def _missing_call(
     called: Sequence[str], must_call: bool | str, known: Mapping[str, Any]
 ) -> str | None:
     if isinstance(must_call, str) and (must_call in known or must_call not in _ANY_TOOL):
-        # A tool that is not known runs at the provider, and may leave no trace in the message.
+        # An unknown tool runs at the provider, and may leave no trace in the message.
         if must_call not in known or _plain_name(must_call) in map(_plain_name, called):
             return None
         return f"the answer does not call {must_call!r}, as it must"
@@ -114,12 +114,12 @@ def _missing_call(
 
 
 def required_call(tool_choice: Any) -> bool | str:
-    """Return the call that any provider's tool choice requires: whether one, or of which tool."""
+    """Return the call that any provider's tool choice requires: whether any, or of which tool."""
     if isinstance(tool_choice, list | tuple):  # Gemini: one of these
         return bool(tool_choice)
     if not isinstance(tool_choice, Mapping):
         return tool_choice or False
-    if tool_choice.get("type") == "allowed_tools":  # OpenAI: which may be called, not which must
+    if tool_choice.get("type") == "allowed_tools":  # OpenAI: tools that may be called, not must
         inner = tool_choice.get("allowed_tools")
         allowed = inner if isinstance(inner, Mapping) else tool_choice
         return "required" if allowed.get("mode") == "required" else False
@@ -136,14 +136,14 @@ def required_call(tool_choice: Any) -> bool | str:
 def provider_calls(message: AIMessage) -> list[str]:
     """Return the names of the tools that the provider itself ran for an answer."""
     named: list[str] = []
-    outputs = message.additional_kwargs.get("tool_outputs") or ()  # langchain-openai's version 0
+    outputs = message.additional_kwargs.get("tool_outputs") or ()  # langchain-openai, version 0
     for block in (*message.content, *outputs):
         if not isinstance(block, Mapping):
             continue
         kind = str(block.get("type"))
         if kind in _PROVIDER_CALL_BLOCKS:
             named.append(str(block.get("name") or _PROVIDER_CALL_BLOCKS[kind]))
-        elif kind.endswith("_call") and kind not in _OWN_CALL_BLOCKS:  # the Responses API's
+        elif kind.endswith("_call") and kind not in _OWN_CALL_BLOCKS:  # from the Responses API
             named.append(kind.removesuffix("_call"))
         elif block.get("annotations"):
             named.append(_SEARCH)
@@ -168,31 +168,31 @@ def tool_parts(tool: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any] | N
 
 
 def schema_problem(value: Any, schema: Mapping[str, Any] | None) -> str | None:
-    """Return where and how a value does not fit a JSON schema; None if it fits.
+    """Say where and how a value does not fit a JSON schema, or return None if it fits.
 
-    The value is not quoted: it may be from a rejected draft. Everything fits a schema that is
-    invalid or refers to another one: schemas are never fetched.
+    The value is not quoted, since it may come from a rejected draft. Everything fits a schema that
+    is invalid or refers to another one, since schemas are never fetched.
     """
     try:
         return schema_misfit(value, schema) if schema else None
-    except Exception:  # noqa: BLE001  (any schema: an unknown reference, a bad pattern)
+    except Exception:  # noqa: BLE001  (an unknown reference, a bad pattern, ...)
         return None
 
 
 def schema_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """Return where and how a value does not fit a JSON schema, without quoting the value.
+    """Say where and how a value does not fit a JSON schema, without quoting the value.
 
     Raises:
-        Exception: Of many kinds: the schema is invalid, or refers to another one.
+        Exception: The schema is invalid or refers to another one; the type of the error varies.
     """
-    # Only a mix with tools needs them.
+    # Imported here, since only a mix with tools needs them.
     from jsonschema.exceptions import best_match  # noqa: PLC0415
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
 
     kind = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(dict(schema))
-    # The default registry would fetch what a `$ref` names; an empty one fetches nothing.
+    # The default registry would fetch the target of a `$ref`; an empty one fetches nothing.
     error = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
     if error is None:
         return None
@@ -222,11 +222,11 @@ def _property_names(schema: Any) -> Iterator[str]:
 
 
 def parsing_problem(error: Exception, schema: Any = None) -> str:
-    """Say what is wrong with an answer without quoting it, for it may be rejected.
+    """Say what is wrong with an answer without quoting it, since it may be rejected.
 
     Args:
-        error: The error of parsing it.
-        schema: The JSON schema, or schemas, with the names of its fields; None: hide all names.
+        error: The error raised by parsing it.
+        schema: The JSON schema or schemas that define its field names; None hides all names.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValidationError):
@@ -249,7 +249,7 @@ def bound_tools(model: Runnable[Any, Any]) -> list[FormattedTool]:
 def tools_in_openai_format(tools: Iterable[Any]) -> list[FormattedTool]:
     """Return tools as `{"type": "function", "function": {"name": ..., ...}}`.
 
-    Of a provider's own tool (such as `bash`) only the name is known. One without a name runs at
+    Only the name of a provider's own tool (such as `bash`) is known. A tool without a name runs at
     the provider, is never called by a message, and is left out.
     """
     formatted: list[FormattedTool] = []
@@ -269,7 +269,7 @@ def tools_in_openai_format(tools: Iterable[Any]) -> list[FormattedTool]:
 
 
 def tools_as_shown(tools: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return tools as dicts, in OpenAI's format where they have a name: one for each."""
+    """Return tools as dicts, one per tool, in OpenAI's format if they have a name."""
     shown: list[dict[str, Any]] = []
     for tool in tools:
         named = tools_in_openai_format([tool])
@@ -279,12 +279,12 @@ def tools_as_shown(tools: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def _converted(tool: Any) -> Sequence[Mapping[str, Any]]:
-    declared = _as_dict(tool).get("function_declarations")  # Gemini's own form of several
+    declared = _as_dict(tool).get("function_declarations")  # Gemini's format for several tools
     if isinstance(declared, list | tuple):
         return [_as_dict(each) for each in declared]
     try:
         return [convert_to_openai_tool(tool)]
-    except Exception:  # noqa: BLE001  (any provider's form)
+    except Exception:  # noqa: BLE001  (may be in any provider's format)
         return [_as_dict(tool)]
 
 

@@ -1,4 +1,4 @@
-"""Collects what the requests beneath a call returned and cost."""
+"""Collect the replies and the cost of the requests made by a call."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 
 _RUNNING: ContextVar[tuple[UUID, ...]] = ContextVar("automix_running", default=())
-"""The chat models that run around what is called here, the innermost last."""
+"""The runs of chat models that contain the current code, innermost last."""
 
-_DEEPEST = 8  # an asynchronous run ends in another context, and so stays in this one's
+_DEEPEST = 8  # an asynchronous run ends in another context, and so stays in this one
 
 
 class UsageCollector(BaseCallbackHandler):
-    """Collects what the requests beneath one call returned: every reply, and each usage once.
+    """Collects the results of the requests made by one call: every reply, and each usage once.
 
-    What was retried, replaced by a fallback or asked for by a mix beneath the call is among them. A
-    mix says itself what its requests came to, by its own prices; a chat model that calls another
-    one is not counted for what that one has reported.
+    It includes requests that were retried, replaced by a fallback, or made by a nested mix. A mix
+    itself reports the cost of its requests, at its own prices. A chat model that calls another one
+    is not billed again for what the inner one reported.
 
-    With `mends`, it leaves the usage on the first of `n` replies only: LangSmith's tracer would add
-    it up for each of them, and LangChain's usage handler counts nothing without a model's name on
-    the reply. It runs before all other handlers.
+    With `mends`, it leaves the usage only on the first of `n` replies, since LangSmith's tracer
+    would add it up for each reply. It also sets the model's name on the reply, without which
+    LangChain's usage handler counts nothing. It runs before all other handlers.
     """
 
     run_inline = True
@@ -50,27 +50,27 @@ class UsageCollector(BaseCallbackHandler):
         """Start with nothing collected.
 
         Args:
-            mends: Whether to change the replies, for the handlers that come after.
+            mends: Whether to correct the replies for later handlers.
         """
         self._mends = mends
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was collected."""
+        """Forget everything collected."""
         self.replies: list[AIMessage] = []
         self.failed: list[tuple[str | None, BaseException]] = []
-        """Requests that failed: the model's name, if known, and the error."""
+        """Failed requests: the model's name, if known, and the error."""
 
         self._calls: list[tuple[UUID | None, ModelCall]] = []  # with the run that made each
         self._pending: dict[UUID, tuple[str | None, str | None]] = {}
         self._parents: dict[UUID, UUID | None] = {}
-        self._around: dict[UUID, UUID] = {}  # the chat model within which another one ran
+        self._around: dict[UUID, UUID] = {}  # by run, the chat model that it ran inside
         self._mixes: set[UUID] = set()
         self._mix_failed = False
 
     @property
     def calls(self) -> list[ModelCall]:
-        """Requests that were billed, or may have been, in the order in which they ended."""
+        """Requests that were or may have been billed, in the order in which they ended."""
         return [call for run, call in self._calls if not self._is_of_a_mix(run)]
 
     @calls.setter
@@ -84,16 +84,16 @@ class UsageCollector(BaseCallbackHandler):
         return [UnaccountedCall(model=model, provider=provider) for model, provider in pending]
 
     def requests_for(self, reply: AIMessage) -> list[ModelCall]:
-        """Return the requests beneath a call that returned a message, its own among them."""
+        """Return the requests made by a call that returned a message, its own included."""
         own, heard = to_model_call([reply]), self.calls
-        if not heard:  # no chat model, or one that tells nobody
+        if not heard:  # not a chat model, or one that reports to no handler
             return [own]
         usages = [call.usage for call in heard] + [each.usage_metadata for each in self.replies]
         is_told = "automix" in reply.response_metadata or _is_sum_of(own.usage, usages)
         return heard if is_told else [*heard, own]
 
     def accounts_for(self, error: BaseException) -> bool:
-        """Whether an error that a call raised is that of a request, or of a mix, beneath it."""
+        """Whether an error raised by a call stems from one of its requests or a nested mix."""
         return self._mix_failed or any(
             mine is cause for _, mine in self.failed for cause in causes_of(error)
         )
@@ -122,13 +122,13 @@ class UsageCollector(BaseCallbackHandler):
         if around:
             self._around[run_id] = around[-1]
         self._pending[run_id] = (metadata.get("ls_model_name"), metadata.get("ls_provider"))
-        if run_id not in running:  # another collector may hear of it, too
+        if run_id not in running:  # another collector may have added it
             _RUNNING.set((*running, run_id)[-_DEEPEST:])
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         model, provider = self._end(run_id)
-        told = self.accounts_for(error)  # by a model or a mix beneath it
+        told = self.accounts_for(error)  # by an inner model or mix
         self.failed.append((model, error))
         if may_be_billed(error) and not told:
             self._calls.append((run_id, UnaccountedCall(model=model, provider=provider)))
@@ -147,7 +147,7 @@ class UsageCollector(BaseCallbackHandler):
         if not replies:
             return
         if "automix" in replies[0].response_metadata and self._mixes_in(run_id):
-            return  # it has told what it came to
+            return  # the mix has reported its cost
         call = to_model_call(replies, response.llm_output)
         within = [call.usage for run, call in self._calls if self._is_within(run, run_id)]
         if not within or not _is_sum_of(call.usage, within):
@@ -175,14 +175,14 @@ class UsageCollector(BaseCallbackHandler):
         return any(above in self._mixes for above in self._above(run_id))
 
     def _above(self, run_id: UUID | None) -> Iterator[UUID]:
-        """Yield the runs above a run."""
+        """Yield the ancestors of a run."""
         above = None if run_id is None else self._parents.get(run_id)
         while above is not None:
             yield above
             above = self._parents.get(above)
 
     def _is_within(self, run_id: UUID | None, outer: UUID | None) -> bool:
-        """Whether a chat model ran within another one."""
+        """Whether a chat model ran inside another one."""
         while run_id is not None and (around := self._around.get(run_id)) is not None:
             if around == outer:
                 return True
@@ -201,7 +201,7 @@ def _mend(replies: Sequence[AIMessage], call: ModelCall) -> None:
 
 
 def _is_sum_of(usage: UsageMetadata | None, parts: Sequence[UsageMetadata | None]) -> bool:
-    """Whether a usage says nothing that others do not say: it is one of them, or all together."""
+    """Whether a usage adds nothing to others: it equals one of them, or their sum."""
     if usage is None:
         return True
     known = [_totals(each) for each in parts if each is not None]
@@ -216,11 +216,11 @@ def _totals(usage: UsageMetadata) -> tuple[int, int]:
 def to_model_call(
     replies: Sequence[AIMessage], llm_output: Mapping[str, Any] | None = None
 ) -> ModelCall:
-    """Return one request, with its usage, from its replies.
+    """Return one request, with its usage, given its replies.
 
-    Each of several replies has either the usage of the whole request (OpenAI) or its own; if all
+    With several replies, each has either the usage of the whole request (OpenAI) or its own. If all
     are equal, it is the former, since samples seldom agree to the token. The reply of a mix has a
-    record with what the query cost, drafts and checks included.
+    record of what the query cost, drafts and checks included.
     """
     record = replies[0].response_metadata.get("automix")
     if record is not None and not is_cached(ModelCall(usage=replies[0].usage_metadata)):
@@ -239,7 +239,7 @@ def to_model_call(
 
 
 def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
-    """Return a request with the name of its model, if the reply reported none."""
+    """Return a request with the name of its model, if the reply did not report one."""
     if call.model is not None:
         return call
     name, provider = sole_identity(model)
@@ -247,7 +247,7 @@ def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
 
 
 def without_output(call: ModelCall) -> ModelCall:
-    """Return a call as if only its prompt had been read."""
+    """Return a call as if it had only read its prompt."""
     if call.usage is None:
         return call
     usage: Any = {k: v for k, v in call.usage.items() if k != "output_token_details"}
@@ -256,9 +256,10 @@ def without_output(call: ModelCall) -> ModelCall:
 
 
 def _record_call(record: Mapping[str, Any]) -> ModelCall:
-    """Return one query of a mix as a request; if unpriced, only with the models to blame."""
+    """Return one query of a mix as a request; if unpriced, with only the names of the models."""
     if record["cost"] is None:
-        # With a spend limit, prices are known: of a query that failed, a request was lost.
+        # With a spend limit, prices are known, so a failed query is unpriced because a request was
+        # lost.
         kind = UnaccountedCall if "unfinished" in record else ModelCall
         return kind(model=", ".join(record["unpriced"]))
     return ModelCall(model=record.get("model"), usage=record["tokens"], cost=record["cost"])

@@ -1,4 +1,4 @@
-"""The chat models under bindings, configuration, retries and fallbacks."""
+"""Find and change the chat models inside bindings, configuration, retries and fallbacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from langchain_core.runnables.configurable import DynamicRunnable
 
 
 def _layers(model: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
-    """Yield a model and what it wraps, down to the chat model, if there is one; no fallbacks."""
+    """Yield a model and what it wraps, down to the chat model, if any; skip fallbacks."""
     while True:
         yield model
         if isinstance(model, RunnableBindingBase):
@@ -35,9 +35,9 @@ def _layers(model: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
 
 
 def unwrap(model: Runnable[Any, Any]) -> tuple[BaseChatModel | None, dict[str, Any]]:
-    """Return the chat model under all wrappers, and what they bind; without fallbacks.
+    """Return the chat model inside all wrappers, and what they bind; ignore fallbacks.
 
-    The model is None for a runnable that is no chat model.
+    The model is None for a runnable that is not a chat model.
     """
     bound: dict[str, Any] = {}
     for layer in _layers(model):
@@ -63,9 +63,9 @@ def fallbacks_and_config(
 
 
 def as_configured(model: Runnable[Any, Any], config: RunnableConfig) -> Runnable[Any, Any]:
-    """Return a model as the configuration of a run chooses it, where it may be configured.
+    """Return the model that a run's configuration selects, if it is configurable.
 
-    A choice that there is not is left as it is: the call of the model says so.
+    An invalid selection is ignored here; calling the model reports it.
     """
     if isinstance(model, RunnableBindingBase):
         bound = as_configured(model.bound, merge_configs(model.config, config))
@@ -76,7 +76,7 @@ def as_configured(model: Runnable[Any, Any], config: RunnableConfig) -> Runnable
     if isinstance(model, DynamicRunnable):
         try:
             chosen, config = model.prepare(config)
-        except Exception:  # noqa: BLE001  (whatever a model says of its settings)
+        except Exception:  # noqa: BLE001  (a model may raise anything for its settings)
             return model
         return as_configured(chosen, config)
     return model
@@ -88,15 +88,15 @@ class StreamedModel(NamedTuple):
     model: BaseChatModel
     kwargs: dict[str, Any]
     configs: list[RunnableConfig]
-    """The innermost first. Merged where the call is made: LangChain adds that of the context."""
+    """Innermost first. They are merged at the call, where LangChain adds the context's own."""
 
 
 def streamed_model(model: Runnable[Any, Any]) -> StreamedModel | None:
-    """Return what streams the answer that a call in one piece gives; None where nothing does.
+    """Return a model whose stream equals its answer in one piece, or None if it has no such stream.
 
-    Retries and fallbacks act on a whole answer, as LangChain's cache does, which knows no streams.
-    A model that asks others, such as a mix, or for several replies, has no one stream of tokens.
-    Callbacks that a model has of its own would show them.
+    Retries and fallbacks act on a whole answer. So does LangChain's cache, which does not support
+    streams. A model that asks others (such as a mix), or asks for several replies, has no single
+    stream of tokens. A model's own callbacks would show the tokens.
     """
     kwargs: dict[str, Any] = {}
     configs: list[RunnableConfig] = []
@@ -119,12 +119,12 @@ def streamed_model(model: Runnable[Any, Any]) -> StreamedModel | None:
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
-    """Return the chat model under any bindings, retries and fallbacks; None for other runnables."""
+    """Return the chat model inside bindings, retries and fallbacks; None for other runnables."""
     return unwrap(model)[0]
 
 
 def tags_of(model: Runnable[Any, Any]) -> list[str]:
-    """Return a model's own tags, and those of its bindings; without fallbacks."""
+    """Return a model's own tags and those of its bindings; ignore fallbacks."""
     tags: list[str] = []
     for layer in _layers(model):
         if isinstance(layer, RunnableBindingBase):
@@ -135,7 +135,7 @@ def tags_of(model: Runnable[Any, Any]) -> list[str]:
 
 
 def iter_chat_models(model: Runnable[Any, Any]) -> Iterator[BaseChatModel | None]:
-    """Yield every chat model under all wrappers; None for a runnable that is no chat model."""
+    """Yield every chat model inside all wrappers; None for a runnable that is not a chat model."""
     if isinstance(model, BaseChatModel):
         yield model
     elif isinstance(model, RunnableBindingBase):
@@ -159,10 +159,10 @@ def map_chat_models(
     """Return the same wrappers around changed chat models, fallbacks included.
 
     Args:
-        model: The chat model, bare or in wrappers.
-        change: Returns what replaces a chat model.
-        kwargs: Returns what replaces the arguments of a binding; None: the same.
-        other: Returns what replaces a runnable that is no chat model; None: the same.
+        model: The chat model, bare or wrapped.
+        change: Returns the replacement of a chat model.
+        kwargs: Returns the replacement of a binding's arguments; None keeps them.
+        other: Returns the replacement of a runnable that is not a chat model; None keeps it.
     """
 
     def inner(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -210,7 +210,7 @@ def replace_structured_model(
 ) -> Runnable[Any, Any] | None:
     """Return `with_structured_output(..., include_raw=True)` with a changed bound chat model.
 
-    None if `answerer` is no such model.
+    Return None if `answerer` is not such a runnable.
     """
     if isinstance(answerer, RunnableSequence) and isinstance(answerer.first, RunnableParallel):
         bound = answerer.first.steps__.get("raw")

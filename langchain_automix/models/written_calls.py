@@ -1,4 +1,4 @@
-"""Tool calls that a model writes as text, instead of making them."""
+"""Detect tool calls that a model writes as text instead of making them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_LENGTH = 100_000  # in characters
 _NAMES = ("name", "function", "tool", "tool_name", "action")
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_input")
 _BESIDE = frozenset({"type", "id", "call_id", "thought", "index"})
-# What chat templates put before a call, and after it: Qwen and Hermes, Mistral, Llama, Phi.
+# What chat templates put before and after a call: Qwen and Hermes, Mistral, Llama, Phi.
 _MARKS = {
     "<tool_call>": "</tool_call>",
     "<tool_calls>": "</tool_calls>",
@@ -26,15 +26,15 @@ _PYTHON_CALL = re.compile(r"(?:^\[|\),)\s*([A-Za-z_]\w*)\((?=\)|\s*\w+\s*=)")
 
 
 def written_call(message: AIMessage, known: Callable[[], Collection[str]]) -> str | None:
-    """Return the name of the known tool that an answer calls in its text alone; None if none.
+    """Return the name of the known tool that an answer calls only in its text, or None.
 
-    Small models and servers without a parser for their chat template write a call as text. Only an
-    answer that is nothing but a call counts, or that ends with one after a chat template's mark: an
-    answer which explains a call, or is JSON of another kind, is an answer.
+    Small models, and servers without a parser for their chat template, write a call as text. It
+    counts only if the answer is nothing but a call, or ends with one after a chat template's mark.
+    An answer that explains a call, or is some other JSON, is an ordinary answer.
 
     Args:
         message: The answer.
-        known: Returns the names of the tools that its model has; only asked where it matters.
+        known: Returns the names of the model's tools; called only if needed.
     """
     if message.tool_calls or message.invalid_tool_calls:
         return None
@@ -49,7 +49,7 @@ def written_call(message: AIMessage, known: Callable[[], Collection[str]]) -> st
 
 
 def _bodies(text: str) -> Iterator[str]:
-    """Yield the parts of a text that may be a call: all of it, and what follows a mark."""
+    """Yield the parts of a text that may be a call: all of it, and the text after each mark."""
     yield _unfenced(text)
     for mark, end in _MARKS.items():
         before, found, after = text.partition(mark)
@@ -62,7 +62,7 @@ def _bodies(text: str) -> Iterator[str]:
 
 
 def _unfenced(text: str) -> str:
-    """Return the text within a code fence that is all there is."""
+    """Return the text inside a code fence, if the fence is all there is."""
     if not (text.startswith("```") and text.endswith("```") and text.count("```") == 2):  # noqa: PLR2004
         return text
     first, _, rest = text[3:-3].partition("\n")
@@ -71,7 +71,7 @@ def _unfenced(text: str) -> str:
 
 
 def _json_names(text: str) -> list[str]:
-    """Return the names of the calls that a text consists of as JSON, one or several in a row."""
+    """Return the names of the calls if a text consists of JSON calls, one or several in a row."""
     names: list[str] = []
     decoder, at = json.JSONDecoder(), 0
     if text[:1] not in ("{", "["):
@@ -115,7 +115,7 @@ def _is_object(arguments: Any) -> bool:
 
 
 def _python_names(text: str) -> list[str]:
-    """Return the names of the calls in `[look(city="Turku")]`, as Llama 4 writes them."""
+    """Return the names of the calls in `[look(city="Turku")]`, the style of Llama 4."""
     return _PYTHON_CALL.findall(text) if text.startswith("[") and text.endswith(")]") else []
 
 

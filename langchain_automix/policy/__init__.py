@@ -1,1 +1,1 @@
-"""The mathematics of the decision. Knows nothing of LangChain."""
+"""The mathematics of the decision, independent of LangChain."""

@@ -1,4 +1,4 @@
-"""What a check says about the benefit: in the data, by groups, and in a policy's belief."""
+"""The benefit of a larger model after a check: in the data, by groups, in a policy's belief."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MOST_GROUPS = 12
 
 @dataclass(frozen=True)
 class BenefitGroup:
-    """Some answers of about the same confidence."""
+    """Answers with about the same confidence."""
 
     confidence: float
     benefit: float
-    """Mean quality of the larger model's answers minus that of these."""
+    """Mean quality of the larger model's answers minus that of these answers."""
 
     error: float
-    """Standard error of that mean; 0 for a single answer, of which it is not known."""
+    """Standard error of that mean; 0 for a single answer, for which it is unknown."""
 
     queries: int
 
@@ -41,7 +41,7 @@ def benefit_groups(data: LogArrays, small: int, large: int) -> tuple[BenefitGrou
         large: Index of the larger model.
 
     Returns:
-        Up to 12 groups, by rising confidence; one a value where there are few values. Answers
+        Up to 12 groups, in order of confidence; one per value if there are few values. Answers
         without a known confidence are left out.
     """
     confidence = confidences(data, small)
@@ -68,12 +68,13 @@ def believed_benefit(
     """Return (confidence, expected benefit) for each complete result of one check, ascending.
 
     Args:
-        table: What is done after each result.
-        rank: Of its model among the models in play.
-        check: Which of several checks, the others having found nothing; None: the first.
+        table: What to do after each result.
+        rank: Position of its model among the models in play.
+        check: Name of one of several checks, where the others have found nothing; None for the
+            first.
 
     Returns:
-        Empty for a rule that holds no belief, and for a table that does not read that check.
+        The pairs; empty for a rule without a belief, and for a table that does not read the check.
     """
     if any(not row.quality for row in table.rows):
         return ()
@@ -86,7 +87,7 @@ def believed_benefit(
 
 
 def _confidence(table: DecisionTable, seen: Observation, check: str | None) -> float | None:
-    """Return the confidence that one check alone, with all its verdicts, stands for."""
+    """Return the confidence if one check alone has all its verdicts, else None."""
     encoding = next((e for e in table.encodings if e.name == check), None)
     observations = dict(zip(table.encodings, table.split(seen), strict=True))
     if encoding is None or [e for e, found in observations.items() if any(found)] != [encoding]:

@@ -11,7 +11,7 @@ from langchain_automix.policy.data.arrays import NOT_DRAWN, Floats, LogArrays
 from langchain_automix.policy.replay import Trajectories
 
 _MAX_THRESHOLDS = 33
-"""Thresholds to try, where there are more qualities than that."""
+"""Maximum number of thresholds to try, if there are more distinct qualities."""
 
 
 def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = None) -> Floats:
@@ -19,9 +19,9 @@ def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = No
 
     Args:
         data: Complete queries.
-        cost_weight: Quality that one unit of cost is worth.
-        abstain_value: Utility of giving no answer, after at least one model was asked; None: an
-            answer is always given.
+        cost_weight: How much quality one unit of cost is worth.
+        abstain_value: Utility of giving no answer after asking at least one model. None: an answer
+            is always given.
     """
     best: Floats = (data.quality - cost_weight * data.cost).max(axis=1)
     if abstain_value is not None:
@@ -32,8 +32,8 @@ def oracle(data: LogArrays, cost_weight: float, abstain_value: float | None = No
 def check_prices(data: LogArrays, paths: Trajectories) -> Floats:
     """Return the mean price of a check of each model's answer; (m,).
 
-    Where the policy checks that model, it is of the verdicts that it draws, elsewhere of all that
-    were logged; NaN for a model whose answers were not checked in the log.
+    For a model that the policy checks, it is the price of the verdicts that the policy draws; for
+    others, of all logged verdicts. It is NaN for a model whose answers were not checked in the log.
     """
     prices = np.full(len(data.models), np.nan)
     for j in range(len(data.models)):
@@ -49,19 +49,19 @@ def check_prices(data: LogArrays, paths: Trajectories) -> Floats:
 def perfect_check_utility(
     data: LogArrays, cost_weight: float, prices: Floats, abstain_value: float | None = None
 ) -> float:
-    """Return the best mean utility of a cascade whose checks tell the true quality.
+    """Return the best mean utility of a cascade whose checks reveal the true quality.
 
-    Some models are asked in turn; each answer but the last is checked, and kept if its quality
+    Some models are asked in turn. Each answer except the last is checked, and kept if its quality
     reaches a threshold. The models and the threshold are the best for these very queries; single
-    models without a check are among them. For qualities of 0 and 1 no other rule that knows just
-    the qualities so far does better. Where a query may go without an answer, the last answer is
-    checked too if that pays, and no answer of less worth is given.
+    models without a check are included. For qualities of 0 and 1, no other rule that knows only the
+    qualities so far does better. If a query may go without an answer, the last answer is checked,
+    too, if that pays, and an answer worth less than none is not given.
 
     Args:
         data: Complete queries.
-        cost_weight: Quality that one unit of cost is worth.
-        prices: (m,): price of a check of each model's answer; NaN where it cannot be checked.
-        abstain_value: Utility of giving no answer; None: an answer is always given.
+        cost_weight: How much quality one unit of cost is worth.
+        prices: (m,): price of a check of each model's answer; NaN if it cannot be checked.
+        abstain_value: Utility of giving no answer. None: an answer is always given.
     """
     best = -np.inf
     thresholds = np.unique(data.quality)
@@ -71,7 +71,7 @@ def perfect_check_utility(
     for chain in _chains(len(data.models)):
         if np.isnan(prices[list(chain[:-1])]).any():
             continue
-        # To know that no answer is good enough, the last one is checked too.
+        # To know that no answer is good enough, the last one must be checked, too.
         may_abstain = abstain_value is not None and not np.isnan(prices[chain[-1]])
         for least in (None, abstain_value) if may_abstain else (None,):
             for threshold in thresholds if len(chain) > 1 else thresholds[:1]:
@@ -81,7 +81,8 @@ def perfect_check_utility(
 
 
 def _chains(models: int) -> Iterator[tuple[int, ...]]:
-    # More than four models in turn never paid in any log; all subsets of many models are too many.
+    # More than four models in turn never paid in any log, and all subsets of many models are too
+    # many.
     for size in range(1, min(models, 4) + 1):
         yield from combinations(range(models), size)
 

@@ -1,4 +1,4 @@
-"""Send a whole routing log through a plan at once."""
+"""Replay a whole routing log through a plan at once."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from langchain_automix.policy.statistics import in_bins
 from langchain_automix.utils.fingerprints import uniform
 
 _MANY_CODES = 5_000
-"""Above which sorting codes is faster than counting each."""
+"""Range of codes above which sorting them is faster than counting each."""
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What was asked and checked for each logged query; n queries, m models."""
+    """The models asked and the checks made for each of n logged queries; m models."""
 
     asked: Mask
     """(n, m): whether the model was asked."""
 
     checked: Mask
-    """(n, m): whether its answer was checked."""
+    """(n, m): whether the model's answer was checked."""
 
     drawn: Ints
-    """(n, m): verdicts drawn on its answer."""
+    """(n, m): number of verdicts drawn on its answer."""
 
     check_cost: Floats
     """(n, m): cost of the checks of its answer."""
@@ -57,31 +57,31 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of each logged query; n queries."""
+    """The outcome of each logged query; n queries."""
 
     model: Ints
-    """(n,): whose answer is kept; -1 where none is."""
+    """(n,): model whose answer is kept; -1 if none is."""
 
     quality: Floats
-    """(n,): quality of the kept answer; 0 where none is kept."""
+    """(n,): quality of the kept answer; 0 if none is kept."""
 
     cost: Floats
     """(n,): cost of all answers and checks."""
 
     samples: Ints
-    """(n,): verdicts drawn."""
+    """(n,): number of verdicts drawn."""
 
     asked: Ints
-    """(n,): models asked."""
+    """(n,): number of models asked."""
 
     expected: Floats
-    """(n,): expected quality of the kept answer by the belief; NaN if there is none."""
+    """(n,): quality of the kept answer expected by the belief; NaN if there is none."""
 
     paths: Trajectories | None = None
-    """The way of each query to its outcome; None where only the outcome is known."""
+    """How each query arrived at its outcome; None if only the outcome is known."""
 
     def utility(self, cost_weight: float, abstain_value: float | None = None) -> Floats:
-        """Return quality minus cost weight times cost, of each query."""
+        """Return quality minus cost weight times cost, for each query."""
         worth = np.where(self.model < 0, abstain_value or 0.0, self.quality)
         utility: Floats = worth - cost_weight * self.cost
         return utility
@@ -90,12 +90,12 @@ class Outcomes:
 def replay_plan(
     plan: Rule, columns: LogArrays, own_costs: Sequence[float] | None = None
 ) -> Outcomes:
-    """Send every logged query through a plan; verdicts are drawn in the order recorded.
+    """Replay every logged query through a plan, drawing verdicts in the recorded order.
 
     Args:
         plan: The plan, or any rule.
         columns: The log.
-        own_costs: Mean cost of each model's answer, where a query's own scales the price of a
+        own_costs: Mean cost of each model's answer, if a query's own cost scales the price of a
             larger model (`Policy.own_costs`).
 
     Raises:
@@ -105,7 +105,7 @@ def replay_plan(
 
 
 def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Outcomes:
-    """Send every logged query through the plan that its id chooses.
+    """Replay every logged query through the plan that its id selects.
 
     Raises:
         AutoMixError: The policy asks for an answer or a check that was not recorded.
@@ -121,7 +121,7 @@ def replay_policy(policy: Policy, columns: LogArrays, ids: Sequence[str]) -> Out
 
 
 def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
-    """Return the outcomes of a log from those of its parts, each with its queries' indices."""
+    """Join the outcomes of parts of a log, each given with the indices of its queries."""
     order = np.argsort(np.concatenate([index for index, _ in parts]))
 
     def join(pieces: Sequence[object], name: str) -> Floats:
@@ -137,7 +137,7 @@ def concatenate(parts: Sequence[tuple[Ints, Outcomes]]) -> Outcomes:
 
 
 class _Replay:
-    """Moves queries through the tables of a plan, together where the same was observed."""
+    """Moves queries through the tables of a plan, grouping those with the same observations."""
 
     def __init__(
         self, plan: Rule, columns: LogArrays, own_costs: Sequence[float] | None = None
@@ -147,7 +147,8 @@ class _Replay:
         self.model, self.table = np.full(n, -1), np.full(n, -1)
         self.cost, self.expected = np.zeros(n), np.full(n, np.nan)
         self.checks = {name: columns.alone(name) for name in (None, *columns.checks)}
-        # Of the latest answer, by check: how many verdicts were drawn, and whether it was made.
+        # For the latest answer, by check: the number of verdicts drawn, and whether the check was
+        # made.
         self.drawn: dict[str | None, Ints]
         self.drawn = {name: np.zeros(n, dtype=np.int64) for name in self.checks}
         self.made: dict[str | None, Mask]
@@ -190,7 +191,7 @@ class _Replay:
     def _step(self, table: Table[Row], queries: Ints) -> None:
         """Take the next step of the queries that are at a table."""
         observed = [self._observe(encoding, table.model, queries) for encoding in table.encodings]
-        # One number for each group: which models have answered, and what each check found.
+        # One number per group, encoding which models have answered and what each check found.
         in_play = np.array(self.plan.plays)
         codes = self.paths.asked[queries][:, in_play] @ (1 << np.arange(len(in_play)))
         for index, findings in observed:
@@ -216,7 +217,7 @@ class _Replay:
     def _by_own_cost(
         self, row: Row | None, table: Table[Row], queries: Ints
     ) -> Iterator[tuple[Row | None, Ints]]:
-        """Yield the row of each query by its own answer's cost, equal steps together."""
+        """Yield rows adapted to each query's own answer cost, with queries grouped by step."""
         means = self.own_costs
         if row is None or means is None or row.step.action == "verify" or not row.quality:
             yield row, queries
@@ -232,7 +233,7 @@ class _Replay:
         usual, doubled = scaled(1.0).values, scaled(2.0).values
         values = np.array([usual[o] + (relative - 1) * (doubled[o] - usual[o]) for o in usual])
         best = values.argmax(axis=0)
-        # As in the router, a query whose answer cost what is usual keeps the row as it is.
+        # As in the router, a query whose answer has the usual cost keeps its row.
         best[relative == 1] = -1
         for option in np.unique(best).tolist():
             part = np.flatnonzero(best == option)
@@ -241,7 +242,7 @@ class _Replay:
     def _observe(
         self, encoding: CheckEncoding, model: int, queries: Ints
     ) -> tuple[Ints, list[tuple[Observation, bool]]]:
-        """Return what a check of each answer found, and whether it is spent: indices and a list."""
+        """Return what a check of each answer found and whether it is spent: indices and a list."""
         check, made = self.checks[encoding.name], self.made[encoding.name][queries]
         if encoding.kind == "score":
             score = check.score[queries, model]
@@ -261,7 +262,7 @@ class _Replay:
         shape = (longest + 1, longest + 1, longest + 1, 2, 2)
         codes = np.ravel_multi_index((*counts, made.astype(int), is_last.astype(int)), shape)
         codes, index = distinct(codes, math.prod(shape))
-        numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them the same
+        numbers: dict[tuple[Observation, bool], int] = {}  # scaling makes some of them equal
         merged = []
         found = np.transpose(np.unravel_index(codes, shape)).tolist()
         for accepts, rejects, invalid, is_made, is_over in found:
@@ -279,7 +280,7 @@ class _Replay:
         return self._numbers[check, model][queries]
 
     def _next_step(self, row: Row | None, table: Table[Row], queries: Ints) -> PlannedAction:
-        """Return the step of a row, and keep what it expects of an answer that ends a query."""
+        """Return the step of a row; record the expected quality if an answer ends the query."""
         if row is not None:
             if row.step.then is None:
                 quality = dict(zip(self.plan.plays, row.quality, strict=False))
@@ -309,14 +310,14 @@ class _Replay:
             self.drawn[name][queries], self.made[name][queries] = 0, False
 
     def _check(self, step: PlannedAction, queries: Ints) -> None:
-        """Draw verdicts, or take the score; where the log has fewer, or none, what there is."""
+        """Draw verdicts or take the score; if the log has fewer or none, take what there is."""
         model, check, drawn = step.model, self.checks[step.check], self.drawn[step.check]
         recorded = self._recorded(queries, model, step.check)
         scored = ~np.isnan(check.score[queries, model])
         number = recorded - drawn[queries]
         if step.samples is not None:
             number = np.minimum(number, step.samples)
-        # A check that found nothing, and so has no verdicts, is paid for like any other.
+        # A check that found nothing, and so has no verdicts, costs as much as any other.
         fixed = np.where((number > 0) | (recorded == 0), check.fixed_cost[queries, model], 0.0)
         price = fixed + np.where(number > 0, number * check.sample_cost[queries, model], 0.0)
         self.cost[queries] += price
@@ -328,7 +329,7 @@ class _Replay:
 
 
 def groups(codes: Ints) -> list[Ints]:
-    """Return the places of each code, codes ascending."""
+    """Return the indices of each code, with codes in ascending order."""
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
     ends = [*((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist(), len(order)]
@@ -336,11 +337,11 @@ def groups(codes: Ints) -> list[Ints]:
 
 
 def distinct(codes: Ints, number: int) -> tuple[Ints, Ints]:
-    """Return the codes that occur, ascending, and the place of each among them.
+    """Return the codes that occur, ascending, and each code's index among them.
 
     Args:
         codes: At least 0.
-        number: Less than which they all are.
+        number: An upper limit, which all codes are below.
     """
     if number > _MANY_CODES + len(codes):
         found, places = np.unique(codes, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Figures about a replay, with their uncertainty."""
+"""Statistics of a replay, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _Z = 1.959963984540054  # 95 % of a normal distribution lie within this many sta
 _RESAMPLES = 1_000
 _FOLDS = 5
 _MOST_BOOTSTRAPPED = 20_000
-"""With more queries the normal interval is as good, and much faster."""
+"""With more queries, the normal interval is as good, and much faster."""
 
 _MOST_BOOTSTRAPPED_RATIOS = 5_000
-"""The same of a ratio of means, which is close to normal sooner than other figures."""
+"""The same limit for a ratio of means, which approaches normality sooner."""
 
 
 def mean_interval(values: Floats) -> Interval:
@@ -32,7 +32,7 @@ def mean_interval(values: Floats) -> Interval:
 def wilson_interval(mean: float, n: int) -> Interval:
     """Return the 95 % interval of a share of n (Wilson, 1927); never outside [0, 1].
 
-    For means of numbers in [0, 1] that are not all 0 or 1 it is too wide, never too narrow.
+    For means of numbers in [0, 1] that are not all 0 or 1, it is too wide, never too narrow.
     """
     shrink = 1 + _Z**2 / n
     middle = (mean + _Z**2 / (2 * n)) / shrink
@@ -43,16 +43,16 @@ def wilson_interval(mean: float, n: int) -> Interval:
 def bootstrap(
     columns: Floats, figure: Callable[[Floats], Floats], seed: int = 0
 ) -> Interval | None:
-    """Return the 95 % percentile interval of a figure, queries being resampled together.
+    """Return the 95 % percentile interval of a statistic, resampling whole queries.
 
     Args:
-        columns: (n, k) what is averaged; one row a query, so that all figures stay paired.
-        figure: From (resamples, k) means to (resamples,) figures; NaN where undefined.
-        seed: For the resampling.
+        columns: (n, k) values to average; one row per query, so that all columns stay paired.
+        figure: Maps (resamples, k) means to (resamples,) statistics; NaN if undefined.
+        seed: Seed for the resampling.
 
     Returns:
-        None if there are too many queries (use the delta method) or the figure is undefined in
-        more than one resample in twenty.
+        The interval; None if there are too many queries (use the delta method), or if the statistic
+        is undefined in more than one resample in twenty.
     """
     n = len(columns)
     if n > _MOST_BOOTSTRAPPED:
@@ -72,15 +72,15 @@ def bootstrap(
 
 
 def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> Interval:
-    """Return the 95 % interval of mean(part) / mean(whole), both of the same queries.
+    """Return the 95 % interval of mean(part) / mean(whole), both over the same queries.
 
-    By the paired bootstrap; by the delta method for many queries, or where the mean of the whole
+    It uses the paired bootstrap, or the delta method for many queries or if the mean of the whole
     may be 0.
 
     Args:
-        part: (n,) what is compared.
-        whole: (n,) what it is compared with; the mean is above 0.
-        seed: For the resampling.
+        part: (n,) values in the numerator.
+        whole: (n,) values in the denominator; their mean is above 0.
+        seed: Seed for the resampling.
     """
     if len(part) <= _MOST_BOOTSTRAPPED_RATIOS:
         interval = bootstrap(np.stack([part, whole], axis=1), _ratio, seed)
@@ -103,14 +103,14 @@ def _ratio(means: Floats) -> Floats:
 
 
 def auroc(confidence: Floats | Sequence[float | None], good: Mask | Sequence[bool]) -> float | None:
-    """Return the chance that a good answer has more confidence than a bad one, ties counting half.
+    """Return the probability that a good answer has more confidence than a bad one (ties: half).
 
     Args:
         confidence: (n,) any numbers; NaN and None are left out.
         good: (n,) which answers are good.
 
     Returns:
-        None without a good answer, or without a bad one.
+        The probability; None if there is no good answer, or no bad one.
     """
     values, is_good = np.array(confidence, dtype=np.float64), np.array(good, dtype=np.bool_)
     known = ~np.isnan(values)
@@ -120,11 +120,12 @@ def auroc(confidence: Floats | Sequence[float | None], good: Mask | Sequence[boo
 def auroc_interval(confidence: Floats, good: Mask, seed: int = 0) -> Interval | None:
     """Return the 95 % interval of `auroc`, by the bootstrap; the arguments are the same.
 
-    The same queries are drawn for the same number of queries and seed, so that the areas of several
-    checks of one log stay paired. With very many queries it is by Hanley and McNeil (1982).
+    For the same number of queries and seed, the same queries are drawn, so that the areas of
+    several checks in one log stay paired. With very many queries, it follows Hanley and McNeil
+    (1982).
 
     Returns:
-        None where the area is undefined in more than one resample in twenty.
+        The interval; None if the area is undefined in more than one resample in twenty.
     """
     known = ~np.isnan(confidence)
     if not known.any():
@@ -152,11 +153,11 @@ def auroc_interval(confidence: Floats, good: Mask, seed: int = 0) -> Interval | 
 
 @dataclass(frozen=True)
 class Lift:
-    """ΔIBC: how much more quality a unit of cost buys than random mixing, less 1."""
+    """ΔIBC: how much more quality a unit of cost buys than random mixing does, minus 1."""
 
     value: float | None
     interval: Interval | None
-    """95 %, paired bootstrap; by the delta method for very many queries."""
+    """95 %, paired bootstrap, or the delta method for very many queries."""
 
     delta_interval: Interval | None
     """95 %, delta method."""
@@ -165,17 +166,18 @@ class Lift:
 def ibc_lift(quality: Floats, cost: Floats, small: Floats, large: Floats, seed: int = 0) -> Lift:
     """Return ΔIBC (AutoMix, section 5.1, equation 1) as a share, not in percent.
 
-    (P - P_small) / (C - C_small) over (P_large - P_small) / (C_large - C_small), less 1.
+    It is (P - P_small) / (C - C_small) divided by (P_large - P_small) / (C_large - C_small), minus
+    1.
 
     Args:
         quality: (n,) quality of the replayed policy.
-        cost: (n,) its cost.
+        cost: (n,) cost of the replayed policy.
         small: (n, 2) quality and cost of the first model alone.
         large: (n, 2) quality and cost of the last model alone.
-        seed: For the bootstrap.
+        seed: Seed for the bootstrap.
 
     Returns:
-        None for all, where a denominator is not above 0.
+        The lift; all None if a denominator is not above 0.
     """
     columns = np.stack([quality - small[:, 0], cost - small[:, 1]], axis=1)
     columns = np.concatenate([columns, large - small], axis=1)
@@ -202,26 +204,26 @@ def _lift(means: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a confidence can be read as a chance of being right."""
+    """How well a confidence can be read as a probability of being right."""
 
     reliability: tuple[tuple[float, float, int], ...]
-    """Mean confidence, mean quality and number of answers, of up to ten groups."""
+    """Mean confidence, mean quality and number of answers, for up to ten groups."""
 
     ece: float
-    """Mean distance of confidence and quality over the groups, in [0, 1]."""
+    """Mean distance between confidence and quality over the groups, in [0, 1]."""
 
     brier: float
-    """Mean squared distance of confidence and quality, in [0, 1]."""
+    """Mean squared distance between confidence and quality, in [0, 1]."""
 
     auroc: float | None
-    """Chance that a good answer (quality at least 0.5) has more confidence than a bad one."""
+    """Probability that a good answer (quality at least 0.5) has more confidence than a bad one."""
 
     auroc_interval: Interval | None
     """95 %, by Hanley and McNeil (1982)."""
 
 
 def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
-    """Return how a confidence and the true quality go together; None without data.
+    """Return how well a confidence agrees with the true quality, or None without data.
 
     Args:
         confidence: (n,) in [0, 1]; NaN is left out.
@@ -242,10 +244,10 @@ def calibration(confidence: Floats, quality: Floats) -> Calibration | None:
 
 
 def equal_groups(values: Floats, most: int) -> list[Ints]:
-    """Return places of about equal values, by rising value: no more than `most` groups.
+    """Group values of similar size; return the indices of at most `most` groups, by rising value.
 
-    If there are few distinct values, each has its own group, so that equal values stay together;
-    otherwise the groups have equal size.
+    If there are few distinct values, each has its own group, so that equal values stay together.
+    Otherwise the groups have equal size.
     """
     distinct, which = np.unique(values, return_inverse=True)
     if len(distinct) <= most:
@@ -274,12 +276,12 @@ def calibrated_brier(
     Args:
         confidence: (n,) any numbers; NaN is left out.
         quality: (n,) in [0, 1].
-        seed: For the folds.
+        seed: Seed for the folds.
 
     Returns:
-        Mean squared distance of the quality and a curve (isotonic regression) that was fitted to
-        other queries; and of the quality and the mean of those, which knows no check. None for
-        both with fewer than two known confidences.
+        The mean squared distance between the quality and a curve (isotonic regression) fitted to
+        other queries, and that between the quality and the mean of those queries, which uses no
+        check. Both are None with fewer than two known confidences.
     """
     known = ~np.isnan(confidence)
     confidence, quality = confidence[known], quality[known]
@@ -299,7 +301,7 @@ def calibrated_brier(
 
 
 def ranks(values: Floats, weight: Floats) -> Floats:
-    """Return the middle rank of each value, in (0, 1), ties sharing theirs."""
+    """Return the middle rank of each value, in (0, 1); ties share their rank."""
     order, inverse = np.unique(values, return_inverse=True)
     mass = np.bincount(inverse, weight, minlength=len(order))
     middle = (np.cumsum(mass) - mass / 2) / mass.sum()
@@ -308,7 +310,7 @@ def ranks(values: Floats, weight: Floats) -> Floats:
 
 
 def bin_edges(values: Floats, bins: int) -> Floats:
-    """Return the inner edges of bins that hold about as many values each."""
+    """Return the inner edges of bins with about the same number of values each."""
     inner = np.linspace(0, 1, bins + 1)[1:-1]
     edges = np.unique(np.quantile(values, inner, method="higher"))
     kept: Floats = edges[edges > values.min()]
@@ -316,61 +318,13 @@ def bin_edges(values: Floats, bins: int) -> Floats:
 
 
 def in_bins(values: Floats, edges: Floats) -> Ints:
-    """Return the bin of each value; a value on an edge is in the bin above it."""
+    """Return the bin of each value; a value on an edge belongs to the bin above it."""
     return np.searchsorted(edges, values, side="right")
 
 
 PRIOR_SLOPE = 0.3
-"""Before any data: from the least to the most confident answer, quality rises by this much
-and benefit falls by it. Chosen on halves of the train splits of the benchmark's logs."""
-
-_SLOPE_SPREADS = np.array([0.1, 0.2, 0.4, 0.8])
-_WIGGLES = (
-    (0.0, 0.15),
-    *((v, length) for v in (0.002, 0.006, 0.02, 0.06) for length in (0.15, 0.3)),
-)
-
-
-def gp_smooth(
-    place: Floats, count: Floats, mean: Floats, *, noise: float, slope: float, invalid_share: Floats
-) -> Floats:
-    """Return the posterior mean of a curve at each place.
-
-    Args:
-        place: (b,) where each group of observations lies, in [0, 1].
-        count: (b,) number (or weight) of observations in each group, at least 0.
-        mean: (b,) their mean; ignored where `count` is 0.
-        noise: Variance of one observation around the curve, above 0.
-        slope: Prior mean of the curve's slope.
-        invalid_share: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
-    """
-    seen = count > 0
-    line = slope * (place - 0.5)
-    centred = mean[seen] - line[seen]
-    kernels = _kernels(place, invalid_share)
-    inverse = np.linalg.inv(kernels[:, seen][:, :, seen] + np.diag(noise / count[seen]))
-    # The curve's level has a flat prior: its estimate is the generalised least squares mean.
-    row_sums = inverse.sum(axis=2)
-    precision = row_sums.sum(axis=1)
-    level = row_sums @ centred / precision
-    residual = centred[None, :] - level[:, None]
-    solved = np.einsum("hij,hj->hi", inverse, residual)
-    evidence = 0.5 * (
-        np.linalg.slogdet(inverse)[1] - np.log(precision) - (residual * solved).sum(axis=1)
-    )
-    share = np.exp(evidence - evidence.max())
-    curves = level[:, None] + np.einsum("hij,hj->hi", kernels[:, :, seen], solved) + line
-    posterior: Floats = share @ curves / share.sum()
-    return posterior
-
-
-def _kernels(place: Floats, invalid_share: Floats) -> Floats:
-    linear = np.outer(place - 0.5, place - 0.5) + np.outer(invalid_share, invalid_share)
-    squares = (place[:, None] - place) ** 2 + (invalid_share[:, None] - invalid_share) ** 2
-    lines = _SLOPE_SPREADS[:, None, None] ** 2 * linear
-    bends = [size * np.exp(-squares / (2 * length**2)) for size, length in _WIGGLES]
-    kernels: Floats = (lines[:, None] + np.stack(bends)).reshape(-1, len(place), len(place))
-    return kernels
+"""Prior assumption: from the least to the most confident answer, quality rises and benefit falls by
+this much. Chosen on halves of the train splits of the benchmark's logs."""
 
 
 def isotonic(mean: Floats, count: Floats) -> Floats:

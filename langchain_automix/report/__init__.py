@@ -1,1 +1,1 @@
-"""The report on a policy: what it saves, how sure that is, and every decision behind it."""
+"""The report on a policy: what it saves, how certain that is, and every decision behind it."""

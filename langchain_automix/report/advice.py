@@ -1,4 +1,4 @@
-"""What would help most: a better verifier, more examples, another model; never a promise."""
+"""Estimate what would help most: a better verifier, more examples, another model; no promises."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from langchain_automix.utils.formatting import (
 
 _HALF = 0.5
 _MANY = 2_000
-"""Queries above which one split into halves is as good as several."""
+"""Number of queries above which one split into halves is as good as several."""
 
 _NEGLIGIBLE = 5e-4
-"""A gain in utility below this would be printed as 0.000, and counts as none."""
+"""A smaller gain in utility would be printed as 0.000, and counts as none."""
 
 
 @dataclass(frozen=True)
 class PolicyOnLog:
-    """What advice is based on: a policy, and how it does on a log."""
+    """The basis of the advice: a policy and its performance on a log."""
 
     data: LogArrays
     utility: Floats
-    """(n,): of each query, as the policy is judged."""
+    """(n,): utility of each query, in the way the policy is judged."""
 
     paths: Trajectories
     cost_weight: float
@@ -48,7 +48,7 @@ class PolicyOnLog:
     labels: Labels
 
     def describe_gain(self, gain: float) -> str:
-        """Say what a gain in utility is worth."""
+        """Describe what a gain in utility is worth."""
         worth = describe_gain(gain, self.cost_weight, self.cost, self.currency)
         return f"{format_signed(gain)} of utility, {worth}"
 
@@ -58,7 +58,7 @@ def build_advice(current: PolicyOnLog, cross_fit: CrossFit | None) -> tuple[Advi
 
     Args:
         current: The policy on the log.
-        cross_fit: The log in folds; None where it is too small for that.
+        cross_fit: The log in folds; None if it is too small for that.
     """
     advice = [_advise_verifier(current)]
     if cross_fit is not None:
@@ -69,8 +69,8 @@ def build_advice(current: PolicyOnLog, cross_fit: CrossFit | None) -> tuple[Advi
 def _advise_verifier(current: PolicyOnLog) -> Advice:
     """Advise on a better verifier.
 
-    The gain is the best mean utility with a check that is never wrong, at the present price,
-    less the utility now. Its rule is chosen on these very queries, so it is an upper bound.
+    The gain is the best mean utility with a check that is never wrong, at the present price, minus
+    the present utility. Its rule is chosen on these very queries, so it is an upper bound.
     """
     data, weight, unanswered = current.data, current.cost_weight, current.abstain_value
     now = float(current.utility.mean())
@@ -97,7 +97,7 @@ def _advise_verifier(current: PolicyOnLog) -> Advice:
 def _describe_perfect_check(
     current: PolicyOnLog, gain: float, free_gain: float, *, is_checked: bool
 ) -> str:
-    """Say what a check that is never wrong would gain, at its present price and for nothing."""
+    """Describe the gain of a check that is never wrong, at its present price and for free."""
     if not is_checked:
         return (
             "No answer in this log was checked. A check that is never wrong and costs nothing "
@@ -118,9 +118,9 @@ def _advise_examples(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
     """Advise on more examples, by the learning curve.
 
     Policies are fitted for the cost weight to four fifths of the log, and to random halves of
-    those; each query is judged by fits that have not seen it. As learning curves flatten, twice
-    as many examples gain at most what the last doubling gained. The interval is of the mean
-    over queries, and ignores that queries of one fold share their fit.
+    these. Each query is judged by fits that have not seen it. As learning curves flatten, twice as
+    many examples gain at most what the last doubling gained. The interval is for the mean over
+    queries, and ignores that queries of one fold share their fit.
     """
     n, weight = len(current.data), current.cost_weight
     if n < FEW:
@@ -157,9 +157,9 @@ def _advise_examples(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
 def _advise_model(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
     """Advise on another model.
 
-    The gain is what a cross-fitted policy gains if the largest model's answers were all right,
-    at its present price: no other model of that price can do more. What a model is worth is what
-    a cross-fitted policy loses without it; nothing, where no fold ever asks it.
+    The gain is what a cross-fitted policy would gain if the largest model's answers were all right,
+    at its present price; no other model of that price can do more. A model is worth what a
+    cross-fitted policy loses without it, which is nothing if no fold ever asks it.
     """
     data, weight = current.data, current.cost_weight
     largest = data.models[-1]
@@ -187,7 +187,7 @@ def _advise_model(current: PolicyOnLog, cross_fit: CrossFit) -> Advice:
 
 
 def _describe_present(cross_fit: CrossFit, outcomes: Outcomes, weight: float) -> Iterator[str]:
-    """Say what each model of the log is worth, and which are never asked."""
+    """Describe what each model of the log is worth, and which are never asked."""
     assert outcomes.paths is not None  # noqa: S101
     models = cross_fit.data.models
     is_used: list[bool] = np.asarray(outcomes.paths.asked.any(axis=0)).tolist()

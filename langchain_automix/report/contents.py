@@ -1,4 +1,4 @@
-"""What a report says: plain figures and texts, measured before anything is rendered."""
+"""The contents of a report: plain figures and texts, measured before anything is rendered."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from langchain_automix.policy.statistics import Interval
 Kind = Literal["escalated_wrong", "kept_wrong", "hopeless", "saved"]
 """How a decision turned out. `escalated_wrong`: a larger model was paid for, and the answer is no
 better than the first one. `kept_wrong`: a model that was not asked would have answered better.
-`hopeless`: no model answers it well (quality below one half). `saved`: the first model's answer was
-kept, and no other is better."""
+`hopeless`: no model answers the query well (quality below one half). `saved`: the first model's
+answer was kept, and no other is better."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,27 @@ class Labels:
 
     kind: Literal["references", "grade", "agreement", "corrected", "mixed", "unknown"]
     text: str
-    """What they can tell, and what they cannot."""
+    """What the qualities can tell, and what they cannot."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Cost and quality of a rule, means per query."""
+    """Mean cost and mean quality of a rule per query."""
 
     name: str
     cost: float
     quality: float
     quality_interval: Interval | None = None
-    """95 %."""
+    """95 % interval."""
 
     cost_interval: Interval | None = None
     escalation_rate: float | None = None
     verification_samples: float | None = None
     cost_weight: float | None = None
-    """What a policy on the frontier was fitted for."""
+    """Cost weight that a policy on the frontier was fitted for."""
 
     utility_difference: float | None = None
-    """Of a baseline: mean utility of the policy minus that of this rule."""
+    """For a baseline: mean utility of the policy minus that of this rule."""
 
     utility_interval: Interval | None = None
     """95 % interval of that difference."""
@@ -63,16 +63,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Benefit:
-    """What asking a larger model gains, by the confidence in a smaller one's answer."""
+    """The gain from asking a larger model, by the confidence in a smaller one's answer."""
 
     model: str
     larger: str
     groups: tuple[BenefitGroup, ...]
     curve: tuple[tuple[float, float], ...]
-    """(confidence, benefit) as the policy believes it; empty where it never checks."""
+    """(confidence, benefit) according to the policy's belief; empty if it never checks."""
 
     price: float
-    """What the larger model costs, in quality; escalating pays where the benefit is above it."""
+    """The cost of the larger model, in quality; escalating pays if the benefit exceeds it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ReliabilityGroup:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether a stated confidence can be read as a chance of being right."""
+    """Whether a stated confidence can be read as a probability of being right."""
 
     name: str
     """`confidence:<model>` or `belief`."""
@@ -113,29 +113,29 @@ class CostPart:
 
 @dataclass(frozen=True)
 class LoggedText:
-    """One model's answer to a query, and the check of it."""
+    """One model's answer to a query, and its check."""
 
     model: str
     text: str | None
-    """The answer; None where the log holds no texts."""
+    """The answer; None if the log contains no texts."""
 
     quality: float | None
     cost: float | None
     asked: bool
-    """Whether the policy asked it."""
+    """Whether the policy asked the model."""
 
     kept: bool
     verdicts: tuple[bool | None, ...] = ()
-    """Those that the policy drew."""
+    """The verdicts that the policy drew."""
 
     score: float | None = None
     replies: tuple[str, ...] = ()
-    """What the check wrote."""
+    """Replies of the checking model."""
 
 
 @dataclass(frozen=True)
 class LoggedDecision:
-    """What the policy does with one logged query."""
+    """Decisions of the policy on one logged query."""
 
     id: str
     question: str | None
@@ -143,7 +143,7 @@ class LoggedDecision:
     references: tuple[str, ...]
     answers: tuple[LoggedText, ...]
     model_index: int | None
-    """Index of the model whose answer is kept; None where none is."""
+    """Index of the model whose answer is kept; None if none is."""
 
     confidence: float | None
     quality: float
@@ -157,25 +157,26 @@ class Advice:
 
     title: str
     gain: float | None
-    """Expected gain in mean utility, at most; None where the log cannot tell."""
+    """Upper bound of the expected gain in mean utility; None if the log cannot tell."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All of a report; costs are in `currency`, means per query."""
+    """Everything in a report; costs are in `currency`, means per query."""
 
     models: tuple[str, ...]
     currency: str | None
     queries: int
     left_out: int
-    """Queries of the log that some model did not answer."""
+    """Number of queries in the log that some model did not answer."""
 
     judged: Literal["cross-fitted", "held out", "fitted to it"]
-    """`cross-fitted`: the policy was fitted to this log, so each query is judged by a policy that
-    was fitted without it. `held out`: the policy itself, on another log; whether the logs share
-    queries is unknown. `fitted to it`: the one query that it was fitted to."""
+    """How the policy is judged. `cross-fitted`: it was fitted to this log, so each query is judged
+    by a policy that was fitted without it. `held out`: the policy itself is judged on another log;
+    whether the logs share queries is unknown. `fitted to it`: it is judged on the single query that
+    it was fitted to."""
 
     labels: Labels
     verdict: str
@@ -196,7 +197,8 @@ class Contents:
     reliabilities: tuple[Reliability, ...]
     cost_split: tuple[CostPart, ...]
     decisions: tuple[LoggedDecision, ...]
-    """Of all queries; of very many, the most telling ones and a random sample of the others."""
+    """All decisions; for very many queries, the most telling ones and a random sample of the
+    rest."""
 
     advice: tuple[Advice, ...]
     """Most useful first."""
@@ -206,16 +208,16 @@ class Contents:
     """What to do; None in a report of an earlier version."""
 
     headline: Headline | None = None
-    """Shares of the quality and the cost of the best single model; None where undefined."""
+    """Shares of the quality and the cost of the best single model; None if undefined."""
 
     cost_at_quality: Mapping[str, tuple[CostAtQuality, ...]] = field(default_factory=dict)
-    """By rule, what shares of the best single model's quality cost, cross-fitted."""
+    """For each rule, the cost of shares of the best single model's quality, cross-fitted."""
 
     kinds: Mapping[Kind, int] = field(default_factory=dict)
-    """How many queries are of each kind, listed or not; empty where all are listed."""
+    """Number of queries of each kind, listed or not; empty if all are listed."""
 
     sample: str = ""
-    """Which decisions are listed, in a sentence; empty where all are."""
+    """Which decisions are listed, in a sentence; empty if all are."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""

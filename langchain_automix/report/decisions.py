@@ -1,4 +1,4 @@
-"""What a policy does with each logged query, and the texts behind it."""
+"""What a policy does with each logged query, with the texts behind it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from langchain_automix.report.contents import Kind, LoggedDecision, LoggedText
 from langchain_automix.report.labels import as_metadata
 
 _HALF = 0.5
-"""Quality below which an answer is not a good one."""
+"""Quality below which an answer is not good."""
 
 _VERDICTS = {ACCEPT: True, INVALID: None}
 
 
 LISTED = 2_000
-"""Decisions that a report lists; of more queries it lists a sample."""
+"""Maximum number of decisions that a report lists; beyond it, it lists a sample."""
 
 _OF_A_KIND = 250
-"""Most telling decisions of each kind that a sample holds."""
+"""Maximum number of most telling decisions of each kind in a sample."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Listed:
     """Which decisions a report lists, and how many there are of each kind."""
 
     rows: Ints
-    """Indices of the queries, ascending."""
+    """Indices of the queries, in ascending order."""
 
     kinds: Mapping[Kind, int]
-    """Empty where all queries are listed."""
+    """Number of decisions of each kind; empty if all queries are listed."""
 
     words: str
-    """Which decisions these are, in a sentence; empty where they are all."""
+    """Which decisions these are, in a sentence; empty if they are all."""
 
 
 def choose_listed(
@@ -45,15 +45,15 @@ def choose_listed(
 ) -> Listed:
     """Choose the decisions to list: all, or the most telling ones and a random sample.
 
-    The most telling of a kind are those with the largest difference in utility to the best other
-    model; of equal ones, some at random.
+    The most telling decisions of a kind have the largest difference in utility from the best other
+    model. Ties are broken at random.
 
     Args:
-        outcomes: What became of each query.
-        paths: What was asked and checked on the way.
+        outcomes: The outcome of each query.
+        paths: The models asked and the checks made for each query.
         data: The queries.
-        cost_weight: Quality that one unit of cost is worth.
-        seed: For the sample.
+        cost_weight: How much quality one unit of cost is worth.
+        seed: Seed for the sample.
     """
     n = len(data)
     if n <= LISTED:
@@ -86,15 +86,15 @@ def build_decisions(
     ids: Sequence[str],
     metadata: Sequence[Any],
 ) -> tuple[LoggedDecision, ...]:
-    """Build the decisions on some queries, with the texts that their metadata hold.
+    """Build the decisions on some queries, with the texts in their metadata.
 
     Args:
-        rows: Which queries.
-        outcomes: What became of each query.
-        paths: What was asked and checked on the way.
+        rows: Indices of the queries.
+        outcomes: The outcome of each query.
+        paths: The models asked and the checks made for each query.
         data: The queries.
-        ids: Their ids.
-        metadata: What their log holds of each beside the numbers; of any shape.
+        ids: Ids of the queries.
+        metadata: Everything that the log stores for each query except the numbers, in any form.
     """
     masks = _classify(outcomes, paths, data)
     return tuple(
@@ -112,10 +112,10 @@ def build_decisions(
 
 
 def _classify(outcomes: Outcomes, paths: Trajectories, data: LogArrays) -> dict[Kind, Mask]:
-    """Return which decisions are of each kind, as `contents.Kind` defines them.
+    """Return the decisions of each kind, as defined by `contents.Kind`.
 
-    A query without a kept answer is never `kept_wrong`. One that the largest model answers is
-    never `saved`: there was no larger model to spare.
+    A query without a kept answer is never `kept_wrong`. A query that the largest model answers is
+    never `saved`, since there was no larger model to avoid.
     """
     first = paths.asked.argmax(axis=1)
     opening = data.quality[np.arange(len(data)), first]
@@ -188,7 +188,7 @@ def _build_answer(
 
 
 def _confidence(answer: LoggedText) -> float | None:
-    """Return the raw confidence: the score, or the share of accepts; None if unknown."""
+    """Return the raw confidence: the score or the share of accepts; None if unknown."""
     valid = [verdict for verdict in answer.verdicts if verdict is not None]
     return sum(valid) / len(valid) if valid else answer.score
 
@@ -198,11 +198,11 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Return the texts of a list, or the one text; leave out anything else."""
+    """Return the texts in a list, or a single text; leave out anything else."""
     values = value if isinstance(value, list | tuple) else [value]
     return tuple(each for each in values if isinstance(each, str))
 
 
 def _at(value: Any, index: int) -> Any:
-    """Return one element of a list; None if there is none."""
+    """Return one element of a list, or None if there is none."""
     return value[index] if isinstance(value, list | tuple) and index < len(value) else None

@@ -1,4 +1,4 @@
-"""Where a log's qualities come from, and what that can tell."""
+"""Describe where a log's qualities come from, and what they can tell."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _TEXTS: dict[_Kind, str] = {
 
 
 def as_metadata(value: Any) -> Mapping[str, Any]:
-    """Return a query's metadata; empty if they are not names with values."""
+    """Return a query's metadata, or an empty mapping if it is not a mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
 def describe_labels(metadata: Sequence[Any], largest: str) -> Labels:
-    """Say where the qualities of some queries come from.
+    """Describe where the qualities of some queries come from.
 
     Args:
-        metadata: Of each query; its `labels` says `references`, `grade`, `agreement` or
-            `corrected`, and its `labelled` is true where a corrected log had a true label.
+        metadata: Metadata of each query. `labels` is `references`, `grade`, `agreement` or
+            `corrected`; `labelled` is true if a corrected log has a true label for the query.
         largest: Name of the last model.
     """
     kinds, labelled = Counter[_Kind](), 0
-    for query in map(as_metadata, metadata):  # one at a time: a log may hold a million
+    for query in map(as_metadata, metadata):  # one at a time, since a log may hold a million
         kinds[_kind(query)] += 1
         labelled += query.get("labelled") is True
     if len(kinds) > 1:

@@ -1,4 +1,4 @@
-"""Render a report as Markdown, for a pull request."""
+"""Render a report as Markdown, for instance for a pull request."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from langchain_automix.utils.tables import escape_markdown, markdown_table
 def render_markdown(contents: Contents) -> str:
     """Render the verdict, the numbers, the baselines, the advice and the notes as Markdown.
 
-    Names and texts from the log are escaped: they can neither break the table nor mention,
-    link or embed anything.
+    Names and texts from the log are escaped: they can neither break the table nor mention, link or
+    embed anything.
     """
     return "\n".join(_lines(contents)).strip() + "\n"
 

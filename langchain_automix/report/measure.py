@@ -1,4 +1,4 @@
-"""Measure all that a report says, from a policy and a routing log."""
+"""Measure everything in a report, given a policy and a routing log."""
 
 from __future__ import annotations
 
@@ -49,21 +49,22 @@ _FEW_QUERIES = 50
 def measure(
     policy: Policy, log: RoutingLog, *, cost_weight: float | None = None, seed: int = 0
 ) -> Contents:
-    """Measure all that a report says.
+    """Measure everything in a report.
 
-    A policy that was fitted to this very log would flatter itself on it. Then the log is cut into
-    five folds, a policy is fitted for the same goal to the others of each, and its decisions on
-    the fold are those that are reported. On any other log the policy itself is judged.
+    On the very log that it was fitted to, a policy would look too good. In that case, the log is
+    split into five folds, and each fold is decided by a policy fitted to the others for the same
+    goal. These decisions are reported. On any other log, the policy itself is judged.
 
     Args:
         policy: The policy.
         log: A log of the same models; only queries that all models answered count.
-        cost_weight: Quality that one unit of cost is worth, for utilities. None: the policy's.
-        seed: For folds and resampling; the same seed gives the same figures.
+        cost_weight: How much quality one unit of cost is worth, for utilities. None: the policy's
+            own.
+        seed: Seed for folds and resampling; the same seed gives the same figures.
 
     Raises:
         AutoMixError: The policy is for other models, the log has no complete query or lacks what
-            the policy asks for, or the cost weight is no number of at least 0.
+            the policy asks for, or the cost weight is not a number of at least 0.
     """
     if cost_weight is not None and not 0 <= cost_weight < float("inf"):
         raise AutoMixError(f"cost_weight must be a number of at least 0; given: {cost_weight!r}.")
@@ -105,18 +106,18 @@ def measure(
 
 @dataclass(frozen=True)
 class _Measurement:
-    """A policy on a log, judged fairly."""
+    """A policy judged fairly on a log."""
 
     policy: Policy
     data: LogArrays
     ids: Sequence[str]
     metadata: Sequence[object]
-    """Read where it is asked for: of a million queries it is never in memory at once."""
+    """Read when accessed, so that the metadata of a million queries is never in memory at once."""
 
     judged: Literal["cross-fitted", "held out", "fitted to it"]
     outcomes: Outcomes
     folds: CrossFit | None
-    """The queries, or a sample of very many, in folds; None where there is nothing to hold out."""
+    """The queries, or a sample of very many, in folds; None if nothing can be held out."""
 
     cost_weight: float
     currency: str | None
@@ -144,7 +145,7 @@ class _Measurement:
         judged: Literal["cross-fitted", "held out", "fitted to it"]
         if is_flattered and folds is not None:
             judged = "cross-fitted"
-            # Every query is judged, so that every decision can be counted.
+            # Judge every query, so that every decision can be counted.
             whole = folds if len(folds.data) == len(data) else CrossFit(data, ids, weight, seed)
             outcomes, notes = whole.like(policy)
         else:
@@ -166,7 +167,7 @@ class _Measurement:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The same figures as `evaluate` gives, of what the policy is judged by."""
+        """The figures that `evaluate` gives for the judged outcomes."""
         return evaluate_outcomes(
             self.outcomes,
             self.data,
@@ -179,12 +180,12 @@ class _Measurement:
 
     @property
     def paths(self) -> Trajectories:
-        """How each query came to its outcome."""
+        """How each query arrived at its outcome."""
         assert self.outcomes.paths is not None  # noqa: S101
         return self.outcomes.paths
 
     def for_advice(self, labels: Labels) -> PolicyOnLog:
-        """Return what advice is based on."""
+        """Return the basis of the advice."""
         abstain_value = self.policy.goal.get("abstain_value")
         return PolicyOnLog(
             data=self.data,
@@ -199,7 +200,7 @@ class _Measurement:
 
 
 class _Metadata(Sequence[object]):
-    """What the log holds of some queries beside the numbers, by their places."""
+    """Everything that the log stores for some queries except the numbers, by index."""
 
     def __init__(self, stored: Any, rows: Sequence[int]) -> None:
         self._stored, self._rows = stored, rows
@@ -258,9 +259,10 @@ def _quality_interval(quality: Floats) -> Interval:
 def _frontier(measured: _Measurement) -> tuple[Point, ...]:
     """Return the policies from cheap to good, cross-fitted on the log.
 
-    One fit a cost weight, judged on queries that it has not seen; what another one, or a single
-    model, beats in both cost and quality is left out. Picking by the very figures that are shown
-    flatters them a little. The cheapest and the dearest model are always there.
+    There is one fit per cost weight, judged on queries that it has not seen. A fit is left out if
+    another one, or a single model, beats it in both cost and quality. Selecting by the very figures
+    that are shown makes them slightly too good. The cheapest and the dearest model are always
+    included.
     """
     data, folds = measured.data, measured.folds
     means = data.cost.mean(axis=0)
@@ -343,7 +345,7 @@ def _reliabilities(evaluation: Evaluation) -> tuple[Reliability, ...]:
 
 
 def _cost_split(data: LogArrays, paths: Trajectories) -> tuple[CostPart, ...]:
-    """Return what the answers and the checks of each model cost; parts that cost 0 are left out."""
+    """Return the cost of each model's answers and checks; omit parts that cost 0."""
     answers: Floats = np.where(paths.asked, data.cost, 0.0).mean(axis=0)
     checks: Floats = paths.check_cost.mean(axis=0)
     parts = [
@@ -358,7 +360,7 @@ def _cost_split(data: LogArrays, paths: Trajectories) -> tuple[CostPart, ...]:
 
 
 def _notes(measured: _Measurement, log: RoutingLog, labels: Labels) -> tuple[str, ...]:
-    """Return what the reader should know, the most important first."""
+    """Return notes for the reader, the most important first."""
     policy, n = measured.policy, len(measured.data)
     notes = []
     if measured.judged == "cross-fitted":
@@ -387,5 +389,5 @@ def _notes(measured: _Measurement, log: RoutingLog, labels: Labels) -> tuple[str
     if FEW <= n < 2 * _FEW_QUERIES:
         notes.append(f"{n} queries are few: most differences below some hundredths are luck.")
     notes += measured.notes
-    # The fit's remarks are about the log that it saw; those on this log come from the evaluation.
+    # The fit's remarks are about the log it has seen; those on this log come from the evaluation.
     return tuple(dict.fromkeys((*notes, *measured.evaluation.words, *policy.fit.notes)))

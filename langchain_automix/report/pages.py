@@ -1,4 +1,4 @@
-"""What every report can be turned into: a page, Markdown, a file, a frame in a notebook."""
+"""The forms of every report: a page, Markdown, a file, a frame in a notebook."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NOTEBOOK_HEIGHT = 900
 
 
 class PageReport(ABC):
-    """A report that can be written as one page of HTML, or as Markdown."""
+    """A report that can be written as one HTML page or as Markdown."""
 
     @abstractmethod
     def to_html(self) -> str:
-        """Return the report as one page of HTML, which makes no request.
+        """Return the report as one HTML page that makes no request.
 
         Raises:
             AutoMixError: jinja2 is not installed (the extra `report`).
@@ -22,13 +22,13 @@ class PageReport(ABC):
 
     @abstractmethod
     def to_markdown(self) -> str:
-        """Return the report's figures as Markdown, such as for a pull request."""
+        """Return the report's figures as Markdown, for instance for a pull request."""
 
     def write(self, path: str | Path) -> None:
-        """Write the report to a file; a reader never sees half of it.
+        """Write the report to a file; a reader never sees a partial file.
 
         Args:
-            path: Markdown where it ends in `.md`, else HTML.
+            path: The file; Markdown if it ends in `.md`, else HTML.
 
         Raises:
             AutoMixError: The file cannot be written, or a page needs jinja2 (the extra `report`).
@@ -42,8 +42,8 @@ class PageReport(ABC):
 
 
 def notebook_frame(page: str, title: str) -> str:
-    """Return a page in a frame of its own, as a notebook shows it."""
-    # Without allow-same-origin its scripts run, but cannot reach the notebook.
+    """Return a page inside a frame, for a notebook to show."""
+    # Without allow-same-origin, its scripts run but cannot access the notebook.
     return (
         f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="{escape(title)}"'
         f' width="100%" height="{_NOTEBOOK_HEIGHT}" style="border: 0"></iframe>'

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREEN, YELLOW = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 GREY = "0.55"
-"""From Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""Colours from Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 _MARKERS = {"random_mix": "x", "oracle": "^", "threshold": "v", "double_threshold": "<"}
 
@@ -51,9 +51,9 @@ def plot(policy: Policy, log: RoutingLog | None, *, kind: str = "benefit") -> An
 
 
 def _draw_benefit(axes: Axes, policy: Policy, data: LogArrays | None) -> None:
-    """Draw what asking a larger model gains, by the confidence in a smaller one's answer.
+    """Draw the gain from asking a larger model, by the confidence in a smaller one's answer.
 
-    The data have bars of one standard error.
+    The data points have error bars of one standard error.
     """
     checking = checking_plan(policy)
     if checking is None:
@@ -88,7 +88,7 @@ def _draw_curve(
 
 
 def _draw_frontier(axes: Axes, policy: Policy, data: LogArrays) -> None:
-    """Draw cost and quality of each model, of the policies on offer, and of this one."""
+    """Draw cost and quality of each model, of the available policies, and of this policy."""
     for j, name in enumerate(data.models):
         point = (data.cost[:, j].mean(), data.quality[:, j].mean())
         axes.plot(*point, "s", color=GREY)
@@ -114,7 +114,7 @@ def plot_cost_quality(contents: Contents) -> Figure:
     """Draw every baseline, the frontier, random mixing, and the policy with its intervals.
 
     Args:
-        contents: What a report measured.
+        contents: The contents of a report.
 
     Raises:
         AutoMixError: matplotlib is not installed.
@@ -150,10 +150,10 @@ def plot_cost_quality(contents: Contents) -> Figure:
 
 
 def plot_benefit(contents: Contents, model: str | None = None) -> Figure:
-    """Draw what asking a larger model gains, against the confidence, with the data.
+    """Draw the gain from asking a larger model against the confidence, with the data.
 
     Args:
-        contents: What a report measured.
+        contents: The contents of a report.
         model: The checked model. None: the first one.
 
     Raises:
@@ -177,10 +177,10 @@ def plot_reliability(contents: Contents) -> Figure:
     """Draw the true quality of answers against the stated confidence in them.
 
     Args:
-        contents: What a report measured.
+        contents: The contents of a report.
 
     Raises:
-        AutoMixError: matplotlib is not installed, or the log has no confidence at all.
+        AutoMixError: matplotlib is not installed, or the log contains no confidence.
     """
     if not contents.reliabilities:
         raise AutoMixError("No answer in the log has a confidence, so there is none to plot.")
@@ -204,10 +204,10 @@ def plot_reliability(contents: Contents) -> Figure:
 
 
 def plot_cost_split(contents: Contents) -> Figure:
-    """Draw what the answers and the checks of each model cost.
+    """Draw the cost of each model's answers and checks.
 
     Args:
-        contents: What a report measured.
+        contents: The contents of a report.
 
     Raises:
         AutoMixError: matplotlib is not installed.
@@ -227,7 +227,7 @@ def plot_cost_split(contents: Contents) -> Figure:
 
 
 def new_figure() -> tuple[Figure, Axes]:
-    """Return an empty figure, of no window and no global state, and its axes."""
+    """Return an empty figure and its axes, without a window or global state."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (an extra)
     except ImportError as error:
@@ -254,5 +254,5 @@ def _unit(contents: Contents) -> str:
 
 
 def literal(text: str) -> str:
-    """Escape what matplotlib would take for mathematics."""
+    """Escape what matplotlib would read as mathematics."""
     return text.replace("$", r"\$")

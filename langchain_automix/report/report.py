@@ -14,15 +14,16 @@ from langchain_automix.report.contents import Contents, LoggedDecision
 from langchain_automix.report.pages import PageReport, notebook_frame
 
 _NOTEBOOK_DECISIONS = 200
-"""Decisions that a notebook's cell carries: it keeps them in its file, at every save."""
+"""Number of decisions in a notebook's cell, which is saved with the notebook each time."""
 
 
 @dataclass(frozen=True)
 class Report(PageReport):
     """What a policy saves on a routing log, how certain that is, and every decision behind it.
 
-    `write` makes one page of HTML that needs nothing else: no network, no server. A notebook shows
-    the report by itself. The page holds the texts of the log: whoever gets it can read them.
+    `write` creates one self-contained HTML page that needs no network and no server. A notebook
+    displays the report by itself. The page contains the texts of the log, so anyone who gets it can
+    read them.
 
     Example:
         >>> Report.of(router, log).write("report.html")  # doctest: +SKIP
@@ -40,12 +41,13 @@ class Report(PageReport):
         Args:
             router: A fitted `POMDPRouter`, its `policy`, or the path of a policy file.
             log: A `RoutingLog`, or the path of one.
-            cost_weight: Quality that one unit of cost is worth, at least 0. None: the policy's.
-            seed: For folds and resampling; the same seed gives the same report.
+            cost_weight: How much quality one unit of cost is worth, at least 0. None: the policy's
+                own.
+            seed: Seed for folds and resampling; the same seed gives the same report.
 
         Raises:
-            AutoMixError: The router has no fitted policy, the policy is for other models than
-                the log, or a file cannot be read.
+            AutoMixError: The router has no fitted policy, the policy is for other models than the
+                log, or a file cannot be read.
         """
         from langchain_automix.policy.data.log import RoutingLog  # noqa: PLC0415  (only needed here)
         from langchain_automix.report.measure import measure  # noqa: PLC0415  (loads numpy)
@@ -84,14 +86,14 @@ class Report(PageReport):
         return f"Report({self.contents.queries} queries: {self.contents.verdict})"
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own, with a sample of the decisions."""
+        """Return the page inside a frame, with a sample of the decisions."""
         sample = _sample(self.contents.decisions, _NOTEBOOK_DECISIONS)
         page = Report(replace(self.contents, decisions=sample, sample="")).to_html()
         return notebook_frame(page, "AutoMix policy report")
 
 
 def _policy_of(router: Any) -> Any:
-    """Return the fitted policy of a router, of a file, or the policy itself."""
+    """Return the fitted policy of a router or a file, or the policy itself."""
     from langchain_automix.policy.decision.policy import Policy  # noqa: PLC0415  (loads what a fit needs)
     from langchain_automix.routers.pomdp import POMDPRouter  # noqa: PLC0415
 

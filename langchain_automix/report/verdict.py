@@ -1,4 +1,4 @@
-"""The verdict in one sentence, and the three numbers under it."""
+"""The verdict in one sentence, and the three numbers below it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from langchain_automix.utils.formatting import (
 )
 
 _TELLING = 0.1
-"""A 95 % interval of the difference in quality that is wider than this tells too little."""
+"""If the 95 % interval of the difference in quality is wider than this, it tells too little."""
 
 _NEGLIGIBLE = 0.005
 """A share of the cost that counts as no difference."""
@@ -34,7 +34,7 @@ _NEGLIGIBLE = 0.005
 
 @dataclass(frozen=True)
 class Findings:
-    """What the sentences are made of: a policy, and how it did on a log."""
+    """The basis of the sentences: a policy and its performance on a log."""
 
     policy: Policy
     data: LogArrays
@@ -54,20 +54,20 @@ class Findings:
 
     @property
     def best(self) -> int:
-        """Index of the single model with the best mean quality, the cheaper one of equals."""
+        """Index of the single model with the best mean quality; the cheaper one if tied."""
         return first_best(self.data.quality.mean(axis=0))
 
     @property
     def single(self) -> str | None:
-        """Name of the one model that the policy gives every query to, unchecked, if any."""
+        """Name of the only model, if the policy gives it every query unchecked; else None."""
         [first, *more] = self.policy.plans
         return None if more or first.tables else self.policy.models[first.opening.model]
 
     @property
     def is_stable(self) -> bool:
-        """Whether a policy of a single model gives it all queries here.
+        """Whether a single-model policy gives that model all queries here.
 
-        Cross-fitted, policies fitted without a part of the log may choose otherwise.
+        In cross-fitting, policies fitted without a part of the log may choose otherwise.
         """
         if self.single is None:
             return True
@@ -76,7 +76,7 @@ class Findings:
 
     @cached_property
     def worthiest(self) -> BestSingle:
-        """The single model with the best mean utility at the cost weight, or tied ones."""
+        """The single model with the best mean utility at the cost weight, or several tied ones."""
         return best_single(self.data, self.evaluation.cost_weight)
 
     @property
@@ -90,7 +90,7 @@ class Findings:
     def saving(self) -> tuple[float, Interval] | None:
         """Share of the largest model's cost that is saved, and its 95 % interval.
 
-        None where the largest model costs nothing.
+        None if the largest model costs nothing.
         """
         costs = np.stack([self.outcomes.cost, self.data.cost[:, -1]], axis=1)
         own, large = costs.mean(axis=0).tolist()
@@ -107,9 +107,9 @@ class Findings:
 
     @property
     def qualities(self) -> str:
-        """The quality beside that of the best single model, for brackets; no interval.
+        """The quality beside that of the best single model, for use in brackets, without interval.
 
-        The verdict must be read at a glance; the second number under it has the interval.
+        The verdict must be readable at a glance; the second number below it has the interval.
         """
         best = self.data.models[self.best]
         of = "" if best == self.largest else f" of always {best}"
@@ -118,7 +118,7 @@ class Findings:
 
 
 def describe_verdict(findings: Findings) -> str:
-    """Say what the policy achieves, in one sentence that claims no more than the log shows."""
+    """Describe what the policy achieves, in one sentence that claims no more than the log shows."""
     if len(findings.data) < FEW:
         number = "one query" if len(findings.data) == 1 else f"{len(findings.data)} queries"
         return f"This log of {number} is too small to tell what the policy saves or loses."
@@ -234,7 +234,7 @@ def _utility(findings: Findings) -> str:
 
 
 def describe_goal(policy: Policy, evaluation: Evaluation) -> list[str]:
-    """Say whether the cost or the quality that was asked for is reached on this log."""
+    """Describe whether the requested cost or quality is reached on this log."""
     notes = []
     if (limit := policy.goal.get("max_cost")) is not None:
         met = "within" if evaluation.cost <= limit * (1 + 1e-9) else "above"
@@ -278,7 +278,7 @@ def _cost_number(findings: Findings) -> Number:
         detail = f"The policy always asks {largest}, so it saves nothing: {large_cost}."
         return Number(label, format_percent(0.0), detail)
     interval = f" (95 % interval of the change {-high * 100:+.1f} % to {-low * 100:+.1f} %)"
-    if len(findings.data) == 1:  # of one query none is known
+    if len(findings.data) == 1:  # a single query has none
         interval = ""
     detail = f"{findings.cost} against {large_cost} for always {largest}{interval}."
     return Number(label, format_change(-saved), detail)

@@ -1,1 +1,1 @@
-"""Deciders: Runnables from a `RoutingState` to a `Decision`."""
+"""Routers: Runnables from a `RoutingState` to a `Decision`."""

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from langchain_automix.flow.serialization import PackageSerializable
 from langchain_automix.flow.steps import MadeOfSteps, Steps, made_of_steps
+from langchain_automix.policy.decision.table import PlannedAction
 from langchain_automix.routers.explanations import findings
 from langchain_automix.types import Decision, RoutingState, Visit
 
@@ -19,7 +20,7 @@ from langchain_automix.types import Decision, RoutingState, Visit
 class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState, Decision]):
     """Base class of the routers of this package.
 
-    `AutoMixRunnable` takes any Runnable from `RoutingState` to `Decision`; a subclass can also
+    `AutoMixRunnable` accepts any Runnable from `RoutingState` to `Decision`; a subclass can also
     choose the model that a query starts with.
     """
 
@@ -27,7 +28,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
 
     @property
     def label(self) -> str:
-        """Short name of the decision rule, to tell traces apart."""
+        """Short name of the decision rule, which tells traces apart."""
         return type(self).__name__
 
     def opening(
@@ -42,8 +43,9 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
 
         Args:
             model_count: Number of models in the mix.
-            query_id: Id of the query, for routers that choose among several rules by it.
-            cost_weight: How much quality one unit of cost is worth; None: the router's own.
+            query_id: Id of the query, for routers that choose among several rules by id.
+            cost_weight: How much quality one unit of cost is worth; None for the router's own
+                weight.
             checks: Whether the answer will be checked.
 
         Raises:
@@ -55,7 +57,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     @override
     def steps(self, input: RoutingState, **kwargs: Any) -> Steps[Decision]:
         yield from ()
-        # Without what is for readers of a trace, for there is none.
+        # There is no trace, so leave out what is meant for its readers.
         is_own = type(self).decide is Router.decide
         return self._decide_any(input) if is_own else self.decide(input)
 
@@ -64,7 +66,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     def invoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
-        """Decide what to do next, from what is known about the answers so far."""
+        """Decide what to do next, given what is known about the answers so far."""
         return self._call_with_config(self.decide, input, config)
 
     @override
@@ -72,7 +74,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     async def ainvoke(
         self, input: RoutingState, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Decision:
-        """Decide what to do next; this never waits."""
+        """Decide what to do next, without ever blocking."""
 
         async def decide(state: RoutingState) -> Decision:
             return self.decide(state)
@@ -80,7 +82,7 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
         return await self._acall_with_config(decide, input, config)
 
     def decide(self, state: RoutingState) -> Decision:
-        """Decide what to do next, without a trace: in microseconds, where `invoke` takes more."""
+        """Decide what to do next, without a trace: in microseconds, where `invoke` takes longer."""
         decision = self._decide_any(state)
         if not _is_among(state, decision):
             return decision  # a mix says what is wrong with it
@@ -96,60 +98,60 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     def _decide(self, state: RoutingState) -> Decision: ...
 
     def _decide_unusable(self, state: RoutingState) -> Decision:
-        """Decide where the current answer cannot be used, regardless of its evidence.
+        """Decide after an answer that cannot be used, regardless of its evidence.
 
-        After the last model it is that answer all the same: what was not kept before does not
-        become better by it.
+        After the last model, keep even that answer: an earlier answer that was not kept is no
+        better for it.
         """
         return next_or_keep(state, self._ask_next(state))
 
     def without_evidence(self, state: RoutingState, *, by_means: bool = False) -> Decision:
-        """Decide where the check of a usable answer failed: ask the next model, or keep it.
+        """Decide after the check of a usable answer failed: ask the next model, or keep the answer.
 
         Args:
-            state: What is known.
-            by_means: Whether to decide from the models' mean qualities, where they are known.
+            state: The evidence so far.
+            by_means: Whether to decide by the models' mean qualities, if known.
         """
         del by_means
         return next_or_keep(state, self._ask_next(state))
 
     @property
     def weighs_costs(self) -> bool:
-        """Whether it reads `RoutingState.expected_costs`, which are then worked out for it."""
+        """Whether the router reads `RoutingState.expected_costs`, which are then computed."""
         return False
 
     def opening_by_cost(self, state: RoutingState) -> Decision:
-        """Return the first step where `weighs_costs`, and checks can be bought.
+        """Return the first step if `weighs_costs` is True and checks can be bought.
 
         Args:
-            state: Without visits, with the expected cost of each option.
+            state: The state before any visit, with the expected cost of each option.
         """
         return self.opening(len(state.models), state.query_id, cost_weight=state.cost_weight)
 
     @property
     def reads_several(self) -> bool:
-        """Whether it may ask for another check of an answer after one failed."""
+        """Whether the router may ask for another check of an answer after one failed."""
         return False
 
     def chance_of_escalation(self, state: RoutingState) -> tuple[int, float] | None:
         """Return the model most likely to be asked after the next check, and its probability.
 
-        None if that is not known.
+        Return None if that is unknown.
         """
         del state
         return None
 
     def score_edges(self, state: RoutingState) -> Sequence[float] | None:
-        """Return the scores of a check at which the decision may change, ascending.
+        """Return the scores of a check at which the decision may change, in ascending order.
 
-        Between two of them, and from each one up to the next, every score leads to the same step.
+        All scores from one edge up to the next lead to the same step.
 
         Args:
-            state: Before the answer that is to be checked.
+            state: The state before the answer that is to be checked.
 
         Returns:
-            None where that is not known, or something else than what is found may change it, such
-            as what the answer cost.
+            The edges; None if unknown, or if anything besides the findings, such as the cost of the
+            answer, may change the decision.
         """
         del state
         return None
@@ -157,20 +159,20 @@ class Router(MadeOfSteps, PackageSerializable, RunnableSerializable[RoutingState
     def cost_weight_under_pressure(
         self, pressure: float, cost_weight: float | None
     ) -> float | None:
-        """Return the cost weight by which to decide while money is short.
+        """Return the cost weight to decide with while money is short.
 
         Args:
             pressure: How much must be saved, in [0, 1].
-            cost_weight: The usual weight; None: the router's own.
+            cost_weight: The usual weight; None for the router's own.
 
         Returns:
-            The raised weight; None where the router cannot save by weighing costs.
+            The raised weight; None if the router cannot save by weighing costs.
         """
         del pressure, cost_weight
         return None
 
     def _ask_next(self, state: RoutingState) -> Decision | None:
-        """Return the step to the next model, where the current answer gives no evidence."""
+        """Return the step to the next model, if the current answer gives no evidence."""
         later = next_model(state)
         return None if later is None else ask(state, later)
 
@@ -179,13 +181,13 @@ OPENING = Decision(action="escalate", model_index=0, why="A query starts with th
 
 
 def next_model(state: RoutingState) -> int | None:
-    """Return the index of the model after the current one; None after the last."""
+    """Return the index of the model after the current one, or None after the last."""
     later = state.current.model_index + 1
     return later if later < len(state.models) else None
 
 
 def ask(state: RoutingState, model_index: int, **details: Any) -> Decision:
-    """Decide for a later model: with a check of its answer, unless it is the last."""
+    """Return the decision to ask a later model, with a check unless it is the last."""
     is_last = model_index == len(state.models) - 1
     return Decision(
         action="escalate", model_index=model_index, samples=0 if is_last else None, **details
@@ -193,7 +195,7 @@ def ask(state: RoutingState, model_index: int, **details: Any) -> Decision:
 
 
 def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision:
-    """Decide for a later model, by default the next one; after the last, keep the answer."""
+    """Return the decision to ask a later model, by default the next; after the last, keep."""
     evidence, following = findings(state.current.verification), next_model(state)
     if later is None and following is not None:
         later = ask(state, following)
@@ -204,12 +206,23 @@ def next_or_keep(state: RoutingState, later: Decision | None = None) -> Decision
 
 
 def keep(state: RoutingState, **details: Any) -> Decision:
-    """Decide for the current model's answer."""
+    """Return the decision to keep the current model's answer."""
     return Decision(action="answer", model_index=state.current.model_index, **details)
 
 
+def take(step: PlannedAction, **details: Any) -> Decision:
+    """Return the decision to take a step of a plan."""
+    return Decision(
+        action=step.action,
+        model_index=step.model,
+        samples=step.samples,
+        check=step.check,
+        **details,
+    )
+
+
 def _is_among(state: RoutingState, decision: Any) -> bool:
-    """Whether it is a decision for one of the models: a subclass may return anything."""
+    """Whether the value is a decision for one of the models; a subclass may return anything."""
     return isinstance(decision, Decision) and 0 <= decision.model_index < len(state.models)
 
 

@@ -1,4 +1,4 @@
-"""The baselines as routers, fitted by the same call."""
+"""The baselines as routers, all fitted by the same call."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ if TYPE_CHECKING:
 
 
 class AlwaysRouter(POMDPRouter):
-    """The best single model, and no check; with `max_cost` a random mix of two of them."""
+    """Ask the best single model without a check; with `max_cost`, randomly mix two models."""
 
     family: ClassVar[Family] = "always"
 
 
 class RandomMixRouter(AlwaysRouter):
-    """A random mix of single models: fit it with `max_cost` or `min_quality`."""
+    """Randomly mix single models; fit it with `max_cost` or `min_quality`."""
 
 
 class FittedThresholdRouter(POMDPRouter):
-    """Escalate to the last model where the first one's confidence is low.
+    """Escalate to the last model if the first one's confidence is low.
 
-    AutoMix, section 4.2, "Thresholding", with the threshold that has the best utility on the log.
+    This is "Thresholding" from AutoMix, section 4.2, with the threshold of the best utility on the
+    log.
     """
 
     family: ClassVar[Family] = "threshold"
 
 
 class DoubleThresholdRouter(POMDPRouter):
-    """Escalate to the last model where the confidence lies in a window.
+    """Escalate to the last model if the confidence lies in a window.
 
-    The released code's `DoubleThreshold`, with the window that has the best utility on the log.
+    This is `DoubleThreshold` from the released code, with the window of the best utility on the
+    log.
     """
 
     family: ClassVar[Family] = "double_threshold"
@@ -46,7 +48,7 @@ class DoubleThresholdRouter(POMDPRouter):
 class ReleasedPOMDPRouter(POMDPRouter):
     """The rule that the released AutoMix code calls POMDP, with one binning throughout.
 
-    Of its candidates it takes the one with the best utility on the log; the released code takes
+    Of its candidates, it takes the one with the best utility on the log. The released code takes
     the one with the best ΔIBC, whatever the cost weight.
     """
 
@@ -54,17 +56,17 @@ class ReleasedPOMDPRouter(POMDPRouter):
 
 
 class OracleRouter(Router):
-    """Choose the best model of each logged query: an upper bound, for replays only."""
+    """Choose the best model for each logged query: an upper bound, for replays only."""
 
     best: dict[str, int]
     """Model to ask, by query id."""
 
     @classmethod
     def fit(cls, log: RoutingLog, *, cost_weight: float = 0.0) -> Self:
-        """Return an oracle that knows the model with the best utility for each query of a log.
+        """Build an oracle that knows the model with the best utility for each query of a log.
 
         Args:
-            log: The log that it will be replayed on.
+            log: The log that the oracle will be replayed on.
             cost_weight: How much quality one unit of the log's cost is worth.
         """
         best: dict[str, int] = {}

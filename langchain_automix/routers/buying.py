@@ -1,4 +1,4 @@
-"""Buy checks one by one where they are worth their price, before any policy is fitted."""
+"""Buy checks one by one if they are worth their price, before any policy is fitted."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _RATES = {
     VERDICT_ONLY: Rates(0.63, 0.57),
 }
 """How often one verdict accepts a right and a wrong answer: an AUROC of 0.55, 0.54 and 0.53. The
-README's table of checks has 0.54 for one few-shot verdict; what the examples and the reason add is
-within its noise, and taken to be little."""
+table in docs/guides/choosing-a-check.md measured 0.54 for one few-shot verdict. What the examples
+and the reasoning add is within its noise, and assumed to be small."""
 
 _MOST_VERDICTS = 8
-_MOST_RESAMPLED = 16  # what the prior of agreement knows of
+_MOST_RESAMPLED = 16  # the most that the prior of agreement covers
 
 
 class _Offer(NamedTuple):
@@ -57,14 +57,14 @@ def can_buy(state: RoutingState) -> bool:
 
 
 def opening_by_cost(state: RoutingState, factor: float) -> Decision:
-    """Return the first step: the cheapest model where a check can pay, else the largest.
+    """Return the first step: the cheapest model if a check can pay, else the largest.
 
-    The cheapest is asked where something can be learnt of its answer for less than that is worth,
-    and its answer, the check and the escalations to be expected cost less than the largest model;
-    or where the cost weight is raised, as when money is short.
+    The cheapest model is asked if a check of its answer costs less than it is worth, and the
+    answer, the check and the expected escalations together cost less than the largest model. It is
+    also asked if a raised cost weight favours it, as when money is short.
 
     Args:
-        state: Without visits, with the expected cost of each option.
+        state: The state before any visit, with the expected cost of each option.
         factor: The cost weight, as a multiple of the usual one.
     """
     names, costs = state.models, state.expected_costs
@@ -95,10 +95,10 @@ def _ask_largest(state: RoutingState) -> Decision:
 
 
 def decide_by_value(state: RoutingState, factor: float) -> Decision:
-    """Decide to keep the answer, to ask the next model, or to buy the check that is worth most.
+    """Decide to keep the answer, to ask the next model, or to buy the most valuable check.
 
     Args:
-        state: After an answer that can be used, with the expected cost of each option.
+        state: The state after a usable answer, with the expected cost of each option.
         factor: The cost weight, as a multiple of the usual one.
     """
     later = _later(state)
@@ -122,7 +122,7 @@ def decide_by_value(state: RoutingState, factor: float) -> Decision:
         return Decision(
             action="verify",
             model_index=state.current.model_index,
-            check=None if best.check == SELF else best.check,  # the one that leads has no name
+            check=None if best.check == SELF else best.check,  # the leading check has no name
             samples=best.samples,
             why=_why_bought(state, found, best, worth - belief.value),
             **details,
@@ -136,7 +136,7 @@ def decide_by_value(state: RoutingState, factor: float) -> Decision:
 
 
 def _later(state: RoutingState) -> int | None:
-    """Return the model to ask after the current one: the next, or the largest if it is cheaper."""
+    """Return the model to ask after the current one: the next, or the largest if cheaper."""
     later = next_model(state)
     if later is None or _is_last(state, later):
         return later
@@ -154,7 +154,7 @@ def _is_last(state: RoutingState, model_index: int) -> bool:
 def _belief_without_verdicts(
     found: Verification, factor: float
 ) -> tuple[Belief, tuple[int, int], Rates | None]:
-    """Return the belief by what is no self-check, and the accepts and rejects of a self-check."""
+    """Return the belief without self-checks, and a self-check's accepts, rejects and rates."""
     tokens, again = found.checks.get(TOKENS), found.checks.get(AGREEMENT)
     belief = unchecked_belief()
     if tokens is not None and tokens.score is not None:
@@ -168,9 +168,9 @@ def _belief_without_verdicts(
 
 
 def _self_checks(found: Verification) -> Mapping[str, Verification]:
-    """Return the self-checks that were made, by name."""
+    """Return the self-checks that have been made, by name."""
     made = {name: found.checks[name] for name in SELF_CHECKS if name in found.checks}
-    if found.verdicts:  # the leading one's findings stand above the others'
+    if found.verdicts:  # the findings of the leading check are at the top level
         made[SELF] = found
     return made
 
@@ -183,12 +183,12 @@ def _best_offer(
     verdicts: tuple[int, int],
     factor: float,
 ) -> tuple[_Offer | None, float]:
-    """Return the check that is worth most, and the value of buying it; None: none is worth it."""
+    """Return the most valuable check, or None if none is worth its price, and its value."""
     largest = state.expected_costs[f"escalate:{state.models[-1]}"]
     best, most = None, 0.0
     for offer in _open_offers(state, found):
         prospect = _prospect(offer, before, verdicts, factor)
-        # Not even its best outcome would make the query cheaper than asking the largest model now.
+        # Even its best outcome would not make the query cheaper than asking the largest model now.
         if offer.cost >= prospect.kept * largest:
             continue
         net = prospect.gain - _price(offer, state, belief, factor)
@@ -198,13 +198,13 @@ def _best_offer(
 
 
 def _open_offers(state: RoutingState, found: Verification) -> Iterator[_Offer]:
-    """Yield the checks that can still be bought, and end in time."""
+    """Yield the checks that can still be bought and would end in time."""
     if not state.fits("verify"):
         return
     made = _self_checks(found)
     drawn = sum(len(check.verdicts) for check in made.values())
     for offer in _offers(state):
-        if offer.check == TOKENS:  # read where there are any
+        if offer.check == TOKENS:  # free, and read already if there are any
             continue
         if offer.check == AGREEMENT:
             if AGREEMENT not in found.checks and not made:
@@ -214,7 +214,7 @@ def _open_offers(state: RoutingState, found: Verification) -> Iterator[_Offer]:
 
 
 def _is_open(made: Mapping[str, Verification], check: str) -> bool:
-    """Whether a self-check can be made, or go on: only one of them is made of an answer."""
+    """Whether a self-check can be made or continued; an answer gets only one kind."""
     return not made or (check in made and made[check].problem is None)
 
 
@@ -262,7 +262,7 @@ def _why_decided(state: RoutingState, found: Verification, belief: Belief, name:
 
 
 def _known(found: Verification) -> str:
-    """Return what was found, without the checks that found nothing."""
+    """Describe the findings, leaving out checks that found nothing."""
     named = {SELF: found.model_copy(update={"checks": {}})} | found.checks
     known = {name: check for name, check in named.items() if check.confidence is not None}
     if not known:

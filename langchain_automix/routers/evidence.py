@@ -19,7 +19,7 @@ from langchain_automix.types import EMPTY_ANSWER, NO_TEXT, RoutingState, Verific
 def follow(
     plan: Plan, state: RoutingState, names: Sequence[str]
 ) -> tuple[DecisionTable | None, DecisionRow | None]:
-    """Return the table that reads the current check, and the row; None off the plan.
+    """Return the table that reads the current check, and its row; None for both off the plan.
 
     The names are the policy's, in the order of the state's models.
     """
@@ -41,7 +41,7 @@ def read(
     answered: Collection[int],
     names: Sequence[str],
 ) -> DecisionRow | None:
-    """Return the row of a table for what a check found; None where it gives no evidence."""
+    """Return the row of a table for what a check found, or None if it gives no evidence."""
     if check is None:
         return None
     rows = []
@@ -52,7 +52,7 @@ def read(
 
 
 def _possible(table: DecisionTable, check: Verification) -> list[Verification]:
-    """Return what a check may have found: itself, or of a bound one score in each bin below."""
+    """Return the possible findings of a check: itself or, for a bound, one score per bin below."""
     for encoding in table.encodings:
         found = check if encoding.name is None else check.checks.get(encoding.name)
         if found is None or not found.is_upper_bound or found.score is None:
@@ -71,7 +71,7 @@ def observe(
 ) -> tuple[list[Observation], list[str | None]]:
     """Return the finding of each check that a table reads, and the names of spent checks.
 
-    A check is spent if making it again would add nothing, as after a failure.
+    A check is spent if repeating it would add nothing, as after a failure.
     """
     observations: list[Observation] = []
     spent: list[str | None] = []
@@ -105,10 +105,7 @@ def _is_spent(
 def best_row_in_time(
     row: DecisionRow, plan: Plan, state: RoutingState, names: Sequence[str]
 ) -> DecisionRow:
-    """Return a row with the best step that fits into the time left, where its own does not.
-
-    The names are the policy's, in the order of the state's models.
-    """
+    """Return the row, or one with the best step that fits into the time left."""
     if state.time_left is None:
         return row
 

@@ -1,4 +1,4 @@
-"""Put findings and reasons into words: what a decision says in `why`."""
+"""Put findings and reasons into words, for `why` in decisions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def decision_details(
     names: tuple[str, ...],
     cost_weight: float,
 ) -> dict[str, Any]:
-    """Return the belief, the values and the reason of a decision by a policy.
+    """Return the belief, the values and the reason of a policy's decision.
 
     Args:
         policy: The policy, or the prior.
         plan: The plan that decides.
-        state: What is known.
-        row: What is done, and the value of each option.
+        state: The evidence so far.
+        row: The step, and the value of each option.
         names: Names of the models.
-        cost_weight: Of this query.
+        cost_weight: The cost weight of this query.
     """
     models, cost = plan.plays, policy.fit.cost
-    # Of an answer of the last model in play, as the quality that it must gain.
+    # The cost of the last model in play, as the quality that its answer must gain.
     price = cost_weight * cost[models[-1]] if cost else 0.0
     caveat = "" if policy.fit.queries else " (by a prior, not calibrated)"
     reason = _reason(row, names, models, price)
@@ -41,7 +41,7 @@ def decision_details(
 
 
 def findings(verification: Verification | None) -> str:
-    """Return what one check or several found in words, as the start of a sentence."""
+    """Describe what one check or several found, as the start of a sentence."""
     if verification is None:
         return "The answer was not checked"
     if not verification.usable and not verification.problem:
@@ -57,7 +57,7 @@ def findings(verification: Verification | None) -> str:
 def _reason(
     row: DecisionRow, names: tuple[str, ...], models_in_play: tuple[int, ...], price: float
 ) -> str:
-    """Return the reason for the step of a row, as half a sentence."""
+    """Describe the reason for the step of a row, as half a sentence."""
     step, values = row.step, row.values
     name = names[step.model]
     if not values:
@@ -76,7 +76,7 @@ def _reason(
         return f"no answer is worth giving; the best would be worth {kept:.2f}"
     large = names[models_in_play[-1]]
     if len(models_in_play) == 2 and (asked := f"escalate:{large}") in values:  # noqa: PLR2004
-        # From the values, which decide: the qualities are clipped to [0, 1].
+        # Computed from the values, which decide; the qualities are clipped to [0, 1].
         gain = values[asked] + price - kept
         verb = "more" if step.action == "escalate" else "not more"
         return (

@@ -1,4 +1,4 @@
-"""Decide where no table of a policy reads what a check found."""
+"""Decide when no table of a policy reads what a check found."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from langchain_automix.types import Decision, RoutingState
 def decide_unknown(
     policy: Policy, state: RoutingState, later: int | None, *, by_means: bool
 ) -> Decision:
-    """Decide where the check gives no evidence that the policy reads.
+    """Decide when the check gives no evidence that the policy reads.
 
     Args:
         policy: The policy, or the prior.
-        state: What is known.
-        later: The model to ask next; None: there is none.
-        by_means: Whether to decide from the models' mean qualities; else the next one is asked.
+        state: The evidence so far.
+        later: The model to ask next; None if there is none.
+        by_means: Whether to decide by the models' mean qualities; else the next model is asked.
     """
     check = state.current.verification
     if later is None:
@@ -49,11 +49,11 @@ def _decide_by_means(policy: Policy, state: RoutingState, later: int) -> Decisio
 
 
 def decide_unread(state: RoutingState, later: int | None) -> Decision:
-    """Decide where an answer was checked, but the policy reads no check.
+    """Decide when an answer was checked, but the policy reads no check.
 
     Args:
-        state: What is known.
-        later: The model that the policy asks next; None: it asks no other.
+        state: The evidence so far.
+        later: The model that the policy asks next; None if it asks no other.
     """
     trusted = state.models[state.current.model_index if later is None else later]
     why = (
@@ -64,5 +64,5 @@ def decide_unread(state: RoutingState, later: int | None) -> Decision:
 
 
 def ask_unchecked(model_index: int, **details: Any) -> Decision:
-    """Decide for another model, whose answer is not checked."""
+    """Return the decision to ask another model without checking its answer."""
     return Decision(action="escalate", model_index=model_index, samples=0, **details)

@@ -28,7 +28,7 @@ from langchain_automix.policy.decision.reweighting import (
     with_cost_weight,
 )
 from langchain_automix.policy.decision.table import DecisionRow, PlannedAction
-from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model
+from langchain_automix.routers.base import OPENING, Router, ask, keep, next_model, take
 from langchain_automix.routers.buying import can_buy, decide_by_value, opening_by_cost
 from langchain_automix.routers.evidence import best_row_in_time, follow, read
 from langchain_automix.routers.explanations import decision_details
@@ -262,7 +262,7 @@ class POMDPRouter(Router):
         why = f"A query starts with {name}, whose answer is checked."
         if step.then is None:
             why = f"The policy gives this query to {name} and pays for no check."
-        return _to_decision(step, why=why)
+        return take(step, why=why)
 
     @property
     @override
@@ -298,7 +298,7 @@ class POMDPRouter(Router):
         if weight != plan.cost_weight:
             row = with_cost_weight(row, self.policy, plan, state.answered, weight)
         row = best_row_in_time(row, plan, state, self.policy.models)
-        return _to_decision(row.step, **self._details(state, row, state.models, plan))
+        return take(row.step, **self._details(state, row, state.models, plan))
 
     @override
     def _ask_next(self, state: RoutingState) -> Decision | None:
@@ -388,16 +388,6 @@ class POMDPRouter(Router):
                 " What this answer cost is not known, so the price is that of a usual query."
             )
         return details
-
-
-def _to_decision(step: PlannedAction, **details: Any) -> Decision:
-    return Decision(
-        action=step.action,
-        model_index=step.model,
-        samples=step.samples,
-        check=step.check,
-        **details,
-    )
 
 
 @functools.cache

@@ -15,8 +15,8 @@ from langchain_automix.types import Decision, RoutingState
 class ThresholdRouter(Router):
     """Keep an answer whose confidence reaches a threshold, else ask the next model.
 
-    The plain rule of the paper (AutoMix, section 4.2, "Thresholding"): it uses the raw
-    confidence, and takes the benefit of a larger model for granted.
+    This is the plain rule of the paper (AutoMix, section 4.2, "Thresholding"). It uses the raw
+    confidence, and assumes that a larger model is always better.
 
     ??? example "Keep an answer that most verdicts accept"
 
@@ -29,10 +29,10 @@ class ThresholdRouter(Router):
     """
 
     threshold: float = Field(default=0.5, ge=0, le=1)
-    """Least confidence, in [0, 1], at which an answer is kept."""
+    """Lowest confidence, in [0, 1], at which an answer is kept."""
 
     on_unknown: Literal["escalate", "answer"] = "escalate"
-    """What to do when the check gives no confidence: unknown is not a confidence of 0."""
+    """What to do if the check gives no confidence; unknown does not mean a confidence of 0."""
 
     @property
     @override

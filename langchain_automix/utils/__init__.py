@@ -1,1 +1,1 @@
-"""Plain helpers; imports `errors` only: no LangChain, no numpy."""
+"""Plain helpers. They import only `errors`: no LangChain, no numpy."""

@@ -1,4 +1,4 @@
-"""`CheckSpec`: how a check is rebuilt, as policies and logs keep it, and what it is in words."""
+"""`CheckSpec`: how to rebuild a check, as stored in policies and logs, and its description."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ _STATISTICS = {
 
 
 class CheckSpec(BaseModel):
-    """What a verifier was made of: plain values and names, from which nothing is evaluated."""
+    """The settings of a verifier: plain values and names; nothing in them is ever evaluated."""
 
     kind: str = Field(min_length=1, max_length=200)
-    """Name of the verifier's class, such as `AgreementVerifier`; of a check of the user's own, its
-    class or its function."""
+    """Name of the verifier's class, such as `AgreementVerifier`; for a user's own check, the name
+    of its class or function."""
 
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """Its fields that are plain values."""
+    """The fields that are plain values."""
 
     models: dict[str, str] = Field(default_factory=dict)
-    """Its fields that are models, with the names of these; a model that answers and checks its own
-    answer is none of them."""
+    """The fields that are models, with the models' names; excludes a model that checks its own
+    answer."""
 
     checks: dict[str, CheckSpec] = Field(default_factory=dict)
-    """Of a `CombinedVerifier`, its checks by name, the leading one first."""
+    """The checks of a `CombinedVerifier` by name, the leading one first."""
 
     lacks: tuple[str, ...] = ()
-    """What no file can hold, such as a function: a check that lacks something cannot be rebuilt."""
+    """Settings that a file cannot hold, such as a function. A check that lacks a setting cannot be
+    rebuilt."""
 
     fingerprint: str = Field(min_length=1)
     """The verifier's fingerprint."""
@@ -54,7 +55,7 @@ class CheckSpec(BaseModel):
         return self
 
     def in_words(self, answering: Sequence[str] = ()) -> str:
-        """Say what the check is.
+        """Describe the check in words.
 
         Args:
             answering: Names of the models whose answers are checked.
@@ -72,10 +73,10 @@ class CheckSpec(BaseModel):
 
 
 def spec_of(check: Any) -> CheckSpec:
-    """Return what a check is made of, as it says itself; of the user's own code, its name."""
+    """Return the spec of a check; for the user's own code, it holds only the name."""
     inner = check
-    # What does not change its findings: LangChain's retries, and its bindings of a config alone.
-    # The class is asked, since other wrappers hand on the attributes of what they wrap.
+    # Skip wrappers that do not change its findings: LangChain's retries, and bindings of a config
+    # alone. The class is inspected, since other wrappers forward the attributes of what they wrap.
     while "bound" in getattr(type(inner), "model_fields", ()) and not inner.kwargs:
         inner = inner.bound
     fingerprint = fingerprint_of(check)
@@ -87,7 +88,7 @@ def spec_of(check: Any) -> CheckSpec:
 
 
 def spec_of_code(code: Any, fingerprint: str) -> CheckSpec:
-    """Return all that a file can hold of a check that is code of the user's own: its name."""
+    """Return all that a file can hold of a check in the user's own code: its name."""
     name = str(getattr(code, "__qualname__", None) or type(code).__qualname__)
     return CheckSpec(kind=name[:200], lacks=("code of your own",), fingerprint=fingerprint)
 
@@ -95,11 +96,11 @@ def spec_of_code(code: Any, fingerprint: str) -> CheckSpec:
 def check_in_words(
     spec: CheckSpec | None, fingerprint: str | None, answering: Sequence[str]
 ) -> str | None:
-    """Say which check a policy was fitted to; None if nothing is known of it.
+    """Describe the check that a policy was fitted to, or return None if nothing is known about it.
 
     Args:
-        spec: What the policy says of it. None, as in files of earlier versions: it is known by its
-            fingerprint, if it is one of those that had a name then.
+        spec: The policy's spec of the check. If None, as in files of earlier versions, the check is
+            recognised by its fingerprint, provided that it had a name at that time.
         fingerprint: The fingerprint in the policy.
         answering: Names of the models whose answers are checked.
     """
@@ -148,7 +149,7 @@ def _agreement(spec: CheckSpec, by: str) -> str:
 
 
 def _drawn(spec: CheckSpec, what: str) -> str:
-    """Return how many are drawn; files of earlier versions do not say."""
+    """Describe how many are drawn; files of earlier versions do not say."""
     return f"{spec.settings['samples']} {what}" if "samples" in spec.settings else what
 
 
@@ -219,4 +220,4 @@ _EARLIER: dict[str, tuple[str, dict[str, JsonValue]]] = {
     "1c083c6c29b1dd55": ("AgreementVerifier", {}),
     "9b8e7de33d9212d5": ("LogProbabilityVerifier", {}),
 }
-"""The checks of `verifiers/known.py` by fingerprint, for policies that do not describe theirs."""
+"""The checks of `verifiers/known.py` by fingerprint, for policies without a spec."""

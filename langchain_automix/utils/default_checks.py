@@ -1,4 +1,4 @@
-"""Names of the checks among which a mix without a policy buys by price."""
+"""Names of the checks from which a mix without a policy buys by price."""
 
 from __future__ import annotations
 

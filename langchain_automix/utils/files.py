@@ -1,4 +1,4 @@
-"""Lines of files from strangers, bounded in memory; files replaced atomically."""
+"""Read lines of untrusted files with bounded memory, and replace files atomically."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import IO
 from langchain_automix.errors import AutoMixError
 
 LONGEST_LINE = 2**25
-"""In characters."""
+"""Maximum length of a line, in characters."""
 
 _MAX_BLANK_LINES = 1_000_000
-# Gzip can compress a thousandfold; JSON lines with different ids come to some 50.
+# Gzip can compress a thousandfold, but JSON lines with different ids compress about 50-fold.
 _MAX_RATIO = 200
 _MIN_CHARACTERS = 2**28
-_LONGEST_NAME = 200  # with its ending within the 255 bytes of a name
+_LONGEST_NAME = 200  # with its ending, within the 255 bytes of a file name
 
 
 def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text that are not blank, with their numbers.
+    """Yield the non-blank lines of a text, with their numbers.
 
     Raises:
-        AutoMixError: A line is too long, too many are blank, or the text is far larger than its
-            file.
+        AutoMixError: A line is too long, too many lines are blank, or the text is far larger than
+            its file.
     """
     max_characters = max(_MIN_CHARACTERS, _MAX_RATIO * path.stat().st_size)
     number, read, blank = 0, 0, 0
@@ -52,14 +52,14 @@ def bounded_lines(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def atomic_replace(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary file beside `path` to write, and rename it to `path` if all goes well.
+    """Yield a temporary file beside `path` to write to, and rename it to `path` on success.
 
     Args:
         path: The file to write or replace.
         private: Whether only its owner may read it.
 
     Raises:
-        AutoMixError: It cannot be written.
+        AutoMixError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}")
     try:
@@ -78,5 +78,5 @@ def atomic_replace(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a file cannot be used, without its name and the number of the error."""
+    """Return why a file cannot be used, without its name and the error number."""
     return getattr(error, "strerror", None) or str(error)

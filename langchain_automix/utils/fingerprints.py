@@ -1,4 +1,4 @@
-"""Names and hashes of user-supplied objects: stable across processes, changed by every edit."""
+"""Names and hashes of the user's objects: stable across processes, changed by every edit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from langchain_automix.utils.identifiers import PACKAGE, registered_path
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""An address in memory in the `repr` of an object, which differs between processes."""
+"""A memory address in the `repr` of an object, which differs between processes."""
 
 
 def stable_name(named: Any) -> str:
@@ -27,7 +27,7 @@ def stable_name(named: Any) -> str:
 
 
 def fingerprint_of(named: Any) -> str:
-    """Return what identifies a verifier in a policy file: its fingerprint, else its name."""
+    """Return what identifies a verifier in a policy file: its fingerprint or else its name."""
     return str(getattr(named, "fingerprint", None) or stable_name(named))
 
 
@@ -36,7 +36,7 @@ def _function_name(function: Any) -> str:
     code = getattr(function, "__code__", None)
     if code is None or str(function.__module__).partition(".")[0] == PACKAGE:
         return name
-    # Edited functions keep their name, and all lambdas and closures of one function share one.
+    # Edited functions keep their name, and all lambdas and closures of a function share one.
     cells = [_cell_contents(cell) for cell in function.__closure__ or ()]
     return f"{name}({repr_hash([code, cells, function.__defaults__, function.__kwdefaults__])})"
 
@@ -53,7 +53,7 @@ def _object_name(named: Any) -> str:
     if isinstance(fingerprint, str):
         return f"{type(named).__name__}({fingerprint})"
     function = getattr(named, "func", None) or getattr(named, "afunc", None)
-    if callable(function):  # a RunnableLambda, or LangSmith's wrapper around a function
+    if callable(function):  # a RunnableLambda, or LangSmith's wrapper of a function
         return f"{type(named).__name__}({stable_name(inspect.unwrap(function))})"
     return f"{stable_name(type(named))}({repr_hash([named])})"
 
@@ -65,7 +65,7 @@ def repr_hash(settings: list[Any]) -> str:
 
 
 def _stable_repr(value: Any) -> str:
-    """Return the `repr` of a value with a fixed order of sets."""
+    """Return the `repr` of a value, with sets in a fixed order."""
     if inspect.iscode(value):
         return _stable_repr([value.co_code, value.co_names, value.co_consts])
     if type(value) in (set, frozenset):

@@ -1,4 +1,4 @@
-"""Numbers as text: qualities, shares, money, durations and counts."""
+"""Format numbers as text: qualities, shares, money, durations and counts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 _NEGLIGIBLE_SHARE = 5e-4
-"""A share below this would be rounded to none, and one as far below 1 to all."""
+"""A smaller share would be rounded to none; one this close to 1 would be rounded to all."""
 
 _SMALL_COST = 0.01
-"""Costs below this are stated per 1,000 queries, so that they can be read."""
+"""Costs below this are stated per 1,000 queries, to be readable."""
 
 _MINUTE, _HOUR = 60, 3600
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 
 def format_quality(quality: float | None, interval: tuple[float, float] | None = None) -> str:
-    """Format a quality in [0, 1], and its interval if there is one."""
+    """Format a quality in [0, 1], with its interval if there is one."""
     if quality is None:
         return "unknown"
     ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
@@ -27,7 +27,7 @@ def format_quality(quality: float | None, interval: tuple[float, float] | None =
 def format_signed(
     difference: float | None, interval: tuple[float, float] | None = None, *, digits: int = 3
 ) -> str:
-    """Format a difference with its sign, and its interval if there is one; zero has no sign."""
+    """Format a difference with its sign, and with its interval if any; zero has no sign."""
     if difference is None:
         return "unknown"
     text = f"{difference:+.{digits}f}"
@@ -41,12 +41,12 @@ def format_signed_range(interval: tuple[float, float], digits: int = 3) -> str:
 
 
 def format_interval(interval: tuple[float, float]) -> str:
-    """Format the 95 % interval of a difference, and say that it is one."""
+    """Format the 95 % interval of a difference, labelled as such."""
     return f"95 % interval {format_signed_range(interval)}"
 
 
 def format_percent(share: float) -> str:
-    """Format a share for a sentence; in tenths of a percent where it is small or nearly all."""
+    """Format a share for a sentence; small or nearly complete shares get a decimal."""
     if 0 < share < _NEGLIGIBLE_SHARE:
         return "under 0.1 %"
     if 1 - _NEGLIGIBLE_SHARE < share < 1:
@@ -56,12 +56,12 @@ def format_percent(share: float) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Format a share for a table, where all have the same digits."""
+    """Format a share for a table, always with the same number of digits."""
     return "unknown" if share is None else f"{share:.1%}"
 
 
 def format_change(share: float) -> str:
-    """Format a relative change with its sign; without one where it rounds to none."""
+    """Format a relative change with its sign; without a sign if it rounds to zero."""
     text = f"{share * 100:+.0f} %"
     return "0 %" if text in ("+0 %", "-0 %") else text
 
@@ -72,24 +72,24 @@ def pluralize(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def format_cost(cost: float | None, currency: str | None = None) -> str:
-    """Format a cost with three digits and its unit, never as 1e-05."""
+    """Format a cost with three significant digits and its unit, never as 1e-05."""
     if cost is None:
         return "unknown"
     return f"{Decimal(f'{cost:.3g}'):,f}{f' {currency}' if currency else ''}"
 
 
 def format_query_cost(cost: float, currency: str | None) -> str:
-    """Format a mean cost per query; per 1,000 queries where it is small."""
+    """Format a mean cost per query, or per 1,000 queries if it is small."""
     if 0 < abs(cost) < _SMALL_COST:
         return f"{format_cost(cost * 1000, currency)} per 1,000 queries"
     return f"{format_cost(cost, currency)} a query"
 
 
 def describe_gain(gain: float, cost_weight: float, cost: float, currency: str | None) -> str:
-    """Say what a gain in utility is worth: in quality, and in money.
+    """Describe what a gain in utility is worth, in quality and in money.
 
-    Not in money where quality has no price, or where the gain exceeds the present `cost`: nothing
-    costs less than nothing.
+    Money is left out if quality has no price, or if the gain exceeds the present `cost`, since a
+    cost cannot become negative.
     """
     text = f"as good as {format_signed(gain)} of quality at the same cost"
     if 0 < gain <= cost_weight * cost:
@@ -99,19 +99,19 @@ def describe_gain(gain: float, cost_weight: float, cost: float, currency: str | 
 
 
 def format_amount(value: float, currency: str) -> str:
-    """Format what was spent: dollars with at least two significant digits, or seconds."""
+    """Format an amount spent: dollars with at least two significant digits, or seconds."""
     if currency != "USD":
         return format_duration(value)
     if value == 0:
         return "$0"
-    if value < 1:  # rounded first, for 0.00999 has three zeros, and 0.010 two
+    if value < 1:  # round first, since 0.00999 has three zeros, and 0.010 two
         value = float(f"{value:.2g}")
     digits = 2 if value >= 1 else 1 - math.floor(math.log10(value))
     return f"${value:,.{digits}f}"
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds in the unit that suits."""
+    """Format seconds in a suitable unit."""
     if seconds >= _HOUR:
         return f"{seconds / _HOUR:.1f} h"
     if seconds >= _MINUTE:
@@ -125,7 +125,7 @@ def format_time(seconds: float) -> str:
 
 
 def format_points(quality: float) -> str:
-    """Format a difference in quality in points, each 0.01 of it."""
+    """Format a difference in quality in points of 0.01."""
     text = f"{100 * quality:.1f}".removesuffix(".0")
     text = text if float(text) else "0"
     return f"{text} point" if text == "1" else f"{text} points"
@@ -143,5 +143,5 @@ def format_count(number: int) -> str:
 
 
 def format_range(low: str, high: str) -> str:
-    """Join the ends of a range; one of them where they read the same."""
+    """Join the ends of a range, or return one of them if both read the same."""
     return low if low == high else f"{low} to {high}"

@@ -1,7 +1,7 @@
 """Names in files that outlive module paths: ids of saved objects, names in fingerprints.
 
 Journals, policies and dumps of earlier versions contain the module paths of their time. These
-paths, here and at `registered_name`, must not change when code moves.
+paths, both here and in `registered_name`, must not change when code moves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def is_of_package(kind: type) -> bool:
-    """Whether a class is this package's own, which does what its code here says."""
+    """Whether a class is this package's own, so that its behaviour is known."""
     return kind.__module__.partition(".")[0] == PACKAGE
 
 
@@ -44,23 +44,23 @@ _FIRST_HOMES = {
     "ThresholdRouter": "routers.threshold",
     "TokenProbabilityVerifier": "verifiers.token_probability",
 }
-"""The serialisable classes of version 0.1.0, and the modules in their ids; no younger ones."""
+"""The serialisable classes of version 0.1.0, with the modules in their ids; no later classes."""
 
 _MERGED = {"StructuredMix": "AutoMixRunnable"}
-"""Classes that no longer exist, and those that load what they saved."""
+"""Classes that no longer exist, with the classes that load their saved objects."""
 
 OLD_IDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     (PACKAGE, *home.split("."), name): (PACKAGE, _MERGED.get(name, name))
     for name, home in _FIRST_HOMES.items()
 } | {(PACKAGE, name): (PACKAGE, heir) for name, heir in _MERGED.items()}
-"""From the ids of version 0.1.0 to those of today, as `additional_import_mappings` of LangChain's
-`load`, which applies them by itself: see `langchain_automix.flow.serialization`."""
+"""Maps the ids of version 0.1.0 to today's, for `additional_import_mappings` of LangChain's `load`.
+They are registered automatically; see `langchain_automix.flow.serialization`."""
 
 _REGISTERED: dict[str, str] = {}
 
 
 def registered_name(name: str) -> Callable[[T], T]:
-    """Decorate a function or class with the path that names it in fingerprints, its first one."""
+    """Decorate a function or class with the path that names it in fingerprints: its first one."""
 
     def register(named: T) -> T:
         current: Any = named
@@ -71,7 +71,7 @@ def registered_name(name: str) -> Callable[[T], T]:
 
 
 def registered_path(path: str) -> str:
-    """Return the name in fingerprints of a dotted path (of code or a saved object's id)."""
+    """Return the name that stands for a dotted path (of code or a saved object) in fingerprints."""
     if path in _REGISTERED:
         return _REGISTERED[path]
     name = path.rpartition(".")[2]
@@ -81,5 +81,5 @@ def registered_path(path: str) -> str:
 
 
 def registered_id(id: Sequence[str]) -> list[str]:
-    """Return what represents the id of a saved object in fingerprints."""
+    """Return the name that stands for the id of a saved object in fingerprints."""
     return registered_path(".".join(id)).split(".")

@@ -1,4 +1,4 @@
-"""How an extra of this package is installed: it is on no index, and so pip needs its folder."""
+"""How to install an extra of this package, which is on no index, so that pip needs its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CLONE = "file:///path/to/clone"
 
 @functools.cache
 def _source() -> str:
-    """Return the address that this package was installed from, where that is known."""
+    """Return the address that this package was installed from, or a placeholder if unknown."""
     try:
         written = metadata.distribution("langchain-automix").read_text("direct_url.json")
         address = json.loads(written or "{}").get("url")

@@ -1,4 +1,4 @@
-"""JSON values: in texts, their equality, and what comes back from JSON as it was."""
+"""JSON values: find them in texts, compare them, and check that they survive a round trip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FENCED = re.compile(r"```[^`\n]*\n(.*?)```", re.DOTALL)
 def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
     """Return the JSON value of a text or its last fenced block, in a tuple; None if there is none.
 
-    NaN and Infinity are not JSON. `parsers` are those of `json.loads`, such as `parse_int`.
+    NaN and Infinity are not accepted. `parsers` are passed to `json.loads`, such as `parse_int`.
     """
     text = text.removeprefix("\ufeff")
     fenced = _FENCED.findall(text)
@@ -26,8 +26,8 @@ def find_json(text: str, **parsers: Any) -> tuple[Any] | None:
 
 
 def json_value(text: str) -> tuple[Any] | None:
-    """Return the JSON value of a text, to be compared by `same_json`; None if there is none."""
-    # Numbers are wrapped in tuples, which JSON does not have: True would equal 1.
+    """Return the JSON value of a text, for use with `same_json`; None if there is none."""
+    # Wrap numbers in tuples, which JSON does not have, since True would equal 1.
     return find_json(text, parse_int=_number, parse_float=_number)
 
 
@@ -40,7 +40,7 @@ def same_json(one: tuple[Any], other: tuple[Any]) -> bool:
 
 
 def json_copy(value: Any) -> tuple[Any] | None:
-    """Return a value as it comes back from JSON, in a tuple; None if it would come back changed."""
+    """Return a value after a JSON round trip, in a tuple, or None if the round trip changes it."""
     try:
         copy = json.loads(json.dumps(value, allow_nan=False))
         is_same = copy == value

@@ -11,10 +11,10 @@ _LOCKS: WeakSet[ProcessLock] = WeakSet()
 
 
 class ProcessLock:
-    """A lock of one process: free in a forked child, whoever held it, and pickled as a new one."""
+    """A lock that is per process: free in a forked child, and pickled as a new lock."""
 
     def __init__(self) -> None:
-        """Start free."""
+        """Start unlocked."""
         self._lock = threading.Lock()
         _LOCKS.add(self)
 
@@ -28,7 +28,7 @@ class ProcessLock:
         return ProcessLock, ()
 
     def free(self) -> None:
-        """Forget who holds it: a forked child has none of its parent's threads."""
+        """Release the lock whoever holds it: a forked child has none of its parent's threads."""
         self._lock = threading.Lock()
 
 

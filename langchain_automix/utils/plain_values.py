@@ -1,4 +1,4 @@
-"""Values of other libraries, and those written as text, as plain Python."""
+"""Convert values of other libraries, and values written as text, to plain Python."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-_CONVERSIONS = ("as_py", "to_pylist", "tolist", "to_list")  # Arrow's, numpy's, polars'
+_CONVERSIONS = ("as_py", "to_pylist", "tolist", "to_list")  # of Arrow, numpy and polars
 _LONGEST_LITERAL = 1_000_000
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value of numpy, Arrow, pandas or polars as plain Python, however deep it is."""
+    """Convert a value of numpy, Arrow, pandas or polars to plain Python, at any depth."""
     if isinstance(value, Mapping):
         return {key: to_plain(each) for key, each in value.items()}
     if type(value) in (list, tuple):
@@ -25,9 +25,9 @@ def to_plain(value: Any) -> Any:
 
 
 def python_value(text: str) -> Any:
-    """Return the list or object that Python wrote as a text; None where that is not certain.
+    """Return the list or object that Python wrote as a text, or None if that is uncertain.
 
-    `['a' 'b']` is not: numpy means two texts by it, and Python one.
+    `['a' 'b']` is uncertain: in numpy it means two texts, in Python one.
     """
     text = text.strip()
     if not text.startswith(("[", "{")) or len(text) > _LONGEST_LITERAL:

@@ -1,4 +1,4 @@
-"""A Ray cluster: connected to when it is needed, and asked to do the same for many things."""
+"""Connect to a Ray cluster when it is needed, and map functions over many items on it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def ray_module() -> Any:
     """Return the module `ray`.
 
     Raises:
-        AutoMixError: It is not installed.
+        AutoMixError: Ray is not installed.
     """
-    # Ray sends statistics about its use to its makers, unless it is told not to before it starts.
+    # Ray sends usage statistics to its makers unless this is set before it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return importlib.import_module("ray")
@@ -37,10 +37,10 @@ def connect(address: str | None = None) -> Any:
     """Return the module `ray`, connected to a cluster.
 
     Args:
-        address: Of the cluster: `auto` for the one that runs on this machine, `local` for one that
-            is started here and ends with this process, or `ray://HOST:10001`. None: that of
-            `RAY_ADDRESS`, else one that runs here, else one that is started. A process that is
-            connected stays so.
+        address: Address of the cluster: `auto` for the one that runs on this machine, `local` to
+            start one that ends with this process, or `ray://HOST:10001`. None: the address in
+            `RAY_ADDRESS`, else a cluster that runs here, else a new one. Ignored if the process is
+            connected already.
 
     Raises:
         AutoMixError: Ray is not installed, or there is no such cluster.
@@ -66,20 +66,20 @@ def connect(address: str | None = None) -> Any:
 
 
 def cluster_cpus(ray: Any) -> int:
-    """Return how many CPUs a cluster has, at least 1."""
+    """Return the number of CPUs of a cluster, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def map_on_ray(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Yield what a function returns for each item, in their order, carried out by the cluster.
+    """Run a function on the cluster for each item, and yield the results in order.
 
-    No more is under way than keeps all its CPUs busy, so that results do not pile up here.
+    Only as many tasks run as keep all its CPUs busy, so that results do not pile up here.
 
     Raises:
-        AutoMixError: The function raised it, or no worker could carry it out.
+        AutoMixError: The function raised it, or no worker could run the function.
     """
 
-    def call(item: A) -> B:  # Ray takes no partial function
+    def call(item: A) -> B:  # Ray does not accept a partial function
         return function(item)
 
     ray = connect()
@@ -95,11 +95,11 @@ def map_on_ray(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
 
 
 def result_of(ray: Any, reference: Any) -> Any:
-    """Return the value that a reference stands for.
+    """Return the value of a reference.
 
     Raises:
         AutoMixError: The task raised it, or its worker died.
-        Exception: What else the task raised.
+        Exception: Any other error that the task raised.
     """
     try:
         return ray.get(reference)
@@ -111,7 +111,7 @@ def result_of(ray: Any, reference: Any) -> Any:
 
 
 def is_ray_dataset(source: Any) -> bool:
-    """Whether something is a dataset of Ray; needs no Ray to tell."""
+    """Return whether an object is a Ray dataset; works without Ray installed."""
     kinds = type(source).__mro__
     return any(
         each.__module__.startswith("ray.data") and each.__name__ == "Dataset" for each in kinds
@@ -119,5 +119,5 @@ def is_ray_dataset(source: Any) -> bool:
 
 
 def map_blocks(function: Callable[[Any], B], dataset: Any) -> Iterator[B]:
-    """Yield what a function returns for each block of a dataset, an Arrow table, in their order."""
+    """Run a function for each block of a dataset (an Arrow table); yield the results in order."""
     return map_on_ray(function, dataset.to_arrow_refs())

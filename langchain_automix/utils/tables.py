@@ -1,4 +1,4 @@
-"""Tables as text and as Markdown, in which nothing that they hold is markup."""
+"""Write tables as text and as Markdown, with all markup in their cells escaped."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 LINE = 80
-"""Characters of a line that any terminal shows."""
+"""Number of characters in a line that any terminal can show."""
 
 _GAP = "  "
 _BREAK = re.compile(r"(?<= )(?! )|(?<=\w[-/:])(?=[^\W\d_]{2})|(?<=->)(?=\w)")
-"""Where a line may end: after spaces, and within a long name."""
+"""Where a line may break: after spaces, and within a long name."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!@&$])")
 
@@ -22,7 +22,7 @@ def escape_markdown(text: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table whose first column is left- and whose others right-aligned."""
+    """Yield the lines of a table, with the first column left-aligned and the rest right."""
     marks = ["---", *("---:" for _ in heads[1:])]
     for cells in (heads, marks, *rows):
         yield f"| {' | '.join(cells)} |"
@@ -37,14 +37,14 @@ def text_table(
 ) -> Iterator[str]:
     """Yield the lines of a table that fits a terminal.
 
-    Cells that are too long go on in the next line: at spaces, or within a name where that has a
-    hyphen, a slash or the like. Only a name without any of these may make the table wider.
+    Long cells continue in the next line, broken at spaces or, within a name, at a hyphen, a slash
+    or the like. Only a name without any of these can make the table wider.
 
     Args:
-        heads: Of the columns.
+        heads: Headings of the columns.
         rows: The cells.
-        left: Indices of the columns that are left-aligned; the others are right-aligned.
-        width: Characters of the longest line.
+        left: Indices of the left-aligned columns; the others are right-aligned.
+        width: Maximum length of a line, in characters.
     """
     widths = _widths(list(zip(heads, *rows, strict=True)), width)
     for row in (heads, *rows):
@@ -58,7 +58,7 @@ def text_table(
 
 
 def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return widths of columns that fit a line: the widest one is narrowed as long as needed."""
+    """Return column widths that fit a line, narrowing the widest column as long as needed."""
     widths = [max(map(len, column)) for column in columns]
     least = [max(len(piece) for cell in column for piece in _pieces(cell)) for column in columns]
     while sum(widths) + len(_GAP) * len(widths) > width:
@@ -70,12 +70,12 @@ def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
 
 
 def _pieces(cell: str) -> list[str]:
-    """Return the parts of a cell between which a line may end, each with its spaces."""
+    """Return the unbreakable parts of a cell, without trailing spaces."""
     return [piece.rstrip() for piece in _BREAK.split(cell)]
 
 
 def wrapped(cell: str, width: int) -> list[str]:
-    """Return a text in lines: cut at spaces, or within a long name at its hyphens and slashes."""
+    """Wrap a text into lines at spaces or, within a long name, at hyphens and slashes."""
     lines = [""]
     for piece in _BREAK.split(cell):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > width:

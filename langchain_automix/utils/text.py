@@ -1,4 +1,4 @@
-"""Texts normalised for comparison, quoted for a prompt, or made safe for a terminal."""
+"""Normalise texts for comparison, quote them for a prompt, or make them safe for a terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import string
 import unicodedata
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_PER_MILLE = "\u2030\u2031"  # part of a number
+_PER_MILLE = "\u2030\u2031"  # belongs to a number
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-"""Characters of scripts without spaces between words, as in a class of a regular expression: Thai,
-Lao, Burmese, Khmer, Chinese, Japanese."""
+"""Characters of scripts without spaces between words, for a character class in a regular
+expression: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
 
 _COMPOSED = ("<super>", "<sub>", "<fraction>")
 
@@ -22,7 +22,7 @@ _COMPOSED = ("<super>", "<sub>", "<fraction>")
 def normalize_answer(text: str) -> str:
     """Return a text in lower case without punctuation, articles and extra spaces (SQuAD).
 
-    A step that would leave nothing is skipped: the answers `A` and `+` stay as they are.
+    A step that would leave nothing is skipped, so that the answers `A` and `+` stay as they are.
     """
     text = " ".join(normalize_characters(text).casefold().split())
     bare = text.translate(_PUNCTUATION)
@@ -44,9 +44,9 @@ def numerals(text: str) -> list[str]:
 
 
 def normalize_characters(text: str) -> str:
-    """Return a text in normal form (NFKC), with `-` for a minus.
+    """Return a text in normal form (NFKC), with `-` for a minus sign.
 
-    Superscripts, subscripts and fractions stay as they are: ten squared is not 102.
+    Superscripts, subscripts and fractions are kept, since ten squared is not 102.
     """
     if text.isascii():
         return text
@@ -59,8 +59,8 @@ def normalize_characters(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(normalized))
 
 
-# llama.cpp and vLLM apply a chat template and then read special tokens anywhere in the text, also
-# those in a message; hosted models mostly take these for text.
+# llama.cpp and vLLM apply a chat template and then interpret special tokens anywhere in the text,
+# even inside a message. Hosted models mostly treat them as text.
 MARK = re.compile(
     r"""<(?=[|｜])                                                    # <|im_start|>, <｜User｜>
     |<(?=/?(?:s|bos|eos|pad|unk|mask|sop|eop|eoh|eoa|think|tools?|tool_call|tool_response
@@ -84,17 +84,17 @@ MARK = re.compile(
 
 
 def break_template_marks(text: str) -> str:
-    """Return a text with each special token broken by a space after its first character."""
+    """Return a text in which each special token is broken by a space after its first character."""
     return MARK.sub(lambda mark: f"{mark[0]} ", text)
 
 
 def quote_lines(text: str) -> str:
-    """Return a text with `> ` before each line, which cannot pass for the prompt or a template."""
+    """Return a text with `> ` before each line; it cannot pass for the prompt or a template."""
     return "\n".join(f"> {line}" for line in break_template_marks(text).strip().splitlines())
 
 
 _APOSTROPHES = "\u2018\u2019\u02bc\u2032\xb4"
-# What stands between words: spaces of all widths, hyphens and dashes. Line ends do not.
+# What separates words: spaces of all widths, hyphens and dashes, but not line ends.
 _WORD_BREAKS = "\t\x1f\xa0\u1680\u202f\u205f\u3000-_" + "".join(
     map(chr, [*range(0x2000, 0x200B), *range(0x2010, 0x2016)])
 )
@@ -104,7 +104,7 @@ _IGNORED = frozenset({"Cf", "Mn"})
 def as_read(text: str) -> str:
     """Return a text without what readers overlook: case, accents, letter shapes, word breaks.
 
-    It has the lines of `text.splitlines()`, each with a line feed between it and the next.
+    It has the lines of `text.splitlines()`, separated by line feeds.
     """
     text = "\n".join(text.splitlines())
     if not text.isascii():
@@ -114,14 +114,14 @@ def as_read(text: str) -> str:
 
 
 def _replace_each(characters: str, by: str, text: str) -> str:
-    # One by one: a regular expression or `translate` takes a hundred times as long over a megabyte,
-    # and no other thread runs meanwhile, be it that of an event loop.
+    # One by one, since a regular expression or `translate` takes a hundred times as long over a
+    # megabyte, and blocks all other threads meanwhile, including those of event loops.
     for character in characters:
         text = text.replace(character, by)
     return text
 
 
-# Control characters but line ends and tabs, direction marks, and lone surrogates.
+# Control characters except line ends and tabs, direction marks, and lone surrogates.
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff]"
@@ -135,7 +135,7 @@ def printable(text: str) -> str:
 
 _SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 _MIN_SECRET = 8
-# What providers begin their keys with, and keys in headers and URLs.
+# Prefixes of providers' keys, and keys in headers and URLs.
 _SECRET = re.compile(
     r"""\b(?:sk|pk|gsk|xai|pplx|hf|lsv2|r8|nvapi|csk|fw)[-_][\w-]{12,}
     |\bAIza[\w-]{20,}
@@ -147,10 +147,10 @@ _SECRET = re.compile(
 
 
 def redact_secrets(text: str) -> str:
-    """Return a text without keys: those of the environment, and what looks like one."""
+    """Return a text without keys: neither those of the environment nor anything like a key."""
     secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _MIN_SECRET and not secret.startswith("/"):  # a path is none
+        if len(secret) >= _MIN_SECRET and not secret.startswith("/"):  # a path is not a secret
             text = text.replace(secret, "***")
     return _SECRET.sub(lambda key: "***" if any(map(str.isdigit, key[0])) else key[0], text)
 

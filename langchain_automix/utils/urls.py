@@ -1,4 +1,4 @@
-"""URLs with passwords, made fit to be shown."""
+"""Hide the passwords in URLs before they are shown."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _PASSWORD = re.compile(r"(?<=://)\S*(?=@)|(?<=[?&]password=)[^&#]*|(?<=[?&]sslpa
 
 
 def hide_password(url: str) -> str:
-    """Return a URL with `***` for its user, its password and those among its parameters."""
+    """Return a URL with `***` for its user, its password and any passwords in its parameters."""
     return _PASSWORD.sub("***", url)

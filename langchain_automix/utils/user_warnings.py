@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's program, however deep they are raised."""
+"""Issue warnings that point at the user's own line of code, however deep they are raised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from types import FrameType
 
-# What stands between the user's line and this package: chains, agents, validation, event loops.
+# Modules between the user's line and this package: chains, agents, validation, event loops.
 _BETWEEN = frozenset(
     {
         *("langchain_automix", "langchain_core", "langchain", "langgraph", "langsmith"),
@@ -21,10 +21,10 @@ _LINE: ContextVar[tuple[str, int] | None] = ContextVar("automix_users_line", def
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, and name the innermost line that is neither of this package nor of its surroundings.
+    """Warn at the innermost line that belongs neither to this package nor to its surroundings.
 
-    In a thread, where there is none, that is the line that `keeping_users_line` has seen; without
-    one, the line that warns.
+    A thread has no such line, so the warning then names the line kept by `keeping_users_line`, or
+    else the line that warns.
     """
     frame = sys._getframe(1)  # noqa: SLF001  (as `warnings` itself does)
     found = _users_frame(frame)
@@ -40,7 +40,7 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 def warn_of_what_is_paid(message: str, category: type[Warning]) -> None:
     """Warn as `warn_user` does, but never raise.
 
-    As an error (`-W error`) it would take the place of an answer that is paid for.
+    Turned into an error (`-W error`), the warning would replace an answer that has been paid for.
     """
     with contextlib.suppress(category):
         warn_user(message, category)
@@ -48,7 +48,7 @@ def warn_of_what_is_paid(message: str, category: type[Warning]) -> None:
 
 @contextlib.contextmanager
 def keeping_users_line() -> Iterator[None]:
-    """Have what threads warn of name the line that leads here."""
+    """Make warnings from threads name the user's line that leads here, within the block."""
     found = _users_frame(sys._getframe(2))  # noqa: SLF001
     if found is None:
         yield

@@ -1,1 +1,1 @@
-"""Confidence signals: Runnables from a question and an answer to a `Verification`."""
+"""Checks: Runnables from a question and an answer to a `Verification`."""

@@ -27,15 +27,15 @@ from langchain_automix.verifiers.similarity import SimilarityVerifier
 
 
 class AgreementVerifier(SimilarityVerifier):
-    """Ask the same again several times, and see how many replies agree with the answer.
+    """Make the same request again several times, and count how many replies agree with the answer.
 
-    A model that knows repeats itself; one that guesses does not (self-consistency: Wang et al.,
-    arXiv 2203.11171; for cascades: Yue et al., arXiv 2310.03094). Each sample is a verdict: True
-    agrees, False does not, an empty reply is None.
+    A model that knows the answer repeats itself; one that guesses does not (self-consistency: Wang
+    et al., arXiv 2203.11171; for cascades: Yue et al., arXiv 2310.03094). Each sample is a verdict:
+    True if it agrees, False if not, None if the reply is empty.
 
-    It sends the request that was answered (`request`), with its system message, tools, format and
-    length, sampled at this `temperature`. Without one, as in a call of the check alone, it sends
-    the conversation in `messages`, then the context and the question.
+    It repeats the original request (`request`) with its system message, tools, format and length,
+    sampled at this `temperature`. Without a request, as when the check is called by itself, it
+    sends the conversation in `messages`, then the context and the question.
 
     ??? example "Agreement with a second cheap model"
 
@@ -48,8 +48,9 @@ class AgreementVerifier(SimilarityVerifier):
     """
 
     model: Runnable[Any, Any] | None = None
-    """Chat model to ask again. None: `AutoMixRunnable` uses the one that answered, with its tools
-    or format. Another one gets the query's tools, if it has none bound; bind a format yourself."""
+    """Chat model to ask again. None: `AutoMixRunnable` uses the model that answered, with its tools
+    or format. A different model gets the query's tools unless it has bound ones; bind a format
+    yourself."""
 
     samples: int = Field(default=8, ge=1)
     """Replies drawn for each answer."""
@@ -58,8 +59,8 @@ class AgreementVerifier(SimilarityVerifier):
     """Sampling temperature of the replies; at 0 they would all be the same."""
 
     max_tokens: int | None = Field(default=None, ge=1)
-    """Longest reply, in tokens. None: as long as an answer may be. It is not set for models that
-    think first, by their profile, for their thinking counts, too."""
+    """Maximum length of a reply, in tokens. None: the same as for an answer. It is ignored for
+    models that think first, according to their profile, since their thinking counts towards it."""
 
     sampling: Sampling = "auto"
     """How samples are drawn. `n`: in one request, which pays for the prompt once. `parallel`: one
@@ -87,7 +88,7 @@ class AgreementVerifier(SimilarityVerifier):
     def expected_calls(
         self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
     ) -> Sequence[Sequence[ModelCall]] | None:
-        """Return the requests of samples as long as the answer; a judge's are not known."""
+        """Return the requests, assuming replies as long as the answer; None if a judge compares."""
         if self.model is None or not isinstance(self.compare, str):
             return None
         written = usage["output_tokens"]
@@ -129,10 +130,10 @@ class AgreementVerifier(SimilarityVerifier):
 
 
 class EarlierAgreementVerifier(SimilarityVerifier):
-    """See how many earlier models agree with this answer.
+    """Measure how many earlier models agree with this answer.
 
     It makes no request, unless `compare` does. The score is the share of earlier answers that
-    agree; it is unknown if there is none, as after the first model, or none that can be compared.
+    agree. It is unknown if there is none, as after the first model, or none that can be compared.
     Combine it with a check of the first model's answers.
 
     ??? example "Beside a check that every answer gets"
@@ -178,7 +179,7 @@ def _request(input: VerifierInput) -> list[BaseMessage]:
 
 
 def _bound_model(answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the chat model of a structured model, with its format; else the answerer itself."""
+    """Return the model inside a structured model, with its format; else the answerer itself."""
     models = [answerer]
 
     def collect(bound: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -1,4 +1,4 @@
-"""`Verifier`, the base of all checks, and verifiers under bindings, retries and fallbacks."""
+"""`Verifier`, the base of all checks; also handles verifiers in bindings, retries and fallbacks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VerifierInput(TypedDict):
     """An answer to check, and what to check it against."""
 
     answer: str | BaseMessage
-    """Its text, or the message, whose tool calls the check sees, too."""
+    """The text of the answer, or the message, whose tool calls the check then sees, too."""
 
     question: NotRequired[str]
     """What was asked."""
@@ -37,42 +37,42 @@ class VerifierInput(TypedDict):
     """What the answer must follow from, most relevant document first."""
 
     messages: NotRequired[Sequence[BaseMessage]]
-    """The conversation that the answer replies to; with a `question`, what was said before it."""
+    """The conversation that the answer replies to; with a `question`, the messages before it."""
 
     tools: NotRequired[Sequence[dict[str, Any]]]
     """The tools that the answering model had, in OpenAI's format."""
 
     attachments: NotRequired[Sequence[dict[str, Any]]]
-    """Images, audio, video and files for the answering model, as content blocks. Default: those in
-    `messages`."""
+    """Images, audio, video and files given to the answering model, as content blocks. Default:
+    those in `messages`."""
 
     request: NotRequired[Sequence[BaseMessage]]
-    """The messages as sent to the answering model, which a check continues (so that a prompt cache
-    serves them) or asks again."""
+    """The messages as sent to the answering model. A check continues them, so that a prompt cache
+    serves them, or asks them again."""
 
     earlier: NotRequired[Sequence[BaseMessage]]
     """Earlier answers to the same query by other models of the mix."""
 
     check: NotRequired[str | None]
-    """Which of several combined checks to make; None: the first. Default: all."""
+    """Which of several combined checks to make; None for the first. Default: all."""
 
     samples: NotRequired[int]
     """Verdicts to draw, at least 1, instead of the verifier's own number."""
 
     drawn: NotRequired[int]
-    """Verdicts on this answer that were drawn before. Default: 0."""
+    """Number of verdicts already drawn for this answer. Default: 0."""
 
 
 class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSteps):
-    """Base of the shipped verifiers.
+    """Base of the verifiers in this package.
 
-    `AutoMixRunnable` takes any Runnable from `VerifierInput` to `Verification`; one derived from
-    this class also learns which model gave the answer.
+    `AutoMixRunnable` accepts any Runnable from `VerifierInput` to `Verification`; a subclass also
+    learns which model gave the answer.
     """
 
     @property
     def check_spec(self) -> CheckSpec:
-        """What the check is made of, as a policy keeps it: what no file can hold is named only."""
+        """The check's settings as a policy file keeps them; what it cannot hold is only named."""
         kind = type(self)
         if not is_of_package(kind):
             return spec_of_code(kind, fingerprint_of(self))
@@ -101,11 +101,11 @@ class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSte
         )
 
     def _setting(self, name: str) -> Any:
-        """Return a field as a file keeps it, from which the verifier is made again."""
+        """Return a field in the form that a file keeps, from which the verifier can be rebuilt."""
         return getattr(self, name)
 
     def _name_of(self, model: Runnable[Any, Any]) -> str | None:
-        """Return the name of a model that the check asks; None if it has none."""
+        """Return the name of a model that the check asks, or None if it has none."""
         return identity(model)[0]
 
     def for_model(self, model: Runnable[Any, Any]) -> Self:
@@ -114,18 +114,18 @@ class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSte
         return self
 
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
-        """Return the verifier for answers of this model with its tools; default: itself."""
+        """Return the verifier for answers of this model with its tools; by default, itself."""
         del answerer
         return self
 
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to return what the check reads, such as log-probabilities."""
+        """Return the model, set up to return what the check reads, such as log-probabilities."""
         return model
 
     def expected_calls(
         self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
     ) -> Sequence[Sequence[ModelCall]] | None:
-        """Return the requests that a check would make, with the tokens that they may take.
+        """Return the requests that a check would make, with the tokens they are likely to take.
 
         Args:
             input: The answer, and what it is checked against.
@@ -133,28 +133,28 @@ class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSte
             usage: Tokens of the request that gave the answer.
 
         Returns:
-            The requests for each number; None where that is not known, or the check cannot be made.
+            The requests for each number; None if unknown or if the check cannot be made.
         """
         del input, samples, usage
         return None
 
     def is_free(self, check: str | None = None) -> bool:
-        """Whether a check makes no request, and takes no time worth counting; by default, False.
+        """Whether a check makes no request and takes negligible time; by default, False.
 
         Args:
-            check: Which of several combined checks is meant; None: the first.
+            check: Which of several combined checks; None for the first.
         """
         del check
         return False
 
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
-        """Return what follows an answer while it is written, and knows the most that it can score.
+        """Return a bound that follows an answer as it is written, on the score it can still reach.
 
         Args:
-            check: Which of several combined checks is meant; None: the first.
+            check: Which of several combined checks; None for the first.
 
         Returns:
-            None where the end of an answer may tell anything.
+            The bound; None if the end of an answer may still change the score either way.
         """
         del check
         return None
@@ -166,17 +166,17 @@ class Verifier(HoldsModels, FlowRunnable[VerifierInput, Verification], MadeOfSte
 
 
 def models_of(verifier: Runnable[Any, Any]) -> list[Runnable[Any, Any]]:
-    """Return a verifier's own models, also if it is wrapped."""
+    """Return the models of a verifier's own, even if it is wrapped."""
     return [model for inner in _iter_verifiers(verifier) for model in inner.own_models()]
 
 
 def verifier_for(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the verifier for answers of a model, also if it is wrapped."""
+    """Return the verifier for answers of a model, even if it is wrapped."""
     return _map_verifier(verifier, lambda inner: inner.for_model(model))
 
 
 def bind_answerer(verifier: Runnable[Any, Any], answerer: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return the verifier for answers of a model with its tools, also if it is wrapped."""
+    """Return the verifier for answers of a model with its tools, even if it is wrapped."""
     return _map_verifier(verifier, lambda inner: inner.for_answerer(answerer))
 
 
@@ -209,7 +209,7 @@ def _iter_verifiers(verifier: Runnable[Any, Any]) -> Iterator[Verifier]:
 
 
 def prepare_answerer(verifier: Runnable[Any, Any], model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a model set to return what a verifier reads, also if that is wrapped."""
+    """Return a model set up to return what a verifier reads, even if the verifier is wrapped."""
     for inner in _iter_verifiers(verifier):
         model = inner.for_answering(model)
     return model

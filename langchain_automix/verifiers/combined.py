@@ -1,4 +1,4 @@
-"""`CombinedVerifier`: several checks of one answer, each with its own evidence."""
+"""`CombinedVerifier`: several checks of one answer, each with its own findings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ from langchain_automix.verifiers.score_bound import ScoreBound
 class CombinedVerifier(Verifier):
     """Check one answer in several ways.
 
-    The first check leads: its findings are those of the `Verification`, the others' are in
-    `Verification.checks` by name, and the requests of all are in `calls`. In a mix, the router
-    buys one check at a time (`Decision.check`): a fitted policy each one where it pays, a
-    `ThresholdRouter` and the prior only the first. Called without `check`, all are made.
+    The first check leads: its findings are those of the `Verification`. The findings of the others
+    are in `Verification.checks`, by name, and the requests of all are in `calls`. In a mix, the
+    router buys one check at a time (`Decision.check`): a fitted policy buys each check where it
+    pays, while a `ThresholdRouter` and the prior buy only the first. Without `check`, all checks
+    are made.
 
-    If one of several fails, its `problem` says why, and the others' findings, which were paid for,
-    are kept. The error is raised only if all fail.
+    If a check fails, its `problem` says why, and the findings of the others, which were paid for,
+    are kept. An error is raised only if all checks fail.
 
     ??? example "A check that is free, beside one that costs"
 
@@ -63,13 +64,13 @@ class CombinedVerifier(Verifier):
 
     @property
     def samples(self) -> int | None:
-        """Verdicts that the leading check draws, if it says so."""
+        """Number of verdicts that the leading check draws, if it has one."""
         return getattr(self.checks[self.first], "samples", None)
 
     @property
     @override
     def check_spec(self) -> CheckSpec:
-        """The checks by name, each as it is kept in a file."""
+        """The checks by name, each in the form that a file keeps."""
         checks = {name: spec_of(check) for name, check in self.checks.items()}
         return CheckSpec(kind=COMBINED, checks=checks, fingerprint=self.fingerprint)
 
@@ -80,17 +81,17 @@ class CombinedVerifier(Verifier):
 
     @override
     def for_model(self, model: Runnable[Any, Any]) -> Self:
-        """Return these checks, each for answers of the model."""
+        """Return these checks, each set up for answers of the model."""
         return self._each(lambda check: verifier_for(check, model))
 
     @override
     def for_answerer(self, answerer: Runnable[Any, Any]) -> Self:
-        """Return these checks, each for answers of the model with its tools or format."""
+        """Return these checks, each set up for answers of the model with its tools or format."""
         return self._each(lambda check: bind_answerer(check, answerer))
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to return what any of the checks reads."""
+        """Return the model, set up to return what any of the checks reads."""
         for check in self.checks.values():
             model = prepare_answerer(check, model)
         return model
@@ -103,7 +104,7 @@ class CombinedVerifier(Verifier):
 
     @override
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
-        """Return what follows an answer for one of the checks."""
+        """Return the score bound of one of the checks."""
         wanted = self.checks.get(check or self.first)
         return wanted.score_bound() if isinstance(wanted, Verifier) else None
 
@@ -121,7 +122,7 @@ class CombinedVerifier(Verifier):
         failed = [each for each in found if isinstance(each, Exception)]
         wrong = [error for error in failed if not is_fault(error)]
         if wrong or len(failed) == len(names):
-            # A wrong argument is the user's to mend; and if all failed, no finding is lost.
+            # The user must fix a wrong argument; and if all checks failed, no finding is lost.
             raise (wrong or failed)[0]
         results = zip(names, found, strict=True)
         return self._merge({name: _read(name, each, bills[name]) for name, each in results})
@@ -167,7 +168,7 @@ class CombinedVerifier(Verifier):
 
 def _read(name: str, result: Any, bill: UsageCollector) -> Verification:
     if isinstance(result, Exception):
-        # The error's text may quote the answer, which may be rejected; the trace has it.
+        # The error's text may quote an answer that is later rejected, so only the trace has it.
         problem = f"the check failed ({type(result).__name__})"
         return Verification(problem=problem, calls=tuple(bill.calls))
     if not isinstance(result, Verification):
@@ -179,6 +180,6 @@ def _read(name: str, result: Any, bill: UsageCollector) -> Verification:
     if len(result.calls) < len(bill.calls):
         changes["calls"] = tuple(bill.calls)
     if result == Verification(calls=result.calls, replies=result.replies):
-        # Without a problem, a router would not know that the check was made, and ask for it again.
+        # Without a problem, a router would not know that the check was made, and would repeat it.
         changes["problem"] = "the check found nothing"
     return result.model_copy(update=changes) if changes else result

@@ -1,4 +1,4 @@
-"""`DecisionVerifier`: a decision model returns the probability that the answer is right."""
+"""`DecisionVerifier`: ask a decision model how probable it is that the answer is right."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ Kind = Literal["core", "openai"]
 class DecisionVerifier(Verifier):
     """Ask a decision model for the probability that the answer is right.
 
-    Such a model answers a typed question with a probability, in one request, and writes nothing.
-    `OpenAIDecisions` of `langchain-openai` (its `Predicate`) works, as does anything derived from
-    `BaseDecisionModel` in `langchain_core.decisions` of langchain-core 1.8 or later (its `Noul`).
-    The score is the model's uncalibrated probability; if it declines, the check is unknown.
+    A decision model answers a typed question with a probability, in a single request, and writes no
+    text. `OpenAIDecisions` from `langchain-openai` works (with its `Predicate`), as does any
+    subclass of `BaseDecisionModel` from `langchain_core.decisions` in langchain-core 1.8 or later
+    (with its `Noul`). The score is the model's uncalibrated probability; if the model declines, the
+    check is unknown.
 
     ??? example "Check with OpenAI's Decisions API"
 
@@ -50,11 +51,11 @@ class DecisionVerifier(Verifier):
     """
 
     model: Runnable[Any, Any]
-    """The decision model, bare or bound, with retries or with fallbacks of its kind."""
+    """The decision model, either bare or bound, or with retries or fallbacks of the same kind."""
 
     instructions: str = Field(default=_INSTRUCTIONS, min_length=1)
-    """The question about a state with `question`, `answer`, and `context`, `conversation`, `tools`
-    and `attachments` if there are any."""
+    """The question about a state with `question` and `answer` and, if given, `context`,
+    `conversation`, `tools` and `attachments`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -131,10 +132,10 @@ def _inner(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 
 def _kind_of(model: Runnable[Any, Any]) -> Kind:
-    """Return whose decision model it is.
+    """Return which package a decision model comes from.
 
     Raises:
-        AutoMixError: It is not a decision model.
+        AutoMixError: The model is not a decision model.
     """
     inner = _inner(model)
     core = _decisions_module("langchain_core")
@@ -154,7 +155,7 @@ def _kind_of(model: Runnable[Any, Any]) -> Kind:
 
 
 def _decisions_module(package: Literal["langchain_core", "langchain_openai"]) -> Any:
-    """Return the `decisions` module of a package; None if this version has none."""
+    """Return the `decisions` module of a package, or None if this version has none."""
     try:
         return importlib.import_module(f"{package}.decisions")
     except ImportError:
@@ -162,7 +163,7 @@ def _decisions_module(package: Literal["langchain_core", "langchain_openai"]) ->
 
 
 def _usage(reported: Any) -> dict[str, Any] | None:
-    """Return a response's usage with its total; None if a count is not reported."""
+    """Return a response's usage with its total, or None if a count is missing."""
     usage = reported.model_dump() if hasattr(reported, "model_dump") else dict(reported or {})
     read, written = usage.get("input_tokens"), usage.get("output_tokens")
     if read is None or written is None:

@@ -1,4 +1,4 @@
-"""`DefaultVerifier`: the checks among which a mix without a check of its own chooses by price."""
+"""`DefaultVerifier`: the checks from which a mix without a check of its own chooses by price."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 VERDICTS = (1, 2, 4, 8)
-"""Verdicts that a self-check may draw in all."""
+"""Total numbers of verdicts that a self-check may draw."""
 
 RESAMPLES = (2, 4)
-"""New answers that the agreement may be of."""
+"""Numbers of new answers that the agreement check may draw."""
 
 _LONGEST_SHORT_ANSWER = 5 * SHORT_ANSWER
-"""Characters of a short answer: some five to a token, with the space."""
+"""Maximum length of a short answer, in characters: about five per token, including the space."""
 
 
 class CheckOffer(NamedTuple):
@@ -51,14 +51,14 @@ class CheckOffer(NamedTuple):
 
     check: str
     samples: int
-    """Verdicts or new answers; 0 for a check that draws none."""
+    """Number of verdicts or new answers; 0 for a check that draws none."""
 
     calls: Sequence[ModelCall]
-    """The requests, with the tokens that they are likely to take."""
+    """The requests, with the tokens they are likely to take."""
 
 
 def log_probabilities() -> LogProbabilityVerifier:
-    """Return the check that costs nothing, of any answer that comes with log-probabilities."""
+    """Return the free check, which reads any answer that comes with log-probabilities."""
     return LogProbabilityVerifier(statistic="length", asks_thinking_models=True)
 
 
@@ -71,22 +71,23 @@ def _checks() -> dict[str, Runnable[Any, Any]]:
 
 
 class DefaultVerifier(CombinedVerifier):
-    """What a mix without `verifier=` checks by, as long as no policy is fitted.
+    """The checks of a mix without `verifier=`, until a policy is fitted.
 
-    Three checks, of which the uncalibrated `POMDPRouter` buys what is worth its price:
+    There are three checks, of which the uncalibrated `POMDPRouter` buys those that are worth their
+    price:
 
-    - `tokens`: how probable the draft's own tokens were, where its server says so. Free.
-    - `agreement`: whether two to four short new answers of the same model say the same. Offered
-      only where the log-probabilities are missing and the answer is short (160 characters: longer
-      ones hardly ever repeat word for word, and cost as much as the draft each).
-    - `self`: the few-shot self-check of `SelfVerifier`, one to eight verdicts; also `self without
-      examples`, and `self without reasons`, which writes the verdict alone, where examples and
-      reasons cost more than they are worth.
+    - `tokens`: how probable the draft's own tokens were, if its server reports it. Free.
+    - `agreement`: whether two to four short new answers of the same model say the same. It is
+      offered only if log-probabilities are missing and the answer is short (160 characters; longer
+      answers hardly ever repeat word for word, and each costs as much as the draft).
+    - `self`: the few-shot self-check of `SelfVerifier`, with one to eight verdicts. Its variants
+      `self without examples` and `self without reasons`, which writes the verdict alone, are
+      offered, too, since examples and reasons may cost more than they are worth.
 
-    Called by itself, it makes the three checks above as a `CombinedVerifier` does, and `self`
-    leads. In a mix with a policy, the check that the policy was fitted to takes its place; with
-    another router, `SelfVerifier()`. For other checks, or other settings, make a
-    `CombinedVerifier`, and fit a policy to it.
+    Called by itself, it makes these three checks as a `CombinedVerifier` does, and `self` leads. In
+    a mix with a policy, the check that the policy was fitted to replaces it; with another router,
+    `SelfVerifier()` does. For other checks or settings, make a `CombinedVerifier` and fit a policy
+    to it.
     """
 
     checks: dict[str, Runnable[Any, Any]] = Field(default_factory=_checks, exclude=True)
@@ -96,21 +97,21 @@ class DefaultVerifier(CombinedVerifier):
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to send log-probabilities, unless it has fallbacks.
+        """Return the model, set up to send log-probabilities, unless it has fallbacks.
 
-        A refusal of the field would have the first fallback answer, at its price, every time.
+        If its server refused the field, the first fallback would answer every time, at its price.
         """
         return model if _has_fallbacks(model) else super().for_answering(model)
 
     def offers(
         self, input: VerifierInput, usage: UsageMetadata, *, has_logprobs: bool
     ) -> Iterator[CheckOffer]:
-        """Yield the checks of an answer that may be bought, with the requests that each would make.
+        """Yield the checks of an answer that may be bought, with the requests of each.
 
         Args:
             input: The answer, and what it is checked against.
             usage: Tokens of the request that gave the answer.
-            has_logprobs: Whether the answer came with log-probabilities, or can be expected to.
+            has_logprobs: Whether the answer has, or is expected to have, log-probabilities.
         """
         if has_logprobs:
             yield CheckOffer(TOKENS, 0, ())
@@ -130,12 +131,12 @@ class DefaultVerifier(CombinedVerifier):
             yield CheckOffer(name, number, calls)
 
     def specs(self) -> dict[str, CheckSpec]:
-        """Return what each check is made of, by name."""
+        """Return the spec of each check, by name."""
         made = ((name, self.variant(name)) for name in (*self.checks, *_VARIANTS))
         return {name: spec_of(check) for name, check in made if check is not None}
 
     def variant(self, name: str) -> Runnable[Any, Any] | None:
-        """Return a check by its name, also one that is made from the leading one."""
+        """Return a check by its name, including the variants of the leading one."""
         leading: Any = self.checks[SELF]
         changes: dict[str, Any] | None = _VARIANTS.get(name)
         changed: Runnable[Any, Any] | None = self.checks.get(name)
@@ -150,7 +151,7 @@ class DefaultVerifier(CombinedVerifier):
 
 
 def is_short(answer: Any) -> bool:
-    """Whether an answer is so short that another one may repeat it."""
+    """Whether an answer is short enough for another one to repeat it."""
     if isinstance(answer, AIMessage) and answer.invalid_tool_calls:
         return False
     return 0 < len(answer_text(answer)) <= _LONGEST_SHORT_ANSWER

@@ -23,8 +23,8 @@ from langchain_automix.types import EMPTY_ANSWER, Verification
 from langchain_automix.utils.text import as_read
 from langchain_automix.verifiers.base import VerifierInput
 
-# A line, other than the first, that is read as the beginning of another message. NFKD has turned a
-# full-width colon into one of ASCII.
+# A line, other than the first, that may be read as the start of another message. NFKD has already
+# turned a full-width colon into an ASCII one.
 _MESSAGE_START = re.compile(
     r"[^\w\n>]*(?:ai|assistant|human|user|system|(?:tool|function)(?: [^\s:]+)?(?: \(failed\))?)"
     r"[\s*_]{0,4}:"
@@ -39,10 +39,10 @@ class CheckContext(NamedTuple):
     """What the answer must follow from."""
 
     conversation: str | None = None
-    """The messages around the question; with a context, those before it."""
+    """The messages around the question, or before it if there is a context."""
 
     tools: str | None = None
-    """The answering model's tools, one on each line."""
+    """The answering model's tools, one per line."""
 
     def shortened(self, shorten: Callable[[str], str]) -> CheckContext:
         """Shorten the context and the conversation."""
@@ -53,7 +53,7 @@ class CheckContext(NamedTuple):
 
 
 def answer_words(answer: str | BaseMessage) -> str | Verification:
-    """Return an answer's text; a verification if there is none to check."""
+    """Return the text of an answer, or a verification if there is no text to check."""
     if isinstance(answer, AIMessage) and answer.tool_calls:
         return Verification(problem="the answer calls a tool: it has no text to be checked")
     text = str(answer.text if isinstance(answer, BaseMessage) else answer).strip()
@@ -63,11 +63,11 @@ def answer_words(answer: str | BaseMessage) -> str | Verification:
 def check_context(input: VerifierInput) -> CheckContext:
     """Return the question, and what its answer must follow from.
 
-    Without a `question`, the last human message is the question; with one, all messages came
-    before it. Only a `context` must bear out the answer, the conversation need not.
+    Without a `question`, the last human message is the question; with one, all messages precede it.
+    Only a `context` has to support the answer; the conversation does not.
 
     Raises:
-        AutoMixError: The question is given and empty.
+        AutoMixError: The question is given but empty.
     """
     messages = input.get("messages") or ()
     if "question" not in input:
@@ -95,7 +95,7 @@ def _from_conversation(messages: Sequence[BaseMessage]) -> CheckContext:
 
 
 def _conversation_text(messages: Sequence[BaseMessage]) -> str:
-    """Return messages as text, with tool calls as in an answer."""
+    """Return messages as text, with tool calls written as in an answer."""
     names: dict[str | None, str] = {}
     lines: list[str] = []
     for message in messages:
@@ -112,7 +112,7 @@ def _conversation_text(messages: Sequence[BaseMessage]) -> str:
 
 
 def _as_one_message(text: str) -> str:
-    """Return the text of one message, in which no other message can seem to begin."""
+    """Return the text of one message, altered so that no line looks like another message."""
     first, *others = text.splitlines(keepends=True) or [""]
     read = as_read(text).split("\n")[1:]
     quoted = (
@@ -123,7 +123,7 @@ def _as_one_message(text: str) -> str:
 
 
 def attachments_to(input: VerifierInput) -> Sequence[dict[str, Any]]:
-    """Return the attachments of the question, as given or as found in the conversation."""
+    """Return the attachments of the question, as given or else from the conversation."""
     if "attachments" in input:
         return input["attachments"]
     return attachments_of(input.get("messages") or ())
@@ -139,5 +139,5 @@ def _tools_text(tools: Sequence[dict[str, Any]]) -> str | None:
 
 
 def tool_names(tools: Sequence[dict[str, Any]]) -> str:
-    """Return the names of tools, one on each line."""
+    """Return the names of tools, one per line."""
     return "\n".join(f"- {name}" for name, _, _ in map(tool_parts, tools))

@@ -1,4 +1,4 @@
-"""The checks that go by a name, and the check that a policy was fitted to."""
+"""The checks that have a name, and the check that a policy was fitted to."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from langchain_automix.verifiers.token_probability import TokenProbabilityVerifi
 
 @dataclass(frozen=True)
 class KnownCheck:
-    """A check that can be asked for by its name."""
+    """A check that can be requested by name."""
 
     make: Callable[..., Verifier]
-    """Makes it from the settings below and those that all checks of its kind share."""
+    """Builds the check from `settings` and the settings shared by all checks of its kind."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_large: bool = False
-    """Whether the large model checks, and not the model that answered."""
+    """Whether the large model checks, instead of the model that answered."""
 
     by_default: bool = True
-    """Whether `automix compare-verifiers` makes it when no names are given."""
+    """Whether `automix compare-verifiers` makes it if no names are given."""
 
     @property
     def draws_by_large(self) -> bool:
@@ -55,14 +55,14 @@ KNOWN_CHECKS: dict[str, KnownCheck] = {
     "agreement": KnownCheck(AgreementVerifier),
     "log-probability": KnownCheck(LogProbabilityVerifier),
 }
-"""All of them, in the order of the table; the first one leads."""
+"""All known checks, in the order of the comparison table; the first one leads."""
 
 
 def known_check(name: str) -> KnownCheck:
-    """Return the check of a name.
+    """Return the check with a given name.
 
     Raises:
-        AutoMixError: There is no check of that name.
+        AutoMixError: No check has this name.
     """
     if name not in KNOWN_CHECKS:
         raise AutoMixError(
@@ -79,16 +79,16 @@ def build_known_check(
     samples: int | None = None,
     prompted: Mapping[str, Any] | None = None,
 ) -> Verifier:
-    """Return the check of a name for a mix of these models.
+    """Build a known check for a mix of these models.
 
     Args:
         name: One of `KNOWN_CHECKS`.
-        models: Cheap to expensive.
-        samples: Verdicts to draw, of a check that draws any. None: its own number.
-        prompted: Settings of checks that write a prompt.
+        models: The models, cheap to expensive.
+        samples: Verdicts to draw, for a check that draws any. None: its own number.
+        prompted: Settings for checks that write a prompt.
 
     Raises:
-        AutoMixError: There is no check of that name.
+        AutoMixError: No check has this name.
     """
     check = known_check(name)
     fields: dict[str, Any] = {}
@@ -103,13 +103,13 @@ def build_known_check(
 
 
 def known_name(verifier: Runnable[Any, Any]) -> str | None:
-    """Return the name of a check, if it has one and no model of its own."""
+    """Return the name of a check if it is a known one without a model of its own, else None."""
     found = _known_by_fingerprint(fingerprint_of(verifier))
     return None if found is None else found[0]
 
 
 def _known_by_fingerprint(fingerprint: str) -> tuple[str, Verifier] | None:
-    """Return a known check without a model of its own, and its name."""
+    """Return the name of a known check without a model of its own, and the check."""
     own = (name for name, known in KNOWN_CHECKS.items() if not known.by_large)
     made = ((name, build_known_check(name, ())) for name in own)
     return next((each for each in made if fingerprint_of(each[1]) == fingerprint), None)
@@ -124,17 +124,17 @@ def fitted_check(
     samples: int | None = None,
     prompted: Callable[[bool], Mapping[str, Any]] | None = None,
 ) -> Verifier | None:
-    """Return the check that a policy was fitted to; None if nothing says which it was.
+    """Return the check that a policy was fitted to, or None if nothing identifies it.
 
     Args:
-        spec: What the policy says of it. None, as in files of earlier versions: the known checks
-            are compared with its fingerprint.
+        spec: The policy's description of the check. If None, as in files of earlier versions, the
+            known checks are compared with the fingerprint.
         fingerprint: The fingerprint in the policy.
         models: The models of the mix, cheap to expensive.
-        check_models: Further models that checks may use, found by their names.
-        samples: Verdicts to draw, where the policy's own check is not described.
-        prompted: Returns settings of checks that write a prompt; its argument is whether the check
-            has a model of its own.
+        check_models: Further models that checks may use, looked up by name.
+        samples: Verdicts to draw, if the policy does not describe its check.
+        prompted: Returns settings for a check that writes a prompt; its argument is whether the
+            check has a model of its own.
 
     Raises:
         AutoMixError: The check is described, but cannot be rebuilt.
@@ -152,10 +152,10 @@ def fitted_check(
 
 
 def completed_check(spec: CheckSpec | None, verifier: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a check, with the free one beside it where a policy was fitted to these two.
+    """Return a check, with the free one added if a policy was fitted to both.
 
     Args:
-        spec: What the policy says of its check.
+        spec: The policy's description of its check.
         verifier: The check that a mix was given.
     """
     if spec is None or not spec.checks or isinstance(verifier, CombinedVerifier):

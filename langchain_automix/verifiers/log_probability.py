@@ -31,7 +31,7 @@ _HINT = (
     "the field and do not think first, as gpt-5 does), if its provider serves them"
 )
 SHORT_ANSWER = 32
-"""Tokens of an answer up to which its least probable token tells of the whole."""
+"""Length, in tokens, up to which the least probable token represents the whole answer."""
 
 _SPECIAL = re.compile(r"<\|.*\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn)>")
 
@@ -40,15 +40,15 @@ class LogProbabilityVerifier(Verifier):
     """Read how probable the answer's own tokens were to the model that wrote them.
 
     It makes no call: the log-probabilities are in the answer's `response_metadata["logprobs"]`, in
-    the form of OpenAI's chat completions or of its older completions. `AutoMixRunnable` sets the
-    models to send them; nothing else of a kept answer changes. Models that think first do not
-    send them.
+    the format of OpenAI's chat completions or of its older completions. `AutoMixRunnable` sets the
+    models to send them; nothing else in a kept answer changes. Models that think first do not send
+    them.
 
-    The score is in [0, 1]. It says how sure the model was of its wording, which is not the
-    probability that the answer is right: two phrasings of one truth share it.
+    The score is in [0, 1]. It measures how sure the model was of its wording, which is not the
+    probability that the answer is right: two phrasings of the same truth share it.
 
-    Tokens outside the text do not count: surrounding white space, special tokens, thoughts. An
-    answer that calls tools, or has no log-probabilities, is unknown.
+    Tokens outside the text do not count: surrounding white space, special tokens, thoughts. The
+    check is unknown for an answer that calls tools or has no log-probabilities.
 
     ??? example "A check for nothing"
 
@@ -63,14 +63,16 @@ class LogProbabilityVerifier(Verifier):
 
     statistic: Literal["min", "mean", "first", "margin", "length"] = "mean"
     """What to read. `min`: the probability of the least probable token. `mean`: the geometric mean
-    of all. `first`: that of the first token. `margin`: that of the most probable first token minus
-    that of the second (Ramirez et al., arXiv 2405.02134, section 3), for which `top_logprobs=2` is
-    set, too. `length`: by the answer's length, `min` for up to 32 tokens and `mean` for more, since
-    nearly every long answer has an improbable token somewhere, which says nothing of it."""
+    over all tokens. `first`: the probability of the first token. `margin`: the difference between
+    the two most probable first tokens (Ramirez et al., arXiv 2405.02134, section 3), for which
+    `top_logprobs=2` is set as well. `length`: `min` for up to 32 tokens and `mean` for more, since
+    nearly every long answer has an improbable token somewhere, which says nothing about the
+    whole."""
 
     asks_thinking_models: bool = False
-    """Whether models that think first, by their profile, are asked for them, too. Some send them as
-    long as they do not think. One that refuses them costs nothing, and a mix asks it only once."""
+    """Whether models that think first, according to their profile, are asked for log-probabilities,
+    too. Some send them as long as they do not think. A refusal costs nothing, and a mix does not
+    ask such a model again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,10 +83,11 @@ class LogProbabilityVerifier(Verifier):
 
     @override
     def for_answering(self, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        """Return the model set to send the log-probabilities of its answers.
+        """Return the model, set up to send the log-probabilities of its answers.
 
-        A chat model without the fields `logprobs` and `top_logprobs` is left as it is, as is one
-        that uses OpenAI's Responses API or, usually, thinks first: these refuse such requests.
+        A chat model is left as it is if it lacks the fields `logprobs` and `top_logprobs`, uses
+        OpenAI's Responses API or (unless `asks_thinking_models`) thinks first, since such requests
+        are refused.
         """
 
         def change(chat_model: BaseChatModel) -> Runnable[Any, Any]:
@@ -114,25 +117,25 @@ class LogProbabilityVerifier(Verifier):
     def expected_calls(
         self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
     ) -> Sequence[Sequence[ModelCall]]:
-        """Return no request, for none is made."""
+        """Return no requests, since the check makes none."""
         del input, usage
         return [()] * len(samples)
 
     @override
     def is_free(self, check: str | None = None) -> bool:
-        """Return True: what it reads has come with the answer."""
+        """Return True: what it reads comes with the answer."""
         del check
         return type(self) is LogProbabilityVerifier
 
     @override
     def score_bound(self, check: str | None = None) -> ScoreBound | None:
-        """Return what follows an answer, where its score can only fall, or is the first token's.
+        """Return a bound if the score can only fall, or depends on the first token alone.
 
-        A mean may rise again.
+        A mean may rise again, so it has none.
         """
         del check
         one_sided = self.statistic in ("min", "first", "margin")
-        if not one_sided or type(self) is not LogProbabilityVerifier:  # one that reads otherwise
+        if not one_sided or type(self) is not LogProbabilityVerifier:  # may read otherwise
             return None
         return ScoreBound(self._text_tokens, first_only=self.statistic != "min")
 
@@ -149,7 +152,7 @@ class LogProbabilityVerifier(Verifier):
         return None if isinstance(margin, str) else margin
 
     def _score(self, answer: str | BaseMessage) -> float | str:
-        """Return the score of an answer, or why it has none."""
+        """Return the score of an answer, or the reason why it has none."""
         if not isinstance(answer, AIMessage):
             return f"the answer is no message of a model, and has no log-probabilities: {_HINT}"
         if answer.tool_calls:
@@ -200,7 +203,7 @@ def _tokens_of_text(tokens: Sequence[_Token], text: str) -> list[_Token]:
     if written == encoded and tokens[0].text and tokens[-1].text:
         return list(tokens)
     start = written.rfind(encoded)
-    if start < 0:  # the server cleans up the text, or sends tokens without their bytes
+    if start < 0:  # the server edits the text, or sends tokens without their bytes
         return _without_special_tokens(tokens)
     end = start + len(encoded)
     ends = list(itertools.accumulate(len(token.text) for token in tokens))
@@ -210,7 +213,7 @@ def _tokens_of_text(tokens: Sequence[_Token], text: str) -> list[_Token]:
 
 
 def _without_special_tokens(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return tokens without special ones, and without leading white space."""
+    """Return the tokens without special ones and leading white space."""
     kept = [each for each in tokens if not _is_special(each)]
     return list(itertools.dropwhile(lambda each: not each.text.strip(), kept))
 
@@ -231,4 +234,4 @@ def _margin(token: _Token) -> float | str:
 
 
 def _probability(logprob: float) -> float:
-    return math.exp(min(logprob, 0.0))  # rounding may lift it above 0
+    return math.exp(min(logprob, 0.0))  # rounding may push it above 0

@@ -1,4 +1,4 @@
-"""Checks without a model: a schema, a pattern, the user's own function."""
+"""Checks that use no model: a schema, a pattern, a function of the user's."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class _TextVerifier(Verifier):
 
 
 class SchemaVerifier(_TextVerifier):
-    """See whether the answer is JSON that fits a schema.
+    """Check that the answer is JSON that fits a schema.
 
-    It gives one verdict; `replies` says what does not fit, without the value. JSON in a fenced
-    block counts, too. The check is free. To never keep an answer that does not fit, use
-    `with_structured_output`.
+    It gives one verdict, and `replies` says what does not fit, without the value. JSON in a fenced
+    block is accepted. The check is free. To make sure that an unfit answer is never kept, use
+    `with_structured_output` instead.
 
     ??? example "An invoice must have a number and a total"
 
@@ -131,11 +131,11 @@ class SchemaVerifier(_TextVerifier):
 
 
 class PatternVerifier(_TextVerifier):
-    r"""See whether the answer matches a regular expression.
+    r"""Check that the answer matches a regular expression.
 
-    It gives one verdict. Only use patterns that you wrote: Python's `re` has no time limit, and
-    nested repetitions such as `(a+)+b` take for ever on thirty letters. `max_length` only helps
-    with slow patterns.
+    It gives one verdict. Use only patterns that you wrote yourself: Python's `re` has no time
+    limit, and nested repetitions such as `(a+)+b` practically never end on thirty letters.
+    `max_length` helps only with moderately slow patterns.
 
     ??? example "The answer is a date"
 
@@ -147,13 +147,13 @@ class PatternVerifier(_TextVerifier):
     """
 
     pattern: str
-    """The regular expression, in Python's syntax, with its flags inline, such as `(?i)`."""
+    """The regular expression, in Python's syntax, with inline flags such as `(?i)`."""
 
     whole: bool = True
-    """Whether the whole answer must match, without surrounding white space; else any part."""
+    """Whether the whole answer must match, ignoring surrounding white space, or any part of it."""
 
     max_length: int = Field(default=2_000, ge=1)
-    """Longest answer to check, in characters; a longer one is unknown."""
+    """Maximum length of an answer to check, in characters; the check is unknown for longer ones."""
 
     @field_validator("pattern")
     @classmethod
@@ -183,10 +183,10 @@ class PatternVerifier(_TextVerifier):
 class FunctionVerifier(Verifier):
     """Check an answer with a function of your own.
 
-    It gets the answer's text, or the whole input, and returns a truth value (one verdict), a number
-    in [0, 1] (a score), None (an invalid verdict) or a `Verification`. If it raises, or returns
-    anything else, the check is unknown and its `problem` says so; the text of the error, which may
-    quote the answer, is only in the trace.
+    The function gets the answer's text or the whole input. It returns a truth value (one verdict),
+    a number in [0, 1] (a score), None (an invalid verdict) or a `Verification`. If it raises an
+    error or returns anything else, the check is unknown and its `problem` says so. The text of the
+    error, which may quote the answer, appears only in the trace.
 
     ??? example "Run the code that the model wrote"
 
@@ -207,22 +207,23 @@ class FunctionVerifier(Verifier):
     """
 
     function: Callable[..., Any]
-    """The function; an async one works with `ainvoke`, `abatch` and `astream` only."""
+    """The function; an async one works only with `ainvoke`, `abatch` and `astream`."""
 
     takes: Literal["answer", "input"] = "answer"
-    """What it gets. `answer`: the text, without tool calls. `input`: the `VerifierInput`."""
+    """The function's argument. `answer`: the text, without tool calls. `input`: the
+    `VerifierInput`."""
 
     model_config = ConfigDict(extra="forbid")
 
     @property
     @override
     def check_spec(self) -> CheckSpec:
-        """The name of the function: no file can hold more of it."""
+        """The name of the function, since a file cannot hold more of it."""
         return spec_of_code(self.function, self.fingerprint)
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the function with its code, and of what it takes."""
+        """Short hash of the function with its code, and of its kind of argument."""
         return repr_hash([type(self).__name__, stable_name(self.function), self.takes])
 
     @property
@@ -244,7 +245,7 @@ class FunctionVerifier(Verifier):
                     "mix it is in, asynchronously (ainvoke, abatch, astream)."
                 ) from error
             if not isinstance(error, AutoMixError) and not is_fault(error):
-                raise  # an interrupt of LangGraph's
+                raise  # an interrupt from LangGraph
             return Verification(problem=f"{self._name} raised {type(error).__name__}")
         return self._verification(found)
 

@@ -2,7 +2,7 @@
 
 Measured traps:
 - the process-wide LLM cache would answer k identical requests with one reply;
-- a bound `temperature` or `tools` would win over the check's own settings;
+- a bound `temperature` or `tools` would override the check's own settings;
 - a request with `n=k` reports the usage of the whole request on each of its k replies.
 """
 
@@ -43,12 +43,12 @@ def _is_refused(error: Exception) -> bool:
 
 
 class Samples(NamedTuple):
-    """The replies drawn, and what could not be."""
+    """The replies drawn, and what could not be drawn."""
 
     replies: list[AIMessage]
     calls: list[ModelCall]
     undrawn: str | None = None
-    """How many replies could not be drawn, and why; None if all were."""
+    """How many replies could not be drawn, and why; None if all were drawn."""
 
 
 def draw(
@@ -67,10 +67,10 @@ def draw(
     """Draw samples: in one request with `n` if the model supports it, the rest in parallel.
 
     `drawn` is the number of samples drawn before, so that a fixed seed does not repeat them. For
-    the rest see `for_sampling`.
+    the other arguments see `for_sampling`.
 
     Raises:
-        Exception: No reply could be drawn; it is the first request's error.
+        Exception: No reply could be drawn; this is the first request's error.
     """
     set_up = partial(
         for_sampling,
@@ -111,7 +111,7 @@ def draw(
         bills += [bill for _, bill in requests]
     if errors and not replies:
         raise errors[0]
-    if refuses_n:  # and not the request itself
+    if refuses_n:  # the server refuses `n`, and not the request itself
         SEVERAL_REPLIES.remember(model)
     calls = [with_model_name(call, model) for bill in bills for call in bill.calls]
     return Samples(replies, calls, _undrawn(errors))
@@ -120,14 +120,14 @@ def draw(
 def sampled_calls(
     model: ChatRunnable, read: int, written: int, samples: int, sampling: Sampling
 ) -> tuple[ModelCall, ...]:
-    """Return the requests by which samples would be drawn, with the tokens they are likely to take.
+    """Return the requests that draw samples, with the tokens they are likely to take.
 
     Args:
         model: The chat model.
         read: Tokens of the prompt.
         written: Tokens of one reply.
         samples: Replies to draw.
-        sampling: How they are drawn.
+        sampling: How to draw them.
     """
     name, provider = identity(model)
     in_one = sampling == "n" or (sampling == "auto" and takes_n(model))

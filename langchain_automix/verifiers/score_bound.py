@@ -1,4 +1,4 @@
-"""`ScoreBound`: the most that an answer can still score, while its tokens come."""
+"""`ScoreBound`: the highest score that an answer can still reach while its tokens arrive."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from langchain_core.messages import AIMessage
 
 
 class TextToken(NamedTuple):
-    """One token of a reply: its text, and what it scores by itself."""
+    """One token of a reply: its text, and its own score."""
 
     text: bytes
     score: float | None
-    """None: nothing, which leaves the bound unknown."""
+    """The token's own score; None makes the bound unknown."""
 
     is_special: bool = False
-    """Whether it marks a turn or an end, and is no part of the text."""
+    """Whether the token marks a turn or an end, and is not part of the text."""
 
 
 class ScoreBound:
-    """Follows an answer as its pieces come, and knows the most that all of it can score.
+    """Follows an answer as its chunks arrive, and knows the highest score it can still reach.
 
-    Only tokens count that are surely in the text of the whole answer. They must spell the text that
-    has come, letter by letter: thoughts that come as tokens but not as text, or a server that
-    cleans up its text, leave the bound unknown for good. White space counts once more text follows,
-    for an answer's end is stripped.
+    Only tokens that are certain to be in the text of the whole answer count. They must spell the
+    text received so far, letter by letter. If thoughts arrive as tokens but not as text, or a
+    server edits its text, the bound stays unknown for good. White space counts only once more text
+    follows, since the end of an answer is stripped.
     """
 
     def __init__(
         self, read: Callable[[AIMessage], list[TextToken]], *, first_only: bool = False
     ) -> None:
-        """Begin before the first piece.
+        """Start before the first chunk.
 
         Args:
-            read: Returns the tokens that come with a piece.
-            first_only: Whether the first token alone makes the score; else the least does.
+            read: Returns the tokens of a chunk.
+            first_only: Whether the first token alone makes the score; else the lowest token does.
         """
         self.tokens = 0
-        """Tokens that have come, special ones included."""
+        """Number of tokens received, special ones included."""
 
         self._read, self._first_only = read, first_only
         self._most: float | None = None
@@ -47,13 +47,14 @@ class ScoreBound:
         self._spelled = 0  # bytes of the text that tokens have spelled
         self._sure = 0  # bytes of the text up to its last letter so far
         self._waiting: deque[TextToken] = deque()  # tokens ahead of the text
-        self._loose: deque[tuple[int, float]] = deque()  # spelled, with the place, but not sure
+        self._loose: deque[tuple[int, float]] = deque()  # uncertain: start, score
         self._is_spelled = True
 
     def add(self, piece: AIMessage) -> float | None:
-        """Add a piece of the answer, and return the most that the whole can score; None: unknown.
+        """Add a chunk of the answer; return the highest score still possible, or None if unknown.
 
-        It never rises, and once known it stays known.
+        The bound never rises, and once known it stays known unless the tokens stop spelling the
+        text.
         """
         tokens = self._read(piece)
         self.tokens += len(tokens)
@@ -74,7 +75,7 @@ class ScoreBound:
             self._sure = end
 
     def _takes(self, token: TextToken) -> bool:
-        """Whether a token could be taken; note if it does not spell the text."""
+        """Whether a token could be consumed; also note whether it fails to spell the text."""
         if token.is_special:
             return True
         text = token.text if self._spelled else token.text.lstrip()

@@ -33,15 +33,15 @@ from langchain_automix.verifiers.prompting.wording import Reply
 from langchain_automix.verifiers.sampling import Sampling, draw, sampled_calls
 
 _VERDICT_TOKENS = 24  # for the verdict line alone
-_USUAL_REPLY, _USUAL_VERDICT = 40, 8  # a sentence and the verdict line; the line alone
+_USUAL_REPLY, _USUAL_VERDICT = 40, 8  # tokens of a sentence and the verdict line; of the line alone
 
 
 class SelfVerifier(PromptedVerifier):
     """Ask a model several times whether an answer follows from its context.
 
-    Few-shot self-verification of AutoMix (Aggarwal, Madaan et al., NeurIPS 2024, section 4.1), as
-    entailment: each sample is one sentence of reasoning and a verdict, and the confidence is the
-    share of accepts among the valid verdicts.
+    This is the few-shot self-verification of AutoMix (Aggarwal, Madaan et al., NeurIPS 2024,
+    section 4.1), framed as entailment. Each sample is one sentence of reasoning and a verdict. The
+    confidence is the share of accepts among the valid verdicts.
 
     ??? example "Check an answer"
 
@@ -66,23 +66,23 @@ class SelfVerifier(PromptedVerifier):
     """Sampling temperature of the verdicts."""
 
     max_tokens: int | None = Field(default=160, ge=1)
-    """Longest reply, in tokens; at most 24 without reasoning. It is not set for models that think
-    first, by their profile, for their thinking counts, too. None: the model's own limit, such as
-    for a thinking model without a profile."""
+    """Maximum length of a reply, in tokens; at most 24 without reasoning. It is ignored for models
+    that think first, according to their profile, since their thinking counts towards it. Set None,
+    the model's own limit, for a thinking model without a profile."""
 
     sampling: Sampling = "auto"
     """How samples are drawn. `n`: in one request, which pays for the prompt once. `parallel`: one
     request each. `auto`: `n` if the model supports it."""
 
     reasoning: bool = True
-    """Whether a sentence of reasoning precedes the verdict. Without it, a reply costs a tenth of
+    """Whether a sentence of reasoning precedes the verdict. Without it, a reply takes a tenth of
     the tokens."""
 
     structured: bool = False
-    """Whether the verdict is JSON of a schema that the provider enforces: `reasoning`, if any, and
-    `correct`. It needs the native structured output of OpenAI or Anthropic; with another model the
-    check is unknown. OpenAI puts the schema before all messages, so that with
-    `layout="conversation"` nothing comes from the prompt cache."""
+    """Whether the verdict is JSON with a schema that the provider enforces: `reasoning`, if any,
+    and `correct`. This needs the native structured output of OpenAI or Anthropic; with other
+    models, the check is unknown. OpenAI puts the schema before all messages, so that with
+    `layout="conversation"` the prompt cache serves nothing."""
 
     @property
     def fingerprint(self) -> str:
@@ -102,7 +102,7 @@ class SelfVerifier(PromptedVerifier):
             **kwargs: Unused.
 
         Returns:
-            The verdicts, in the order drawn.
+            The verdicts, in the order in which they were drawn.
 
         Raises:
             AutoMixError: The question is empty, or there is no model to check with.
@@ -137,7 +137,7 @@ class SelfVerifier(PromptedVerifier):
     def expected_calls(
         self, input: VerifierInput, samples: Sequence[int], usage: UsageMetadata
     ) -> Sequence[Sequence[ModelCall]] | None:
-        """Return the requests of a check: its prompt is counted, a reply is taken to be usual."""
+        """Return the requests of a check: its prompt is counted, its replies are estimated."""
         if self.model is None:
             return None
         check = self._build_check(input)
@@ -185,7 +185,8 @@ def _not_counted(
 ) -> int:
     """Return the tokens of the answering request that a count of its text misses.
 
-    Images, say, which the check reads again. An estimate that is too high buys no check too many.
+    These are images, for example, which the check reads again. Overestimating them cannot lead to
+    buying too many checks.
     """
     request = list(input.get("request") or ())
     return max(0, usage["input_tokens"] - count(request)) if request else 0

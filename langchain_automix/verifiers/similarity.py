@@ -1,4 +1,4 @@
-"""Whether two answers to one query say the same: by text, embeddings, a judge, a function."""
+"""Compare two answers to one query: by text, embeddings, a judge or a function."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class SimilarityVerifier(Verifier):
     compare: (
         Literal["normalised", "exact"] | Embeddings | Runnable[Any, Any] | Callable[..., Any]
     ) = "normalised"
-    """How to compare two texts. `exact`: they are equal, but for surrounding white space.
+    """How to compare two texts. `exact`: they are equal, except for surrounding white space.
     `normalised`: they are equal without case, punctuation and articles (as in SQuAD, for short
-    answers) and have the same numbers, or are the same JSON object or list. Embeddings: their
-    cosine is at least `threshold`. A chat model: it says that they are the same; it is asked once
-    for each text that differs when normalised. A function of two texts, sync or async: it returns
-    a truth value, or a similarity in [0, 1] of at least `threshold`."""
+    answers) and contain the same numbers, or they are the same JSON object or list. Embeddings:
+    their cosine is at least `threshold`. A chat model: it says that they are the same; it is asked
+    once for each text that differs when normalised. A function of two texts, sync or async: it
+    returns a truth value, or a similarity in [0, 1] of at least `threshold`."""
 
     threshold: float = Field(default=0.8, ge=0, le=1)
-    """Similarity from which on two texts agree, if `compare` gives a number. It depends on the
+    """Lowest similarity at which two texts agree, if `compare` gives a number. It depends on the
     embedding model."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -78,7 +78,7 @@ class SimilarityVerifier(Verifier):
     def _agreements(
         self, answer: str | BaseMessage, others: Sequence[str | BaseMessage], question: str
     ) -> Steps[tuple[list[Verdict], list[ModelCall]]]:
-        """Say of each of the others whether it agrees; None if unknown, such as of an empty one."""
+        """Return whether each other answer agrees; None if unknown, for instance if it is empty."""
         known: dict[Hashable, Verdict] = {}
         open_texts: dict[Hashable, str] = {}
         own_text, own_calls = answer_text(answer), _tool_calls(answer)
@@ -97,7 +97,7 @@ class SimilarityVerifier(Verifier):
         return [known[key] for key in keys], paid
 
     def _compare_locally(self, own_text: str, text: str) -> Verdict:
-        """Compare two texts without any call; None if that does not decide."""
+        """Compare two texts without any call; return None if that cannot decide."""
         if self.compare == "exact":
             return own_text == text
         if self.compare == "normalised":
@@ -169,17 +169,17 @@ class SimilarityVerifier(Verifier):
 
 
 def _similarity(result: Any, function: Callable[..., Any]) -> bool | float | None:
-    """Validate what the user's function returned: a truth value or a number in [0, 1].
+    """Validate the result of the user's function: a truth value or a number in [0, 1].
 
     Raises:
-        AutoMixError: It is neither.
+        AutoMixError: The result is neither.
     """
     if type(result).__module__ == "numpy" and hasattr(result, "item"):
         result = result.item()
     if result is None or isinstance(result, bool):
         return result
     if not isinstance(result, int | float) or not 0 <= result <= 1:  # NaN, too
-        # Do not quote a text: it may be from a rejected answer.
+        # Do not quote a text, since it may come from a rejected answer.
         shown = result if isinstance(result, int | float) else type(result).__name__
         raise AutoMixError(
             f"The function {_name_of(function)!r} that compares two answers returned {shown}: "
@@ -197,7 +197,7 @@ def _to_first(vectors: Sequence[Sequence[float]]) -> list[float | None]:
 
 
 def _same(one: str, other: str) -> bool:
-    if normalize_answer(one) == normalize_answer(other):  # without decimal points and signs
+    if normalize_answer(one) == normalize_answer(other):  # ignores decimal points and signs
         return numerals(one) == numerals(other)
     values = json_value(one), json_value(other)
     if values[0] is None or values[1] is None:
@@ -207,7 +207,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _tool_calls(answer: str | BaseMessage) -> Counter[str]:
-    """Return the tool calls of an answer, comparable in any order."""
+    """Return the tool calls of an answer in a form that ignores their order."""
     calls = answer.tool_calls if isinstance(answer, AIMessage) else []
     return Counter(json.dumps([call["name"], _canonical(call["args"])]) for call in calls)
 

@@ -1,4 +1,4 @@
-"""Checks made anew from their values in a file."""
+"""Rebuild checks from their settings in a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KINDS: dict[str, type[Verifier]] = {
         TokenProbabilityVerifier,
     )
 }
-"""The checks that a file can name; a `CombinedVerifier` is one of several of them."""
+"""The checks that a file can name; a `CombinedVerifier` consists of several of them."""
 
 
 def rebuild_check(
@@ -46,17 +46,17 @@ def rebuild_check(
     check_models: Sequence[Runnable[Any, Any]] = (),
     prompted: Callable[[bool], Mapping[str, Any]] | None = None,
 ) -> Verifier:
-    """Make the check of a spec.
+    """Build the check that a spec describes.
 
     Args:
-        spec: What it is made of.
-        models: The models of the mix, which a check may use by their names.
+        spec: The description of the check.
+        models: The models of the mix, which a check may use by name.
         check_models: Further models that checks may use.
-        prompted: Returns settings that replace those of a check that writes a prompt; its argument
+        prompted: Returns settings that override those of a check that writes a prompt; its argument
             is whether the check has a model of its own.
 
     Raises:
-        AutoMixError: It cannot be made from a file, or uses a model that is not among these.
+        AutoMixError: The check cannot be rebuilt from a file, or uses a model that was not given.
     """
     if spec.checks:
         named = {
@@ -85,7 +85,7 @@ def rebuild_check(
 
 
 def _model_name(model: Runnable[Any, Any]) -> str | None:
-    """Return the name of a chat model or a decision model; None of anything else."""
+    """Return the name of a chat model or a decision model, or None for anything else."""
     if (name := identity(model)[0]) is not None:
         return name
     try:

@@ -1,4 +1,4 @@
-"""The statements of an answer, and the share of their words that a passage contains."""
+"""Split an answer into statements, and measure the share of their words in a passage."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SENTENCE_END = re.compile(
 )
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _GROUPED = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
-# Thai, Lao, Burmese, Khmer, Kana and Han, without spaces between words.
+# Thai, Lao, Burmese, Khmer, Kana and Han, which put no spaces between words.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-# An answer of one of these alone states nothing.
+# An answer that is only one of these states nothing.
 _YES_AND_NO = {
     *("yes", "no", "ja", "nein", "oui", "non", "si", "sí", "sim", "não", "nee", "nej"),
     *("tak", "nie", "da", "ne", "ano", "да", "нет"),
@@ -34,14 +34,14 @@ class Word(NamedTuple):
     """One word of a statement."""
 
     text: str
-    """In lower case; a number without thousands separators."""
+    """In lower case; numbers without thousands separators."""
 
     weight: int
-    """3 if it must be found exactly (a number, a name); else 1."""
+    """3 if it must match exactly (a number, a name), else 1."""
 
 
 class Passage:
-    """The words of a text that may bear out a statement."""
+    """The words of a text that may support a statement."""
 
     def __init__(self, text: str) -> None:
         words = [word for word, _ in _words(text)]
@@ -49,20 +49,20 @@ class Passage:
         self._stems = frozenset(word[:_STEM] for word in words if len(word) >= _STEM)
 
     def has(self, word: Word) -> bool:
-        """Whether the word is there; the first five letters of an ordinary word suffice."""
+        """Whether the text has the word; for an ordinary word, its first five letters suffice."""
         if word.text in self._words:
             return True
         inflected = word.weight < _EXACT_WEIGHT and len(word.text) >= _STEM
         return inflected and word.text[:_STEM] in self._stems
 
     def share_of(self, words: Sequence[Word]) -> float:
-        """Return the weighted share, in [0, 1], of a statement's words that are there."""
+        """Return the weighted share, in [0, 1], of a statement's words found in the text."""
         found = sum(word.weight for word in words if self.has(word))
         return found / sum(word.weight for word in words)
 
 
 def statements(text: str, max_statements: int) -> list[str]:
-    """Return the sentences of a text that state something; if too many, neighbours are joined."""
+    """Return the sentences of a text that state something; if too many, join neighbours."""
     parts = (part.strip() for part in _SENTENCE_END.split(_LIST_MARK.sub("", text)))
     sentences = [part for part in parts if content_words(part)]
     number = min(max_statements, len(sentences))
@@ -71,11 +71,11 @@ def statements(text: str, max_statements: int) -> list[str]:
 
 
 def content_words(sentence: str) -> list[Word]:
-    """Return the words of a sentence that count; none if it is a mere yes or no.
+    """Return the words of a sentence that count; none if it is just a yes or no.
 
-    Numbers and names count 3; a name is capitalised but not at the start, or all in capitals.
+    Numbers and names have weight 3. A name is capitalised but not at the start, or all in capitals.
     Short words without a capital do not count, except in scripts without capitals or without
-    spaces (there by pairs of letters).
+    spaces, where pairs of letters count as words.
     """
     words: list[Word] = []
     for i, (word, written) in enumerate(_words(sentence)):
@@ -101,7 +101,7 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    # Vowel signs are part of a word, but not of `\w`.
+    # Vowel signs belong to a word, but `\w` does not match them.
     signs = (chr(i) for i in range(0x300, 0x10000) if unicodedata.category(chr(i)) in ("Mn", "Mc"))
     joined = "".join(sign for sign in signs if not _IS_UNSPACED.match(sign))
     letters = rf"[^\W\d_{_UNSPACED}]"
@@ -109,7 +109,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 def is_pattern_made() -> bool:
-    """Whether the pattern of a word has been made; it takes some 30 ms, once in a process."""
+    """Whether the word pattern is compiled, which takes about 30 ms, once per process."""
     return _pattern.cache_info().currsize > 0
 
 

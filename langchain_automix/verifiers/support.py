@@ -1,4 +1,4 @@
-"""`SupportVerifier`: whether the context, or what is retrieved, supports the answer."""
+"""`SupportVerifier`: check whether the context or retrieved passages support the answer."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ _PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 
 
 class SupportVerifier(Verifier):
-    """See whether the context supports each sentence of the answer.
+    """Check whether the context supports each sentence of the answer.
 
     The score, in [0, 1], is that of the least supported sentence; it is not a probability. The
-    passages are the documents of the context, or the paragraphs of a text, and what a `retriever`
-    finds for the sentence. A sentence is compared with them:
+    passages are the documents of the context, or the paragraphs of a text, plus whatever a
+    `retriever` finds for the sentence. There are three ways to compare a sentence with them:
 
-    - By default, by its words: the largest share of them in one passage. A number or a name counts
-      three times and must match exactly; of another word, the first five letters suffice. This is
-      free, works in many languages, and catches a wrong year or place, but no negation, wrong role
-      or paraphrase, and an inflected name counts as another one.
-    - With `embeddings`, by the largest cosine of the sentence and a passage (0 if negative): this
-      catches paraphrases, but hardly a wrong number.
-    - With a `model`, by its Yes (1) or No (0), in one request for each sentence.
+    - By default, by its words: the largest share of them in a single passage. A number or a name
+      counts three times and must match exactly; for other words, the first five letters suffice.
+      This is free, works in many languages, and catches a wrong year or place, but not a negation,
+      a wrong role or a paraphrase. An inflected name counts as a different one.
+    - With `embeddings`, by the largest cosine between the sentence and a passage (0 if negative).
+      This handles paraphrases, but hardly catches a wrong number.
+    - With a `model`, by its Yes (1) or No (0), in one request per sentence.
 
     The check is unknown if there is no passage, if the answer states nothing (a mere "Yes") or
-    calls tools, or if the model says neither of a sentence.
+    calls tools, or if the model says neither Yes nor No about a sentence.
 
     ??? example "For nothing, as the answer stage of RAG"
 
@@ -80,13 +80,14 @@ class SupportVerifier(Verifier):
     texts. Its cost is not counted."""
 
     embeddings: Embeddings | None = None
-    """Embeddings to compare by. They report no tokens, so their cost is unknown."""
+    """Embeddings to compare with. They report no tokens, so their cost is unknown."""
 
     model: Runnable[Any, Any] | None = None
-    """Chat model to ask. None: ask none, not even the one that answered."""
+    """Chat model to ask. None: no model is asked, not even the one that answered."""
 
     max_statements: int = Field(default=16, ge=1)
-    """Most statements to check; neighbouring sentences of a longer answer are joined."""
+    """Maximum number of statements to check; in longer answers, neighbouring sentences are
+    joined."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -172,7 +173,7 @@ class SupportVerifier(Verifier):
         calls = tuple(with_model_name(call, model) for bill in bills for call in bill.calls)
         words = [_REPLY.fullmatch(str(getattr(reply, "text", reply))) for reply in values(replies)]
         answers = [None if word is None else word["word"].casefold() for word in words]
-        # One unsupported statement decides, whatever is unknown of the others.
+        # One unsupported statement decides, even if others are unknown.
         if "no" in answers or len(open_ones) < len(stated):
             return Verification(score=0.0, calls=calls)
         if None in answers:
@@ -195,7 +196,7 @@ def _texts(documents: Any) -> list[str]:
 
 
 def _by_words(stated: Sequence[str], passages: Sequence[Sequence[str]]) -> float:
-    """Return the share of words that one passage has of the least supported statement."""
+    """Return the word share of the least supported statement in its best passage."""
     known = {text: Passage(text) for text in {text for texts in passages for text in texts}}
     words = map(content_words, stated)
     return min(
@@ -211,9 +212,9 @@ def _all_texts(given: dict[str, Any]) -> list[str]:
 def _best(
     given: dict[str, Any], texts: Sequence[str], vectors: Sequence[Sequence[float]]
 ) -> list[float | None]:
-    """Return the best cosine of each statement with its passages; 0 if it has none."""
+    """Return the highest cosine between each statement and its passages; 0 without passages."""
     place = {text: i for i, text in enumerate(texts)}
-    found = cosines(vectors, first=len({*given["statements"]}))  # which come first
+    found = cosines(vectors, first=len({*given["statements"]}))  # statements come first
     best: list[float | None] = []
     for statement, passages in zip(given["statements"], given["passages"], strict=True):
         row = found[place[statement]]

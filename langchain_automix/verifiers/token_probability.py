@@ -1,4 +1,4 @@
-"""`TokenProbabilityVerifier`: the probability that the checking model says Yes."""
+"""`TokenProbabilityVerifier`: read the probability with which the checking model says Yes."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from langchain_automix.verifiers.prompting.verifier import PromptedVerifier
 from langchain_automix.verifiers.prompting.wording import Reply, Wording, folded
 from langchain_automix.verifiers.sampling import draw
 
-_MAX_TOKENS = 3  # some models write a line break before their one word
+_MAX_TOKENS = 3  # some models write a line break before their word
 _SPACE_MARKS = str.maketrans("\u2581\u0120\u010a", "  \n")  # how some servers print white space
-_MIN_MASS = 0.1  # of Yes and No together, below which their ratio says nothing
+_MIN_MASS = 0.1  # of Yes and No together; below it, their ratio means nothing
 
 
 class TokenProbabilityVerifier(PromptedVerifier):
     """Ask a model for one word, Yes or No, and read how probable each was.
 
-    P(True) of Kadavath et al. (arXiv 2207.05221, section 3): the reply is one token, so that with
-    `layout="conversation"` and a prompt cache, a check costs little more than reading the answer.
-    The score is P(Yes) / (P(Yes) + P(No)), uncalibrated. With `model=`, a larger model judges the
-    smaller one's answer, for the price of reading it.
+    This is P(True) of Kadavath et al. (arXiv 2207.05221, section 3). The reply is one token, so
+    with `layout="conversation"` and a prompt cache, a check costs little more than reading the
+    answer. The score is P(Yes) / (P(Yes) + P(No)), uncalibrated. With `model=`, a larger model
+    judges the smaller one's answer, for the price of reading it.
 
     Without log-probabilities, the check is unknown. If the server sends only that of the written
-    token, the rest counts for the other word. LangChain passes none on from OpenAI's Responses
-    API: set `use_responses_api=False`.
+    token, the remaining probability is assigned to the other word. LangChain does not pass on
+    log-probabilities from OpenAI's Responses API, so set `use_responses_api=False`.
 
     ??? example "Let the large model judge the small model's answer"
 
@@ -50,7 +50,7 @@ class TokenProbabilityVerifier(PromptedVerifier):
     """
 
     top_logprobs: int = Field(default=5, ge=2, le=20)
-    """Alternatives to ask for; many servers return 5 at most."""
+    """Number of alternatives to ask for; many servers return at most 5."""
 
     @property
     def fingerprint(self) -> str:
@@ -94,7 +94,7 @@ class TokenProbabilityVerifier(PromptedVerifier):
 
 
 def _score(reply: AIMessage, wording: Wording) -> float | str:
-    """Return the score of a one-word reply, or why it has none."""
+    """Return the score of a one-word reply, or the reason why it has none."""
     alternatives = _first_word(reply.response_metadata.get("logprobs"))
     if not alternatives:
         return "the checking model returned no log-probabilities"
@@ -119,7 +119,7 @@ def _first_word(logprobs: Any) -> list[dict[str, Any]]:
 
 
 def _mass(alternatives: Iterable[Mapping[str, Any]], word: str, other: str) -> float:
-    """Return the probability of the tokens that are, or begin, one word and not the other."""
+    """Return the total probability of tokens that are, or begin, one word and not the other."""
     word, other, total = folded(word), folded(other), 0.0
     for alternative in alternatives:
         token = folded(str(alternative["token"])).strip(" \t\n")

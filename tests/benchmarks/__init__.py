@@ -1,1 +1,1 @@
-"""The figures of the README: `make benchmark`, or `python -m tests.benchmarks`."""
+"""The figures of the README and the site: `make benchmark`, or `python -m tests.benchmarks`."""

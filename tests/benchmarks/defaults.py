@@ -181,7 +181,7 @@ def cell(
 
 
 def first_chain(**fields: Any) -> tuple[str, str]:
-    """Return what the README's first chain costs, and its larger model alone, on list prices."""
+    """Return what the quickstart's chain costs, and its larger model alone, on list prices."""
     LOGPROBS.forget()
     with OpenAIServer() as server, quietly():
         answer = "The Baltic Sea."
@@ -224,7 +224,7 @@ def tables(count: int = QUERIES) -> Iterator[tuple[tuple[str, ...], list[tuple[s
         "SelfVerifier(samples=8)": {"sends_logprobs": True, "verifier": SelfVerifier(samples=8)},
     }
     yield (
-        ("the README's first chain", "cost", "gpt-5.5 alone"),
+        ("the quickstart's chain", "cost", "gpt-5.5 alone"),
         [(name, *first_chain(**how)) for name, how in ways.items()],
     )
     paper = cell(

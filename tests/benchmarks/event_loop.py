@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+
+from tests.benchmarks.timing import frozen
 
 BEAT = 0.001
 
@@ -27,15 +28,9 @@ class Blocked(NamedTuple):
 
 
 async def blocked(work: Callable[[], Awaitable[Any]]) -> Blocked:
-    """Return how long some work blocks the event loop that it runs in.
-
-    What was there before is left out of collections of garbage: with all that this process has
-    imported, a full one takes longer than any step.
-    """
-    gc.collect()
-    gc.freeze()
+    """Return how long some work blocks the event loop that it runs in."""
     gaps: list[tuple[float, float]] = []
-    with _longest_step() as longest:
+    with frozen(), _longest_step() as longest:
         beats = asyncio.create_task(_beat(gaps))
         await asyncio.sleep(BEAT)
         await work()
@@ -43,7 +38,6 @@ async def blocked(work: Callable[[], Awaitable[Any]]) -> Blocked:
         beats.cancel()
         with suppress(asyncio.CancelledError):
             await beats
-    gc.unfreeze()
     spent, passed = zip(*gaps, strict=True)
     return Blocked(longest[0], max(spent), max(passed))
 

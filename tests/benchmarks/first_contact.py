@@ -1,7 +1,7 @@
-"""What the README's steps cost a new user, by what the large model alone costs on those queries.
+"""What the first steps cost a new user, by what the large model alone costs on those queries.
 
-The code and the commands are read from the README and run as they stand, against a loopback server
-that bills gpt-5.4-mini and gpt-5.5 at their list prices. The world is that of
+The code and the commands are read from the site's pages and run as they stand, against a loopback
+server that bills gpt-5.4-mini and gpt-5.5 at their list prices. The world is that of
 `tests/benchmarks/defaults.py`: the small model is right on 70 % of the questions, the large one on
 85 %, and log-probabilities, new answers and verdicts tell as much as there. Every cost is that of
 the tokens which the server billed. The questions and their seeds are fixed, and no two steps share
@@ -41,7 +41,7 @@ from tests.support.servers.openai_server import OpenAIServer, token
 
 SMALL, LARGE = "gpt-5.4-mini", "gpt-5.5"
 RIGHT, QUERIES, CALIBRATION = 0.7, 60, 100
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs"
 HEADS = ("step", "queries", "cost, USD", f"{LARGE} alone", "ratio", "right", f"{LARGE} right")
 Row = tuple[str, ...]
 
@@ -52,7 +52,7 @@ def script(world: Sequence[Query]) -> Callable[[Body], Any]:
 
     def reply(body: Body) -> Any:
         texts = " ".join(text_of(message.get("content")) for message in body["messages"])
-        number = int((re.findall(r"in case (\d+)", texts) or [0])[-1])  # the README's own: 0
+        number = int((re.findall(r"in case (\d+)", texts) or [0])[-1])  # the page's own: 0
         small, sampled = body["model"] == SMALL, body.get("temperature") == 1.0
         kind = "check" if is_check(body) else "sample" if small and sampled else "answer"
         replies = []
@@ -104,9 +104,9 @@ class Walk:
             total += read * bill["prompt_tokens"] + written * bill["completion_tokens"]
         return total / 1_000_000, found
 
-    def python(self, heading: str) -> None:
-        """Run the first Python example under a heading of the README."""
-        exec(example(heading, "python"), self.names)
+    def python(self, page: str, heading: str) -> None:
+        """Run the first Python example under a heading of a page."""
+        exec(example(page, heading, "python"), self.names)
 
     def compare(self, step: str, mix: Any, alone: Any, asked: dict[int, Any]) -> None:
         """Add what a mix costs on these queries, and the large model on the same ones."""
@@ -121,14 +121,19 @@ class Walk:
         self.rows.append((step, str(count), *figures, *shares))
 
 
-def example(heading: str, language: str) -> str:
-    """Return the first example in a language under a heading of the README."""
-    text = README.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def example(page: str, heading: str, language: str) -> str:
+    """Return the first example in a language under a heading of a page."""
+    text = (
+        DOCS.joinpath(page)
+        .read_text(encoding="utf-8")
+        .split(f"\n## {heading}\n")[1]
+        .split("\n## ")[0]
+    )
     return text.split(f"```{language}\n")[1].split("```")[0]
 
 
 def command(line: str, *options: str) -> Any:
-    """Run a command of the README, and return the last JSON object that it prints."""
+    """Run a command of a page, and return the last JSON object that it prints."""
     program = str(Path(sys.executable).with_name("automix"))
     whole = [program, *shlex.split(line)[1:], *options, "--json"]
     done = subprocess.run(whole, stdout=subprocess.PIPE, text=True, check=True)
@@ -142,19 +147,19 @@ def share_right(answers: Sequence[Any]) -> float:
 
 
 def walk(server: OpenAIServer, world: Sequence[Query]) -> list[Row]:
-    """Take the README's steps, each on queries of its own."""
+    """Take the steps of the pages, each on queries of its own."""
     new = Walk(server)
     numbers = iter(range(len(world)))
 
     def some(count: int) -> dict[int, str]:
         return {number: question(number) for number in islice(numbers, count)}
 
-    new.python("In a chain")
+    new.python("quickstart.md", "In a chain")
     small, large = new.names["small"], new.names["large"]
     dicts = {number: {"question": text} for number, text in some(QUERIES).items()}
     new.compare("first chain", new.names["chain"], new.names["prompt"] | large, dicts)
 
-    new.python("As the answer stage of RAG")
+    new.python("guides/rag.md", "As the answer stage of RAG")
     context = {"context": new.names["retriever"], "question": RunnablePassthrough()}
     rag_alone = context | new.names["rag_prompt"] | large
     new.compare("RAG chain", new.names["rag"], rag_alone, some(QUERIES))
@@ -164,7 +169,8 @@ def walk(server: OpenAIServer, world: Sequence[Query]) -> list[Row]:
         for number, text in examples.items():
             line = {"question": text, "references": [f"town number {number}"]}
             file.write(json.dumps(line) + "\n")
-    calibrate, fit, report, *_ = example("Calibrate on your own questions", "console").splitlines()
+    commands = example("guides/calibrate.md", "Calibrate on your own questions", "console")
+    calibrate, fit, report, *_ = commands.splitlines()
     cost, _ = new.cost(lambda: command(calibrate, "--yes"))
     dear, truths = new.cost(lambda: [large.invoke(text) for text in examples.values()])
     new.add("automix calibrate, once", CALIBRATION, cost, dear, None, share_right(truths))

@@ -27,7 +27,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.by_hand import FORMS, LEAST, SURE, UNSURE, Instant, Plain
 from tests.benchmarks.event_loop import blocked
 from tests.benchmarks.surface import EASY_QUESTION, HARD_QUESTION, quietly
-from tests.benchmarks.timing import compared, in_turns
+from tests.benchmarks.timing import compared, frozen, in_turns
 from tests.support.builders.synthetic_logs import query
 
 ANSWER = "The Halcyon was built in Turku, at the yard of Crichton-Vulcan, in 1938, as a ferry."
@@ -190,6 +190,9 @@ def tables(
             size, rounds = batch if "batch" in way else single
             heads = f"{way}, {rounds} rounds of {size:,}", "ms a call", *(f"/ {f}" for f in FORMS)
             yield heads, list(rows(found, way, size, rounds))
+        with frozen():
+            heads = f"abatch after gc.freeze(), {heads[0].partition(', ')[2]}", *heads[1:]
+            yield heads, list(rows(found, "abatch", *batch))
         yield HEADS, list(blocked_rows(batch[0], min(batch[1], 3)))
 
 

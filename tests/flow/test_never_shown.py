@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -268,7 +268,26 @@ def read(reading: str, asked: Runnable[Any, Any]) -> str:
     async def main() -> Any:
         return await READINGS[reading](asked)
 
-    return repr(asyncio.run(main()))
+    return " ".join(texts(asyncio.run(main()), {}))
+
+
+def texts(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+    """Yield every text in what was shown, an object once: `repr` takes three times as long."""
+    if isinstance(value, str):
+        yield value
+    elif id(value) not in seen:
+        seen[id(value)] = value
+        parts: Iterable[Any]
+        if isinstance(value, Mapping):
+            parts = (*value.keys(), *value.values())
+        elif isinstance(value, Iterable) and isinstance(value, Sized):
+            parts = value
+        elif hasattr(value, "__dict__"):
+            parts = (vars(value), getattr(value, "__pydantic_extra__", None))
+        else:
+            parts = (repr(value),)
+        for part in parts:
+            yield from texts(part, seen)
 
 
 @pytest.mark.parametrize("reading", READINGS)

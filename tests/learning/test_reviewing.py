@@ -25,16 +25,18 @@ VERDICTS = {"verdicts": [True, False], "fixed_cost": 0.0, "sample_cost": 0.00001
 
 def add(store: LearningStore, check: str, numbers: range, since: float = 0.0) -> None:
     """Add queries of which all is known, by one of the checks among which a mix chooses."""
+    records: list[Any] = []
     for i in numbers:
         is_right = i % 3 > 0
         found: dict[str, Any] = {**VERDICTS, "verdicts": [is_right, is_right]}
         answers = AnswerRecord(0, 0.0001, checks={check: found}), AnswerRecord(1, 0.01)
         name = f"q{i}"
-        store.add([
+        records += [
             query(name, since + i, share=1.0, stage="warm-up", answers=answers),
             grade(name, 0, float(is_right)),
             grade(name, 1, 1.0),
-        ])  # fmt: skip
+        ]
+    store.add(records)
 
 
 def traffic_of(store: LearningStore, reviewer: Reviewer) -> Traffic:

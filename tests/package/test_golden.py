@@ -181,7 +181,7 @@ class TestDumps:
 
 
 def loaded(dump: Any, *kinds: type[Any]) -> Any:
-    """Load as the README shows it, with the classes that are in the dump."""
+    """Load as the site shows it, with the classes that are in the dump."""
     ours = {found[-1] for found in ids_in(dump) if found[0] == "langchain_automix"}
     assert {kind.__name__ for kind in kinds} <= ours
     allowed: list[Any] = [getattr(langchain_automix, name) for name in sorted(ours)]

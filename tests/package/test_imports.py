@@ -15,6 +15,7 @@ import langchain_automix
 
 EXPECTED = [
     "AgreementVerifier",
+    "ApiKey",
     "AutoMixError",
     "AutoMixMiddleware",
     "AutoMixRunnable",
@@ -39,6 +40,7 @@ EXPECTED = [
     "ModelsFailedError",
     "POMDPRouter",
     "PatternVerifier",
+    "PolicyFile",
     "PriceWarning",
     "RepeatedFailureWarning",
     "Report",
@@ -46,6 +48,8 @@ EXPECTED = [
     "RoutingState",
     "SchemaVerifier",
     "SelfVerifier",
+    "ServeSettings",
+    "ServedQuery",
     "SpendLimit",
     "SpendLimitReachedError",
     "SpendWarning",
@@ -62,6 +66,7 @@ EXPECTED = [
     "aevaluate_on_langsmith",
     "calibrate",
     "compare_verifiers",
+    "create_app",
     "evaluate",
     "evaluate_on_langsmith",
     "explain",
@@ -107,6 +112,7 @@ def test_the_version_stands_in_one_place() -> None:
     "code",
     [
         "import langchain_automix",
+        "import langchain_automix.serve",
         "from langchain_automix import POMDPRouter, RoutingState, Verification; "
         "POMDPRouter().invoke(RoutingState.after(Verification(verdicts=(True, False))))",
     ],
@@ -122,6 +128,10 @@ def test_importing_loads_neither_numpy_nor_a_provider(code: str) -> None:
         "langgraph",
         "redis",
         "typer",
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "prometheus_client",
     )
     check = f"import sys; {code}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

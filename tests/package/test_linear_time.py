@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +29,15 @@ from langchain_automix.verifiers.support import SupportVerifier
 
 Read = Callable[[str], Any]
 
-_LARGEST = 2**20
-_SMALLEST = 2**10
 _STRIDE = 2**4
-_MOST = 4 * _STRIDE  # quadratic time grows by the square of the stride
-_TOO_SHORT_TO_TELL = 0.02
+_MOST = 4 * _STRIDE
+"""Times as long as a 16th of it that a text may take: quadratic time grows by the square of 16."""
+
+_LEAST = 0.2
+"""Seconds of the processor that any text may take, so that a short time is never judged."""
+
+_OF_RUNS, _OF_ONE_RUN = 2**20, 2**18
+"""Characters of a text of many runs, each of which must be long; and of one run alone."""
 
 
 def seconds(read: Read, text: str) -> float:
@@ -41,24 +47,25 @@ def seconds(read: Read, text: str) -> float:
     return time.process_time() - start
 
 
-def growth(read: Read, text_of: Callable[[int], str], length: int, taken: float) -> float:
-    """Return how much longer a text takes than a 16th of it; a machine may be busy meanwhile."""
+def assert_linear(read: Read, text_of: Callable[[int], str], length: int = _OF_ONE_RUN) -> None:
+    """Fail where a text takes far more than 16 times as long as a 16th of it.
+
+    This is the one test that measures: what a pattern does cannot be counted. It goes by the time
+    of this process, and stops a reader that takes too long.
+    """
     part, whole = text_of(length // _STRIDE), text_of(length)
-    shortest = min(seconds(read, part) for _ in range(2))
-    if taken > _MOST * shortest:
-        taken = min(taken, seconds(read, whole), seconds(read, whole))
-    return taken / shortest
+    allowed = max(_MOST * min(seconds(read, part) for _ in range(2)), _LEAST)
+    usual = signal.signal(signal.SIGVTALRM, _fail)
+    signal.setitimer(signal.ITIMER_VIRTUAL, allowed)
+    try:
+        read(whole)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, usual)
 
 
-def assert_linear(read: Read, text_of: Callable[[int], str]) -> None:
-    """Double a text up to a million characters; stop where time grows faster than the text."""
-    length = _SMALLEST
-    while length <= _LARGEST:
-        taken = seconds(read, text_of(length))
-        if length >= _STRIDE * _SMALLEST and taken > _TOO_SHORT_TO_TELL:
-            times = growth(read, text_of, length, taken)
-            assert times < _MOST, f"{length} characters take {times:.0f} times a 16th of them"
-        length *= 2
+def _fail(*_: object) -> None:
+    pytest.fail(f"a text takes more than {_MOST} times as long as a {_STRIDE}th of it")
 
 
 def judge(reply: str) -> object:
@@ -167,13 +174,19 @@ RUNS = (
 )
 
 
+def test_quadratic_time_is_found_in_one_run_of_many() -> None:
+    read = re.compile("a+b").search
+    with pytest.raises(pytest.fail.Exception, match="more than 64 times as long"):
+        assert_linear(read, lambda length: "a" * (length // len(RUNS)), _OF_RUNS)
+
+
 @pytest.mark.parametrize("read", READERS.values(), ids=list(READERS))
 def test_a_run_of_anything(read: Read) -> None:
     def text_of(length: int) -> str:
         share = length // len(RUNS)
         return "".join(f"{(run * share)[:share]}x" for run in RUNS)
 
-    assert_linear(read, text_of)
+    assert_linear(read, text_of, _OF_RUNS)
 
 
 @pytest.mark.parametrize("unit", [" ", "*", "_", "#", ".", "a", "-", "1"])

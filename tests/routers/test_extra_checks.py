@@ -30,6 +30,8 @@ from langchain_automix.policy.decision.describe import describe_policy
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.policy.fitting.cross_fitting import CrossFit
+from langchain_automix.policy.fitting.fit import fit_policy
+from langchain_automix.policy.fitting.goal import Goal
 from langchain_automix.policy.replay import replay_plan, replay_policy
 from tests.support.builders.checks import finding
 from tests.support.builders.logs_with_extra_checks import several
@@ -115,8 +117,8 @@ class TestFit:
 
     def test_budgets_and_folds(self) -> None:
         log = several(120)
-        router = POMDPRouter.fit(log, max_cost=5.0)
-        assert router.policy.goal == {"max_cost": 5.0}
+        policy = fit_policy(to_arrays(log), Goal(max_cost=5.0), foretell=False)
+        assert policy.goal == {"max_cost": 5.0}
         crossed = CrossFit(to_arrays(log), log.store.ids, WEIGHT)
         assert any("joint" in plan.name for plan in crossed.plans(WEIGHT))
 

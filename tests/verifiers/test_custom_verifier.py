@@ -1,4 +1,4 @@
-"""A check of a user's own, in ten lines, as the README shows it."""
+"""A check of a user's own, in ten lines, as the site shows it."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_what_it_pays_is_billed(server: OpenAIServer) -> None:
     assert tokens["total_tokens"] == sum(billed["total_tokens"] for billed in server.billed)
 
 
-def test_the_readme_shows_the_same() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"def cites_its_sources.*?\n\n\n", readme, re.DOTALL)
+def test_the_site_shows_the_same() -> None:
+    page = Path(__file__).parents[2] / "docs" / "guides" / "your-own-check.md"
+    found = re.search(r"def cites_its_sources.*?\n\n\n", page.read_text("utf-8"), re.DOTALL)
     assert found is not None
     shown = re.sub(r"\s", "", found[0])
     own = re.sub(r"\s", "", Path(__file__).read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Examples: read from files, frames, LangSmith; their fields."""
+"""Examples: reading them from files, data frames and LangSmith, and their fields."""

@@ -1,4 +1,4 @@
-"""What a value of a user's data says: lists in a cell, messages, answers in known forms."""
+"""Interpret values in a user's data: lists in a cell, messages, and answers in known forms."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_automix.utils.plain_values import python_value
 
 UNANSWERABLE = "unanswerable"
-"""The accepted answer to a question that its context does not answer."""
+"""Accepted answer to a question that cannot be answered from its context."""
 
 _ASSISTANTS = ("ai", "assistant", "model")
-# What writing a list as text leaves: Python's quotes, or numpy's missing commas.
+# Traces of a list written as text: Python's quotes, or numpy's missing commas.
 _WRITTEN = re.compile(
     r"""\s*(?:\[\s*(?:array\(|np\.|[\[{]?'|"|-?\d[\d.]*\s+-?\d)|array\(|\{\s*'\w+'\s*:)"""
 )
 
 
 def is_written_value(text: str, *, but_json: bool = False) -> bool:
-    """Whether a text looks like a list or an object of Python's or numpy's, written as text."""
+    """Return whether a text looks like a Python or numpy list or object written as text."""
     if _WRITTEN.match(text) is None:
         return False
     try:
@@ -32,10 +32,10 @@ def is_written_value(text: str, *, but_json: bool = False) -> bool:
 
 
 def read_cell(cell: str) -> Any:
-    """Return the list or object that is written in the cell of a table, else the text as it is.
+    """Return the list or object written in a table cell, or the text unchanged if there is none.
 
     Raises:
-        ValueError: It looks like a list, but cannot be read for sure.
+        ValueError: The text looks like a list, but cannot be read with certainty.
     """
     try:
         value = json.loads(cell) if cell.lstrip().startswith("[") else None
@@ -54,10 +54,10 @@ def read_cell(cell: str) -> Any:
 
 
 def last_answer(messages: Sequence[Any]) -> str:
-    """Return the words of the last answer in a conversation.
+    """Return the text of the last answer in a conversation.
 
     Raises:
-        ValueError: It has no answer in words.
+        ValueError: The conversation has no answer with text.
     """
     said = [_role_and_text(message) for message in messages]
     texts = [text for role, text in filter(None, said) if _is_assistant(role) and text.strip()]
@@ -67,7 +67,7 @@ def last_answer(messages: Sequence[Any]) -> str:
 
 
 def is_conversation(value: Any) -> bool:
-    """Whether a value is a list of messages that are not all answers in words."""
+    """Return whether a value is a list of messages, not all of which are answers with text."""
     if not isinstance(value, list | tuple) or not value:
         return False
     said = [_role_and_text(message) for message in value]
@@ -78,17 +78,18 @@ def is_conversation(value: Any) -> bool:
 
 
 def message_text(value: Any) -> str | None:
-    """Return the words of a message, in any form that LangChain, OpenAI or LangSmith gives it."""
+    """Return the text of a message in a form used by LangChain, OpenAI or LangSmith."""
     said = _role_and_text(value)
     return None if said is None else said[1]
 
 
 def answers_in(value: Mapping[str, Any]) -> Any:
-    """Return the answers in an object of a known form; the object itself if the form is unknown.
+    """Return the answers in an object of a known form, or the object itself if it has none.
 
-    SQuAD's `{"text": [...]}`, where none means that the question cannot be answered; its
-    `{"text": "...", "answer_start": 5}`; TriviaQA's `value` with `aliases`; the `messages` of a
-    conversation; the `choices` of an OpenAI response; the `generations` of a LangChain result.
+    Known forms: SQuAD's `{"text": [...]}`, where an empty list means that the question cannot be
+    answered, and `{"text": "...", "answer_start": 5}`; TriviaQA's `value` with `aliases`; the
+    `messages` of a conversation; the `choices` of an OpenAI response; the `generations` of a
+    LangChain result.
     """
     text = value.get("text")
     if isinstance(text, list | tuple):
@@ -103,7 +104,7 @@ def answers_in(value: Mapping[str, Any]) -> Any:
 
 
 def _generated(value: Mapping[str, Any]) -> Any:
-    """Return the first message or text in the result of a model; None if it is no such result."""
+    """Return the first message or text in the result of a model; None if it is not a result."""
     first = value.get("choices") or value.get("generations")
     while isinstance(first, list) and first:
         first = first[0]
@@ -115,7 +116,7 @@ def _is_assistant(role: str) -> bool:
 
 
 def _role_and_text(value: Any) -> tuple[str, str] | None:
-    """Return who said a message and its words; None if it is no message."""
+    """Return the role and the text of a message; None if the value is not a message."""
     if isinstance(value, BaseMessage):
         return value.type, str(value.text)
     if not isinstance(value, Mapping):
@@ -123,9 +124,9 @@ def _role_and_text(value: Any) -> tuple[str, str] | None:
     role: Any = value.get("role") or value.get("type")
     fields: Any = value
     if value.get("lc") == 1 and isinstance(value.get("id"), list) and value["id"]:
-        role, fields = value["id"][-1], value.get("kwargs")  # as `dumpd` writes a message
+        role, fields = value["id"][-1], value.get("kwargs")  # as written by `dumpd`
     elif isinstance(value.get("data"), Mapping):
-        fields = value["data"]  # as `messages_to_dict` does
+        fields = value["data"]  # as written by `messages_to_dict`
     if not isinstance(role, str) or not isinstance(fields, Mapping) or "content" not in fields:
         return None
     try:

@@ -57,25 +57,25 @@ class Example(BaseModel):
 
     id: Annotated[str, Field(min_length=1), BeforeValidator(_id)]
     question: NonBlank
-    """The question, as the check reads it. Default: the last of the messages."""
+    """The question, as the check reads it. Default: the last message."""
 
     context: Annotated[str | None, BeforeValidator(read_context)] = None
-    """The text that the answer must follow from. A list of documents becomes paragraphs."""
+    """The text that the answer must follow from. A list of documents is joined to paragraphs."""
 
     references: Annotated[tuple[str, ...], BeforeValidator(read_references)] = ()
-    """Accepted answers; empty where none is known."""
+    """Accepted answers; empty if none is known."""
 
     messages: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(read_messages)] = ()
-    """The conversation before the question, each message with `role` and `content`, as
-    `langchain_core.messages.convert_to_messages` reads them."""
+    """The conversation before the question: messages with `role` and `content`, as read by
+    `langchain_core.messages.convert_to_messages`."""
 
     prompt: NonBlank | None = None
-    """The whole text that the models get, instead of a filled template."""
+    """The whole text for the models, used instead of a filled template."""
 
     metadata: Annotated[Mapping[str, Any], BeforeValidator(to_json_value)] = Field(
         default_factory=dict
     )
-    """Anything else that JSON can hold; goes into the log."""
+    """Any other JSON data; it is written to the log."""
 
     @model_validator(mode="before")
     @classmethod
@@ -94,8 +94,8 @@ class Examples(list[Example]):
 
     Args:
         examples: The examples.
-        source: Their name in messages, such as the path of a file.
-        columns: Names of what the source holds of an example.
+        source: Name of the examples in messages, such as the path of a file.
+        columns: Names of the source's columns or fields.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class Examples(list[Example]):
         self.source = source
         self.columns = tuple(columns)
         self.referenced = sum(bool(example.references) for example in self)
-        """How many examples have an accepted answer."""
+        """Number of examples with an accepted answer."""
 
     @property
     def without_answers(self) -> str | None:
-        """Say that none has an accepted answer, though a column may hold them under another name.
+        """A message, if no example has an accepted answer but an unknown column may hold them.
 
-        None where that is not so.
+        None otherwise.
         """
         known = {name for names in FIELD_NAMES.values() for name in names}
         if self.referenced or not set(self.columns) - known:
@@ -136,26 +136,26 @@ def examples_from(
 ) -> Examples:
     """Return the examples in a file, a list, a data frame or a dataset in LangSmith.
 
-    The question is read from `question`, `query` or `input`; accepted answers from
-    `references`, `reference`, `answer`, `answers`, `output` or `expected`; and `context`,
-    `messages`, `prompt`, `id` and `metadata` from the fields of those names. Anything else goes
-    into the metadata. Without an id the examples are `q1`, `q2` and so on.
+    The question is read from `question`, `query` or `input`; accepted answers from `references`,
+    `reference`, `answer`, `answers`, `output` or `expected`; and `context`, `messages`, `prompt`,
+    `id` and `metadata` from the fields of the same names. All other fields are added to the
+    metadata. Examples without an id are named `q1`, `q2` and so on.
 
-    The source is read once, into memory: later changes to it do not affect a calibration.
+    The source is read into memory once; later changes to it do not affect a calibration.
 
     Args:
-        source: Path of JSON lines (`.jsonl`, `.jsonl.gz`), `.parquet` or `.csv` (with commas,
-            semicolons, tabs or bars); `langsmith:NAME OF A DATASET`; a sequence of `Example`,
-            mappings, or questions; a data frame of pandas or polars, an Arrow table, a split of a
-            Hugging Face dataset, a dataset of Ray. In a table lists are written as JSON, or as
-            Python writes them.
-        names: The user's own name for a field: `{"question": "my_column"}`.
-        limit: Number of examples to take, from the first on. None: all.
-        client: LangSmith client. None: one from the environment.
+        source: Path of a file of JSON lines (`.jsonl`, `.jsonl.gz`), of a `.parquet` file or of a
+            `.csv` file (separated by commas, semicolons, tabs or bars); `langsmith:NAME OF A
+            DATASET`; a sequence of `Example`s, mappings, or questions; a data frame of pandas or
+            polars, an Arrow table, a split of a Hugging Face dataset, or a Ray dataset. In a table,
+            lists are written as JSON or in Python's notation.
+        names: Your own names of fields, such as `{"question": "my_column"}`.
+        limit: Number of examples to take, starting with the first. None: all.
+        client: LangSmith client. None: one configured by the environment.
 
     Raises:
-        AutoMixError: The source cannot be read or holds no example, an example is invalid, or an
-            id is repeated; the message names place and field.
+        AutoMixError: The source cannot be read or holds no example, an example is invalid, or two
+            examples have the same id. The message names the place and the field.
     """
     if isinstance(source, Examples):
         return source
@@ -186,7 +186,7 @@ def _to_example(row: Any, mapping: FieldMapping, where: str, default_id: str) ->
         fields = {"question": row} if isinstance(row, str) else mapping.fields(row)
         return Example.model_validate({"id": default_id, **fields})
     except ValidationError as error:
-        if error.errors()[0]["type"] == "missing":  # of all fields, only a question may be
+        if error.errors()[0]["type"] == "missing":  # only a question can be missing
             own = mapping.names.get("question")
             raise AutoMixError(
                 f"{where}, field question: it is missing. It is read from "

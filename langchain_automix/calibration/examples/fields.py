@@ -1,4 +1,4 @@
-"""The fields of an example: their names in a user's data, and the forms they take."""
+"""The fields of an example: their names in a user's data, and the forms of their values."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "metadata": ("metadata",),
 }
-"""Keys under which each field of an example is looked for, unless the user names another; the
-field's own name comes first."""
+"""Keys from which each field of an example is read, unless the user names another key. The field's
+own name comes first."""
 
 
 class FieldMapping:
     """Maps the keys of a user's data to the fields of an example.
 
     Args:
-        names: The user's own key for a field; of that field, only this key is read.
+        names: Your own key for a field; the field is then read from this key only.
 
     Attributes:
         names: The user's own keys, by field.
-        field_of: The field that a key stands for.
+        field_of: The field for each key.
         keys: All keys of the rows read so far, in order.
 
     Raises:
-        AutoMixError: A field is not one of `FIELD_NAMES`, or a key stands for two fields.
+        AutoMixError: A field is not one of `FIELD_NAMES`, or a key is given for two fields.
     """
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
@@ -66,7 +66,7 @@ class FieldMapping:
         self.keys: dict[str, None] = {}
 
     def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the fields of one example; anything else in it goes into the metadata.
+        """Return the fields of one example; all other values are added to its metadata.
 
         Raises:
             ValueError: A field is given twice.
@@ -91,7 +91,7 @@ class FieldMapping:
                 fields[field], key_of[field] = value, key
         if not rest:
             return fields
-        # As SQuAD 2 marks a question that cannot be answered, in a file or in a table.
+        # SQuAD 2 marks a question that cannot be answered like this, in a file or in a table.
         if rest.get("is_impossible") in (True, "True", "true") and not fields.get("references"):
             fields["references"] = UNANSWERABLE
         metadata = fields.get("metadata", {})
@@ -104,9 +104,9 @@ class FieldMapping:
         return {**fields, "metadata": {**rest, **metadata}}
 
     def reference_key(self, outputs: Mapping[str, Any]) -> str | None:
-        """Return the output of an example that is the accepted answer; None if it is not clear.
+        """Return the key of the output that is the accepted answer; None if this is not clear.
 
-        The only one there is, or the only one with a name such as `answer`.
+        It is the only output, or the only one with a name such as `answer`.
         """
         known = [key for key in outputs if self.field_of.get(key) == "references"]
         if len(known) == 1:
@@ -114,10 +114,10 @@ class FieldMapping:
         return next(iter(outputs)) if len(outputs) == 1 and "references" not in self.names else None
 
     def check(self) -> None:
-        """Refuse a name that no example had.
+        """Check that each of the user's own names occurred in an example.
 
         Raises:
-            AutoMixError: There is such a name.
+            AutoMixError: A name did not occur.
         """
         if self._unseen:
             field = min(self._unseen)
@@ -129,21 +129,21 @@ class FieldMapping:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value means nothing: None, or the content of an empty cell in a data frame."""
+    """Return whether a value is missing: None, or the content of an empty cell in a data frame."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
     return isinstance(value, float) and value != value  # noqa: PLR0124  (NaN)
 
 
 def read_references(value: Any) -> tuple[str, ...]:
-    """Return one accepted answer, or a list of them, as texts, each once.
+    """Return the accepted answers, one or a list of them, as texts without duplicates.
 
-    A number or a truth value becomes its JSON text, a message its words, a conversation those of
-    its last answer, an object of a known form its answers (`answers_in`), any other object its
-    JSON text. An empty text means none.
+    A number or a boolean becomes its JSON text, a message its text, a conversation the text of its
+    last answer, an object of a known form its answers (`answers_in`), and any other object its JSON
+    text. An empty text means that there is no accepted answer.
 
     Raises:
-        ValueError: One of several is empty, or is a list; or a conversation has no answer.
+        ValueError: One of several answers is empty or a list, or a conversation has no answer.
     """
     value = to_plain(value)
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
@@ -178,10 +178,10 @@ def _reference(value: Any) -> str:
 
 
 def read_context(value: Any) -> str | None:
-    """Return a context as one text: a text, or a list of texts and documents.
+    """Return a context, given as a text or as a list of texts and documents, as one text.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The context is of another type.
     """
     value = to_plain(value)
     if is_absent(value):
@@ -203,17 +203,17 @@ def read_context(value: Any) -> str | None:
 
 
 def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return messages, in any form that LangChain reads, as mappings with `role` and `content`.
+    """Return messages of any form that LangChain reads as mappings with `role` and `content`.
 
     Raises:
-        ValueError: LangChain cannot read them.
+        ValueError: LangChain cannot read the messages.
     """
     value = to_plain(value)
     if is_absent(value):
         return ()
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list of messages is needed, not {describe_type(value)}")  # noqa: TRY004
-    # Messages already in this form are kept as they are, so that nothing is lost.
+    # Keep messages that are already in this form unchanged, so that nothing is lost.
     return tuple(
         message
         if isinstance(message, Mapping) and "role" in message
@@ -223,10 +223,10 @@ def read_messages(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def read_question(messages: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """Return the question that ends a conversation, and the messages before it.
+    """Return the question at the end of a conversation, and the messages before it.
 
     Raises:
-        ValueError: It does not end with a question in words.
+        ValueError: The conversation does not end with a question in text.
     """
     last = _convert(messages)[-1]
     if not isinstance(last, HumanMessage):
@@ -250,10 +250,10 @@ def _convert(messages: Iterable[Any]) -> list[BaseMessage]:
 
 
 def to_json_value(value: Any) -> Any:
-    """Return a value in a form that JSON holds: numpy numbers as numbers, times and others as text.
+    """Return a value as JSON data: numpy numbers as numbers, times and other objects as text.
 
     Raises:
-        ValueError: It holds a value that JSON cannot, such as NaN.
+        ValueError: The value contains something that JSON cannot represent, such as NaN.
     """
     try:
         return json.loads(json.dumps(value, default=to_json_default, allow_nan=False))
@@ -262,7 +262,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def to_json_default(value: Any) -> Any:
-    """Return a numpy or pandas value in a form that JSON holds; anything else as text."""
+    """Return a numpy or pandas value as JSON data; anything else as text."""
     if is_absent(value):
         return None
     plain = to_plain(value)
@@ -270,6 +270,6 @@ def to_json_default(value: Any) -> Any:
 
 
 def describe_type(value: Any) -> str:
-    """Return the type of a value in words, for a message."""
+    """Return the type of a value in words, for error messages."""
     name = "truth value" if isinstance(value, bool) else type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

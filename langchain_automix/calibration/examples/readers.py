@@ -1,4 +1,4 @@
-"""Sources of examples: each reader yields rows one by one, with the place of each."""
+"""Sources of examples: each reader yields rows one by one, each with its place in the source."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _DELIMITERS = ",;\t|"
 _DECLARED = re.compile(r"(?i:sep)=(.)\r?\n?")
 
 Rows = Iterator[tuple[str, Any]]
-"""The place of an example, for messages, and its content: a mapping, a text or an example."""
+"""The place of an example, for error messages, and its content: a mapping, a text or an example."""
 
 
 def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tuple[str, Rows]:
     """Return the name of a source in messages, and its rows; see `examples_from`.
 
     Raises:
-        AutoMixError: Examples cannot be read from it.
+        AutoMixError: Examples cannot be read from the source.
     """
     if isinstance(source, str) and source.startswith(_LANGSMITH):
         dataset = source.removeprefix(_LANGSMITH)
@@ -84,7 +84,7 @@ def _open_file(source: str | Path, mapping: FieldMapping) -> Rows:
 
 
 def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
-    # Spreadsheets write a byte order mark; line breaks within a quoted cell belong to it.
+    # Spreadsheets write a byte order mark. A line break within a quoted cell is part of the cell.
     is_csv = path.suffix == ".csv"
     options: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": "" if is_csv else None}
     try:
@@ -115,7 +115,7 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
 def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
     """Yield the rows of a table, without their empty cells."""
     first = file.readline(LONGEST_LINE)
-    declared = _DECLARED.fullmatch(first)  # by Excel, in a line of its own
+    declared = _DECLARED.fullmatch(first)  # written by Excel on a line of its own
     skipped = 1 if declared else 0
     lines = file if declared else itertools.chain([first], file)
     delimiter = declared[1] if declared else _delimiter(first, mapping)
@@ -148,7 +148,7 @@ def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:
 
 
 def _delimiter(line: str, mapping: FieldMapping) -> str:
-    """Return what separates the cells of a table, by its first line: it must name a question."""
+    """Return the delimiter of a table by its first line, which must contain a question field."""
     for delimiter in _DELIMITERS:
         names = (name.strip().strip('"').strip() for name in line.split(delimiter))
         if any(mapping.field_of.get(name) in ("question", "messages") for name in names):
@@ -162,10 +162,10 @@ def _check_columns(names: Sequence[str], where: str) -> None:
 
 
 def _cell_value(cell: Any, field: str | None, where: str) -> Any:
-    """Return what a cell of a table holds; lists and objects are written as JSON or as Python's.
+    """Return the value of a table cell; lists and objects are in JSON or Python's notation.
 
     Raises:
-        AutoMixError: It looks like a list or an object that cannot be read.
+        AutoMixError: The cell looks like a list or an object, but cannot be read.
     """
     if not isinstance(cell, str):
         return cell
@@ -193,7 +193,7 @@ def _parse_json(text: str, where: str) -> Any:
 
 
 def _frame_rows(frame: Any, mapping: FieldMapping) -> Rows:
-    """Yield the rows of a data frame, without their empty cells, as Python values."""
+    """Yield the rows of a data frame as Python values, without empty cells."""
     columns = [str(column) for column in frame.columns]
     _check_columns(columns, "The data frame")
     fields = [
@@ -210,7 +210,7 @@ def _frame_rows(frame: Any, mapping: FieldMapping) -> Rows:
 
 
 def _is_written_column(cells: Iterable[Any]) -> bool:
-    """Whether a column came out of a file of text, with its lists as texts."""
+    """Return whether a column was read from a text file, so that its lists are texts."""
     return any(isinstance(cell, str) and is_written_value(cell, but_json=True) for cell in cells)
 
 
@@ -229,7 +229,7 @@ def _langsmith_rows(dataset: str, mapping: FieldMapping, client: Client | None) 
 def _langsmith_row(
     example: LangSmithExample, mapping: FieldMapping, where: str
 ) -> Mapping[str, Any]:
-    """Return an example of LangSmith's as one mapping, with keys that `mapping` knows."""
+    """Return an example of LangSmith as one mapping, with keys that `mapping` knows."""
     names, row, outputs = mapping.names, dict(example.inputs or {}), dict(example.outputs or {})
     if len(row) == 1 and (only := next(iter(row))) not in mapping.field_of:
         field = "messages" if isinstance(row[only], list) else "question"
@@ -238,7 +238,7 @@ def _langsmith_row(
     reference = mapping.reference_key(outputs)
     if reference is not None:
         answer = outputs.pop(reference)
-        # The messages of a run are a conversation, even where all of them are the model's.
+        # The messages of a run are a conversation, even if the model wrote all of them.
         row[names.get("references", "references")] = (
             {reference: answer} if reference == "messages" and isinstance(answer, list) else answer
         )

@@ -1,1 +1,1 @@
-"""Graders of answers: texts, functions, judges."""
+"""Graders of answers: text comparisons, functions and judges."""

@@ -20,7 +20,7 @@ _BRACKETED = re.compile(r"\(([A-Z])\)")
 _SEVERAL = re.compile(
     r"\b[A-Z]\)?\s*(?:,|/|&|\b(?:or|and)\b)\s*\(?(?!I\s+[a-z])[A-Z]\b(?!')"  # I think
 )
-# `A` and `I` are words, but not after a colon at the end of a line, nor in Chinese.
+# `A` and `I` are words, except after a colon at the end of a line, and in Chinese text.
 _ALONE = re.compile(
     r"(?<![\w'.-])(?:([B-HJ-Z])(?![\w'-]|\.\w)"
     rf"|(?:(?<=[:=>][ ])|(?<=[:=>]))([AI])(?=[.!)]*[ ]*$)|(?<=[{UNSPACED}][ ])([AI])(?![\w'-]))",
@@ -31,7 +31,7 @@ _BETWEEN_SCRIPTS = re.compile(rf"(?<=[{UNSPACED}])(?=[A-Z])|(?<=[A-Z])(?=[{UNSPA
 
 
 def chosen_letter(text: str) -> str | None:
-    """Return the letter from A to Z that a text chooses; None if none or several."""
+    """Return the letter from A to Z that a text chooses; None if there is none, or several."""
     text = _plain(text)
     if re.fullmatch(r"\W*[A-Za-z]\W*", text):
         return next(char for char in text.upper() if char.isalpha())
@@ -39,7 +39,7 @@ def chosen_letter(text: str) -> str | None:
     stated = list(_STATED.finditer(text))
     if any(each["more"] for each in stated) or (not stated and _SEVERAL.search(text)):
         return None
-    # From the clearest sign to the faintest; the first that is there at all decides.
+    # Ordered from the clearest sign to the weakest; the first that occurs decides.
     for letters in (
         {each["upper"] or each["lower"].upper() for each in stated},
         set(_OWN_LINE.findall(text)),
@@ -55,7 +55,7 @@ def chosen_letter(text: str) -> str | None:
 def only_letter(text: str) -> str | None:
     """Return the only capital letter that stands alone in a text, whatever it means there.
 
-    None if there is none, or several; the pronoun `I` counts only by itself.
+    None if there is none, or several. The pronoun `I` counts only if it is the whole text.
     """
     letters = set(_CAPITAL.findall(_NOT.sub(" ", _plain(text))))
     if len(letters) > 1:
@@ -64,7 +64,7 @@ def only_letter(text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Return a text without the marks of Markdown and LaTeX, letters apart from other scripts."""
+    """Return a text without Markdown and LaTeX marks, with letters set apart from other scripts."""
     text = normalize_characters(text).replace("\r\n", "\n")
     text = re.sub(r"[*_`$]|\\boxed|\\text|[{}\[\]]", "", text).strip()
     return re.sub(r"[ \t]+", " ", _BETWEEN_SCRIPTS.sub(" ", text))

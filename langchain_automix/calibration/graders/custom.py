@@ -1,4 +1,4 @@
-"""Turn anything that grades an answer into one form: names, callables, Runnables, evaluators."""
+"""Convert all kinds of graders to one form: names, functions, Runnables, evaluators."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ class KeywordGrader:
 
 
 AnyGrader = Grader | KeywordGrader | Runnable[GraderInput, Any]
-"""What `to_grader` returns: a function of answer and accepted answers, one of any of a grader's
-inputs by name, or a Runnable."""
+"""What `to_grader` returns: a function of the answer and the accepted answers, a function of some
+of a grader's inputs by name, or a Runnable."""
 
 
 def to_grader(quality: Any) -> AnyGrader:
-    """Return a grader for anything that a user may give as one.
+    """Convert anything that a user may give as a grader to a grader.
 
     Args:
         quality: A name (`exact_match`, `f1`, `numeric`, `multiple_choice`, `contains`,
-            `json_equal`); a function of the answer and the accepted answers, or of any of
-            `answer`, `references`, `question` and `context` by name, plain or `async`; a Runnable
-            from `GraderInput` to a `Grade` or a number, such as an `LLMJudge`; a LangSmith
-            evaluator, as a `RunEvaluator` or as a function of any of `run`, `example`, `inputs`,
-            `outputs`, `reference_outputs` and `attachments`.
+            `json_equal`); a function, plain or `async`, of the answer and the accepted answers, or
+            of some of `answer`, `references`, `question` and `context` by name; a Runnable from
+            `GraderInput` to a `Grade` or a number, such as an `LLMJudge`; or a LangSmith evaluator,
+            as a `RunEvaluator` or as a function of some of `run`, `example`, `inputs`, `outputs`,
+            `reference_outputs` and `attachments`.
 
     Raises:
-        AutoMixError: It cannot grade.
+        AutoMixError: `quality` cannot be used as a grader.
     """
     if isinstance(quality, str):
         if quality not in GRADERS:
@@ -99,7 +99,7 @@ def run_grader(grader: Any, input: GraderInput) -> Grade:
     """Grade an answer with a grader that is not a Runnable.
 
     Raises:
-        AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
+        AutoMixError: The result is neither a `Grade`, nor a number in [0, 1], nor None.
     """
     return to_grade(_call_function(grader, input), grader)
 
@@ -114,7 +114,7 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
     """Grade an answer with any grader; each request to a model is a call of the flow.
 
     Raises:
-        AutoMixError: What it returns is neither a `Grade`, nor a number in [0, 1], nor None.
+        AutoMixError: The result is neither a `Grade`, nor a number in [0, 1], nor None.
     """
     if isinstance(grader, FlowRunnable):
         return to_grade((yield from grader.steps(input)), grader)
@@ -127,19 +127,19 @@ def grade_flow(grader: AnyGrader, input: GraderInput) -> Steps[Grade]:
 
 
 def to_grade(value: Any, grader: Any) -> Grade:
-    """Return what a grader returned as a `Grade`.
+    """Convert the result of a grader to a `Grade`.
 
     Args:
-        value: A `Grade`, its fields as a mapping, a number, a truth value or None.
-        grader: Who returned it, for the error.
+        value: A `Grade`, its fields as a mapping, a number, a boolean or None.
+        grader: The grader, for the error message.
 
     Raises:
-        AutoMixError: It is something else, or no quality in [0, 1].
+        AutoMixError: The value is something else, or a quality outside [0, 1].
     """
     if isinstance(value, Grade):
         return value
     fields = value if isinstance(value, Mapping) else {"quality": value}
-    quality: Any = fields.get("quality", "")  # not None, which is a grade
+    quality: Any = fields.get("quality", "")  # not None, which is a valid grade
     if type(quality).__module__ == "numpy" and hasattr(quality, "item"):
         quality = quality.item()
     known = fields.keys() <= Grade.model_fields.keys()
@@ -156,9 +156,9 @@ def to_grade(value: Any, grader: Any) -> Grade:
 
 
 def grader_name(grader: Any) -> str:
-    """Return a name for a grader and its settings, the same in every process.
+    """Return a name for a grader and its settings that is the same in every process.
 
-    Grades that were made under one name are not mixed with those of another.
+    Grades made under different names are not mixed.
     """
     while isinstance(grader, KeywordGrader | LangSmithGrader | AsyncGrader):
         grader = grader.function
@@ -183,7 +183,8 @@ def _from_function(function: Callable[..., Any], signature: inspect.Signature | 
     """Return a user's function as a grader.
 
     Raises:
-        AutoMixError: It takes neither a grader's inputs by name nor two positional arguments.
+        AutoMixError: The function takes neither a grader's inputs by name nor two positional
+            arguments.
     """
     grader: Callable[..., Any] = function
     if signature is not None:
@@ -212,14 +213,14 @@ def _is_async(function: Any) -> bool:
 
 
 class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
-    """An evaluator of LangSmith's as a grader; it is not traced, and sends nothing to LangSmith.
+    """A LangSmith evaluator as a grader. It is not traced, and sends nothing to LangSmith.
 
-    It sees a run with the inputs `question` and `context` and the output `output`, and an example
-    with the same inputs and the outputs `output` (the first accepted answer) and `references`
-    (all of them). Its result is a mapping with `quality` and `why`.
+    It receives a run with the inputs `question` and `context` and the output `output`, and an
+    example with the same inputs and the outputs `output` (the first accepted answer) and
+    `references` (all of them). The result is a mapping with `quality` and `why`.
 
     Args:
-        evaluator: A `RunEvaluator`, or a function as `langsmith.evaluate` takes it.
+        evaluator: A `RunEvaluator`, or a function that `langsmith.evaluate` accepts.
     """
 
     def __init__(self, evaluator: Any) -> None:
@@ -238,7 +239,7 @@ class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
 
     async def _agrade(self, input: GraderInput) -> dict[str, Any]:
         if not _is_async_evaluator(self._evaluator):
-            # In LangSmith's own thread, the cost of its models would not be counted.
+            # In a thread of LangSmith, the cost of the evaluator's models would not be counted.
             return await run_in_executor(None, self._grade, input)
         from langsmith import tracing_context  # noqa: PLC0415
 
@@ -248,7 +249,7 @@ class LangSmithGrader(RunnableLambda[GraderInput, dict[str, Any]]):
 
 
 def _is_async_evaluator(evaluator: Any) -> bool:
-    """Whether an evaluator is asynchronous by itself."""
+    """Return whether an evaluator is asynchronous itself."""
     from langsmith.evaluation import RunEvaluator  # noqa: PLC0415
 
     if hasattr(evaluator, "is_async"):
@@ -261,7 +262,7 @@ class AsyncGrader(RunnableLambda[GraderInput, Any]):
     """A user's `async` function as a grader.
 
     Args:
-        function: The function of answer and accepted answers, or a `KeywordGrader` of one.
+        function: The function of the answer and the accepted answers, or a `KeywordGrader` of one.
     """
 
     def __init__(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> None:
@@ -276,7 +277,7 @@ class AsyncGrader(RunnableLambda[GraderInput, Any]):
 
 
 def _run_in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in its own thread, as this one may have a running loop; return its result."""
+    """Run a coroutine in a new thread, because a loop may be running in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, asyncio.run, coroutine).result()
 
@@ -293,7 +294,7 @@ def _to_evaluator(evaluator: Any) -> Any:
 
 
 def _run_of(input: GraderInput) -> tuple[Run, Example]:
-    """Return an answer as a run of LangSmith's, and what it is graded against as an example."""
+    """Return an answer as a LangSmith run, and the inputs and references as an example."""
     from langsmith.schemas import Example, Run  # noqa: PLC0415
 
     inputs: dict[str, Any] = {"question": input["question"], "context": input["context"]}
@@ -316,10 +317,10 @@ def _run_of(input: GraderInput) -> tuple[Run, Example]:
 
 
 def _grade_fields(result: Any) -> dict[str, Any]:
-    """Return what an evaluator returned as the fields of a grade.
+    """Return the result of an evaluator as the fields of a grade.
 
     Raises:
-        AutoMixError: It returned several scores, and it is unclear which is the quality.
+        AutoMixError: The evaluator returned several scores, so that the quality is unclear.
     """
     results = result["results"] if isinstance(result, Mapping) else [result]
     if len(results) != 1:

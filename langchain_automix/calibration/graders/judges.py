@@ -51,7 +51,7 @@ _RATE = (
     "exactly as 'Grade: N'."
 )
 _ANY_OF = "Any one of these is this answer:"
-# Of the marks around it only those of emphasis: a line that the judge quotes begins with '>'.
+# Only marks of emphasis may surround it: a line that the judge quotes begins with '>'.
 _GRADE_LINE = re.compile(
     r"[\s*_#`]*grade[\s*_]*(?:(?:[:=]|\bis\b)[\s*_]*)?(?P<grade>\d)(?:\s*/\s*\d)?[\s*_`.]*",
     re.IGNORECASE | re.ASCII,
@@ -64,7 +64,7 @@ class _Scale(NamedTuple):
     high: int
 
     def quality(self, reply: str) -> float | None:
-        """Read the grade in a reply's last line as a quality; None if there is none."""
+        """Return the grade in the last line of a reply as a quality; None if there is none."""
         lines = [line for line in reply.splitlines() if line.strip()]
         match = _GRADE_LINE.fullmatch(lines[-1]) if lines else None
         if match is None or not self.low <= int(match["grade"]) <= self.high:
@@ -79,17 +79,17 @@ _GOOD = _Scale(1, 5)
 class LLMJudge(HoldsModels, FlowRunnable[GraderInput, Grade]):
     """Ask a chat model how good an answer is.
 
-    With accepted answers the model compares: it sees the answer and the accepted one as Answer 1
-    and Answer 2, is not told which is which, and says whether they say the same (0, 1 or 2). It
-    is asked a second time with the places swapped, since judges favour a position (Zheng et al.,
-    "Judging LLM-as-a-Judge", NeurIPS 2023, section 3.4), and the quality is the mean. Several
-    accepted answers are shown together as alternatives: comparing with each one separately would
-    cost more, and taking the best would pick the luckiest of several noisy grades.
+    With accepted answers, the model compares. It sees the answer and the accepted one as Answer 1
+    and Answer 2, is not told which is which, and says whether they say the same (0, 1 or 2). It is
+    asked a second time with the places swapped, because judges prefer one position (Zheng et al.,
+    "Judging LLM-as-a-Judge", NeurIPS 2023, section 3.4); the quality is the mean. Several accepted
+    answers are shown together as alternatives: a separate comparison with each one would cost more,
+    and the best of several noisy grades would be too high.
 
-    Without accepted answers the model rates the answer from 1 to 5, against the question and,
-    where there is one, the context.
+    Without accepted answers, the model rates the answer from 1 to 5 by the question and, if there
+    is one, the context.
 
-    A reply whose last line is not a grade is ignored; without any grade the quality is unknown.
+    A reply whose last line is not a grade is ignored. Without any grade, the quality is unknown.
 
     ??? example "Judge an answer"
 
@@ -109,19 +109,19 @@ class LLMJudge(HoldsModels, FlowRunnable[GraderInput, Grade]):
     """
 
     model: Runnable[Any, Any]
-    """Chat model that judges; bare or bound, with retries or fallbacks."""
+    """Chat model that judges: bare or bound, with or without retries and fallbacks."""
 
     rubric: str = Field(default=RUBRIC, min_length=1)
-    """What makes an answer good, in the user's words."""
+    """Criteria for a good answer, in the user's words."""
 
     max_tokens: int = Field(default=300, ge=1)
-    """Longest reply, in tokens; not set for models that think first."""
+    """Maximum length of a reply in tokens; not set for models that think first."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of what shapes the grades: the model, the rubric and the prompt."""
+        """Short hash of all that determines the grades: the model, the rubric and the prompt."""
         name, provider = identity(self.model)
         shape = [name or type(self.model).__name__, provider, self.rubric, self.max_tokens]
         return _hash([*shape, _COMPARE, _RATE, _QUOTED, _ANY_OF])
@@ -151,7 +151,7 @@ class LLMJudge(HoldsModels, FlowRunnable[GraderInput, Grade]):
         return Call(runnable, list(messages), run_name="judge", callbacks=[usage]), usage
 
     def _messages(self, input: GraderInput) -> list[list[BaseMessage]]:
-        """Return the requests to make: two to compare, or one to rate."""
+        """Return the requests: two for a comparison, or one for a rating."""
         question, answer = quote_lines(input["question"]), quote_lines(input["answer"])
         if input["references"]:
             system = _COMPARE.format(quoted=_QUOTED, rubric=self.rubric)
@@ -168,11 +168,11 @@ class LLMJudge(HoldsModels, FlowRunnable[GraderInput, Grade]):
 
 
 class EmbeddingSimilarity(HoldsModels, FlowRunnable[GraderInput, Grade]):
-    """Grade an answer by the cosine similarity of its embedding to an accepted answer's.
+    """Grade an answer by the cosine similarity of its embedding to that of an accepted answer.
 
-    The best over the accepted answers counts; without any, the quality is unknown. Similarity says
-    more about the topic of a text than about whether it is right: `1931` and `1932` are close.
-    Embeddings report no tokens, so the cost of the request is unknown.
+    The best similarity to an accepted answer counts; without accepted answers, the quality is
+    unknown. Similarity depends more on the topic of a text than on whether it is right: `1931` and
+    `1932` are close. Embeddings report no tokens, so the cost of the request is unknown.
     """
 
     embeddings: Embeddings
@@ -182,7 +182,7 @@ class EmbeddingSimilarity(HoldsModels, FlowRunnable[GraderInput, Grade]):
     """Similarity, in [-1, 1], that means a quality of 0."""
 
     high: float = Field(default=1.0, gt=-1, le=1)
-    """Similarity, in [-1, 1], that means a quality of 1; in between, quality is linear."""
+    """Similarity, in [-1, 1], that means a quality of 1. Quality is linear in between."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -194,7 +194,7 @@ class EmbeddingSimilarity(HoldsModels, FlowRunnable[GraderInput, Grade]):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of what shapes the grades: the embeddings' model and the two ends."""
+        """Short hash of all that determines the grades: the embedding model and the limits."""
         kind = type(self.embeddings).__qualname__
         return _hash([kind, embeddings_name(self.embeddings), self.low, self.high])
 
@@ -233,7 +233,7 @@ def _chat(system: str, parts: dict[str, str]) -> list[BaseMessage]:
 
 
 def _shortened(replies: Sequence[str]) -> str:
-    """Return what the judge wrote, shortened."""
+    """Return the judge's replies, shortened."""
     texts = (" ".join(reply.split()) for reply in replies)
     room = _LONGEST_WHY // max(1, len(replies))
     return " | ".join(text if len(text) <= room else f"{text[: room - 1]}\u2026" for text in texts)

@@ -11,7 +11,7 @@ from itertools import product
 
 from langchain_automix.utils.text import UNSPACED, normalize_characters
 
-# Arabic marks stand for what is certainly a group mark, or certainly a decimal mark.
+# Arabic marks replace a mark that is certainly a group mark, or certainly a decimal mark.
 _GROUP, _DECIMAL = "\u066c", "\u066b"
 _GROUPS = {
     ".": re.compile(r"\d{1,3}(?:\.\d{3})+"),
@@ -27,7 +27,7 @@ _NUMERAL = (
     rf"(?:\d{{1,3}}(?:[ ]\d{{3}})+(?!\d)(?:[.,{_DECIMAL}]\d+)?"
     rf"|\d+(?:[.,{_GROUP}{_DECIMAL}]\d+)*|[.{_DECIMAL}]\d+)"
 )
-_LETTER = rf"[^\W\d_{UNSPACED}\uac00-\ud7af]"  # of a script in which a number stands apart
+_LETTER = rf"[^\W\d_{UNSPACED}\uac00-\ud7af]"  # of a script that sets numbers apart with spaces
 _SIGNS = "-+\u2212"
 _CURRENCY = (
     r"(?:US\$|R\$|USD|EUR|GBP|CHF|INR|JPY|CNY|RMB|Rs\.?|[$\u20ac\xa3\xa5\u20b9\u20bd\u20a9])"
@@ -95,26 +95,26 @@ class Number:
     """A number in a text, with all values that it may stand for."""
 
     values: tuple[float, ...]
-    """The likeliest one first; empty where the number cannot be read."""
+    """Ordered from the most to the least likely; empty if the number cannot be read."""
 
     is_percent: bool = False
     listed: float | None = None
-    """The last value, where a comma may stand between two numbers: `2,5`."""
+    """The last value, if a comma may separate two numbers: `2,5`."""
 
     def equals(self, other: Number) -> bool | None:
-        """Return whether both are the same number; None if only some of their values agree."""
+        """Return whether both are the same number; None if only some of their values are equal."""
         if not self.values or not other.values:
             return None
         if self._is_close(self.values[0], other.values[0], other):
             return True
-        # Two commas are two of the same kind: `2,5` and `3,5` do not both end with 5.
+        # Two commas have the same meaning: `2,5` and `3,5` do not both end with the number 5.
         mine = self.possible(with_listed=other.listed is None)
         theirs = other.possible(with_listed=self.listed is None)
         agrees = any(self._is_close(a, b, other) for a, b in product(mine, theirs))
         return None if agrees else False
 
     def possible(self, *, with_listed: bool) -> tuple[float, ...]:
-        """Return all its values, and the last one of a list if that is to count."""
+        """Return all its values; `with_listed` adds the last value of a possible list."""
         return (
             self.values if self.listed is None or not with_listed else (*self.values, self.listed)
         )
@@ -134,7 +134,7 @@ UNREADABLE = Number(())
 def last_number(text: str) -> Number | None:
     """Return the last number in a text; None if there is none.
 
-    A number in words, a root or a multiple of pi is one that cannot be read.
+    A number in words, a root or a multiple of pi is returned as a number that cannot be read.
     """
     text = _plain(text)
     match = None
@@ -150,7 +150,7 @@ def last_number(text: str) -> Number | None:
 
 
 def _is_numeral(char: str) -> bool:
-    """Whether a character is a number by itself, but no digit: a Chinese or a Roman one."""
+    """Return whether a character is a number but not a digit, such as a Chinese or Roman one."""
     return unicodedata.numeric(char, None) is not None and not char.isdecimal()
 
 
@@ -191,7 +191,7 @@ def _number(match: re.Match[str]) -> Number | None:
 
 
 def _readings(numeral: str) -> Iterator[str]:
-    """Yield what a numeral may stand for, as plain decimals, the likeliest first."""
+    """Yield the numbers that a numeral may stand for, as plain decimals, the most likely first."""
     if " " in numeral:
         yield from _readings(numeral.replace(" ", _GROUP))
         yield from _readings(numeral.rpartition(" ")[2])
@@ -257,7 +257,7 @@ def _raised(value: float, exponent: str) -> float:
 
 def _divided(values: Sequence[float], match: re.Match[str]) -> list[float]:
     divisors = [float(reading) for reading in _readings(match["divisor"])]
-    if match.string[match.start() - 1 : match.start()] == "/":  # a date, no fraction
+    if match.string[match.start() - 1 : match.start()] == "/":  # a date, not a fraction
         return divisors
     shares = [v / divisor if divisor else math.inf for v, divisor in product(values, divisors)]
     if match["whole"] is None:

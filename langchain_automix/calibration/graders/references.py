@@ -1,4 +1,4 @@
-"""Whether a grader of texts can read the accepted answers, asked before anything is paid for."""
+"""Check whether a grader of texts can read the accepted answers, before anything is paid for."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ _NEEDS: Mapping[Grader, str] = {
 
 
 def readable_examples(examples: Examples, grader: Any) -> Examples:
-    """Return the examples, their accepted answers as the grader reads them.
+    """Return the examples with their accepted answers in a form that the grader can read.
 
-    For `multiple_choice` the text or the index of one of an example's `choices` becomes its
-    letter. Warns of what the grader cannot read, and of labels that are probably a mistake or
-    stand under another name.
+    For `multiple_choice`, the text or the index of one of an example's `choices` becomes its
+    letter. A warning tells what the grader cannot read, and which labels are probably wrong or have
+    another name.
 
     Raises:
-        AutoMixError: It can read none of the accepted answers: every quality would be unknown.
+        AutoMixError: The grader can read none of the accepted answers, so every quality would be
+            unknown.
     """
     function = grader.function if isinstance(grader, KeywordGrader) else grader
     if function is multiple_choice:
@@ -92,13 +93,13 @@ def _warn_of_labels(labelled: Sequence[Example]) -> None:
 
 
 def _with_letters(examples: Examples) -> Examples:
-    """Return the examples with letters where all other labels are texts, or indices, of choices."""
+    """Return the examples with letters if all other labels are texts or indices of choices."""
     texts, indices = [
         {e.id: _letter(e, find) for e in examples if _names_a_choice(e)}
         for find in (_place_of_text, _place_of_index)
     ]
     if texts and None not in texts.values():
-        # A number may be both: `2` is the third choice, and the text of another one.
+        # A number may be both: `2` can be the third choice, and the text of another one.
         letters = texts if texts == indices or None in indices.values() else {}
     elif indices and None not in indices.values():
         letters = indices
@@ -120,7 +121,7 @@ def _with_letters(examples: Examples) -> Examples:
 
 
 def _names_a_choice(example: Example) -> bool:
-    """Whether an example has choices, and a label that is no letter."""
+    """Return whether an example has choices and a label that is not a letter."""
     is_single = len(example.references) == 1
     return is_single and bool(_choices(example)) and chosen_letter(example.references[0]) is None
 
@@ -140,7 +141,7 @@ def _place_of_index(reference: str, choices: Sequence[str]) -> int | None:
 
 
 def _choices(example: Example) -> Sequence[str]:
-    """Return the texts of an example's choices, in order; none where it has none."""
+    """Return the texts of an example's choices, in order; empty if it has none."""
     value = next((example.metadata[name] for name in _CHOICES if name in example.metadata), None)
     if isinstance(value, str):
         value = python_value(value) or _json_list(value)

@@ -1,4 +1,4 @@
-"""Grade answers in [0, 1] against accepted answers, from their texts alone."""
+"""Grade answers in [0, 1] by comparing their texts with accepted answers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from langchain_automix.utils.json_values import json_value, same_json
 from langchain_automix.utils.text import normalize_answer, numerals
 
 Grader = Callable[[str, Sequence[str]], float | None]
-"""From an answer's text and the accepted answers to a quality in [0, 1]; None if unknown."""
+"""Grades the text of an answer against the accepted answers: in [0, 1], or None if unknown."""
 
 
 class GraderInput(TypedDict):
-    """An answer to grade, and what to grade it against."""
+    """An answer to grade, and what to compare it with."""
 
     answer: str
     """Text of the answer."""
 
     references: list[str]
-    """Accepted answers; empty where none is known."""
+    """Accepted answers; empty if none is known."""
 
     question: str
     """The question."""
@@ -39,25 +39,25 @@ class GraderInput(TypedDict):
 
 
 class Grade(BaseModel):
-    """What a grader found."""
+    """The result of a grader."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     quality: float | None = Field(ge=0, le=1)
-    """How good the answer is; None if unknown."""
+    """Quality of the answer; None if unknown."""
 
     why: str = ""
-    """The grader's reason, shortened; empty where it gives none."""
+    """The grader's reason, shortened; empty if it gives none."""
 
     calls: tuple[ModelCall, ...] = ()
-    """Requests that the grade cost."""
+    """The requests that were made for the grade."""
 
 
 @registered_name("langchain_automix.calibration.grading.exact_match")
 def exact_match(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer equals an accepted one after `normalize_answer`, else 0.0.
 
-    Numbers keep their points and signs: `2.5` is not 25. None without an accepted answer.
+    Decimal points and signs of numbers are kept: `2.5` is not 25. None without an accepted answer.
     """
     normalized = normalize_answer(answer)
     return _best(
@@ -70,10 +70,8 @@ def exact_match(answer: str, references: Sequence[str]) -> float | None:
 def token_f1(answer: str, references: Sequence[str]) -> float | None:
     """Return the best F1 score, in [0, 1], of shared words with an accepted answer (SQuAD).
 
-    In Chinese, Japanese, Thai and the like, which have no spaces between words, of shared
-    characters.
-
-    None without an accepted answer.
+    In scripts without spaces between words, such as Chinese, Japanese or Thai, characters are
+    compared instead of words. None without an accepted answer.
     """
     return _best(_f1(answer, reference) for reference in references)
 
@@ -82,13 +80,14 @@ def token_f1(answer: str, references: Sequence[str]) -> float | None:
 def numeric(answer: str, references: Sequence[str]) -> float | None:
     r"""Return 1.0 if the last number in the answer equals the last one in an accepted answer.
 
-    It reads `1,234.5`, `1.234,5`, `1 234,5`, `$5`, `-3`, `2e6`, `2 x 10^6`, `3/4`, `2 1/2`,
-    `2.5 million`, and LaTeX's `9{,}500` and `\frac{3}{4}`. Equal is within a millionth. A per cent
-    sign may be left out, or its number be written as a share: `50%` equals 50 and 0.5.
+    It reads `1,234.5`, `1.234,5`, `1 234,5`, `$5`, `-3`, `2e6`, `2 x 10^6`, `3/4`, `2 1/2`, `2.5
+    million`, and LaTeX's `9{,}500` and `\frac{3}{4}`. Numbers are equal if they differ by at most
+    one millionth. A percent sign may be left out, or the number may be written as a share: `50%`
+    equals 50 and 0.5.
 
-    An answer without a number gets 0.0. Unknown, None, is a number that cannot be read for sure
-    (in words, a root, a multiple of pi), or that equals an accepted one only in another country's
-    notation (`1.234` and `1,234`); and any answer where no accepted one holds a number.
+    An answer without a number gets 0.0. The quality is unknown (None) if the number cannot be read
+    with certainty (in words, a root, a multiple of pi), if it equals an accepted number only in
+    another country's notation (`1.234` and `1,234`), or if no accepted answer contains a number.
     """
     accepted = [n for n in map(last_number, references) if n is not None and n.values]
     number = last_number(answer)
@@ -99,10 +98,9 @@ def numeric(answer: str, references: Sequence[str]) -> float | None:
 def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer chooses the letter of an accepted one, else 0.0.
 
-    It reads `B`, `(B)`, `B. Turku`, `The answer is: B`, `Answer: **B**` and similar. An answer
-    that chooses no letter, or several, gets 0.0. Unknown, None, is an answer in which an accepted
-    letter stands alone though it may be a word (`A tower`); and any answer where no accepted one
-    has a letter.
+    It reads `B`, `(B)`, `B. Turku`, `The answer is: B`, `Answer: **B**` and similar. An answer that
+    chooses no letter, or several, gets 0.0. The quality is unknown (None) if an accepted letter
+    stands alone in the answer but may be a word (`A tower`), or if no accepted answer has a letter.
     """
     accepted = [letter for letter in map(chosen_letter, references) if letter is not None]
     chosen = chosen_letter(answer)
@@ -114,10 +112,11 @@ def multiple_choice(answer: str, references: Sequence[str]) -> float | None:
 def contains(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer contains an accepted one as whole words, else 0.0.
 
-    Both are normalised first. In a script without spaces between words an accepted
-    answer may stand within a text, but one of a single character (in Thai and its neighbours, of
-    fewer than four) may be a part of another word: that is unknown, None. So is a word in Hangul
-    with an ending that is no common particle. None without an accepted answer of at least a word.
+    Both are normalized first. In a script without spaces between words, an accepted answer may
+    occur anywhere in a text. But if it has a single character (in Thai and similar scripts, fewer
+    than four), it may be a part of another word, and the result is unknown (None). It is also
+    unknown for a word in Hangul whose ending is not a common particle, and without an accepted
+    answer that contains a word.
     """
     normalized = normalize_answer(answer)
     accepted = filter(None, map(normalize_answer, references))
@@ -128,9 +127,9 @@ def contains(answer: str, references: Sequence[str]) -> float | None:
 def json_equal(answer: str, references: Sequence[str]) -> float | None:
     """Return 1.0 if the answer is the same JSON value as an accepted one, else 0.0.
 
-    The order of keys and the notation of numbers do not matter; JSON in a fenced block is read
-    too. An answer that is not JSON gets 0.0; if no accepted answer is JSON, the quality is
-    unknown.
+    The order of keys and the notation of numbers do not matter. JSON in a fenced block is read too.
+    An answer that is not JSON gets 0.0. If no accepted answer is JSON, the quality is unknown
+    (None).
     """
     accepted = [value for value in map(json_value, references) if value is not None]
     value = json_value(answer)
@@ -154,11 +153,12 @@ def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = 
 
     Args:
         outputs: Outputs of the example, by name.
-        reference: Name of the output that holds the accepted answer, or a list of them.
-            None: the only one there is, or the only one with a name such as `answer`.
+        reference: Name of the output with the accepted answer, or with a list of them. None: the
+            only output, or the only one with a name such as `answer`.
 
     Raises:
-        AutoMixError: There is no such output, it is not clear which, or it is no answer.
+        AutoMixError: There is no such output, it is unclear which output it is, or its value is not
+            an answer.
     """
     outputs = outputs or {}
     name = reference or FieldMapping().reference_key(outputs)
@@ -167,7 +167,7 @@ def accepted_answers(outputs: Mapping[str, Any] | None, reference: str | None = 
             f"Which output of an example is the accepted answer? It has {sorted(outputs)}: "
             "give its name as reference=."
         )
-    # The messages of a run are a conversation, even where all of them are the model's.
+    # The messages of a run are a conversation, even if the model wrote all of them.
     answer = outputs[name]
     if name == "messages" and isinstance(answer, list):
         answer = {name: answer}
@@ -182,7 +182,7 @@ def _best(scores: Iterable[float]) -> float | None:
 
 
 def _best_known(are_equal: Iterable[bool | None]) -> float | None:
-    """Return 1.0 if one is True, None if one is unknown or there is none, else 0.0."""
+    """Return 1.0 if any value is True, None if any is unknown or there is none, else 0.0."""
     found = set(are_equal)
     if True in found:
         return 1.0
@@ -194,5 +194,5 @@ def _f1(answer: str, reference: str) -> float:
     shared = sum((Counter(words) & Counter(accepted)).values())
     if not shared:
         return float(words == accepted)
-    # The harmonic mean of precision and recall in one division: exactly 1.0 where all is shared.
+    # The harmonic mean of precision and recall in one division: exactly 1.0 if all is shared.
     return 2 * shared / (len(words) + len(accepted))

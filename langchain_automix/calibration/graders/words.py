@@ -1,4 +1,4 @@
-"""Compare words, also in scripts that write none between spaces."""
+"""Compare words, including words in scripts that put no spaces between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import unicodedata
 from langchain_automix.utils.text import UNSPACED
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-# Without a dictionary no word ends for sure in Thai, Lao, Burmese and Khmer: short ones are parts.
+# Word ends in Thai, Lao, Burmese and Khmer are uncertain without a dictionary: short words may be
+# parts of others.
 _SYLLABIC = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 _HANGUL = re.compile("[\uac00-\ud7af]")
 _SHORTEST, _SHORTEST_SYLLABIC = 2, 4
@@ -26,7 +27,7 @@ def split_words(text: str) -> list[str]:
 
 
 def holds_words(text: str, words: str) -> bool | None:
-    """Return whether a text holds some words as whole ones; None if that cannot be told."""
+    """Return whether a text contains some words as whole words; None if this is uncertain."""
     is_unknown = False
     start = text.find(words)
     while start >= 0:
@@ -39,7 +40,7 @@ def holds_words(text: str, words: str) -> bool | None:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool | None:
-    """Return whether a part of a text begins and ends where words do."""
+    """Return whether a part of a text begins and ends at word boundaries; None if uncertain."""
     bounds = (_is_bound(text, start), _is_bound(text, end))
     if False in bounds:
         return False
@@ -55,7 +56,7 @@ def _is_whole(text: str, start: int, end: int) -> bool | None:
 
 
 def _is_bound(text: str, place: int) -> bool | None:
-    """Return whether a word begins or ends at a place; None if that cannot be seen."""
+    """Return whether a word begins or ends at a place; None if this is uncertain."""
     left, right = text[place - 1 : place] if place else "", text[place : place + 1]
     if not left or not right or left.isspace() or right.isspace():
         return True

@@ -1,1 +1,1 @@
-"""LangSmith: logs from traces, experiments."""
+"""LangSmith: routing logs from traces, and experiments."""

@@ -30,11 +30,11 @@ class LangSmithExperiment:
     """Name of the experiment, which `log_from_langsmith` reads as a project."""
 
     results: ExperimentResults | AsyncExperimentResults
-    """Its rows, as `langsmith.evaluate` returns them."""
+    """Its rows, as returned by `langsmith.evaluate`."""
 
     summary: dict[str, float | int | None]
-    """`queries`, `failed`, and means over the others: `quality`, `cost`, `escalation_rate`,
-    `verification_samples`; None as soon as one query's is unknown."""
+    """`queries`, `failed`, and means over the other queries: `quality`, `cost`, `escalation_rate`
+    and `verification_samples`. A mean is None if the value of any query is unknown."""
 
 
 def evaluate_on_langsmith(
@@ -47,26 +47,26 @@ def evaluate_on_langsmith(
     client: Client | None = None,
     **settings: Any,
 ) -> LangSmithExperiment:
-    """Run a chain on a dataset in LangSmith, and grade what it answers.
+    """Run a chain on a dataset in LangSmith, and grade its answers.
 
-    Each run gets feedback: its quality, and from the record of the mix, where there is one,
-    `automix_cost` (in the record's currency), `automix_escalated`, `automix_confidence` and
-    `automix_verdicts` (their number). What is unknown is left out.
+    Each run gets feedback: its quality, and, if it has a record of the mix, `automix_cost` (in the
+    record's currency), `automix_escalated`, `automix_confidence` and `automix_verdicts` (their
+    number). Unknown values are left out.
 
     Args:
         target: Runnable from an example's inputs to an answer; the mix may be anywhere in it.
         dataset: Name of the dataset.
-        quality: Grades an answer's text by the accepted ones, as those in
-            `langchain_automix.calibration.graders.text` do.
-        reference: Output of an example that holds the accepted answer, or a list of them.
-            None: the only one there is.
-        key: Key of the feedback that holds the quality, as `log_from_langsmith` reads it.
-        client: LangSmith client. None: one from the environment.
-        **settings: Any other argument of `langsmith.evaluate`, such as `experiment_prefix`,
+        quality: Grades the text of an answer against the accepted ones, like the functions in
+            `langchain_automix.calibration.graders.text`.
+        reference: Name of the output with the accepted answer, or with a list of them. None: the
+            only output.
+        key: Key of the feedback with the quality, as in `log_from_langsmith`.
+        client: LangSmith client. None: one configured by the environment.
+        **settings: Other arguments of `langsmith.evaluate`, such as `experiment_prefix`,
             `max_concurrency`, `num_repetitions` or `metadata`.
 
     Raises:
-        AutoMixError: The examples do not say which output is the accepted answer.
+        AutoMixError: It is unclear which output of an example is the accepted answer.
     """
     import langsmith  # noqa: PLC0415  (only here is it needed)
 
@@ -110,7 +110,7 @@ async def aevaluate_on_langsmith(
 
 
 class _Records(BaseCallbackHandler):
-    """Collects the record of a mix, even if the chain turns its message into something else."""
+    """Collects the record of a mix, even if the chain converts its message to something else."""
 
     run_inline = True
 
@@ -124,7 +124,7 @@ class _Records(BaseCallbackHandler):
 
     @override
     def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
-        # What a chain makes from a message, such as a parsed object, no longer has the record.
+        # The output that a chain makes from a message, such as a parsed object, has no record.
         if name == "automix" and isinstance(data, dict) and "alone" in data:
             self.record = data
 
@@ -139,7 +139,7 @@ class _Records(BaseCallbackHandler):
         self.record = message.response_metadata.get("automix") or self.record
 
     def beside(self, output: Any) -> dict[str, Any]:
-        """Return the output of the experiment's run: the answer's text, and the record."""
+        """Return the output of the experiment's run: the text of the answer, and the record."""
         if isinstance(output, BaseMessage):
             self._collect(output)
             output = answer_text(output)
@@ -167,14 +167,14 @@ class _Grading:
         return {"results": [{"key": name, "score": score} for name, score in known.items()]}
 
     def add_to(self, settings: dict[str, Any], client: Client, dataset: str) -> None:
-        """Add the grading to the settings; try it on an example before any model is paid for."""
+        """Add the grading to the settings; try it on an example before any model is paid."""
         for example in client.list_examples(dataset_name=dataset, limit=1):
             accepted_answers(example.outputs, self.reference)
         settings["evaluators"] = [self.grade, *settings.get("evaluators", ())]
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the numbers of a record; None for what is unknown."""
+    """Return the numbers in a record; None for unknown ones."""
     return {
         "automix_cost": _amount(record.get("cost")),
         "automix_escalated": record.get("escalated"),

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 
 Quality = str | Callable[["Run", Sequence["Feedback"]], float | None]
-"""Key of the feedback that is a quality; or a callable that finds it, None where there is none."""
+"""Key of the feedback with the quality, or a callable that returns the quality; None if there is
+none."""
 
 # fmt: off
 _FIELDS = (
@@ -40,7 +41,7 @@ _FIELDS = (
 )
 # fmt: on
 RUNS_A_REQUEST = 50
-"""Runs that one request names: their ids go into the address."""
+"""Maximum number of runs in one request, since their ids are part of the address."""
 
 
 def log_from_langsmith(
@@ -57,39 +58,39 @@ def log_from_langsmith(
 ) -> RoutingLog:
     """Build a routing log from traced queries and their feedback.
 
-    Feedback on a query's run, or on the root of its trace where that holds no other query,
-    is the quality of the answer that was kept. Feedback on the run of a draft is the quality of
-    that draft. Answers without feedback, and models that were not run, stay unknown.
+    Feedback on a query's run is the quality of the answer that was kept; so is feedback on the root
+    of its trace, unless the trace contains another query. Feedback on the run of a draft is the
+    quality of that draft. Answers without feedback, and models that were not run, stay unknown.
 
-    With a dataset each example is one query, and its experiments are combined:
-    the newest run of a mix gives the checks; other runs of the mix, and experiments in which a
-    single model answered, give quality and cost of the models that this run did not ask, and
-    the quality of an answer that is identical. They say nothing about a different answer.
+    With a dataset, each example is one query, and its experiments are combined. The newest run of a
+    mix gives the checks. Other runs of the mix, and experiments in which a single model answered,
+    give the quality and cost of models that this run did not ask, and the quality of identical
+    answers. They tell nothing about a different answer.
 
-    Runs that failed, are incomplete or have no grade are left out; a warning counts them.
-    Another one counts the queries for which every model's quality and cost are known: a policy
-    is fitted to those only, and if the router chose them they are not a random sample. To have
-    all, run every model over the dataset once, for example with `evaluate_on_langsmith`.
+    Runs that failed, are incomplete or have no grade are left out, and counted in a warning.
+    Another warning counts the queries for which every model's quality and cost are known. A policy
+    is fitted to those only, and if the router chose them they are not a random sample. To know all
+    of them, run every model over the dataset once, for example with `evaluate_on_langsmith`.
 
     Args:
-        project: Name of a tracing project or experiment, or several.
-        dataset: Name of a dataset, whose experiments are read. With `project` only those.
-        quality: Key of the feedback whose score, in [0, 1], is the quality (the mean, where
-            there are several); or a callable from a run and its feedback to the quality.
-        grader: With a dataset: grades, against the accepted answers of the example, every traced
-            answer without a grade, rejected drafts included.
-        reference: Output of an example that holds the accepted answer, or a list of them.
-            None: the only one there is.
-        models: Names of the models, cheap to expensive; runs of other mixes are left out.
-            None: those in the traces, if they agree.
-        client: LangSmith client. None: one from the environment.
-        cost_of: What requests cost, in US dollars, None if unknown. The default goes by the
-            price list of `langchain_automix.models.prices`.
-        start_time: Only runs that started then or later.
+        project: Name of a tracing project or experiment, or several names.
+        dataset: Name of a dataset whose experiments are read; with `project`, only those.
+        quality: Key of the feedback whose score, in [0, 1], is the quality (the mean if there are
+            several scores); or a callable from a run and its feedback to the quality.
+        grader: With a dataset: grades every traced answer without a grade, including rejected
+            drafts, against the accepted answers of the example.
+        reference: Name of the output with the accepted answer, or with a list of them. None: the
+            only output.
+        models: Names of the models, cheap to expensive; runs of other mixes are left out. None:
+            those in the traces, if they agree.
+        client: LangSmith client. None: one configured by the environment.
+        cost_of: Returns the cost of requests in US dollars, or None if unknown. The default uses
+            the price list of `langchain_automix.models.prices`.
+        start_time: If given, only runs that started at this time or later are read.
 
     Raises:
-        AutoMixError: Neither a project nor a dataset is given, the runs are of several mixes,
-            or no run can be used.
+        AutoMixError: Neither a project nor a dataset is given, the runs belong to several mixes, or
+            no run can be used.
     """
     if project is None and dataset is None:
         raise AutoMixError("Give the name of a project or of a dataset in LangSmith.")
@@ -97,7 +98,7 @@ def log_from_langsmith(
         import langsmith  # noqa: PLC0415  (only here is it needed)
 
         client = langsmith.Client()
-    client.flush()  # what this process has traced but not yet sent
+    client.flush()  # send what this process has traced
     runs = itertools.chain.from_iterable(
         _runs(client, each, start_time) for each in _project_ids(client, project, dataset)
     )
@@ -120,7 +121,7 @@ def log_from_langsmith(
 def _project_ids(
     client: Client, project: str | Sequence[str] | None, dataset: str | None
 ) -> Iterator[Any]:
-    """Find projects by name, or those that are experiments on a dataset."""
+    """Find projects by name, or those with experiments on a dataset."""
     if project is None:
         for session in client.list_projects(reference_dataset_name=dataset):
             yield session.id
@@ -131,18 +132,18 @@ def _project_ids(
 
 def _runs(client: Client, project_id: Any, start_time: datetime | None) -> Iterator[Run]:
     with warnings.catch_warnings():
-        # Newer clients would rather have `runs.query`, which older servers do not have.
+        # Newer clients recommend `runs.query`, which older servers do not have.
         warnings.filterwarnings("ignore", message="list_runs")
         runs = client.list_runs(project_id=project_id, select=list(_FIELDS), start_time=start_time)
     return iter(runs)
 
 
 class Grades:
-    """The qualities that feedback gives to runs.
+    """The qualities that feedback assigns to runs.
 
     Args:
         client: LangSmith client.
-        quality: Key of the feedback that counts, or a callable that finds the quality.
+        quality: Key of the feedback to use, or a callable that returns the quality.
     """
 
     def __init__(self, client: Client, quality: Quality) -> None:
@@ -151,7 +152,7 @@ class Grades:
         self._feedback: dict[Any, list[Feedback]] = defaultdict(list)
 
     def fetch(self, runs: Iterable[Run]) -> None:
-        """Read the feedback on runs, some dozens at once."""
+        """Read the feedback on runs, dozens of runs in one request."""
         ids = list(dict.fromkeys(run.id for run in runs))
         key = [self._quality] if isinstance(self._quality, str) else None
         for start in range(0, len(ids), RUNS_A_REQUEST):
@@ -160,10 +161,10 @@ class Grades:
                 self._feedback[feedback.run_id].append(feedback)
 
     def of(self, *runs: Run) -> float | None:
-        """Return the quality that the first graded one of these runs got; None if none is.
+        """Return the quality of the first of these runs that is graded; None if none is.
 
         Raises:
-            SkippedRun: A grade lies outside [0, 1].
+            SkippedRun: A grade is outside [0, 1].
         """
         for run in runs:
             feedback = self._feedback.get(run.id, [])
@@ -179,7 +180,7 @@ class Grades:
         return None
 
     def has(self, run: Run) -> bool:
-        """Whether there is any feedback on a run."""
+        """Return whether there is any feedback on a run."""
         return bool(self._feedback.get(run.id))
 
 
@@ -189,20 +190,20 @@ _Known = tuple[TracedAnswer, float]
 
 @dataclass
 class _LogBuilder:
-    """Queries of the traces that can be used, with their qualities."""
+    """Collects the usable queries of the traces, with their qualities."""
 
     traces: Traces
     cost_of: CostOf
     grader: Grader | None = None
     accepted: Mapping[Any, Sequence[str]] = field(default_factory=dict)
-    """By example, the answers that the grader goes by."""
+    """Accepted answers for the grader, by example."""
 
     queries: list[TracedQuery] = field(default_factory=list)
     qualities: dict[Any, dict[str, float]] = field(default_factory=dict)
-    """By run of the mix, of each model whose answer was graded."""
+    """Quality of each graded answer, by run of the mix and by model."""
 
     known: dict[Any, dict[str, list[_Known]]] = field(default_factory=dict)
-    """By example, by model."""
+    """Answers with their qualities, by example and by model."""
 
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -286,7 +287,7 @@ class _LogBuilder:
         """Return the models of the mix.
 
         Raises:
-            AutoMixError: The runs are of several mixes, or do not say which models there are.
+            AutoMixError: The runs belong to several mixes, or do not name the models.
         """
         mixes = dict.fromkeys(query.models for query in self.queries if query.models)
         if len(mixes) > 1:
@@ -299,12 +300,12 @@ class _LogBuilder:
         return next(iter(mixes), ())
 
     def by_run(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Yield a record of each query, named by its run."""
+        """Yield a record of each query, with the id of its run."""
         for query in reversed(self.queries):
             yield from self._record(str(query.run.id), query, models, {})
 
     def by_example(self, models: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Yield a record of each example, from its newest checked query and what else is known."""
+        """Yield a record of each example: its newest checked query, and other known answers."""
         chosen: dict[Any, TracedQuery] = {}
         for query in sorted(self.queries, key=lambda query: not query.checks):
             root = self._root(query)
@@ -345,7 +346,7 @@ def _warn_skipped(skipped: Counter[str], kept: int) -> None:
     """Warn about runs that were left out.
 
     Raises:
-        AutoMixError: Nothing is left.
+        AutoMixError: No run is left.
     """
     reasons = "; ".join(f"{count} because {why}" for why, count in skipped.most_common())
     if not kept:

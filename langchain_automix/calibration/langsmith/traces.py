@@ -1,6 +1,7 @@
-"""Read single queries from LangSmith's traces: which models answered, checks, and costs.
+"""Read single queries from LangSmith's traces: the models that answered, the checks, and the costs.
 
-A mix is recognised by its steps: the runs beneath it that carry their own tag `automix:...`.
+A mix is identified by its steps, which are the runs beneath it with a tag `automix:...` of their
+own.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ CostOf = Callable[[Sequence[ModelCall]], Decimal | float | None]
 
 _TAG = "automix:"
 _VERIFY, _ROUTE = "automix:verify", "automix:route"
+_PART_OF_CHECK = "automix:check:"
 
 
-class SkippedRun(Exception):  # noqa: N818  (not an error: a run that says too little)
+class SkippedRun(Exception):  # noqa: N818  (not an error: the run lacks information)
     """Why a run is left out of a log."""
 
 
 @dataclass(frozen=True)
 class TracedAnswer:
-    """What one model did with one query."""
+    """The answer of one model to one query."""
 
     run: Run
-    """The last run of the model, where it was asked more than once."""
+    """The last run of the model, if it was asked more than once."""
 
     text: str | None
     cost: float | None
@@ -55,21 +57,21 @@ class TracedQuery:
     """Name of the model whose answer was kept."""
 
     models: tuple[str, ...] | None
-    """All models of the mix, cheap to expensive; None where no router was asked."""
+    """All models of the mix, cheap to expensive; None if no router was asked."""
 
     checks: Mapping[str, Verification]
 
 
 @dataclass
 class Traces:
-    """Runs of one or more projects, found by parent and by trace."""
+    """Runs of one or more projects, indexed by parent and by trace."""
 
     runs: dict[Any, Run] = field(default_factory=dict)
     children: dict[Any, list[Run]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def of(cls, runs: Iterable[Run]) -> Traces:
-        """Return the runs in order of their start; of a run's inputs, only a router's are kept."""
+        """Return the runs in order of their start. Only the inputs of routers are kept."""
         traces = cls()
         for run in sorted(map(_drop_inputs, runs), key=lambda run: run.start_time):
             traces.runs[run.id] = run
@@ -95,7 +97,7 @@ class Traces:
         """Read one run of a mix.
 
         Raises:
-            SkippedRun: It failed or is not complete.
+            SkippedRun: The run failed or is incomplete.
         """
         if mix.error:
             raise SkippedRun("the run failed")
@@ -127,10 +129,14 @@ class Traces:
         return names.pop(), self._answer([root], cost_of)
 
     def _step_tags(self, run: Run) -> set[str]:
-        """Return the tags that make a run a step of its parent; a step's children inherit them."""
+        """Return the tags that make a run a step of its parent; a step's children inherit them.
+
+        One check of several is no step: its parent is a check, and no mix.
+        """
         parent = self.runs.get(run.parent_run_id)
         inherited = (parent.tags if parent else None) or ()
-        return {tag for tag in run.tags or () if tag.startswith(_TAG)} - set(inherited)
+        own = {tag for tag in run.tags or () if tag.startswith(_TAG)} - set(inherited)
+        return {tag for tag in own if not tag.startswith(_PART_OF_CHECK)}
 
     def _answer(self, runs: Sequence[Run], cost_of: CostOf) -> TracedAnswer:
         calls: list[ModelCall] = []
@@ -161,7 +167,7 @@ def _drop_inputs(run: Run) -> Run:
 
 
 def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, Verification]]:
-    """Return the models and the checks that the router saw when it was last asked."""
+    """Return the models and the checks in the last request to the router."""
     if not routed:
         return None, {}
     try:
@@ -173,7 +179,7 @@ def _evidence(routed: Sequence[Run]) -> tuple[tuple[str, ...] | None, dict[str, 
 
 
 def _kept(mix: Run, routed: Sequence[Run], models: tuple[str, ...] | None) -> str | None:
-    """Return the model whose answer was kept, by the record or else by the last decision."""
+    """Return the model whose answer was kept, from the record or from the last decision."""
     if (record := record_in(mix.outputs)) is not None:
         action, kept = record.get("action"), record.get("model")
     elif routed and models is not None:
@@ -213,10 +219,10 @@ def record_in(output: Any) -> dict[str, Any] | None:
 
 
 def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] | None:
-    """Return a check in the form of a log; None if none was made.
+    """Return a check as a routing log stores it; None if no check was made.
 
     Raises:
-        SkippedRun: Its cost or its score is unknown, which a log cannot express.
+        SkippedRun: The cost or the score of the check is unknown, which a log cannot express.
     """
     if check is not None and any(each.is_upper_bound for each in (check, *check.checks.values())):
         raise SkippedRun("a draft was given up early, so that its score is not known")
@@ -227,7 +233,7 @@ def logged_check(check: Verification | None, cost_of: CostOf) -> dict[str, Any] 
         if check.score is None and total is None:
             return None
         return {"score": check.score, "cost": None if total is None else float(total)}
-    # The prompt is paid for once a request, however many verdicts it returns.
+    # The prompt is paid for once per request, however many verdicts the request returns.
     prompts = cost_of([without_output(call) for call in check.calls])
     if total is None or prompts is None:
         raise SkippedRun("the cost of its check is unknown (give cost_of=)")

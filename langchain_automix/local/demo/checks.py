@@ -22,7 +22,7 @@ def make_checks(samples: int = SAMPLES) -> dict[str, Verifier]:
     """Return the checks by name, the paper's first.
 
     Args:
-        samples: Verdicts, or answers sampled anew, for one answer.
+        samples: Number of verdicts, or of resampled answers, per answer.
     """
     return {
         FEW_SHOT: SelfVerifier(

@@ -26,7 +26,7 @@ Names = tuple[str, str]
 
 @dataclass(frozen=True)
 class Learned:
-    """What the questions that are fitted on have shown, at one price of the large model."""
+    """What the fitting questions have shown, at one price of the large model."""
 
     check: str
     """Name of the best check on these questions, by cross-fitted gain."""
@@ -41,7 +41,7 @@ class Learned:
 
     @property
     def buys_checks(self) -> bool:
-        """Whether the policy makes a check, and does not give all queries to one model."""
+        """Whether the policy makes a check at all, rather than giving all queries to one model."""
         return any(plan.tables for plan in self.router.policy.plans)
 
 
@@ -49,26 +49,26 @@ class Learned:
 class Gain:
     """Mean utility of a mix minus that of the better single model, on queries not fitted on.
 
-    Utility is accuracy minus cost at an exchange rate. Where both models alone are worth the same
-    at that rate, so is any random mix of them: the gain is then accuracy gained at equal cost.
+    Utility is accuracy minus cost at an exchange rate. If both models alone are worth the same at
+    that rate, so is any random mix of them, and the gain is the accuracy gained at equal cost.
     """
 
     value: float
     interval: Interval
-    """Of 95 %, from the differences query by query."""
+    """95 % interval, from the differences query by query."""
 
     best: str
     """The better single model on these queries."""
 
     @classmethod
     def of(cls, quality: Floats, cost: Floats, log: RoutingLog, cost_weight: float) -> Gain:
-        """Compare what a mix reached on a log, query by query, with the better single model.
+        """Compare the outcome of a mix on a log, query by query, with the better single model.
 
         Args:
             quality: (n,) quality of the kept answers.
-            cost: (n,) what each query cost.
+            cost: (n,) cost of each query.
             log: The same queries.
-            cost_weight: Quality that one unit of cost is worth.
+            cost_weight: How much quality one unit of cost is worth.
         """
         single = best_single(to_arrays(log), cost_weight)
         difference = quality - cost_weight * cost - single.utility
@@ -97,10 +97,10 @@ class Judged:
 
     buys_checks: bool
     gain: Gain
-    """At equal cost: at the rate where both models tie on these queries."""
+    """The gain at equal cost, that is, at the rate at which both models tie on these queries."""
 
     gain_at_fitted_rate: Gain
-    """At the rate that the policy was fitted for: where both tied on the queries fitted on."""
+    """The gain at the rate of the fit, at which both models tied on the fitting queries."""
 
 
 def tying_rate(log: RoutingLog) -> float:
@@ -109,7 +109,7 @@ def tying_rate(log: RoutingLog) -> float:
 
 
 def is_dearer(log: RoutingLog) -> bool:
-    """Whether the large model costs more than the small one: else there is nothing to weigh."""
+    """Whether the large model costs more than the small one; otherwise there is no trade-off."""
     costs = to_arrays(log).cost.mean(axis=0)
     return bool(costs[-1] > costs[0])
 
@@ -125,10 +125,10 @@ def learn(
 
     Args:
         rows: Questions with all checks.
-        names: Of the small and of the large model.
-        price_ratio: Price of the large model in prices of the small one; None: measured seconds.
+        names: Names of the small and the large model.
+        price_ratio: Price of the large model relative to the small one; None uses measured seconds.
         checks: The checks by name.
-        seed: For folds and resampling.
+        seed: Seed for folds and resampling.
     """
     log = routing_log(rows, names, price_ratio)
     compared = compare_verifiers(log, samples=(_most(rows),), seed=seed).rows
@@ -151,7 +151,7 @@ def fit(
     *,
     kind: type[POMDPRouter] = POMDPRouter,
 ) -> POMDPRouter:
-    """Fit a router to measured questions with one check; for the rest see `learn`."""
+    """Fit a router to measured questions with one check; for the other arguments see `learn`."""
     log = routing_log(rows, names, price_ratio, check)
     return kind.fit(log, verifier=verifier, seed=seed)
 

@@ -1,4 +1,4 @@
-"""Rows of the demo as routing logs, at any price of the large model."""
+"""Convert rows of the demo to routing logs, at any price of the large model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ def routing_log(
     check: str | None = None,
     verifier: Verifier | None = None,
 ) -> RoutingLog:
-    """Return rows as a routing log.
+    """Convert rows to a routing log.
 
     Args:
         rows: Questions that both models answered.
-        names: Of the small and of the large model.
-        price_ratio: Price of a token of the large model, in tokens of the small one; None
-            takes the measured seconds.
-        check: The only check to log. None: all that were made; the few-shot one leads.
-        verifier: What made the check, or all of them together; for the metadata.
+        names: Names of the small and the large model.
+        price_ratio: Price of a token of the large model, in tokens of the small one; None uses the
+            measured seconds.
+        check: The only check to log. None: all checks that were made, with the few-shot one
+            leading.
+        verifier: The verifier that made the check, or all checks together; for the metadata.
     """
     made_by: dict[str, Any] = {}
     if verifier is not None:
@@ -84,10 +85,10 @@ def _check(checked: Checked, *, by_tokens: bool) -> dict[str, Any]:
     found, spent = checked.found, checked.spent
     if found.score is not None:
         return {"score": found.score, "cost": spent.units if by_tokens else spent.seconds}
-    # An empty answer is not checked; it is unknown, like a check without a valid verdict.
+    # An empty answer is not checked, and counts as unknown like a check without a valid verdict.
     verdicts = found.verdicts or (None,)
     if not by_tokens:
-        # Most of the prompt comes from the cache: the time goes into writing.
+        # Most of the prompt comes from the cache, so the time is spent on writing.
         return {
             "verdicts": verdicts,
             "fixed_cost": 0.0,

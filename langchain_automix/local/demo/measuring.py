@@ -1,4 +1,4 @@
-"""Measure questions: what each model answers, what each check finds, what the mix does."""
+"""Measure questions: each model's answer, each check's findings, and what the mix does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from langchain_automix.verifiers.base import Verifier, VerifierInput
 Part = Literal["fit", "routed"]
 PROMPT = ANSWER_FROM_CONTEXT
 OUTPUT_PRICE = 5
-"""Price of a written token in tokens read: providers mostly charge from 4 to 8."""
+"""Price of an output token in input tokens; providers mostly charge from 4 to 8."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Spent:
 
     @property
     def units(self) -> float:
-        """Its cost, where a token read costs one unit and the models cost the same."""
+        """The cost, if an input token costs one unit and both models cost the same."""
         return self.tokens_in + OUTPUT_PRICE * self.tokens_out
 
 
@@ -50,7 +50,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Checked:
-    """What one check found, and what it took."""
+    """The findings of one check, and what they took."""
 
     found: Verification
     spent: Spent
@@ -58,20 +58,20 @@ class Checked:
 
 @dataclass(frozen=True)
 class Row:
-    """One question, with all that was measured on it."""
+    """One question, with everything that was measured on it."""
 
     question: Question
     part: Part
     small: Answered
     large: Answered
     checks: Mapping[str, Checked]
-    """By name: all of them where they were measured, else the one that the mix made, if any."""
+    """The checks by name: all of them if measured, else the one that the mix made, if any."""
 
     mix_check: Checked | None = None
-    """What the mix drew of its check; None if it drew nothing."""
+    """The draws of the mix's check; None if it drew nothing."""
 
     record: Mapping[str, Any] = field(default_factory=dict)
-    """AutoMix's record of the query; empty on the part that is fitted on."""
+    """AutoMix's record of the query; empty for fitting questions."""
 
     @property
     def escalated(self) -> bool:
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def spent(self) -> tuple[list[Spent], list[Spent]]:
-        """What the mix spent on the small and on the large model."""
+        """The mix's spending on the small and on the large model."""
         asked_large = bool(self.escalated)
         alone = bool(self.record.get("model_index")) and not self.record.get("escalated")
         small = [] if alone else [self.small.spent]
@@ -95,7 +95,7 @@ class Row:
 
 
 class Measurer:
-    """Puts questions to the models of a pair, to checks, and to a mix.
+    """Puts questions to a pair of models, to checks, and to a mix.
 
     Args:
         pair: The two models.
@@ -105,7 +105,7 @@ class Measurer:
     def __init__(self, pair: ModelPair, checks: Mapping[str, Verifier]) -> None:
         self.pair = pair
         self.checks = checks
-        # Log-probabilities come with an answer at no price; they change nothing else of it.
+        # Log-probabilities come with an answer for free, and change nothing else in it.
         self._small: Any = pair.small.chat
         for check in checks.values():
             self._small = check.for_answering(self._small)
@@ -156,7 +156,7 @@ class Measurer:
         """Put one question to a mix, and to the large model if the mix did not ask it.
 
         Args:
-            question: What to ask.
+            question: The question to ask.
             mix: The mix, whose verifier is the check.
             check: Name of the check.
 
@@ -172,11 +172,11 @@ class Measurer:
         meter = CallMeter(self.pair)
         kept = mix.invoke(question.model_dump(), {"callbacks": [meter]})
         record = kept.response_metadata["automix"]
-        # The mix survives a failed call, but a measurement needs every one.
+        # The mix survives a failed call, but a measurement needs every call.
         for failed in record["failed"]:
             raise QueryFailedError(f"{failed['error']} of {failed['model']} ({failed['stage']})")
         replies, seconds = meter.replies, meter.seconds
-        # A policy that asks the large model alone gives it the first stage, too.
+        # A policy that asks only the large model runs it in the first stage.
         first = "large" if record["model_index"] and not record["escalated"] else "small"
         stages = {first: "draft", **({"large": "escalate"} if record["escalated"] else {})}
         answers: dict[str, Answered] = {
@@ -184,7 +184,7 @@ class Measurer:
         }
         request = PROMPT.format_messages(**question.model_dump())
         for size, model in (("small", self._small), ("large", self.pair.large.chat)):
-            if size not in answers:  # for comparison: not a cost of the mix
+            if size not in answers:  # for comparison; not a cost of the mix
                 answers[size] = self._answer(model, question, request)[1]
         drawn = meter.checked()
         checks = {} if drawn is None else {check: drawn}
@@ -205,7 +205,7 @@ class CallMeter(BaseCallbackHandler):
         self._check_seconds = 0.0
 
     def checked(self) -> Checked | None:
-        """Return what all draws of the check found together, and what they took."""
+        """Return the findings of all draws of the check together, and what they took."""
         found = self.verification
         return None if found is None else checked(found, self._check_seconds)
 
@@ -237,7 +237,7 @@ class CallMeter(BaseCallbackHandler):
 
 
 def graded(question: Question, reply: AIMessage, seconds: float) -> Answered:
-    """Return a model's reply as an answer, right if it equals an accepted one."""
+    """Grade a model's reply; it is right if it equals an accepted answer."""
     text = " ".join(str(reply.text).split())
     usage = reply.usage_metadata
     tokens = (usage["input_tokens"], usage["output_tokens"]) if usage else (0, 0)
@@ -246,7 +246,7 @@ def graded(question: Question, reply: AIMessage, seconds: float) -> Answered:
 
 
 def checked(found: Verification, seconds: float) -> Checked:
-    """Return what a check found, with the tokens of its calls."""
+    """Return the findings of a check, with the tokens of its calls."""
     usages = [call.usage for call in found.calls if call.usage is not None]
     return Checked(
         found,

@@ -1,4 +1,4 @@
-"""The questions of the demo: ours, or a file of the user's."""
+"""The questions of the demo: the shipped ones, or a file of the user's."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Question(BaseModel):
 
 
 def read_questions(path: Path = SHIPPED) -> list[Question]:
-    """Read JSON lines with `question`, `context` and `references`: all of them, or none.
+    """Read JSON lines with `question`, `context` and `references`; one bad line rejects the file.
 
     Raises:
-        AutoMixError: The file cannot be read, or a line is not valid; names line and field.
+        AutoMixError: The file cannot be read, or a line is invalid; names the line and the field.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -51,9 +51,9 @@ def read_questions(path: Path = SHIPPED) -> list[Question]:
 
 
 def in_order(questions: list[Question], seed: int) -> list[Question]:
-    """Shuffle the passages, and keep the questions on one passage together.
+    """Shuffle the passages, but keep the questions on each passage together.
 
-    That way a passage is read once, and then comes from the models' prompt caches.
+    That way, a passage is read once, and then served from the models' prompt caches.
     """
     passages: dict[str, list[Question]] = {}
     for question in questions:

@@ -1,4 +1,4 @@
-"""The tables and sentences at the end of a demo run."""
+"""Print the tables and sentences at the end of a demo run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def show(console: Console, figures: Summary, names: tuple[str, str]) -> None:
-    """Print the figures of a run, and what they say."""
+    """Print the figures of a run, and what they mean."""
     kind = "routed" if figures.gain is not None else "measured"
     heading(console, f"What {figures.questions} {kind} questions showed")
     console.print(_ways(figures.ways, figures.price_ratio))
@@ -63,7 +63,7 @@ _HOW_TO_READ = (
 
 
 def sentences(figures: Summary) -> Iterator[str]:
-    """Say what a run showed, and what it did not."""
+    """Yield sentences on what a run showed, and what it did not."""
     if figures.gain is None or figures.against_large is None:
         yield "Nothing was routed: it takes more questions."
         return
@@ -109,7 +109,7 @@ def _right(share: Share) -> str:
 
 
 def about_time(figures: Summary) -> Iterator[str]:
-    """Say whether a check pays at the measured seconds, and why prices of hosted models differ."""
+    """Describe whether a check pays at the measured seconds, and why hosted prices differ."""
     measured = next((each for each in figures.prices if each.price_ratio is None), None)
     took = f"the large model took {figures.time_ratio:.1f} times as long as the small one"
     hosted = (

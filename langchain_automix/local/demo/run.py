@@ -22,16 +22,16 @@ PRICE_RATIO = 25.0
 class Demo:
     """Runs questions through both models, all checks, and the mix with the best check.
 
-    On the first third, both models answer and all checks are made, one by one: that is what the
-    checks are compared on and what the policy is fitted to. On the other questions the mix
-    decides; where it keeps the small answer, the large model is asked afterwards for comparison,
-    which does not count as the mix's cost.
+    On the first third, both models answer and all checks are made, one by one. The checks are
+    compared, and the policy is fitted, on these questions. On the other questions, the mix decides.
+    If it keeps the small answer, the large model is asked afterwards for comparison, which does not
+    count as a cost of the mix.
 
     Args:
         pair: The two models.
-        samples: Verdicts, or answers sampled anew, for one check.
+        samples: Number of verdicts, or of resampled answers, per check.
         price_ratio: Price of a token of the large model, in tokens of the small one, for the
-            policy; None takes the measured seconds.
+            policy; None uses the measured seconds.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class Demo:
 
     @property
     def names(self) -> Names:
-        """Names of the small and of the large model."""
+        """Names of the small and the large model."""
         return self.pair.small.name, self.pair.large.name
 
     @property
     def fitted(self) -> list[Row]:
-        """The rows that are fitted on."""
+        """The rows of the fitting questions."""
         return [row for row in self.rows if row.part == "fit"]
 
     @property
     def routed(self) -> list[Row]:
-        """The rows that the mix answered."""
+        """The rows of the questions that the mix answered."""
         return [row for row in self.rows if row.part == "routed"]
 
     def run(self, questions: Sequence[Question]) -> Iterator[Row]:
@@ -84,7 +84,7 @@ class Demo:
                 yield row
 
     def learn(self) -> Learned:
-        """Learn from the rows that were measured; once.
+        """Learn from the measured rows, only once.
 
         Raises:
             AutoMixError: Nothing can be learned from them.
@@ -99,7 +99,7 @@ class Demo:
             self.learn().router,
             self.pair.small.chat,
             self.pair.large.chat,
-            other_models=True,  # the same ones, which `provider:model` names in another way
+            other_models=True,  # the same models, under `provider:model` names
             prompt=PROMPT,
         )
 

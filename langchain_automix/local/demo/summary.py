@@ -1,4 +1,4 @@
-"""Summarise a demo run: accuracy and cost of each way, the worth of each check, the gain."""
+"""Summarise a demo run: accuracy and cost of each way, value of each check, the gain."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from langchain_automix.routers.baselines import ReleasedPOMDPRouter
 from langchain_automix.routers.pomdp import POMDPRouter
 
 WHAT_IF_RATIOS = (10.0, 25.0, 60.0)
-"""Price ratios of pairs of hosted models that people mix, large to small."""
+"""Price ratios, large to small, of pairs of hosted models that people combine."""
 
 PAPERS_RULE = "few-shot, released rule"
 
 
 @dataclass(frozen=True)
 class Way:
-    """Accuracy of one way of answering, and its mean cost per question."""
+    """Accuracy and mean cost per question of one way of answering."""
 
     name: str
     accuracy: float
     interval: Interval
-    """Of the accuracy, 95 %."""
+    """95 % interval of the accuracy."""
 
     cost: float
-    """As a share of always asking the large model."""
+    """Share of the cost of always asking the large model."""
 
     cost_interval: Interval
     seconds: float
@@ -64,20 +64,20 @@ class Share:
 
 @dataclass(frozen=True)
 class CheckFigures:
-    """What one check tells of the small model's answers, and what a mix with it would gain."""
+    """What one check tells about the small model's answers, and what a mix with it would gain."""
 
     name: str
     auroc: float | None
     auroc_interval: Interval | None
     price: float
-    """Mean price as a share of that of the large model's answer."""
+    """Mean price as a share of the price of the large model's answer."""
 
     judged: Judged
 
 
 @dataclass(frozen=True)
 class AtPrice:
-    """The mix that the questions fitted on lead to at one price of the large model."""
+    """The mix that the fitting questions lead to, at one price of the large model."""
 
     price_ratio: float | None
     """None for measured seconds."""
@@ -87,7 +87,7 @@ class AtPrice:
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of a run, on the questions that were routed; on those fitted on if none were."""
+    """All figures of a run, on the routed questions, or on the fitting ones if none were routed."""
 
     fitted_on: int
     questions: int
@@ -104,26 +104,26 @@ class Summary:
     """Small answers that the mix rejected, and how many of them were right."""
 
     after: Share
-    """The large model's answers in their place."""
+    """The large model's answers that replaced them."""
 
     gain: Gain | None
-    """At equal cost: at the rate where both models tie on these questions."""
+    """The gain at equal cost, that is, at the rate at which both models tie on these questions."""
 
     gain_at_fitted_rate: Gain | None
-    """At the rate that the policy was fitted for: where both tied on the questions fitted on."""
+    """The gain at the rate of the fit, at which both models tied on the fitting questions."""
 
     against_large: Gain | None
-    """Accuracy of the mix minus that of the large model, whatever either costs."""
+    """Accuracy of the mix minus that of the large model, ignoring costs."""
 
     escalation_rate: float | None
     checks: tuple[CheckFigures, ...]
-    """In a replay; else empty, as the mix makes one check only."""
+    """Filled only in a replay, since the mix makes a single check."""
 
     prices: tuple[AtPrice, ...]
-    """The same."""
+    """Filled only in a replay."""
 
     time_ratio: float
-    """Mean seconds of the large model's answer, in those of the small one's."""
+    """Mean seconds of the large model's answer, as a multiple of the small one's."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
@@ -131,7 +131,7 @@ class Summary:
 
 
 def summarize(demo: Demo) -> Summary | None:
-    """Return the figures of a run; None if there is nothing yet."""
+    """Return the figures of a run, or None if there are no rows yet."""
     rows = demo.routed or demo.fitted
     if not rows:
         return None
@@ -206,7 +206,7 @@ def _tokens(spent: Sequence[Spent]) -> int:
 
 
 def _gain(demo: Demo, *, at_fitted_rate: bool = False) -> Gain:
-    """Return what the mix gained in what it did, call by call."""
+    """Return what the mix gained by its actual calls."""
     rows, learned = demo.routed, demo.learn()
     quality = np.array([float(row.final.correct) for row in rows])
     cost = np.array([_cost(*row.spent, demo.price_ratio) for row in rows])

@@ -1,4 +1,4 @@
-"""What the demo shows in a terminal while it runs: rows, and how long it takes."""
+"""Show the progress of the demo in a terminal: rows and remaining time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def downloads(console: Console) -> Progress:
 
 
 def questions(console: Console) -> Progress:
-    """Return a progress bar for questions, whose times move on every second."""
+    """Return a progress bar for questions, whose times advance every second."""
     return _progress(console, MofNCompleteColumn(), TimesColumn())
 
 
@@ -54,10 +54,10 @@ def _progress(console: Console, *columns: ProgressColumn) -> Progress:
 
 
 class TimesColumn(ProgressColumn):
-    """Time elapsed and time remaining; both move also while a question is being answered.
+    """Time elapsed and time remaining; both advance even while a question is being answered.
 
-    The task's field `started` is the time, by its progress's clock, from which its questions are
-    timed, and `until` the time at which it ends at the latest.
+    The task's field `started` is the time, on the clock of its progress, from which its questions
+    are timed; `until` is the latest time at which it ends.
     """
 
     max_refresh = 0.5
@@ -76,18 +76,18 @@ class TimesColumn(ProgressColumn):
 
 
 def remaining(elapsed: float, last: float | None, done: int, total: int) -> float | None:
-    """Return how many seconds the rest will take; None before the first question is done.
+    """Return how many seconds the rest will take, or None before the first question is done.
 
     Args:
         elapsed: Seconds since the start.
-        last: `elapsed` when the last question was done.
-        done: Questions that are done.
-        total: All questions.
+        last: Value of `elapsed` when the last question was done.
+        done: Number of questions done.
+        total: Number of all questions.
     """
     if not done or last is None:
         return None
     each, waiting = last / done, elapsed - last
-    # A question that takes longer than the others makes the rest longer too, not negative.
+    # A question that takes longer than the others makes the rest longer, too, not negative.
     return max(each - waiting, waiting / 4) + each * max(total - done - 1, 0)
 
 
@@ -97,7 +97,7 @@ def _clock(seconds: float) -> str:
 
 
 def heading(console: Console, text: str) -> None:
-    """Announce what follows."""
+    """Print a heading."""
     console.rule(f"[bold]{escape_rich(text)}", align="left", style="dim")
 
 
@@ -107,7 +107,7 @@ def note(console: Console, text: str, style: str | None = None) -> None:
 
 
 def row(console: Console, measured: Row) -> None:
-    """Print one question on one line, and below it what became of it."""
+    """Print one question on one line, and its outcome below."""
     _line(console, escape_rich(printable(measured.question.question)), indent=2)
     if measured.part == "fit":
         width = max(min((console.width - 26) // 2, _LONGEST_ANSWER), 8)
@@ -131,7 +131,7 @@ def row(console: Console, measured: Row) -> None:
 
 
 def _line(console: Console, markup: str, indent: int) -> None:
-    """Print markup on one line, cut to the width of the terminal."""
+    """Print markup on one line, truncated to the width of the terminal."""
     text = Text.from_markup(markup)
     text.truncate(console.width - indent, overflow="ellipsis")
     console.print(Text(" " * indent).append_text(text), highlight=False)
@@ -149,7 +149,7 @@ def _marked(answer: Answered, width: int) -> str:
 
 
 def learned(console: Console, found: Learned, words: str, price: str) -> None:
-    """Say which check was chosen, by what, and what the policy does."""
+    """Print which check was chosen, why, and what the policy does."""
     gains = ", ".join(f"{each.name} {100 * each.gain:+.1f}" for each in found.compared)
     note(
         console,
@@ -165,6 +165,6 @@ def learned(console: Console, found: Learned, words: str, price: str) -> None:
 
 
 def rows_left_out(console: Console, count: int) -> None:
-    """Say that rows are not shown."""
+    """Print that some rows are not shown."""
     if count > 0:
         note(console, f"… and {count} more, which --json prints.", style="dim")

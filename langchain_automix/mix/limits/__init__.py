@@ -1,1 +1,1 @@
-"""Limits of a mix: money, failing models, time. Imports lower floors, and of the mix `record`."""
+"""Limits of a mix on money, failing models and time. Imports only `record` from the mix."""

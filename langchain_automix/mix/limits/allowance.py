@@ -8,19 +8,19 @@ from langchain_automix.types import Decision
 
 
 class SpendAllowance(NamedTuple):
-    """What a query may spend."""
+    """How much a query may spend."""
 
     cost_weight: float | None = None
-    """How much quality a unit of cost is worth to it; None: the policy's own weight."""
+    """How much quality a unit of cost is worth; None uses the policy's own weight."""
 
     cheapest: str | None = None
-    """Why only the cheapest model may be asked, unchecked; None: every model may be."""
+    """Why only the cheapest model may be asked, unchecked; None allows every model."""
 
     note: str = ""
-    """What the reason of every decision ends with."""
+    """A note to append to the reason of every decision."""
 
     def annotate(self, decision: Decision) -> Decision:
-        """Return a decision with the note in its reason."""
+        """Return a decision with the note appended to its reason."""
         if not self.note:
             return decision
         return decision.model_copy(update={"why": f"{decision.why} {self.note}".strip()})

@@ -1,4 +1,4 @@
-"""`CircuitBreaker`: pass over a model that keeps failing, and try it again after a while."""
+"""`CircuitBreaker`: skip a model that keeps failing, and try it again after a while."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ State = Literal["closed", "open", "half-open"]
 
 @dataclass
 class _Circuit:
-    failures: int = 0  # in a row
-    opened: float | None = None  # when; None: it is closed
-    tried: float | None = None  # when the trial call under way began; None: there is none
+    failures: int = 0  # consecutive
+    opened: float | None = None  # time; None if closed
+    tried: float | None = None  # start of the trial call in progress, if any
 
 
 @registered_name("langchain_automix.breaker.CircuitBreaker")
 class CircuitBreaker:
-    """Passes over a model that has failed several times in a row, until it answers again.
+    """Skips a model that has failed several times in a row, until it answers again.
 
-    After `failures` failures in a row, a model's circuit is open: the mix goes on as if the model
-    had failed, without asking it. After `cool_down` seconds, one query tries it: an answer closes
-    the circuit, a failure opens it for as long again.
+    After `failures` consecutive failures, a model's circuit opens: the mix continues as if the
+    model had failed, without asking it. After `cool_down` seconds, one query tries the model. An
+    answer closes the circuit; a failure opens it for as long again.
 
-    A failure is whatever says something about the model's health: no connection, a time-out, a
-    status such as 429 or 500, a body without an answer (also an error that a gateway reports with
-    status 200), a stream that is cut, a deadline (`max_latency`) that left the call at least half
-    of its time, and a mix used as a model that got no answer. A fault of the request (a context
-    too long, an input refused) or a spend limit is not counted.
+    A failure is anything that points to the model's health: no connection, a time-out, a status
+    such as 429 or 500, a body without an answer (including an error that a gateway reports with
+    status 200), a truncated stream, a deadline (`max_latency`) that left the call at least half of
+    its time, or a nested mix that got no answer. A faulty request (a context that is too long,
+    rejected input) or a spend limit does not count.
 
-    The state is in this object, by model and server: mixes that are given the same one share it,
-    as do all threads and event loops. It needs no thread and no timer.
+    The state is stored in this object, by model and server. Mixes that are given the same breaker
+    share it, as do all threads and event loops. It needs no thread and no timer.
 
     ??? example "Three failures, then a minute's rest"
 
@@ -64,7 +64,7 @@ class CircuitBreaker:
         """Start with all circuits closed.
 
         Args:
-            failures: Failures in a row that open a circuit; 1 or more.
+            failures: Consecutive failures that open a circuit; 1 or more.
             cool_down: Seconds until the model is tried again; more than 0.
             clock: Returns the time in seconds.
 
@@ -86,7 +86,7 @@ class CircuitBreaker:
         return self  # copies of a mix share it
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was seen here, by a clock of this process, says little elsewhere.
+        # The state depends on this process's clock, and means little elsewhere.
         return {**self.__dict__, "_circuits": {}}
 
     def __repr__(self) -> str:
@@ -99,15 +99,15 @@ class CircuitBreaker:
             model: A chat model, or its key.
 
         Returns:
-            `closed`: it is asked. `open`: it is passed over. `half-open`: one query tries it.
+            `closed`: the model is asked. `open`: it is skipped. `half-open`: one query tries it.
         """
         with self._lock:
             return self._state(self._circuits.get(key_of(model), _Circuit()))
 
     def admits(self, model: Runnable[Any, Any] | Hashable) -> bool:
-        """Return whether a model may be asked now; if it is half-open, as a trial.
+        """Return whether a model may be asked now; if half-open, this starts the trial.
 
-        Who asks it reports how that ended: `succeeded`, `failed` or `gave_up`.
+        The caller must report the outcome with `succeeded`, `failed` or `gave_up`.
         """
         with self._lock:
             circuit = self._circuits.get(key_of(model))
@@ -116,7 +116,7 @@ class CircuitBreaker:
             if self._state(circuit) == "open":
                 return False
             now = self._clock()
-            # A trial whose end nobody reports must not keep the model out for ever.
+            # A trial whose outcome is never reported must not block the model for good.
             if circuit.tried is not None and now - circuit.tried < self.cool_down:
                 return False
             circuit.tried = now
@@ -138,7 +138,7 @@ class CircuitBreaker:
             circuit = self._circuits.setdefault(key_of(model), _Circuit())
             circuit.failures += 1
             if circuit.tried is not None or circuit.failures >= self.failures:
-                # A call under way when it opened says no more than those that opened it.
+                # A call already in progress when the circuit opened adds nothing to what opened it.
                 if circuit.opened is None or circuit.tried is not None:
                     circuit.opened = self._clock()
                 circuit.tried = None
@@ -164,14 +164,15 @@ def with_breaker(
     *,
     hurried: bool = False,
 ) -> Steps[T]:
-    """Ask a model by a flow, unless its circuit is open, and count how that ended.
+    """Ask a model through a flow, unless its circuit is open, and count the outcome.
 
     Args:
-        breaker: Has the circuits; None: there are none.
+        breaker: Holds the circuits; None if there are none.
         model: The key of the model's circuit.
         name: The model's name.
         flow: Asks the model.
-        hurried: Whether there is too little time for a deadline to say anything about the model.
+        hurried: Whether too little time is left for a missed deadline to say anything about the
+            model.
 
     Raises:
         CircuitOpenError: The circuit is open.

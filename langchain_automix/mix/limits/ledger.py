@@ -1,7 +1,7 @@
-"""The ledger of a spend limit: what is spent and reserved, in integers, over a sliding window.
+"""The ledger of a spend limit: amounts spent and reserved, in integers, in a sliding window.
 
-The rule that admits a query is `LimitStatus.admission`. The script of `RedisStore` is the same rule
-in one round trip, where compare-and-set needs several; a test holds the two against each other.
+`LimitStatus.admission` is the rule that admits a query. The script of `RedisStore` implements the
+same rule in one round trip, where compare-and-set would need several. A test compares the two.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any, Literal, NamedTuple, Self
 
 SLOTS = 60
-"""Parts of a window; what was spent in one part leaves the window together."""
+"""Number of slots in a window; whatever was spent in a slot leaves the window together."""
 
 NANO = 1_000_000_000
 
 DOUBT = 10
-"""A query may cost more than the dearest of n queries before it by this many n-ths: the first few
-say little about the next one, the first thousand say a lot."""
+"""Safety margin: a query is assumed to cost up to DOUBT / n more than the dearest of the n queries
+before it. The first few queries say little about the next one, the first thousand a lot."""
 
 Step = Literal["reserve", "renew", "settle", "release", "status"]
 
 Admission = Literal["granted", "busy", "spent"]
-"""`granted`: the query may start, and has a reservation. `busy`: the limit is not reached, but the
-queries under way might reach it. `spent`: the limit is reached."""
+"""`granted`: the query may start and has a reservation. `busy`: the limit is not reached, but the
+queries in progress might reach it. `spent`: the limit is reached."""
 
 
 def nanos(dollars: Decimal) -> int:
-    """Convert dollars to nano-dollars, rounded up: no cost is counted as less than it is."""
+    """Convert dollars to nano-dollars, rounded up so that no cost is understated."""
     return int((dollars * NANO).to_integral_value(ROUND_CEILING))
 
 
@@ -45,14 +45,14 @@ class LimitTerms(NamedTuple):
     """Nano-dollars."""
 
     width: int
-    """Length of a slot in milliseconds; 0: there is no window, all is one slot."""
+    """Length of a slot in milliseconds; 0 means no window, with everything in one slot."""
 
     lease: int
-    """Milliseconds after which the others no longer wait for a query that has not renewed its
+    """Milliseconds after which other queries stop waiting for one that has not renewed its
     reservation."""
 
     max_query_cost: int = 0
-    """Nano-dollars that a query costs at most, as the user says; 0: unknown."""
+    """The most that a query costs according to the user, in nano-dollars; 0 if unknown."""
 
     def slot(self, now: int) -> int:
         """Return the slot of a time in milliseconds."""
@@ -64,31 +64,31 @@ class LimitTerms(NamedTuple):
 
     @property
     def retention(self) -> int | None:
-        """Milliseconds for which what is written now matters; None: for ever."""
+        """Milliseconds for which an entry written now matters; None means for good."""
         return self.width * (SLOTS + 2) + self.lease if self.width else None
 
 
 class LimitStatus(NamedTuple):
-    """The status of a limit, before the query that asks."""
+    """The status of a limit, not counting the query that asks."""
 
     spent: int
-    """Nano-dollars settled in the window, and those of queries that never settled."""
+    """Nano-dollars settled in the window, plus those of queries that never settled."""
 
     active: int
-    """Queries under way that have a reservation."""
+    """Number of queries in progress that hold a reservation."""
 
     max_cost: int
-    """Nano-dollars of the dearest query; 0: unknown."""
+    """Cost of the dearest query in nano-dollars; 0 if unknown."""
 
     reserved_per_query: int
-    """Nano-dollars reserved for each query under way; 0: nothing is known yet."""
+    """Nano-dollars reserved for each query in progress; 0 if no cost is known yet."""
 
     def admission(self, limit: int) -> Admission:
-        """Say whether one more query may start.
+        """Decide whether one more query may start.
 
-        It may if the limit holds with a reservation for it and for each query under way. Near the
-        limit, and while no cost is known, queries start alone: then the limit is passed by one
-        query at most, whatever that one costs.
+        It may if the limit still holds with a reservation for it and for each query in progress.
+        Near the limit, and until a cost is known, queries start one at a time. Then at most one
+        query exceeds the limit, whatever it costs.
         """
         if self.spent >= limit:
             return "spent"
@@ -109,51 +109,52 @@ class Reservation(NamedTuple):
     """The reservation of one query under way."""
 
     slot: int
-    """When it was made. A query that never settles counts as a dearest one from then on."""
+    """The slot in which it was made. A query that never settles counts as a dearest one from
+    then."""
 
     until: int
-    """Time in milliseconds after which the others no longer wait for it."""
+    """Time in milliseconds after which the others stop waiting for it."""
 
 
 class Settlement(NamedTuple):
-    """What a query came to, in nano-dollars."""
+    """The final cost of a query, in nano-dollars."""
 
     cost: int | None
-    """None: unknown, which counts as the dearest query, this one included, and as the whole limit
-    while no cost is known: unknown is never 0."""
+    """The cost; None if unknown. An unknown cost counts as that of the dearest query, this one
+    included, or as the whole limit until a cost is known. Unknown is never 0."""
 
     max_cost: int = 0
-    """What it might have cost, had every model been asked, and so what the next one might cost. 0:
-    it says nothing about the next one."""
+    """The cost that the query would have had if every model had been asked: an estimate for the
+    next query. 0 means that there is no estimate."""
 
     is_lost: bool = False
-    """Whether nothing more was heard of its requests. While no cost is known, it then leaves its
-    reservation behind, which counts as soon as one is."""
+    """Whether the outcome of its requests was never learned. Until a cost is known, it then leaves
+    its reservation behind, which counts as soon as one is."""
 
 
 NO_COST = Settlement(0)
 
-_BY_SLOT = ("spent", "most", "settled")  # as stores have them
+_BY_SLOT = ("spent", "most", "settled")  # the names used in stores
 
 
 @dataclass
 class SpendLedger:
-    """What is known of one limit."""
+    """Everything known about one limit."""
 
     spent: dict[int, int] = field(default_factory=dict)
-    """Nano-dollars, by slot."""
+    """Nano-dollars spent, by slot."""
 
     max_cost: dict[int, int] = field(default_factory=dict)
-    """What the dearest query cost, or might have cost, by slot."""
+    """Maximum cost that a query had or might have had, by slot."""
 
     settled: dict[int, int] = field(default_factory=dict)
-    """Number of queries whose cost is known, by slot."""
+    """Number of queries of known cost, by slot."""
 
     reservations: dict[str, Reservation] = field(default_factory=dict)
-    """By query."""
+    """The reservations, by query."""
 
     def forget(self, terms: LimitTerms, now: int) -> None:
-        """Drop what has left the window."""
+        """Drop everything that has left the window."""
         oldest = terms.oldest(now)
         for by_slot in (self.spent, self.max_cost, self.settled):
             for slot in [slot for slot in by_slot if slot < oldest]:
@@ -163,7 +164,7 @@ class SpendLedger:
                 del self.reservations[query]
 
     def status(self, terms: LimitTerms, now: int) -> LimitStatus:
-        """Return the status of the limit; call `forget` before."""
+        """Return the status of the limit; call `forget` first."""
         active = sum(reservation.until > now for reservation in self.reservations.values())
         seen = max(self.max_cost.values(), default=0)
         doubt = DOUBT * seen // max(1, sum(self.settled.values()))
@@ -177,7 +178,7 @@ class SpendLedger:
     ) -> ReserveResult:
         """Take one step, and return the status before it."""
         self.forget(terms, now)
-        if step == "reserve":  # asked again, a query does not wait for itself
+        if step == "reserve":  # a query that asks again must not wait for itself
             self.reservations.pop(query, None)
         status = self.status(terms, now)
         admission = status.admission(terms.limit)
@@ -196,18 +197,18 @@ class SpendLedger:
         self.reservations[query] = Reservation(terms.slot(now), now + terms.lease)
 
     def renew(self, query: str, terms: LimitTerms, now: int) -> None:
-        """Let the others wait longer for a query, if it still has its reservation."""
+        """Extend the time that others wait for a query, if it still has its reservation."""
         if (held := self.reservations.get(query)) is not None:
             self.reservations[query] = held._replace(until=now + terms.lease)
 
     def settle(self, query: str, settlement: Settlement, terms: LimitTerms, now: int) -> None:
-        """Count what a query came to, and end its reservation."""
+        """Record the cost of a query and end its reservation."""
         slot = terms.slot(now)
         cost, max_cost, is_lost = settlement
         dearest = max(self.status(terms, now).max_cost, max_cost)
         self.reservations.pop(query, None)
         if cost is None and is_lost and not dearest:
-            # Under a name that no release takes away.
+            # Use a name that no release removes.
             self.reservations[f"{query}-lost"] = Reservation(slot, now)
             return
         cost = (dearest or terms.limit) if cost is None else cost
@@ -235,7 +236,7 @@ class SpendLedger:
 
     @classmethod
     def merge(cls, ledgers: Iterable[SpendLedger]) -> Self:
-        """Return what several processes know together."""
+        """Combine the ledgers of several processes."""
         whole = cls()
         for ledger in ledgers:
             for slot, amount in ledger.spent.items():

@@ -1,4 +1,4 @@
-"""`Renewals`: keeps the reservations of queries under way, however long they take."""
+"""`Renewals`: keep up the reservations of queries in progress, however long they take."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 _PARTS = 3
-"""Renewals in the time of a lease: one that fails, or comes late, loses no reservation."""
+"""Renewals per lease, so that one failed or late renewal does not lose the reservation."""
 
 _LONGEST_SLEEP = 1.0
-"""Seconds after which the thread sees that nothing is left to renew, and ends."""
+"""Longest time, in seconds, until the thread notices that it has nothing to renew, and ends."""
 
 _MOST = 10 * _PARTS
-"""Renewals of one query. A stream that nobody reads to its end, and nobody closes, must not hold
-up the others for ever."""
+"""Maximum number of renewals of one query. A stream that is neither read to its end nor closed must
+not hold up others for good."""
 
 
 @dataclass
 class _Renewal:
-    """One reservation that is kept."""
+    """One reservation that is being renewed."""
 
     renew: Callable[[], Any]
     pause: float
@@ -34,10 +34,10 @@ class _Renewal:
 
 
 class Renewals:
-    """Renews reservations in one thread, which ends soon after the last of them."""
+    """Renews reservations in a thread, which ends soon after the last reservation."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without any reservation."""
         self._start()
 
     def __reduce__(self) -> Any:
@@ -47,17 +47,17 @@ class Renewals:
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._open: dict[object, _Renewal] = {}
-        self._wakes: float | None = None  # when the thread looks again; None: there is no thread
+        self._wakes: float | None = None  # when the thread wakes up; None if there is none
 
     @contextlib.contextmanager
     def keeping(self, renew: Callable[[], Any], lease: float) -> Iterator[None]:
-        """Renew a reservation within the block, at most for ten times its lease.
+        """Renew a reservation until the end of the block, for at most ten times its lease.
 
         Args:
-            renew: Renews it once. What it raises is left to the next time.
+            renew: Renews it once. If it raises, the next renewal tries again.
             lease: Seconds that one renewal lasts.
         """
-        if self._process != os.getpid():  # a fork: the parent's queries are the parent's to keep
+        if self._process != os.getpid():  # a fork: the parent renews its own queries
             self._start()
         pause, key = lease / _PARTS, object()
         with self._changed:
@@ -84,11 +84,11 @@ class Renewals:
                 self._changed.wait(max(0.0, self._wakes - time.monotonic()))
                 due = self._take_due()
             for each in due:
-                with contextlib.suppress(Exception):  # the store may be back the next time
+                with contextlib.suppress(Exception):  # the store may be reachable next time
                     each.renew()
 
     def _take_due(self) -> list[_Renewal]:
-        """Return what is due now, each with the time of its next renewal set."""
+        """Return the renewals that are due, and schedule the next time of each."""
         now, due = time.monotonic(), []
         for key, each in list(self._open.items()):
             if each.due > now:

@@ -1,4 +1,4 @@
-"""`RepeatedFailures`: warn of what fails query after query, and is paid for unseen."""
+"""`RepeatedFailures`: warn of a failure that repeats in query after query, at a hidden cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.user_warnings import warn_of_what_is_paid
 
 IN_A_ROW = 3
-"""Queries in which something fails for one reason before a warning is given."""
+"""Number of consecutive queries with the same failure before a warning is given."""
 
 _MAX_REASONS = 1000
 _QUOTED = re.compile(r"(['\"`])(?:(?!\1).)*\1", re.DOTALL)
@@ -21,11 +21,11 @@ Part = Literal["answer", "check", "router"]
 
 
 class RepeatedFailureWarning(UserWarning):
-    """A model, its check or the router fails query after query, and each one is paid elsewhere."""
+    """A model, its check or the router fails repeatedly, and each failure costs money elsewhere."""
 
 
 class Attempt(NamedTuple):
-    """What was asked for in a query: an answer of a model, a check of it, or a decision."""
+    """A part of a query: a model's answer, a check of it, or a decision."""
 
     part: Part
     model: str = ""
@@ -33,14 +33,14 @@ class Attempt(NamedTuple):
 
 
 class RepeatedFailures:
-    """Counts the queries in a row in which something failed for one reason.
+    """Counts consecutive queries in which something failed for the same reason.
 
-    Shared by copies of a mix and by threads. A reason is the type of an error, or why an answer
-    could not be used; never what a model wrote.
+    Copies of a mix and threads share it. A reason is the type of an error, or why an answer could
+    not be used. It never contains what a model wrote.
     """
 
     def __init__(self) -> None:
-        """Start with nothing that failed."""
+        """Start with no failures."""
         self._in_a_row: dict[Attempt, tuple[str, int]] = {}
         self._told: set[tuple[Attempt, str]] = set()
         self._lock = ProcessLock()
@@ -49,13 +49,14 @@ class RepeatedFailures:
         return self
 
     def note(self, outcomes: Mapping[Attempt, str | None]) -> list[tuple[Attempt, str]]:
-        """Count what came of the attempts of one query.
+        """Count the outcomes of one query's attempts.
 
         Args:
-            outcomes: The reason of each attempt that failed; None where it succeeded.
+            outcomes: The reason why each attempt failed, or None if it succeeded.
 
         Returns:
-            What has now failed for one reason in several queries in a row, without a warning yet.
+            Attempts that have failed for one reason several times in a row, without a warning so
+            far.
         """
         due = []
         with self._lock:
@@ -65,7 +66,7 @@ class RepeatedFailures:
                     continue
                 reason = _QUOTED.sub("...", outcome)
                 before, count = self._in_a_row.get(attempt, (reason, 0))
-                # A model that is passed over fails for the reason of before.
+                # A model skipped by its breaker fails for the same reason as before.
                 reason = before if reason == CircuitOpenError.__name__ else reason
                 count = count + 1 if _kind(before) == _kind(reason) else 1
                 self._in_a_row[attempt] = reason, count
@@ -77,16 +78,16 @@ class RepeatedFailures:
 
 
 def _kind(reason: str) -> str:
-    """Return a reason without its numbers: a broken JSON breaks at another column each time."""
+    """Strip the numbers from a reason: invalid JSON breaks at a different column each time."""
     return _NUMBER.sub("#", reason)
 
 
 def warn_of_failure(attempt: Attempt, reason: str, record: Mapping[str, Any]) -> None:
-    """Warn of what fails query after query, and say what that costs.
+    """Warn of a failure in query after query, and say what it costs.
 
     Args:
         attempt: What failed.
-        reason: Why, as `RepeatedFailures.note` returned it.
+        reason: The reason, as returned by `RepeatedFailures.note`.
         record: The record of the latest query.
     """
     warn_of_what_is_paid(

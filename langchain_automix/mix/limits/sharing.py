@@ -1,4 +1,4 @@
-"""What mixes of the same models and the same verifier learn together."""
+"""State shared by mixes with the same models and the same verifier."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from langchain_automix.utils.locks import ProcessLock
 T = TypeVar("T")
 
 _LOCK = ProcessLock()
-# What is shared lives no longer than its mix and models, so ids are not reused.
+# An entry lives no longer than its mix and models, so ids are not reused.
 _SHARED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
 def shared(kind: Callable[[], T], models: Sequence[Any], *others: Any) -> T:
-    """Return what mixes of these models, and of this verifier and the like, share, of one kind.
+    """Return the object of a kind that mixes with these models, verifier and so on share.
 
-    `configurable_fields`, for one, makes a new mix for every query, which must not start anew.
+    `configurable_fields`, for example, makes a new mix for every query, and that mix must not start
+    from scratch.
     """
     with _LOCK:
         found: T = _SHARED.setdefault((kind, *map(id, models), *map(id, others)), kind())

@@ -1,4 +1,4 @@
-"""`SpendLimit`: what queries may cost together, in a time, with a tag, of a tenant."""
+"""`SpendLimit`: cap what queries cost together, per period, tag or tenant."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from langchain_automix.utils.locks import ProcessLock
 from langchain_automix.utils.urls import hide_password
 
 _MAX_DOLLARS = 1_000_000
-"""Well below what Redis can add up exactly in nano-dollars."""
+"""Far below the largest sum in nano-dollars that Redis can represent exactly."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 _MIN_TIME = SLOTS * _MILLISECOND
@@ -40,21 +40,22 @@ _MIN_TIME = SLOTS * _MILLISECOND
 
 @registered_name("langchain_automix.spend.SpendLimit")
 class SpendLimit(BaseModel):
-    """What the queries of a mix may cost together.
+    """The most that the queries of a mix may cost together.
 
-    From the soft share of the limit on, the mix saves: a `POMDPRouter` decides by a cost weight
-    that rises with what is spent; with another router, a falling share of the queries may be
-    checked and escalated. At the limit, the cheapest model answers unchecked; its cost is still
-    counted, and the record's `degraded` says so (where only a larger model may make a tool call,
-    the query ends without an answer). With `when_spent="raise"`, no query is begun instead.
+    Once the soft share of the limit is spent, the mix saves. A `POMDPRouter` decides with a cost
+    weight that rises with the amount spent; with any other router, a shrinking share of the queries
+    may be checked and escalated. At the limit, the cheapest model answers unchecked. Its cost is
+    still counted, and `degraded` in the record says so. If only a larger model may make a tool
+    call, the query ends without an answer. With `when_spent="raise"`, no query starts at all.
 
-    Mixes that are given the same object share it, and processes share the limits of one name in
-    one store. Before it starts, a query reserves as much as the dearest query so far (had every
-    model been asked), and 10/n of that after n queries. The limit is passed by one query at most,
-    as long as none costs more than its reservation; `query_cost` sets that. Until a first cost is
-    known, and near the limit, queries start one after the other.
+    Mixes that are given the same object share it, and processes share limits of the same name in
+    the same store. Before it starts, a query reserves the cost of the dearest query so far (had
+    every model been asked), plus 10/n of that after n queries. At most one query exceeds the limit,
+    as long as none costs more than its reservation; `query_cost` sets that amount. Until a first
+    cost is known, and near the limit, queries start one at a time.
 
-    Put it on the outermost mix only: all that its models cost is counted, whatever they are.
+    Set it on the outermost mix only: everything that the mix's models cost is counted, even if they
+    are mixes.
 
     ??? example "A dollar an hour for each tenant, in all processes"
 
@@ -75,54 +76,56 @@ class SpendLimit(BaseModel):
     """
 
     limit: Decimal = Field(gt=0, le=_MAX_DOLLARS)
-    """US dollars, more than 0 and at most a million: a number, or text such as `"1.00 USD"`."""
+    """The limit in US dollars, more than 0 and at most a million: a number, or text such as `"1.00
+    USD"`."""
 
     per: timedelta | None = Field(default=None, ge=_MIN_TIME)
-    """The time in which at most the limit is spent: a sliding window, in 60 parts. None: as long
-    as the store lives, or the process where there is none."""
+    """The period to which the limit applies: a sliding window in 60 slots. None means the lifetime
+    of the store, or of the process if there is no store."""
 
     tag: str | None = None
-    """Only queries with this tag in their configuration are limited and counted. None: all are."""
+    """If set, only queries with this tag in their configuration are limited and counted."""
 
     by: str | None = None
-    """A key of the configuration's `configurable` or `metadata`: each of its values, such as each
-    tenant, has a limit of its own; queries without it share one. None: all queries do."""
+    """A key of the configuration's `configurable` or `metadata`. Each of its values, such as each
+    tenant, has its own limit, and queries without the key share one. None: all queries share
+    one."""
 
     soft: float = Field(default=0.8, ge=0, lt=1)
-    """Share of the limit from which on the mix saves; at least 0, less than 1."""
+    """Share of the limit from which the mix saves; at least 0, less than 1."""
 
     when_spent: Literal["cheapest", "raise"] = "cheapest"
-    """At the limit: ask the cheapest model and check nothing, or raise `SpendLimitReachedError`
-    before anything is paid for."""
+    """What to do at the limit: ask the cheapest model without a check, or raise
+    `SpendLimitReachedError` before anything is paid."""
 
     query_cost: Decimal | None = Field(default=None, gt=0, le=_MAX_DOLLARS)
-    """The most that a query may cost, in dollars. None: estimated from earlier queries."""
+    """The most that a query may cost, in dollars; None estimates it from earlier queries."""
 
     lease: timedelta = Field(default=timedelta(minutes=10), ge=_MIN_TIME)
-    """How long the others wait for a query of which nothing more is heard, such as where a process
-    was killed. From then on, until the window has passed, it counts as a dearest one: unknown is
-    not 0. A query under way renews its lease by itself, for up to ten leases."""
+    """How long others wait for a query whose outcome is never reported, for instance because its
+    process was killed. After that, it counts as a dearest query until the window has passed, since
+    unknown is not 0. A query in progress renews its lease by itself, for up to ten leases."""
 
     name: str = Field(default="default", min_length=1)
-    """Limits of the same name in the same store are one; give each limit a name of its own."""
+    """Limits of the same name in the same store are one limit; give each its own name."""
 
     store: Any = Field(default=None, repr=False)
-    """Where the ledger is kept. None: in this process. The URL of a Redis server, or a
-    `redis.Redis` client (extra `redis`): every step is atomic. A LangGraph `BaseStore`: each
-    process keeps its own count there, and reads all. A store that does not answer is waited for
-    two seconds at most, a quarter of `max_latency` where that is shorter, and then left alone for
-    a while; until it answers, the limit counts as reached. A Redis that is restarted without
-    persistence (`appendonly`) has forgotten what was spent: the limit starts anew."""
+    """Where the ledger is kept. None: in this process. The URL of a Redis server or a `redis.Redis`
+    client (extra `redis`): every step is atomic. A LangGraph `BaseStore`: each process writes its
+    own count and reads all of them. The mix waits at most two seconds for a store, or a quarter of
+    `max_latency` if that is shorter, and then leaves it alone for a while; until it answers, the
+    limit counts as reached. A Redis server that restarts without persistence (`appendonly`) forgets
+    what was spent, and the limit starts over."""
 
     _process: int = PrivateAttr(default_factory=os.getpid)
 
-    # A store's URL may hold a password, which no error must show.
+    # The URL of a store may contain a password, which no error message may show.
     model_config = ConfigDict(
         frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
 
     def __init__(self, limit: Any, **fields: Any) -> None:
-        """Set the limit; the fields are documented one by one above."""
+        """Set the limit; each field is documented above."""
         super().__init__(limit=limit, **fields)
 
     @field_validator("limit", "query_cost", mode="before")
@@ -151,7 +154,7 @@ class SpendLimit(BaseModel):
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other fields, which shares the ledger unless it is kept elsewhere."""
+        """Return a copy with other fields; it shares the ledger unless store or name differ."""
         copy = super().model_copy(update=update)
         copy.__dict__.pop("terms", None)
         if (copy.store, copy.name) != (self.store, self.name):
@@ -163,24 +166,24 @@ class SpendLimit(BaseModel):
         return self
 
     def used(self, value: str | None = None) -> str:
-        """Ask the store what is spent, as text with currency.
+        """Ask the store how much is spent; return it as text with its currency.
 
         Args:
-            value: With `by`, the value of that key; None: of the queries without it.
+            value: With `by`, the value of that key; None for queries without the key.
         """
         spent = self.books.status(self._bucket(value), self.terms).spent
         return str(format_dollars(dollars(spent)))
 
     @cached_property
     def terms(self) -> LimitTerms:
-        """The limit in the units of its ledger."""
+        """The limit in the units of the ledger."""
         width = 0 if self.per is None else -(-(self.per // _MILLISECOND) // SLOTS)
         max_query_cost = nanos(self.query_cost or Decimal(0))
         return LimitTerms(nanos(self.limit), width, self.lease // _MILLISECOND, max_query_cost)
 
     @property
     def books(self) -> SpendStore:
-        """The store that keeps its ledgers."""
+        """The store that keeps the ledgers."""
         with _LOCK:
             return self._books
 
@@ -189,7 +192,7 @@ class SpendLimit(BaseModel):
         return open_store(self.store, self.name, self._process)
 
     def bucket(self, config: RunnableConfig | None) -> str | None:
-        """Return the bucket of a query; None: the limit does not hold for it."""
+        """Return the bucket that a query belongs to, or None if the limit does not apply to it."""
         config = config or {}
         inherited = getattr(config.get("callbacks"), "inheritable_tags", None) or ()
         if self.tag is not None and self.tag not in {*(config.get("tags") or ()), *inherited}:
@@ -206,21 +209,21 @@ class SpendLimit(BaseModel):
         return "all" if self.by is None else "none" if value is None else f"of:{value}"
 
     def shares_ledger_with(self, other: SpendLimit) -> bool:
-        """Return whether another limit has the same ledger."""
+        """Return whether another limit uses the same ledger."""
         stored = self.store is not None and (self.store is other.store or self.store == other.store)
         return self.books is other.books or (stored and self.name == other.name)
 
     def describe(self) -> str:
-        """Return the limit in words."""
+        """Describe the limit in words."""
         amount = f"${self.limit:f}"
         return amount if self.per is None else f"${self.limit:f} per {self.per}"
 
 
 def limits_of(limits: SpendLimit | Sequence[SpendLimit] | None) -> list[SpendLimit]:
-    """Return the limits of a mix, given as none, one or a list.
+    """Return the limits of a mix as a list, whether given as None, one or several.
 
     Raises:
-        AutoMixError: Two of them share a ledger.
+        AutoMixError: Two limits share a ledger.
     """
     limits = [limits] if isinstance(limits, SpendLimit) else list(limits or ())
     if any(limit.shares_ledger_with(other) for limit, other in itertools.combinations(limits, 2)):
@@ -230,5 +233,5 @@ def limits_of(limits: SpendLimit | Sequence[SpendLimit] | None) -> list[SpendLim
     return limits
 
 
-# Two threads at once would each compute a cached property.
+# Two threads at the same time would each compute the cached property.
 _LOCK = ProcessLock()

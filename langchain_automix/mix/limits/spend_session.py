@@ -1,4 +1,4 @@
-"""One query under its spend limits: it reserves, saves where it must, and settles."""
+"""Run one query under its spend limits: reserve, save if needed, and settle."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ CostSource = Callable[[], QueryCost]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
 _STORE_SECONDS = 2.0
-"""How long a query waits for the stores of its limits; with `max_latency`, a quarter of that."""
+"""Longest wait, in seconds, for the stores of the limits; with `max_latency`, a quarter of it."""
 
 _SHORTEST_WAIT = 0.05
 _TELLING_WAIT = 10.0
 """Seconds that a query waits for others before it warns."""
 
-_SEED = 6  # not the one by which a policy mixes two plans
+_SEED = 6  # differs from the seed by which a policy mixes two plans
 
 
 class _Account(NamedTuple):
-    """A limit that holds for a query, and the bucket that the query belongs to."""
+    """A limit that applies to a query, and the query's bucket."""
 
     limit: SpendLimit
     bucket: str
 
     def attempt(self, step: Callable[[], None]) -> Exception | None:
-        """Take a step with the store: later, if it fails now and may not then; return its error."""
+        """Take a step with the store and return its error, if any; defer it if that may pass."""
         try:
             step()
         except Exception as error:  # noqa: BLE001  (the answer is there, and paid for)
@@ -116,28 +116,28 @@ class SpendSession:
     """The reservations of one query, and what its limits allow it."""
 
     def __init__(self, limits: Sequence[SpendLimit], clock: Deadline | None = None) -> None:
-        """Begin with nothing reserved.
+        """Start without reservations.
 
         Args:
-            limits: The limits that may hold for the query.
-            clock: Counts the query's time; None: it has no limit.
+            limits: The limits that may apply to the query.
+            clock: Counts the query's time; None if it has no deadline.
         """
         self._limits = limits
         self._clock = clock
         self._query = ""
         self._accounts: list[_Account] = []
-        self._granted: list[_Account] = []  # those that hold a reservation, once it may start
-        self._pressure = 0.0  # to save: 0 up to the soft share of a limit, 1 at the limit
-        self._reached: SpendLimit | None = None  # leaves only the cheapest model
-        self._unanswered: SpendLimit | None = None  # its store has not answered
-        self._is_closed = False  # cancelled while it asked for its reservations
+        self._granted: list[_Account] = []  # hold a reservation once the query may start
+        self._pressure = 0.0  # how much to save: 0 up to the soft share, 1 at the limit
+        self._reached: SpendLimit | None = None  # allows only the cheapest model
+        self._unanswered: SpendLimit | None = None  # a limit whose store has not answered
+        self._is_closed = False  # cancelled while reserving
         self._lock = threading.Lock()
 
     def reserve(self) -> Steps[None]:
-        """Ask every limit for a reservation until all are made.
+        """Ask every limit for a reservation, until all are granted.
 
         Raises:
-            SpendLimitReachedError: A limit is reached whose `when_spent` is "raise".
+            SpendLimitReachedError: A limit with `when_spent="raise"` is reached.
         """
         pause, waited = 0.0, 0.0
         while self._limits:
@@ -174,12 +174,12 @@ class SpendSession:
             )
 
     def _go_on_without(self, error: Exception) -> None:
-        """Go on without stores that have not answered in time, as without unreachable ones.
+        """Continue without stores that have not answered in time, treating them as unreachable.
 
         Raises:
-            SpendLimitReachedError: A limit is such that nothing is then spent.
+            SpendLimitReachedError: Such a limit has `when_spent="raise"`.
         """
-        self._is_closed = True  # the thread that still waits for them then releases
+        self._is_closed = True  # the thread still waiting for them then releases
         for account in self._accounts or ():
             limit = account.limit
             if not limit.books.is_remote:
@@ -191,14 +191,14 @@ class SpendSession:
                 raise _cannot_look_up(limit, error) from error
 
     def run_and_settle(self, flow: Steps[T], cost: CostSource) -> Steps[T]:
-        """Run the query's flow, and settle however it ends; `cost` returns what it has come to."""
+        """Run the query's flow and settle whatever the outcome; `cost` returns the cost so far."""
         try:
             with self._renewing():
                 reply = yield from flow
         except Exception:
             yield from self._settle(cost)
             raise
-        except BaseException:  # no call can be made any more
+        except BaseException:  # no further call is possible
             self._settle_later(cost)
             raise
         yield from self._settle(cost)
@@ -206,7 +206,7 @@ class SpendSession:
 
     @contextlib.contextmanager
     def _renewing(self) -> Iterator[None]:
-        """Keep the reservations for as long as the query is under way."""
+        """Keep the reservations for as long as the query is in progress."""
         with contextlib.ExitStack() as stack:
             for account in self._granted:
                 stack.enter_context(account.renewing(self._query))
@@ -220,11 +220,11 @@ class SpendSession:
         cost_weight: float | None,
         query_id: str | None,
     ) -> SpendAllowance:
-        """Return what the query may spend, once its reservations are made.
+        """Return what the query may spend, once its reservations are granted.
 
-        Near a limit, the cost weight rises. For a router that has no costs to weigh, a falling
-        share of the queries, chosen by their ids, may be checked and escalated. Without a router,
-        or with a `forced` model, there is nothing to decide.
+        Near a limit, the cost weight rises. With a router that does not weigh costs, only a
+        shrinking share of the queries, chosen by id, may be checked and escalated. Without a
+        router, or with a `forced` model, there is nothing to decide.
         """
         if self._unanswered is not None:
             limit = self._unanswered.describe()
@@ -254,7 +254,7 @@ class SpendSession:
 
     @property
     def is_near(self) -> bool:
-        """Whether a limit is so near that the mix saves, or cannot be looked up."""
+        """Whether a limit is so near that the mix saves, or its store cannot be reached."""
         return bool(self._pressure) or self._reached is not None or self._unanswered is not None
 
     def _call(self, work: StoreWork, pause: float = 0.0, seconds: float | None = None) -> Call:
@@ -270,7 +270,8 @@ class SpendSession:
         """Ask every limit for a reservation; return whether the query may start."""
         buckets = ((limit, limit.bucket(config)) for limit in self._limits)
         self._accounts = [_Account(limit, b) for limit, b in buckets if b is not None]
-        # A new id each time: a deferred release of the last time must not end this reservation.
+        # A new id each time, so that a deferred release of an earlier try cannot end this
+        # reservation.
         self._query = uuid4().hex
         self._pressure, self._reached, self._unanswered = 0.0, None, None
         granted: list[_Account] = []
@@ -297,7 +298,7 @@ class SpendSession:
             limit.books.catch_up(bucket)
             admission, status = limit.books.reserve(bucket, self._query, limit.terms)
         except Exception as error:
-            # The reservation may have been made, and the reply lost.
+            # The reservation may have been made although the reply was lost.
             account.defer_unless_hopeless(account.release(self._query), error)
             account.warn_unreachable(error)
             if limit.when_spent == "raise":
@@ -305,7 +306,7 @@ class SpendSession:
             if not never_succeeds(error):
                 self._unanswered = limit
             return "spent"
-        with contextlib.suppress(Exception):  # others' steps concern this query no further
+        with contextlib.suppress(Exception):  # other queries' steps do not concern this one
             limit.books.catch_up()
         share = status.spent / limit.terms.limit
         self._pressure = max(self._pressure, min(1.0, (share - limit.soft) / (1 - limit.soft)))
@@ -316,7 +317,7 @@ class SpendSession:
                 + ": nothing was paid for this query. "
                 + ("Raise the limit." if limit.per is None else "Wait, or raise the limit.")
             )
-        # Past the soft share, the cheapest model now is better than another one after a wait.
+        # Past the soft share, using the cheapest model now beats waiting for a larger one.
         saves = limit.when_spent == "cheapest" and status.max_cost and share >= limit.soft
         return "spent" if admission == "busy" and saves else admission
 
@@ -330,7 +331,7 @@ class SpendSession:
             seconds = min(self._clock.limit / 4, max(_SHORTEST_WAIT, self._clock.left))
         try:
             yield from call(self._call(settlement, seconds=seconds))
-        except StoreUnreachableError as error:  # the thread goes on, and puts it off if it fails
+        except StoreUnreachableError as error:  # the thread goes on, and defers if it fails
             for account in self._accounts:
                 if account.limit.books.is_remote:
                     account.limit.books.back_off.failed()
@@ -341,12 +342,12 @@ class SpendSession:
         self._warn_if_unknown(query_cost)
 
     def _settle_later(self, cost: CostSource) -> None:
-        """Settle a cancelled query; its cost is unknown if a paid call was under way."""
+        """Settle a cancelled query; its cost is unknown if a paid call was in progress."""
         if not self._accounts:
             return
         query_cost = _cost_or_unknown(cost)
         self._defer(self._settlement(query_cost))
-        with contextlib.suppress(SpendWarning):  # as an error, it would replace the cancellation
+        with contextlib.suppress(SpendWarning):  # as an error, it would hide the cancellation
             self._warn_if_unknown(query_cost)
 
     def _warn_if_unknown(self, query_cost: QueryCost) -> None:
@@ -354,7 +355,7 @@ class SpendSession:
             account.warn_unknown(is_lost=query_cost.is_lost)
 
     def _defer(self, settlement: StoreWork) -> None:
-        # A local store would settle at once, and wait for the remote ones.
+        # A local store would settle at once, and then wait for the remote ones.
         remote = (account for account in self._accounts if account.limit.books.is_remote)
         account = next(remote, self._accounts[0])
         account.limit.books.defer(account.bucket, partial(settlement, None))
@@ -365,7 +366,7 @@ class SpendSession:
         unsettled = list(self._accounts)
 
         def settle(_: RunnableConfig | None) -> None:
-            with self._lock:  # it may be deferred while a thread is at it
+            with self._lock:  # may be deferred while a thread is settling
                 while unsettled:
                     error = unsettled[0].attempt(unsettled[0].settle(self._query, amounts))
                     unsettled.pop(0).warn_unreachable(error)
@@ -376,8 +377,8 @@ class SpendSession:
 def _cost_or_unknown(cost: CostSource) -> QueryCost:
     try:
         return cost()
-    except Exception:  # noqa: BLE001  (wrong prices, which the query's record reports)
-        return QueryCost(None, None)  # the reservation ends whatever happens
+    except Exception:  # noqa: BLE001  (invalid prices, which the query's record reports)
+        return QueryCost(None, None)  # the reservation must end in any case
 
 
 def _cannot_look_up(limit: SpendLimit, error: Exception) -> SpendLimitReachedError:

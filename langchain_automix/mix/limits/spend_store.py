@@ -1,4 +1,4 @@
-"""What every store of a spend limit does: deferred steps, and warnings."""
+"""Common behaviour of all stores of a spend limit: deferred steps and warnings."""
 
 from __future__ import annotations
 
@@ -27,44 +27,45 @@ class SpendWarning(UserWarning):
 
 _LONGEST_NAME = 80
 _MAX_WARNINGS = 1000
-"""Different ones, for the names of tenants may be anybody's."""
+"""Maximum number of different warnings, since the names of tenants may come from anyone."""
 
 _MAX_DEFERRED = 10_000
-"""Steps that are put off at once: each is some hundred bytes, and a store may be away for days."""
+"""Maximum number of deferred steps. Each takes some hundred bytes, and a store may be unreachable
+for days."""
 
 _SLOW_SECONDS = 0.25
 
 _AT_ONCE = 100
-"""Deferred steps that one query takes for the others."""
+"""How many deferred steps of other queries one query carries out."""
 
 _NEVER = (TypeError, ValueError, LookupError, AttributeError)  # UnicodeError is a ValueError
 
 
 def never_succeeds(error: Exception) -> bool:
-    """Whether a step that failed so fails whenever it is taken: its store works, and refuses it."""
+    """Whether a step fails like this every time: the store is up, and rejects the step."""
     if isinstance(error, _NEVER) or "DataError" in {kind.__name__ for kind in type(error).__mro__}:
         return True
-    if type(error).__name__ != "ResponseError":  # such as of a server that is still loading
+    if type(error).__name__ != "ResponseError":  # such as from a server that is still loading
         return False
-    # Other codes, such as MISCONF of a full disk, tell of the server and not of this step.
+    # Other codes, such as MISCONF for a full disk, concern the server and not this step.
     code = str(error).partition(" ")[0]
     return code == "WRONGTYPE" or not code.isupper()
 
 
 class StoreUnreachableError(ConnectionError):
-    """A store has not answered, and is not asked again for a while."""
+    """The store has not answered, and is left alone for a while."""
 
 
 class BackOff:
-    """How long a store that does not answer is left alone: 1 second, doubled up to 30.
+    """How long to leave a store alone that does not answer: 1 second, doubling up to 30.
 
-    When that time is up, one caller tries; the others are turned away until it is known how.
+    After that, one caller tries; others are rejected until the outcome is known.
     """
 
     FIRST, LONGEST = 1.0, 30.0
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with a store of which nothing is known."""
+        """Start without knowledge of the store."""
         self._clock = clock
         self._seconds = 0.0
         self._until = 0.0
@@ -78,7 +79,7 @@ class BackOff:
         """Let a caller try.
 
         Raises:
-            StoreUnreachableError: Nobody may yet.
+            StoreUnreachableError: It is too early to try.
         """
         with self._lock:
             now = self._clock()
@@ -93,7 +94,7 @@ class BackOff:
         """Note that the store did not answer."""
         with self._lock:
             if self._seconds and not self._is_tried:
-                return  # those who asked together with the first one that failed
+                return  # callers that asked at the same time as the first to fail
             self._seconds = min(self.LONGEST, max(self.FIRST, 2 * self._seconds))
             self._until, self._is_tried = self._clock() + self._seconds, False
 
@@ -104,10 +105,10 @@ class BackOff:
 
 
 class SpendStore(ABC):
-    """Keeps the ledgers of one limit, one for each bucket."""
+    """Keeps the ledgers of one limit, one per bucket."""
 
     is_remote: ClassVar[bool] = True
-    """Whether a step may take longer than an event loop should wait."""
+    """Whether a step may take longer than an event loop should be blocked."""
 
     def __init__(self) -> None:
         self._deferred: dict[str, deque[Callable[[], None]]] = {}
@@ -120,16 +121,16 @@ class SpendStore(ABC):
     def step(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
-        """Take one atomic step, as `SpendLedger.apply` does."""
+        """Take one atomic step, in the same way as `SpendLedger.apply`."""
 
     def _take(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
-        """Take a step; a store that takes long to fail is then left alone for a while.
+        """Take a step; if the store is slow to fail, leave it alone for a while.
 
         Raises:
-            StoreUnreachableError: It has not answered before.
-            Exception: What the store raised.
+            StoreUnreachableError: The store did not answer recently.
+            Exception: The error raised by the store.
         """
         if not self.is_remote:
             return self.step(step, bucket, query, terms, settlement)
@@ -138,7 +139,7 @@ class SpendStore(ABC):
         try:
             result = self.step(step, bucket, query, terms, settlement)
         except Exception as error:
-            # One that refuses at once holds nobody up, and may be back for the next query.
+            # A store that fails immediately delays nobody, and may be back for the next query.
             if not never_succeeds(error) and time.monotonic() - started > _SLOW_SECONDS:
                 self.back_off.failed()
             raise
@@ -150,15 +151,15 @@ class SpendStore(ABC):
         return self._take("reserve", bucket, query, terms, NO_COST)
 
     def renew(self, bucket: str, query: str, terms: LimitTerms) -> None:
-        """Keep the reservation of a query that is still under way."""
+        """Renew the reservation of a query that is still in progress."""
         self._take("renew", bucket, query, terms, NO_COST)
 
     def settle(self, bucket: str, query: str, settlement: Settlement, terms: LimitTerms) -> None:
-        """Count what a query came to, and end its reservation."""
+        """Record the cost of a query and end its reservation."""
         self._take("settle", bucket, query, terms, settlement)
 
     def release(self, bucket: str, query: str, terms: LimitTerms) -> None:
-        """End the reservation of a query that has cost nothing."""
+        """End the reservation of a query that cost nothing."""
         self._take("release", bucket, query, terms, NO_COST)
 
     def status(self, bucket: str, terms: LimitTerms) -> LimitStatus:
@@ -166,9 +167,9 @@ class SpendStore(ABC):
         return self._take("status", bucket, "", terms, NO_COST).status
 
     def defer(self, bucket: str, step: Callable[[], None]) -> None:
-        """Take a step that nobody can wait for: before the next query asks, or at once if local.
+        """Queue a step that nobody can wait for; it runs before the next query, or now if local.
 
-        Until then, the reservation that the step would end counts.
+        Until then, the reservation that the step would end still counts.
         """
         with self._deferred_lock:
             self._deferred.setdefault(bucket, deque()).append(step)
@@ -191,9 +192,8 @@ class SpendStore(ABC):
     def catch_up(self, bucket: str | None = None) -> None:
         """Take deferred steps of a bucket, or of all, until one fails in a way that may pass.
 
-        At most a hundred are taken, so that no query has to wait for a long outage's.
-
-        A step that can never be taken is dropped with a warning: it must not stop those after it.
+        At most a hundred are taken, so that no query has to make up for a long outage alone. A step
+        that can never succeed is dropped with a warning, so that it does not block those after it.
         """
         if bucket is None:
             for each in list(self._deferred)[:_AT_ONCE]:
@@ -209,7 +209,7 @@ class SpendStore(ABC):
                     self.warn_dropped(bucket, error)
                     continue
                 with self._deferred_lock:
-                    # The bucket goes to the end: next time, others come before it.
+                    # Move the bucket to the end, so that others come first next time.
                     self._deferred[bucket] = self._deferred.pop(bucket, deque())
                     self._deferred[bucket].appendleft(step)
                 raise
@@ -223,7 +223,7 @@ class SpendStore(ABC):
             return None
 
     def warn_dropped(self, bucket: str, error: Exception) -> None:
-        """Warn that a step of a bucket can never be taken."""
+        """Warn that a step of a bucket can never succeed."""
         name = ascii(bucket.removeprefix("of:"))
         self.warn_once(
             f"A spend limit cannot be kept for {name if len(name) < _LONGEST_NAME else 'a value'}: "

@@ -1,4 +1,4 @@
-"""`StoreStep`: a step of a query with the stores of its spend limits, which may hang."""
+"""`StoreStep`: a query's step with the stores of its spend limits, which may hang."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ StoreWork = Callable[[RunnableConfig | None], Any]
 
 
 class StoreStep(NeedsNoSlot, Runnable[Any, Any]):
-    """Reads or writes the stores; remote ones in a thread of its own.
+    """Reads or writes the stores; uses a thread of its own if any is remote.
 
-    Not in the event loop's executor: a store that hangs would hold up all that others do there.
+    It does not use the event loop's executor, where a store that hangs would block others' work.
     """
 
     def __init__(self, work: StoreWork, pause: float, seconds: float | None) -> None:
         """Set up a step.
 
         Args:
-            work: What is done, with the configuration of the query.
-            pause: Longest wait before it, in seconds.
-            seconds: How long to wait for a thread of its own; None: it is done in the caller's.
+            work: The work to do, given the query's configuration.
+            pause: Longest wait before the work, in seconds.
+            seconds: How long to wait for the thread, in seconds; None works in the caller's thread.
         """
         self._work = work
-        # Those who wait together must not ask together.
+        # Queries that wait together must not ask at the same moment.
         self._pause = pause * random.uniform(0.5, 1)  # noqa: S311
         self._seconds = seconds
 
@@ -69,6 +69,6 @@ class StoreStep(NeedsNoSlot, Runnable[Any, Any]):
 
 
 def _ignore_outcome(done: asyncio.Future[Any]) -> None:
-    """Retrieve an error that comes too late, so that asyncio does not complain of it."""
+    """Retrieve an error that comes too late, so that asyncio does not complain about it."""
     if not done.cancelled():
         done.exception()

@@ -1,4 +1,4 @@
-"""Where the ledgers of a spend limit are kept: in this process, in a LangGraph store, in Redis."""
+"""Keep the ledgers of a spend limit: in this process, in a LangGraph store or in Redis."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class _Ledgers(dict[str, SpendLedger]):
     def current(self, bucket: str, terms: LimitTerms, now: int) -> SpendLedger:
         """Return a ledger, without what has left the window."""
         if len(self) >= self._sweep_at:
-            # With a bucket for each tenant, over years: drop those with nothing in the window.
+            # There may be a bucket for each tenant, over years: drop those with nothing in the
+            # window.
             for name, ledger in list(self.items()):
                 ledger.forget(terms, now)
                 if ledger == SpendLedger():
@@ -64,7 +65,7 @@ class ProcessStore(SpendStore):
     is_remote = False
 
     def __init__(self, process: int | None = None) -> None:
-        """Begin with nothing spent; `process` is the one whose limit this was, None: this one."""
+        """Start with nothing spent; `process` is where the limit was created, by default here."""
         super().__init__()
         self._ledgers = _Ledgers()
         self._lock = ProcessLock()
@@ -74,7 +75,7 @@ class ProcessStore(SpendStore):
     def step(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
-        if self._process != os.getpid():  # a fork, or sent to this process
+        if self._process != os.getpid():  # forked, or sent to this process
             self._process = os.getpid()
             self.warn_once(
                 "A spend limit in memory has come to another process, and counts there by itself: "
@@ -91,9 +92,10 @@ class ProcessStore(SpendStore):
 class GraphStore(SpendStore):
     """Keeps the ledgers in a LangGraph `BaseStore`, which has no compare-and-set.
 
-    Each process writes one item of its own, so no update is lost. It writes its reservation first
-    and then reads all items: of two processes that ask at once, at least one sees the other, if
-    the store lets a read see every write done before it. Both may then be `busy`, and ask again.
+    Each process writes only its own item, so no update is lost. It first writes its reservation and
+    then reads all items. If two processes ask at the same time, at least one sees the other,
+    provided that a read sees every write completed before it. Both may then be `busy` and ask
+    again.
     """
 
     _PAGE_SIZE = 100
@@ -102,7 +104,7 @@ class GraphStore(SpendStore):
         super().__init__()
         self._store = store
         self._name = name
-        # One step at a time in a process: its item must not go back in time.
+        # One step at a time per process: its item must not go back in time.
         self._lock = ProcessLock()
         self._start()
 
@@ -116,7 +118,7 @@ class GraphStore(SpendStore):
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
         with self._lock:
-            if self._process != os.getpid():  # a fork: its parent goes on writing under the key
+            if self._process != os.getpid():  # a fork: the parent keeps writing under the old key
                 self._start()
             now = now_ms()
             own = self._ledgers.current(bucket, terms, now)
@@ -125,7 +127,7 @@ class GraphStore(SpendStore):
             if step == "reserve":
                 return self._reserve(bucket, query, terms, now)
             if step == "release":
-                # Even if it cannot be written now: the next write says so, too.
+                # Even if writing fails now: the next write covers it.
                 own.reservations.pop(query, None)
             elif settlement.cost is None:
                 seen = self._merged(bucket).apply("status", query, terms, now).status.max_cost
@@ -147,10 +149,10 @@ class GraphStore(SpendStore):
                 self._change(bucket, terms, lambda _: None)
 
     def _change(self, bucket: str, terms: LimitTerms, change: Callable[[SpendLedger], T]) -> T:
-        """Change this process's ledger, here and in the store; if that fails, in neither."""
+        """Change this process's ledger, here and in the store; if that fails, change neither."""
         ledger = SpendLedger.from_json(self._ledgers[bucket].to_json())
         result = change(ledger)
-        # Processes that have ended leave their items; a store that can drops them.
+        # Processes that have ended leave their items behind; a store with expiry drops them.
         ttl = {}
         if terms.retention and self._store.supports_ttl:
             ttl["ttl"] = terms.retention / 60_000
@@ -159,7 +161,7 @@ class GraphStore(SpendStore):
         return result
 
     def _merged(self, bucket: str) -> SpendLedger:
-        """Return what all processes know together."""
+        """Return the combined ledger of all processes."""
         ledgers, offset = [self._ledgers[bucket]], 0
         namespace = self._namespace(bucket)
         while True:
@@ -167,7 +169,7 @@ class GraphStore(SpendStore):
             ledgers += [
                 SpendLedger.from_json(item.value)
                 for item in items
-                # Some stores search by prefix of the text: for `acme` they also find `acme2`.
+                # Some stores match namespaces by text prefix: for `acme`, they also find `acme2`.
                 if tuple(item.namespace) == namespace and item.key != self._key
             ]
             if len(items) < self._PAGE_SIZE:
@@ -175,18 +177,18 @@ class GraphStore(SpendStore):
             offset += self._PAGE_SIZE
 
     def _namespace(self, bucket: str) -> tuple[str, ...]:
-        # A label is not empty and has no full stop.
+        # A label must be non-empty and contain no full stop.
         labels = ("_" + _quoted(text).replace(".", "%2E") for text in (self._name, bucket))
         return ("automix", "spend", *labels)
 
 
 _MEMORY_MS = 600_000
-"""Milliseconds for which Redis remembers that a query has settled. A step whose reply was lost is
-repeated: by redis-py at once, or by the process before its next query."""
+"""Milliseconds for which Redis remembers that a query has settled, in case a step is repeated
+because its reply was lost: by redis-py immediately, or by the process before its next query."""
 
-# The rule of `SpendLedger.apply` in one atomic step; repeating it changes nothing. Compare-and-set
-# took 2 to 10 times as long under eight processes. Its numbers are doubles, exact up to 2^53;
-# `%.0f` because Lua would write large ones as 1e+15.
+# The rule of `SpendLedger.apply` in one atomic step; repeating the step changes nothing.
+# Compare-and-set took 2 to 10 times as long under eight processes. Numbers are doubles, exact up to
+# 2^53; they are formatted with `%.0f` because Lua would write large ones as 1e+15.
 _SCRIPT = """
 local step, query, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, width, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -252,9 +254,9 @@ return {admission, text(spent), active, text(max_cost), text(reserved)}
 
 
 class RedisStore(SpendStore):
-    """Keeps the ledgers in Redis: a hash for each bucket, and one script that takes every step.
+    """Keeps the ledgers in Redis: a hash per bucket, and one script for every step.
 
-    The clock is the server's, so the clocks of the machines need not agree.
+    It uses the server's clock, so the clocks of the machines need not agree.
     """
 
     def __init__(
@@ -269,7 +271,7 @@ class RedisStore(SpendStore):
     def step(
         self, step: Step, bucket: str, query: str, terms: LimitTerms, settlement: Settlement
     ) -> ReserveResult:
-        # The braces keep both keys on one server of a cluster.
+        # The braces keep both keys on the same server of a cluster.
         key = f"automix:spend:{{{_quoted(self._name)}:{_quoted(bucket)}}}"
         cost = "" if settlement.cost is None else settlement.cost
         amounts = (cost, settlement.max_cost, int(settlement.is_lost))
@@ -286,15 +288,15 @@ def _quoted(text: str) -> str:
 
 
 def open_store(store: Any, name: str, process: int | None = None) -> SpendStore:
-    """Return what keeps the ledgers, from the `store` of a `SpendLimit`.
+    """Return the store that keeps the ledgers, as given by `SpendLimit.store`.
 
     Args:
         store: The store.
         name: The name of the limit.
-        process: The process that a limit in memory comes from; None: this one.
+        process: The process in which an in-memory limit was created; None for this one.
 
     Raises:
-        AutoMixError: It is no store, or redis-py is not installed.
+        AutoMixError: The value is not a store, or redis-py is not installed.
     """
     if store is None:
         return ProcessStore(process)
@@ -320,8 +322,8 @@ _TIMEOUT_SECONDS = 1
 
 
 def _redis_client(url: str) -> Redis:
-    """Return a client of the server at a URL, which connects when it is first used."""
-    try:  # an extra
+    """Return a client of the server at a URL; it connects on first use."""
+    try:  # an optional dependency
         from redis import Redis  # noqa: PLC0415
         from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.exceptions import ConnectionError as Broken  # noqa: PLC0415
@@ -336,11 +338,11 @@ def _redis_client(url: str) -> Redis:
             url,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
-            # A connection that was left open may be broken; a server that hangs is not asked again.
+            # An idle connection may be broken, so retry once; do not retry a server that hangs.
             retry=Retry(NoBackoff(), 1, supported_errors=(Broken,)),
         )
     except ValueError:
-        # Show no part of the URL: it may hold a password.
+        # Show no part of the URL, since it may contain a password.
         raise AutoMixError(
             "The spend limit's store is text, but not the URL of a Redis server: redis://, "
             "rediss:// or unix://."

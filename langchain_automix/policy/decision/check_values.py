@@ -1,10 +1,11 @@
-"""What a check of an answer is worth before any fit, in plain Python.
+"""Compute what a check of an answer is worth before any fit, in plain Python.
 
-Two models: the one that answered, and a larger one. The belief is the chance that each is right;
-what a check may find moves it, and a check is worth the mean by which the best choice after it
-beats the best choice now. All is counted in quality. The larger model's answer is priced at the
-mean benefit before any check (the cost weight at which nobody who knows nothing would care which of
-the two answers), and whatever else may be bought in proportion to it.
+There are two models: the one that answered, and a larger one. The belief is the probability that
+each is right, and the findings of a check update it. A check is worth the mean amount by which the
+best choice after it beats the best choice now. Everything is measured in quality. The larger
+model's answer is priced at its mean benefit before any check: the cost weight at which, without
+evidence, both answers are worth the same. Everything else that may be bought is priced in
+proportion.
 """
 
 from __future__ import annotations
@@ -22,42 +23,42 @@ from langchain_automix.policy.decision.score_prior import (
 )
 
 _BOTH, _ONLY_LARGE, _ONLY_SMALL, _NEITHER = 0.52, 0.28, 0.08, 0.12
-"""Chances before any check, as in `prior_policy`: who is right."""
+"""Probabilities of who is right, before any check; the same as in `prior_policy`."""
 
 _ODDS_RATIO = _BOTH * _NEITHER / (_ONLY_LARGE * _ONLY_SMALL)
-"""By how much the odds that one model is right rise if the other is."""
+"""Factor by which the odds that one model is right rise if the other is right."""
 
 _CONCENTRATION = 1.0
-"""Sum of the parameters of the Beta distribution of one answer's accept rate. Verdicts on the same
-answer agree with each other, right or wrong (here with a correlation of a half): eight of them tell
-hardly more than two. On the answers of `cookbook/recordings/xquad_checks.jsonl.gz` the AUROC of one
-few-shot verdict is 0.54, that of four 0.54."""
+"""Sum of the parameters of the Beta distribution of an answer's accept rate. Verdicts on the same
+answer agree with each other, right or wrong (here with a correlation of one half), so eight of them
+tell little more than two. On the answers of `cookbook/recordings/xquad_checks.jsonl.gz`, the AUROC
+of one few-shot verdict is 0.54, and that of four is 0.54 as well."""
 
 _TIE = 1e-9
-"""Quality below which a difference is rounding."""
+"""Quality below which a difference counts as rounding."""
 
 
 class Rates(NamedTuple):
     """How often a single verdict accepts an answer."""
 
     right: float
-    """Where the answer is right."""
+    """If the answer is right."""
 
     wrong: float
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What is believed of an answer and of what a larger model would answer."""
+    """Beliefs about the quality of an answer, and of the answer that a larger model would give."""
 
     small: float
-    """Chance that the answer is right."""
+    """Probability that the answer is right."""
 
     large: float
-    """Chance that the larger model's would be."""
+    """Probability that the larger model's answer would be right."""
 
     price: float
-    """Of the larger model's answer, in quality."""
+    """Price of the larger model's answer, in quality."""
 
     @property
     def benefit(self) -> float:
@@ -66,7 +67,7 @@ class Belief:
 
     @property
     def escalates(self) -> bool:
-        """Whether the larger model is worth its price; where it makes no difference, it is not."""
+        """Whether the larger model is worth more than its price; a tie does not count."""
         return self.benefit > self.price + _TIE
 
     @property
@@ -80,31 +81,31 @@ class Belief:
         return self.large - self.price if self.escalates else self.small
 
     def repriced(self, factor: float) -> Belief:
-        """Return the same belief at another cost weight, as a multiple of the usual one."""
+        """Return the same belief at another cost weight, given as a multiple of the usual one."""
         return Belief(self.small, self.large, self.price * factor)
 
 
 class Prospect(NamedTuple):
-    """What may come of a check that is not made yet."""
+    """The expected consequences of a check that has not been made."""
 
     gain: float
-    """Utility that it adds in the mean, its own price not counted; at least 0."""
+    """Mean utility that it adds, ignoring its own price; at least 0."""
 
     kept: float
-    """Chance that the answer is kept after it."""
+    """Probability that the answer is kept after the check."""
 
 
 def unchecked_belief() -> Belief:
-    """Return the belief where nothing is known of an answer."""
+    """Return the belief when nothing is known about an answer."""
     small, large = _BOTH + _ONLY_SMALL, _BOTH + _ONLY_LARGE
     return Belief(small, large, large - small)
 
 
 def belief_after_tokens(score: float) -> Belief:
-    """Return the belief after the probability of an answer's tokens was read.
+    """Return the belief after reading how probable an answer's tokens were.
 
     Args:
-        score: In [0, 1], as `LogProbabilityVerifier` gives it.
+        score: The score from `LogProbabilityVerifier`, in [0, 1].
     """
     before_small, before_large = unchecked_qualities("token_probability")
     small, large = expected_qualities(score)
@@ -112,19 +113,19 @@ def belief_after_tokens(score: float) -> Belief:
 
 
 def belief_after_agreement(agreeing: int, others: int) -> Belief:
-    """Return the belief after new answers that agree with an answer, and some that do not."""
+    """Return the belief given how many new answers agree with an answer and how many do not."""
     return _of_agreement(agreement_belief(agreeing, others))
 
 
 def belief_after_verdicts(before: Belief, accepts: int, rejects: int, rates: Rates) -> Belief:
-    """Return a belief after verdicts on the answer, which tell of the answering model only."""
+    """Return a belief after verdicts on the answer, which concern only the answering model."""
     small = _right_after(before.small, accepts, rejects, rates)
     if_right, if_wrong = _large_given_small(before.small, before.large)
     return Belief(small, small * if_right + (1 - small) * if_wrong, before.price)
 
 
 def prospect_of_tokens(factor: float = 1.0) -> Prospect:
-    """Return what may come of reading the probability of an answer's tokens, before there is one.
+    """Return the prospect of reading how probable an answer's tokens are, before there is one.
 
     Args:
         factor: The cost weight, as a multiple of the usual one.
@@ -134,7 +135,7 @@ def prospect_of_tokens(factor: float = 1.0) -> Prospect:
 
 
 def prospect_of_agreement(samples: int, factor: float = 1.0) -> Prospect:
-    """Return what may come of asking the same model again some times."""
+    """Return the prospect of asking the same model again several times."""
     outcomes = []
     for agreeing in range(samples + 1):
         found = agreement_belief(agreeing, samples - agreeing)
@@ -146,14 +147,14 @@ def prospect_of_agreement(samples: int, factor: float = 1.0) -> Prospect:
 def prospect_of_verdicts(
     before: Belief, accepts: int, rejects: int, samples: int, rates: Rates
 ) -> Prospect:
-    """Return what may come of more verdicts on an answer.
+    """Return the prospect of more verdicts on an answer.
 
     Args:
         before: The belief without any verdict.
-        accepts: Verdicts so far that accept it.
-        rejects: Those that reject it.
+        accepts: Verdicts so far that accept the answer.
+        rejects: Verdicts so far that reject it.
         samples: Number of further verdicts.
-        rates: How often one accepts a right answer, and a wrong one.
+        rates: How often a verdict accepts a right answer, and a wrong one.
     """
     right_now = _right_after(before.small, accepts, rejects, rates)
     outcomes = []
@@ -178,7 +179,7 @@ def _of_agreement(found: AgreementBelief) -> Belief:
 
 
 def _prospect(outcomes: list[tuple[float, Belief]]) -> Prospect:
-    """Return what may come of a check with these outcomes: the chance and the belief of each."""
+    """Return the prospect of a check, given the probability and the belief of each outcome."""
     total = math.fsum(chance for chance, _ in outcomes)
     price = outcomes[0][1].price
     small, large, after, kept = (
@@ -200,7 +201,7 @@ def _right_after(small: float, accepts: int, rejects: int, rates: Rates) -> floa
 
 
 def _chance(accepts: int, rejects: int, rate: float) -> float:
-    """Return the chance of these verdicts in one order: Beta-binomial."""
+    """Return the probability of these verdicts in one particular order (Beta-binomial)."""
     a, b = rate * _CONCENTRATION, (1 - rate) * _CONCENTRATION
     return math.exp(_log_beta(a + accepts, b + rejects) - _log_beta(a, b))
 
@@ -210,10 +211,10 @@ def _log_beta(a: float, b: float) -> float:
 
 
 def _large_given_small(small: float, large: float) -> tuple[float, float]:
-    """Return the chance that the larger model is right where the answer is, and where it is not.
+    """Return the probability that the larger model is right if the answer is, and if it is not.
 
-    From both chances and the odds ratio (Plackett 1965): the chance that both are right is the root
-    of a quadratic equation.
+    It follows from both marginal probabilities and the odds ratio (Plackett 1965): the probability
+    that both are right is the root of a quadratic equation.
     """
     excess = _ODDS_RATIO - 1
     b = 1 + (small + large) * excess

@@ -1,4 +1,4 @@
-"""A policy in words and as tables, for a terminal."""
+"""Describe a policy in words and as tables, for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_ROWS = 20
 
 
 def describe_policy(policy: Policy) -> str:
-    """Return a policy in words and as a table."""
+    """Describe a policy in words and as a table."""
     lines = [*_describe_fit(policy), ""]
     shares = (policy.first_share, 1 - policy.first_share)
     for plan, share in zip(policy.plans, shares, strict=False):
@@ -29,10 +29,10 @@ def describe_policy(policy: Policy) -> str:
 
 
 def describe_goal(goal: Mapping[str, float], unit: str = "") -> str:
-    """Return what a fit was asked for, in words.
+    """Describe the goal of a fit in words.
 
     Args:
-        goal: As in a policy file.
+        goal: The goal, as in a policy file.
         unit: Currency of costs, with a space before it.
     """
     words = {
@@ -95,7 +95,7 @@ def _format_kind(encoding: CheckEncoding) -> str:
 
 
 def _format_rows(policy: Policy, plan: Plan, table: DecisionTable) -> list[tuple[str, ...]]:
-    """Return the rows that the policy reaches; all of them, if it does not know how often."""
+    """Return the rows that the policy reaches; all rows if their frequencies are unknown."""
     known = any(row.chance for row in table.rows)
     return [
         (

@@ -1,4 +1,4 @@
-"""What a plan does after an observation: one interpreter, for routers and for replays."""
+"""Look up what a plan does after an observation, for routers and replays alike."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from langchain_automix.policy.decision.table import (
 
 
 class Row(Protocol):
-    """What is done after one observation, and why; a `DecisionRow` is one."""
+    """What to do after one observation, and why; a `DecisionRow` is one."""
 
     @property
     def step(self) -> PlannedAction:
-        """What is done."""
+        """What to do."""
 
     @property
     def quality(self) -> tuple[float, ...]:
@@ -33,17 +33,17 @@ class Row(Protocol):
 
     @property
     def values(self) -> Mapping[str, float]:
-        """Expected utility still to come, of each option."""
+        """Expected remaining utility of each option."""
 
     def whole(self) -> DecisionRow:
-        """Return all of it."""
+        """Return the complete row."""
 
 
 AnyRow_co = TypeVar("AnyRow_co", bound=Row, covariant=True)
 
 
 class Table(Protocol[AnyRow_co]):
-    """What is done after each observation; a `DecisionTable` is one."""
+    """What to do after each observation; a `DecisionTable` is one."""
 
     @property
     def model(self) -> int:
@@ -51,22 +51,22 @@ class Table(Protocol[AnyRow_co]):
 
     @property
     def checks(self) -> tuple[CheckEncoding, ...]:
-        """How each of several checks is read; else empty."""
+        """How each check is read if there are several; else empty."""
 
     @property
     def encodings(self) -> tuple[CheckEncoding, ...]:
-        """How each check is read, also where there is only one."""
+        """How each check is read, even if there is only one."""
 
     def row_for(self, observations: Sequence[Observation]) -> AnyRow_co | None:
-        """Return the row for what the checks found; None if there is none."""
+        """Return the row for what the checks found, or None if there is none."""
 
 
 class Rule(Protocol):
-    """What can be followed, step by step; a `Plan` is one."""
+    """Anything that can be followed step by step; a `Plan` is one."""
 
     @property
     def name(self) -> str:
-        """What kind of rule it is."""
+        """The kind of rule."""
 
     @property
     def opening(self) -> PlannedAction:
@@ -78,11 +78,11 @@ class Rule(Protocol):
 
     @property
     def tables(self) -> Sequence[Table[Row]]:
-        """The tables that steps lead to; more may follow while the rule is followed."""
+        """The tables that steps lead to; more may be added while the rule is followed."""
 
     @property
     def cost_weight(self) -> float:
-        """Cost weight that it is solved for."""
+        """Cost weight that the rule was solved for."""
 
 
 def next_action(
@@ -93,20 +93,20 @@ def next_action(
     answered: Collection[int],
     names: Sequence[str],
 ) -> AnyRow_co | DecisionRow | None:
-    """Return the row for what the checks of an answer found; its step is what is done next.
+    """Return the row for what the checks of an answer found; its step is the next one to take.
 
-    A step that makes a spent check is replaced by the best option that makes none.
+    A step that repeats a spent check is replaced by the best option that does not.
 
     Args:
         plan: The plan.
-        table: Its table that reads these checks.
+        table: The plan's table that reads these checks.
         observations: What each check of `table.encodings` found.
-        spent: Names of the checks that can tell no more; None is the first check.
+        spent: Names of the checks that can tell nothing more; None is the first check.
         answered: Indices of the models that have answered.
         names: Names of all models.
 
     Returns:
-        None where there is no evidence that the table reads: see `next_in_play`.
+        The row; None if there is no evidence that the table reads (see `next_in_play`).
     """
     if not any(map(any, observations)) and len(spent) >= len(table.checks):
         return None
@@ -122,9 +122,9 @@ def next_action(
 
 
 def mixture(rows: Sequence[DecisionRow | None]) -> DecisionRow | None:
-    """Return the row for what is known to be one of several: their means, by their chances.
+    """Return the mean of several rows, weighted by their chances, if only one of them can apply.
 
-    The first row's step is taken, which all of them have where the step is settled.
+    It has the first row's step. If the step is settled, all rows share it.
     """
     first, *others = rows
     if first is None or not others:
@@ -146,7 +146,7 @@ def mixture(rows: Sequence[DecisionRow | None]) -> DecisionRow | None:
 
 
 def next_in_play(plan: Rule, model: int) -> int | None:
-    """Return the model to ask, without a check, where nothing is known of a model's answer."""
+    """Return the model to ask next, without a check, if nothing is known about a model's answer."""
     return next((later for later in plan.plays if later > model), None)
 
 
@@ -157,9 +157,9 @@ def restrict(
     names: Sequence[str],
     is_possible: Callable[[str], bool],
 ) -> DecisionRow:
-    """Return a row whose step is not possible, with the best of its possible options instead."""
+    """Replace the step of a row, which is not possible, by the best of its possible options."""
     values = {option: value for option, value in row.values.items() if is_possible(option)}
-    # Which table would read the check of a later model's answer is not known here.
+    # It is not known here which table would read the check of a later model's answer.
     known = [option for option in values if not option.endswith(CHECKED)]
     best = max(known, key=lambda option: values[option], default="answer")
     step = step_for(best, row, plan, answered, names)
@@ -169,7 +169,7 @@ def restrict(
 def step_for(
     option: str, row: Row, plan: Rule, answered: Collection[int], names: Sequence[str]
 ) -> PlannedAction:
-    """Return the step of an option that the row has beside its own step."""
+    """Return the step for an option other than the row's own."""
     if option == "abstain":
         return PlannedAction(action="abstain", model=max(answered))
     if option.startswith("escalate:"):
@@ -182,13 +182,13 @@ def step_for(
 
 
 def best_answer(row: Row, plan: Rule, answered: Collection[int]) -> int:
-    """Return the model whose answer is expected to be the best of those given."""
+    """Return the model whose answer, of those given, is expected to be the best."""
     quality = dict(zip(plan.plays, row.quality, strict=False))
     return max(answered, key=lambda model: (quality.get(model, -1.0), model))
 
 
 def likely_escalation(table: DecisionTable) -> tuple[int, float] | None:
-    """Return the model that a table most often escalates to, and how often; None: never."""
+    """Return the model that a table most often escalates to, and how often; None if never."""
     chances: dict[int, float] = {}
     for step, chance in ((row.step, row.chance) for row in table.rows):
         if step.action == "escalate":

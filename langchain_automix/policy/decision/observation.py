@@ -1,4 +1,4 @@
-"""How a decision table reads what a check found, and what its options are called."""
+"""How a decision table encodes what a check found, and how its options are named."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Observation = tuple[int, ...]
-"""Accepts, rejects and invalid verdicts; or the bin of a score, counted from 1. Zeros where a
-check found nothing, or was not made."""
+"""Accepts, rejects and invalid verdicts; or the bin of a score, counted from 1. All zeros if a
+check found nothing or was not made."""
 
 
 class Frozen(BaseModel):
@@ -24,17 +24,17 @@ class CheckEncoding(Frozen):
     """How a decision table reads one check."""
 
     name: str | None = None
-    """Name of the check; None: the first one."""
+    """Name of the check; None for the first one."""
 
     kind: Literal["verdicts", "score"]
     counts_invalid: bool = False
-    """Whether invalid verdicts are evidence; if not, they are ignored."""
+    """Whether invalid verdicts count as evidence; if not, they are ignored."""
 
     edges: tuple[Share, ...] = ()
-    """Boundaries between the bins of the score, ascending."""
+    """Boundaries between the bins of the score, in ascending order."""
 
     most: NonNegativeInt = 0
-    """Most verdicts that the rows know; 0 for a score."""
+    """Maximum number of verdicts that the rows cover; 0 for a score."""
 
     @model_validator(mode="after")
     def _validate(self) -> Self:
@@ -50,13 +50,13 @@ class CheckEncoding(Frozen):
         return (0,) if self.kind == "score" else (0, 0, 0)
 
     def allows(self, observation: Observation) -> bool:
-        """Whether the check can be observed like this."""
+        """Whether the check can lead to this observation."""
         if self.kind == "score":
             return observation[0] <= len(self.edges) + 1
         return sum(observation) <= self.most and (self.counts_invalid or observation[2] == 0)
 
     def encode(self, accepts: int, rejects: int, invalid: int, score: float | None) -> Observation:
-        """Return the observation; counts of more verdicts than the rows know are scaled down."""
+        """Return the observation; counts beyond what the rows cover are scaled down."""
         if self.kind == "score":
             return (0,) if score is None else (bisect.bisect_right(self.edges, score) + 1,)
         invalid = invalid if self.counts_invalid else 0
@@ -68,12 +68,12 @@ class CheckEncoding(Frozen):
         return accepts, rejects, invalid
 
     def is_exhausted(self, drawn: int, invalid: int) -> bool:
-        """Whether enough verdicts were drawn, so that invalid ones are not replaced for ever."""
+        """Whether enough verdicts were drawn, so that invalid ones are not replaced endlessly."""
         return drawn + invalid >= 2 * self.most
 
 
 def verify_option(check: str | None, samples: int | None) -> str:
-    """Return the name of the option to verify: `verify:4`, `verify:logprob`, `verify:self:4`."""
+    """Return the name of an option to verify: `verify:4`, `verify:logprob`, `verify:self:4`."""
     parts = ("verify", check, None if samples is None else str(samples))
     return ":".join(part for part in parts if part is not None)
 

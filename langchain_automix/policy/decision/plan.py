@@ -11,7 +11,7 @@ from langchain_automix.policy.decision.observation import Frozen
 from langchain_automix.policy.decision.table import DecisionTable, PlannedAction
 
 _MAX_SAMPLES = 1_000
-"""Verdicts of one check; more are taken for damage to the file."""
+"""Maximum number of verdicts per check; a larger number means that the file is damaged."""
 
 
 class Plan(Frozen):
@@ -22,15 +22,15 @@ class Plan(Frozen):
 
     opening: PlannedAction
     plays: tuple[NonNegativeInt, ...] = Field(min_length=1)
-    """Indices of the models in play, ascending."""
+    """The kind of rule, such as `always:large` or `monotone:small->large`."""
 
     tables: tuple[DecisionTable, ...] = ()
     cost_weight: NonNegativeFloat = 0.0
-    """Cost weight that the rule is solved for."""
+    """Cost weight that the rule was solved for."""
 
     @cached_property
     def score_edges(self) -> tuple[float, ...]:
-        """The edges of all bins of all scores that its tables read, ascending."""
+        """All edges between bins of the scores that its tables read, in ascending order."""
         encodings = (encoding for table in self.tables for encoding in table.encodings)
         return tuple(sorted({edge for encoding in encodings for edge in encoding.edges}))
 
@@ -51,7 +51,7 @@ class Plan(Frozen):
         return self
 
     def _validate_step(self, step: PlannedAction, index: int, model: int | None) -> None:
-        """Validate a step of the table of this index, or the opening, which has no model."""
+        """Validate a step of the table with this index, or the opening, which has no model."""
         is_checked = step.action in ("verify", "escalate") and step.samples != 0
         if is_checked != (step.then is not None):
             raise ValueError("a step leads to a table if and only if a check follows it")

@@ -1,8 +1,8 @@
-"""The policy and its file: validated JSON, looked up in plain Python.
+"""The policy and its file: validated JSON, read in plain Python.
 
-A *plan* is one solved rule: an opening, and for each model whose answer is checked a table from
-what the check found to what is done. A *policy* is one plan, or two. Of two, the id of a query
-chooses one, so that a mean cost is met exactly.
+A *plan* is one solved rule: an opening and, for each model whose answer is checked, a table from
+what the check found to what to do. A *policy* is one plan or two. With two, the id of a query
+selects one, so that a mean cost is met exactly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from langchain_automix.utils.fingerprints import uniform
 SCHEMA = "langchain-automix/policy"
 
 _MAX_BYTES = 2**27
-"""A larger file is no policy; those of five models have some megabytes."""
+"""Maximum size of a policy file; those of five models take some megabytes."""
 
 
 class Candidate(Frozen):
@@ -44,18 +44,18 @@ class Candidate(Frozen):
 
     name: str
     expected: float
-    """Utility that its own POMDP predicts."""
+    """Utility that the candidate's own POMDP predicts."""
 
     cross_fitted: float | None = None
-    """Mean utility on the folds that it was not fitted to; None if it was ruled out
-    because a simpler one is expected to do better."""
+    """Mean utility on the folds that it was not fitted to; None if it was ruled out because a
+    simpler candidate is expected to do better."""
 
     error: NonNegativeFloat | None = None
     """Standard error of its cross-fitted gain over the best trivial policy."""
 
 
 class FitStatistics(Frozen):
-    """What a policy was fitted to, and what it was chosen from."""
+    """What a policy was fitted to, and which candidates it was chosen from."""
 
     queries: NonNegativeInt
     """Number of logged queries; 0 means that the policy is a prior, not a fit."""
@@ -68,14 +68,14 @@ class FitStatistics(Frozen):
 
     candidates: tuple[Candidate, ...] = ()
     log: str | None = None
-    """Digest of the log; see `langchain_automix.policy.fitting.digest`. None: not known."""
+    """Digest of the log (see `langchain_automix.policy.fitting.digest`); None if unknown."""
 
     notes: tuple[str, ...] = ()
     """Notes for the reader, one sentence each."""
 
 
 class Policy(Frozen):
-    """A decision rule, with all that is needed to use, read and verify it."""
+    """A decision rule, with everything needed to use, read and verify it."""
 
     schema_name: Literal["langchain-automix/policy"] = Field(
         default="langchain-automix/policy", alias="schema"
@@ -89,24 +89,24 @@ class Policy(Frozen):
     models: tuple[str, ...] = Field(min_length=2)
     currency: str | None = None
     verifier: str | None = None
-    """Fingerprint of the verifier that made the logged checks; None if not known."""
+    """Fingerprint of the verifier that made the logged checks; None if unknown."""
 
     check_spec: CheckSpec | None = None
-    """How that verifier is rebuilt; None, as in files of earlier versions: not known."""
+    """How to rebuild that verifier; None, as in files of earlier versions, if unknown."""
 
     own_cost: bool = False
-    """Whether the price of a larger model is scaled, query by query, by what the query's own answer
-    cost relative to the model's mean. False, as in files of earlier versions: it is not."""
+    """Whether the price of a larger model is scaled for each query by the cost of the query's own
+    answer relative to the mean cost. False, as in files of earlier versions, if it is not."""
 
     goal: dict[str, float] = Field(default_factory=dict)
-    """What the fit was asked for, such as `max_cost`; empty: nothing."""
+    """The goal of the fit, such as `max_cost`; empty if there was none."""
 
     cost_weight: NonNegativeFloat
     """How much quality one unit of cost is worth."""
 
     plans: tuple[Plan, ...] = Field(min_length=1, max_length=2)
     first_share: Share = 1.0
-    """Share of the queries that the first plan gets; the second gets the others."""
+    """Share of the queries that the first plan gets; the second plan gets the rest."""
 
     seed: int = 0
     fit: FitStatistics
@@ -136,7 +136,7 @@ class Policy(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_what_is_unknown(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions did not know, so that a fingerprint stays as it was."""
+        """Leave out fields that earlier versions did not know, to keep fingerprints unchanged."""
         written: dict[str, Any] = write(self)
         if self.check_spec is None:
             written.pop("check_spec", None)
@@ -146,12 +146,12 @@ class Policy(Frozen):
 
     @property
     def own_costs(self) -> tuple[float, ...] | None:
-        """Mean cost of each model's answer, by which a query's own is scaled; None: it is not."""
+        """Mean cost of each model's answer, for scaling by a query's own cost; else None."""
         return self.fit.cost if self.own_cost and self.fit.cost else None
 
     @property
     def check_in_words(self) -> str | None:
-        """The check that it was fitted to, in words; None if that is not known."""
+        """Description of the check that the policy was fitted to; None if unknown."""
         return check_in_words(self.check_spec, self.verifier, self.models[:-1])
 
     @property
@@ -165,7 +165,7 @@ class Policy(Frozen):
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()[:12]
 
     def plan_for(self, query_id: str | None) -> Plan:
-        """Return the plan for a query: always the same for an id, the larger share for none."""
+        """Return the plan for a query: fixed for each id; without an id, the larger share's."""
         if len(self.plans) == 1:
             return self.plans[0]
         if query_id is None:
@@ -173,7 +173,7 @@ class Policy(Frozen):
         return self.plans[0 if uniform(query_id, self.seed) < self.first_share else 1]
 
     def save(self, path: str | Path) -> None:
-        """Write the policy as JSON; a reader never sees half of the file.
+        """Write the policy as JSON; a reader never sees a partial file.
 
         Raises:
             AutoMixError: The file cannot be written.
@@ -219,6 +219,6 @@ def _read_text(file: IO[bytes]) -> bytes:
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        # Readers differ in which of the two they take: a reviewer might see the unused one.
+        # Readers differ in which of two values they take, so a reviewer might see the unused one.
         raise ValueError("a name is repeated in one object")
     return content

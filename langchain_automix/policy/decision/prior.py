@@ -11,7 +11,7 @@ from langchain_automix.policy.decision.table import DecisionRow, DecisionTable, 
 
 _SAMPLES = 8
 _GROUPS = (((1.0, 1.0), 52, 6), ((0.0, 1.0), 28, 4), ((1.0, 0.0), 8, 6), ((0.0, 0.0), 12, 4))
-"""Imagined queries: the qualities of both models, how many, and accepts among 8 verdicts."""
+"""Imagined queries: the qualities of both models, their number, and accepts among 8 verdicts."""
 
 _COST = (1.0, 10.0)
 
@@ -20,11 +20,11 @@ _COST = (1.0, 10.0)
 def prior_policy() -> Policy:
     """Return the policy used before any fit: a guess in round numbers, not a calibration.
 
-    It stands for 100 imagined queries: both models right on 52, only the large one on 28,
-    only the small one on 8, neither on 12. Of 8 verdicts, a right small answer gets 6 accepts
-    and a wrong one 4: a check that is better than chance, and no more than that. An answer of
-    the large model costs ten small ones. At this cost weight random mixing neither gains nor
-    loses, so the policy escalates where an answer looks worse than average.
+    It represents 100 imagined queries: both models are right on 52, only the large one on 28, only
+    the small one on 8, neither on 12. Of 8 verdicts, a right small answer gets 6 accepts and a
+    wrong one 4, so the check is only moderately better than chance. An answer of the large model
+    costs as much as ten of the small one. At this cost weight, random mixing neither gains nor
+    loses, so the policy escalates if an answer looks worse than average.
     """
     weight = (0.8 - 0.6) / (_COST[1] - _COST[0])
     rows = tuple(

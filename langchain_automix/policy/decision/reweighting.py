@@ -1,9 +1,9 @@
-"""Decide by a cost weight other than the one that a policy was solved for.
+"""Decide with a cost weight other than the one that a policy was solved for.
 
-Only the choice of the answer is made again, by the reduction of the POMDP to one step: escalate
-where the expected benefit exceeds cost weight times cost. For two models that is exact once the
-check is paid for. Which checks are made, and how often, stays as solved; so do the solver's
-values, except for the price of the model to be asked.
+Only the choice of the answer changes, by reducing the POMDP to one step: escalate if the
+expected benefit exceeds cost weight times cost. For two models, this is exact once the check is
+paid for. Which checks are made, and how often, stays as solved. So do the solver's values, except
+for the price of the model to be asked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from langchain_automix.policy.decision.table import DecisionRow
 
 
 def best_single_model(policy: Policy, cost_weight: float | None = None) -> int | None:
-    """Return the model that is best without any check; None if the means are not known."""
+    """Return the best model without any check, or None if the means are unknown."""
     fit = policy.fit
     if not fit.quality or not fit.cost:
         return None
@@ -29,15 +29,15 @@ def best_single_model(policy: Policy, cost_weight: float | None = None) -> int |
 def cost_weight_under_pressure(
     policy: Policy, cost_weight: float | None, pressure: float
 ) -> float | None:
-    """Return the cost weight under a pressure to save; None if no costs are known.
+    """Return the cost weight under pressure to save, or None if no costs are known.
 
-    The gain in quality that the cheapest larger model must bring rises linearly from its price at
+    The gain in quality that justifies the cheapest larger model rises linearly from its price at
     the usual weight to 1, which is more than any answer gains.
 
     Args:
         policy: The policy, for its own weight and its models' costs.
-        cost_weight: The weight set instead of the policy's own; None: its own.
-        pressure: In [0, 1]; at 0 the weight is the usual one.
+        cost_weight: The weight set instead of the policy's own; None for the policy's own.
+        pressure: In [0, 1]; at 0, the weight is the usual one.
     """
     costs = [cost for cost in policy.fit.cost[1:] if cost > 0]
     if not costs:
@@ -49,15 +49,15 @@ def cost_weight_under_pressure(
 def with_cost_weight(
     row: DecisionRow, policy: Policy, plan: Plan, answered: Collection[int], cost_weight: float
 ) -> DecisionRow:
-    """Return a row of a policy by another cost weight; see `reweighed`."""
+    """Return a policy's row for another cost weight; see `reweighed`."""
     return reweighed(row, plan, policy.models, policy.fit.cost, answered, cost_weight)
 
 
 def relative_cost(cost: float | None, mean: float) -> float:
-    """Return what an answer cost relative to the mean; 1 where that is not known (None, or 0).
+    """Return the cost of an answer relative to the mean, or 1 if it is unknown (None or 0).
 
-    Long questions cost more from every model, so this is what a larger model is taken to cost on
-    this query relative to its own mean.
+    Long questions cost more with every model, so a larger model is assumed to deviate from its own
+    mean cost by the same factor.
     """
     return cost / mean if cost and mean > 0 else 1.0
 
@@ -70,10 +70,10 @@ def reweighed(
     answered: Collection[int],
     cost_weight: float,
 ) -> DecisionRow:
-    """Return a row with its values, and its step, by another cost weight.
+    """Return a row with its values and its step recomputed for another cost weight.
 
     Args:
-        row: A row. One that draws more verdicts, or has no expected qualities, is not changed.
+        row: A row. It is not changed if it draws more verdicts or has no expected qualities.
         plan: The plan of the row.
         names: Names of all models.
         cost: Mean cost of an answer of each model.

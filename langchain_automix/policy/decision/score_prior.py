@@ -1,22 +1,22 @@
-"""What a score says before any label: a prior estimated from public logs, in plain Python.
+"""The meaning of a score before any label: a prior estimated from public logs, in plain Python.
 
-For a check that gives a score in [0, 1] (the probability of the answer's tokens, P(yes), the share
-of samples that agree), the chance that the small and that the large model are right are two
-logistic curves of x = logit(score) / 3. Their four coefficients are uncertain: jointly Gaussian, as
-they vary over pairs of models and benchmarks whose prices differ by a factor of 3 or more. Of the
-two curves, the lead of the large model is taken to fall with the score, or to stay: before any
-label, a lower score never speaks for keeping an answer.
+For a check with a score in [0, 1] (the probability of the answer's tokens, P(yes), the share of
+agreeing samples), the probabilities that the small and the large model are right are two logistic
+curves of x = logit(score) / 3. Their four coefficients are uncertain: they have a joint Gaussian
+distribution, as they vary over pairs of models and benchmarks whose prices differ by a factor of 3
+or more. The lead of the large model, the difference of the two curves, is assumed to fall with the
+score or to stay the same. So before any label, a lower score never favours keeping an answer.
 
-What it rests on: 22 pairs of four benchmarks (multiple choice, and short questions with P(yes),
-with Llama 1B to 405B; dates, with 16 samples of gpt-3.5-turbo, and gpt-4). On a log of another
-kind, answers of some words by models of 0.5B and 1.5B, it predicts better than the log's own mean
-qualities from agreement and from the probability of the least or the first token. From the share
-of accepts of verdicts, which is read like a share of samples that agree for want of anything
-better, it predicts worse than they do: such small models accept wrong answers nearly as often as
-right ones, and the prior trusts them too much. What the verdicts of larger models are worth, other
-languages and long answers are not known.
+The prior is estimated from 22 pairs on four benchmarks (multiple choice, and short questions with
+P(yes), with Llama 1B to 405B; dates, with 16 samples of gpt-3.5-turbo, and gpt-4). It was tested on
+a different kind of log, with answers of a few words by models of 0.5B and 1.5B. There it predicts
+better than the log's own mean qualities from agreement and from the probability of the least
+probable or the first token. The share of accepting verdicts is treated like a share of agreeing
+samples, for lack of better data, and there it predicts worse than the means: such small models
+accept wrong answers nearly as often as right ones, and the prior trusts them too much. Verdicts of
+larger models, other languages and long answers have not been tested.
 
-`make benchmark DATA=FOLDER ARGS="--only prior"` prints every number of this file.
+`make benchmark DATA=FOLDER ARGS="--only prior"` prints every number in this file.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from typing import Literal
 from langchain_automix.errors import AutoMixError
 
 ScoreKind = Literal["token_probability", "yes_probability", "agreement"]
-"""What kind of check gave a score."""
+"""The kind of check that gave a score."""
 
 SCALE = 3.0
-"""Divides the logit of a score, so that coefficients of intercept and slope are of one size."""
+"""Divisor of a score's logit, so that intercept and slope have similar magnitudes."""
 
 CLIP = 0.01
-"""Scores beyond this and 1 minus this are taken for it: their logits would rule everything."""
+"""Scores are clipped to [CLIP, 1 - CLIP], since more extreme logits would dominate everything."""
 
 _FURTHEST = math.log((1 - CLIP) / CLIP) / SCALE
-"""The log-odds of the highest score, divided as all are."""
+"""The scaled log-odds of the highest score."""
 
 _LEADS = 300
-"""Steps in which the large model's lead is worked out; between them it is straight."""
+"""Number of steps at which the large model's lead is computed; it is linear in between."""
 
 LOGGED_SAMPLES = 16
-"""Samples behind each share of agreement from which the prior was estimated."""
+"""Number of samples behind each share of agreement from which the prior was estimated."""
 
 _AGREEMENT = (0.5816, 0.2095)
-"""Beta distribution of the rate at which samples agree with an answer."""
+"""Parameters of the Beta distribution of the rate at which samples agree with an answer."""
 
 _QUANTILES: dict[ScoreKind, tuple[float, ...]] = {
     "token_probability": (
@@ -63,7 +63,7 @@ _QUANTILES: dict[ScoreKind, tuple[float, ...]] = {
         *(0.99998, 1.0),
     ),
 }
-"""Equally likely scores of a model that is a third of the price of another, or less."""
+"""Equally likely scores of a model that costs at most a third of another one."""
 
 _NODES = tuple(i / 2 for i in range(-10, 11))
 _WEIGHTS = tuple(math.exp(-node * node / 2) for node in _NODES)
@@ -74,37 +74,38 @@ class ScorePrior:
     """A Gaussian over the coefficients of two logistic curves of a score.
 
     Attributes:
-        mean: Intercept and slope of the small model's chance of being right, and of the large
-            model's, against `log_odds` of the score of the small model's answer.
-        covariance: (4, 4): how far they vary from one pair of models, and one task, to another.
+        mean: Intercept and slope of the small model's probability of being right, then of the large
+            model's, as functions of `log_odds` of the score of the small model's answer.
+        covariance: (4, 4): how the coefficients vary across pairs of models and tasks.
     """
 
     mean: tuple[float, float, float, float]
     covariance: tuple[tuple[float, float, float, float], ...]
 
     def expected_qualities(self, score: float) -> tuple[float, float]:
-        """Return the chance that the small and that the large model are right, given a score.
+        """Return the probability that the small and that the large model are right, given a score.
 
-        The mean of the logistic curve over its Gaussian coefficients, by the trapezoidal rule. The
-        large model's lead never falls with the score: where both curves say that a question of
-        so low a score is too hard for either model, the lead is that at the score where it is
-        largest. The logs hold few such scores, and without a label nothing tells a hard question
-        from a bad answer, so a worse score must be no reason to keep an answer.
+        Each is the mean of a logistic curve over its Gaussian coefficients, by the trapezoidal
+        rule. The large model's lead never increases with the score. At low scores, the curves may
+        suggest that a question is too hard for both models; the lead is then taken from the score
+        at which it is largest. The logs contain few such scores, and without a label nothing
+        distinguishes a hard question from a bad answer, so a worse score must not be a reason to
+        keep an answer.
 
         Args:
-            score: Of the small model's answer, in [0, 1]. For a share of samples that agree, use
-                `agreement_belief`, or (accepts + 0.5) / (samples + 1).
+            score: The score of the small model's answer, in [0, 1]. For a share of agreeing
+                samples, use `agreement_belief`, or (accepts + 0.5) / (samples + 1).
 
         Raises:
-            AutoMixError: The score is no number in [0, 1].
+            AutoMixError: The score is not a number in [0, 1].
         """
         x = log_odds(score)
         lead = self._lead(x)
-        small = min(self._curve(0, x), 1.0 - lead)  # the lead decides, so it is what is kept
+        small = min(self._curve(0, x), 1.0 - lead)  # preserve the lead, which decides
         return small, small + lead
 
     def _lead(self, x: float) -> float:
-        """Return by how much the large model is likelier to be right: never more for more `x`."""
+        """Return how much likelier the large model is to be right; it never increases with `x`."""
         leads = self._leads
         place = min(max((x / _FURTHEST + 1) / 2, 0.0), 1.0) * (len(leads) - 1)
         below = min(int(place), len(leads) - 2)
@@ -143,10 +144,10 @@ SHIPPED = ScorePrior(
 
 
 def log_odds(score: float) -> float:
-    """Return what the curves are functions of: the logit of a clipped score, divided by 3.
+    """Return the argument of the curves: the logit of a clipped score, divided by 3.
 
     Raises:
-        AutoMixError: The score is no number in [0, 1].
+        AutoMixError: The score is not a number in [0, 1].
     """
     if not 0 <= score <= 1:
         raise AutoMixError(f"A score is a number in [0, 1]; given: {score!r}.")
@@ -156,23 +157,24 @@ def log_odds(score: float) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def expected_qualities(score: float) -> tuple[float, float]:
-    """Return the chance that the small and that the large model are right, given a score.
+    """Return the probability that the small and that the large model are right, given a score.
 
-    See `ScorePrior.expected_qualities`; by the shipped prior.
+    It uses the shipped prior; see `ScorePrior.expected_qualities`.
     """
     return SHIPPED.expected_qualities(score)
 
 
 def score_distribution(kind: ScoreKind) -> tuple[tuple[float, float], ...]:
-    """Return how a score is distributed before the check is made: (score, chance) pairs.
+    """Return the distribution of a score before the check is made, as (score, probability) pairs.
 
-    Together with `expected_qualities` it is the whole joint distribution: a score is likelier
-    where the answer is right by the factor P(right | score) / P(right); see `score_given`.
+    Together with `expected_qualities`, it defines the whole joint distribution: if the answer is
+    right, a score is likelier by the factor P(right | score) / P(right); see `score_given`.
 
     Args:
-        kind: `token_probability` is known from multiple choice only (answers of one token),
-            `yes_probability` from one benchmark of short questions, `agreement` from 16 samples on
-            one benchmark. How a longer answer's least probable token is distributed is not known.
+        kind: `token_probability` was measured only on multiple choice (answers of one token),
+            `yes_probability` on one benchmark of short questions, and `agreement` with 16 samples
+            on one benchmark. How the least probable token of a longer answer is distributed is
+            unknown.
     """
     if kind == "agreement":
         return tuple((_smoothed(s, LOGGED_SAMPLES), p) for s, p in enumerate(_agreements()))
@@ -181,9 +183,9 @@ def score_distribution(kind: ScoreKind) -> tuple[tuple[float, float], ...]:
 
 
 def score_given(kind: ScoreKind, *, right: bool) -> tuple[tuple[float, float], ...]:
-    """Return how a score is distributed where the small model's answer is right, or is wrong.
+    """Return the distribution of a score, given that the small model's answer is right or wrong.
 
-    By Bayes' rule from `score_distribution` and `expected_qualities`.
+    It follows from `score_distribution` and `expected_qualities` by Bayes' rule.
     """
     chances = []
     for score, chance in score_distribution(kind):
@@ -194,7 +196,7 @@ def score_given(kind: ScoreKind, *, right: bool) -> tuple[tuple[float, float], .
 
 
 def unchecked_qualities(kind: ScoreKind) -> tuple[float, float]:
-    """Return the chance that the small and that the large model are right before a check."""
+    """Return the probability that the small and that the large model are right before a check."""
     found = [(chance, expected_qualities(score)) for score, chance in score_distribution(kind)]
     small, large = (math.fsum(chance * own[j] for chance, own in found) for j in range(2))
     return small, large
@@ -202,13 +204,13 @@ def unchecked_qualities(kind: ScoreKind) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class AgreementBelief:
-    """What is believed after some samples, or verdicts, on the small model's answer.
+    """The belief after some samples, or verdicts, on the small model's answer.
 
     Attributes:
-        chance: Chance of just these findings, in one given order; times `math.comb(accepts +
-            rejects, accepts)` in any order.
-        small: Chance that the small model's answer is right.
-        large: Chance that the large model's would be.
+        chance: Probability of exactly these findings in one particular order; multiply by
+            `math.comb(accepts + rejects, accepts)` for any order.
+        small: Probability that the small model's answer is right.
+        large: Probability that the large model's answer would be right.
     """
 
     chance: float
@@ -218,18 +220,18 @@ class AgreementBelief:
 
 @functools.lru_cache(maxsize=1024)
 def agreement_belief(accepts: int, rejects: int) -> AgreementBelief:
-    """Return the belief after some samples that agree with an answer and some that do not.
+    """Return the belief given how many samples agree with an answer and how many do not.
 
-    Each answer is imagined with 16 samples, of which some agree; those drawn are a random part of
-    them. So beliefs after few samples are the means of beliefs after more, for any sizes, as
-    backward induction over samples needs it.
+    Each answer is imagined to have 16 samples, some of which agree; those drawn are a random
+    subset. So beliefs after few samples are the means of beliefs after more, for any number, as
+    backward induction over samples requires.
 
     Args:
         accepts: Samples that agree with the answer, or verdicts that accept it.
-        rejects: Those that do not. Both together are at most 16.
+        rejects: Samples or verdicts that do not; at most 16 together with `accepts`.
 
     Raises:
-        AutoMixError: There are more than 16.
+        AutoMixError: There are more than 16 samples, or a count is negative.
     """
     drawn = accepts + rejects
     if min(accepts, rejects) < 0 or drawn > LOGGED_SAMPLES:
@@ -258,7 +260,7 @@ def _smoothed(accepts: int, samples: int) -> float:
 
 @functools.cache
 def _agreements() -> tuple[float, ...]:
-    """Return the chance that 0, 1, ... 16 of 16 samples agree: Beta-binomial."""
+    """Return the probability that 0, 1, ... 16 of 16 samples agree (Beta-binomial)."""
     a, b = _AGREEMENT
     n = LOGGED_SAMPLES
     return tuple(

@@ -1,4 +1,4 @@
-"""Decision tables: the step after each observation of the checks of an answer."""
+"""Decision tables: the step to take after each observation of an answer's checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKED = ", checked"
 
 
 class PlannedAction(Frozen):
-    """What is done next."""
+    """What to do next."""
 
     action: Literal["answer", "verify", "escalate", "abstain"]
 
@@ -30,14 +30,14 @@ class PlannedAction(Frozen):
     """Index of the model that is asked or checked, or whose answer is kept."""
 
     samples: NonNegativeInt | None = None
-    """Verdicts to draw next; 0 after `escalate`: keep that answer unchecked; None: as many as
-    the verifier draws by default."""
+    """Number of verdicts to draw next. 0 after `escalate` keeps that answer unchecked; None draws
+    the verifier's default number."""
 
     then: NonNegativeInt | None = None
-    """Index of the table that reads the check that follows; None: no check follows."""
+    """Index of the table that reads the check that follows; None if no check follows."""
 
     check: str | None = None
-    """Name of the check that follows, where there are several; None: the first one, or none."""
+    """Name of the check that follows, if there are several; None for the first one, or for none."""
 
     @model_serializer(mode="wrap")
     def _omit_check(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -52,11 +52,11 @@ def _omit_empty(fields: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 class DecisionRow(Frozen):
-    """What is done after one observation, and why."""
+    """What to do after one observation, and why."""
 
     seen: tuple[NonNegativeInt, ...] = Field(min_length=1)
-    """Accepts, rejects and invalid verdicts; or the bin of the score, counted from 0. Where there
-    are several checks: the `Observation` of each, one after the other."""
+    """Accepts, rejects and invalid verdicts; or the bin of the score, counted from 0. With several
+    checks, their `Observation`s one after the other."""
 
     step: PlannedAction
     chance: Share = 0.0
@@ -66,27 +66,27 @@ class DecisionRow(Frozen):
     """Expected quality of each model in play."""
 
     values: dict[str, float] = Field(default_factory=dict)
-    """Expected utility still to come, of each option."""
+    """Expected remaining utility of each option."""
 
     def whole(self) -> DecisionRow:
-        """Return the row itself: all of it is known."""
+        """Return the row itself, which is complete."""
         return self
 
 
 class DecisionTable(Frozen):
-    """What is done after each observation of the check, or checks, of one model's answer."""
+    """What to do after each observation of the check or checks of one model's answer."""
 
     model: NonNegativeInt
     kind: Literal["verdicts", "score", "several"]
     counts_invalid: bool = False
-    """Whether invalid verdicts are evidence; if not, they are ignored."""
+    """Whether invalid verdicts count as evidence; if not, they are ignored."""
 
     edges: tuple[Share, ...] = ()
-    """Boundaries between the bins of the score, ascending."""
+    """Boundaries between the bins of the score, in ascending order."""
 
     rows: tuple[DecisionRow, ...] = Field(min_length=1)
     checks: tuple[CheckEncoding, ...] = ()
-    """How each of several checks is read, or one that is not the first; else empty."""
+    """How each check is read, if there are several or the only one is not the first; else empty."""
 
     @model_serializer(mode="wrap")
     def _omit_checks(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class DecisionTable(Frozen):
 
     @cached_property
     def encodings(self) -> tuple[CheckEncoding, ...]:
-        """How each check is read, also where there is only one."""
+        """How each check is read, even if there is only one."""
         if self.checks:
             return self.checks
         most = 0 if self.kind == "score" else max(sum(row.seen) for row in self.rows)
@@ -110,10 +110,10 @@ class DecisionTable(Frozen):
         return tuple(encoding.nothing for encoding in self.encodings)
 
     def split(self, seen: tuple[int, ...]) -> tuple[Observation, ...]:
-        """Return the observation of each check that a row is for.
+        """Split what a row has seen into the observation of each check.
 
         Raises:
-            ValueError: The row says too little or too much.
+            ValueError: The number of values does not match the checks.
         """
         if not self.checks:
             return ((seen[0] + 1,) if self.kind == "score" else seen,)
@@ -124,9 +124,10 @@ class DecisionTable(Frozen):
         return tuple(seen[end - width : end] for end, width in zip(ends, widths, strict=True))
 
     def row_for(self, observations: Sequence[Observation]) -> DecisionRow | None:
-        """Return the row for what the checks found; None if there is none.
+        """Return the row for what the checks found, or None if there is none.
 
-        Checks are ignored, as few as possible and the last ones first, until there is a row.
+        If no row matches, checks are ignored until one does: as few as possible, the last ones
+        first.
         """
         for read in fewer_findings(observations, self._nothing):
             if (row := self._by_observations.get(read)) is not None:
@@ -177,13 +178,13 @@ class DecisionTable(Frozen):
 def fewer_findings(
     observations: Sequence[Observation], nothing: Sequence[Observation]
 ) -> Iterator[tuple[Observation, ...]]:
-    """Yield what the checks found, then without what some of them found.
+    """Yield what the checks found, then again with the findings of some checks left out.
 
-    As few checks as possible are ignored, and the last ones first.
+    As few checks as possible are ignored, the last ones first.
 
     Args:
         observations: What each check found.
-        nothing: The observation of each check that found nothing.
+        nothing: For each check, the observation that stands for no finding.
     """
     yield tuple(observations)
     known = [i for i, observation in enumerate(observations) if any(observation)]

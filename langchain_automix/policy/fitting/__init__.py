@@ -1,1 +1,1 @@
-"""From a log to a policy: goals, candidates, cross-fitting, risk control."""
+"""Fit a policy to a log: goals, candidates, cross-fitting, risk control."""

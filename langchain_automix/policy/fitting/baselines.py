@@ -1,8 +1,8 @@
 """The rules that a router is compared with, fitted by the same call and kept as plans.
 
-Threshold and double threshold: AutoMix, section 4.2 and the released code's `Threshold` and
-`DoubleThreshold`. `released`: the union that the released code calls POMDP, written from its
-definition (reference: package automix-llm 1.0.3), with one binning for fit and use.
+Threshold and double threshold follow AutoMix, section 4.2, and `Threshold` and `DoubleThreshold` in
+the released code. `released` is the union of rules that the released code calls POMDP, written from
+its definition (reference: package automix-llm 1.0.3), with the same binning for fit and use.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from langchain_automix.policy.ties import first_best, tied_best
 Family = Literal["automix", "always", "threshold", "double_threshold", "released"]
 
 RELEASED_BINS = 8
-"""Bins of the released rule, so 9 confidences, as in the paper's experiments."""
+"""Number of bins in the released rule; they give 9 confidences, as in the paper's experiments."""
 
 _CUTS = 32
-_SIGMA = 2.0  # bins, of the Gaussian filter over benefits
+_SIGMA = 2.0  # bins; width of the Gaussian filter over benefits
 
 
 Escalates = Callable[[Floats], Mask]
@@ -35,7 +35,7 @@ Escalates = Callable[[Floats], Mask]
 
 @dataclass(frozen=True)
 class FittedRule:
-    """One rule, fitted, with its utility on the log."""
+    """A fitted rule and its utility on the log."""
 
     name: str
     plan: Plan
@@ -43,7 +43,7 @@ class FittedRule:
 
     @property
     def rule(self) -> Plan:
-        """The rule, as a `FittedCandidate` has one."""
+        """The rule, under the same name as in `FittedCandidate`."""
         return self.plan
 
 
@@ -51,10 +51,10 @@ class FittedRule:
 class _Rule:
     name: str
     escalates: Escalates
-    """From confidences, none of them NaN, to whether the last model is asked."""
+    """Maps confidences, none of them NaN, to whether the last model is asked."""
 
     cuts: tuple[float, ...]
-    """Confidences at which the rule may change; it is constant between two of them."""
+    """Confidences at which the rule may change; it is constant between two neighbours."""
 
 
 def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRule:
@@ -62,11 +62,11 @@ def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRu
 
     Args:
         columns: The log; complete queries only.
-        cost_weight: Quality that one unit of cost is worth.
-        family: Which family; `always` needs no check, the others read the first model's.
+        cost_weight: How much quality one unit of cost is worth.
+        family: The family. `always` needs no check; the others read the first model's.
 
     Raises:
-        AutoMixError: The first model's answers were not checked.
+        AutoMixError: Some answers of the first model were not checked, or no confidence is known.
     """
     if family == "always":
         utilities = columns.mean(columns.quality - cost_weight * columns.cost)
@@ -93,13 +93,13 @@ def fit_rule(columns: LogArrays, cost_weight: float, family: Family) -> FittedRu
 
 @dataclass(frozen=True)
 class BestSingle:
-    """The single model of the best mean utility, or several that are tied."""
+    """The single model with the best mean utility, or several that are tied."""
 
     models: tuple[str, ...]
-    """Their names, the cheapest first."""
+    """Names of the models, the cheapest first."""
 
     utility: Floats
-    """(n,): utility of each query, the mean over tied models."""
+    """(n,): utility of each query; the mean over tied models."""
 
     @property
     def name(self) -> str:
@@ -108,10 +108,10 @@ class BestSingle:
 
 
 def best_single(columns: LogArrays, cost_weight: float) -> BestSingle:
-    """Return the single model that is worth most on the whole log at a cost weight.
+    """Return the single model with the highest utility on the whole log at a cost weight.
 
-    At the indifferent cost weight the first and the last model are worth the same. Picking one of
-    them by the last bits of a sum, or on part of the log, would flatter what is compared with it.
+    At the indifferent cost weight, the first and the last model are worth the same. Choosing one of
+    them by rounding errors, or on part of the log, would flatter whatever is compared with it.
     """
     utility = columns.quality - cost_weight * columns.cost
     tied = tied_best(columns.mean(utility))
@@ -121,7 +121,7 @@ def best_single(columns: LogArrays, cost_weight: float) -> BestSingle:
 
 
 def confidences(columns: LogArrays, model: int) -> Floats:
-    """Return the raw confidence of each query: the score, or the share of accepts; NaN unknown."""
+    """Return the raw confidence of each query: score or share of accepts; NaN if unknown."""
     if columns.is_score(model):
         return columns.score[:, model]
     accepts, rejects, _ = columns.counts(model).T
@@ -135,11 +135,11 @@ def _utilities(
 ) -> list[float]:
     """Return the mean utility of each rule on the log.
 
-    No rule changes between two neighbouring cuts of all of them, so the queries count by these
-    intervals: the log is read once, whatever the number of rules.
+    No rule changes between two neighbouring cuts, so queries are counted by these intervals. The
+    log is thus read only once, whatever the number of rules.
     """
     cuts = np.unique([cut for rule in rules for cut in rule.cuts])
-    within = np.concatenate([[cuts[0] - 1.0], cuts])  # a confidence in each interval
+    within = np.concatenate([[cuts[0] - 1.0], cuts])  # one confidence within each interval
     drawn = (columns.verdicts[:, 0] != NOT_DRAWN).sum(axis=1)
     cost = columns.cost[:, 0] + columns.fixed_cost[:, 0] + drawn * columns.sample_cost[:, 0]
     kept = float(columns.mean(columns.quality[:, 0] - cost_weight * cost))
@@ -148,7 +148,7 @@ def _utilities(
     is_known = ~np.isnan(confidence)
     place = np.searchsorted(cuts, confidence[is_known], side="right")
     gains = np.bincount(place, gain[is_known], minlength=len(within))
-    kept += float(gain[~is_known].sum())  # what is unknown is escalated by every rule
+    kept += float(gain[~is_known].sum())  # every rule escalates unknown confidences
     return [kept + float(gains[rule.escalates(within)].sum()) for rule in rules]
 
 
@@ -168,7 +168,7 @@ def _rules(columns: LogArrays, confidence: Floats, family: Family) -> Iterator[_
 
 
 def _window(name: str, low: float, high: float) -> _Rule:
-    """Escalate where low <= confidence <= high."""
+    """Escalate if low <= confidence <= high."""
 
     def escalates(values: Floats) -> Mask:
         return (low <= values) & (values <= high)
@@ -196,15 +196,15 @@ def _in_chosen(bins: Mask, values: Floats) -> Mask:
 
 
 def _bin(values: Floats) -> Ints:
-    """Return the nearest of the released rule's bins, halves going up."""
+    """Return the nearest of the released rule's bins, rounding halves up."""
     return np.clip(np.floor(values * RELEASED_BINS + 0.5), 0, RELEASED_BINS).astype(np.int64)
 
 
 def _needy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
-    """Return `POMDPSimple`: argmax of two fixed rewards over the shares of three categories.
+    """Return the bins of `POMDPSimple`: argmax of two rewards over the shares of three categories.
 
-    Needy: the small answer is worse. Good: equal and not 0. Hopeless: both at most at their
-    10th percentile. The first that holds; other queries are in no category.
+    Needy: the small answer is worse. Good: both are equal and not 0. Hopeless: both are at most at
+        their 10th percentile. The first category that applies counts; other queries have none.
     """
     small, large = columns.quality[:, 0], columns.quality[:, -1]
     needy = small < large
@@ -221,14 +221,14 @@ def _needy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
     reward = np.arange(5000)[:, None]
     keep = -reward * n - (reward + 1) * h
     route = -100 * n - 100 * g - (reward + 100) * h
-    # Rows as numbers are sorted at once; rows as rows took most of a fit.
+    # Encode rows as numbers, which sort fast; sorting rows took most of a fit.
     bits = 1 << np.arange(RELEASED_BINS + 1)
     codes = np.unique((route > keep) @ bits)
     return {tuple(row) for row in (codes[:, None] & bits > 0).astype(int).tolist()}
 
 
 def _greedy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]:
-    """Return `GreedyPOMDP`: the bins in order of their smoothed mean benefit, one more each."""
+    """Return the bins of `GreedyPOMDP`: added one by one in order of smoothed mean benefit."""
     known = ~np.isnan(confidence)
     bins = _bin(confidence[known])
     benefit = (columns.quality[:, -1] - columns.quality[:, 0])[known]
@@ -246,12 +246,12 @@ def _greedy_sets(columns: LogArrays, confidence: Floats) -> set[tuple[int, ...]]
 
 
 def rule_plan(columns: LogArrays, name: str, escalates: Escalates, cuts: Sequence[float]) -> Plan:
-    """Return a rule on the confidence of the first model's answer as a plan.
+    """Turn a rule on the confidence of the first model's answer into a plan.
 
     Args:
-        columns: The log, whose models and verdicts the plan is for.
-        name: What to call it.
-        escalates: From confidences to whether the last model is asked.
+        columns: The log whose models and verdicts the plan is for.
+        name: Name of the plan.
+        escalates: Maps confidences to whether the last model is asked.
         cuts: Confidences at which that may change.
     """
     last = len(columns.models) - 1

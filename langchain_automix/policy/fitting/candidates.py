@@ -1,8 +1,8 @@
 """Fit every family that a policy may come from, and judge each by cross-fitting.
 
-The families: one model and no check (trivial), a pair of models whose benefit falls with the
+The families are: one model without a check (trivial), a pair of models whose benefit falls with the
 confidence (monotone), a pair whose benefit may have any smooth shape (free), a pair with several
-checks of the first one's answer together (joint), and all models with all checks (chain).
+checks of the first model's answer read together (joint), and all models with all checks (chain).
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ from langchain_automix.utils.formatting import pluralize
 
 FOLDS = 5
 _FEWEST = 5
-"""Queries below which only the trivial policies are candidates: nothing can be held out."""
+"""Number of queries below which only trivial policies are candidates, since none can be held
+out."""
 
 _COMPLEX = 3
-"""Complexity of the families of more than two models, or of several checks."""
+"""Complexity of families with more than two models or several checks."""
 
 CROSS_FIT_ROWS = 20_000
-"""More queries than these do not make the choice among families any surer."""
+"""Maximum number of cross-fitted queries; more would not make the choice of family more certain."""
 
 
 _FamilyPOMDPs = tuple[str, int, RoutingPOMDP, list[RoutingPOMDP]]
-"""A family's name and complexity, its POMDP, and those without each fold."""
+"""A family's name and complexity, its POMDP, and its POMDPs fitted without each fold."""
 
 
 def always(models: tuple[str, ...], index: int) -> Plan:
@@ -58,15 +59,15 @@ def always(models: tuple[str, ...], index: int) -> Plan:
 
 
 class CandidateFitter:
-    """Fits candidates to one log, for any cost weight; what does not depend on it is kept.
+    """Fits candidates to one log, for any cost weight; caches what does not depend on it.
 
     Args:
-        columns: The log. Candidates are fitted to the complete queries; of others, only what
-            their checks found is used.
-        seed: For the folds.
+        columns: The log. Candidates are fitted to the complete queries; from the others, only the
+            findings of their checks are used.
+        seed: Seed for the folds.
         shapes: Shapes of the benefit to try.
-        chain: Whether to try the policies of more than two models.
-        prior: What a score says before any label; None: nothing.
+        chain: Whether to try policies of more than two models.
+        prior: Assumptions about a score before any label; None for no assumptions.
     """
 
     def __init__(
@@ -78,10 +79,10 @@ class CandidateFitter:
         chain: bool = True,
         prior: ScorePrior | None = SHIPPED,
     ) -> None:
-        # In the order of the log, a log whose lines are shuffled would get other folds.
+        # Use a canonical order: shuffling the lines of a log must not change the folds.
         self.data = fitting_data(columns)
         self.labels = int(self.data.labelled.sum())
-        """Queries with the quality and the cost of every model."""
+        """Number of queries with the quality and the cost of every model."""
         self.seed, self.shapes, self.chain, self.prior = seed, shapes, chain, prior
         self._checked: dict[tuple[int, str | None, int | None], CheckedAnswers] = {}
         if self.labels < _FEWEST:
@@ -91,30 +92,31 @@ class CandidateFitter:
         if self.labels and (len(self.data.queries) if prior else self.labels) < _FEWEST:
             found = {}
         self.checks: dict[int, CheckNames] = {j: names for j, names in found.items() if names}
-        """For each model whose answers were all checked, by what."""
+        """For each model whose answers were all checked, the names of its checks."""
         for j, names in self.checks.items():
             for name in names:
-                rows.alone(name).is_score(j)  # complains about a mixture
+                rows.alone(name).is_score(j)  # raises if kinds are mixed
         self.columns = (
             rows
             if self.labels
             else replace(rows, quality=np.broadcast_to(self.level, rows.quality.shape))
         )
-        """The labelled queries; without labels all, each with the mean qualities expected."""
+        """The labelled queries; without labels, all queries, each with the expected mean
+        qualities."""
 
     @property
     def checkable(self) -> list[int]:
-        """Models, but the last, whose answers were checked."""
+        """Models, except the last, whose answers were checked."""
         return [j for j in self.checks if j < len(self.data.queries.models) - 1]
 
     @property
     def level(self) -> Floats:
-        """(models,): mean quality to be expected of each model."""
+        """(models,): expected mean quality of each model."""
         return self._levels[None]
 
     @cached_property
     def _levels(self) -> dict[int | None, Floats]:
-        """The same by fold whose labels are left out; None: with all labels."""
+        """The same for each fold, without its labels; None: with all labels."""
         return {fold: self._level(fold) for fold in (None, *range(len(self.folds)))}
 
     def _level(self, fold: int | None) -> Floats:
@@ -134,19 +136,19 @@ class CandidateFitter:
 
     @cached_property
     def sample(self) -> Ints:
-        """Queries that are held out in turn, in random order."""
+        """Indices of the queries that are held out in turn, at most `CROSS_FIT_ROWS`."""
         order = np.random.default_rng(self.seed).permutation(self.labels)
         return np.sort(order[:CROSS_FIT_ROWS])
 
     @cached_property
     def _share(self) -> Floats:
-        """Weight of each held-out query, 1 in the mean."""
+        """Weight of each held-out query; 1 on average."""
         weight = self.columns.weight[self.sample]
         return weight / max(float(weight.mean()), 1e-300)
 
     @cached_property
     def folds(self) -> list[tuple[LogArrays, Ints]]:
-        """For each fold, queries to fit on, and indices in `sample` of those held out."""
+        """For each fold, the queries to fit on, and the indices in `sample` of those held out."""
         number = min(FOLDS, len(self.sample))
         fold = np.random.default_rng(self.seed + 1).permutation(len(self.sample)) % max(number, 1)
         return [
@@ -156,14 +158,14 @@ class CandidateFitter:
 
     @cached_property
     def _held_out(self) -> list[LogArrays]:
-        """The queries of each fold that are held out."""
+        """The held-out queries of each fold."""
         return [self.columns.rows(self.sample[out]) for _, out in self.folds]
 
     @cached_property
     def most(self) -> dict[tuple[int, str | None], int]:
-        """Verdicts that may be drawn on each model's answer: what every query has, up to 32.
+        """Verdicts that may be drawn on each model's answer: as many as every query has, up to 32.
 
-        By model and check, for sampled checks only.
+        By model and check; only for checks that draw verdicts.
         """
         found = {}
         rows = self.data.labels if self.labels else self.data.queries
@@ -188,7 +190,7 @@ class CandidateFitter:
 
     @cached_property
     def _of_more(self) -> list[_FamilyPOMDPs]:
-        """Families of more models, or of several checks: the joint ones and the chain."""
+        """Families of more models or several checks: the joint ones and the chain."""
         families: list[_FamilyPOMDPs] = []
         if not self.chain:
             return families
@@ -205,19 +207,19 @@ class CandidateFitter:
         return families
 
     def forget(self) -> None:
-        """Let go of the POMDPs of more models and several checks; they are made again if needed."""
+        """Release the POMDPs of more models and several checks; they are rebuilt if needed."""
         self.__dict__.pop("_of_more", None)
 
     @property
     def singles(self) -> list[int]:
         """Models that may be asked alone."""
         last = len(self.data.queries.models) - 1
-        # Without labels nothing is known of the models between but their prices.
+        # Without labels, nothing is known about the models in between except their prices.
         return list(range(last + 1)) if self.labels else [0, last]
 
     @property
     def _pairs(self) -> list[tuple[int, int]]:
-        """A model whose answers are checked, and a later one."""
+        """Pairs of a model whose answers are checked and a later model."""
         later = self.singles
         return [(j, k) for j in self.checkable for k in later if k > j]
 
@@ -237,7 +239,7 @@ class CandidateFitter:
                 yield called, 1 if shape == "monotone" else 2, full[shape], fold_pomdps
 
     def _answers(self, small: int, name: str | None, fold: int | None) -> CheckedAnswers:
-        """Return a model's answers with a check of them, without a fold's labels."""
+        """Return a model's answers with one of their checks, without a fold's labels."""
         key = (small, name, fold)
         if key not in self._checked:
             labels = None if fold is None else self.folds[fold][0]
@@ -265,7 +267,7 @@ class CandidateFitter:
 
     @cached_property
     def _grains(self) -> dict[tuple[int, ...], dict[int, Resolutions]]:
-        """How finely checks are read, by the models whose answers are checked: one, or all."""
+        """How finely checks are read, by the models whose answers are checked: one or all."""
         which = {*((j,) for j in self.checks), tuple(self.checks)}
         return {
             some: resolutions_of(self.columns, {j: self.checks[j] for j in some}) for some in which
@@ -273,7 +275,7 @@ class CandidateFitter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the reader of the policy on how several checks are read."""
+        """Notes for the reader of the policy on how checks are read together."""
         known = self.columns.notes
         left_out = self.data.left_out
         if left_out:
@@ -296,7 +298,7 @@ class CandidateFitter:
 
     @property
     def notes_on_labels(self) -> Iterator[str]:
-        """Yield what rests on prior assumptions, and what queries without labels are used for."""
+        """Yield notes on what rests on prior assumptions and how unlabelled queries are used."""
         if not self.checkable or self.prior is None:
             return
         labels = pluralize(self.labels, "labelled query", "labelled queries")
@@ -372,11 +374,11 @@ class CandidateFitter:
         return solved_rule(solution, names, label=name, cost_weight=cost_weight, whole=whole)
 
     def replay(self, plan: Rule) -> Outcomes:
-        """Send the log that was fitted to through a plan."""
+        """Replay the fitted log through a plan."""
         return replay_plan(plan, self.columns)
 
 
 def _levelled(pomdp: RoutingPOMDP, columns: LogArrays, level: Floats) -> RoutingPOMDP:
-    """Move what a POMDP expects of each model from the mean on the labels to what is expected."""
+    """Shift a POMDP's qualities from their means on the labels to the expected means."""
     chosen = list(pomdp.models)
     return replace(pomdp, quality=pomdp.quality + (level - columns.mean(columns.quality))[chosen])

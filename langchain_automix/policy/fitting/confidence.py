@@ -1,15 +1,14 @@
-"""The cheapest policy whose target on quality or cost holds with a given confidence.
+"""Find the cheapest policy that meets a target on quality or cost with a given confidence.
 
-The frontier is walked from careful policies to frugal ones. At each step a one-sided test asks
-whether the target is met: for a loss, a non-inferiority test of paired differences against every
-single model, so that which of them is truly the best need not be known. The first failure ends
-the walk. Tests in a fixed order, up to the first failure, need no correction for their number
-(Learn then Test, Angelopoulos et al. 2021, section 3.2).
+The search walks along the frontier from safe policies to cheap ones. At each step, a one-sided test
+asks whether the target is met. For a loss, it is a non-inferiority test of paired differences
+against every single model, so it need not be known which of them is truly the best. The first
+failure ends the search. Tests in a fixed order, up to the first failure, need no correction for
+their number (Learn then Test, Angelopoulos et al. 2021, section 3.2).
 
-What is tested are frontiers that were fitted without the queries that they are tested on, to four
-fifths of the log; the policy that is used has the same place on the frontier of the whole log.
-That it is no worse is an assumption: `python -m tests.benchmarks --only goals` measures how often
-the target holds.
+The tests use frontiers fitted to four fifths of the log, on queries that these fits have not seen.
+The policy that is used has the same place on the frontier of the whole log. That it is no worse is
+an assumption: `python -m tests.benchmarks --only goals` measures how often the target holds.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from langchain_automix.policy.ties import first_best
 from langchain_automix.utils.formatting import format_percent, pluralize
 
 DRAWS = 4_000
-"""Resamples of a bound; they move a confidence of 0.9 by 0.005 (one standard deviation)."""
+"""Number of resamples behind a bound; they move a confidence of 0.9 by 0.005 (one standard
+deviation)."""
 
 _CHUNK = 200
 _STEPS = 64
@@ -42,35 +42,35 @@ _WORTHWHILE = 0.05
 
 @dataclass(frozen=True)
 class Margin:
-    """By how much each query is within a target, which is met where the mean is at least 0."""
+    """How far each query is within a target; the target is met if the mean is at least 0."""
 
     values: Floats
     """(n,)"""
 
     worst: float
-    """The least that one query could be."""
+    """The lowest value that one query could have."""
 
     @property
     def is_certain(self) -> bool:
-        """Whether every query is the same by definition."""
+        """Whether every query has the same margin by definition."""
         return bool((self.values == self.worst).all())
 
 
 def lower_bound(margins: list[Margin], weight: Floats, confidence: float, seed: int = 0) -> float:
-    """Return what the means of all margins are at least, each with a confidence.
+    """Return a lower bound of the means of all margins that holds with a confidence.
 
-    It is the quantile 1 - confidence of the mean under random weights, uniform on the simplex,
-    where one query that was not seen counts as the worst possible (Gaffke, 2005; Learned-Miller
-    and Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). For
-    a rate it is the exact bound of Clopper and Pearson. Unlike a normal bound it takes nothing
-    for certain that has only not happened yet.
+    It is the quantile 1 - confidence of the mean under random weights that are uniform on the
+    simplex, where one unseen query counts as the worst possible (Gaffke, 2005; Learned-Miller and
+    Thomas, "A New Confidence Interval for the Mean of a Bounded Random Variable", 2019). For a
+    rate, it is the exact bound of Clopper and Pearson. Unlike a normal bound, it does not treat
+    what has not happened yet as impossible.
 
     Args:
-        margins: Of the same n queries. That all targets are met is shown with the confidence if
-            each is, so their number needs no correction.
-        weight: (n,) how much each query counts.
+        margins: Margins of the same n queries. If each target is met with the confidence, so are
+            all of them, so their number needs no correction.
+        weight: (n,) weight of each query.
         confidence: In (0, 1).
-        seed: For the weights.
+        seed: Seed for the random weights.
     """
     seen, unseen = resampled_means(np.array([m.values for m in margins]).T, weight, seed)
     means = seen + unseen[:, None] * np.array([m.worst for m in margins])
@@ -78,15 +78,15 @@ def lower_bound(margins: list[Margin], weight: Floats, confidence: float, seed: 
 
 
 def resampled_means(columns: Floats, weight: Floats, seed: int) -> tuple[Floats, Floats]:
-    """Return means of columns under random weights of n queries and of one that was not seen.
+    """Return means of columns under random weights for n queries and one unseen query.
 
     Args:
         columns: (n, k).
-        weight: (n,) how much each query counts.
-        seed: For the weights.
+        weight: (n,) weight of each query.
+        seed: Seed for the random weights.
 
     Returns:
-        (DRAWS, k) sums over the queries seen, and (DRAWS,) the weight of the one that was not.
+        (DRAWS, k) sums over the queries seen, and (DRAWS,) weights of the unseen query.
     """
     counted = np.append(weight, 1.0)
     rng = np.random.default_rng([seed, len(weight)])
@@ -109,13 +109,13 @@ class _Walk:
 
     @cached_property
     def best(self) -> int:
-        """The single model that is best on the log, the cheapest of tied ones."""
+        """The single model that is best on the log; the cheapest if several are tied."""
         data = self.frontier.learner.columns
         return first_best(data.mean(data.quality))
 
     @cached_property
     def levels(self) -> list[float]:
-        """Levels to test, from the one that is surest to meet the target."""
+        """Levels to test, starting with the one that is surest to meet the target."""
         points = self.frontier.points
         top = self.frontier.level(points[-1].cost)
         if self.goal.max_loss is not None:
@@ -125,7 +125,7 @@ class _Walk:
         return levels[::-1] if self.goal.max_cost is not None else levels
 
     def margins(self, level: float | None) -> list[Margin]:
-        """Return the margins at a level; None: of the best single model."""
+        """Return the margins at a level; None stands for the best single model."""
         data, goal = self.frontier.data, self.goal
         if level is None:
             quality, cost = data.quality[:, self.best], data.cost[:, self.best]
@@ -142,11 +142,11 @@ class _Walk:
         ]
 
     def outcomes(self, level: float) -> tuple[Floats, Floats]:
-        """Return the quality and the cost of each query at a level, cross-fitted."""
+        """Return the cross-fitted quality and cost of each query at a level."""
         return self.frontier.cross_fitted(lambda fold: self.frontier.fold_at(fold, level))
 
     def _share(self, level: float | None, model: int) -> float:
-        """Return the share of queries that a model gets unchecked, at least: no loss against it."""
+        """Return the least share of queries that a model gets unchecked, so without any loss."""
         if level is None:
             return float(model == self.best)
         frontier = self.frontier
@@ -156,7 +156,7 @@ class _Walk:
 
     @cached_property
     def _resampled(self) -> tuple[Floats, Floats]:
-        """Of the points of each fold's frontier, then of the single models; and of the unseen."""
+        """Resampled means of each fold's points, then of the single models; unseen weights."""
         data, columns = self.frontier.data, []
         for fold in self.frontier.folds:
             for values in fold.cost if self.goal.max_cost is not None else fold.quality:
@@ -182,7 +182,7 @@ class _Walk:
         return float(np.quantile(found, 1 - self.confidence, axis=0).min())
 
     def last(self) -> float | None:
-        """Return the last level before the first failure; None if the first one fails."""
+        """Return the last level before the first failure, or None if the first test fails."""
         passed = None
         for level in self.levels:
             if self.bound(level) >= 0:
@@ -201,23 +201,23 @@ class _Walk:
 def meet_with_confidence(
     frontier: JudgedFrontier, goal: Goal, confidence: float
 ) -> tuple[Mixture | int, tuple[str, ...]]:
-    """Return the cheapest policy that meets a target with confidence; for a cost, the best.
+    """Return the cheapest policy that meets a target with confidence; for a cost target, the best.
 
     Args:
-        frontier: Of the log.
-        goal: With `max_loss`, `min_quality` or `max_cost`.
-        confidence: How sure, in (0, 1).
+        frontier: The frontier of the log.
+        goal: A goal with `max_loss`, `min_quality` or `max_cost`.
+        confidence: Required confidence, in (0, 1).
 
     Returns:
-        A place on the frontier, or one model alone, and notes.
+        A place on the frontier or a single model, and notes.
 
     Raises:
-        TooFewExamplesError: The log is too small to show it of any policy.
-        OutOfReachError: No policy is seen to reach it.
+        TooFewExamplesError: The log is too small to show that any policy meets the target.
+        OutOfReachError: No policy appears to meet the target.
     """
     walk = _Walk(frontier, goal, confidence)
     if goal.max_loss is not None:
-        # Against itself the best single model loses nothing by definition.
+        # By definition, the best single model loses nothing against itself.
         data, seed = frontier.data, frontier.learner.seed
         bound = lower_bound(walk.margins(None), data.weight, confidence, seed)
         if bound < 0:
@@ -238,7 +238,7 @@ def _is_best_alone(walk: _Walk, level: float) -> bool:
 
 
 def dearest_query(data: LogArrays) -> float:
-    """Return what a query costs at most on this log: all models and all their checks."""
+    """Return the most that a query costs on this log: all models with all their checks."""
     cost = data.cost.sum(axis=1)
     for name in (None, *data.checks):
         check = data.alone(name)
@@ -249,12 +249,14 @@ def dearest_query(data: LogArrays) -> float:
 
 
 def examples_needed(margin: Margin, confidence: float) -> float:
-    """Return about how many examples show a target, if they turn out like these.
+    """Estimate how many examples would show that a target is met, if they resemble these.
 
-    The bound is taken for mean - d / n - sqrt(z^2 s^2 / n + (log(1 / (1 - c)) - 1)^2 d^2 / n^2),
-    where d is how far the worst query is from the mean: right for a large n, and for s = 0.
+    The bound is approximated by mean - d / n - sqrt(z^2 s^2 / n + (log(1 / (1 - c)) - 1)^2 d^2 /
+    n^2), where d is the distance of the worst query from the mean. This is correct for large n and
+    for s = 0.
 
     Returns:
+        The number of examples; infinity if the mean does not meet the target.
         Infinity where the mean does not meet the target.
     """
     mean, spread = float(margin.values.mean()), float(margin.values.std())
@@ -271,10 +273,10 @@ def examples_needed(margin: Margin, confidence: float) -> float:
 
 
 def _unreached(walk: _Walk, level: float | None, bound: float) -> OutOfReachError:
-    """Return the error for a target that not even the surest policy is shown to meet."""
+    """Return the error for a target that not even the safest policy is shown to meet."""
     data, confidence = walk.frontier.data, walk.confidence
     [(name, target)] = walk.goal.target.items()
-    # Rounded to the safe side, so that it can be asked for.
+    # Rounded to the safe side, so that the reported value can be used as a target.
     if name == "min_quality":
         shown = max(math.floor((target + bound) * 1e4) / 1e4, 0.0)
         what = f"to reach a mean quality of {shown:g}"
@@ -307,7 +309,7 @@ def _unreached(walk: _Walk, level: float | None, bound: float) -> OutOfReachErro
 
 
 def _holds(walk: _Walk, level: float) -> str:
-    """Say what holds, and what policies fitted like this one did."""
+    """Describe what holds, and how policies fitted like this one performed."""
     data = walk.frontier.data
     [(name, target)] = walk.goal.target.items()
     quality, cost = (float(data.mean(values)) for values in walk.outcomes(level))
@@ -322,7 +324,7 @@ def _holds(walk: _Walk, level: float) -> str:
 
 
 def _saves_nothing(walk: _Walk) -> str:
-    """Say that the best single model stays, and what it would take to save something."""
+    """Explain why the best single model stays, and what a saving would require."""
     data = walk.frontier.data
     best = float(data.mean(data.cost)[walk.best])
     if walk.best == int(np.argmin(data.mean(data.cost))):
@@ -360,6 +362,6 @@ def _saves_nothing(walk: _Walk) -> str:
 
 
 def _rounded(number: int) -> str:
-    """Return a number with two figures."""
+    """Return a number rounded up to two digits."""
     size = 10 ** max(len(str(number)) - 2, 0)
     return f"{math.ceil(number / size) * size:,}"

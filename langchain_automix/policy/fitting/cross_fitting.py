@@ -1,4 +1,4 @@
-"""Judge fits on their own log: each query by a fit that has not seen it."""
+"""Judge fits on their own log, each query by a fit that has not seen it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Fold:
     train: LogArrays
     held_out: LogArrays
     places: Ints
-    """Of the held-out queries in the whole."""
+    """Indices of the held-out queries in the whole log."""
 
     seed: int
-    """For the folds within."""
+    """Seed for the inner folds."""
 
     @cached_property
     def learner(self) -> CandidateFitter:
-        """Fits the others; it keeps what does not depend on the cost weight."""
+        """Fits the other queries; caches what does not depend on the cost weight."""
         return CandidateFitter(self.train, seed=self.seed)
 
 
@@ -50,10 +50,10 @@ class CrossFit:
 
     Args:
         data: Complete queries, at least two.
-        ids: Their ids.
-        cost_weight: Where to judge, once for each fold, whether more than two models, or several
-            checks, pay; their trees take most of the time.
-        seed: For the folds.
+        ids: Ids of the queries.
+        cost_weight: Cost weight at which each fold judges, once, whether more than two models or
+            several checks pay, since their trees take most of the time.
+        seed: Seed for the folds.
     """
 
     data: LogArrays
@@ -64,7 +64,7 @@ class CrossFit:
 
     @cached_property
     def folds(self) -> list[Fold]:
-        """Five, or one a query where there are fewer."""
+        """Five folds, or one per query if there are fewer queries."""
         n = len(self.data)
         number = min(FOLDS, n)
         fold = np.random.default_rng([self.seed, n]).permutation(n) % number
@@ -77,7 +77,7 @@ class CrossFit:
 
     def plans(self, cost_weight: float) -> list[Rule]:
         """Return the plan that each fold's fit chooses at a cost weight."""
-        chains = self._chains  # which also makes the plans for the weight that it judges at
+        chains = self._chains  # this also caches the plans at its own cost weight
         if cost_weight not in self._plans:
             self._plans[cost_weight] = [
                 compact(_fitted(fold.learner, cost_weight, 3 if chain else 2).rule)
@@ -87,7 +87,7 @@ class CrossFit:
 
     @cached_property
     def _chains(self) -> list[bool]:
-        """Whether each fold's fit chooses a policy of more than two models, or several checks."""
+        """Whether each fold's fit chooses a policy of more than two models or several checks."""
         if len(self.data.models) == 2 and not any(fold.learner.several for fold in self.folds):  # noqa: PLR2004
             return [False for _ in self.folds]
         chosen: list[bool] = []
@@ -124,9 +124,9 @@ class CrossFit:
         return " or ".join(name for name, _ in names.most_common())
 
     def like(self, policy: Policy) -> tuple[Outcomes, tuple[str, ...]]:
-        """Return the outcomes under policies fitted, for the same goal, without each fold.
+        """Return the outcomes of policies fitted for the same goal without each fold.
 
-        A goal that is out of reach on a fold gives way to the nearest that is not.
+        If the goal is out of reach on a fold, the nearest goal within reach is used there.
 
         Returns:
             The outcomes, and notes on how they were obtained.
@@ -146,11 +146,11 @@ class CrossFit:
         return concatenate(parts), tuple(notes)
 
     def with_data(self, change: Callable[[LogArrays], LogArrays], cost_weight: float) -> Floats:
-        """Return the utility of each query, cross-fitted, if the log were another.
+        """Return the cross-fitted utility of each query if the log were changed.
 
         Args:
-            change: Makes the other log from queries of this one, row by row.
-            cost_weight: What to fit and to judge at.
+            change: Returns the changed log for queries of this one, row by row.
+            cost_weight: Cost weight to fit and judge with.
         """
         utility = np.empty(len(self.data))
         for fold in self.folds:
@@ -161,11 +161,11 @@ class CrossFit:
         return utility
 
     def with_half(self, cost_weight: float, times: int) -> Floats:
-        """Return the utility of each query under fits to halves of what they could learn from.
+        """Return the utility of each query under fits to random halves of their training queries.
 
         Args:
-            cost_weight: What to fit and to judge at.
-            times: How often each fold's queries are split at random; both halves are used.
+            cost_weight: Cost weight to fit and judge with.
+            times: How often each fold's training queries are split; both halves are used.
 
         Returns:
             (n,): means over the halves.
@@ -194,10 +194,10 @@ def _halves(n: int, times: int, seed: int) -> Iterator[Ints]:
 
 
 def _goal_of(policy: Policy) -> tuple[Goal, list[str]]:
-    """Return what a policy was fitted for, and a note where the file does not say.
+    """Return the goal that a policy was fitted for, and a note if the file does not say.
 
-    Where nothing was asked for, each fit finds its own indifferent cost weight, as the policy's
-    did: that of another number of queries would have one single model beat the other.
+    Without a goal, each fit finds its own indifferent cost weight, as the policy's fit did. With
+    the weight of a different set of queries, one single model would beat the other.
     """
     try:
         return Goal.of_record(dict(policy.goal)), []
@@ -207,7 +207,7 @@ def _goal_of(policy: Policy) -> tuple[Goal, list[str]]:
 
 
 def _family_of(policy: Policy) -> Family:
-    """Return the family that a policy was fitted from, by the name of its plans."""
+    """Return the family that a policy was fitted from, judging by the names of its plans."""
     families = {plan.name.partition(":")[0] for plan in policy.plans} - {"always"}
     known: tuple[Family, ...] = get_args(Family)
     return next((family for family in known if family in families), "automix")
@@ -217,7 +217,7 @@ def _nearest(train: LogArrays, goal: Goal, family: Family, policy: Policy) -> tu
     """Fit for a goal, or for the nearest one within reach.
 
     Returns:
-        The policy, and the name of the goal that was out of reach; empty if none was.
+        The policy, and the name of the goal that was out of reach, or an empty text.
     """
     fit = partial(
         fit_policy, train, family=family, seed=policy.seed, foretell=False, own_cost=policy.own_cost
@@ -228,10 +228,10 @@ def _nearest(train: LogArrays, goal: Goal, family: Family, policy: Policy) -> tu
     try:
         return fit(goal), ""
     except OutOfReachError as error:
-        # A chance of 1 is no limit.
+        # A risk of 1 would be no limit.
         near = min(error.nearest, 1 - 1e-6) if name == "max_risk" else error.nearest
         instead.insert(0, replace(goal, **{name: near}))
-    except AutoMixError:  # too few queries are left for the goal, or for the rule
+    except AutoMixError:  # too few queries are left for the goal or the rule
         pass
     for other in instead:
         with contextlib.suppress(AutoMixError):

@@ -1,4 +1,4 @@
-"""Recognise the log that a policy was fitted to: judged on it, the policy looks too good."""
+"""Recognise the log that a policy was fitted to, on which the policy would look too good."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from langchain_automix.policy.fitting.fitting_data import complete
 def log_digest(log: RoutingLog) -> str:
     """Return a hash of everything that a policy learns from a log.
 
-    It covers the models and the complete queries: their ids, qualities, costs and checks. The
-    order of the queries, their texts and the format of the file do not change it.
+    It covers the models and the complete queries with their ids, qualities, costs and checks. It
+    does not depend on the order of the queries, their texts or the format of the file.
     """
     columns = to_arrays(log)
     places = np.flatnonzero(columns.complete)
@@ -35,11 +35,11 @@ def log_digest(log: RoutingLog) -> str:
 
 
 def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: LogArrays) -> None:
-    """Add numbers, and what the first check found."""
+    """Add numbers and the findings of the first check to a digest."""
     for each in (*numbers, rows.score, rows.fixed_cost, rows.sample_cost):
-        # One representation for unknown numbers, and one for zero.
+        # Use one representation for unknown numbers, and one for zero.
         digest.update((np.nan_to_num(each, nan=-1.0) + 0.0).astype("<f8").tobytes())
-    # Queries that are left out must not change it, even if they have more verdicts.
+    # Queries that are left out must not change the digest, even if they have more verdicts.
     longest = int((rows.verdicts != NOT_DRAWN).sum(axis=2).max(initial=0))
     digest.update(np.ascontiguousarray(rows.verdicts[:, :, :longest]).tobytes())
 
@@ -47,8 +47,9 @@ def _take_in(digest: hashlib._Hash, numbers: tuple[Floats, ...], rows: LogArrays
 def was_fitted_to(policy: Policy, log: RoutingLog) -> bool:
     """Return whether a policy was fitted to this very log.
 
-    A file that does not say so (written by an older version, or fitted to arrays) is taken to be
-    if it saw the same number of queries with the same mean qualities and costs.
+    A policy may not record its log, if an older version wrote it or if it was fitted to arrays. It
+    is then assumed to be fitted to this log if the number of queries and the mean qualities and
+    costs agree.
     """
     if not policy.fit.queries or policy.models != log.models:
         return False

@@ -1,4 +1,4 @@
-"""Where on the frontier a target is met in expectation, and how likely that is to be kept."""
+"""Find where on the frontier a target is met in expectation, and the chance that it is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langchain_automix.policy.ties import TIE, first_best
 from langchain_automix.utils.formatting import format_percent
 
 _FOLDABLE = 10
-"""Queries below which nothing is foretold: the folds would hold out one query or none."""
+"""Number of queries below which no chance is estimated, since folds would hold out one or none."""
 
 
 def meet_in_expectation(
@@ -29,11 +29,11 @@ def meet_in_expectation(
 
     Args:
         judged: The frontier of the log.
-        goal: With `max_loss`, `min_quality` or `max_cost`.
+        goal: A goal with `max_loss`, `min_quality` or `max_cost`.
         foretell: Whether to note how likely new queries are to meet it; takes five more fits.
 
     Raises:
-        OutOfReachError: No policy reaches it.
+        OutOfReachError: No policy reaches the target.
     """
     found = _reached(judged.points, judged.learner.level, goal)
     told = foretell and len(judged.data) >= _FOLDABLE
@@ -70,7 +70,7 @@ def _nearest(points: list[FrontierPoint], level: Floats, goal: Goal) -> Mixture:
 
 
 def _foretold(judged: JudgedFrontier, goal: Goal) -> str:
-    """Say how likely new queries are to meet a target that is met in expectation."""
+    """Describe how likely new queries are to meet a target that is met in expectation."""
 
     def where(fold: FoldFrontier) -> Mixture:
         return _nearest(fold.points, fold.level, goal)
@@ -98,15 +98,15 @@ def _foretold(judged: JudgedFrontier, goal: Goal) -> str:
 
 
 def chance_of_meeting(margin: Floats, weight: Floats) -> float:
-    """Return the chance that as many new queries meet a target on the mean.
+    """Return the probability that as many new queries meet a target on average.
 
     Args:
-        margin: (n,) by how much each query, judged by a fit that has not seen it, is within the
-            target.
-        weight: (n,) how much each query counts.
+        margin: (n,) how far each query is within the target, judged by a fit that has not seen it.
+        weight: (n,) weight of each query.
 
     Returns:
-        A chance in [0, 1]; both the n queries seen and the n new ones are taken for random draws.
+        A probability in [0, 1]. Both the n queries seen and the n new ones are treated as random
+        draws.
     """
     share = weight / weight.sum()
     mean = float(share @ margin)

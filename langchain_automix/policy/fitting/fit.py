@@ -41,17 +41,17 @@ _COST_WEIGHTS = (0.0, *(2.0**k for k in range(-5, 6)))
 """Cost weights that are solved along the frontier, as multiples of the indifferent one."""
 
 _STEPS_PER_DOUBLING, _DOUBLINGS = 2, 5
-"""Cost weights of the pairs among more than two models: how close, and how far beyond the prices
-at which one model gives way to another."""
+"""Grid of cost weights for pairs among more than two models: its spacing, and how far it extends
+beyond the prices at which one model replaces another."""
 
 _MOST_WEIGHTS = 60
 
 _BELIEVED_GOALS = ("cost_weight", "max_cost", "abstain_value")
-"""Goals that a log without any label can be fitted for: they promise no quality."""
+"""Goals that can be fitted without any label, since they promise no quality."""
 
 FEW = 30
-"""Complete queries below which the choice of a policy rests on prior assumptions more than on the
-data."""
+"""Number of complete queries below which the choice of a policy rests more on prior assumptions
+than on the data."""
 
 
 def fit_policy(
@@ -70,24 +70,25 @@ def fit_policy(
 
     Args:
         log: Queries that all models answered, with the checks of the cheaper ones. Queries without
-            qualities, whose first answer was checked, show how the checks of the traffic turn out;
-            a log of nothing else can be fitted for a cost weight or a mean cost.
-        goal: What to fit for. None: the cost weight at which mixing the cheapest and the
-            dearest model at random neither gains nor loses, which is what the paper's ΔIBC
-            measures against (AutoMix, section 5.1, equation 1).
+            qualities, whose first answer was checked, show what checks find in the traffic. A log
+            of nothing else can be fitted for a cost weight or a mean cost.
+        goal: What to fit for. None: the cost weight at which mixing the cheapest and the dearest
+            model at random neither gains nor loses, which is what the paper's ΔIBC compares with
+            (AutoMix, section 5.1, equation 1).
         family: `automix` for the POMDP with its choice among families, or a baseline.
-        verifier: The verifier that checked, or its fingerprint. None: what the log says of it.
+        verifier: The spec or the fingerprint of the verifier that checked. None: as recorded in the
+            log.
         weights: Prior weight of each logged query, for instance from a pre-router.
-        seed: For folds and for mixing; the same seed gives the same policy.
+        seed: Seed for folds and for mixing; the same seed gives the same policy.
         foretell: Whether the notes say how likely new queries are to meet a target that is met in
             expectation; takes five more fits.
-        own_cost: Whether the price of a larger model is scaled by what a query's own answer cost.
-        prior: What a score says before any label; None: nothing.
+        own_cost: Whether the price of a larger model is scaled by the cost of a query's own answer.
+        prior: Assumptions about a score before any label; None for no assumptions.
 
     Raises:
-        AutoMixError: The log holds nothing to learn from, or the goal is out of reach
-            (`OutOfReachError`), or cannot be shown with the confidence asked for
-            (`TooFewExamplesError`); the message names what can be reached.
+        AutoMixError: The log contains nothing to learn from, the goal is out of reach
+            (`OutOfReachError`), or it cannot be shown with the requested confidence
+            (`TooFewExamplesError`). The message names what can be reached.
     """
     goal = goal or Goal()
     _validate(goal, family, seed, own_cost)
@@ -127,7 +128,7 @@ def fit_policy(
 def _verifier_of(
     log: RoutingLog | LogArrays, verifier: CheckSpec | str | None
 ) -> tuple[str | None, CheckSpec | None]:
-    """Return the fingerprint of the verifier that checked, and how it is rebuilt."""
+    """Return the fingerprint of the verifier that checked, and its spec."""
     if isinstance(verifier, CheckSpec):
         return verifier.fingerprint, verifier
     if isinstance(log, LogArrays):
@@ -137,7 +138,7 @@ def _verifier_of(
 
 
 def _validate(goal: Goal, family: Family, seed: int, own_cost: bool) -> None:
-    """Refuse a goal that no fit can honour."""
+    """Reject a goal that no fit can meet."""
     if own_cost and goal.max_risk is not None:
         raise AutoMixError(
             "own_cost and max_risk cannot be had together: the guarantee holds for decisions that "
@@ -151,7 +152,7 @@ def _validate(goal: Goal, family: Family, seed: int, own_cost: bool) -> None:
 
 
 def _refuse_without_labels(goal: Goal, family: Family) -> None:
-    """Refuse what a log without labels cannot give: a promise, or a rule that has no prior."""
+    """Reject what a log without labels cannot give: a promise, or a rule without a prior."""
     asked = [name for name in goal.to_record() if name not in _BELIEVED_GOALS]
     if asked or family != "automix":
         what = f"{asked[0]} needs" if asked else f"The rules of the family {family!r} need"
@@ -171,10 +172,10 @@ class _ChosenPlans:
 
 
 def _cost_weight(learner: CandidateFitter, goal: Goal) -> float:
-    """Return the goal's cost weight; the indifferent one where it has none."""
+    """Return the goal's cost weight, or the indifferent one if it has none."""
     if goal.cost_weight is not None:
         return goal.cost_weight
-    # A bound on cost or quality decides what cost is worth, so the models need no order of cost.
+    # A bound on cost or quality implies a cost weight, so the models need no order of cost.
     return (_slope if _is_on_frontier(goal) else _indifferent)(learner)
 
 
@@ -199,14 +200,14 @@ def _choose_plans(
 
 
 def indifferent_weight(columns: LogArrays, level: Floats | None = None) -> float:
-    """Return the cost weight at which random mixing of the end models is indifferent.
+    """Return the cost weight at which randomly mixing the first and the last model is indifferent.
 
-    It is the slope (quality of the last model - of the first) / (cost of the last - of the
-    first), or 0 if the last model is not better.
+    It is the difference in quality between the last and the first model, divided by the difference
+    in cost, or 0 if the last model is not better.
 
     Args:
         columns: The log.
-        level: (models,): mean quality to be expected of each model. None: that on the log.
+        level: (models,): expected mean quality of each model. None: the mean on the log.
 
     Raises:
         AutoMixError: The last model costs no more than the first.
@@ -274,7 +275,7 @@ def _mixed(points: list[FrontierPoint], where: Mixture, notes: tuple[str, ...]) 
 
 
 def _by_own_cost(learner: CandidateFitter, points: list[FrontierPoint]) -> list[FrontierPoint]:
-    """Return points with what changes on the log where a query's own cost has a say."""
+    """Adjust points by what changes on the log if each query's own cost scales the price."""
     rows = learner.columns.rows(learner.sample)
     means, found = mean_costs(learner.columns), []
     for point in points:
@@ -298,7 +299,7 @@ def _points(
         for j in learner.singles
     ]
     base = weight or 1.0 / max(float(data.mean(data.cost)[-1]), 1e-300)
-    # Whether more than two models, or several checks, pay is judged once: their trees take the
+    # Judge only once whether more than two models or several checks pay, since their trees take the
     # most time.
     middle, _ = _candidates(learner, base, abstain_value, family)
     most_complex = 3 if isinstance(middle, FittedCandidate) and middle.complexity == 3 else 2  # noqa: PLR2004
@@ -306,7 +307,8 @@ def _points(
         fitted, _ = _candidates(learner, rung * base, abstain_value, family, most_complex)
         outcomes = learner.replay(fitted.rule)
         cost = float(data.weight @ outcomes.cost / data.weight.sum())
-        # What the shrunk belief expects, not what this very log shows: the log would flatter.
+        # Use the quality that the shrunk belief expects; that on this very log would be too
+        # optimistic.
         quality = fitted.expected + rung * base * cost
         points.append(
             FrontierPoint(cost, min(max(quality, 0.0), 1.0), compact(fitted.rule), rung * base)
@@ -321,8 +323,8 @@ def _points_of_pairs(
 ) -> Iterator[FrontierPoint]:
     """Yield what every pair of models is expected to reach with checks, at every cost weight.
 
-    One choice for each cost weight would leave out pairs that are second best there, and the hull
-    of the others would lie below what the pairs reach by themselves.
+    A single choice per cost weight would omit pairs that are second best there, and the hull of the
+    others would lie below what these pairs reach by themselves.
     """
     data = learner.columns
     rows = data if len(data) <= CROSS_FIT_ROWS else data.rows(learner.sample)
@@ -337,8 +339,8 @@ def _points_of_pairs(
 def _weights_of_pairs(columns: LogArrays, base: float) -> list[float]:
     """Return cost weights around the price of quality between every two models, and 0.
 
-    That price is the slope from one model to a dearer and better one. It differs from pair to pair,
-    and each does its best around its own.
+    This price is the slope from one model to a dearer and better one. It differs between pairs, and
+    each pair performs best around its own.
     """
     quality, cost = columns.mean(columns.quality), columns.mean(columns.cost)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -380,17 +382,17 @@ def policy_frontier(columns: LogArrays, *, seed: int = 0) -> list[Plan]:
 
 
 def frontier_points(learner: CandidateFitter) -> list[FrontierPoint]:
-    """Return the frontier that a bound on cost or quality is met on, from cheap to good."""
+    """Return the frontier on which a bound on cost or quality is met, from cheap to good."""
     return frontier(_points(learner, _slope(learner), None, "automix"))
 
 
 def _indifferent(learner: CandidateFitter) -> float:
-    """Return the indifferent cost weight, by what is expected of the models."""
+    """Return the indifferent cost weight, given the expected qualities of the models."""
     return indifferent_weight(learner.columns, learner.level)
 
 
 def _slope(learner: CandidateFitter) -> float:
-    """Return the indifferent cost weight, or 0 where the models are in no order of cost."""
+    """Return the indifferent cost weight, or 0 if the models are not ordered by cost."""
     try:
         return _indifferent(learner)
     except AutoMixError:

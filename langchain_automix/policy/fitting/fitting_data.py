@@ -1,4 +1,4 @@
-"""What a fit sees of a log: queries with labels, and queries without on which a check was made."""
+"""Select what a fit uses of a log: labelled queries, and unlabelled ones that were checked."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _OF_A_CHECK = ("verdicts", "score", "fixed_cost", "sample_cost")
 
 
 def complete(columns: LogArrays) -> LogArrays:
-    """Return the queries that a fit can learn from: every model ran, every checked one was checked.
+    """Return the complete queries that a fit can learn from, leaving out those that lack a check.
 
     Raises:
-        AutoMixError: There is none, or there are fewer than two models.
+        AutoMixError: There are no such queries, or fewer than two models.
     """
     _validate_models(columns)
     if not columns.complete.any():
@@ -38,7 +38,7 @@ def complete(columns: LogArrays) -> LogArrays:
 
 
 def concatenated(first: LogArrays, second: LogArrays) -> LogArrays:
-    """Return the queries of two parts of the same log."""
+    """Concatenate the queries of two parts of the same log."""
 
     def both(one: Any, other: Any, name: str) -> Any:
         return np.concatenate([getattr(one, name), getattr(other, name)])
@@ -58,35 +58,35 @@ class FittingData:
     """The queries of a log that a fit uses, in their canonical order."""
 
     queries: LogArrays
-    """Those with labels, and those without on which a check was made. Of the latter, costs are
-    taken for the mean of the former, so that they shift no mean cost."""
+    """The labelled queries, and the unlabelled ones on which a check was made. The costs of the
+    latter are replaced by the means of the former, so that mean costs do not change."""
 
     labelled: Mask
-    """(n,): on which the quality and the cost of every model are known."""
+    """(n,): whether the quality and the cost of every model are known."""
 
     left_out: int
-    """Complete queries that lack a check which most have, or have it cut short."""
+    """Number of complete queries that lack a check most queries have, or have it cut short."""
 
     @cached_property
     def labels(self) -> LogArrays:
-        """The queries with labels."""
+        """The labelled queries."""
         return self.queries if self.labelled.all() else self.queries.rows(self.labelled)
 
     @cached_property
     def unlabelled(self) -> LogArrays:
-        """The queries without labels."""
+        """The unlabelled queries."""
         return self.queries.rows(~self.labelled)
 
     def checked_by(
         self, model: int, check: str | None, fewest: int, labels: LogArrays | None = None
     ) -> LogArrays:
-        """Return the labelled queries, and those without labels on which a check was made.
+        """Return the labelled queries, and the unlabelled ones on which a check was made.
 
         Args:
-            model: Whose answers were checked.
-            check: By what; None: the first check.
-            fewest: Least number of verdicts; 0: the check gives scores.
-            labels: Some of the labelled queries. None: all of them.
+            model: The model whose answers were checked.
+            check: Name of the check; None for the first one.
+            fewest: Minimum number of verdicts; 0 if the check gives scores.
+            labels: A subset of the labelled queries. None: all of them.
         """
         labels = self.labels if labels is None else labels
         if not len(self.unlabelled):
@@ -99,10 +99,10 @@ class FittingData:
 
 
 def fitting_data(columns: LogArrays) -> FittingData:
-    """Return what a fit sees of a log.
+    """Select what a fit uses of a log.
 
     Raises:
-        AutoMixError: There are fewer than two models, or nothing can be learnt: no query has the
+        AutoMixError: There are fewer than two models, or nothing to learn from: no query has the
             quality and the cost of every model, and too little was checked or priced.
     """
     _validate_models(columns)
@@ -113,11 +113,11 @@ def fitting_data(columns: LogArrays) -> FittingData:
         others = np.flatnonzero(~known & weighed & _any_check(columns))
     else:
         index, others = np.empty(0, dtype=np.int64), _without_labels(columns)
-    if len(index) == len(columns):  # the usual case, and copying takes time
+    if len(index) == len(columns):  # the usual case; avoid copying
         return FittingData(columns.canonical, known, 0)
     labelled = np.arange(len(index) + len(others)) < len(index)
     rows = columns.rows(np.concatenate([index, others]))
-    # A part of the labels of a query would not be a random part.
+    # Some of a query's labels alone would not be a random subset, so drop them.
     quality = np.where(labelled[:, None], rows.quality, np.nan)
     rows = replace(rows, quality=quality, cost=_priced(rows, labelled)).canonical
     return FittingData(rows, rows.complete, int((known & weighed).sum()) - len(index))
@@ -134,7 +134,7 @@ def _validate_models(columns: LogArrays) -> None:
 
 
 def _any_check(columns: LogArrays) -> Mask:
-    """Return the queries on which the answer of some model but the last was checked."""
+    """Return the queries on which the answer of a model other than the last was checked."""
     made = np.zeros(len(columns), dtype=bool)
     for name in (None, *columns.checks):
         check = columns.alone(name)
@@ -144,11 +144,12 @@ def _any_check(columns: LogArrays) -> Mask:
 
 
 def _usable(columns: LogArrays, known: Mask) -> Ints:
-    """Return the indices of the queries among the known ones that have the checks of most."""
+    """Return the indices of the known queries that have the checks that most queries have."""
     index = np.flatnonzero(known)
     last = len(columns.models) - 1
     for model in range(last + 1):
-        # The last model's answers need no check: a first one that some lack costs no query.
+        # The last model's answers need no check, so no query is dropped for lacking its first
+        # check.
         names = [None, *columns.checks] if model < last else list(columns.checks)
         for name in names:
             rows = columns if len(index) == len(columns) else columns.rows(index)
@@ -161,9 +162,9 @@ def _checked_throughout(rows: LogArrays, model: int, name: str | None) -> Mask:
     """Return the queries on which a check was made, or all if it mostly was not."""
     check = rows.alone(name)
     checked = check.checked(model)
-    if not len(rows) or checked.mean() < 0.5:  # noqa: PLR2004  (it is no evidence)
+    if not len(rows) or checked.mean() < 0.5:  # noqa: PLR2004  (it is not used as evidence)
         return np.ones(len(rows), dtype=bool)
-    # A few checks that were cut short must not hold all others down to their length.
+    # A few checks that were cut short must not limit all others to their length.
     drawn = (check.verdicts[:, model] != NOT_DRAWN).sum(axis=1)
     enough: Mask = checked & (drawn >= np.quantile(drawn[checked], 0.1, method="lower"))
     return enough
@@ -173,7 +174,7 @@ def _without_labels(columns: LogArrays) -> Ints:
     """Return the indices of the queries whose first answer was checked, in a log without labels.
 
     Raises:
-        AutoMixError: There is none, or the cost of some model is nowhere known.
+        AutoMixError: There are none, or the cost of a model is unknown everywhere.
     """
     index = np.flatnonzero((columns.weight > 0) & columns.alone(None).checked(0))
     index = index[_checked_throughout(columns.rows(index), 0, None)]
@@ -195,7 +196,7 @@ def _without_labels(columns: LogArrays) -> Ints:
 def _priced(rows: LogArrays, labelled: Mask) -> Floats:
     """Replace the costs of unlabelled queries by the means of the labelled ones.
 
-    Without any labels, only unknown costs are replaced, by the means of those that are known.
+    Without any labels, only unknown costs are replaced, by the means of the known ones.
     """
     known = np.where(labelled[:, None], rows.cost, np.nan) if labelled.any() else rows.cost
     given = ~np.isnan(known)

@@ -1,4 +1,4 @@
-"""The concave hull of cost and quality, and how policies along it do on queries not seen."""
+"""The concave hull of cost and quality, and how policies along it perform on unseen queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langchain_automix.policy.ties import TIE, exceeds
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """Mean cost and expected quality of one plan, and the cost weight it was solved for."""
+    """Mean cost and expected quality of one plan, and the cost weight that it was solved for."""
 
     cost: float
     quality: float
@@ -34,7 +34,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A place on the frontier: one of its points, or two neighbours."""
+    """A place on the frontier: one of its points, or a mixture of two neighbours."""
 
     first: int
     """Index of the first point; the second is the next one."""
@@ -43,13 +43,13 @@ class Mixture:
     """Share of the queries that the first point gets, in (0, 1]."""
 
     def of(self, values: Sequence[float] | Floats) -> Floats:
-        """Return the mean of something that is known of each point, (points, ...)."""
+        """Return the mean of values that are known for each point, (points, ...)."""
         found = np.asarray(values, dtype=np.float64)
         first: Floats = self.share * found[self.first]
         return first if self.share == 1 else first + (1 - self.share) * found[self.first + 1]
 
     def share_of(self, points: Sequence[FrontierPoint], plan: Plan) -> float:
-        """Return the share of the queries that get a plan that checks nothing."""
+        """Return the share of the queries that follow a plan without checks."""
         return float(self.of([float(point.rule == plan) for point in points]))
 
 
@@ -60,7 +60,7 @@ Hull = Callable[[CandidateFitter], list[FrontierPoint]]
 def frontier(points: list[FrontierPoint]) -> list[FrontierPoint]:
     """Return the upper concave hull of (cost, quality), up to the best quality.
 
-    Of points that are tied in both, the first is kept.
+    If points are tied in both, the first one is kept.
     """
     hull: list[FrontierPoint] = []
     for point in sorted(points, key=lambda p: p.cost):
@@ -85,11 +85,11 @@ def mean_costs(columns: LogArrays) -> tuple[float, ...]:
 
 
 def place(axis: Sequence[float], target: float) -> Mixture:
-    """Return where the frontier has a cost, or a quality; the nearest end beyond it.
+    """Return where the frontier has a given cost or quality, or its nearest end.
 
     Args:
-        axis: The costs, or the qualities, of its points, ascending.
-        target: The one to have.
+        axis: The costs or qualities of its points, ascending.
+        target: The cost or quality to find.
     """
     target = min(max(target, axis[0]), axis[-1])
     index = int(np.searchsorted(axis, target))
@@ -100,38 +100,39 @@ def place(axis: Sequence[float], target: float) -> Mixture:
 
 @dataclass(frozen=True)
 class FoldFrontier:
-    """A frontier fitted without a fold, and what its plans do on the queries of the fold."""
+    """A frontier fitted without a fold, and how its plans perform on the queries of the fold."""
 
     held_out: Mask
     """(n,): which of the judged queries are in the fold."""
 
     columns: LogArrays
-    """The queries that it was fitted to."""
+    """The queries that the frontier was fitted to."""
 
     level: Floats
-    """(models,): mean quality to be expected of each model."""
+    """(models,): expected mean quality of each model."""
 
     points: list[FrontierPoint]
     quality: Floats
     """(points, queries of the fold)."""
 
     cost: Floats
-    """Likewise."""
+    """(points, queries of the fold)."""
 
 
 @dataclass(frozen=True)
 class JudgedFrontier:
     """The frontier of a log, with frontiers fitted in the same way without each fold.
 
-    Everything that depends on the log is done again without each fold, the choice among families
-    included, so that no choice flatters the figures. Places on the frontiers are told by their
-    cost: a level of 0 is that of the cheapest model alone, 1 that of the dearest.
+    Everything that depends on the log is repeated without each fold, including the choice among
+    families, so that no choice makes the figures too optimistic. Places on the frontiers are
+    identified by their cost: level 0 is the cost of the cheapest model alone, level 1 that of the
+    dearest.
     """
 
     learner: CandidateFitter
     hull: Hull
     own_cost: bool = False
-    """Whether a query's own answer scales the price of a larger model."""
+    """Whether the cost of a query's own answer scales the price of a larger model."""
 
     @cached_property
     def points(self) -> list[FrontierPoint]:
@@ -140,12 +141,12 @@ class JudgedFrontier:
 
     @cached_property
     def data(self) -> LogArrays:
-        """The queries that fits are judged on: all, or a sample of very many."""
+        """The queries that fits are judged on: all, or a sample if there are very many."""
         return self.learner.columns.rows(self.learner.sample)
 
     @cached_property
     def folds(self) -> list[FoldFrontier]:
-        """Five, or one a query where there are fewer."""
+        """Five folds, or one per query if there are fewer queries."""
         data, n = self.data, len(self.data)
         number = min(FOLDS, n)
         fold = np.random.default_rng([self.learner.seed, n, 2]).permutation(n) % number
@@ -199,7 +200,7 @@ class JudgedFrontier:
     def cross_fitted(self, where: Callable[[FoldFrontier], Mixture]) -> tuple[Floats, Floats]:
         """Return the quality and the cost of each judged query at a place on its fold's frontier.
 
-        Of two plans it is the mean, by their shares.
+        For a mixture of two plans, it is their mean, weighted by their shares.
         """
         quality, cost = np.empty(len(self.data)), np.empty(len(self.data))
         for fold in self.folds:

@@ -13,10 +13,10 @@ from langchain_automix.errors import AutoMixError
 _RISK_CONFIDENCE = 0.95
 
 _OLD_NAMES = {"confidence_level": "confidence"}
-"""Names in policy files of earlier versions."""
+"""Names used in policy files of earlier versions."""
 
 TARGETS = ("max_cost", "min_quality", "max_loss")
-"""Goals that are a bound on the mean cost or quality."""
+"""Goals that bound the mean cost or quality."""
 
 GOALS = ("cost_weight", *TARGETS)
 
@@ -26,17 +26,16 @@ class Goal:
     """What a policy is fitted for; at most one of the first four.
 
     Attributes:
-        cost_weight: Quality that one unit of the log's cost is worth, at least 0.
-        max_cost: Mean cost of a query, in the log's currency, that must not be exceeded.
-        min_quality: Expected mean quality, in [0, 1], to reach; expectations are shrunk, so the
-            mean on the log may fall a little short.
-        max_loss: Expected mean quality, in [0, 1], that may be lost against the single model that
-            is best on the log.
-        max_risk: Largest chance, in (0, 1), that an answer is given and is wrong.
-        confidence: How sure the target must be to hold on new queries, in (0, 1), beside
-            `max_cost`, `min_quality`, `max_loss` or `max_risk`. None: it holds in expectation;
-            0.95 for `max_risk`.
-        abstain_value: Utility of giving no answer; None: an answer is always given.
+        cost_weight: How much quality one unit of the log's cost is worth, at least 0.
+        max_cost: Maximum mean cost of a query, in the log's currency.
+        min_quality: Minimum expected mean quality, in [0, 1]. Expectations are shrunk, so the mean
+            on the log may fall slightly short of it.
+        max_loss: Maximum loss of expected mean quality, in [0, 1], against the single model that is
+            best on the log.
+        max_risk: Maximum probability, in (0, 1), that an answer is given and is wrong.
+        confidence: Confidence, in (0, 1), with which `max_cost`, `min_quality`, `max_loss` or
+            `max_risk` must hold on new queries. None: it holds in expectation; 0.95 for `max_risk`.
+        abstain_value: Utility of giving no answer. None: an answer is always given.
     """
 
     cost_weight: float | None = None
@@ -71,7 +70,7 @@ class Goal:
         }
         for name, (low, high, what) in bounds.items():
             value = getattr(self, name)
-            # Infinity is no weight, and no comparison with NaN holds.
+            # Infinity is not a valid weight, and comparisons with NaN are never true.
             if value is not None and not (low <= value <= high and np.isfinite(value)):
                 raise AutoMixError(f"{name} must be {what}; given: {value!r}.")
         if self.confidence is not None and self.max_risk is None and not self.target:
@@ -82,12 +81,12 @@ class Goal:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return what a goal may say, the names of earlier versions included."""
+        """Return the names that a goal may have, including those of earlier versions."""
         return [*(field.name for field in fields(cls)), *_OLD_NAMES]
 
     @classmethod
     def of_record(cls, record: Mapping[str, float]) -> Self:
-        """Return the goal in a policy file, also of an earlier version; other names are ignored.
+        """Read the goal from a policy file, even of an earlier version; other names are ignored.
 
         Raises:
             AutoMixError: The goal is invalid.
@@ -98,17 +97,17 @@ class Goal:
 
     @property
     def target(self) -> dict[str, float]:
-        """`max_cost`, `min_quality` or `max_loss` with its value, if it is one of them."""
+        """`max_cost`, `min_quality` or `max_loss` with its value, if one of them is given."""
         given = {name: getattr(self, name) for name in TARGETS}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
     def risk_confidence(self) -> float:
-        """How sure `max_risk` must be."""
+        """Confidence with which `max_risk` must hold."""
         return _RISK_CONFIDENCE if self.confidence is None else self.confidence
 
     def to_record(self) -> dict[str, float]:
-        """Return what was given, for the policy file."""
+        """Return the given values, for the policy file."""
         names = (*GOALS, "max_risk", "abstain_value")
         found = {n: float(getattr(self, n)) for n in names if getattr(self, n) is not None}
         if self.max_risk is not None:

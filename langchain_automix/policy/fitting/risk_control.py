@@ -1,21 +1,22 @@
-"""A guarantee on the chance that an answer is given and is wrong.
+"""Guarantee a bound on the probability that an answer is given and is wrong.
 
-Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test: Calibrating
-Predictive Algorithms to Achieve Risk Control", 2021, section 3.2, fixed sequence testing): the
-policies are fitted to one half of the log and ordered from the safest on; on the other half
-each is tested for "its risk is above the limit", until one test fails to reject. The last one
-that passed has at most the given risk, with the given confidence.
+This is Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test: Calibrating
+Predictive Algorithms to Achieve Risk Control", 2021, section 3.2, fixed sequence testing). The
+policies are fitted to one half of the log and ordered from the safest on. On the other half, each
+is tested against the hypothesis that its risk exceeds the limit, until a test fails to reject. The
+last policy that passed has at most the given risk, with the given confidence.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from langchain_automix.errors import AutoMixError, OutOfReachError
-from langchain_automix.policy.data.arrays import LogArrays
+from langchain_automix.policy.data.arrays import Floats, LogArrays
 from langchain_automix.policy.decision.interpreter import Rule
 from langchain_automix.policy.decision.plan import Plan
 from langchain_automix.policy.fitting.candidates import CandidateFitter
@@ -42,23 +43,23 @@ def certify(
     confidence: float,
     abstain_value: float | None,
 ) -> CertifiedPlan:
-    """Return the policy of the best utility whose risk is certified.
+    """Return the policy with the best utility whose risk is certified.
 
-    The risk of a policy is the mean of 1 - quality over the queries that it answers, whatever
-    model answers, counted over all queries; an abstention has no risk. If abstaining is allowed,
-    the sequence goes from abstaining always to abstaining at the given value. If not, it goes
-    from a cost weight of 0, where quality is all that counts, to the given one.
+    The risk of a policy is the sum of 1 - quality over the queries that it answers, with whichever
+    model, divided by the number of all queries; an abstention has no risk. If abstaining is
+    allowed, the sequence runs from always abstaining to abstaining at the given value. Otherwise it
+    runs from a cost weight of 0, where only quality counts, to the given one.
 
     Args:
         learner: The log.
         cost_weight: Largest cost weight, in quality per unit of cost.
         max_risk: The limit, in (0, 1).
-        confidence: How sure, in (0, 1).
-        abstain_value: Utility of giving no answer; None: an answer is always given.
+        confidence: Required confidence, in (0, 1).
+        abstain_value: Utility of giving no answer. None: an answer is always given.
 
     Raises:
-        AutoMixError: Not even the safest policy passes; the message says the least limit that
-            the log supports.
+        AutoMixError: The log is too small, or not even the safest policy passes; the message gives
+            the lowest limit that the log supports.
     """
     n = learner.labels
     if n < _LEAST:
@@ -99,7 +100,7 @@ def _sequence(cost_weight: float, abstain_value: float | None) -> list[tuple[flo
 
 
 def _bounded(plan: Rule, columns: LogArrays, delta: float) -> tuple[float, float]:
-    """Return the risk seen and its upper confidence limit."""
+    """Return the observed risk and its upper confidence limit."""
     outcomes = replay_plan(plan, columns)
     loss = np.where(outcomes.model < 0, 0.0, 1 - outcomes.quality)
     return float(loss.mean()), upper_limit(float(loss.mean()), len(loss), delta)
@@ -108,7 +109,7 @@ def _bounded(plan: Rule, columns: LogArrays, delta: float) -> tuple[float, float
 def upper_limit(mean: float, n: int, delta: float) -> float:
     """Return the largest risk that a mean loss of n queries in [0, 1] does not reject.
 
-    By the Hoeffding-Bentkus p-value (Bates et al., "Distribution-Free, Risk-Controlling
+    It uses the Hoeffding-Bentkus p-value (Bates et al., "Distribution-Free, Risk-Controlling
     Prediction Sets", 2021, section 3.1): min(exp(-n KL(mean, risk)), e P(Bin(n, risk) <= n mean)).
     """
     low, high = mean, 1.0
@@ -134,13 +135,16 @@ def _p_value(mean: float, risk: float, n: int) -> float:
 
 def _binomial_below(k: int, n: int, chance: float) -> float:
     """Return P(Bin(n, chance) <= k)."""
-    logs = [
-        math.lgamma(n + 1)
-        - math.lgamma(i + 1)
-        - math.lgamma(n - i + 1)
-        + i * math.log(chance)
-        + (n - i) * math.log1p(-chance)
-        for i in range(k + 1)
-    ]
-    top = max(logs)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in logs))
+    places = np.arange(k + 1)
+    logs = _log_choose(n)[: k + 1] + places * math.log(chance) + (n - places) * math.log1p(-chance)
+    top = float(logs.max())
+    return min(1.0, math.exp(top) * float(np.exp(logs - top).sum()))
+
+
+@lru_cache(maxsize=16)
+def _log_choose(n: int) -> Floats:
+    """Return (n + 1,): the logarithms of n over each number up to it."""
+    factorials = np.array([math.lgamma(i + 1) for i in range(n + 1)])
+    logs: Floats = factorials[-1] - factorials - factorials[::-1]
+    logs.setflags(write=False)
+    return logs

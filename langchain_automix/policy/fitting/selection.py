@@ -1,4 +1,4 @@
-"""One fitted candidate, what the folds say of it, and the choice among several."""
+"""One fitted candidate with its cross-fitted evidence, and the choice among several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langchain_automix.policy.pomdp.solved_rule import SolvedRule
 from langchain_automix.policy.ties import exceeds, first_best
 
 _LEAST_GAIN = 1e-4
-"""Expected gain in utility below which the simplest policy is as good."""
+"""Expected gain in utility below which the simplest policy is considered as good."""
 
 
 @dataclass
@@ -25,23 +25,23 @@ class FittedCandidate:
 
     name: str
     rule: Plan | SolvedRule
-    """What it does; its rows are made when they are read: most candidates are never chosen."""
+    """The candidate's rule. Its rows are made when they are read, since most are never chosen."""
 
     complexity: int
     """0 trivial, 1 monotone, 2 free, 3 joint or chain."""
 
     expected: float
-    """Mean utility that its own POMDP expects."""
+    """Mean utility that the candidate's own POMDP expects."""
 
     hold_out: Callable[[], Floats]
-    """Replays each fold with the plan that was fitted without it; only done when needed."""
+    """Replays each fold with the plan fitted without it; called only if needed."""
 
     judged: bool = True
-    """Whether there are labels enough for the folds to say anything."""
+    """Whether there are enough labels for the folds to say anything."""
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that is best by its own POMDP."""
+        """The plan that is best according to the candidate's own POMDP."""
         return extract_plan(self.rule)
 
     @cached_property
@@ -55,7 +55,7 @@ class FittedCandidate:
         return float(self.held_out.mean())
 
     def record(self, trivial: FittedCandidate) -> Candidate:
-        """Return what spoke for this candidate, against the best trivial one."""
+        """Return the evidence for this candidate, compared with the best trivial one."""
         if "held_out" not in self.__dict__:
             return Candidate(name=self.name, expected=self.expected)
         error = _error(self.held_out - trivial.held_out)
@@ -67,16 +67,16 @@ class FittedCandidate:
 def select_candidate(candidates: list[FittedCandidate]) -> tuple[FittedCandidate, list[Candidate]]:
     """Return the candidate to use, and the record of the choice.
 
-    The trivial policies and the monotone pairs compete by the utility that is expected of them:
-    their benefit is shrunk towards its mean, so a pair that is no better than one model alone is
-    not expected to be. A free shape or a chain must gain a standard error on the folds over
-    that winner. And a winner against which the folds speak gives way to the best single model:
-    by two standard errors for two models; by one for more, where many pairs were tried. Of
-    tied candidates the simplest is used, and of equally simple ones the first.
+    The trivial policies and the monotone pairs compete by expected utility. Their benefit is shrunk
+    towards its mean, so a pair that is no better than a single model is not expected to be. A free
+    shape or a chain must gain at least one standard error over that winner on the folds. A winner
+    that the folds contradict is replaced by the best single model: at two standard errors for two
+    models, and at one for more models, where many pairs were tried. If candidates are tied, the
+    simplest is used, and among equally simple ones the first.
 
-    On halves of the train splits of the benchmark's logs, the plain rule of one standard error
-    over the best single model was too timid: with 50 queries it lost 0.003 where this one
-    gained 0.002.
+    On halves of the train splits of the benchmark's logs, the plain rule of one standard error over
+    the best single model was too timid: with 50 queries, it lost 0.003 where this rule gained
+    0.002.
     """
     ordered = sorted(candidates, key=lambda c: c.complexity)
     singles = [c for c in ordered if c.complexity == 0]

@@ -1,17 +1,17 @@
-"""When to stop gathering examples: a sequential test that no rival policy is better by much.
+"""Decide when to stop gathering examples, by a sequential test that no rival is much better.
 
-At every look the policy that a fit would choose now is compared with every other candidate of
-that fit, on the same held-out queries. The mean of their paired differences in utility gets an
-upper bound that holds at all looks at once, so that looking often does not break it: the
+At every look, the policy that a fit would choose now is compared with every other candidate of that
+fit, on the same held-out queries. The mean of their paired differences in utility gets an upper
+bound that holds at all looks at once, so that frequent looks do not invalidate it. It is the
 one-sided normal mixture of Robbins ("Statistical methods related to the law of the iterated
-logarithm", 1970) with the variance estimated, an asymptotic confidence sequence (Waudby-Smith,
+logarithm", 1970) with an estimated variance, an asymptotic confidence sequence (Waudby-Smith,
 Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence
-sequences", Annals of Statistics 2024, arXiv 2103.06476, theorem 2.2 and its one-sided form).
-Once the bounds of all rivals lie within the tolerance, more examples are not worth their price.
+sequences", Annals of Statistics 2024, arXiv 2103.06476, theorem 2.2 and its one-sided form). Once
+the bounds of all rivals lie within the tolerance, more examples are not worth their price.
 
-The theorem does not cover one thing: the plans are fitted again at every look, each on four
-fifths of the queries it is not judged on. That the rate of wrong stops still stays below `alpha`
-is measured: `python -m tests.benchmarks --only stopping`.
+The theorem does not cover one aspect: the plans are refitted at every look, each on the four fifths
+of the queries on which it is not judged. That the rate of wrong stops still stays below `alpha` is
+measured: `python -m tests.benchmarks --only stopping`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ALPHA = 0.05
 FEWEST = 50
 
 MIXTURE = 9 / 500
-"""Variance of the mixture: the confidence sequence is tightest at about 500 queries."""
+"""Variance of the mixture; the confidence sequence is tightest at about 500 queries."""
 
 _GROWTH = 1.25
-"""Each look comes after this many times the queries of the one before."""
+"""Each look comes after this many times the queries of the previous one."""
 
 _UNSEEN = 1.0
-"""The difference in utility of one query that was not seen: as large as qualities allow."""
+"""Difference in utility assumed for one unseen query: as large as qualities allow."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class StoppingResult:
 
     Attributes:
         stop: Whether more examples would not change the policy by more than the tolerance.
-        queries: Complete queries that the test could use.
-        chosen: The candidate that a fit chooses now; None where none was fitted.
-        rival: The candidate that might still gain the most; None where none was fitted.
-        bound: Largest mean utility that the rival could still gain over the chosen one, in
-            quality; None where it was not computed.
-        text: The same in one sentence.
+        queries: Number of complete queries that the test could use.
+        chosen: The candidate that a fit chooses now; None if none was fitted.
+        rival: The candidate that might still gain the most; None if none was fitted.
+        bound: Largest mean utility that the rival could still gain over the chosen candidate, in
+            quality; None if it was not computed.
+        text: The result in one sentence.
     """
 
     stop: bool
@@ -65,7 +65,7 @@ class StoppingResult:
 
 
 def next_look(queries: int, fewest: int = FEWEST) -> int:
-    """Return how many queries to have before looking again: the first of 50, 63, 79, 99, ...
+    """Return the number of queries at which to look next: the first of 50, 63, 79, 99, ...
 
     A look costs a fit, so looks come at geometric intervals. The test is valid for any looks.
 
@@ -89,26 +89,26 @@ def check_stopping(
     seed: int = 0,
     prior: ScorePrior | None = SHIPPED,
 ) -> StoppingResult:
-    """Test whether a log holds enough examples to fit a policy for a goal.
+    """Test whether a log contains enough examples to fit a policy for a goal.
 
-    The examples must be in random order: the first ones stand for those that would follow. Call
-    it at any number of looks; nothing of earlier looks need be kept. For `max_cost`,
-    `min_quality` and `max_loss` policies are compared at the cost weight that the fitted policy
+    The examples must be in random order, so that the first ones represent those that would follow.
+    The test can be called at any number of looks and keeps no state between them. For `max_cost`,
+    `min_quality` and `max_loss`, policies are compared at the cost weight that the fitted policy
     implies.
 
     Args:
         log: The queries so far; those that not all models answered are left out.
-        goal: What will be fitted for, as for `fit_policy`.
+        goal: The goal of the fit, as for `fit_policy`.
         tolerance: Mean utility, in units of quality, that may be lost by stopping; above 0.
-        alpha: Chance, in (0, 1), of ever stopping with a policy that is worse than a rival by
+        alpha: Probability, in (0, 1), of ever stopping with a policy that is worse than a rival by
             more than the tolerance.
-        fewest: Complete queries below which it never stops; at least 2.
-        seed: For the folds.
-        prior: What a score says before any label; None: nothing.
+        fewest: Number of complete queries below which it never stops; at least 2.
+        seed: Seed for the folds.
+        prior: Assumptions about a score before any label; None for no assumptions.
 
     Raises:
-        AutoMixError: A number is out of its range, the log has fewer than two models, or the
-            goal is out of reach.
+        AutoMixError: A number is out of range, the log has fewer than two models, or the goal is
+            out of reach.
     """
     goal = goal or Goal()
     _refuse(tolerance, alpha, fewest)
@@ -139,14 +139,14 @@ def rival_bounds(
 ) -> dict[str, float]:
     """Return, by name, the most utility that each rival may gain over the chosen candidate.
 
-    The chance that any of the bounds is ever wrong is shared evenly among all candidates but
-    one. That is enough although the chosen one may change between looks: a wrong stop needs
-    the bound of the truly best candidate over the chosen one to fail, so only the pairs with
+    The probability that any of the bounds is ever wrong is shared evenly among all candidates but
+    one. This is enough even though the chosen candidate may change between looks: a wrong stop
+    requires the bound of the truly best candidate over the chosen one to fail, so only pairs with
     the truly best candidate count.
 
-    A rival that happens to do the same as the chosen one is a rival still: its family may find
-    something to do with more queries. With such rivals left out, in worlds where the check pays
-    a little, a third of the stops and more lost over 0.01 against a fit on 1,000 queries.
+    A rival that currently does the same as the chosen candidate is still a rival, since its family
+    may do better with more queries. Without such rivals, in simulated worlds where the check pays a
+    little, a third of the stops or more lost over 0.01 against a fit on 1,000 queries.
     """
     share = alpha / max(len(candidates) - 1, 1)
     return {
@@ -157,13 +157,13 @@ def rival_bounds(
 
 
 def upper_bound(differences: Floats, alpha: float) -> float:
-    """Return an upper bound on a mean that holds at all sample sizes with chance 1 - alpha.
+    """Return an upper bound on a mean that holds at all sample sizes with probability 1 - alpha.
 
-    The mean plus `margin` standard deviations. One difference of size 1 that was not seen is
-    added to the variance: equal outcomes so far are no proof of equal policies.
+    It is the mean plus `margin` standard deviations. One unseen difference of size 1 is added to
+    the variance, since equal outcomes so far do not prove equal policies.
 
     Args:
-        differences: (t,) of independent queries, t at least 1.
+        differences: (t,) differences of independent queries, t at least 1.
         alpha: In (0, 1).
     """
     number = len(differences)
@@ -172,14 +172,14 @@ def upper_bound(differences: Floats, alpha: float) -> float:
 
 
 def margin(number: int, alpha: float) -> float:
-    """Return how far above its mean the average of any number of unit normals never is.
+    """Return a limit that the mean of any number of standard normals never exceeds.
 
-    "Never" with chance 1 - alpha, over all numbers t = 1, 2, ... of them:
-    sqrt(2 (t r + 1) / (t^2 r) log(1 + sqrt(t r + 1) / (2 alpha))). It is Ville's inequality for
-    the likelihood ratio, mixed over a half-normal drift of variance r; by
-    Phi(x) >= 1 - exp(-x^2/2) / 2 the event is cast into closed form. The variance r is
-    `MIXTURE`: by that paper's rule r = (-2 log a + log(1 - 2 log a)) / t the best for t = 500
-    and a = 0.03, and hardly worse for any other a that is used here.
+    "Never" has probability 1 - alpha, over all numbers t = 1, 2, ... of normals. The limit is
+    sqrt(2 (t r + 1) / (t^2 r) log(1 + sqrt(t r + 1) / (2 alpha))). It follows from Ville's
+    inequality for the likelihood ratio, mixed over a half-normal drift of variance r; the
+    inequality Phi(x) >= 1 - exp(-x^2/2) / 2 gives it a closed form. The variance r is `MIXTURE`. By
+    the paper's rule r = (-2 log a + log(1 - 2 log a)) / t, it is the best for t = 500 and a = 0.03,
+    and hardly worse for any other a that is used here.
     """
     grown = number * MIXTURE
     log = math.log1p(math.sqrt(grown + 1) / (2 * alpha))

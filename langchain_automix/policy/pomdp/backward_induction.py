@@ -1,10 +1,10 @@
-"""Backward induction over everything that checks can find: the POMDP, solved.
+"""Solve the POMDP by backward induction over everything that checks can find.
 
-The state of knowledge is which models have answered and what the checks of their answers have
-found so far. It fixes the belief, so the belief's tree is a finite table, worked through from
-its leaves (AutoMix, appendix A.3; stopping as in section 4 of Wald, "Sequential Analysis").
-Values are kept unnormalised, as sums over particles, so nothing is ever divided by a small
-probability.
+The state of knowledge consists of the models that have answered and the findings of the checks of
+their answers so far. It determines the belief, so the tree of beliefs is a finite table that is
+worked through from its leaves (AutoMix, appendix A.3; stopping as in section 4 of Wald, "Sequential
+Analysis"). Values are kept unnormalised, as sums over particles, so that nothing is ever divided by
+a small probability.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from langchain_automix.policy.pomdp.observation_model import (
 from langchain_automix.policy.ties import TIE, first_best
 
 TREE_LIMIT = 2_000_000
-"""States that one solve may hold. Above it, fewer answers of a query are checked."""
+"""Maximum number of states in one solution; beyond it, fewer answers of a query are checked."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that can be done in a state."""
+    """One possible action in a state."""
 
     action: Literal["answer", "verify", "escalate", "abstain"]
     model: int = -1
     """Index, among the models in play, of the model that is asked or whose answer is checked."""
 
     draw: CheckAction | None = None
-    """The check that is bought; None: none."""
+    """The check that is bought; None if none is."""
 
     @property
     def complexity(self) -> tuple[int, int]:
-        """Verdicts drawn at once, a score counting as one, then further models asked."""
+        """Verdicts drawn at once, where a score counts as one, then further models asked."""
         verdicts = 0 if self.draw is None else (self.draw.samples or 1)
         return verdicts, int(self.action == "escalate")
 
@@ -54,21 +54,22 @@ class InformationStates:
 
     checked: tuple[int, ...]
     mass: Floats
-    """(states of each checked model...,): chance of each, in one given order of verdicts."""
+    """(states of each checked model...,): probability of each, in one particular order of
+    verdicts."""
 
     quality: Floats
     """(..., models): mass times expected quality."""
 
     options: list[Action] = field(default_factory=list)
     values: list[Floats] = field(default_factory=list)
-    """Mass times expected utility still to come, for each action; -inf where not possible."""
+    """Mass times expected remaining utility of each action; -inf if it is not possible."""
 
     best: Floats = field(default_factory=lambda: np.empty(0))
     """(...): mass times the best of the values."""
 
     @cached_property
     def chosen(self) -> Ints:
-        """(...): index of the best action; of tied ones the simplest."""
+        """(...): index of the best action; the simplest one if tied."""
         best = np.max(self.values, axis=0)
         least = best - TIE * np.maximum(self.mass, np.abs(best))
         chosen = np.zeros(self.mass.shape, dtype=np.int64)
@@ -87,18 +88,18 @@ class Solution:
     """First steps and their expected utility."""
 
     depth: int
-    """Most answers of one query that are checked."""
+    """Maximum number of a query's answers that are checked."""
 
     @property
     def opening(self) -> tuple[Action, float]:
-        """The best first step; the simplest of tied ones."""
+        """The best first step; the simplest one if tied."""
         order = by_simplicity([action for action, _ in self.openings])
         best = first_best([self.openings[index][1] for index in order])
         return self.openings[order[best]]
 
 
 def by_simplicity(actions: Sequence[Action]) -> list[int]:
-    """Return the indices of actions, the simplest first; equally simple ones keep their order."""
+    """Return the indices of actions, the simplest first; ties keep their order."""
     return sorted(range(len(actions)), key=lambda index: actions[index].complexity)
 
 
@@ -111,14 +112,14 @@ def solve(
 ) -> Solution:
     """Solve a POMDP exactly, if its tree has at most `limit` states.
 
-    A larger tree is cut: policies that check the answers of at most `depth` models of one
-    query are searched, exactly, with the largest depth that fits.
+    A larger tree is cut: the search is limited to policies that check the answers of at most
+    `depth` models per query. Within this limit it is exact, with the largest depth that fits.
 
     Args:
         pomdp: The POMDP.
-        cost_weight: Quality that one unit of cost is worth, at least 0.
-        abstain_value: Utility of giving no answer; None: not allowed.
-        limit: States that the tree may have.
+        cost_weight: How much quality one unit of cost is worth, at least 0.
+        abstain_value: Utility of giving no answer. None: abstaining is not allowed.
+        limit: Maximum number of states in the tree.
     """
     depth = _depth(pomdp, limit)
     levels: dict[tuple[int, ...], InformationStates] = {}
@@ -143,7 +144,7 @@ def _depth(pomdp: RoutingPOMDP, limit: int) -> int:
 def _stop_options(
     pomdp: RoutingPOMDP, checked: tuple[int, ...], cost_weight: float, abstain_value: float | None
 ) -> InformationStates:
-    """Value what needs no further check: keep, abstain, or ask a model and keep its answer."""
+    """Value the actions without a further check: keep, abstain, or ask a model unchecked."""
     mass, quality = posterior(pomdp, checked)
     level = InformationStates(checked, mass=mass, quality=quality)
     level.options.append(Action("answer"))
@@ -184,15 +185,16 @@ def _verify_options(pomdp: RoutingPOMDP, level: InformationStates, cost_weight: 
     last = level.checked[-1]
     evidence = pomdp.evidence[last]
     assert evidence is not None  # noqa: S101
-    level.best = np.max(level.values, axis=0)
+    level.best = best = np.max(level.values, axis=0)
     further = [np.full_like(level.mass, -np.inf) for _ in evidence.draws]
-    for here, steps in evidence.backwards:
+    for steps in evidence.backwards:
         for k, sources, targets in steps:
-            draw, value = evidence.draws[k], further[k]
-            after = level.best[..., targets] @ draw.ways
-            value[..., sources] = after - cost_weight * draw.price * level.mass[..., sources]
-        for value in further:
-            level.best[..., here] = np.maximum(level.best[..., here], value[..., here])
+            draw = evidence.draws[k]
+            price = cost_weight * draw.price * level.mass.take(sources, axis=-1)
+            value = best.take(targets, axis=-1) @ draw.ways - price
+            further[k][..., sources] = value
+            # No draw leads to a state where as much is drawn, so none reads what changes here.
+            best[..., sources] = np.maximum(best.take(sources, axis=-1), value)
     for draw, value in zip(evidence.draws, further, strict=True):
         level.options.append(Action("verify", last, draw))
         level.values.append(value)

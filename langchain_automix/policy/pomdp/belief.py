@@ -1,7 +1,7 @@
-"""The belief: which logged queries the query at hand is like, given what the checks found.
+"""The belief: which logged queries the current one resembles, given what the checks found.
 
 The logged queries are the particles. Their prior weights times the likelihoods of the findings are
-the posterior, and the means of their qualities under it are what is expected of each model.
+the posterior. The means of their qualities under it are the expected qualities of the models.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from langchain_automix.policy.pomdp.observation_model import ObservationModel, m
 
 
 def posterior(pomdp: RoutingPOMDP, checked: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return the posterior in every state of some checked answers, not normalised (Bayes' rule).
+    """Return the unnormalised posterior in every state of some checked answers (Bayes' rule).
 
     Args:
         pomdp: The particles, with their weights and qualities.
-        checked: Models whose answers were checked, ascending; one at least.
+        checked: Models whose answers were checked, ascending; at least one.
 
     Returns:
-        The mass of each state, (states of each checked model...,): the chance of its findings in
-        one given order. And mass times expected quality, (..., models): divided by the mass, it is
-        the quality that each model's answer is expected to have.
+        The mass of each state, (states of each checked model...,): the probability of its findings
+        in one particular order. And mass times expected quality, (..., models): divided by the
+        mass, it is the expected quality of each model's answer.
     """
     joint = np.concatenate([pomdp.quality, np.ones((len(pomdp.weight), 1))], axis=1)
     joint = joint * pomdp.weight[:, None]
@@ -38,17 +38,17 @@ def posterior(pomdp: RoutingPOMDP, checked: Sequence[int]) -> tuple[Floats, Floa
 
 
 def observation_model_of(pomdp: RoutingPOMDP, model: int) -> ObservationModel:
-    """Return what checks of a model's answer may find; only for models that can be checked."""
+    """Return the observation model of a model's answers, which must be checkable."""
     evidence = pomdp.evidence[model]
     assert evidence is not None  # noqa: S101  (only checkable models get here)
     return evidence
 
 
 def _sum_over_particles(factors: Sequence[Floats], joint: Floats) -> Floats:
-    """Sum columns over the particles for every combination of states, likelihoods multiplied.
+    """Sum columns over the particles for every combination of states, multiplying likelihoods.
 
-    The factors are multiplied in two halves, and the sum is the product of two matrices. The
-    likelihood of all combinations on all particles, which may be gigabytes, is never there.
+    The factors are multiplied in two halves, and the sum is the product of two matrices. So the
+    likelihood of all combinations on all particles, which may take gigabytes, is never computed.
 
     Args:
         factors: (states, particles) each.

@@ -1,9 +1,9 @@
-"""Several checks of one answer as one piece of evidence: what each finds, side by side.
+"""Combine several checks of one answer into one observation model.
 
-The states are all pairs (or triples, ...) of the checks' own states, and the likelihood of a
-state is the product of theirs on each particle. A particle is a logged query and carries all
-that the checks found on it, so checks that err on the same queries are modelled as
-such: they are independent only given the particle.
+The states are all pairs (or triples, ...) of the checks' own states, and the likelihood of a state
+is the product of theirs on each particle. A particle is a logged query, and carries everything that
+the checks found on it. Checks that err on the same queries are therefore modelled as such: they are
+independent only given the particle.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _LADDER = (
     (2, 2),
     (1, 2),
 )
-"""Most verdicts and bins of a score, from fine to coarse."""
+"""Maximum number of verdicts and of score bins, from fine to coarse."""
 
 
 @dataclass(frozen=True)
 class JointObservationModel(ObservationModel):
-    """All that several checks of one answer can find, or one check that is not the first."""
+    """Everything that several checks of one answer can find, or one check that is not the first."""
 
     names: tuple[str | None, ...] = ()
-    """Of the checks; None is the first."""
+    """Names of the checks; None is the first."""
 
     parts: tuple[ObservationModel, ...] = ()
-    """What each finds alone."""
+    """The observation model of each check alone."""
 
     @property
     def totals(self) -> Ints:
-        """(states,): verdicts drawn and scores taken in each state."""
+        """(states,): number of verdicts drawn and scores taken in each state."""
         sums = np.zeros((), dtype=np.int64)
         for part in self.parts:
             sums = np.add.outer(sums, part.totals)
@@ -59,12 +59,12 @@ class JointObservationModel(ObservationModel):
 
     @property
     def is_one_score(self) -> bool:
-        """Whether it is a score, and nothing else: a check that has a name is read by it."""
+        """Return False: even a single score is read by its name here."""
         return False
 
     @cached_property
     def observations(self) -> list[tuple[Observation, ...]]:
-        """What each check found, in each state."""
+        """The findings of each check, in each state."""
         found: list[tuple[Observation, ...]] = [()]
         for part in self.parts:
             found = [before + more for before in found for more in part.observations]
@@ -80,10 +80,10 @@ class JointObservationModel(ObservationModel):
 
 
 def combine(checks: Sequence[tuple[str | None, ObservationModel]]) -> JointObservationModel:
-    """Return the evidence of several checks of one answer.
+    """Combine several checks of one answer.
 
     Args:
-        checks: Name and evidence of each, all on the same particles.
+        checks: Name and observation model of each check, all on the same particles.
     """
     names, parts = zip(*checks, strict=True)
     shape = [part.states for part in parts]
@@ -111,12 +111,12 @@ class ObservationSize:
     """How much one check can find."""
 
     max_verdicts: int
-    """Verdicts that may be drawn, or values that its score has."""
+    """Number of verdicts that may be drawn, or number of values that its score has."""
 
     is_score: bool
 
     def states(self, resolution: Resolution) -> int:
-        """Return the number of states of its evidence, nothing found among them."""
+        """Return the number of states of the check, including the one without findings."""
         if self.is_score:
             return min(self.max_verdicts, resolution.bins) + 1
         return math.comb(min(self.max_verdicts, resolution.verdicts) + 2, 2)
@@ -127,18 +127,18 @@ class Resolution:
     """How finely several checks are read."""
 
     verdicts: int
-    """Most verdicts of a sampled check."""
+    """Maximum number of verdicts of a sampled check."""
 
     bins: int
-    """Most bins of a score."""
+    """Maximum number of bins of a score."""
 
 
 def choose_resolution(checks: Iterable[ObservationSize], states: float) -> Resolution:
-    """Return the finest resolution at which checks have few enough states together.
+    """Return the finest resolution at which the checks together have few enough states.
 
     Args:
         checks: The checks.
-        states: States that they may have; the coarsest resolution where none keeps to it.
+        states: Maximum number of states; if no resolution complies, the coarsest is returned.
     """
     sizes = list(checks)
     resolutions = [Resolution(*step) for step in _LADDER]

@@ -10,7 +10,7 @@ from langchain_automix.policy.pomdp.backward_induction import Solution
 from langchain_automix.policy.pomdp.solved_rule import SolvedRule, SolvedTable
 
 _LARGE_TREE = 20_000
-"""States of a tree that takes megabytes, where its plan takes kilobytes."""
+"""Number of states from which a tree takes megabytes, while its plan takes kilobytes."""
 
 
 def solved_rule(
@@ -21,15 +21,15 @@ def solved_rule(
     cost_weight: float,
     whole: bool = True,
 ) -> Plan | SolvedRule:
-    """Return the best rule of a solved POMDP: a plan already, if it checks nothing.
+    """Return the best rule of a solved POMDP; it is already a plan if it checks nothing.
 
     Args:
         solution: The solved POMDP.
         names: Names of all models of the log.
-        label: What kind of rule it is.
+        label: The kind of rule.
         cost_weight: Cost weight that it was solved for.
-        whole: Whether the first table covers everything that several checks can find, not only
-            what the policy reaches: for use in a mix, where checks may be cut short.
+        whole: Whether the first table covers everything that several checks can find, rather than
+            only what the policy reaches. A mix needs this, since its checks may be cut short.
     """
     option, _ = solution.opening
     if option.draw is not None:
@@ -43,19 +43,19 @@ def extract_plan(rule: Plan | SolvedRule) -> Plan:
     """Return a rule as a plan, with the tables that it can reach."""
     if isinstance(rule, Plan):
         return rule
-    rule = rule.unread()  # what was read of it would change the order of its tables
+    rule = rule.unread()  # rows read so far would change the order of its tables
     return Plan(
         name=rule.name,
         opening=rule.opening,
         plays=rule.plays,
-        # The rows of one table make the rule know the next ones.
+        # Building the rows of one table makes the rule add the next ones.
         tables=tuple(_table(table) for table in rule.tables),
         cost_weight=rule.cost_weight,
     )
 
 
 def compact(rule: Plan | SolvedRule) -> Plan | SolvedRule:
-    """Return a rule that may be kept with many others: as a plan if its tree is large."""
+    """Return a rule in a form to be kept with many others: as a plan if its tree is large."""
     is_large = isinstance(rule, SolvedRule) and rule.states > _LARGE_TREE
     return extract_plan(rule) if is_large else rule
 

@@ -1,4 +1,4 @@
-"""Groups of queries that no check tells apart: the same verdicts, or the same bin of a score."""
+"""Group queries that no check can distinguish: same verdicts, or same bin of a score."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Groups:
     """(groups,): log-odds of the mean score, or of the share of accepts."""
 
     edges: Floats | None = None
-    """Where one group of scores ends and the next begins, ascending; None for verdicts."""
+    """Boundaries between groups of scores, ascending; None for verdicts."""
 
     counts: Ints | None = None
     """(groups, 3): accepts, rejects, invalid; None for scores."""
@@ -47,24 +47,24 @@ class Groups:
         return np.bincount(self.member, self.weight * values, minlength=len(self.rank))
 
     def mean(self, values: Floats) -> Floats:
-        """Return the weighted mean of values that are given for each group."""
+        """Return the weighted mean of values that are given per group."""
         mean: Floats = self.count @ values / self.count.sum()
         return mean
 
     def only(self, which: Mask) -> Groups:
-        """Return the same groups with these queries only."""
+        """Return the same groups with only these queries."""
         if which.all():
             return self
         return replace(self, member=self.member[which], weight=self.weight[which])
 
 
 def grouped(columns: LogArrays, model: int, bins: int) -> Groups:
-    """Return the queries in groups, by the first check of a model's answers.
+    """Group queries by the first check of a model's answers.
 
     Args:
         columns: Queries on which the check was made.
-        model: Whose answers.
-        bins: Bins of a score; not used for verdicts.
+        model: Index of the model.
+        bins: Number of bins of a score; not used for verdicts.
     """
     return (
         _by_score(columns, model, bins) if columns.is_score(model) else _by_counts(columns, model)

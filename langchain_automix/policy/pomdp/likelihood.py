@@ -1,9 +1,9 @@
-"""How likely the findings of a check are on each logged query.
+"""Compute how likely the findings of a check are on each logged query.
 
-Every logged query, or group of alike ones, is a particle that carries the qualities of all models;
-`belief.py` weighs them by these likelihoods. The head of a check of m verdicts is compared with
-logged checks of k of them by the hypergeometric likelihood where m <= k, which has no bias, and by
-the Beta-binomial one beyond.
+Every logged query, or group of similar ones, is a particle that carries the qualities of all
+models; `belief.py` weighs them by these likelihoods. The first m verdicts of a check are compared
+with logged checks of k verdicts. If m <= k, the hypergeometric likelihood is used, which has no
+bias; beyond that, the Beta-binomial likelihood.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import numpy as np
 from langchain_automix.policy.data.arrays import Floats, Ints
 from langchain_automix.policy.ties import first_best
 
-_SIZES = (0.2, 200.0)  # of a Beta prior: no check is surer or more alike than these say
+_SIZES = (0.2, 200.0)  # of a Beta prior: limits how certain or how similar checks can be
 
 
 def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, float]:
     """Fit Beta(a, b) to counts by maximum marginal likelihood (empirical Bayes).
 
-    A grid over mean and size a + b that zooms in; the size stays within [0.2, 200], because
-    checks that always agree, or vary like one coin, have their optimum at zero or infinity.
+    It uses a grid over the mean and the size a + b that zooms in. The size stays within [0.2, 200],
+    because checks that always agree, or vary like a single coin, have their optimum at zero or
+    infinity.
     """
     steps, bounds = 12, ((0.01, 0.99), (math.log(_SIZES[0]), math.log(_SIZES[1])))
     spans = bounds
@@ -43,7 +44,7 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
 
 
 def _log_marginal(means: Floats, sizes: Floats, pairs: Ints, times: Floats) -> Floats:
-    """Return the log marginal likelihood of the counts, one number a prior."""
+    """Return the log marginal likelihood of the counts, one number per prior."""
     longest = int(pairs.sum(axis=1).max(initial=0))
     one, other, both = (
         _log_rising(x, longest) for x in (means * sizes, (1 - means) * sizes, sizes)
@@ -62,11 +63,11 @@ def _log_rising(starts: Floats | float, longest: int) -> Floats:
 def predictive_likelihood(
     seen: tuple[Ints, Ints], logged: tuple[Ints, Ints], prior: tuple[float, float]
 ) -> Floats:
-    """Return the chance of one order of verdicts from a query that is like logged ones.
+    """Return the probability of one order of verdicts on a query that resembles logged ones.
 
-    A logged query with x successes and y failures has an unknown rate with the posterior
-    Beta(a + x, b + y), so s successes and f failures in a given order have the chance
-    B(a + x + s, b + y + f) / B(a + x, b + y): Beta-binomial.
+    A logged query with x successes and y failures has an unknown rate with the posterior Beta(a +
+    x, b + y). So s successes and f failures in a particular order have the probability B(a + x + s,
+    b + y + f) / B(a + x, b + y), which is Beta-binomial.
 
     Args:
         seen: (states,) successes and failures of the new check.
@@ -89,12 +90,12 @@ def predictive_likelihood(
 
 
 def prefix_likelihood(seen: Ints, logged: Ints) -> Floats:
-    """Return the chance of one order of verdicts at the head of a logged query's own.
+    """Return the probability of one order of verdicts at the start of a logged query's own.
 
-    The verdicts of a query come in any order, so a head with counts s of a query with counts
-    c has the chance prod (c_i)! / (c_i - s_i)! over (sum c)! / (sum c - sum s)!, which is
-    multivariate hypergeometric: what a log says about shorter checks, without bias. 0 for a
-    head that the query cannot have.
+    The verdicts of a query may come in any order. So a start with counts s of a query with counts c
+    has the probability prod (c_i)! / (c_i - s_i)! divided by (sum c)! / (sum c - sum s)!, which is
+    multivariate hypergeometric. This is what a log says about shorter checks, without bias. The
+    probability is 0 for a start that the query cannot have.
 
     Args:
         seen: (states, kinds) counts of the new check.
@@ -118,9 +119,9 @@ def prefix_likelihood(seen: Ints, logged: Ints) -> Floats:
 def longer_likelihood(
     seen: tuple[Ints, Ints], logged: tuple[Ints, Ints], prior: tuple[float, float]
 ) -> Floats:
-    """Return the chance of one order of more verdicts than a query has in the log.
+    """Return the probability of one order of more verdicts than a query has in the log.
 
-    Its own x accepts and y rejects are among them; those beyond are Beta-binomial.
+    The query's own x accepts and y rejects are among them; the further verdicts are Beta-binomial.
     """
     own = logged[0] + logged[1]
     extra = [np.maximum(s[:, None] - c[None, :], 0) for s, c in zip(seen, logged, strict=True)]
@@ -130,7 +131,7 @@ def longer_likelihood(
     one, other, both = (_log_rising(x, most) for x in (*prior, sum(prior)))
     logs = one[logged[0] + extra[0]] - one[logged[0]] + other[logged[1] + extra[1]]
     logs = logs - other[logged[1]] - both[own + extra[0] + extra[1]] + both[own]
-    # Orders of the verdicts beyond, over orders of all of them.
+    # Orders of the further verdicts, divided by orders of all verdicts.
     logs += factorials[extra[0] + extra[1]] - factorials[extra[0]] - factorials[extra[1]]
     total = seen[0] + seen[1]
     logs -= (factorials[total] - factorials[seen[0]] - factorials[seen[1]])[:, None]
@@ -158,12 +159,12 @@ def rank_kernel(rank: Floats, bins: Ints, number: int, bandwidth: float) -> Floa
 
 
 def out_of_fold_bandwidth(rank: Floats, quality: Floats, weight: Floats) -> float:
-    """Return the kernel bandwidth whose leave-one-out predictions of quality are best.
+    """Return the kernel bandwidth with the best leave-one-out predictions of quality.
 
     Args:
-        rank: (n,) ranks of the scores; some 300 of them are used, evenly chosen.
-        quality: (n, m) what is predicted.
-        weight: (n,) how much each counts.
+        rank: (n,) ranks of the scores; about 300 of them are used, evenly chosen.
+        quality: (n, m) values to predict.
+        weight: (n,) weight of each query.
     """
     step = -(-len(rank) // 300)
     rank, quality, weight = rank[::step], quality[::step], weight[::step]

@@ -1,8 +1,8 @@
 """The POMDPs of several checks: of one answer, and of the last model's answers.
 
-As in the chain of all models, the particles are logged queries and their qualities are regressed on
-what the checks found; here also on products of two findings, since the value of one check
-may depend on another: whether two models agree says little where both are sure.
+As in the chain of all models, the particles are logged queries, and their qualities are regressed
+on what the checks found. Here, products of two findings are included, since the value of one check
+may depend on another: whether two models agree says little if both are certain.
 """
 
 from __future__ import annotations
@@ -35,35 +35,36 @@ from langchain_automix.policy.pomdp.two_models import (
 from langchain_automix.policy.statistics import PRIOR_SLOPE, bin_edges, in_bins, ranks
 
 CheckNames = tuple[str | None, ...]
-"""Names of checks of one model's answer; None is the first."""
+"""Names of the checks of one model's answer; None is the first."""
 
 Resolutions = Mapping[str | None, Resolution]
 """The checks of one model's answer, and how finely each is read."""
 
 JOINT_STATES = 2_500
-"""Findings that the checks of one answer may have together."""
+"""Maximum number of joint findings of the checks of one answer."""
 
 CHAIN_STATES = 200_000
-"""The same of the checks of all answers: many findings of the first one lead to a table each."""
+"""The same limit for the checks of all answers, since many findings of the first lead to a table
+each."""
 
 SINGLE = Resolution(16, 10)
-"""How finely a check is read that is the only one of its model's answers."""
+"""How finely a check is read if it is the only one of its model's answers."""
 
 JOINT_PARTICLES = 800
 _MOST_PRODUCTS = 6
-"""Most checks for which products of their findings are regressed on too."""
+"""Maximum number of checks for which products of their findings are included in the regression."""
 
 
 def joint_pomdp(
     columns: LogArrays, models: Sequence[int], resolutions: Mapping[int, Resolutions], seed: int = 0
 ) -> RoutingPOMDP:
-    """Return the POMDP of some models with several checks of their answers.
+    """Build the POMDP of some models with several checks of their answers.
 
     Args:
         columns: Queries that all these models answered, with the same checks throughout.
         models: Indices of the models in play, ascending.
         resolutions: For each model whose answers are checked, its checks and how to read them.
-        seed: For the choice of particles, where there are more queries than needed.
+        seed: Seed for the choice of particles, if there are more queries than needed.
     """
     keys = [(j, name) for j in models for name in resolutions.get(j, {})]
     alone = {name: columns.alone(name) for _, name in keys}
@@ -98,13 +99,13 @@ def joint_pomdp(
 
 
 def _together(checks: list[tuple[str | None, ObservationModel]]) -> ObservationModel:
-    """Return the evidence of all checks of one answer; of the first one alone as it always was."""
+    """Combine all checks of one answer; the first check alone is left as it is."""
     [(name, first), *others] = checks
     return first if name is None and not others else combine(checks)
 
 
 def resolutions_of(columns: LogArrays, checks: Mapping[int, CheckNames]) -> dict[int, Resolutions]:
-    """Return how finely each check of each model's answers is read, so that states are few.
+    """Choose how finely each check of each model's answers is read, so that states are few.
 
     Args:
         columns: The log.
@@ -141,7 +142,7 @@ def _quality(columns: LogArrays, rank: Floats, owners: list[int]) -> Floats:
     features = rank - 0.5
     if 1 < len(owners) <= _MOST_PRODUCTS:
         pairs = combinations(range(len(owners)), 2)
-        # Twice, so that a product spans as much as its factors do.
+        # Doubled, so that a product spans as much as its factors.
         products = [2 * features[:, a] * features[:, b] for a, b in pairs]
         features = np.concatenate([features, np.stack(products, axis=1)], axis=1)
     centred = features - columns.mean(features)
@@ -153,12 +154,13 @@ CHAIN_PARTICLES = 1_500
 
 
 def chain_pomdp(columns: LogArrays, max_verdicts: int, seed: int = 0) -> RoutingPOMDP:
-    """Return the POMDP of all models, with a check of every answer that the log has checked.
+    """Build the POMDP of all models, with a check of every answer that the log has checked.
 
     Args:
         columns: Queries that all models answered, with the same answers checked throughout.
-        max_verdicts: Verdicts that the policy may draw on one answer; not used for scores.
-        seed: For the choice of particles, where there are more queries than needed.
+        max_verdicts: Maximum number of verdicts that the policy may draw on one answer; not used
+            for scores.
+        seed: Seed for the choice of particles, if there are more queries than needed.
     """
     last = len(columns.models) - 1
     checkable = [j for j in range(last) if bool(columns.checked(j).all())]
@@ -201,16 +203,16 @@ def particle_observation_model(
     bins: int = CHAIN_BINS,
     coarse: bool = False,
 ) -> ObservationModel:
-    """Return what the first check of a model's answers tells about some logged queries.
+    """Return the observation model of the first check of a model's answers on some logged queries.
 
     Args:
         columns: The log.
-        model: Whose answers.
+        model: Index of the model.
         particles: (particles,): indices of the queries that are particles.
         rank: (n,): rank of what the check found on each query.
-        max_verdicts: Verdicts that may be drawn; not used for scores.
-        bins: Bins of a score.
-        coarse: Whether to leave out invalid verdicts, and longer checks than `max_verdicts`.
+        max_verdicts: Maximum number of verdicts that may be drawn; not used for scores.
+        bins: Number of bins of a score.
+        coarse: Whether to ignore invalid verdicts, and checks longer than `max_verdicts`.
     """
     if not columns.is_score(model):
         counts = columns.counts(model)[particles]
@@ -227,16 +229,16 @@ def particle_observation_model(
 def linear_quality(columns: LogArrays, features: Floats, owners: list[int]) -> Floats:
     """Regress the quality of each model on all confidences, shrunk by empirical Bayes.
 
-    Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
-    sections 3.3 and 3.5), averaged over the prior's spread by marginal likelihood. A model's
-    own confidence is expected to rise with its quality, and where it has several, all of them
-    together; nothing is expected of the others'.
+    This is Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning", 2006,
+    sections 3.3 and 3.5), averaged over the prior's spread by marginal likelihood. A model's own
+    confidence is expected to rise with its quality; if it has several, all of them together are.
+    Nothing is expected of other models' confidences.
 
     Args:
         columns: The log.
-        features: (n, features): ranks of what the checks found, or what follows from them, with
-            a mean of 0.
-        owners: Whose confidence each feature is; -1: nobody's.
+        features: (n, features): ranks of what the checks found, or values derived from them, with a
+            mean of 0.
+        owners: Model whose confidence each feature is; -1 if none.
     """
     fitted = np.empty_like(columns.quality)
     root = np.sqrt(columns.weight)[:, None]

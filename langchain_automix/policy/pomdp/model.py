@@ -16,7 +16,7 @@ class RoutingPOMDP:
     """Indices, in the log, of the models in play, ascending."""
 
     weight: Floats
-    """(particles,): prior chance of each, summing to 1."""
+    """(particles,): prior probability of each, summing to 1."""
 
     quality: Floats
     """(particles, models in play): quality of each answer."""
@@ -25,4 +25,4 @@ class RoutingPOMDP:
     """(models in play,): mean cost of an answer."""
 
     evidence: tuple[ObservationModel | None, ...]
-    """What checks find, for each model in play; None if it cannot be checked."""
+    """The observation model of each model in play; None if its answers cannot be checked."""

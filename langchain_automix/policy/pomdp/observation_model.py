@@ -1,4 +1,4 @@
-"""What checks of one model's answer may find, as states and check actions."""
+"""The observation model of one model's answers: what checks may find, as states and actions."""
 
 from __future__ import annotations
 
@@ -22,58 +22,59 @@ from langchain_automix.policy.pomdp.likelihood import (
 
 MAX_STATES = 7_000
 BATCHES = (1, 2, 4, 8, 16, 32)
-"""Numbers of verdicts that a policy may draw at once, beside all of them."""
+"""Numbers of verdicts that a policy may draw at once, besides all of them."""
 
 MAX_RUN_TIME_VERDICTS = 16
-"""Verdicts on one answer that a policy can read, where the log has fewer."""
+"""Number of verdicts on one answer that a policy can read, even if the log has fewer."""
 
 NOVELTY = 0.05
-"""Chance that the query at hand is like a logged one, and not such a one itself. It gives
-findings that no logged query can have a belief."""
+"""Probability that the current query merely resembles a logged one, rather than being one. It gives
+a belief even to findings that no logged query can have."""
 
 
 @dataclass(frozen=True)
 class CheckAction:
-    """One way to check an answer: how many verdicts, at what price, leading where."""
+    """One way to check an answer: how many verdicts, at what price, with which outcomes."""
 
     samples: int | None
-    """Verdicts drawn; None for a score."""
+    """Number of verdicts drawn; None for a score."""
 
     price: float
     """Mean cost of the check, in the log's currency."""
 
     sources: Ints
-    """(s,): states in which it may be done."""
+    """(s,): states in which it is possible."""
 
     targets: Ints
     """(s, o): the state after each outcome."""
 
     ways: Floats
-    """(o,): orders of verdicts that give the outcome."""
+    """(o,): number of orders of verdicts that give the outcome."""
 
     check: str | None = None
-    """Which of several checks it is, by name; None: the first."""
+    """Name of the check, if there are several; None for the first."""
 
 
 @dataclass(frozen=True)
 class ObservationModel:
-    """All that checks of one model's answer can find, as states; state 0 is nothing yet."""
+    """Everything that checks of one model's answer can find, as states; state 0 has no findings."""
 
     factors: tuple[Floats, ...]
-    """(states of a part, particles) of each part: chance of what it found, in one given order, on
-    each particle. Of one check there is one part; of several, the states are all combinations."""
+    """For each part, (states of the part, particles): probability of its findings, in one
+    particular order, on each particle. A single check has one part; with several checks, the states
+    are all combinations."""
 
     draws: tuple[CheckAction, ...]
-    """What may be drawn, and from where."""
+    """What may be drawn, and from which states."""
 
     counts: Ints | None = None
     """(states, 3): accepts, rejects, invalid; None for scores."""
 
     edges: Floats = field(default_factory=lambda: np.empty(0))
-    """Where one state of a score ends and the next begins, ascending."""
+    """Boundaries between the states of a score, ascending."""
 
     counts_invalid: bool = False
-    """Whether invalid verdicts are evidence; if not, they are left out."""
+    """Whether invalid verdicts count as evidence; if not, they are ignored."""
 
     @property
     def states(self) -> int:
@@ -87,24 +88,24 @@ class ObservationModel:
 
     @property
     def is_one_score(self) -> bool:
-        """Whether it is a score, and nothing else."""
+        """Whether it is a score and nothing else."""
         return self.counts is None
 
     @cached_property
     def observations(self) -> list[tuple[Observation, ...]]:
-        """What each check found, in each state."""
+        """The findings of each check, in each state."""
         if self.counts is None:
             return [((s,),) for s in range(self.states)]
         return [(tuple(counts),) for counts in self.counts.tolist()]
 
     @cached_property
     def places(self) -> dict[tuple[Observation, ...], int]:
-        """The state in which the checks have found this."""
+        """Maps the findings of the checks to their state."""
         return {found: state for state, found in enumerate(self.observations)}
 
     @cached_property
     def readings(self) -> tuple[CheckEncoding, ...]:
-        """How a table reads each check."""
+        """How a table encodes each check."""
         shape: Any = {
             "kind": "score" if self.counts is None else "verdicts",
             "counts_invalid": self.counts_invalid,
@@ -114,11 +115,10 @@ class ObservationModel:
         return (CheckEncoding.model_construct(**shape),)
 
     @cached_property
-    def backwards(self) -> list[tuple[Ints, list[tuple[int, Ints, Ints]]]]:
-        """The states by what was drawn, from the most but one back to nothing.
+    def backwards(self) -> list[list[tuple[int, Ints, Ints]]]:
+        """What may be drawn after each number of draws, from the last but one back to none.
 
-        With each, what may be drawn there: the index of the action, its states, and where each of
-        their outcomes leads.
+        Each entry is the index of an action, its states, and the targets of their outcomes.
         """
         totals, found = self.totals, []
         for total in range(int(totals.max()) - 1, -1, -1):
@@ -127,12 +127,12 @@ class ObservationModel:
                 rows = np.flatnonzero(totals[draw.sources] == total)
                 if len(rows):
                     steps.append((k, draw.sources[rows], draw.targets[rows]))
-            found.append((np.flatnonzero(totals == total), steps))
+            found.append(steps)
         return found
 
     @property
     def totals(self) -> Ints:
-        """(states,): verdicts drawn in each state; for a score, 1 after state 0."""
+        """(states,): number of verdicts drawn in each state; for a score, 1 after state 0."""
         if self.counts is None:
             return np.minimum(np.arange(self.states), 1)
         totals: Ints = self.counts.sum(axis=1)
@@ -156,15 +156,16 @@ def verdict_observation_model(
     batches: Sequence[int],
     coarse: bool = False,
 ) -> ObservationModel:
-    """Return the evidence of sampled checks.
+    """Build the observation model of checks that draw verdicts.
 
     Args:
         logged: (particles, 3) accepts, rejects, invalid of each particle.
-        weight: (particles,) how many logged queries each stands for.
-        max_verdicts: Verdicts that a policy may draw on one answer.
+        weight: (particles,) number of logged queries that each represents.
+        max_verdicts: Maximum number of verdicts that a policy may draw on one answer.
         prices: Fixed cost of a check, and cost of a verdict.
         batches: Numbers of verdicts that may be drawn at once.
-        coarse: Whether to keep the states few: no invalid verdicts, and none beyond `max_verdicts`.
+        coarse: Whether to keep the number of states small: no invalid verdicts, and none beyond
+            `max_verdicts`.
     """
     counts_invalid = (
         bool(logged[:, 2].any()) and math.comb(max_verdicts + 3, 3) <= MAX_STATES and not coarse
@@ -209,7 +210,7 @@ def _beta_binomial_likelihood(
 
 
 def score_observation_model(likelihood: Floats, edges: Floats, price: float) -> ObservationModel:
-    """Return the evidence of a continuous check; `likelihood` is (bins, particles)."""
+    """Build the observation model of a check with a score; `likelihood` is (bins, particles)."""
     bins = len(likelihood)
     draw = CheckAction(None, price, np.array([0]), np.arange(1, bins + 1)[None, :], np.ones(bins))
     nothing = np.ones((1, likelihood.shape[1]))
@@ -230,9 +231,9 @@ def _lattice(max_verdicts: int, with_invalid: bool) -> Ints:
 
 @lru_cache(maxsize=256)
 def _moves(longest: int, n: int, most: int, with_invalid: bool) -> tuple[Ints, Ints, Floats]:
-    """Return where `n` verdicts may be drawn, where each outcome leads, and its orders.
+    """Return where `n` verdicts may be drawn, the target of each outcome, and its orders.
 
-    The same for every log: a fit makes dozens of models of one shape.
+    The result is the same for every log, and a fit builds dozens of models of one shape.
     """
     counts, outcomes = _lattice(longest, with_invalid), _lattice(n, with_invalid)
     outcomes = outcomes[outcomes.sum(axis=1) == n]
@@ -247,7 +248,7 @@ def _moves(longest: int, n: int, most: int, with_invalid: bool) -> tuple[Ints, I
 
 
 def _fixed(values: Any) -> NDArray[Any]:
-    """Return an array that nobody can change: many share it."""
+    """Return a read-only array, since it is shared."""
     array = np.array(values)
     array.setflags(write=False)
     return array

@@ -1,6 +1,6 @@
-"""A solved POMDP as a rule: the row of a state is made when something asks for it.
+"""A solved POMDP as a rule, which builds the row of a state only when it is read.
 
-A fit tries hundreds of rules, and sends some dozens of queries through each: most rows of most
+A fit tries hundreds of rules, and sends some dozens of queries through each, so most rows of most
 tables are never read.
 """
 
@@ -37,18 +37,18 @@ _DIGITS = 6
 
 
 class SolvedRule:
-    """The best rule of a solved POMDP that opens with a check; its tables appear as it is followed.
+    """The best rule of a solved POMDP that opens with a check; builds its tables as it is followed.
 
     Args:
         solution: The solved POMDP. Its opening makes a check.
         names: Names of all models of the log.
-        name: What kind of rule it is.
+        name: The kind of rule.
         cost_weight: Cost weight that it was solved for.
-        whole: Whether the first table covers everything that several checks can find, not only
-            what the policy reaches: for use in a mix, where checks may be cut short.
+        whole: Whether the first table covers everything that several checks can find, rather than
+            only what the policy reaches. A mix needs this, since its checks may be cut short.
 
     Attributes:
-        tables: Those that are known to be reached; a table leads to itself or to later ones.
+        tables: The tables known to be reached; a table leads to itself or to later ones.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SolvedRule:
         self.opening = _checking("escalate", self.plays[option.model], option.draw, first)
 
     def unread(self) -> SolvedRule:
-        """Return the same rule, of which no row has been read."""
+        """Return the same rule, without any row read."""
         return SolvedRule(
             self.solution,
             self.names,
@@ -97,7 +97,7 @@ class SolvedRule:
     def step(
         self, option: Action, level: InformationStates, state: tuple[int, ...]
     ) -> PlannedAction:
-        """Return what is done in a state, as a table has it."""
+        """Return what to do in a state, in the form of a table."""
         models = self.plays
         if option.action == "escalate":
             if option.draw is None:
@@ -109,7 +109,7 @@ class SolvedRule:
             return _checking("verify", models[option.model], option.draw, then)
         if option.action == "abstain":
             return PlannedAction(action="abstain", model=models[level.checked[-1]])
-        # Of tied answers the latest: it comes from the largest of these models.
+        # If answers are tied, the latest is kept, since it comes from the largest of these models.
         latest_first = level.checked[::-1]
         if len(latest_first) == 1:
             return PlannedAction(action="answer", model=models[latest_first[0]])
@@ -147,7 +147,7 @@ class SolvedTable:
     """Models whose answers have been checked; the table reads the checks of the last one."""
 
     before: tuple[int, ...]
-    """What the checks of the earlier ones found, as states."""
+    """States of the checks of the earlier models."""
 
     def __post_init__(self) -> None:
         self.level = self.rule.solution.levels[self.checked]
@@ -163,16 +163,16 @@ class SolvedTable:
 
     @property
     def checks(self) -> tuple[CheckEncoding, ...]:
-        """As in a `DecisionTable`."""
+        """The same as in a `DecisionTable`."""
         return self.evidence.readings if self.is_of_several else ()
 
     @property
     def encodings(self) -> tuple[CheckEncoding, ...]:
-        """As in a `DecisionTable`."""
+        """The same as in a `DecisionTable`."""
         return self.evidence.readings
 
     def row_for(self, observations: Sequence[Observation]) -> SolvedRow | None:
-        """Return the row for what the checks found, as a `DecisionTable` finds it."""
+        """Return the row for what the checks found, in the same way as a `DecisionTable`."""
         nothing = [encoding.nothing for encoding in self.encodings]
         for read in fewer_findings(observations, nothing):
             state = self.evidence.places.get(read)
@@ -187,7 +187,7 @@ class SolvedTable:
 
         Args:
             state: The state.
-            chance: How often it is decided in.
+            chance: How often a decision is made in it.
         """
         seen = self.evidence.observations[state]
         return DecisionRow(
@@ -199,7 +199,7 @@ class SolvedTable:
         )
 
     def step(self, state: int) -> PlannedAction:
-        """Return what is done in a state of the last model's checks."""
+        """Return what to do in a state of the last model's checks."""
         level, place = self.level, (*self.before, state)
         best = int(level.chosen[place])
         option = level.options[best]
@@ -208,7 +208,7 @@ class SolvedTable:
             return self.rule.step(self._unchecked(place), level, place)
         if option.action in ("answer", "escalate") and (option.draw or len(self.checked) > 1):
             return self.rule.step(option, level, place)
-        if best not in self._steps:  # which is the same in every state
+        if best not in self._steps:  # the step is the same in every state
             self._steps[best] = self.rule.step(option, level, place)
         return self._steps[best]
 
@@ -216,11 +216,11 @@ class SolvedTable:
         """Return the expected quality of each model in play."""
         place = (*self.before, state)
         mass = max(float(self.level.mass[place]), 1e-300)
-        qualities = (min(max(q / mass, 0.0), 1.0) for q in self.level.quality[place].tolist())
-        return tuple(round(quality, _DIGITS) for quality in qualities)
+        qualities = self.level.quality[place].tolist()
+        return tuple([round(min(max(q / mass, 0.0), 1.0), _DIGITS) for q in qualities])
 
     def values(self, state: int) -> dict[str, float]:
-        """Return the expected utility still to come, of each option that is possible."""
+        """Return the expected remaining utility of each possible option."""
         level, place = self.level, (*self.before, state)
         mass = max(float(level.mass[place]), 1e-300)
         values: dict[str, float] = {}
@@ -235,7 +235,7 @@ class SolvedTable:
         return [self.rule.label(option) for option in self.level.options]
 
     def _unchecked(self, state: tuple[int, ...]) -> Action:
-        """Return the best action without a further check, for states that the plan never sees.
+        """Return the best action without a further check, for states that the plan never reaches.
 
         Each check of a later model needs its own table, and a deep tree has many such states.
         """
@@ -247,7 +247,7 @@ class SolvedTable:
 
     @cached_property
     def chances(self) -> list[float]:
-        """How often each state is decided in, walking the policy forward."""
+        """How often a decision is made in each state, by following the policy forward."""
         level, mass = self.level, self.level.mass[self.before]
         best = level.chosen[self.before].tolist()
         orders = np.zeros(len(mass))  # number of orders of verdicts that lead here under the policy
@@ -264,7 +264,7 @@ class SolvedTable:
 
     @cached_property
     def _draws(self) -> list[CheckAction | None]:
-        """The check of the same answer that each option buys."""
+        """For each option, the check of the same answer that it buys."""
         return [option.draw if option.action == "verify" else None for option in self.level.options]
 
     @cached_property
@@ -285,9 +285,9 @@ class SolvedTable:
     def states(self) -> Sequence[int]:
         """The states that get a row, ascending.
 
-        Of several checks, all of them in the table of the first answer that is checked, if the
-        plan is written whole. Other tables cover only what the policy can reach, even if some
-        checks find nothing.
+        With several checks, the table of the first checked answer has all states if the plan is
+        written whole. Other tables cover only what the policy can reach, even if some checks find
+        nothing.
         """
         if not self.is_of_several:
             return range(1, self.evidence.states)
@@ -324,7 +324,7 @@ class SolvedTable:
         return frozenset(state for state, _ in known)
 
     def _chosen_without(self, failed: frozenset[str | None]) -> Ints:
-        """Return the best option in each state once some checks have failed: none of them again."""
+        """Return the best option in each state after some checks failed, without repeating them."""
         if not failed:
             chosen: Ints = self.level.chosen[self.before]
             return chosen
@@ -343,7 +343,7 @@ class SolvedTable:
 
 @dataclass(eq=False)
 class SolvedRow:
-    """What a solved POMDP does in one state; what a replay seldom reads is made when it does."""
+    """What a solved POMDP does in one state; what a replay seldom reads is built on demand."""
 
     table: SolvedTable
     state: int
@@ -353,14 +353,14 @@ class SolvedRow:
 
     @property
     def quality(self) -> tuple[float, ...]:
-        """As in a `DecisionRow`."""
+        """The same as in a `DecisionRow`."""
         return self.table.quality(self.state)
 
     @property
     def values(self) -> dict[str, float]:
-        """As in a `DecisionRow`."""
+        """The same as in a `DecisionRow`."""
         return self.table.values(self.state)
 
     def whole(self) -> DecisionRow:
-        """Return all of it."""
+        """Return the complete row."""
         return self.table.row(self.state)

@@ -1,7 +1,7 @@
-"""From a routing log to the POMDPs that explain it: the families that a fit chooses from.
+"""Build the POMDPs that explain a routing log: the families that a fit chooses from.
 
-A *pair* has two models and the check of the first. Its particles are the groups of logged
-queries that no check tells apart: the same verdict counts, or the same bin of the score. Their
+A *pair* has two models and the check of the first. Its particles are groups of logged queries that
+no check can distinguish: those with the same verdict counts, or in the same bin of the score. Their
 benefit is smoothed, and in the monotone family it also falls with confidence. A *chain* has all
 models and all checks; its particles are the logged queries themselves.
 """
@@ -25,11 +25,8 @@ from langchain_automix.policy.pomdp.observation_model import (
     verdict_observation_model,
 )
 from langchain_automix.policy.pomdp.score_curves import fit_score_curves
-from langchain_automix.policy.statistics import (
-    PRIOR_SLOPE,
-    gp_smooth,
-    isotonic,
-)
+from langchain_automix.policy.pomdp.smooth_curves import smooth_curves
+from langchain_automix.policy.statistics import PRIOR_SLOPE, isotonic
 
 Shape = Literal["monotone", "free"]
 
@@ -39,27 +36,28 @@ LEAST_NOISE = 1e-4
 
 
 _EVEN = 300
-"""Labels at which the fit to them counts as much as the prior that they moved."""
+"""Number of labels at which the fit to them counts as much as the prior that they updated."""
 
 _FEWEST_LABELS = 20
-"""Labels below which only the prior that they moved counts."""
+"""Number of labels below which only the prior that they updated counts."""
 
 
 def share_of_labels(labels: int) -> float:
-    """Return how much the fit to the labels alone counts, beside the prior that they moved."""
+    """Return the weight of the fit to the labels alone, beside the prior that they updated."""
     return labels / (labels + _EVEN) if labels >= _FEWEST_LABELS else 0.0
 
 
 class CheckedAnswers:
-    """The answers of one model with one check of them: its POMDPs with any later model.
+    """The answers of one model with one of their checks, and its POMDPs with any later model.
 
     Args:
-        columns: Queries on which the model's answers were checked. Where a quality is unknown, a
-            query only says how the findings of the check are distributed.
+        columns: Queries on which the model's answers were checked. A query of unknown quality only
+            shows how the findings of the check are distributed.
         model: Index of the model.
-        check: Name of the check; None: the first.
-        max_verdicts: Verdicts that a policy may draw on one answer; not used for scores.
-        prior: What a score says before any label, for the monotone shape; None: nothing.
+        check: Name of the check; None for the first.
+        max_verdicts: Maximum number of verdicts that a policy may draw on one answer; not used for
+            scores.
+        prior: Assumptions about a score before any label, for the monotone shape; None for none.
     """
 
     def __init__(
@@ -78,12 +76,12 @@ class CheckedAnswers:
     def pomdps(
         self, large: int, shapes: tuple[Shape, ...], level: Floats
     ) -> dict[Shape, RoutingPOMDP]:
-        """Return the POMDP with a later model, one for each shape that the benefit may have.
+        """Return the POMDPs with a later model, one for each assumed shape of the benefit.
 
         Args:
             large: Index of the later model.
-            shapes: What to assume of the benefit as a function of the confidence.
-            level: (models,): mean quality to be expected of each model.
+            shapes: Assumptions on the benefit as a function of the confidence.
+            level: (models,): expected mean quality of each model.
         """
         pair = [self.model, large]
         cost = self.columns.mean(self.columns.cost[:, pair])
@@ -99,7 +97,7 @@ class CheckedAnswers:
         return pomdps
 
     def level(self, large: int) -> Floats:
-        """Return (2,): the mean quality to be expected of this model and of a later one."""
+        """Return (2,): the expected mean quality of this model and of a later one."""
         return self._labels_with(large, self.prior).level(self.prior)
 
     def _labels_with(self, large: int, prior: ScorePrior | None) -> _Labels:
@@ -118,8 +116,8 @@ class CheckedAnswers:
 
     def _bins(self, prior: ScorePrior | None) -> int:
         if not self.columns.is_score(self.model):
-            return 0  # verdicts have no bins, so both shapes share what is read of them
-        # Curves with a prior do not need several labels in each bin.
+            return 0  # verdicts have no bins, so both shapes share the groups
+        # Curves with a prior do not need several labels per bin.
         fewest = FEWEST_IN_BIN if prior is None else 1
         return min(PAIR_BINS, max(2, len(self.columns) // fewest))
 
@@ -135,11 +133,11 @@ class CheckedAnswers:
 
 
 class _Labels:
-    """The qualities of two models on those queries of which both are known.
+    """The qualities of two models on the queries for which both are known.
 
     Args:
         groups: All queries.
-        quality: (n, 2): of both models, NaN where unknown.
+        quality: (n, 2): qualities of both models, NaN if unknown.
     """
 
     def __init__(self, groups: Groups, quality: Floats) -> None:
@@ -149,11 +147,11 @@ class _Labels:
         self._believed: Floats | None = None
 
     def expected(self, shape: Shape, prior: ScorePrior | None) -> Floats:
-        """Return (groups, 2): the quality expected of both models, but for its level."""
+        """Return (groups, 2): the expected quality of both models, up to its level."""
         share = 1.0 if prior is None else share_of_labels(len(self.quality))
         curves = np.zeros((2, len(self.all.rank)))
         if share:
-            curves = share * np.stack(self._smoothed)
+            curves = share * self._smoothed
         if prior is not None:
             low, high = self._beliefs(prior).T
             curves = curves + (1 - share) * np.stack([low, high - low])
@@ -164,7 +162,7 @@ class _Labels:
         return np.stack([base, base + gain], axis=1)
 
     def level(self, prior: ScorePrior | None) -> Floats:
-        """Return (2,): the mean quality to be expected of each model."""
+        """Return (2,): the expected mean quality of each model."""
         share = 1.0 if prior is None else share_of_labels(len(self.quality))
         level: Floats = np.zeros(2)
         if share:
@@ -174,14 +172,27 @@ class _Labels:
         return level
 
     @cached_property
-    def _smoothed(self) -> tuple[Floats, Floats]:
-        """(groups,) each: quality of the small model and benefit, smoothed over the labels."""
-        low = self.quality[:, 0]
-        benefit = self.quality[:, 1] - low
-        return _curve(self.groups, low, PRIOR_SLOPE), _curve(self.groups, benefit, -PRIOR_SLOPE)
+    def _smoothed(self) -> Floats:
+        """(2, groups): quality of the small model and benefit, smoothed over the labels."""
+        low, groups = self.quality[:, 0], self.groups
+        curves = np.stack([low, self.quality[:, 1] - low])
+        means = np.stack([groups.sums(values) for values in curves])
+        means /= np.maximum(groups.count, 1e-300)
+        freedom = curves.shape[1] - int((np.bincount(groups.member) > 0).sum())
+        noise = curves.var(axis=1)
+        if freedom > 2:  # noqa: PLR2004
+            noise = (curves - means[:, groups.member]) ** 2 @ groups.weight / freedom
+        return smooth_curves(
+            groups.rank,
+            groups.count,
+            means,
+            noise=np.maximum(noise, LEAST_NOISE),
+            slope=np.array([PRIOR_SLOPE, -PRIOR_SLOPE]),
+            invalid_share=groups.invalid_share,
+        )
 
     def _beliefs(self, prior: ScorePrior) -> Floats:
-        """Return (groups, 2): what the prior says that the labels moved."""
+        """Return (groups, 2): the qualities expected by the prior that the labels updated."""
         if self._believed is None:
             right = np.stack([self.groups.sums(values) for values in self.quality.T], axis=1)
             curves = fit_score_curves(prior, self.all.log_odds, self.groups.count, right)
@@ -198,7 +209,7 @@ def binned_verdict_model(
     *,
     coarse: bool = False,
 ) -> ObservationModel:
-    """Return the observation model of one model's verdicts, at their mean prices in the log."""
+    """Build the observation model of one model's verdicts, with their mean prices in the log."""
     fixed = float(columns.mean(columns.fixed_cost[:, model]))
     each = float(columns.mean(columns.sample_cost[:, model]))
     return verdict_observation_model(
@@ -208,23 +219,6 @@ def binned_verdict_model(
         prices=(fixed, each),
         batches=BATCHES,
         coarse=coarse,
-    )
-
-
-def _curve(groups: Groups, values: Floats, slope: float) -> Floats:
-    """Smooth the weighted means of values over the groups."""
-    member, count = groups.member, groups.count
-    means = groups.sums(values) / np.maximum(count, 1e-300)
-    freedom = len(values) - len(np.unique(member))
-    within = float((groups.weight * (values - means[member]) ** 2).sum())
-    noise = within / freedom if freedom > 2 else float(values.var())  # noqa: PLR2004
-    return gp_smooth(
-        groups.rank,
-        count,
-        means,
-        noise=max(noise, LEAST_NOISE),
-        slope=slope,
-        invalid_share=groups.invalid_share,
     )
 
 

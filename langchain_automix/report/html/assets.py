@@ -1,4 +1,4 @@
-"""What the pages are made with: their files, their policy for content, data that stays data."""
+"""The parts of HTML pages: files, content policy, and data that cannot become markup."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _NOT_TEXT = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""Lone surrogates, which no file can hold, and control characters, which HTML forbids."""
+"""Lone surrogates, which files cannot hold, and control characters, which HTML forbids."""
 
 _NOT_DATA = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
-"""What would end a block of data early, or what no file can hold."""
+"""Characters that would end a block of data early, or that files cannot hold."""
 
 
 @cache
 def asset(name: str) -> str:
-    """Return a file of this folder."""
+    """Return the text of a file in this folder."""
     return (files("langchain_automix.report.html") / name).read_text(encoding="utf-8")
 
 
 def open_template(name: str, **filters: Callable[..., Any]) -> Template:
-    """Return the template of a page.
+    """Open the template of a page.
 
     Args:
-        name: Its file.
-        filters: Those of this page alone.
+        name: File name of the template.
+        filters: Filters for this page only.
 
     Raises:
         AutoMixError: jinja2 is not installed.
@@ -61,7 +61,7 @@ def open_template(name: str, **filters: Callable[..., Any]) -> Template:
 
 
 def content_policy(style: str, script: str) -> str:
-    """Return a page's policy for content: no request, and no style or script but these."""
+    """Return a page's content policy: no requests, and no styles or scripts but these."""
     return (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -69,13 +69,13 @@ def content_policy(style: str, script: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Return JSON that HTML cannot take for anything else."""
+    """Return JSON in which HTML finds no markup."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _NOT_DATA.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _replace_controls(value: Any) -> Any:
-    """Replace what no page can hold; what is HTML already went through here in its parts."""
+    """Replace characters that a page cannot hold; ready-made HTML was processed in its parts."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return _NOT_TEXT.sub("\ufffd", value) if is_text else value
 

@@ -1,4 +1,4 @@
-"""Render a report as one HTML page, which holds all that it needs and makes no request."""
+"""Render a report as one self-contained HTML page that makes no request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 CHUNK = 200
-"""Decisions in one block of data; a block is parsed when one of its rows is opened."""
+"""Number of decisions in one block of data; a block is parsed when one of its rows is opened."""
 
 _LONGEST_QUESTION = 180
-"""Characters of a question that its row shows."""
+"""Maximum number of characters of a question shown in its row."""
 
 _SCRIPTS = ("base.js", "page.js", "axes.js", "charts.js", "decisions.js")
 _RULES = {
@@ -68,7 +68,7 @@ _WORDS = {
     "Held out": "The policy itself, on another log than the one that it was fitted to; queries "
     "that stand in both would flatter it.",
 }
-"""Every word of the page that needs a sentence: in the list at its end, and where it stands."""
+"""The words on the page that need explaining: for the list at its end, and where they occur."""
 
 _SAME_WORDS = {
     "Cost of a query": "Cost",
@@ -78,11 +78,11 @@ _SAME_WORDS = {
 
 
 def render_page(contents: Contents) -> str:
-    """Render the report as a page of HTML.
+    """Render the report as an HTML page.
 
     Every figure is in the page itself; its script draws the charts, the slider and the table of
-    decisions. Its content policy forbids every request, and every script but its own. Texts of the
-    log are data, and are shown as text.
+    decisions. Its content policy forbids all requests and any script but its own. Texts from the
+    log are treated as data, and shown as text.
 
     Raises:
         AutoMixError: jinja2 is not installed.
@@ -121,13 +121,13 @@ def _label_rule(name: str) -> str:
 
 
 def _meaning(term: str) -> str:
-    """Return the sentence that says what a word means; empty where it needs none."""
+    """Return the sentence that explains a word, or an empty text if it needs none."""
     capital = term[:1].upper() + term[1:]
     return _WORDS.get(_SAME_WORDS.get(capital, capital), "")
 
 
 def _cost_rows(contents: Contents) -> tuple[list[str], list[tuple[str, ...]]] | None:
-    """Return what shares of the best quality cost, as heads and rows; None where unknown."""
+    """Return the cost of shares of the best quality, as heads and rows; None if unknown."""
     if not contents.cost_at_quality or contents.headline is None:
         return None
     heads, rows = cost_table(contents.cost_at_quality)
@@ -135,7 +135,7 @@ def _cost_rows(contents: Contents) -> tuple[list[str], list[tuple[str, ...]]] | 
 
 
 def _describe_standing(baseline: Point) -> str:
-    """Say how the policy compares with a baseline."""
+    """Describe how the policy compares with a baseline."""
     if baseline.name == "oracle":
         return "out of its reach"
     if baseline.utility_interval is None:
@@ -147,7 +147,7 @@ def _describe_standing(baseline: Point) -> str:
 
 
 def _figures(contents: Contents) -> dict[str, Any]:
-    """Return what the charts and the rows of the table show."""
+    """Return the data for the charts and the rows of the table."""
     return {
         "currency": contents.currency,
         "queries": contents.queries,
@@ -168,7 +168,7 @@ def _figures(contents: Contents) -> dict[str, Any]:
 
 
 def _row(decision: LoggedDecision) -> list[Any]:
-    """Return what a decision's row shows: short, because all rows are read at once."""
+    """Return the data of a decision's row; it is short, since all rows are parsed at once."""
     question = decision.question
     if question is not None and len(question) > _LONGEST_QUESTION:
         question = f"{question[:_LONGEST_QUESTION]}…"
@@ -184,7 +184,7 @@ def _row(decision: LoggedDecision) -> list[Any]:
 
 
 def _text_blocks(decisions: tuple[LoggedDecision, ...]) -> Iterator[str]:
-    """Yield the texts of the decisions as JSON, `CHUNK` decisions to a block."""
+    """Yield the texts of the decisions as JSON, `CHUNK` decisions per block."""
     for start in range(0, len(decisions), CHUNK):
         yield to_json([_texts(decision) for decision in decisions[start : start + CHUNK]])
 
@@ -194,6 +194,6 @@ def _texts(decision: LoggedDecision) -> dict[str, Any]:
         "question": decision.question,
         "context": decision.context,
         "references": decision.references,
-        # By hand: asdict copies every text, which takes seconds for a large log.
+        # Built by hand, since asdict copies every text, which takes seconds for a large log.
         "answers": [vars(answer) for answer in decision.answers],
     }

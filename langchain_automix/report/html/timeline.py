@@ -1,4 +1,4 @@
-"""Render a report over time as one HTML page, which holds all it needs and makes no request."""
+"""Render a report over time as one self-contained HTML page that makes no request."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DECIDERS = {
 
 
 def render_timeline(contents: Timeline) -> str:
-    """Render the report as a page of HTML.
+    """Render the report as an HTML page.
 
     Every figure is in the page itself; its script draws the charts and the slider. Its content
-    policy forbids every request, and every script but its own.
+    policy forbids all requests and any script but its own.
 
     Raises:
         AutoMixError: jinja2 is not installed.
@@ -56,7 +56,7 @@ def _template() -> Template:
         begin=span_time,
         time=format_time,
         decider=_decider,
-        whole=lambda text: text.replace(" %", "\u00a0%"),  # no line ends within a figure
+        whole=lambda text: text.replace(" %", "\u00a0%"),  # keep figures on one line
     )
 
 
@@ -70,7 +70,7 @@ def _decider(span: Span) -> str:
 
 
 def _figures(contents: Timeline) -> dict[str, Any]:
-    """Return what the charts and the slider show."""
+    """Return the data for the charts and the slider."""
     return {
         "currency": contents.currency,
         "sources": contents.sources,

@@ -1,1 +1,1 @@
-"""What a mix that learns does over time: figures, and a page, Markdown and plots of them."""
+"""What a mix that learns does over time: figures, as a page, Markdown and plots."""

@@ -1,4 +1,4 @@
-"""What a report over time says: plain figures and texts, measured before anything is rendered."""
+"""The contents of a report over time: figures and texts, measured before rendering."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from langchain_automix.policy.statistics import Interval
 from langchain_automix.report.contents import Number
 
 FIRST_MODEL = "agreement of the first model"
-"""Name of the series that says how far the first model agrees with the largest, kept or not."""
+"""Name of the series that shows how far the first model agrees with the largest, kept or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """What is saved against the largest model alone, and what that costs in quality."""
+    """The saving compared with the largest model alone, and its cost in quality."""
 
     queries: int
-    """Queries that the saving is judged on."""
+    """Number of queries on which the saving is judged."""
 
     saved: float
-    """Share of the largest model's cost, at most 1; negative where more is paid."""
+    """Share of the largest model's cost, at most 1; negative if more is paid."""
 
     interval: Interval
     """95 % interval of that share."""
 
     lost: float | None
-    """Mean quality lost against the largest model; None: unknown yet."""
+    """Mean quality lost compared with the largest model; None if not known yet."""
 
     lost_at_most: float | None
-    """Bound of that loss, with the confidence asked for; None: nothing is shown yet."""
+    """Upper bound of that loss at the requested confidence; None if nothing is shown yet."""
 
     is_shown: bool
     """Whether the loss, or the gain in utility, is shown to be within the goal."""
 
     more: int | None
-    """About how many more queries of the traffic would show it; None: it is shown, or more queries
-    would hardly do so."""
+    """Approximate number of further queries that would show it; None if it is shown, or if more
+    queries would hardly help."""
 
     version: int | None = None
-    """The version that was measured; None: policies fitted to the traffic, none of which decided
-    it."""
+    """The version that was measured; None for policies that were fitted to the traffic but never
+    decided it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The quality of answers by one source."""
+    """The quality of answers according to one source of grades."""
 
     quality: float
-    """In [0, 1]; by agreement, weighed by how unlikely each grade was."""
+    """In [0, 1]; for agreement, each grade is weighted by the inverse of its probability."""
 
     interval: Interval
-    """95 % (Wilson)."""
+    """95 % interval (Wilson)."""
 
     answers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time; money in the timeline's currency."""
+    """A period of time; money is in the timeline's currency."""
 
     start: float
     """Seconds since 1970."""
@@ -67,36 +67,36 @@ class Span:
     end: float
     queries: int
     priced: int
-    """Queries whose cost is known, and what the largest model alone would have cost."""
+    """Number of queries whose cost is known, as is that of the largest model alone."""
 
     cost: float | None
-    """Mean of these; None: there are none."""
+    """Mean cost of these queries; None if there are none."""
 
     alone: float | None
     """What the largest model alone would have cost for the same queries."""
 
     shadows: float
-    """What the shadows cost in all, as far as known."""
+    """Total cost of the shadows, as far as known."""
 
     escalated: float | None
     """Share of the answered queries that asked more than one model."""
 
     decided: float
-    """Share of the queries that a policy decided."""
+    """Share of the queries decided by a policy."""
 
     shadowed: float
     """Share of the queries that had a shadow."""
 
     version: int
-    """The version that decided the last of them; 0: the largest model."""
+    """The version that decided the last query; 0 stands for the largest model."""
 
     quality: Mapping[str, Graded] = field(default_factory=dict)
-    """Of the answers that were given, by the source of the grade, and `FIRST_MODEL`."""
+    """Quality of the answers given, by the source of the grade; also has `FIRST_MODEL`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that happened: a mark on the line of time."""
+    """An event, shown as a mark on the timeline."""
 
     at: float
     kind: str
@@ -104,12 +104,13 @@ class Change:
 
     text: str
     version: int | None = None
-    """The version that decides since, 0: the largest model; None: it changed no version."""
+    """The version that decides since then, 0 for the largest model; None if it changed no
+    version."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A version of the policy, as a table has it."""
+    """A version of the policy, as a row of a table."""
 
     number: int
     at: float
@@ -121,10 +122,10 @@ class VersionRow:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All of a report over time."""
+    """Everything in a report over time."""
 
     store: str
-    """Its URL, without a password."""
+    """URL of the store, without its password."""
 
     epoch: str
     models: tuple[str, ...]
@@ -133,21 +134,22 @@ class Timeline:
     version: int
     queries: int
     labels: int
-    """Queries of which quality and cost of every model are known."""
+    """Number of queries for which quality and cost of every model are known."""
 
     first: float
     last: float
     answer: str
-    """The first line: what is or would be saved, and lost at most; or what that needs."""
+    """The first line: the saving so far or expected, and the most that is lost; or what is
+    missing."""
 
     detail: str
-    """What it rests on, in sentences."""
+    """The basis of the answer, in sentences."""
 
     saving: Saving | None
     numbers: tuple[Number, ...]
     spans: tuple[Span, ...]
     sources: tuple[str, ...]
-    """Sources of grades that any span has."""
+    """Sources of grades in any span."""
 
     changes: tuple[Change, ...]
     versions: tuple[VersionRow, ...]

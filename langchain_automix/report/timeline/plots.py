@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def plot_cost_over_time(contents: Timeline) -> Figure:
-    """Draw what a query costs, against the largest model alone, with versions and alarms as marks.
+    """Draw the cost of a query and of the largest model alone, with versions and alarms as marks.
 
     Args:
-        contents: What a report over time measured.
+        contents: The contents of a report over time.
 
     Raises:
         AutoMixError: matplotlib is not installed, or no cost is known.
@@ -50,7 +50,7 @@ def plot_quality_over_time(contents: Timeline) -> Figure:
     """Draw the quality of the answers by source of the grade, with 95 % intervals and marks.
 
     Args:
-        contents: What a report over time measured.
+        contents: The contents of a report over time.
 
     Raises:
         AutoMixError: matplotlib is not installed, or no answer is graded.
@@ -82,10 +82,10 @@ def plot_quality_over_time(contents: Timeline) -> Figure:
 
 
 def plot_escalations_over_time(contents: Timeline) -> Figure:
-    """Draw the share of the queries that asked more than one model, and that had a shadow.
+    """Draw the share of queries that asked more than one model, and of those with a shadow.
 
     Args:
-        contents: What a report over time measured.
+        contents: The contents of a report over time.
 
     Raises:
         AutoMixError: matplotlib is not installed.
@@ -102,7 +102,7 @@ def plot_escalations_over_time(contents: Timeline) -> Figure:
 
 
 def _finished(figure: Figure, axes: Axes, contents: Timeline) -> Figure:
-    """Add the marks of versions and alarms, the legend, and dates that do not overlap."""
+    """Add marks for versions and alarms, the legend, and dates that do not overlap."""
     for change in contents.changes:
         if change.version is not None:
             axes.axvline(_time(change.at), color=GREEN, linewidth=1)  # type: ignore[arg-type]

@@ -14,10 +14,10 @@ from langchain_automix.utils.formatting import format_time, pluralize
 
 @dataclass(frozen=True)
 class TimelineReport(PageReport):
-    """What a mix saves or would save, how sure that is, and cost and quality over time.
+    """What a mix saves or would save, how certain that is, and cost and quality over time.
 
-    `write` makes one page of HTML that needs nothing else: no network, no server. It holds no
-    text of any query. A notebook shows the report by itself.
+    `write` creates one self-contained HTML page that needs no network and no server. It contains no
+    text of any query. A notebook displays the report by itself.
     """
 
     contents: Timeline = field(repr=False)
@@ -56,5 +56,5 @@ class TimelineReport(PageReport):
         return f"TimelineReport({self.contents.queries} queries: {self.contents.answer})"
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own."""
+        """Return the page inside a frame."""
         return notebook_frame(self.to_html(), "AutoMix learning report")

@@ -1,4 +1,4 @@
-"""The words of a report over time, for all its forms."""
+"""Explanations of the words in a report over time, for all its forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = {
     "Interval": "95 %: the range that would hold the true mean for 95 of 100 such stretches of "
     "traffic.",
 }
-"""Every word that needs a sentence."""
+"""The words that need explaining."""
 
 
 def span_time(span: Span) -> str:

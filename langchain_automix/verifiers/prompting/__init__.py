@@ -1,1 +1,1 @@
-"""What checks that write prompts share: wording, quoting, truncation, the reading of verdicts."""
+"""Shared parts of checks that write prompts: wording, quoting, truncation, reading verdicts."""

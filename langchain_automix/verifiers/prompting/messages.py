@@ -14,8 +14,9 @@ from langchain_automix.verifiers.prompting.wording import ENGLISH, Reply, Wordin
 
 Layout = Literal["few_shot", "zero_shot", "conversation"]
 """The order of a check's parts. `few_shot`: instruction and examples first, as in the paper.
-`zero_shot`: the same without examples. `conversation`: the answering call's messages, the answer,
-then the instruction, so that a prompt cache serves all that the answering call has paid for."""
+`zero_shot`: the same without examples. `conversation`: the messages of the answering call, the
+answer, then the instruction, so that a prompt cache serves everything that the answering call has
+paid for."""
 
 
 def check_messages(
@@ -28,7 +29,7 @@ def check_messages(
     wording: Wording = ENGLISH,
     quoting: Quoting = "plain",
 ) -> list[BaseMessage]:
-    """Return the messages of a check that stands alone."""
+    """Return the messages of a standalone check."""
     quote = functools.partial(plain, wording=wording) if quoting == "plain" else as_json
     block = wording.block(
         format_context(context, wording, quote),
@@ -36,7 +37,7 @@ def check_messages(
         quote(answer),
         quoted=quoting == "json",
     )
-    # Without attachments, plain text: some servers accept no list of blocks.
+    # Send plain text without attachments, since some servers accept no list of blocks.
     content: Any = [{"type": "text", "text": block}, *attachments] if attachments else block
     return [*_opening(layout == "few_shot", reply, wording, quoting), HumanMessage(content)]
 
@@ -44,7 +45,7 @@ def check_messages(
 def format_context(
     context: CheckContext, wording: Wording, quote: Callable[[str], str] = str
 ) -> str:
-    """Return the context as the check shows it, with each untrusted part quoted."""
+    """Return the context in the form that the check shows, with each untrusted part quoted."""
     # Tools come first: many questions share them (see `Wording.block`).
     tools = f"{wording.tools}\n{quote(context.tools)}\n\n" if context.tools else ""
     if not context.conversation:

@@ -1,8 +1,8 @@
-"""Quotes untrusted text in a check, so that it cannot pass for a part of the check.
+"""Quote untrusted text in a check, so that it cannot pass for a part of the check.
 
-A draft, a document or a message may contain special tokens of a chat template, which many servers
-obey even inside a text, lines that only a check writes, or its verdict. Nothing is removed: the
-model sees it all, plainly as text.
+A draft, a document or a message may contain special tokens of a chat template (which many servers
+obey even inside text), lines that only a check writes, or a check's verdict. Nothing is removed:
+the model sees all of it, clearly as text.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def plain(text: str, wording: Wording) -> str:
-    """Return a text with special tokens of chat templates broken and lines of a check quoted.
+    """Return a text in which special tokens of chat templates are broken and check lines quoted.
 
-    Special tokens get a space after their first character, and lines that only a check writes a
-    leading `> `, so that a reply which repeats them has no verdict.
+    Special tokens get a space after their first character. Lines that only a check writes get a
+    leading `> `, so that a reply which repeats them contains no verdict.
     """
     text = break_template_marks(text)
     words = _check_words(wording)
@@ -50,11 +50,11 @@ def as_json(text: str) -> str:
 
 
 def can_be_taken_for_a_check(messages: Iterable[BaseMessage], wording: Wording) -> bool:
-    """Whether anything in messages has special tokens of a template or lines that a check writes.
+    """Whether messages contain special tokens of a chat template or lines that only a check writes.
 
-    Not only their text: a template puts tool calls, their arguments and results, names, reasoning
-    and documents into one text, too. Lines that begin the question or the context are the user's
-    own here, since a check that continues the conversation has no such lines.
+    It reads more than their text, since a template also renders tool calls with their arguments and
+    results, names, reasoning and documents. Lines that begin a question or a context are ignored:
+    here they are the user's own, since a check that continues the conversation has no such lines.
     """
     words = _check_words(wording)
     return any(
@@ -72,7 +72,7 @@ def all_texts(message: BaseMessage) -> Iterator[str]:
     while parts:
         part = parts.pop()
         if isinstance(part, str):
-            if not _BASE64.fullmatch(part):  # an image is no text, and may be megabytes
+            if not _BASE64.fullmatch(part):  # an image is not text, and may be megabytes long
                 yield part
         elif isinstance(part, Mapping):
             parts += [*part.keys(), *part.values()]
@@ -81,7 +81,7 @@ def all_texts(message: BaseMessage) -> Iterator[str]:
 
 
 def _quote_lines(text: str, is_quoted: Callable[[str], object]) -> str:
-    """Return a text with `> ` before each line that is quoted, as it is read."""
+    """Return a text with `> ` before each line whose folded form is to be quoted."""
     lines, read = text.splitlines(keepends=True), as_read(text).split("\n")
     return "".join(
         f"> {line}" if is_quoted(as_it_is_read) else line
@@ -95,7 +95,7 @@ def _escape(character: str) -> str:
 
 
 class _CheckWords(NamedTuple):
-    """The words by which a line is one that only a check writes."""
+    """The words by which to recognise a line that only a check writes."""
 
     label: str
     verdicts: tuple[str, ...]
@@ -103,11 +103,11 @@ class _CheckWords(NamedTuple):
     part: re.Pattern[str]
 
     def begins_a_part(self, line: str) -> bool:
-        """Whether a line begins the context or the question, as those of a check do."""
+        """Whether a line begins a context or a question in the form that a check uses."""
         return self.part.match(line) is not None
 
     def match(self, line: str) -> bool:
-        # Anywhere after the first label, for a model may tidy what it repeats.
+        # Match a verdict anywhere after the first label, since a model may tidy what it repeats.
         at = line.find(self.label)
         rest = line[at + len(self.label) :] if at >= 0 else ""
         is_verdict = at >= 0 and any(word in rest for word in self.verdicts)
@@ -120,9 +120,7 @@ def _check_words(wording: Wording) -> _CheckWords:
         as_read(text).strip()
         for text in (wording.label, wording.accept, wording.reject, wording.answer, wording.ask)
     )
-    ask = (
-        re.sub(r"^\W+", "", ask) or ask
-    )  # a Spanish question begins with a mark that may be missing
+    ask = re.sub(r"^\W+", "", ask) or ask  # the opening mark of a Spanish question may be missing
     begins = rf"[^\w\n]*(?:{re.escape(answer)}\s?:|{re.escape(ask)})"
     parts = "|".join(
         re.escape(as_read(word).strip()) for word in (wording.context, wording.question)

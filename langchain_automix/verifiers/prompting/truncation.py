@@ -1,4 +1,4 @@
-"""Shortens a context to fit, keeping what is relevant to the question and the answer."""
+"""Shorten a context to fit, keeping what is relevant to the question and the answer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _GAP = " [...] "
 
 
 def truncate_context(context: str, *, relevant_to: str, fits: Callable[[str], bool]) -> str:
-    """Return the context, shortened to fit; empty if nothing fits.
+    """Return the context shortened to fit, or an empty text if nothing fits.
 
-    Whole sentences are kept in order, preferably those that share the most words with
-    `relevant_to`, then earlier ones. Gaps are marked.
+    Whole sentences are kept in their order. Those that share the most words with `relevant_to` are
+    kept first, then earlier ones. Gaps are marked.
 
     Args:
         context: The text to shorten.
         relevant_to: The question and the answer.
-        fits: Whether a text is short enough; must hold for any part of a text that fits.
+        fits: Whether a text is short enough. If it accepts a text, it must accept every part of it.
     """
     if fits(context):
         return context
@@ -30,7 +30,7 @@ def truncate_context(context: str, *, relevant_to: str, fits: Callable[[str], bo
     def kept(count: int) -> str:
         return _join(sentences, spaces, sorted(ranked[:count]))
 
-    # Bisect, for counting tokens is slow.
+    # Bisect, since counting tokens is slow.
     low, high = 0, len(sentences) - 1
     while low < high:
         middle = (low + high + 1) // 2

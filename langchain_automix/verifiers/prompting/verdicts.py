@@ -1,4 +1,4 @@
-"""The strict reading of a check's replies: what is no clear verdict is invalid."""
+"""Read verdicts from a check's replies strictly: whatever is not a clear verdict is invalid."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from langchain_automix.verifiers.prompting.wording import ENGLISH, Wording, fold
 def parse_verdict(reply: str, wording: Wording = ENGLISH) -> Verdict:
     """Read the verdict of a check: True accept, False reject, None invalid.
 
-    The last line that is not blank must be exactly a verdict in the words of the wording: "not
-    correct", quoted text, look-alike letters and invisible characters do not count. A reply with
+    The last non-blank line must be exactly a verdict in the words of the wording. "Not correct",
+    quoted text, look-alike letters and invisible characters do not count. A reply with
     contradicting verdict lines is invalid.
     """
     pattern = _verdict_line(wording)
@@ -29,7 +29,7 @@ def parse_verdict(reply: str, wording: Wording = ENGLISH) -> Verdict:
 
 def verdict_schema(*, reasoning: bool) -> dict[str, Any]:
     """Return the JSON schema of a structured check's reply."""
-    # Models write fields in this order: the verdict must follow the reasoning.
+    # Models write fields in this order, and the verdict must follow the reasoning.
     fields: dict[str, Any] = {"reasoning": {"type": "string"}} if reasoning else {}
     fields["correct"] = {"type": "boolean"}
     return {
@@ -43,8 +43,8 @@ def verdict_schema(*, reasoning: bool) -> dict[str, Any]:
 def parse_structured(reply: str, wording: Wording = ENGLISH, *, reasoning: bool = True) -> Verdict:
     """Read the verdict of a structured check: True accept, False reject, None invalid.
 
-    The reply must be a JSON object of exactly the fields of `verdict_schema`, each once. Reasoning
-    with another verdict than `correct` contradicts it, and is invalid.
+    The reply must be a JSON object with exactly the fields of `verdict_schema`, each once. If the
+    reasoning contains a verdict that contradicts `correct`, the reply is invalid.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def parse_structured(reply: str, wording: Wording = ENGLISH, *, reasoning: bool 
     return parse_verdict(f"{reasoning_text}\n{line}", wording)
 
 
-# Spaces, also the narrow and wide ones of French and Chinese, and Markdown's emphasis.
+# White space, including the narrow and wide spaces of French and Chinese, and Markdown emphasis.
 _COLON = "[:\uff1a]"
 _AROUND = "[ \\t\u00a0\u202f\u3000*_]*"
 
@@ -83,7 +83,7 @@ def _verdict_line(wording: Wording) -> re.Pattern[str]:
         pattern = r"[ -]".join(map(re.escape, re.split(r"[ -]", folded(text))))
         return re.sub("['\u2019]", "['\u2019]", pattern)  # models write either
 
-    # Two runs never stand side by side, for a regular expression would try all ways to share.
+    # Two runs never stand side by side; a regular expression would try every way to split them.
     colon = rf"{_AROUND}(?:{_COLON}{_AROUND})?"
     filler = rf"(?:{words(wording.filler)}{colon})?" if wording.filler else ""
     verdict = rf"(?:(?P<accept>{words(wording.accept)})|(?P<reject>{words(wording.reject)}))"

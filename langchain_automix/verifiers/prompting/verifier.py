@@ -1,4 +1,4 @@
-"""`PromptedVerifier`, the base of the checks that prompt a model with the answer."""
+"""`PromptedVerifier`, the base of checks that prompt a model with the answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CheckRequest(NamedTuple):
 
 
 def _length(input: VerifierInput) -> int:
-    """Return about how many characters a check has to read."""
+    """Return roughly how many characters a check has to read."""
     messages = (*input.get("messages", ()), *input.get("request", ()))
     context = input.get("context") or ""
     documents = [context] if isinstance(context, str) else context
@@ -65,17 +65,17 @@ def _to_wording(wording: object) -> object:
 
 
 class PromptedVerifier(Verifier):
-    """Base of the checks that show a model the answer, and read its reply."""
+    """Base of the checks that show a model the answer and read its reply."""
 
     model: Runnable[Any, Any] | None = None
-    """Chat model that checks. None: `AutoMixRunnable` uses the model that answered. Another one,
-    such as the large model, often judges better than the small model judges itself."""
+    """Chat model that checks. None: `AutoMixRunnable` uses the model that answered. A different
+    model, such as the large one, often judges better than the small model judges itself."""
 
     layout: Layout = "few_shot"
     """The order of the check's parts. `few_shot`: instruction and worked examples first, as in the
-    paper. `zero_shot`: the same without examples. `conversation`: the answering call's messages
-    first, so that a prompt cache serves a long context again; if they contain what looks like a
-    part of the check, they are quoted in it instead, as JSON strings."""
+    paper. `zero_shot`: the same without examples. `conversation`: the messages of the answering
+    call first, so that a prompt cache serves a long context again. If these messages contain text
+    that looks like a part of the check, the check quotes them as JSON strings instead."""
 
     wording: Annotated[Wording, BeforeValidator(_to_wording)] = ENGLISH
     """The words of the check and of its verdict: a `Wording`, or the code of a shipped language,
@@ -83,12 +83,12 @@ class PromptedVerifier(Verifier):
 
     quoting: Quoting | None = None
     """How untrusted text is quoted. `plain`: as it is, except for special tokens of chat templates
-    and lines that only a check writes. `json`: as JSON strings, declared to be data. None: `plain`,
-    or with `layout="conversation"` `json` if the check stands alone."""
+    and lines that only a check writes. `json`: as JSON strings, declared to be data. None: `plain`;
+    with `layout="conversation"`, `json` for a standalone check."""
 
     max_input_tokens: int | None = Field(default=None, ge=1)
-    """Longest check, in tokens. The context is shortened to fit, never the question or the answer.
-    None: the limit in the model's profile, if any."""
+    """Maximum length of a check, in tokens. The context is shortened to fit, but never the question
+    or the answer. None: the limit in the model's profile, if any."""
 
     token_counter: Callable[[list[BaseMessage]], int] = Field(
         default=count_tokens_approximately, exclude=True
@@ -126,12 +126,12 @@ class PromptedVerifier(Verifier):
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _check(self, input: VerifierInput) -> Steps[CheckRequest | Verification]:
-        """Return the request for a check, built in a thread where an event loop would wait long."""
+        """Return the request for a check; a long one is built in a thread, off the event loop."""
         is_long = _length(input) > LONG_TEXT
         return (yield from off_loop(partial(self._build_check, input), is_long=is_long))
 
     def _build_check(self, input: VerifierInput) -> CheckRequest | Verification:
-        """Return the request for a check; a verification if there can be none.
+        """Return the request for a check, or a verification if no request is possible.
 
         Raises:
             AutoMixError: The question is empty, or there is no model to check with.
@@ -190,7 +190,7 @@ class PromptedVerifier(Verifier):
         attachments: Sequence[dict[str, Any]],
         input: VerifierInput,
     ) -> CheckRequest | None:
-        """Return the check, with its context shortened to fit; None if it cannot fit."""
+        """Return the check with its context shortened to fit, or None if it cannot fit."""
         limit = self.max_input_tokens or self._profile_limit()
         request, tools = input.get("request") or (), input.get("tools") or ()
         # Only text is counted: each provider counts images differently.
@@ -202,10 +202,10 @@ class PromptedVerifier(Verifier):
             continues = bool(request) and messages[0] is request[0]
             if not (tools and continues and self._can_send(tools)):
                 return CheckRequest(messages)
-            # The request has the tools: the check only names them.
+            # The request already carries the tools, so the check only names them.
             context = context._replace(tools=tool_names(tools))
             return CheckRequest(self._messages(context, answer, attachments, request), tools)
-        # Shortening the conversation would lose its cache, so the check stands alone.
+        # Shortening the conversation would lose its cache, so make a standalone check.
         bare = context._replace(context=None, conversation="-" if context.conversation else None)
         room = limit - self.token_counter(self._messages(bare, answer, (), ()))
         if room < 0:
@@ -228,5 +228,5 @@ class PromptedVerifier(Verifier):
     def _profile_limit(self) -> int | None:
         chat_model = chat_model_of(self.model) if self.model is not None else None
         limit = (chat_model.profile or {}).get("max_input_tokens") if chat_model else None
-        # A tenth is held back, for the default counter only estimates.
+        # Hold back a tenth, since the default counter only estimates.
         return None if limit is None else limit - limit // 10

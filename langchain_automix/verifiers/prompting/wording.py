@@ -1,8 +1,8 @@
 """The words of a check in one language: instructions, examples, verdicts.
 
-The form is the paper's (AutoMix, section 4.1 and listing 1): context, question and answer, judged
-by entailment; a sentence of reasoning, then the verdict. The examples are our own, three accepts
-and three rejects, so that the model learns no bias from them.
+The form follows the paper (AutoMix, section 4.1 and listing 1): context, question and answer,
+judged by entailment, with a sentence of reasoning before the verdict. The examples are our own,
+three accepts and three rejects, so that the model learns no bias from them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple, cast
 from langchain_automix.errors import AutoMixError
 
 Reply = Literal["reasoning", "verdict", "word", "structured", "structured_verdict"]
-"""What a check asks for. `reasoning`: a sentence, then the verdict line. `verdict`: that line
-alone. `word`: one word, whose probability is read. `structured`: a JSON object with `reasoning`
-(text) and `correct` (a boolean), by a response format. `structured_verdict`: the same with
-`correct` alone. The names of the fields are not translated."""
+"""What a check asks for. `reasoning`: a sentence, then the verdict line. `verdict`: only that line.
+`word`: one word, whose probability is read. `structured`: a JSON object with `reasoning` (text) and
+`correct` (a boolean), through a response format. `structured_verdict`: the same with `correct`
+alone. The names of the fields are not translated."""
 
 _SHIPPED = {"de": "german", "es": "spanish", "fr": "french", "zh": "chinese"}
 
@@ -28,8 +28,8 @@ _SHIPPED = {"de": "german", "es": "spanish", "fr": "french", "zh": "chinese"}
 def folded(text: str) -> str:
     """Return a text in the form in which words of a check are compared: NFC and lower case.
 
-    `str.casefold` and `re.IGNORECASE` would also accept a long s or a dotless i, and NFKC other
-    letter shapes.
+    `str.casefold` and `re.IGNORECASE` would also accept a long s or a dotless i, and NFKC would
+    accept other letter shapes.
     """
     return unicodedata.normalize("NFC", text).lower()
 
@@ -98,17 +98,17 @@ _ENGLISH_EXAMPLES = (
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of a check. Translate all of them to check in another language.
+    """The words of a check. To check in another language, translate all of them.
 
-    Verdicts are read with the same words. The two words of a pair must differ, and neither of `yes`
-    and `no` may begin the other. `Wording.of("de")` is one of the shipped translations.
+    Verdicts are read with the same words. The two words of a pair must differ, and neither `yes`
+    nor `no` may begin the other. `Wording.of("de")` returns one of the shipped translations.
 
     Raises:
         AutoMixError: The words of two verdicts cannot be told apart.
     """
 
     instruction: str
-    """How to judge; context, question and answer follow."""
+    """How to judge; context, question and answer follow it."""
 
     follow_up: str
     """How to judge; it follows the conversation with the answer."""
@@ -215,8 +215,8 @@ class Wording:
         return line if reply == "verdict" else f"{example.reasoning}\n{line}"
 
     def block(self, context: str, question: str, answer: str, *, quoted: bool = False) -> str:
-        """Return what is judged as one text; with `quoted`, with the reminder that it is data."""
-        # The context comes first: questions about one passage then share the longest prefix for
+        """Return the parts to judge as one text; `quoted` adds the reminder that they are data."""
+        # The context comes first, so that questions about one passage share the longest prefix for
         # prompt caches.
         parts = ((self.context, context), (self.question, question), (self.answer, answer))
         block = "".join(f"{label}{self.colon}{text}\n\n" for label, text in parts)
@@ -273,6 +273,6 @@ ENGLISH = Wording(
 
 
 def shipped_language(wording: Wording) -> str | None:
-    """Return the code of the language whose shipped wording this is; None of another one."""
+    """Return the language code of a shipped wording, or None for any other wording."""
     codes = ("en", *_SHIPPED)
     return next((code for code in codes if Wording.of(code) == wording), None)

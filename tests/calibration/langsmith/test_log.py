@@ -14,6 +14,8 @@ from langchain_automix import (
     AutoMixError,
     AutoMixRunnable,
     ChatAutoMix,
+    CombinedVerifier,
+    PatternVerifier,
     SelfVerifier,
     ThresholdRouter,
 )
@@ -42,6 +44,9 @@ pytestmark = [
 ]
 
 
+_IN_CAPITALS = PatternVerifier(pattern=r"[A-Z].*")
+
+
 @pytest.fixture
 def langsmith_server() -> Iterator[LangSmithServer]:
     with LangSmithServer(page=3) as running:
@@ -49,6 +54,17 @@ def langsmith_server() -> Iterator[LangSmithServer]:
 
 
 class TestLogFromLangSmith:
+    def test_a_check_of_several_is_no_query(
+        self, server: OpenAIServer, langsmith_server: LangSmithServer
+    ) -> None:
+        ls = langsmith_server
+        both = CombinedVerifier(checks={"self": SelfVerifier(samples=4), "form": _IN_CAPITALS})
+        chain = chain_of(server, verifier=both)
+        traced(ls, chain, {"country": "France"}, project="p")
+        grade(ls, ls.roots[0], 0.5)  # of the chain, which holds no other query
+        [query] = log_from_langsmith("p", client=ls.client)
+        assert [answer.quality for answer in query.answers] == [0.5, None]
+
     def test_the_kept_answer_has_the_grade(
         self, server: OpenAIServer, langsmith_server: LangSmithServer
     ) -> None:

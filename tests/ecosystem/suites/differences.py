@@ -63,7 +63,7 @@ KNOWN = (
         "langchain",
         r"test_create_agent_answers_invalid_tool_calls_(async|on_next_turn)",
         "answers",
-        "a larger model's call that is no JSON comes after a rejected draft that fits (README)",
+        "a larger model's call that is no JSON comes after a rejected draft that fits (Failures)",
     ),
     Known(
         "langchain",

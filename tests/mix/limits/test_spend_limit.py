@@ -1,9 +1,8 @@
-"""A mix under spend limits, over the wire: what is paid, what is saved, what is refused."""
+"""A mix under spend limits, over the wire: what is counted, for whom, and what is saved."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,14 +10,10 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
-from langgraph.store.memory import InMemoryStore
-from pydantic import ValidationError
 
 from langchain_automix import (
-    AutoMixMiddleware,
     AutoMixRunnable,
     ChatAutoMix,
-    CombinedVerifier,
     POMDPRouter,
     RoutingState,
     SelfVerifier,
@@ -29,25 +24,18 @@ from langchain_automix import (
 )
 from langchain_automix.errors import AutoMixError, DeadlineError
 from langchain_automix.mix.limits import stores as _stores
-from langchain_automix.mix.limits.ledger import LimitStatus, ReserveResult
-from langchain_automix.mix.limits.stores import ProcessStore
 from langchain_automix.models.prices import PriceWarning, dollars_of
 from langchain_automix.policy.decision.prior import prior_policy
 from langchain_automix.policy.decision.reweighting import cost_weight_under_pressure
 from langchain_automix.types import Decision
 from tests.support.builders.mixes import by_question, mix, record_of, rejecting
-from tests.support.builders.no_warnings import no_warnings
-from tests.support.builders.spending import PRICES, billed, spend, used
+from tests.support.builders.spending import PRICES, billed, limited, spend, used
 from tests.support.builders.waiting import Gate
 from tests.support.servers.openai_server import OpenAIServer
 
 pytestmark = pytest.mark.filterwarnings(
     f"ignore::{UncalibratedWarning.__module__}.UncalibratedWarning"
 )
-
-
-def limited(server: OpenAIServer, limit: Any, **fields: Any) -> AutoMixRunnable:
-    return mix(server, spend_limit=limit, prices=PRICES, **fields)
 
 
 class TestWhatIsCounted:
@@ -355,264 +343,3 @@ class TestNearTheLimit:
         assert weights[-1] == 1 / policy.fit.cost[1]  # no gain in quality is worth more than 1
         assert weights == sorted(weights)  # type: ignore[type-var]
         assert cost_weight_under_pressure(policy, 5, 0.5) == 5  # what was set is never lowered
-
-
-class TestWaiting:
-    async def test_it_never_blocks_the_event_loop(self, server: OpenAIServer) -> None:
-        """The loop itself lets the first query go on, while the second one waits for it."""
-        gate, opened = threading.Event(), []
-        server.delay = lambda _: opened.append(gate.wait(60)) or 0.0  # type: ignore[func-returns-value]
-        automix = limited(server, SpendLimit("1 USD", when_spent="raise"))
-        queries = [asyncio.create_task(automix.ainvoke(text)) for text in "ab"]
-        while not server.requests:  # noqa: ASYNC110  (a thread of the server's fills it)
-            await asyncio.sleep(0.01)
-        for _ in range(20):
-            await asyncio.sleep(0.01)
-        assert len(server.requests) == 1
-        gate.set()
-        await asyncio.gather(*queries)
-        assert all(opened)
-        assert server.most_at_once == 1
-
-    @pytest.mark.parametrize("concurrency", [None, 1, 3])
-    def test_a_batch_waits_for_itself(self, server: OpenAIServer, concurrency: int | None) -> None:
-        limit = SpendLimit("1 USD", when_spent="raise")
-        automix = limited(server, limit)
-        config: Any = {"max_concurrency": concurrency} if concurrency else {}
-        assert len(automix.batch([f"{i}" for i in range(6)], config)) == 6
-        assert len(asyncio.run(automix.abatch([f"{i}" for i in range(6)], config))) == 6
-        assert used(limit) == billed(server)
-
-    def test_who_gives_up_waiting_leaves_no_place(self, server: OpenAIServer) -> None:
-        limit = SpendLimit("1 USD", when_spent="raise", store=InMemoryStore())
-        automix = limited(server, limit)
-        limit.books.reserve("all", "somebody", limit.terms)
-
-        async def waits() -> None:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(automix.ainvoke("a"), 0.5)
-
-        asyncio.run(waits())
-        limit.books.catch_up()
-        assert limit.books.status("all", limit.terms).active == 1
-        assert server.requests == []
-
-    async def test_who_gives_up_before_the_place_is_given_leaves_none(
-        self, server: OpenAIServer
-    ) -> None:
-        asked, go_on = threading.Event(), threading.Event()
-
-        class Late(ProcessStore):
-            is_remote = True
-
-            def reserve(self, *given: Any) -> Any:
-                asked.set()
-                go_on.wait(20)
-                return super().reserve(*given)
-
-        limit = SpendLimit(1)
-        limit.__dict__["_books"] = Late()
-        automix = limited(server, limit)
-        task = asyncio.create_task(automix.ainvoke("a"))
-        await asyncio.to_thread(asked.wait, 20)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        limit.books.catch_up()
-        go_on.set()
-        await asyncio.wait_for(automix.ainvoke("b"), 15)  # which would wait for it
-        assert limit.books.status("all", limit.terms).active == 0
-
-    def test_threads_and_an_event_loop_of_one_process(self, server: OpenAIServer) -> None:
-        server.script = rejecting(kept="so " * 20)
-        limit = SpendLimit("0.30 USD", when_spent="raise")
-        automix = limited(server, limit)
-        outcomes: list[Any] = []
-
-        def work(number: int) -> None:
-            asked = [f"{number} {i}" for i in range(12)]
-            given = {"return_exceptions": True}
-            if number:  # one event loop: ChatOpenAI's connections belong to one
-                outcomes.extend(automix.batch(asked, **given))  # type: ignore[arg-type]
-            else:
-                outcomes.extend(asyncio.run(automix.abatch(asked, **given)))  # type: ignore[arg-type]
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        refused = [each for each in outcomes if isinstance(each, SpendLimitReachedError)]
-        costs = [
-            Decimal(record_of(each)["cost"].split()[0]) for each in outcomes if each not in refused
-        ]
-        assert len(refused) + len(costs) == 48
-        assert refused
-        assert used(limit) == billed(server) == sum(costs) < Decimal("0.3") + max(costs)
-
-
-class _Broken(InMemoryStore):
-    """A store whose server is away for a while."""
-
-    away = False
-    unheard = False
-    """Does one thing more, and is away before it can say so."""
-
-    def batch(self, ops: Any) -> Any:
-        found = None if self.away else super().batch(ops)
-        if self.away or self.unheard:
-            self.unheard = False
-            raise ConnectionError("the server is away")
-        return found
-
-
-class TestAStoreThatIsAway:
-    @pytest.fixture
-    def store(self) -> _Broken:
-        return _Broken()
-
-    def test_the_limit_counts_as_reached(self, server: OpenAIServer, store: _Broken) -> None:
-        store.away = True
-        for when_spent in ("cheapest", "raise"):
-            automix = limited(server, SpendLimit(1, store=store, when_spent=when_spent))
-            with pytest.warns(SpendWarning, match=r"cannot be reached \(ConnectionError\)"):
-                if when_spent == "raise":
-                    with pytest.raises(SpendLimitReachedError, match="cannot be looked up"):
-                        automix.invoke("a")
-                else:
-                    record = record_of(automix.invoke("a"))
-                    assert (record["model_index"], record["drawn"]) == (0, 0)
-
-    def test_a_place_that_was_given_unheard_is_given_back(
-        self, server: OpenAIServer, store: _Broken
-    ) -> None:
-        limit = SpendLimit(1, store=store, when_spent="raise")
-        other = SpendLimit(1, store=store)  # of another process
-        store.unheard = True
-        with (
-            pytest.warns(SpendWarning, match="cannot be reached"),
-            pytest.raises(SpendLimitReachedError),
-        ):
-            limited(server, limit).invoke("a")
-        assert other.books.status("all", other.terms).active == 1
-        limit.books.catch_up()
-        assert other.books.status("all", other.terms).active == 0
-
-    def test_a_place_that_cannot_be_given_back_now_is_later(
-        self, server: OpenAIServer, store: _Broken
-    ) -> None:
-        """One limit grants a place, another has none, and then the first one is away."""
-
-        class Turning(ProcessStore):
-            def reserve(self, *given: Any) -> Any:
-                store.away = not store.away
-                return (
-                    ReserveResult("busy", LimitStatus(0, 1, 0, 0))
-                    if store.away
-                    else super().reserve(*given)
-                )
-
-        limits = [SpendLimit(1, store=store), SpendLimit(1, name="other")]
-        limits[1].__dict__["_books"] = Turning()
-        with pytest.warns(SpendWarning, match="cannot be reached"):
-            record = record_of(limited(server, limits).invoke("a"))
-        assert record["degraded"] is not None
-        limits[0].books.catch_up()
-        assert limits[0].books.status("all", limits[0].terms).active == 0
-
-    def test_what_could_not_be_told_is_told_later(
-        self, server: OpenAIServer, store: _Broken
-    ) -> None:
-        limit = SpendLimit(1, store=store)
-        automix = limited(server, limit)
-        server.delay = lambda _: setattr(store, "away", True) or 0.0  # type: ignore[func-returns-value]
-        with pytest.warns(SpendWarning, match="cannot be reached"):
-            automix.invoke("a")
-        store.away, server.delay = False, 0.0
-        automix.invoke("b")
-        assert used(limit) == billed(server)
-
-
-class TestWhatIsRefused:
-    def test_a_model_without_a_price(self, server: OpenAIServer) -> None:
-        with pytest.raises(AutoMixError, match=r"that of small is not known\. Give it in prices="):
-            mix(server, spend_limit=SpendLimit(1), prices={"large": PRICES["large"]})
-        with pytest.raises(AutoMixError, match="that of model-0 is not known"):
-            AutoMixRunnable.from_models(
-                RunnableLambda(lambda _: "x"),
-                server.model("large"),
-                spend_limit=SpendLimit(1),
-                prices=PRICES,
-            )
-
-    def test_a_checking_model_without_a_price(self, server: OpenAIServer) -> None:
-        checking: Any = SelfVerifier(model=server.model("judge"))
-        combined = CombinedVerifier(checks={"a": SelfVerifier(), "b": checking.with_retry()})
-        for verifier in (checking, checking.with_retry(), combined):
-            with pytest.raises(AutoMixError, match="that of judge, which checks, is not known"):
-                mix(server, spend_limit=SpendLimit(1), prices=PRICES, verifier=verifier)
-            known: Any = PRICES | {"judge": PRICES["small"]}
-            mix(server, spend_limit=SpendLimit(1), prices=known, verifier=verifier)
-            fields: Any = {"prices": PRICES, "verifier": verifier, "verification": False}
-            mix(server, spend_limit=SpendLimit(1), **fields)
-
-    def test_a_mix_in_a_mix_with_the_same_limit(self, server: OpenAIServer) -> None:
-        limit = SpendLimit(1)
-        inner = limited(server, limit)
-        with pytest.raises(AutoMixError, match="count every query twice"):
-            AutoMixRunnable.from_models(
-                inner, server.model("large"), spend_limit=[limit], prices=PRICES
-            )
-        AutoMixRunnable.from_models(
-            inner, server.model("large"), spend_limit=SpendLimit(1), prices=PRICES
-        )
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"limit": 0},
-            {"limit": "1 EUR"},
-            {"limit": "1e99"},
-            {"limit": 1, "per": timedelta(milliseconds=1)},
-            {"limit": 1, "soft": 1.0},
-            {"limit": 1, "store": "http://user:secret@127.0.0.1"},
-            {"limit": 1, "store": 5},
-            {"limit": 1, "query_cost": -1},
-            {"limit": 1, "name": ""},
-            {"limit": 1, "when_spent": "stop"},
-        ],
-    )
-    def test_fields_out_of_their_range(self, fields: dict[str, Any]) -> None:
-        with pytest.raises(ValidationError) as told:
-            SpendLimit(**fields)
-        assert "secret" not in str(told.value)
-
-    def test_two_limits_that_are_one(self, server: OpenAIServer) -> None:
-        store, limit = InMemoryStore(), SpendLimit(1)
-        for twice in ([limit, limit], [SpendLimit(1, store=store), SpendLimit(2, store=store)]):
-            with pytest.raises(AutoMixError, match="share one name"):
-                limited(server, twice)
-
-    def test_an_asynchronous_redis_client(self) -> None:
-        redis = pytest.importorskip("redis.asyncio")
-        with pytest.raises(ValidationError, match="give its URL or a redis.Redis"):
-            SpendLimit(1, store=redis.Redis())
-
-    def test_it_tells_nobody_where_its_store_is(self) -> None:
-        pytest.importorskip("redis")
-        assert "secret" not in repr(SpendLimit(1, store="redis://user:secret@127.0.0.1:1/0"))
-
-
-def test_amounts() -> None:
-    for given in ("1.00 USD", "$1", 1, 1.0, Decimal(1), " $ 1.0 USD"):
-        assert SpendLimit(given).limit == 1
-    assert SpendLimit(0.1).limit == Decimal("0.1")
-    assert SpendLimit("0.000000001").used() == "0 USD"
-
-
-def test_the_middleware_takes_a_limit(server: OpenAIServer) -> None:
-    models: Any = [server.model("small"), server.model("large")]
-    with pytest.raises(AutoMixError, match="not known"):
-        AutoMixMiddleware(models=models, spend_limit=SpendLimit(1))
-    with no_warnings():
-        AutoMixMiddleware(models=models, spend_limit=SpendLimit(1), prices=PRICES)

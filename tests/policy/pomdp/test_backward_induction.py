@@ -25,7 +25,7 @@ from langchain_automix.policy.pomdp.observation_model import (
     score_observation_model,
     verdict_observation_model,
 )
-from langchain_automix.policy.statistics import bin_edges, gp_smooth, in_bins, isotonic, ranks
+from langchain_automix.policy.statistics import bin_edges, in_bins, isotonic, ranks
 
 shares = st.floats(0, 1)
 
@@ -260,20 +260,6 @@ def test_isotonic_is_the_closest_rising_sequence(pairs: list[tuple[float, float]
     assert weights @ fitted == pytest.approx(weights @ values)
     mean = np.average(values, weights=weights)
     assert weights @ (fitted - values) ** 2 <= weights @ (mean - values) ** 2 + 1e-9
-
-
-def test_a_smooth_curve_is_close_to_the_prior_with_little_data_and_to_much_data() -> None:
-    place = (np.arange(10) + 0.5) / 10
-    wave = np.sin(place * 6)
-    flat = np.zeros(10)
-    few = gp_smooth(place, flat + 0.01, wave, noise=1.0, slope=-0.3, invalid_share=flat)
-    assert np.diff(few) == pytest.approx(np.full(9, -0.03), abs=0.02)
-    many = gp_smooth(place, flat + 10_000, wave, noise=1.0, slope=-0.3, invalid_share=flat)
-    assert many == pytest.approx(wave, abs=0.05)
-    gap = np.where(np.arange(10) == 4, 0.0, 10_000.0)
-    assert gp_smooth(place, gap, wave, noise=1.0, slope=0.0, invalid_share=flat)[
-        4
-    ] == pytest.approx(wave[4], abs=0.1)
 
 
 def test_a_later_draw_is_never_worth_a_negative_price() -> None:

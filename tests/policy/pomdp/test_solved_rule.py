@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,9 @@ LOGS: dict[str, LogArrays] = {
 }
 
 
-def rules(log: LogArrays, weight: float, abstain_value: float | None) -> list[SolvedRule]:
-    found: list[FittedCandidate] = CandidateFitter(log).candidates(weight, abstain_value)
+@cache
+def rules(kind: str, weight: float, abstain_value: float | None) -> list[SolvedRule]:
+    found: list[FittedCandidate] = CandidateFitter(LOGS[kind]).candidates(weight, abstain_value)
     return [each.rule for each in found if isinstance(each.rule, SolvedRule)]
 
 
@@ -66,7 +68,7 @@ def test_it_does_what_its_plan_does(kind: str, own_costs: bool) -> None:
     log, count = LOGS[kind], 0
     means = log.mean(log.cost).tolist() if own_costs else None
     for weight, abstain_value in ((0.01, None), (0.05, 0.4)):
-        for rule in rules(log, weight, abstain_value):
+        for rule in rules(kind, weight, abstain_value):
             for whole in (True, False):
                 followed = solved_rule(
                     rule.solution, rule.names, label="any", cost_weight=weight, whole=whole
@@ -80,7 +82,7 @@ def test_it_does_what_its_plan_does(kind: str, own_costs: bool) -> None:
 
 
 def test_a_rule_of_a_large_tree_is_kept_as_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule, *_ = rules(LOGS["verdicts"], 0.01, None)
+    rule, *_ = rules("verdicts", 0.01, None)
     assert compact(rule) is rule
     monkeypatch.setattr(extracting, "_LARGE_TREE", rule.states - 1)
     assert compact(rule) == extract_plan(rule)

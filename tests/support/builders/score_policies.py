@@ -1,4 +1,4 @@
-"""Policies of two models that read a score, made row by row."""
+"""Policies of two models that read a score, made row by row, or that read nothing."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def score_router(
     fit = FitStatistics(queries=100, quality=(0.5, 0.8), cost=(1.0, 10.0))
     policy = Policy(models=("small", "large"), cost_weight=0.01, plans=(plan,), fit=fit, **fields)
     return POMDPRouter(policy=policy, **known)
+
+
+def unchecked_router(model: int) -> POMDPRouter:
+    """A router that keeps whatever one model says."""
+    opening = PlannedAction(action="escalate", model=model, samples=0)
+    plan = Plan(name="of a test", opening=opening, plays=(model,), cost_weight=0.01)
+    fit = FitStatistics(queries=100, quality=(0.5, 0.8), cost=(1.0, 10.0))
+    policy = Policy(models=("small", "large"), cost_weight=0.01, plans=(plan,), fit=fit)
+    return POMDPRouter(policy=policy)
 
 
 def _row(place: int, step: PlannedAction, number: int) -> DecisionRow:

@@ -23,12 +23,18 @@ from langchain_automix import (
 )
 from langchain_automix.mix.limits.ledger import Settlement, nanos
 from langchain_automix.models.prices import dollars_of
+from tests.support.builders.mixes import mix
 from tests.support.servers.openai_server import OpenAIServer
 
 PRICES = {
     "small": {"input": 10.0, "output": 100.0},
     "large": {"input": 1000.0, "output": 1000.0},
 }
+
+
+def limited(server: OpenAIServer, limit: Any, **fields: Any) -> AutoMixRunnable:
+    """A mix of `small` and `large` under a limit, or several."""
+    return mix(server, spend_limit=limit, prices=PRICES, **fields)
 
 
 def billed(server: OpenAIServer, *models: str) -> Decimal:

@@ -1,1 +1,1 @@
-"""The words of a check in other languages than English, a module each (see `Wording.of`)."""
+"""The words of a check in languages other than English, one module each (see `Wording.of`)."""

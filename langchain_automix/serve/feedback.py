@@ -1,0 +1,73 @@
+"""`POST /v1/feedback`: how good an answer was, for a mix that learns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_automix.errors import InvalidInputError, UnknownQueryError
+from langchain_automix.learning.learning import Learning
+from langchain_automix.learning.records import AGREEMENT
+from langchain_automix.serve.errors import ApiError
+from langchain_automix.serve.mixes import Mixes
+from langchain_automix.serve.query import ID_PREFIX
+
+_ID = rf"^{ID_PREFIX}[0-9a-f]{{32}}$"
+
+
+class Feedback(BaseModel):
+    """How good an answer was."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    id: str = Field(pattern=_ID)
+    """Id of the completion."""
+
+    score: float = Field(ge=0, le=1, allow_inf_nan=False)
+    """Its quality: 1 is right, 0 is wrong."""
+
+    source: str = Field(default="feedback", min_length=1, max_length=100)
+    """Who says so. What one source says again takes the place of before."""
+
+
+class FeedbackTaken(BaseModel):
+    """That the score was taken."""
+
+    id: str
+    object: Literal["feedback"] = "feedback"
+    score: float
+
+
+async def take_feedback(mixes: Mixes, given: Feedback) -> FeedbackTaken:
+    """Hand a score on to what learns from the query, whichever mix that asked.
+
+    Raises:
+        ApiError: No mix learns (409), or none knows of the query (404).
+    """
+    # Mixes may share one store.
+    learners = {
+        id(learner): learner
+        for served in mixes
+        if isinstance(learner := served.current.mix.learning, Learning)
+    }
+    if not learners:
+        raise ApiError(
+            409, "No mix learns here, and so there is nothing to score.", code="not_learning"
+        )
+    if given.source == AGREEMENT:
+        raise ApiError(400, f"Scores from {AGREEMENT!r} are the mix's own.", param="source")
+    run = UUID(given.id.removeprefix(ID_PREFIX))
+    for learner in learners.values():
+        try:
+            await asyncio.to_thread(learner.feedback, run, given.score, source=given.source)
+        except UnknownQueryError:
+            continue
+        except InvalidInputError as error:  # the mix gave no answer
+            raise ApiError(409, str(error), code="not_answered", param="id") from error
+        return FeedbackTaken(id=given.id, score=given.score)
+    raise ApiError(
+        404, "No mix that learns has answered a query of this id.", code="not_found", param="id"
+    )

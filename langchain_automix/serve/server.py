@@ -1,0 +1,107 @@
+"""Runs an app by uvicorn until it is told to stop, and lets queries under way end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+from typing_extensions import override
+
+from langchain_automix.errors import AutoMixError
+from langchain_automix.serve.app import state_of
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_server(app: FastAPI, host: str, port: int, on_start: Callable[[str], None]) -> None:
+    """Serve an app until a signal (SIGTERM, Ctrl-C) ends it.
+
+    It then takes no more connections, and gives the queries under way the time `grace` of its
+    settings to end. A second Ctrl-C ends it at once.
+
+    Args:
+        app: As `create_app` returns it.
+        host: Address to listen at.
+        port: Port; 0: any that is free.
+        on_start: Is told the address of the API once it can be asked.
+
+    Raises:
+        AutoMixError: The address cannot be listened at.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(state_of(app).settings.grace)),
+    )
+    with contextlib.closing(_listen(host, port)) as listening:
+        name, number = listening.getsockname()[:2]
+        shown = f"[{name}]" if ":" in name else name
+        server = GracefulServer(config, app, lambda: on_start(f"http://{shown}:{number}/v1"))
+        asyncio.run(server.serve([listening]))
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that ends with code 0 when it is told to stop.
+
+    Args:
+        config: uvicorn's.
+        app: The app that it serves.
+        on_start: Is told once it can be asked.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._state, self._on_start = state_of(app), on_start
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again at the end, which is no clean exit.
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.stop, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Take no more connections, and end once the queries under way have."""
+        self._state.is_draining = True
+        if self.should_exit and number == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address.
+
+    Raises:
+        AutoMixError: That is not possible.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listening = socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise AutoMixError(
+            f"--host {host} --port {port} cannot be listened at: {error.strerror or error}."
+        ) from error
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,80 @@
+"""Scores of answers, for mixes that learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from langchain_automix import Learning, SelfVerifier
+from tests.support.builders.learning_mixes import promote
+from tests.support.servers.openai_server import OpenAIServer
+from tests.support.servers.serving import Served, chat_mix, served
+
+UNKNOWN = f"chatcmpl-{'0' * 32}"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, stream: bool) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    checked = {"verifier": SelfVerifier(samples=2)}
+    mixes = {"mix": chat_mix(server, learning=learning, **checked), "other": chat_mix(server)}
+    with served(mixes) as running, running.client() as client:
+        response = running.chat(stream=stream)
+        [query] = running.told()
+        assert query.id in response.text
+        taken = client.post("/v1/feedback", json={"id": query.id, "score": 1})
+        assert taken.status_code == 200, taken.text
+        assert taken.json() == {"id": query.id, "object": "feedback", "score": 1.0}
+        unknown = client.post("/v1/feedback", json={"id": UNKNOWN, "score": 1})
+        own = client.post("/v1/feedback", json={"id": query.id, "score": 1, "source": "agreement"})
+    assert query.policy == "v0"  # nothing is proven yet: the largest model answers
+    assert query.model == "large"
+    assert learning.flush()
+    store = learning.store.get()
+    [row] = store.read(str(store.newest_epoch()))[0]
+    assert ("feedback", 1.0) in [(each.source, each.quality) for each in row.grades]
+    learning.close()
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["param"] == "id"
+    assert own.status_code == 400
+
+
+def test_a_promotion_decides_the_queries_that_begin_after_it(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    mix = chat_mix(server, learning=learning, verifier=SelfVerifier(samples=2))
+    with served({"mix": mix}) as running:
+        assert running.chat().status_code == 200
+        assert learning.flush()
+        promote(mix.for_calls().bound)  # type: ignore[arg-type]
+        learning.refresh()
+        assert running.chat().status_code == 200
+        assert [query.policy for query in running.told(2)] == ["v0", "v1"]
+    learning.close()
+
+
+def test_where_nothing_learns(running: Served) -> None:
+    with running.client() as client:
+        given = {"id": running.chat().json()["id"], "score": 1}
+        refused = client.post("/v1/feedback", json=given)
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "not_learning"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"id": UNKNOWN, "score": 2},
+        {"id": UNKNOWN, "score": -1},
+        {"id": UNKNOWN},
+        {"id": "run-1", "score": 1},
+        {"id": UNKNOWN, "score": 1, "grade": 1},
+    ],
+)
+def test_what_is_no_score(running: Served, given: dict[str, object]) -> None:
+    with running.client() as client:
+        response = client.post("/v1/feedback", json=given)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
