@@ -38,7 +38,7 @@ lowest: ## the oldest versions that pyproject.toml allows, in an environment of 
 
 litellm: $(VENV)/ready-dev ## the tests of LiteLLM's own client, which brings 210 MB
 	$(BIN)/python -m pip install --quiet --group litellm
-	$(BIN)/python -m pytest tests/models -k 'LiteLLM or litellm'
+	$(BIN)/python -m pytest tests/models tests/serve/clients -k 'LiteLLM or litellm'
 
 format: $(VENV)/ready-dev ## put the code in shape
 	$(BIN)/ruff check --fix-only

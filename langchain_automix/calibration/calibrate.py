@@ -92,9 +92,8 @@ def calibrate(
             model's answer, or by `quality` alone (`grade`). If some examples have references, they
             correct the agreement of the others.
         names: Your own names of fields, such as `{"question": "my_column"}`.
-        concurrency: Number of calls at a time. None: 16 (with Ray, 16 on each worker), or 1 if
-            costs are in seconds, which would otherwise include the time spent waiting for other
-            calls.
+        concurrency: Number of calls at a time. None: 16 (on Ray, 16 per worker), or 1 if costs are
+            in seconds, which would otherwise include the time spent waiting for other calls.
         max_spend: Maximum cost of all runs for this log together, in its unit. The run stops there
             and reports how far it got.
         adaptive: Whether to stop as soon as more examples would not change the policy (see
@@ -112,11 +111,11 @@ def calibrate(
             Models that support it send these log-probabilities with the answer, in the same
             request; without them, the log has no free check. A log that was started without the
             free check continues without it.
-        engine: `ray`: the examples are run by the workers of a Ray cluster, one on each CPU: the
-            cluster that this process is connected to, or the one that `ray.init` finds or starts
-            (extra `ray`). The journal and the budget stay in this process, so everything else is
-            the same. Models, check and grader are sent to the workers with cloudpickle. None: by
-            this process.
+        engine: `ray`: the workers of a Ray cluster run the examples, one on each CPU. The cluster
+            is the one that this process is connected to, or the one that `ray.init` finds or starts
+            (extra `ray`). The journal and the budget stay with this process, so everything else is
+            the same. Models, check and grader are sent to the workers by cloudpickle. None: this
+            process runs them.
 
     Returns:
         The log, with the texts in the `metadata` of each query.

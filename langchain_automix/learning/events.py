@@ -35,7 +35,7 @@ class History:
     """What has happened in an epoch, as far as a review goes by it."""
 
     alarm: float | None = None
-    """When the traffic was last found to have changed: what came before is no evidence."""
+    """When the traffic was last found to have changed: versions made before are given up."""
 
     quiet: float | None = None
     """When a champion that was held since an alarm was last proven anew."""
@@ -47,6 +47,10 @@ class History:
     """Terms of champions so far: each begins with a promotion, a way back, an alarm while a version
     decides, or where a champion is begun to be watched anew."""
 
+    evidence_after: float | None = None
+    """When the traffic last changed, which an alarm says afterwards: queries up to this time are no
+    evidence for a fit."""
+
     @classmethod
     def of(cls, events: Sequence[Event]) -> Self:
         """Return what the events of an epoch come to."""
@@ -57,11 +61,13 @@ class History:
                 terms += champion > 0
             elif event.kind in ("alarm", "renewed"):
                 terms += champion > 0
+        alarm = latest(events, "alarm")
         return cls(
-            latest_time(events, "alarm"),
+            None if alarm is None else alarm.at,
             latest_time(events, "quiet"),
             latest_time(events, "renewed"),
             terms,
+            None if alarm is None else alarm.detail.get("unchanged_to", alarm.at),
         )
 
 

@@ -114,10 +114,9 @@ class HandleWriter(StoreWriter):
 
         What it is made of may be a whole conversation: where many wait, it is made at once.
         """
-        pending = PendingRecord(make)
         if self.waiting > _MOST_PENDING:
-            pending.get()
-        return self.put(cast("Record", pending))
+            return self.put(make())
+        return self.put(cast("Record", PendingRecord(make)))
 
     @override
     def _tell_away(self, error: Exception) -> None:

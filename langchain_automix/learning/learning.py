@@ -181,13 +181,15 @@ class Learning(Learner):
     def begin(self, config: MixConfig, input: Any, arguments: Mapping[str, Any]) -> Ticket:
         state = self._epochs.get(config.epoch) or self._upkeep.state(config)
         self._upkeep.refresher.ensure()
-        return LearningTicket(self, config, state)
-
-    def may_shadow(self, *, is_drawn: bool) -> bool:
-        """Return whether there is money for shadows; where one was drawn without, it is counted."""
-        has_money = self._budget.has_room
-        self._shadows.refused += is_drawn and not has_money
-        return has_money
+        now = state.snapshot
+        share = now.share if config.answer_format.may_shadow else 0.0
+        # A policy of two plans draws one by the id: the chance must have nothing to do with that.
+        id, chance = self.ids.new()
+        is_drawn = chance < share
+        if not self._budget.has_room:
+            self._shadows.refused += is_drawn
+            share, is_drawn = 0.0, False
+        return LearningTicket(self, config, state, now, id, share=share, is_drawn=is_drawn)
 
     def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
         """Take note of a query that has ended, without waiting."""

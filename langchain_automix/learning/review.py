@@ -93,7 +93,7 @@ class _Look:
         check: CheckSpec | str | None,
     ) -> None:
         alarm, quiet = history.alarm, history.quiet
-        self.all, self.observed = observed, observed.since(alarm)
+        self.all, self.observed = observed, observed.since(history.evidence_after)
         self.versions = sorted(versions, key=lambda version: version.number)
         self.settings, self.now, self.epoch = settings, now, epoch
         self.history, self.alarm, self.check = history, alarm, check
@@ -299,8 +299,13 @@ class _Look:
     def _surplus(self) -> list[StatusChange]:
         """Return the challengers that can be proven no more, and the oldest of too many."""
         able = [v for v in self.challengers if v is not self.held][-_MOST_CHALLENGERS:]
-        surplus = [v for v in self._waiting if v not in able]
-        return [StatusChange(v.number, "rejected", "It was not proven in time.") for v in surplus]
+        surplus = [v for v in self.versions if v.status == "challenger" and v not in able]
+        return [StatusChange(v.number, "rejected", self._why_given_up(v)) for v in surplus]
+
+    def _why_given_up(self, version: PolicyVersion) -> str:
+        if self._is_recent(version):
+            return "It was not proven in time."
+        return "The traffic has changed since it was fitted."
 
     def _policy(self, version: PolicyVersion) -> Policy:
         if version.number not in self.policies:

@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
@@ -282,8 +282,7 @@ class Reviewer:
             self._watched.add(each.query.id)
             alarm = self._monitor.update(_signals(each, len(self.models) - 1))
             if alarm is not None:
-                detail = {"signal": alarm.signal, "before": alarm.before, "after": alarm.after}
-                yield Event(each.query.at, self.epoch, "alarm", str(alarm), detail)
+                yield Event(each.query.at, self.epoch, "alarm", str(alarm), asdict(alarm))
         self._watched &= self._queries.keys()
 
 
@@ -310,12 +309,13 @@ def _signals(each: StoredQuery, last: int) -> Signals:
     """Return what a query tells of the traffic."""
     query = each.query
     if not query.came_to_its_end:
-        return Signals(query.version)
+        return Signals(query.version, query.at)
     by_policy = query.stage == "policy"
     asked = {answer.model for answer in query.answers if not answer.is_shadow}
     agreed = [g.quality for g in each.grades if g.model == 0 and g.source == AGREEMENT]
     return Signals(
         query.version,
+        query.at,
         confidence=_confidence(each),
         escalated=last in asked and len(asked) > 1 if by_policy else None,
         agreement=agreed[0] if agreed and each.is_shadowed else None,

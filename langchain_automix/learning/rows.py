@@ -37,18 +37,16 @@ from langchain_automix.verifiers.inputs import check_context
 class _Told(NamedTuple):
     """What is taken from the record of a query, which goes with its message."""
 
-    kept: int | None
+    action: str
+    model_index: int
     cost: str | None
     alone: str | None
     confidence: float | None
 
-    @classmethod
-    def by(cls, record: Mapping[str, Any], largest: str) -> Self:
-        kept = None if record["action"] == "abstain" else record["model_index"]
-        return cls(kept, record["cost"], record["alone"][largest]["cost"], record["confidence"])
-
-
-_NOTHING = _Told(None, None, None, None)
+    @property
+    def kept(self) -> int | None:
+        """The model whose answer was given."""
+        return None if self.action == "abstain" else self.model_index
 
 
 class EndedFacts(NamedTuple):
@@ -64,7 +62,7 @@ class EndedFacts(NamedTuple):
     told: _Told | None
     """What its record says; None: it has none."""
 
-    ending: Ending
+    has_failed: bool
     run_id: UUID
     at: float
     """When it ended, in seconds since 1970."""
@@ -75,17 +73,32 @@ class EndedFacts(NamedTuple):
     @classmethod
     def of(cls, config: MixConfig, ended: EndedQuery, *, keep_texts: bool) -> Self:
         """Return the facts of a query that has just ended."""
-        query, record = ended.query, ended.query.record
+        query, record, told = ended.query, ended.query.record, None
+        if record is not None:
+            told = _Told(
+                record["action"],
+                record["model_index"],
+                record["cost"],
+                record["alone"][config.names[-1]]["cost"],
+                record["confidence"],
+            )
         return cls(
             config,
             ended.config.verifier,
             query.ledger,
-            None if record is None else _Told.by(record, config.names[-1]),
-            _ending(ended),
+            told,
+            ended.error is not None,
             ended.run_id,
             time.time(),
             _texts(query) if keep_texts else None,
         )
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended."""
+        if self.told is None or self.has_failed:
+            return "failed" if self.has_failed else "left"
+        return "abstained" if self.told.action == "abstain" else "answered"
 
 
 def query_record(
@@ -101,8 +114,8 @@ def query_record(
         share: Chance that it has a shadow.
         is_drawn: Whether it has one.
     """
-    config, ledger, told = facts.config, facts.ledger, facts.told or _NOTHING
-    total = _dollars(told.cost)
+    config, ledger, told = facts.config, facts.ledger, facts.told
+    total = None if told is None else _dollars(told.cost)
     bill = _Bill(ledger.prices)
     if total is not None and len(ledger.calls) == 1:
         bill.know(ledger.calls[0], total)
@@ -112,16 +125,16 @@ def query_record(
         epoch=config.epoch,
         version=version,
         stage=stage,
-        kept=told.kept,
+        kept=None if told is None else told.kept,
         share=share,
         is_drawn=is_drawn,
         ending=facts.ending,
-        cost=bill.cost(ledger.calls) if facts.told is None else total,
-        alone=_dollars(told.alone),
+        cost=bill.cost(ledger.calls) if told is None else total,
+        alone=None if told is None else _dollars(told.alone),
         answers=_answers(ledger, ledger.visits, bill, (config.verifier, facts.verifier)),
         requests=_requests(ledger.calls, bill, "query"),
         run_id=str(facts.run_id),
-        confidence=told.confidence,
+        confidence=None if told is None else told.confidence,
         seconds=sum(ledger.seconds.values()),
         texts=facts.texts,
     )
@@ -204,13 +217,6 @@ class _Bill:
 
 def _dollars(text: str | None) -> float | None:
     return None if text is None else float(dollars_of(text))
-
-
-def _ending(ended: EndedQuery) -> Ending:
-    record = ended.query.record
-    if record is None or ended.error is not None:
-        return "left" if ended.error is None else "failed"
-    return "abstained" if record["action"] == "abstain" else "answered"
 
 
 def _answers(

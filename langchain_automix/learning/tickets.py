@@ -41,24 +41,36 @@ class QueryIds:
 
 
 class TicketOffice(Protocol):
-    """What a ticket asks of the `Learning` that gave it."""
-
-    ids: QueryIds
-
-    def may_shadow(self, *, is_drawn: bool) -> bool:
-        """Return whether there is money for a shadow."""
+    """What a ticket tells the `Learning` that gave it."""
 
     def note(self, ticket: LearningTicket, ended: EndedQuery) -> None:
         """Take note of a query that has ended."""
 
 
 class LearningTicket(Ticket):
-    """What `Learning` says of one query, and how it hears of its end."""
+    """What `Learning` says of one query, and how it hears of its end.
 
-    def __init__(self, learning: TicketOffice, config: MixConfig, state: EpochState) -> None:
-        """Read the present version, and draw whether the query has a shadow."""
-        now: Snapshot = state.snapshot
-        id, chance = learning.ids.new()
+    Args:
+        learning: Hears of the end.
+        config: Of the mix, as it is given.
+        state: The epoch.
+        now: What its queries go by at present.
+        id: Of the query.
+        share: Chance of a shadow, whatever will be found.
+        is_drawn: Whether it has one.
+    """
+
+    def __init__(
+        self,
+        learning: TicketOffice,
+        config: MixConfig,
+        state: EpochState,
+        now: Snapshot,
+        id: str,
+        *,
+        share: float,
+        is_drawn: bool,
+    ) -> None:
         super().__init__(
             id,
             now.version,
@@ -68,14 +80,7 @@ class LearningTicket(Ticket):
             alarm=now.alarm,
         )
         self._learning, self.config, self.state = learning, config, state
-        share = now.share if config.answer_format.may_shadow else 0.0
-        # A policy of two plans draws one by the id: this number must have nothing to do with that.
-        is_drawn = chance < share
-        has_money = learning.may_shadow(is_drawn=is_drawn)
-        self.share = share if has_money else 0.0
-        """Chance of a shadow, whatever will be found."""
-
-        self.is_drawn = is_drawn and has_money
+        self.share, self.is_drawn = share, is_drawn
 
     @override
     def finish(self, ended: EndedQuery) -> None:

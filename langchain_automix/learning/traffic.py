@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.learning.events import latest_time
+from langchain_automix.learning.events import History
 from langchain_automix.learning.observations import Observations, observations_of
 from langchain_automix.learning.records import Event, PolicyVersion, Stage, StoredQuery
 from langchain_automix.learning.review_result import Review
@@ -56,8 +56,8 @@ class Traffic:
 
     @property
     def recent(self) -> Observations:
-        """What was observed since the latest alarm: what came before is no evidence."""
-        return self.observed.since(latest_time(self.events, "alarm"))
+        """What was observed since the latest change: what came before is no evidence."""
+        return self.observed.since(History.of(self.events).evidence_after)
 
 
 def read_traffic(store: LearningStore, epoch: str | None = None) -> Traffic:

@@ -15,7 +15,7 @@ from langchain_automix.learning.handle import StoreHandle
 from langchain_automix.learning.records import Event, Record
 from langchain_automix.learning.refresher import Refresher
 from langchain_automix.learning.review_result import Review
-from langchain_automix.learning.reviewers import Reviewers
+from langchain_automix.learning.reviewers import Reviewers, announce
 from langchain_automix.learning.settings import LearningSettings
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.utils.locks import ProcessLock
@@ -105,7 +105,7 @@ class Upkeep:
     def _begin_epoch(self, state: EpochState) -> None:
         """Have the store know the models and the goal of an epoch, and that it began."""
         store = self._store.get()
-        detail = self._reviewers.to_detail(state)
+        detail = self._reviewers.of(state).to_detail()
         with self._telling:
             if time.monotonic() - state.told_at < _LOST_SECONDS:
                 return  # it is on its way to the store
@@ -142,14 +142,20 @@ class Upkeep:
     def review(
         self, state: EpochState, store: LearningStore, *, is_due: bool = False
     ) -> Review | None:
-        """Review an epoch, where that is due, and take what was decided.
+        """Review an epoch, say what happened, and go by what was decided.
 
         Args:
             state: The epoch.
             store: The store.
             is_due: Whether to review it however little has changed.
+
+        Returns:
+            What was decided and done; None: there was no review.
         """
-        found = self._reviewers.review(state, store, is_due=is_due)
+        reviewer = self._reviewers.of(state)
+        found = reviewer.run(store, is_due=is_due)
         if found is not None:
+            state.next_step = found.next_step
+            announce(reviewer.happened)
             self.load(state)
         return found

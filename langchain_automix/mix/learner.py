@@ -121,10 +121,11 @@ class Learner(ABC):
 
 
 def prepare_learner(learner: Learner, config: MixConfig) -> None:
-    """Have a learner prepare for a mix, unless there is nothing to learn from it.
+    """Let a learner prepare for a mix.
 
     Raises:
-        AutoMixError: Nothing is checked, or drafts are given up.
+        AutoMixError: There is nothing to learn from the mix: it checks nothing, or stops drafts
+            early (`give_up_early`).
     """
     if config.give_up_early:
         raise AutoMixError("What is learned is learned of whole drafts: leave out give_up_early.")

@@ -233,7 +233,7 @@ class MixSettings(HoldsModels, BaseModel):
                 )
 
     def _warn_of_router(self) -> None:
-        """Warn of what the router does not use, and of a check that it was not fitted to."""
+        """Warn of settings that the router ignores, and of a check that it was not fitted to."""
         if self.cost_weight is not None and isinstance(self.router, ThresholdRouter):
             warn_user("A ThresholdRouter knows no cost: cost_weight has no effect.")
         if isinstance(self.router, POMDPRouter):

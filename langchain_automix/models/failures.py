@@ -101,8 +101,10 @@ def is_cut_short(message: Any) -> bool:
 
 def _says_it_refuses(message: AIMessage) -> bool:
     """Whether a message contains a refusal, in either of OpenAI's protocols."""
-    is_block = any(block.get("type") == "refusal" for block in _blocks(message))
-    return is_block or bool(message.additional_kwargs.get("refusal"))
+    if message.additional_kwargs.get("refusal"):
+        return True
+    blocks = _blocks(message)  # most answers are a text, and have none
+    return bool(blocks) and any(block.get("type") == "refusal" for block in blocks)
 
 
 def _blocks(message: AIMessage) -> list[dict[Any, Any]]:

@@ -88,7 +88,7 @@ def _fields(model: BaseModel) -> dict[str, Any]:
 
 
 def _arguments(model: BaseModel, without: list[str]) -> dict[str, Any]:
-    """Return the arguments for an equal model: the fields that were set, API keys and its URL.
+    """Return the arguments for an equal model: the fields that were set, API keys, and servers.
 
     They include what came from the environment, because the other process may have another one.
     """

@@ -165,11 +165,12 @@ PROVIDERS = (
 )
 
 
-def _endings_by_field() -> Iterator[tuple[tuple[str, ...], Mapping[str, Ending]]]:
+def _endings_by_field() -> Iterator[tuple[str, tuple[str, ...], Mapping[str, Ending]]]:
     """Yield each field as the keys that lead to it, with the meanings of its words."""
     for name in dict.fromkeys(provider.field for provider in PROVIDERS):
         endings = (each for provider in PROVIDERS for each in provider.endings)
-        yield tuple(name.split(".")), {word: end for (field, word), end in endings if field == name}
+        first, *others = name.split(".")
+        yield first, tuple(others), {word: end for (field, word), end in endings if field == name}
 
 
 _ENDINGS = tuple(_endings_by_field())  # read for every answer
@@ -308,7 +309,7 @@ def early_ending(metadata: Mapping[str, Any]) -> tuple[Ending, str] | None:
     Args:
         metadata: The message's `response_metadata`.
     """
-    for (first, *others), endings in _ENDINGS:
+    for first, others, endings in _ENDINGS:
         if (word := metadata.get(first)) is None:
             continue
         for key in others:

@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableBinding
 
+from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.models.request_shape import takes_openai_arguments
 from langchain_automix.models.wrappers import iter_chat_models
@@ -127,18 +128,20 @@ class BoundMixes:
     def _made(
         self, request: ChatCompletionRequest, arguments: Mapping[str, Any]
     ) -> RunnableBinding[Any, Any]:
-        if request.tools or not _has_format(request):
-            return self._mix.for_calls(**arguments)
-        schema, settings = _output(request.response_format)
+        param = "tools" if request.tools else "response_format"
         try:
-            return self._mix.for_calls(
-                output=schema, include_raw=True, output_settings=settings, **arguments
-            )
-        except Exception as error:  # LangChain raises any kind for a schema that it cannot read
-            text = "A model of this mix cannot be asked for an answer in this response_format"
-            raise ApiError(
-                400, f"{text} ({type(error).__name__}).", param="response_format"
-            ) from error
+            calls = self._mix.for_calls(**arguments)
+            if request.tools or not _has_format(request):
+                return calls
+            mix: Any = calls.bound
+            schema, settings = _output(request.response_format)
+            structured = mix.with_structured_output(schema, include_raw=True, **settings)
+            return calls.model_copy(update={"bound": structured})
+        except AutoMixError:
+            raise
+        except Exception as error:  # LangChain raises any kind for what it cannot read
+            text = f"A model of this mix cannot be asked with these {param}"
+            raise ApiError(400, f"{text} ({type(error).__name__}).", param=param) from error
 
 
 def _has_format(request: ChatCompletionRequest) -> bool:

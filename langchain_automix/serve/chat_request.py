@@ -80,6 +80,9 @@ class CalledFunction(_Part):
     arguments: str
     """JSON, as the model wrote it."""
 
+    parsed_arguments: Any = None
+    """The same as a value, which OpenAI's client adds to an answer and sends back with it."""
+
 
 class ToolCall(_Part):
     """A call of a tool in an earlier answer."""
@@ -87,6 +90,8 @@ class ToolCall(_Part):
     id: str = Field(min_length=1)
     type: Literal["function"]
     function: CalledFunction
+    index: int | None = None
+    """Of an answer that was streamed and is sent back."""
 
 
 class AssistantMessage(_Part):
@@ -99,6 +104,9 @@ class AssistantMessage(_Part):
     name: str | None = None
     annotations: list[Any] | None = None
     """Of the answer that a client sends back; no model reads them."""
+
+    parsed: Any = None
+    """The content as a value, which OpenAI's client adds to an answer and sends back with it."""
 
     audio: None = None
     function_call: None = None
@@ -316,8 +324,16 @@ def read_messages(request: ChatCompletionRequest) -> list[BaseMessage]:
     return [_read_message(message) for message in request.messages]
 
 
+_UNREAD: Any = {
+    "annotations": True,
+    "parsed": True,
+    "tool_calls": {"__all__": {"index": True, "function": {"parsed_arguments": True}}},
+}
+"""What clients send back of an answer, and no model reads."""
+
+
 def _read_message(message: Any) -> BaseMessage:
-    given = message.model_dump(exclude_none=True, exclude={"annotations"})
+    given = message.model_dump(exclude_none=True, exclude=_UNREAD)
     given.setdefault("content", "")
     calls = given.pop("tool_calls", None) or []
     if isinstance(given["content"], list):

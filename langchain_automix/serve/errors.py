@@ -28,11 +28,17 @@ _LOGGER = logging.getLogger(__name__)
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
+SPEND_LIMIT = "insufficient_quota"
+"""OpenAI's code of a request that its account has no money for."""
+
 _TIMEOUTS = frozenset({408, 499, 504, 524})
 _UNAVAILABLE = frozenset({503, 529})
 _CLIENT_ERRORS = range(400, 500)
 _LONGEST = 2_000
 _RETRY_AFTER = re.compile(r"[\x20-\x7e]{1,64}")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w{1,64})'")
+"""What a client of a provider raises of a parameter that it does not have."""
+
 _CHECK = re.compile(r"\brun_check\b")
 """The step of a query, in the note on an error, that asks for a check."""
 
@@ -98,6 +104,8 @@ def to_api_error(error: BaseException) -> ApiError:
         return _internal(error) if _of_a_check(error) else ApiError(400, _shown(str(error)))
     if isinstance(error, ModelsFailedError):
         return _of_several(error)
+    if isinstance(error, TypeError) and (found := _UNEXPECTED.search(str(error))):
+        return unsupported(found[1], f"A model of this mix takes no {found[1]}: leave it out.")
     return _of_model(error, status_of(error))
 
 
@@ -124,7 +132,12 @@ def _internal(error: BaseException) -> ApiError:
 
 def _limit_reached() -> ApiError:
     message = "The spend limit is reached: no query is begun until it allows one again."
-    return ApiError(429, message, type="insufficient_quota", code="insufficient_quota")
+    return ApiError(429, message, type=SPEND_LIMIT, code=SPEND_LIMIT)
+
+
+def is_spend_limit(error: ApiError | None) -> bool:
+    """Whether a query was refused since a spend limit is reached."""
+    return error is not None and (error.status, error.code) == (429, SPEND_LIMIT)
 
 
 def _timeout() -> ApiError:

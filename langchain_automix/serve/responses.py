@@ -109,10 +109,22 @@ NOT_SCORED: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorBody, "description": "No mix learns, or the query got no answer."}
 }
 
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {
+            "type": "string",
+            "description": "A `chat.completion.chunk` or an error as JSON; `[DONE]` at the end.",
+        }
+    },
+    "required": ["data"],
+}
+"""One event of a stream, as OpenAPI 3.2 describes it."""
+
 COMPLETION: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "The answer; with `stream`, as events that end with `data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
     }
 }

@@ -26,6 +26,7 @@ from tests.benchmarks import (
     goals,
     labels,
     learning,
+    learning_drift,
     learning_overhead,
     learning_processes,
     learning_risks,
@@ -34,6 +35,7 @@ from tests.benchmarks import (
     quality,
     released,
     report,
+    serving,
     soaking,
     speed,
     stopping,
@@ -65,6 +67,7 @@ PARTS = (
     "stopping",
     "learning",
     "learning-risks",
+    "learning-drift",
     "speed",
     "overhead",
     "surface",
@@ -82,6 +85,7 @@ PARTS = (
     "ray",
     "learning-overhead",
     "learning-processes",
+    "serving",
 )
 WITHOUT_LOGS = PARTS[-15:]
 
@@ -116,6 +120,7 @@ def main() -> int:
     parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
+    past_one_process(wanted)
     of_defaults(wanted)
     of_the_surface(wanted)
     return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
@@ -159,15 +164,22 @@ def by_name_only(wanted: argparse.Namespace) -> None:
         for heads, title, rows in goals.tables(list(quality.splits()), wanted.seeds):
             print(title)
             show(heads, rows)
-    if wanted.only == "ray":
-        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000, wanted.rounds):
-            show(heads, found)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries or 10_000)
         show(("soak", "figures"), list(soaking.figures(soak)))
         show(soaking.HEADS, list(soaking.held(soak)))
+
+
+def past_one_process(wanted: argparse.Namespace) -> None:
+    """Print what takes servers or workers of their own, if it is asked for."""
+    if wanted.only == "ray":
+        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000, wanted.rounds):
+            show(heads, found)
+    if wanted.only == "serving":
+        for heads, rows in serving.tables(requests=wanted.queries or serving.REQUESTS):
+            show(heads, rows)
 
 
 def of_policies(wanted: argparse.Namespace) -> int:
@@ -211,6 +223,8 @@ def of_streams(wanted: argparse.Namespace) -> None:
         streams(wanted.seeds, on_test=wanted.test)
     if wanted.only in (None, "learning-risks"):
         risks(wanted.streams, wanted.seeds, on_test=wanted.test)
+    if wanted.only == "learning-drift":
+        show(*learning_drift.table())
 
 
 def streams(seeds: int, *, on_test: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,7 @@ class Stream:
             alike = 1 - abs(self.truth.quality[i, 0] - self.truth.quality[i, last])
             signals = Signals(
                 version=number,
+                at=float(self.at[i]),
                 confidence=float(self.confidence[i]) if self.checked[i, 0] else None,
                 escalated=None if version is None else bool(self.asked_all[i]),
                 agreement=float(alike) if drawn and self.complete[i] else None,
@@ -129,7 +130,7 @@ class Stream:
             )
             if (found := monitor.update(signals)) is not None:
                 self.alarms.append((i, found))
-                self.events.append(Event(float(self.at[i]), "", "alarm", str(found), {}))
+                self.events.append(Event(float(self.at[i]), "", "alarm", str(found), asdict(found)))
 
     def _observed(self, n: int) -> Observations:
         """Return what could be seen of the first n queries."""

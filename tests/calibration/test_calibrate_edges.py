@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +36,7 @@ from langchain_automix.calibration.graders.judges import EmbeddingSimilarity, LL
 from langchain_automix.calibration.settings import CalibrationSettings
 from tests.calibration.test_calibrate import PRICES, entries, models, number_of, questions, script
 from tests.support.builders.scripted_replies import Body, Error, Outcome
+from tests.support.builders.waiting import wait_for
 from tests.support.servers.openai_server import OpenAIServer, is_check
 
 TOOL = {"type": "function", "function": {"name": "find_ship", "parameters": {"type": "object"}}}
@@ -395,8 +395,7 @@ def test_an_interrupt_is_one_also_before_anything_is_finished(
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not server.requests and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(lambda: server.requests or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert "No example was finished (interrupted)" in process.communicate(timeout=60)[0]
     assert len(entries(given["out"])) == len(server.requests)

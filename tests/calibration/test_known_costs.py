@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from langchain_automix.calibration.budget import CalibrationRun, Progress
 from langchain_automix.calibration.cost_estimate import Estimate
 from langchain_automix.calibration.journal import Journal
 from tests.support.builders.scripted_replies import ACCEPT, Body, Cut, Outcome, is_check
+from tests.support.builders.waiting import wait_for, wait_until_taken
 from tests.support.servers.openai_server import OpenAIServer
 
 PRICES = {"small": {"input": 1.0, "output": 2.0}, "large": {"input": 10.0, "output": 20.0}}
@@ -136,13 +137,6 @@ class Gate:
         wait_for(lambda: self._left <= -under_way)
 
 
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 class TestAKilledProcess:
     @pytest.fixture
     def how(self) -> str:
@@ -198,7 +192,7 @@ class TestAKilledProcess:
     ) -> None:
         process, gate = started
         process.send_signal(number)
-        time.sleep(0.3)
+        wait_until_taken(process, number)
         gate.open()
         process.communicate(timeout=60)
         assert process.returncode == -number, "as if nobody had handled it"
@@ -212,11 +206,11 @@ class TestAKilledProcess:
         self, started: tuple[subprocess.Popen[str], Gate], server: OpenAIServer, tmp_path: Path
     ) -> None:
         process, _ = started
-        ending = time.monotonic() + 60
-        while process.poll() is None:  # two that arrive together are one
-            assert time.monotonic() < ending
+        for _ in range(200):  # two that arrive together are one
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
+                break
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGTERM
         assert expected(server, tmp_path).lost == 8

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.support.builders.calibrating import (  # noqa: F401
     script,
     write,
 )
+from tests.support.builders.waiting import Gate, wait_for
 from tests.support.servers.openai_server import OpenAIServer
 
 COMMAND = [*PROCESS, "calibrate", "examples.jsonl", "--out", "log.jsonl", *MODELS]
@@ -45,11 +45,8 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminal
 
 def wait_for_requests(server: OpenAIServer, process: subprocess.Popen[Any], count: int) -> None:
     """Wait until a process that still runs has sent so many requests."""
-    deadline = time.monotonic() + 60
-    while len(server.requests) < count:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: len(server.requests) >= count or process.poll() is not None)
+    assert process.poll() is None
 
 
 class TestStops:
@@ -91,8 +88,8 @@ class TestStops:
     def test_two_interrupts(
         self, started: subprocess.Popen[str], calibrated: Run, server: OpenAIServer
     ) -> None:
-        server.delay = 3.0
-        time.sleep(0.2)
+        server.delay = gate = Gate(number=4)  # as many as are under way at once
+        gate.wait()
         started.send_signal(signal.SIGINT)
         assert started.stderr is not None
         while "Stopping" not in started.stderr.readline():  # two that arrive together are one
@@ -101,7 +98,7 @@ class TestStops:
         _, err = started.communicate(timeout=60)
         assert started.returncode == 130
         assert "Traceback" not in err
-        time.sleep(1)
+        gate.open()
         self.finish(calibrated, server, most=4)
 
     @POSIX

@@ -265,10 +265,13 @@ def mix(small: Runnable[Any, Any], kind: str) -> Runnable[Any, Any]:
 
 
 def read(reading: str, asked: Runnable[Any, Any]) -> str:
-    async def main() -> Any:
-        return await READINGS[reading](asked)
+    shown = []
 
-    return " ".join(texts(asyncio.run(main()), {}))
+    async def main() -> None:  # `asyncio.run` writes out what its task returns
+        shown.append(await READINGS[reading](asked))
+
+    asyncio.run(main())
+    return " ".join(texts(shown, {}))
 
 
 def texts(value: Any, seen: dict[int, Any]) -> Iterator[str]:

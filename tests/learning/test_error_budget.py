@@ -69,7 +69,8 @@ def test_a_term_begins_with_each_step_and_alarm_while_a_version_decides() -> Non
         event(10, "alarm"),
     ]
     assert [History.of(events[:n]).terms for n in range(11)] == [0, 0, 1, 1, 2, 3, 4, 5, 5, 5, 5]
-    assert History.of(events[::-1]) == History(alarm=10, quiet=8, renewed=7, terms=5)
+    found = History.of(events[::-1])
+    assert found == History(alarm=10, quiet=8, renewed=7, terms=5, evidence_after=10)
 
 
 def wrong(chances: list[float], streams: int, queries: int) -> float:

@@ -134,10 +134,32 @@ def test_after_an_alarm_what_came_before_is_no_evidence() -> None:
     champion = replace(_fitted(first, BY_LOSS), status="champion", since=500.5)
     later = _joined(first, traffic(50, seed=3, share=0.5, start=500))
     before = review(later, [champion], BY_LOSS, now=1e6)
-    after = review(later, [champion], BY_LOSS, now=1e6, history=History(500.6))
+    after = review(
+        later, [champion], BY_LOSS, now=1e6, history=History(500.6, evidence_after=500.6)
+    )
     assert after.share > before.share
     assert after.fitted is None
     assert "changed" in after.next_step
+
+
+def test_a_challenger_from_before_an_alarm_is_given_up() -> None:
+    first = traffic(200)
+    challenger = replace(_fitted(first, BY_LOSS), number=1)
+    later = _joined(first, traffic(20, seed=3, start=200))
+    history = History(alarm=215.5, evidence_after=200.5)
+    [change] = review(later, [challenger], BY_LOSS, now=1e6, history=history).changes
+    assert (change.number, change.status) == (1, "rejected")
+    assert "changed" in change.why
+
+
+def test_what_came_between_a_change_and_its_alarm_is_evidence() -> None:
+    first = traffic(500)
+    champion = replace(_fitted(first, BY_LOSS), status="champion", since=500.5)
+    later = _joined(first, traffic(150, seed=3, start=500))
+    history = History(alarm=600.5, evidence_after=500.5)
+    found = review(later, [champion], BY_LOSS, now=1e6, history=history)
+    assert found.fitted is not None
+    assert found.fitted.labels == 150
 
 
 def test_shadowing_stops_when_more_would_not_change_the_policy() -> None:

@@ -6,7 +6,6 @@ import json
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import pytest
 
 from langchain_automix import AutoMixError, ChatAutoMix
@@ -14,7 +13,15 @@ from langchain_automix.serve.app import create_app
 from tests.support.builders.mixes import ACCEPTS, DRAFT, KEPT, REJECTS, rejecting
 from tests.support.builders.scripted_replies import Body, call, calls
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, Served, chat_mix, events, served, served_mix
+from tests.support.servers.serving import (
+    MIX,
+    Served,
+    chat_mix,
+    chunks_of,
+    served,
+    served_mix,
+    text_of,
+)
 
 TOOL = {
     "type": "function",
@@ -35,17 +42,6 @@ SCHEMA = {
     "required": ["year"],
     "additionalProperties": False,
 }
-
-
-def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
-    *chunks, last = events(response)
-    assert last == "[DONE]"
-    return [json.loads(chunk) for chunk in chunks]
-
-
-def text_of(chunks: list[dict[str, Any]]) -> str:
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    return "".join(delta.get("content") or "" for delta in deltas)
 
 
 def asked(provider: OpenAIServer, model: str) -> Body:
@@ -80,9 +76,10 @@ def test_a_whole_answer_with_its_bill_and_its_record(server: OpenAIServer) -> No
 
 def test_a_stream_ends_with_the_record_and_done(server: OpenAIServer) -> None:
     with served_mix(server, verifier=REJECTS) as running:
-        chunks = chunks_of(running.chat(stream=True))
+        response = running.chat(stream=True)
         [query] = running.told()
-    assert text_of(chunks) == "a large answer"
+    chunks = chunks_of(response)
+    assert text_of(response) == "a large answer"
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert len(chunks) > 2  # token by token: nothing would reject the largest model's answer
     assert {chunk["id"] for chunk in chunks} == {query.id}
@@ -242,12 +239,7 @@ def test_an_answer_in_a_schema(running: Served, provider: OpenAIServer, stream: 
     assert sent["response_format"]["type"] == "json_schema"
     assert sent["response_format"]["json_schema"]["name"] == "built"
     assert sent["temperature"] == 0.25
-    text = (
-        text_of(chunks_of(response))
-        if stream
-        else response.json()["choices"][0]["message"]["content"]
-    )
-    assert json.loads(text) == {"year": 7}
+    assert json.loads(text_of(response)) == {"year": 7}
 
 
 def test_a_null_within_a_schema_reaches_the_models(running: Served, provider: OpenAIServer) -> None:
@@ -300,6 +292,14 @@ def test_an_answer_that_ran_out_of_tokens(running: Served, provider: OpenAIServe
     streamed = chunks_of(running.chat(stream=True))
     assert whole["choices"][0]["finish_reason"] == "length"
     assert streamed[-1]["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_in_an_answer(
+    running: Served, provider: OpenAIServer, stream: bool
+) -> None:
+    provider.script = lambda body: ["Sun \ud83d"]
+    assert text_of(running.chat(stream=stream)) == "Sun ?"
 
 
 def test_the_mixes_are_models(server: OpenAIServer) -> None:

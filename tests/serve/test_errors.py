@@ -254,6 +254,8 @@ def test_every_kind_of_error_becomes_one_of_the_protocol() -> None:
         assert made.body["error"]["type"] == "server_error"
     assert to_api_error(TimeoutError()).status == 504
     assert to_api_error(RecursionError()).status == 400
+    unknown = to_api_error(TypeError("create() got an unexpected keyword argument 'seed'"))
+    assert (unknown.status, unknown.param, unknown.code) == (400, "seed", "unsupported_parameter")
 
 
 def test_the_mix_is_named_in_what_is_told(running: Served) -> None:

@@ -15,7 +15,7 @@ from tests.support.builders.mixes import ACCEPTS
 from tests.support.builders.score_policies import unchecked_router
 from tests.support.builders.waiting import Gate, wait_for
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, Served, chat_mix, served
+from tests.support.servers.serving import MIX, Served, chat_mix, served, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -35,7 +35,7 @@ def source(server: OpenAIServer, tmp_path: Path) -> PolicyFile:
 
 @pytest.fixture
 def running(source: PolicyFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr("langchain_automix.serve.app._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("langchain_automix.serve.state._WATCH_SECONDS", 0.01)
     with served({MIX: source}) as running:
         yield running
 
@@ -43,11 +43,6 @@ def running(source: PolicyFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
 def policy_of(running: Served) -> str:
     with running.client() as client:
         return str(client.get(f"/v1/models/{MIX}").json()["policy"])
-
-
-def text_of(answer: object) -> str:
-    body: dict[str, list[dict[str, dict[str, str]]]] = answer.json()  # type: ignore[attr-defined]
-    return body["choices"][0]["message"]["content"]
 
 
 def test_a_query_goes_by_one_policy_to_its_end(

@@ -131,7 +131,7 @@ class Traces:
     def _step_tags(self, run: Run) -> set[str]:
         """Return the tags that make a run a step of its parent; a step's children inherit them.
 
-        One check of several is no step: its parent is a check, and no mix.
+        One check of several is not a step, because its parent is a check rather than a mix.
         """
         parent = self.runs.get(run.parent_run_id)
         inherited = (parent.tags if parent else None) or ()

@@ -143,7 +143,7 @@ def _binomial_below(k: int, n: int, chance: float) -> float:
 
 @lru_cache(maxsize=16)
 def _log_choose(n: int) -> Floats:
-    """Return (n + 1,): the logarithms of n over each number up to it."""
+    """Return (n + 1,): the logarithms of the binomial coefficients of n."""
     factorials = np.array([math.lgamma(i + 1) for i in range(n + 1)])
     logs: Floats = factorials[-1] - factorials - factorials[::-1]
     logs.setflags(write=False)

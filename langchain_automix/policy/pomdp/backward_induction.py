@@ -193,7 +193,7 @@ def _verify_options(pomdp: RoutingPOMDP, level: InformationStates, cost_weight: 
             price = cost_weight * draw.price * level.mass.take(sources, axis=-1)
             value = best.take(targets, axis=-1) @ draw.ways - price
             further[k][..., sources] = value
-            # No draw leads to a state where as much is drawn, so none reads what changes here.
+            # Each draw leads to a state with more draws, so no draw of this step reads a new value.
             best[..., sources] = np.maximum(best.take(sources, axis=-1), value)
     for draw, value in zip(evidence.draws, further, strict=True):
         level.options.append(Action("verify", last, draw))

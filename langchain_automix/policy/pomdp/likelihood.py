@@ -32,7 +32,7 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
     best = (0.5, 0.0)
     for _ in range(4):
         axes = [np.linspace(*span, steps + 1) for span in spans]
-        means, sizes = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
+        means, sizes = np.repeat(axes[0], steps + 1), np.tile(axes[1], steps + 1)
         rank = first_best(_log_marginal(means, np.exp(sizes), pairs, times))
         best = (float(means[rank]), float(sizes[rank]))
         spans = tuple(  # type: ignore[assignment]
@@ -46,9 +46,8 @@ def beta_prior(successes: Ints, failures: Ints, weight: Floats) -> tuple[float, 
 def _log_marginal(means: Floats, sizes: Floats, pairs: Ints, times: Floats) -> Floats:
     """Return the log marginal likelihood of the counts, one number per prior."""
     longest = int(pairs.sum(axis=1).max(initial=0))
-    one, other, both = (
-        _log_rising(x, longest) for x in (means * sizes, (1 - means) * sizes, sizes)
-    )
+    starts = np.stack([means * sizes, (1 - means) * sizes, sizes])
+    one, other, both = _log_rising(starts, longest)
     found: Floats = one[:, pairs[:, 0]] + other[:, pairs[:, 1]] - both[:, pairs.sum(axis=1)]
     return found @ times
 

@@ -116,7 +116,7 @@ class ObservationModel:
 
     @cached_property
     def backwards(self) -> list[list[tuple[int, Ints, Ints]]]:
-        """What may be drawn after each number of draws, from the last but one back to none.
+        """The possible draws after each number of draws, from the last but one back to none.
 
         Each entry is the index of an action, its states, and the targets of their outcomes.
         """

@@ -31,9 +31,9 @@ def smooth_curves(
     """Return (c, b): the posterior mean of each of c curves at each of b places.
 
     Args:
-        place: (b,) where each group of observations lies, in [0, 1].
+        place: (b,) position of each group of observations, in [0, 1].
         count: (b,) number (or weight) of observations in each group, at least 0.
-        means: (c, b) their mean, of each curve; ignored where `count` is 0.
+        means: (c, b) mean of each group, for each curve; ignored if `count` is 0.
         noise: (c,) variance of one observation around its curve, above 0.
         slope: (c,) prior mean of each curve's slope.
         invalid_share: (b,) a second coordinate, such as the share of invalid verdicts, in [0, 1].
@@ -42,7 +42,7 @@ def smooth_curves(
     axes = np.stack([place - 0.5, invalid_share], axis=1)
     lines = slope[:, None] * axes[:, 0]
     centred = (means - lines)[:, seen]
-    lines += (centred @ count[seen] / count[seen].sum())[:, None]  # less is lost to rounding
+    lines += (centred @ count[seen] / count[seen].sum())[:, None]  # reduces rounding errors
     columns = np.ones((len(means), 1, centred.shape[1], 4))
     columns[..., 1] = (means - lines)[:, None, seen]
     columns[..., 2:] = axes[seen]
@@ -58,10 +58,10 @@ def smooth_curves(
 
 
 def _amounts(gram: Floats, log_det: Floats) -> Floats:
-    """Return (c, h, 4): how much of each column's solution the posterior mean takes.
+    """Return (c, h, 4): the weight of each column's solution in the posterior mean.
 
     Args:
-        gram: (c, h, 4, 4): the columns times their solutions, of each curve and bend.
+        gram: (c, h, 4, 4): the columns times their solutions, for each curve and bend.
         log_det: (c, h): logarithm of the determinant of the bend's system.
     """
     gram = gram[:, :, None]

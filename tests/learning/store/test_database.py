@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ import sqlalchemy
 
 from langchain_automix.errors import AutoMixError, StoreUnavailableError
 from langchain_automix.learning.records import AnswerRecord
-from langchain_automix.learning.store import database
+from langchain_automix.learning.store import database, forks
 from langchain_automix.learning.store.opening import open_store
 from langchain_automix.learning.store.schema import META
 from langchain_automix.learning.store.store import LearningStore
 from tests.support.builders.stores import grade, query, shadow, start, version
+from tests.support.builders.waiting import LONG, wait_for
 from tests.support.servers.postgresql import Wire, postgresql_schema
 
 SECRET = "hunter2"
@@ -205,19 +205,22 @@ class TestWhileOpen:
         store.add([query("parent again")])
         assert store.totals().queries == 3
 
-    def test_a_fork_amid_a_transaction_of_another_thread(self, store: LearningStore) -> None:
+    def test_a_fork_amid_a_transaction_of_another_thread(
+        self, store: LearningStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """SQLite remembers what its process has locked, and in a child for ever."""
-        begun = threading.Event()
+        monkeypatch.setattr(forks, "_SECONDS", LONG)
+        begun, gate = threading.Event(), store._database.gate
 
         def write() -> None:
             with store._database.writing() as connection:
                 store._database.next_change(connection)
                 begun.set()
-                time.sleep(0.3)
+                wait_for(lambda: gate._is_shut)  # a fork has begun, and waits for the end
 
         thread = threading.Thread(target=write)
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(LONG)
         child = os.fork()
         if child == 0:
             try:

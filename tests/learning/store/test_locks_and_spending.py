@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import time
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from langchain_automix.learning.store.database import Database
+from langchain_automix.learning.store.schema import LOCKS
 from langchain_automix.learning.store.store import LearningStore
 from tests.support.builders.stores import start
-from tests.support.builders.waiting import wait_for
+from tests.support.builders.waiting import LONG, wait_for
 
 
 class TestLocks:
@@ -28,24 +31,39 @@ class TestLocks:
         with store.lock("fit", 60) as is_held:
             assert is_held
 
-    def test_it_lasts_as_long_as_its_holder(self, store: LearningStore) -> None:
+    def test_it_lasts_as_long_as_its_holder(
+        self, store: LearningStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The clock stands between the renewals, of which the lock of 0.6 s outlives three."""
+        now = 0.0
+        monkeypatch.setattr(Database, "now", lambda *_: now)
         with store.lock("fit", 0.6):
-            time.sleep(1.2)
+            for step in range(1, 4):
+                now = step * 0.5
+                wait_for(lambda: self._until(store) == now + 0.6)  # noqa: B023  (called at once)
             with store.lock("fit", 0.6) as other:
                 assert not other
 
-    def test_that_of_a_killed_holder_ends(self, store: LearningStore, url: str) -> None:
-        holder = start("hold", url, seconds=1.0)
-        assert holder.hear() is True
-        with store.lock("fit", 1) as is_held:
-            assert not is_held
-        holder.kill()
+    @staticmethod
+    def _until(store: LearningStore) -> Any:
+        with store._database.reading() as connection:
+            return connection.execute(select(LOCKS.c.until)).scalar_one()
 
+    def test_that_of_a_killed_holder_ends(
+        self, store: LearningStore, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def is_free() -> bool:
             with store.lock("fit", 1) as is_held:
                 return is_held
 
-        wait_for(is_free)
+        holder = start("hold", url, seconds=2 * LONG)
+        assert holder.hear() is True
+        assert not is_free()
+        holder.kill()
+        assert not is_free()
+        real = Database.now
+        monkeypatch.setattr(Database, "now", lambda *of: real(*of) + 2 * LONG)
+        assert is_free()
 
     def test_processes_never_hold_it_together(self, url: str, store: LearningStore) -> None:
         running = [start("take turns", url, turns=10) for _ in range(3)]

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from langchain_automix.learning.store.writer import LearningWarning, StoreWriter
 from tests.learning.store.test_database import fill
 from tests.support.builders.no_warnings import no_warnings
 from tests.support.builders.stores import grade, query, shadow
-from tests.support.builders.waiting import wait_for
+from tests.support.builders.waiting import LONG, wait_for
 from tests.support.servers.postgresql import Wire, postgresql_schema
 
 
@@ -191,20 +190,20 @@ class TestAStoreThatIsAway:
 
 
 def test_no_put_waits_for_a_slow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 30)
+    """While another connection holds it for good, all puts come to an end."""
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 10 * LONG)
     store = LearningStore.open(f"sqlite:///{tmp_path}/automix.db")
     writer = StoreWriter(store, size=500)
     other = sqlite3.connect(tmp_path / "automix.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with one_warning("is too slow"):
-        slowest = 0.0
-        for i in range(700):
-            begun = time.perf_counter()
-            writer.put(query(f"q{i}"))
-            slowest = max(slowest, time.perf_counter() - begun)
-            time.sleep(0.001 * (i % 50 == 0))
-    assert slowest < 0.5  # the other threads of a busy machine, not the store's 30 s
-    assert writer.dropped == 200
+        putting = threading.Thread(
+            target=lambda: [writer.put(query(f"q{i}")) for i in range(700)], daemon=True
+        )
+        putting.start()
+        putting.join(LONG)
+    assert not putting.is_alive()
+    assert (writer.written, writer.dropped) == (0, 200)
     other.execute("ROLLBACK")
     other.close()
     assert writer.flush(60)
@@ -269,17 +268,18 @@ class TestTheEnd:
         assert len(stored(store)) == 900
 
     def test_no_exit_takes_longer_than_two_seconds(self, tmp_path: Path) -> None:
+        """The last flush is told so; here it ends sooner, for a flush keeps to what it is told."""
         code = (
+            "flush = StoreWriter.flush\n"
+            "def last(self, seconds): print(seconds, flush=True); return flush(self, 0.01)\n"
+            "StoreWriter.flush = last\n"
+            "import shutil; shutil.rmtree(os.path.dirname(sys.argv[1].partition('///')[2]))\n"
             "for i in range(9): writer.put(query(f'q{i}', float(i)))\n"
-            "import atexit, shutil; begun = time.monotonic()\n"
-            "shutil.rmtree(os.path.dirname(sys.argv[1].partition('///')[2]))\n"
-            "print('begun', time.monotonic(), flush=True)"
         )
         (tmp_path / "here").mkdir()
         ended = self._run(f"sqlite:///{tmp_path}/here/automix.db", code)
-        seconds = time.monotonic() - float(ended.stdout.split()[1])
         assert ended.returncode == 0
-        assert 1.9 < seconds < 8  # with the end of a process on a busy machine
+        assert 0 < float(ended.stdout) <= 2
         assert "9 records could not be written" in ended.stderr
 
     def test_a_process_of_multiprocessing_writes_at_its_end(self, store: LearningStore) -> None:

@@ -8,7 +8,6 @@ import contextlib
 import pickle
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -34,6 +33,7 @@ from langchain_automix.mix.limits.spend_store import (
 )
 from tests.support.builders.mixes import record_of
 from tests.support.builders.spending import PRICES, used
+from tests.support.builders.waiting import wait_for
 from tests.support.servers.openai_server import OpenAIServer
 
 pytest.importorskip("redis")
@@ -252,8 +252,9 @@ def test_a_late_reply_leaves_no_reservation(
     go.set()
     monkeypatch.undo()
     books.back_off.succeeded()
-    deadline = time.monotonic() + 60
-    while books.status("all", limit.terms).active or not used(limit):
+
+    def is_settled() -> bool:
         books.catch_up()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return not books.status("all", limit.terms).active and bool(used(limit))
+
+    wait_for(is_settled)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.support.builders.scripted_replies import Body
 from tests.support.servers.loopback import LoopbackServer
@@ -54,8 +57,11 @@ class Gate:
             assert self._is_open.wait(LONG)
         return 0.0
 
+    def wait(self) -> None:
+        assert self._reached.wait(LONG), "no request has come"
+
     async def reached(self) -> None:
-        assert await asyncio.to_thread(self._reached.wait, LONG), "no request has come"
+        await asyncio.to_thread(self.wait)
 
     def open(self) -> None:
         self._is_open.set()
@@ -72,6 +78,19 @@ def until_together(
         return 0.02  # time for one too many to come
 
     return wait
+
+
+def wait_until_taken(process: subprocess.Popen[Any], number: signal.Signals) -> None:
+    """Wait until a process has taken a signal, or has ended; where `/proc` tells."""
+    status = Path(f"/proc/{process.pid}/status")
+    if status.exists():
+        wait_for(lambda: process.poll() is not None or not _is_pending(status, number))
+
+
+def _is_pending(status: Path, number: signal.Signals) -> bool:
+    lines = status.read_text("utf-8").splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask & (1 << (number - 1)) for mask in masks)
 
 
 def own_threads() -> set[threading.Thread]:

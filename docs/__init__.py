@@ -1,0 +1,1 @@
+"""The site: its pages, and what makes and checks them (`docs.tooling`)."""

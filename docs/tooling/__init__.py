@@ -1,0 +1,1 @@
+"""Makes the generated pages, the pictures and `llms.txt` of the site."""
