@@ -12,10 +12,15 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.serve.app import state_of
+
+_IDLE_SECONDS = 75
+"""An idle connection is kept for longer than by usual clients and proxies (60 seconds): where the
+server closes it first, a request may be on its way."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,12 +41,13 @@ def run_server(app: FastAPI, host: str, port: int, on_start: Callable[[str], Non
         AutoMixError: The address cannot be listened at.
     """
     config = uvicorn.Config(
-        app,
+        ConnectionCloser(app),
         host=host,
         port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(state_of(app).settings.grace),
     )
     with contextlib.closing(_listen(host, port)) as listening:
@@ -49,6 +55,29 @@ def run_server(app: FastAPI, host: str, port: int, on_start: Callable[[str], Non
         shown = f"[{name}]" if ":" in name else name
         server = GracefulServer(config, app, lambda: on_start(f"http://{shown}:{number}/v1"))
         asyncio.run(server.serve([listening]))
+
+
+class ConnectionCloser:
+    """ASGI middleware that has clients close their connections once the server is to stop.
+
+    Else one sends its next request on a connection that is closed at the same moment.
+
+    Args:
+        app: As `create_app` returns it.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app, self._state = app, state_of(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._state.is_draining:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, send_closing)
 
 
 class GracefulServer(uvicorn.Server):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
+import httpx
 import uvicorn
 
 from langchain_automix.serve.app import create_app
-from langchain_automix.serve.server import GracefulServer
+from langchain_automix.serve.server import ConnectionCloser, GracefulServer
+from tests.support.builders.mixes import ACCEPTS
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import MIX, chat_mix
+from tests.support.servers.serving import MIX, address, chat_mix, serving
 
 
 async def test_what_is_loaded_by_the_start_is_collected_no_more(server: OpenAIServer) -> None:
@@ -25,3 +28,19 @@ async def test_what_is_loaded_by_the_start_is_collected_no_more(server: OpenAISe
     finally:
         gc.unfreeze()  # this process goes on
     assert frozen[0] > 100_000
+
+
+def test_clients_close_their_connections_once_it_is_to_stop(server: OpenAIServer) -> None:
+    app = create_app({MIX: chat_mix(server, verifier=ACCEPTS)})
+    closing: Any = ConnectionCloser(app)
+    asked = {"model": MIX, "messages": [{"role": "user", "content": "Who?"}]}
+    with serving(closing) as running, httpx.Client(trust_env=False) as client:
+        found = []
+        for stops in (False, True):
+            app.state.automix.is_draining = stops
+            for stream in (False, True):
+                body = {**asked, "stream": stream}
+                response = client.post(f"{address(running)}/chat/completions", json=body)
+                assert response.status_code == 200
+                found.append(response.headers.get("connection"))
+    assert found == [None, None, "close", "close"]

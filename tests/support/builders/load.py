@@ -72,6 +72,8 @@ class Client:
 
     async def ask(self, asked: Asked) -> Timing | None:
         """Ask once; None: there was no whole answer."""
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # by the server, while it was idle
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", asked.port)
@@ -95,6 +97,8 @@ class Client:
             return None
         finally:
             self.in_flight = False
+        if b"connection: close" in head.lower():
+            self.close()
         if not head.startswith(b"HTTP/1.1 200 "):
             self._tally.errors.append(int(head[9:12]))
             return None
