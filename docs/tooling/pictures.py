@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import convert_to_openai_messages
 from PIL import Image
 
 from docs.tooling.diagrams import PICTURES, diagrams
-from langchain_automix import POMDPRouter, Report, SelfVerifier
+from langchain_automix import ChatAutoMix, POMDPRouter, Report, SelfVerifier
 from langchain_automix.local.demo.checks import AGREEMENT
 from langchain_automix.local.demo.questions import SHIPPED, in_order, read_questions
 from langchain_automix.local.demo.run import PROMPT, Demo, fit_part, routing_log
@@ -30,6 +31,8 @@ from langchain_automix.local.models import open_recorded, replayed_pair
 from langchain_automix.local.recording import Recording
 from langchain_automix.mix.runnable import AutoMixRunnable
 from tests.support.servers.chromium import chromium
+from tests.support.servers.chromium_tab import tab
+from tests.support.servers.serving import served
 
 if TYPE_CHECKING:
     from langchain_core.tracers.schemas import Run
@@ -102,6 +105,43 @@ def trace() -> None:
     drawn(f"<b>{html.escape(asked.question)}</b>\n\n{tree}\n\n{html.escape(facts)}", "trace")
 
 
+def live() -> None:
+    """Draw the live page of a server, as the recorded models answer the demo's questions by it.
+
+    Times on it are those of the recording being read.
+    """
+    demo = Demo(replayed_pair(Recording.read()))
+    asked = in_order(read_questions(SHIPPED), seed=7)
+    third, check = fit_part(asked), demo.checks[AGREEMENT]
+    seen = routing_log(
+        list(demo.measure(asked[:third])),
+        demo.names,
+        PRICE_RATIO,
+        check=AGREEMENT,
+        verifier=check,
+    )
+    pair = demo.pair
+    mix = ChatAutoMix(
+        models=[pair.small.chat, pair.large.chat],
+        verifier=check,
+        router=POMDPRouter.fit(seen, verifier=check),
+        prices={
+            pair.small.name: {"input": 0.05, "output": 0.20},
+            pair.large.name: {"input": 0.05 * PRICE_RATIO, "output": 0.20 * PRICE_RATIO},
+        },
+    )
+    with served({"support": mix}) as running, running.client() as client, tab() as page:
+        page.resize(1100, 1320)
+        page.open(f"{running.root_url}/")
+        for question in asked[third:]:
+            request = PROMPT.format_messages(**question.model_dump())
+            body = {"model": "support", "messages": convert_to_openai_messages(request)}
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+        shown = f"{len(asked) - third} queries"
+        page.until(f"document.getElementById('detail').innerText.includes('{shown}')")
+        save(page.picture(), "live")
+
+
 def _tree(run: Run, depth: int = 0, above: tuple[str, ...] = ()) -> Iterator[str]:
     read, written = _tokens(run)
     spent = f"{read:5} + {written:3} tokens" if read else ""
@@ -161,11 +201,16 @@ def drawn(text: str, name: str) -> None:
 
 
 def screenshot(page: Path, name: str, *, width: int, height: int) -> None:
-    """Write a picture of a page, in few colours, so that it is small."""
+    """Keep a picture of a page."""
     shot = page.with_suffix(".png")
     _chromium(page, f"--screenshot={shot}", f"--window-size={width},{height}", "--hide-scrollbars")
+    save(shot.read_bytes(), name)
+
+
+def save(picture: bytes, name: str) -> None:
+    """Keep a picture in few colours, so that it is small."""
     small = io.BytesIO()
-    image = Image.open(shot).convert("RGB").quantize(COLOURS)
+    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS)
     image.save(small, "PNG", optimize=True)
     if small.tell() > LARGEST:
         raise SystemExit(f"{name}.png has {small.tell():,} bytes, more than {LARGEST:,}.")
@@ -185,6 +230,7 @@ def _chromium(page: Path, *flags: str) -> str:
 
 PICTURES_BY_NAME: dict[str, Callable[[], None]] = {
     "report": report,
+    "live": live,
     "trace": trace,
     "terminal": terminal,
     "diagrams": diagrams_drawn,

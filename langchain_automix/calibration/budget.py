@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from langchain_automix.calibration.examples.examples import Example
-from langchain_automix.calibration.spending import Kind, Spending, Stage
+from langchain_automix.calibration.spending import Kind, Spending
 
 T = TypeVar("T")
 _FIRST_FAILURES, _LATER_FAILURES = 10, 50
@@ -197,7 +197,7 @@ class CalibrationRun:
             self.spending.add(kind, cost, lost)
             self._changed.notify_all()
 
-    def failed(self, stage: Stage, error: str) -> None:
+    def failed(self, stage: str, error: str) -> None:
         """Record the error of a call that failed for good."""
         with self._changed:
             self.last_error = f"{stage}: {error}"

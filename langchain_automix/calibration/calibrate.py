@@ -17,6 +17,7 @@ from langchain_automix.calibration.session import CalibrationResult, open_sessio
 from langchain_automix.calibration.settings import (
     Approve,
     CalibrationSettings,
+    Engine,
     Listener,
     Models,
     OnChange,
@@ -52,6 +53,7 @@ def calibrate(
     on_progress: Listener | None = None,
     seed: int = 0,
     free_check: bool = True,
+    engine: Engine | None = None,
 ) -> RoutingLog:
     """Run all models over examples, check and grade their answers, and return a routing log.
 
@@ -60,11 +62,11 @@ def calibrate(
     twice.
 
     Args:
-        examples: A `.jsonl`, `.jsonl.gz` or `.csv` file, `langsmith:<dataset>`, a data frame, or a
-            list of questions, mappings or `Example`s. Fields: `question`, and optionally `context`,
-            `references`, `messages` (the conversation before) and `prompt` (the whole input of the
-            models). Finished calls are found again by their input, so examples may be reordered or
-            added.
+        examples: A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file, `langsmith:<dataset>`, a data
+            frame, a Ray dataset, or a list of questions, mappings or `Example`s. Fields:
+            `question`, and optionally `context`, `references`, `messages` (the conversation before)
+            and `prompt` (the whole input of the models). Finished calls are found again by their
+            input, so examples may be reordered or added.
         models: Two or more chat models, cheap to expensive; or an `AutoMixRunnable`, whose prompt,
             check and prices are used.
         quality: How to grade an answer: `exact_match`, `f1`, `numeric`, `multiple_choice`,
@@ -90,8 +92,8 @@ def calibrate(
             model's answer, or by `quality` alone (`grade`). If some examples have references, they
             correct the agreement of the others.
         names: Your own names of fields, such as `{"question": "my_column"}`.
-        concurrency: Number of calls at a time. None: 16, or 1 if costs are in seconds, which would
-            otherwise include the time spent waiting for other calls.
+        concurrency: Number of calls at a time. None: 16 (on Ray, 16 per worker), or 1 if costs are
+            in seconds, which would otherwise include the time spent waiting for other calls.
         max_spend: Maximum cost of all runs for this log together, in its unit. The run stops there
             and reports how far it got.
         adaptive: Whether to stop as soon as more examples would not change the policy (see
@@ -109,6 +111,11 @@ def calibrate(
             Models that support it send these log-probabilities with the answer, in the same
             request; without them, the log has no free check. A log that was started without the
             free check continues without it.
+        engine: `ray`: the workers of a Ray cluster run the examples, one on each CPU. The cluster
+            is the one that this process is connected to, or the one that `ray.init` finds or starts
+            (extra `ray`). The journal and the budget stay with this process, so everything else is
+            the same. Models, check and grader are sent to the workers by cloudpickle. None: this
+            process runs them.
 
     Returns:
         The log, with the texts in the `metadata` of each query.
@@ -137,6 +144,7 @@ def calibrate(
         on_progress=on_progress,
         seed=seed,
         free_check=free_check,
+        engine=engine,
     )
     with open_session(settings) as session:
         session.work()

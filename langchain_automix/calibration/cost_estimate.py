@@ -20,6 +20,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_automix.calibration.bill import bill_of
 from langchain_automix.calibration.budget import CalibrationRun
+from langchain_automix.calibration.call_record import JournalRecord
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig
 from langchain_automix.calibration.entries import Entry
 from langchain_automix.calibration.example_run import ExampleRunnable
@@ -193,7 +194,7 @@ def estimate(
     """
     # An example that an earlier run started needs fewer calls than one that it did not reach.
     dry_runs = {begun: _DryRun(setup, journal) for begun in (True, False)}
-    runner = ExampleRunnable(setup=setup, journal=journal, course=CalibrationRun(0, ""))
+    runner = ExampleRunnable(setup=setup, journal=journal, record=None)
     for example in examples:
         if runner.finished(example) is None:
             dry_runs[journal.knows(example_key(example))].rehearse(example)
@@ -332,7 +333,9 @@ class _DryRun:
         # Do not call the user's own function before the run is approved.
         grader = setup.grader if isinstance(setup.grader, Runnable) else _no_grade
         self._runner = ExampleRunnable(
-            setup=replace(setup, grader=grader), journal=self, course=CalibrationRun(0, "")
+            setup=replace(setup, grader=grader),
+            journal=self,
+            record=JournalRecord(self, CalibrationRun(0, "")),
         )
 
     def rehearse(self, example: Example) -> None:

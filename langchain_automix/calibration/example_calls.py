@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from typing_extensions import override
 
 from langchain_automix.calibration.bill import Bill, bill_of
-from langchain_automix.calibration.budget import CalibrationRun
+from langchain_automix.calibration.call_record import CallRecord
 from langchain_automix.calibration.config import CalibrationConfig
 from langchain_automix.calibration.entries import Entry, from_entry, to_entry
 from langchain_automix.calibration.examples.examples import Example
@@ -64,12 +65,12 @@ class ExampleCalls:
 
     example: Example
     setup: CalibrationConfig
-    journal: Any
-    """A `Journal`, or a replacement for one."""
-
-    course: CalibrationRun
+    record: CallRecord
     kept: dict[str, Entry]
     """Finished calls of this run and earlier ones, by key."""
+
+    place: Callable[[Entry], str]
+    """Says where an entry stands that was read back, for messages."""
 
     requests: list[ModelCall] = field(default_factory=list)
     """The requests of the calls so far."""
@@ -147,7 +148,7 @@ class ExampleCalls:
             output, entry = yield from self._new_call(kind, key, wanted, collectors)
             self.kept[key] = entry  # an answer may be compared with the same text twice
         else:
-            output = from_entry(entry, collectors, self.journal.place)
+            output = from_entry(entry, collectors, self.place)
         self.requests += [ModelCall.model_validate(each) for each in entry["calls"]]
         self.seconds += entry["seconds"]
         return output
@@ -159,26 +160,24 @@ class ExampleCalls:
         wanted: Call,
         collectors: list[UsageCollector],
     ) -> Steps[tuple[Any, Entry]]:
-        reserved = yield from self._reserve(kind)
-        started = time.perf_counter()
         example, about = example_key(self.example), {"id": self.example.id}
         about |= {} if kind.check is None else {"check": kind.check}
+        reserved = yield from self._begin(kind, example, key)
+        started = time.perf_counter()
         usage = UsageCollector(mends=False)
         if not collectors:
             wanted = replace(wanted, callbacks=[*wanted.callbacks, usage])
-        self.journal.begin_call(example, key, kind.check)
         try:
             output = yield from call(wanted)
         except Exception as error:
             reason = self.setup.redact(error)
-            self.course.failed(kind.stage, reason)
             bill = Bill.of_failed(error, wanted, collectors or [usage])
             seconds = time.perf_counter() - started
             entry = {**about, "error": reason[:2_000], **bill.to_entry(seconds)}
             self._keep(kind, reserved, example, key, entry)
             raise CallFailed(kind, error, reason) from error
         except GeneratorExit:
-            self.course.settle(kind.key, reserved, None, lost=1)
+            self.record.lose(kind.key, reserved)
             raise
         bill = Bill.of(output, wanted, collectors or [usage])
         seconds = time.perf_counter() - started
@@ -187,30 +186,27 @@ class ExampleCalls:
         if len(replies) > 1:
             entry["replies"] = [message_to_dict(reply) for reply in replies]
         cost = self._keep(kind, reserved, example, key, entry)
-        if cost is None and self.course.max_spend is not None:
+        if cost is None and self.record.max_spend is not None:
             self.cost(kind.model, bill.calls, seconds)  # raises an error that names what is unknown
         return output, entry
 
-    def _reserve(self, kind: CallKind) -> Steps[float]:
+    def _begin(self, kind: CallKind, example: str, key: str) -> Steps[float]:
         """Reserve money for a call, and wait until this is possible.
 
         Raises:
             Stopped: The call must not be made.
         """
-        while (reserved := self.course.reserve(kind.key)) is None:
-            yield from call(Call(_Waiting(self.course), None, audience="tracers"))
+        while (reserved := self.record.begin(kind.key, example, key)) is None:
+            yield from call(Call(_Waiting(self.record), None, audience="tracers"))
         return reserved
 
     def _keep(
         self, kind: CallKind, reserved: float, example: str, key: str, entry: Entry
     ) -> float | None:
         """Keep a call that has ended, and return its cost, if known."""
-        cost, lost = bill_of(self.setup, entry)
-        try:
-            self.journal.add(example, key, entry)
-        finally:  # it has been paid for, even if it cannot be kept
-            self.course.settle(kind.key, reserved, cost, lost=lost)
-        return cost
+        bill = bill_of(self.setup, entry)
+        self.record.keep(kind.key, reserved, example, key, entry, bill)
+        return bill[0]
 
 
 def _key(kind: CallKind, nth: int, shape: Any) -> str:
@@ -220,12 +216,12 @@ def _key(kind: CallKind, nth: int, shape: Any) -> str:
 class _Waiting(NeedsNoSlot, Runnable[Any, None]):
     """Waits until another call has ended, or for a moment."""
 
-    def __init__(self, course: CalibrationRun) -> None:
-        self._course = course
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> None:
-        self._course.wait(_PAUSE_SECONDS)
+        self._record.wait(_PAUSE_SECONDS)
 
     @override
     async def ainvoke(

@@ -11,7 +11,6 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, InstanceOf
 from typing_extensions import override
 
-from langchain_automix.calibration.budget import CalibrationRun
 from langchain_automix.calibration.config import (
     CURRENCIES,
     CalibratedCheck,
@@ -48,7 +47,8 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     journal: Any
     """A `Journal`, or a replacement for one."""
 
-    course: InstanceOf[CalibrationRun]
+    record: Any
+    """The `CallRecord` of its calls."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -88,7 +88,7 @@ class ExampleRunnable(FlowRunnable[Example, dict[str, Any]]):
     def _flow(self, input: Example, **kwargs: Any) -> Steps[dict[str, Any]]:
         example = input
         kept = self.journal.calls_of(example_key(example))
-        made = ExampleCalls(example, self.setup, self.journal, self.course, kept)
+        made = ExampleCalls(example, self.setup, self.record, kept, self.journal.place)
         prompt, given, check_input = self.setup.build_inputs(example)
         if prompt is not None:
             given = yield from call(Call(prompt, given))

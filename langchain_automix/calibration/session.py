@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 
 from langchain_automix.calibration.budget import CalibrationRun, Progress, Stopped, in_order
+from langchain_automix.calibration.call_record import JournalRecord
 from langchain_automix.calibration.config import CURRENCIES, CalibrationConfig, choose_unit
 from langchain_automix.calibration.cost_estimate import EarlierCalls, Estimate, estimate
 from langchain_automix.calibration.early_stopping import EarlyStopping
@@ -31,6 +32,7 @@ from langchain_automix.calibration.interruption import ending_by_signals
 from langchain_automix.calibration.journal import Journal
 from langchain_automix.calibration.kept_calls import example_key
 from langchain_automix.calibration.log_writer import LogStatistics, Row, write_log
+from langchain_automix.calibration.ray_engine import RayExamples, concurrency_on_ray, sent
 from langchain_automix.calibration.settings import CalibrationSettings
 from langchain_automix.calibration.unread import UnreadAnswers, validate_read
 from langchain_automix.calibration.validation import (
@@ -40,6 +42,10 @@ from langchain_automix.calibration.validation import (
     journal_path,
 )
 from langchain_automix.errors import AutoMixError
+from langchain_automix.utils.ray_cluster import connect
+
+_USUAL_CONCURRENCY = 16
+"""Examples at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class CalibrationSession:
     todo: Sequence[Example]
     journal: Journal
     course: CalibrationRun
-    runner: ExampleRunnable
+    runner: ExampleRunnable | RayExamples
     out: Path
     concurrency: int
     early_stopping: EarlyStopping | None
@@ -250,15 +256,21 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
         AutoMixError: The settings conflict, the journal belongs to another run or cannot be
             written, or the run was not approved.
     """
+    if settings.engine == "ray":
+        connect()
     grader = to_grader(settings.quality)
     examples = readable_examples(examples_from(settings.examples, names=settings.names), grader)
     setup = _config(settings, examples, grader)
     earlier = EarlierCalls(setup)
-    with Journal(journal_path(settings.log_path), earlier.hear) as journal:
+    with (
+        contextlib.ExitStack() as stack,
+        Journal(journal_path(settings.log_path), earlier.hear) as journal,
+    ):
         setup, notes = as_begun(setup, journal.settings)
         todo = in_order(examples, settings.shuffle_seed)
         earlier.add_lost(journal)
         try:
+            shipped = sent(setup) if settings.engine == "ray" else None
             expected = _approved(settings, setup, todo, journal, earlier, notes)
         except BaseException:
             journal.discard()
@@ -274,6 +286,11 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
             reused=expected.finished,
             done=expected.finished,
         )
+        record = JournalRecord(journal, course)
+        here = ExampleRunnable(setup=setup, journal=journal, record=record)
+        concurrency, runner = _concurrency(settings, setup), None
+        if shipped is not None:
+            runner = stack.enter_context(RayExamples(shipped, here, course, concurrency))
         journal.begin(setup.call_settings)
         yield CalibrationSession(
             setup=setup,
@@ -281,14 +298,22 @@ def open_session(settings: CalibrationSettings) -> Iterator[CalibrationSession]:
             todo=todo,
             journal=journal,
             course=course,
-            runner=ExampleRunnable(setup=setup, journal=journal, course=course),
+            runner=runner or here,
             out=settings.log_path,
-            concurrency=settings.concurrency or (1 if setup.unit == "seconds" else 16),
+            concurrency=concurrency,
             early_stopping=(
                 EarlyStopping(settings.goal, settings.seed) if settings.adaptive else None
             ),
             unread=UnreadAnswers(setup),
         )
+
+
+def _concurrency(settings: CalibrationSettings, setup: CalibrationConfig) -> int:
+    if setup.unit == "seconds":
+        return settings.concurrency or 1
+    if settings.engine == "ray":
+        return concurrency_on_ray(settings.concurrency)
+    return settings.concurrency or _USUAL_CONCURRENCY
 
 
 def _approved(

@@ -20,6 +20,7 @@ from langchain_automix.models.prices import PriceSource
 
 Models = AutoMixRunnable | Sequence[Runnable[Any, Any] | str]
 OnChange = Literal["raise", "rerun"]
+Engine = Literal["ray"]
 Approve = Callable[[Estimate], bool]
 Listener = Callable[[Progress], None]
 
@@ -52,6 +53,7 @@ class CalibrationSettings:
     on_progress: Listener | None = None
     seed: int = 0
     free_check: bool = True
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         self._validate_choices()
@@ -78,6 +80,7 @@ class CalibrationSettings:
 
     def _validate_choices(self) -> None:
         choices: Mapping[str, tuple[Any, ...]] = {
+            "engine": (None, *get_args(Engine)),
             "on_change": get_args(OnChange),
             "unlabelled": get_args(Unlabelled),
             "unit": (None, *get_args(Unit)),

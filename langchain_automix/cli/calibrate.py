@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     examples: Annotated[
-        str, typer.Argument(help="Examples: .jsonl, .jsonl.gz or .csv, or langsmith:DATASET.")
+        str,
+        typer.Argument(help="Examples: .jsonl, .jsonl.gz, .csv or .parquet, or langsmith:DATASET."),
     ],
     out: Annotated[
         Path, typer.Option(metavar="LOG", help="The routing log: .jsonl, .jsonl.gz or .parquet.")

@@ -34,6 +34,7 @@ from langchain_automix.errors import AutoMixError
 from langchain_automix.local.models import Model, ModelOptions, is_local, open_hosted
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.utils.formatting import pluralize
+from langchain_automix.utils.ray_cluster import connect
 from langchain_automix.utils.text import redact_secrets
 from langchain_automix.verifiers.base import Verifier
 
@@ -118,6 +119,8 @@ class Calibration:
         return code
 
     def _run(self, show: Show) -> int:
+        if self.options.ray is not None:
+            connect(self.options.ray)
         prompt = self._prompt()
         self._validate_grader()
         prices = None if self.options.prices is None else read_prices(self.options.prices)
@@ -210,6 +213,7 @@ class Calibration:
                     on_progress=self._show_progress,
                     seed=options.seed,
                     free_check=self.free_check,
+                    engine=None if options.ray is None else "ray",
                 )
             )
 

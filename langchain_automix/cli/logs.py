@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.policy.data.log import RoutingLog
 from langchain_automix.policy.data.shards import log_files
+from langchain_automix.policy.data.tabular import parquet_rows
 from langchain_automix.utils.ray_cluster import connect
 
 
@@ -34,16 +36,19 @@ def is_log(source: str) -> bool:
         path = str(log_files(source)[0])
     except AutoMixError:
         return False  # reading it as examples shows what is wrong
-    if path.endswith(".parquet"):
-        return True
-    if not path.endswith((".jsonl", ".jsonl.gz")):
-        return False
     try:
-        opener = gzip.open if path.endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
-            first = next((line for line in lines if line.strip()), "")
-        row = json.loads(first or "null")
-    except (OSError, EOFError, ValueError):
-        return False  # reading it as examples shows what is wrong
+        row = _first_row(path)
+    except (OSError, EOFError, ValueError, AutoMixError):
+        return False  # likewise
     answers = row.get("answers") if isinstance(row, dict) else None
     return isinstance(answers, list) and all(isinstance(a, dict) and "model" in a for a in answers)
+
+
+def _first_row(path: str) -> Any:
+    if path.endswith(".parquet"):
+        return next(parquet_rows(Path(path), "routing log"), None)
+    if not path.endswith((".jsonl", ".jsonl.gz")):
+        return None
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig") as lines:
+        return json.loads(next((line for line in lines if line.strip()), "") or "null")

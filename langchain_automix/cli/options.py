@@ -218,6 +218,7 @@ class ServerOptions:
     grace: float = option(30, "Seconds that queries get to end when the server stops.")
     cors_origin: list[str] | None = option(None, "A web page whose scripts may ask; repeatable.")
     show_texts: bool = option(False, "Show questions on the live page.", "--show-texts")
+    metrics_open: bool = option(False, "Tell /metrics without a key.", "--metrics-open")
 
 
 @dataclass(frozen=True)

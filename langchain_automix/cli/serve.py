@@ -77,7 +77,7 @@ def _to_file(mixes: Mapping[str, MixTable], server: ServerOptions, port: int) ->
     """Return what a file of these mixes would say."""
     from langchain_automix.serve.config_file import ServeFile
 
-    names = ("host", "timeout", "max_concurrent", "grace", "show_texts")
+    names = ("host", "timeout", "max_concurrent", "grace", "show_texts", "metrics_open")
     given = {name: getattr(server, name) for name in names}
     origins = tuple(server.cors_origin or ())
     return ServeFile.model_validate(
@@ -112,6 +112,7 @@ def _need_extra() -> None:
 
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise AutoMixError(f"{error.name} is not installed: {install_hint('serve')}") from error
@@ -153,6 +154,7 @@ def _say_address(config: ServeFile, keys: Sequence[Any], address: str) -> None:
     if not keys:
         who = "only from this machine, for no key is set (AUTOMIX_API_KEYS)"
     echo(f"automix: {named} at {address}, {who}.", to_stderr=True)
+    echo(f"automix: live page at {address.removesuffix('v1')}", to_stderr=True)
 
 
 @contextlib.contextmanager

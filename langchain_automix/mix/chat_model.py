@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.graph import Graph
@@ -26,7 +26,7 @@ from langchain_automix.mix.answer_format import Tool
 from langchain_automix.mix.bound_tools import BoundMixes
 from langchain_automix.mix.fields import ChatFields, ChatPolicyFields, listing
 from langchain_automix.mix.from_policy import read_policy
-from langchain_automix.mix.kept_answer import answer_chunks
+from langchain_automix.mix.kept_answer import answer_chunks, as_result, without_usage
 from langchain_automix.mix.runnable import AutoMixRunnable
 from langchain_automix.mix.settings import MixSettings
 from langchain_automix.mix.unknown_names import (
@@ -218,30 +218,19 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """Return the mix with answers that fit a schema; see `AutoMixRunnable`."""
-        return self.for_calls(output=schema, include_raw=include_raw, output_settings=kwargs)
+        mix, arguments = self._mix_for()
+        structured = mix.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        config = self._with_own_config(None)
+        return RunnableBinding(bound=structured, kwargs=arguments, config=config)
 
-    def for_calls(
-        self,
-        *,
-        output: dict[str, Any] | type | None = None,
-        include_raw: bool = False,
-        output_settings: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> RunnableBinding[LanguageModelInput, Any]:
-        """Return what answers all calls with the same arguments, which is made only once.
+    def for_calls(self, **kwargs: Any) -> RunnableBinding[LanguageModelInput, Any]:
+        """Return what answers all calls with the same arguments, and is made only once.
 
         Args:
-            output: Schema of the answers, as `with_structured_output` takes it; None: messages.
-            include_raw: As there.
-            output_settings: Go to each model's own `with_structured_output`.
-            **kwargs: Arguments of the calls, such as `temperature`, `tools` and `tool_choice`.
+            **kwargs: Arguments of the calls, such as `temperature`, `tools` and `tool_settings`.
         """
         mix, arguments = self._mix_for(**kwargs)
-        bound: Runnable[Any, Any] = mix
-        if output is not None:
-            settings = output_settings or {}
-            bound = mix.with_structured_output(output, include_raw=include_raw, **settings)
-        return RunnableBinding(bound=bound, kwargs=arguments, config=self._with_own_config(None))
+        return RunnableBinding(bound=mix, kwargs=arguments, config=self._with_own_config(None))
 
     @override
     def invoke(
@@ -321,7 +310,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         **kwargs: Any,
     ) -> ChatResult:
         mix, arguments = self._mix_for(stop, **kwargs)
-        return _as_result(
+        return as_result(
             mix.invoke(messages, below_llm_run(run_manager, CallbackManager), **arguments)
         )
 
@@ -335,7 +324,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     ) -> ChatResult:
         mix, arguments = self._mix_for(stop, **kwargs)
         below = below_llm_run(run_manager, AsyncCallbackManager)
-        return _as_result(await mix.ainvoke(messages, below, **arguments))
+        return as_result(await mix.ainvoke(messages, below, **arguments))
 
     @override
     def _stream(
@@ -347,7 +336,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
     ) -> Iterator[ChatGenerationChunk]:
         mix, arguments = self._mix_for(stop, **kwargs)
         for chunk in mix.stream(messages, below_llm_run(run_manager, CallbackManager), **arguments):
-            yield ChatGenerationChunk(message=_unbilled(chunk))
+            yield ChatGenerationChunk(message=without_usage(chunk))
 
     @override
     async def _astream(
@@ -362,7 +351,7 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
         made: Any = mix.astream(messages, below, **arguments)
         async with contextlib.aclosing(made) as chunks:
             async for chunk in chunks:
-                yield ChatGenerationChunk(message=_unbilled(chunk))
+                yield ChatGenerationChunk(message=without_usage(chunk))
 
     def _mix_for(
         self, stop: list[str] | None = None, **kwargs: Any
@@ -408,11 +397,3 @@ class ChatAutoMix(LimitedAsCompleted, BaseChatModel, MixSettings):
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def _as_result(message: AIMessage) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=_unbilled(message))])
-
-
-def _unbilled(message: Any) -> Any:
-    return message.model_copy(update={"usage_metadata": None})

@@ -50,8 +50,7 @@ class AnswerReplay(BaseChatModel):
     @classmethod
     def of(cls, message: AIMessage, tags: Sequence[str] = ()) -> AnswerReplay:
         """Build the replay of a message, without its usage and with the tags of its model."""
-        unpriced = message.model_copy(update={"usage_metadata": None})
-        return cls(message=unpriced, tags=list(tags), cache=False)
+        return cls(message=without_usage(message), tags=list(tags), cache=False)
 
     @override
     def invoke(self, *args: Any, **kwargs: Any) -> AIMessage:
@@ -133,3 +132,13 @@ def without_last_mark(chunk: Any) -> Any:
 
 def _has_record(chunk: Any) -> bool:
     return "automix" in getattr(chunk, "response_metadata", ())
+
+
+def as_result(message: AIMessage) -> ChatResult:
+    """Return an answer as the result of a chat model, without its usage."""
+    return ChatResult(generations=[ChatGeneration(message=without_usage(message))])
+
+
+def without_usage(message: Any) -> Any:
+    """Return an answer, or a chunk of one, without its usage: its model's own run reports it."""
+    return message.model_copy(update={"usage_metadata": None})

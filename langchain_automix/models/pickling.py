@@ -13,6 +13,13 @@ from langchain_core.language_models import BaseLanguageModel
 from pydantic import BaseModel, SecretStr
 from typing_extensions import override
 
+_URL_OF_CLIENT = (
+    ("openai_api_base", "root_client.base_url"),
+    ("openai_api_base", "client._client.base_url"),
+    ("base_url", "_client._client.base_url"),
+)
+"""Fields that say where a model is, and where its client has what it read from the environment."""
+
 _OWN_WAYS = ("__reduce__", "__reduce_ex__", "__getstate__")
 
 
@@ -81,15 +88,31 @@ def _fields(model: BaseModel) -> dict[str, Any]:
 
 
 def _arguments(model: BaseModel, without: list[str]) -> dict[str, Any]:
-    """Return the arguments for an equal model: the fields that were set, and all API keys.
+    """Return the arguments for an equal model: the fields that were set, API keys, and servers.
 
-    They include keys from the environment, because the other process may have another environment.
+    They include what came from the environment, because the other process may have another one.
     """
-    return {
+    found = {
         name: value
         for name, value in _fields(model).items()
         if name not in without and (name in model.model_fields_set or isinstance(value, SecretStr))
     }
+    if getattr(model, "azure_endpoint", None) is None:  # which says where it is
+        found |= _read_urls(model)
+    return found
+
+
+def _read_urls(model: BaseModel) -> dict[str, str]:
+    """Return the URLs that clients have read from the environment, by the field for each."""
+    found: dict[str, str] = {}
+    for field, path in _URL_OF_CLIENT:
+        if field in type(model).model_fields and getattr(model, field) is None:
+            url: Any = model
+            for name in path.split("."):
+                url = getattr(url, name, None)
+            if url is not None:
+                found.setdefault(field, str(url))
+    return found
 
 
 def _check_made_anew(model: BaseModel, stuck: list[str], arguments: Mapping[str, Any]) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from langchain_automix._version import __version__
 from langchain_automix.utils.install import install_hint
 
 try:
-    from fastapi import Depends, FastAPI, Request
-    from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+    import prometheus_client  # noqa: F401  (of the same extra)
+    from fastapi import FastAPI
 except ImportError as error:
     raise ImportError(f"{error.name} is not installed: {install_hint('serve')}") from error
 
@@ -26,55 +24,16 @@ from langchain_automix.serve.chat_request import ChatCompletionRequest
 from langchain_automix.serve.chat_response import HEADERS
 from langchain_automix.serve.error_handlers import add_error_handlers
 from langchain_automix.serve.feedback import Feedback, FeedbackTaken, take_feedback
-from langchain_automix.serve.keys import ApiKey, Keyring
-from langchain_automix.serve.limits import BodyLimit, Slots
+from langchain_automix.serve.limits import BodyLimit
+from langchain_automix.serve.live_routes import add_live_routes
 from langchain_automix.serve.mixes import Mixes, PolicyFile, ServedMix
-from langchain_automix.serve.observing import Observer, Observers
+from langchain_automix.serve.observing import Observer
 from langchain_automix.serve.query import ChatQuery
 from langchain_automix.serve.responses import COMPLETION, ERRORS, NOT_SCORED, ModelCard, ModelList
 from langchain_automix.serve.settings import ServeSettings
+from langchain_automix.serve.state import Key, ServeState, State
 from langchain_automix.serve.streaming import QueryResponse
 from langchain_automix.serve.strict_json import StrictJsonRoute
-
-_WATCH_SECONDS = 1.0
-_BEARER = HTTPBearer(auto_error=False, description="One of the server's keys, where it has any.")
-
-
-@dataclass
-class ServeState:
-    """What the requests of one app share; `app.state.automix`."""
-
-    mixes: Mixes
-    settings: ServeSettings
-    observers: Observers = field(default_factory=Observers)
-    keyring: Keyring = field(init=False)
-    slots: Slots = field(init=False)
-    is_draining: bool = False
-    """Whether the server is about to stop, and load balancers should look elsewhere."""
-
-    _watch: asyncio.Task[None] | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.keyring = Keyring(self.settings.keys)
-        self.slots = Slots(self.settings.max_concurrent)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether queries are answered."""
-        return self._watch is not None and not self.is_draining
-
-    def start(self) -> None:
-        """Look after the policies from now on, if that is not done yet."""
-        if self._watch is None:
-            self._watch = asyncio.create_task(self.mixes.watch(_WATCH_SECONDS))
-
-    async def stop(self) -> None:
-        """Stop to look after the policies, and to tell of queries."""
-        watch, self._watch = self._watch, None
-        self.observers.close()
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
 
 
 def create_app(
@@ -149,32 +108,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.stop()
 
 
-async def serve_state(request: Request) -> ServeState:
-    """Return what the requests of the app share."""
-    state = state_of(request.app)
-    state.start()  # an app that is mounted in another one is not told when that starts
-    return state
-
-
-State = Annotated[ServeState, Depends(serve_state)]
-
-
-async def client_key(
-    request: Request,
-    state: State,
-    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-) -> ApiKey | None:
-    """Return the key of a request; None where none are set.
-
-    Raises:
-        ApiError: The key is missing, or not known.
-    """
-    return state.keyring.find(request.headers.get("authorization"))
-
-
-Key = Annotated[ApiKey | None, Depends(client_key)]
-
-
 def _add_routes(app: FastAPI) -> None:
     app.post("/v1/chat/completions", responses={**COMPLETION, **ERRORS})(complete)
     app.post("/v1/feedback", responses={**NOT_SCORED, **ERRORS})(score)
@@ -182,6 +115,7 @@ def _add_routes(app: FastAPI) -> None:
     app.get("/v1/models/{name:path}", responses=ERRORS)(show_model)
     app.get("/healthz", include_in_schema=False)(healthz)
     app.get("/readyz", include_in_schema=False)(readyz)
+    add_live_routes(app)
 
 
 async def complete(body: ChatCompletionRequest, state: State, key: Key) -> Response:

@@ -130,12 +130,13 @@ class BoundMixes:
     ) -> RunnableBinding[Any, Any]:
         param = "tools" if request.tools else "response_format"
         try:
+            calls = self._mix.for_calls(**arguments)
             if request.tools or not _has_format(request):
-                return self._mix.for_calls(**arguments)
+                return calls
+            mix: Any = calls.bound
             schema, settings = _output(request.response_format)
-            return self._mix.for_calls(
-                output=schema, include_raw=True, output_settings=settings, **arguments
-            )
+            structured = mix.with_structured_output(schema, include_raw=True, **settings)
+            return calls.model_copy(update={"bound": structured})
         except AutoMixError:
             raise
         except Exception as error:  # LangChain raises any kind for what it cannot read

@@ -136,6 +136,7 @@ class ServeFile(_Table):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     show_texts: bool = ServeSettings.show_texts
+    metrics_open: bool = ServeSettings.metrics_open
     max_body_bytes: int = ServeSettings.max_body_bytes
     timeout: float = ServeSettings.timeout
     max_concurrent: int = ServeSettings.max_concurrent

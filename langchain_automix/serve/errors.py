@@ -28,6 +28,9 @@ _LOGGER = logging.getLogger(__name__)
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
+SPEND_LIMIT = "insufficient_quota"
+"""OpenAI's code of a request that its account has no money for."""
+
 _TIMEOUTS = frozenset({408, 499, 504, 524})
 _UNAVAILABLE = frozenset({503, 529})
 _CLIENT_ERRORS = range(400, 500)
@@ -129,7 +132,12 @@ def _internal(error: BaseException) -> ApiError:
 
 def _limit_reached() -> ApiError:
     message = "The spend limit is reached: no query is begun until it allows one again."
-    return ApiError(429, message, type="insufficient_quota", code="insufficient_quota")
+    return ApiError(429, message, type=SPEND_LIMIT, code=SPEND_LIMIT)
+
+
+def is_spend_limit(error: ApiError | None) -> bool:
+    """Whether a query was refused since a spend limit is reached."""
+    return error is not None and (error.status, error.code) == (429, SPEND_LIMIT)
 
 
 def _timeout() -> ApiError:

@@ -15,6 +15,8 @@ from langchain_automix.serve.errors import SERVER_ERROR, ApiError
 from langchain_automix.serve.keys import KEYS_VARIABLE
 from langchain_automix.serve.settings import is_loopback
 
+OVERLOADED = "overloaded"
+
 
 class Slots:
     """Counts the queries under way, and refuses one too many.
@@ -39,7 +41,7 @@ class Slots:
                 503,
                 f"{self._number} queries are under way, and no more may be: try again soon.",
                 type=SERVER_ERROR,
-                code="overloaded",
+                code=OVERLOADED,
                 headers={"Retry-After": "1"},
             )
         self.taken += 1

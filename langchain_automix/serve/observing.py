@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -49,6 +50,7 @@ class ServedQuery:
         streamed: Whether the answer was asked for as a stream.
         key: Name of the client's key; None: no keys are set.
         degraded: Why the answer is less than it would be, had nothing gone wrong.
+        error: Code of the error that ended it, such as `timeout`; None: there was none.
         question: What the user said last; None: texts may not be shown.
     """
 
@@ -68,11 +70,17 @@ class ServedQuery:
     streamed: bool = False
     key: str | None = None
     degraded: str | None = None
+    error: str | None = None
     question: str | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether its client got an answer, be it that of a mix that abstained."""
+        return self.outcome in ("kept", "escalated", "abstained")
 
 
 Observer = Callable[[ServedQuery], object]
-"""Is told of each query that has ended, in a thread of its own and one after the other."""
+"""Is told of each query that has ended, one after the other, in a thread of its own."""
 
 
 class RecordListener(BaseCallbackHandler):
@@ -123,57 +131,100 @@ class Observers:
     """Tells observers of ended queries, beside the queries: none can delay or break one."""
 
     def __init__(self) -> None:
-        self.dropped = 0
-        """Queries of which nobody was told, for too many were waiting."""
+        self._inboxes: tuple[_Inbox, ...] = ()
+        self._dropped_before = 0
 
-        self._observers: list[Observer] = []
+    @property
+    def dropped(self) -> int:
+        """How often an observer was not told of a query, for too many were waiting for it."""
+        return self._dropped_before + sum(inbox.dropped for inbox in self._inboxes)
+
+    def add(self, observer: Observer) -> None:
+        """Have an observer told of each query that ends from now on."""
+        self._inboxes = (*self._inboxes, _Inbox(observer))
+
+    def remove(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        removed = [inbox for inbox in self._inboxes if inbox.observer == observer]
+        self._inboxes = tuple(inbox for inbox in self._inboxes if inbox not in removed)
+        for inbox in removed:
+            inbox.close()
+            self._dropped_before += inbox.dropped
+
+    def tell(self, query: ServedQuery) -> None:
+        """Have the observers told of a query, without waiting for them."""
+        for inbox in self._inboxes:
+            inbox.put(query)
+
+    def flush(self) -> None:
+        """Wait until the observers were told of every query that has ended."""
+        for inbox in self._inboxes:
+            inbox.flush()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Let the observers hear of what has ended, and end their threads.
+
+        Args:
+            seconds: How long to wait for them at most.
+        """
+        deadline = time.monotonic() + seconds
+        for inbox in self._inboxes:
+            inbox.close()
+        for inbox in self._inboxes:
+            inbox.join(deadline - time.monotonic())
+
+
+class _Inbox:
+    """The queries that wait for one observer, which one that is slow does not keep from others."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer, self.dropped = observer, 0
         self._waiting: queue.Queue[ServedQuery | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def add(self, observer: Observer) -> None:
-        """Have an observer told of each query that ends from now on."""
+    def put(self, query: ServedQuery) -> None:
         with self._lock:
-            self._observers = [*self._observers, observer]
-
-    def remove(self, observer: Observer) -> None:
-        """Tell an observer no more."""
-        with self._lock:
-            self._observers = [each for each in self._observers if each is not observer]
-
-    def tell(self, query: ServedQuery) -> None:
-        """Have the observers told of a query, without waiting for them."""
-        if not self._observers:
-            return
-        with self._lock:
+            try:
+                self._waiting.put_nowait(query)
+            except queue.Full:
+                self.dropped += 1
+                return
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="automix-observers", daemon=True
                 )
                 self._thread.start()
-        try:
-            self._waiting.put_nowait(query)
-        except queue.Full:
-            self.dropped += 1
 
     def flush(self) -> None:
-        """Wait until the observers were told of every query that has ended."""
         self._waiting.join()
 
     def close(self) -> None:
-        """End the thread once the observers were told of what has ended, without waiting."""
-        with self._lock:
+        """End the thread once it has told what is waiting; a further query starts another."""
+        with self._lock, contextlib.suppress(queue.Full):
             if self._thread is not None:
-                self._thread = None
-                with contextlib.suppress(queue.Full):
-                    self._waiting.put_nowait(None)
+                self._waiting.put_nowait(None)
+
+    def join(self, seconds: float) -> None:
+        if (thread := self._thread) is not None:
+            thread.join(max(0.0, seconds))
 
     def _run(self) -> None:
-        while (query := self._waiting.get()) is not None:
-            for observer in self._observers:
-                try:
-                    observer(query)
-                except Exception:
-                    _LOGGER.warning("an observer of queries failed", exc_info=True)
+        while self._told(self._waiting.get()):
+            pass
+
+    def _told(self, query: ServedQuery | None) -> bool:
+        """Tell the observer of a query; return whether more may come."""
+        try:
+            if query is None:
+                with self._lock:
+                    if self._waiting.empty():
+                        self._thread = None
+                        return False
+                return True
+            self.observer(query)
+        except Exception:
+            _LOGGER.warning("an observer of queries failed", exc_info=True)
+        finally:
             self._waiting.task_done()
-        self._waiting.task_done()
+        return True

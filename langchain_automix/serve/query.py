@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langchain_automix.serve.chat_request import ChatCompletionRequest, read_messages
 from langchain_automix.serve.chat_response import Answer, CallNumbers, Completion, refusal_of
+from langchain_automix.serve.errors import ApiError, is_spend_limit
 from langchain_automix.serve.keys import ApiKey
 from langchain_automix.serve.mixes import CurrentMix, ServedMix
 from langchain_automix.serve.observing import RecordListener, ServedQuery, told_by
@@ -48,6 +50,7 @@ class ChatQuery:
         self._listener = RecordListener()
         self._show_texts = show_texts
         self._began = time.monotonic()
+        self._has_asked = False
         self.completion = Completion(f"{ID_PREFIX}{self.run_id.hex}", int(time.time()), served.name)
 
     async def answer(self) -> Answer:
@@ -58,6 +61,7 @@ class ChatQuery:
         """
         messages = read_messages(self.request)
         bound = await self._current.bound.bind(self.request)
+        self._has_asked = True
         output = await bound.bound.ainvoke(messages, self._config(bound.config), **bound.kwargs)
         return Answer.of(output)
 
@@ -69,6 +73,7 @@ class ChatQuery:
         """
         messages = read_messages(self.request)
         bound = await self._current.bound.bind(self.request)
+        self._has_asked = True
         stream: Any = bound.bound.astream(messages, self._config(bound.config), **bound.kwargs)
         whole, numbers, has_begun = Answer(), CallNumbers(), False
         beside = {"usage": None} if self.request.includes_usage else {}  # as OpenAI has it
@@ -92,17 +97,20 @@ class ChatQuery:
         record = self._listener.record
         return None if record is None or "unfinished" in record else record
 
-    def ended(self, status: int = 200, *, is_cancelled: bool = False) -> ServedQuery:
+    def ended(self, error: ApiError | None = None, *, is_cancelled: bool = False) -> ServedQuery:
         """Return what is told of the query now that it has ended.
 
         Args:
-            status: HTTP status of its response.
+            error: What its client was told instead of an answer; None: there was none.
             is_cancelled: Whether its client went away before that.
         """
         told = told_by(self._listener.record)
-        if status >= 400 or is_cancelled:  # noqa: PLR2004  (HTTP's errors)
+        if not told and (not self._has_asked or is_spend_limit(error)):
+            told = {"cost": Decimal(0)}  # it was refused before any model was asked
+        if error is not None or is_cancelled:
             told = {k: told[k] for k in ("cost", "seconds") if k in told}
             told["outcome"] = "cancelled" if is_cancelled else "failed"
+        status = 200 if error is None else error.status
         return ServedQuery(
             at=time.time(),
             id=self.completion.id,
@@ -110,6 +118,7 @@ class ChatQuery:
             duration=time.monotonic() - self._began,
             policy=self._policy(),
             status=_CLIENT_LEFT if is_cancelled else status,
+            error=None if error is None or is_cancelled else error.code,
             streamed=bool(self.request.stream),
             key=None if self._key is None else self._key.name,
             question=self.request.question() if self._show_texts else None,

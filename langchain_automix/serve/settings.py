@@ -25,6 +25,9 @@ class ServeSettings:
     show_texts: bool = False
     """Whether questions may be shown to observers of queries, such as the live page."""
 
+    metrics_open: bool = False
+    """Whether `/metrics` is told without a key, as to a scraper in a network of your own."""
+
     max_body_bytes: int = 20 * MEGABYTE
     """Largest body of a request, in bytes; images are part of it."""
 

@@ -18,11 +18,12 @@ from langchain_automix.serve.observing import Observers
 from langchain_automix.serve.query import ChatQuery
 
 _DONE = b"data: [DONE]\n\n"
-_EVENTS = {
+EVENTS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # else nginx keeps the events until it has many
 }
+"""Headers of a stream of server-sent events."""
 
 
 class QueryResponse(Response):
@@ -44,7 +45,7 @@ class QueryResponse(Response):
         super().__init__()
         self._query, self._observers, self._slots = query, observers, slots
         self._timeout = timeout
-        self._status = 200
+        self._error: ApiError | None = None
         self._has_begun = self._is_stream = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +62,7 @@ class QueryResponse(Response):
             await self._fail(_stopping(), scope, receive, noting)
             raise
         finally:
-            self._observers.tell(self._query.ended(self._status, is_cancelled=is_cancelled))
+            self._observers.tell(self._query.ended(self._error, is_cancelled=is_cancelled))
 
     async def _unless_left(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Respond; return whether the client has waited for the end."""
@@ -99,19 +100,19 @@ class QueryResponse(Response):
             async for chunk in chunks:
                 if not self._is_stream:
                     await self._begin(send, self._own_headers(self._query.record))
-                await _send(send, _event(chunk))
+                await _send(send, to_event(chunk))
         await _send(send, _DONE, more=False)
 
     async def _begin(self, send: Send, headers: Mapping[str, str]) -> None:
-        raw = [(name.encode(), value.encode()) for name, value in {**_EVENTS, **headers}.items()]
+        raw = [(name.encode(), value.encode()) for name, value in {**EVENTS, **headers}.items()]
         self._is_stream = True
         await send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def _fail(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell the client of an error: by the status, or in the stream that has begun."""
-        self._status = error.status
+        self._error = error
         if self._is_stream:
-            await _send(send, _event(error.body), more=False)
+            await _send(send, to_event(error.body), more=False)
         if self._has_begun:
             return
         headers = {**self._own_headers(None), **error.headers}
@@ -136,8 +137,16 @@ async def _send(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def _event(data: Any) -> bytes:
-    return b"data: " + _json(data) + b"\n\n"
+def to_event(data: Any, *, name: str | None = None, id: str | None = None) -> bytes:
+    """Return a server-sent event.
+
+    Args:
+        data: What it holds, as JSON.
+        name: Its kind; None: OpenAI's, which have none.
+        id: By which a client says which one it had last.
+    """
+    head = "".join(f"{k}: {v}\n" for k, v in (("id", id), ("event", name)) if v is not None)
+    return b"%sdata: %s\n\n" % (head.encode(), _json(data))
 
 
 def _json(data: Any) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -46,6 +48,7 @@ def connect(address: str | None = None) -> Any:
     ray = ray_module()
     if ray.is_initialized():
         return ray
+    handler = signal.getsignal(signal.SIGTERM)
     more: dict[str, Any] = {} if address is None else {"address": address}
     if address == "local":
         more["include_dashboard"] = False
@@ -57,6 +60,8 @@ def connect(address: str | None = None) -> Any:
             f"There is no Ray cluster at {address or 'the address of RAY_ADDRESS'}: {reason}. Give "
             "auto, local or ray://HOST:10001."
         ) from error
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)  # Ray's own exits at once
     return ray
 
 

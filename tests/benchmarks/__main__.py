@@ -18,6 +18,7 @@ from tests.benchmarks import (
     attacks,
     caching,
     calibrating,
+    clusters,
     defaults,
     early,
     first_contact,
@@ -81,6 +82,7 @@ PARTS = (
     "soak",
     "structure",
     "goals",
+    "ray",
     "learning-overhead",
     "learning-processes",
     "serving",
@@ -105,8 +107,12 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default="attacks.jsonl", help="for attacks: file")
     parser.add_argument(
-        "--queries", type=int, help="for the soak, learning-processes and the batches of overhead"
+        "--queries",
+        type=int,
+        help="for the soak, learning-processes, the batches of overhead, and ray: examples",
     )
+    parser.add_argument("--rounds", type=int, default=3, help="for ray")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="for ray: rows of the log")
     parser.add_argument("--streams", type=int, default=200, help="for learning-risks: streams")
     parser.add_argument(
         "--test", action="store_true", help="for the frontier and learning: on the test splits"
@@ -114,6 +120,7 @@ def main() -> int:
     parser.add_argument("--loop", help="for structure: module:Class.method; default: looked for")
     wanted = parser.parse_args()
     by_name_only(wanted)
+    past_one_process(wanted)
     of_defaults(wanted)
     of_the_surface(wanted)
     return 0 if wanted.only in WITHOUT_LOGS else of_policies(wanted)
@@ -159,13 +166,20 @@ def by_name_only(wanted: argparse.Namespace) -> None:
             show(heads, rows)
     if wanted.only == "learning-processes":
         show(*learning_processes.table(wanted.queries or learning_processes.QUERIES))
-    if wanted.only == "serving":
-        for heads, rows in serving.tables(requests=wanted.queries or serving.REQUESTS):
-            show(heads, rows)
     if wanted.only == "soak":
         soak = soaking.soaked(wanted.queries or 10_000)
         show(("soak", "figures"), list(soaking.figures(soak)))
         show(soaking.HEADS, list(soaking.held(soak)))
+
+
+def past_one_process(wanted: argparse.Namespace) -> None:
+    """Print what takes servers or workers of their own, if it is asked for."""
+    if wanted.only == "ray":
+        for heads, found in clusters.tables(wanted.rows, wanted.queries or 20_000, wanted.rounds):
+            show(heads, found)
+    if wanted.only == "serving":
+        for heads, rows in serving.tables(requests=wanted.queries or serving.REQUESTS):
+            show(heads, rows)
 
 
 def of_policies(wanted: argparse.Namespace) -> int:

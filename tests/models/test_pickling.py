@@ -95,6 +95,31 @@ def test_a_key_of_the_environment_goes_with_the_model(monkeypatch: pytest.Monkey
     assert KEY not in repr(again)
 
 
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("openai", "OPENAI_BASE_URL"),
+        ("openai embeddings", "OPENAI_BASE_URL"),
+        ("ollama", "OLLAMA_HOST"),
+    ],
+)
+def test_the_server_of_the_environment_goes_with_the_model(
+    monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    def url(model: Any) -> str:
+        client = getattr(model, "root_client", None)
+        inner = model._client if name == "ollama" else model.client
+        return str((client or inner._client).base_url)
+
+    monkeypatch.setenv(variable, "http://127.0.0.1:7/v1")
+    model = made(name)
+    make_models_picklable()
+    pickled = pickle.dumps(model)
+    monkeypatch.delenv(variable)
+    assert url(pickle.loads(pickled)) == url(model)
+    assert ":7" in url(model)
+
+
 def test_a_client_of_the_user_is_not_lost_in_silence() -> None:
     make_models_picklable()
     with httpx.Client() as client:

@@ -35,7 +35,7 @@ def source(server: OpenAIServer, tmp_path: Path) -> PolicyFile:
 
 @pytest.fixture
 def running(source: PolicyFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr("langchain_automix.serve.app._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("langchain_automix.serve.state._WATCH_SECONDS", 0.01)
     with served({MIX: source}) as running:
         yield running
 

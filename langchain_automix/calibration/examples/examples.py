@@ -144,11 +144,11 @@ def examples_from(
     The source is read into memory once; later changes to it do not affect a calibration.
 
     Args:
-        source: Path of a file of JSON lines (`.jsonl`, `.jsonl.gz`) or of a `.csv` file (separated
-            by commas, semicolons, tabs or bars); `langsmith:NAME OF A DATASET`; a sequence of
-            `Example`s, mappings, or questions; a data frame of pandas or polars, an Arrow table, or
-            a split of a Hugging Face dataset. In a table, lists are written as JSON or in Python's
-            notation.
+        source: Path of a file of JSON lines (`.jsonl`, `.jsonl.gz`), a `.parquet` file, or a `.csv`
+            file (separated by commas, semicolons, tabs or bars); `langsmith:NAME OF A DATASET`; a
+            sequence of `Example`s, mappings, or questions; a data frame of pandas or polars, an
+            Arrow table, a split of a Hugging Face dataset, or a Ray dataset. In a table, lists are
+            written as JSON or in Python's notation.
         names: Your own names of fields, such as `{"question": "my_column"}`.
         limit: Number of examples to take, starting with the first. None: all.
         client: LangSmith client. None: one configured by the environment.

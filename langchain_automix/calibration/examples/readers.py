@@ -18,8 +18,10 @@ from langchain_automix.calibration.examples.containers import (
 )
 from langchain_automix.calibration.examples.fields import FieldMapping, is_absent
 from langchain_automix.errors import AutoMixError
+from langchain_automix.policy.data.tabular import parquet_rows
 from langchain_automix.utils.files import LONGEST_LINE, bounded_lines
 from langchain_automix.utils.plain_values import python_value
+from langchain_automix.utils.ray_cluster import is_ray_dataset
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 _LANGSMITH = "langsmith:"
 _JSON_COLUMNS = ("messages", "metadata")
 _ACCEPTED = (
-    "examples are read from .jsonl, .jsonl.gz and .csv files, from langsmith:NAME, a sequence, a "
-    "pandas or polars data frame, an Arrow table and a split of a Hugging Face dataset"
+    "examples are read from .jsonl, .jsonl.gz, .csv and .parquet files, from langsmith:NAME, a "
+    "sequence, a pandas or polars data frame, an Arrow table, a split of a Hugging Face dataset "
+    "and a dataset of Ray"
 )
 _WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
@@ -50,14 +53,10 @@ def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tu
         dataset = source.removeprefix(_LANGSMITH)
         return f"The dataset {dataset!r}", _langsmith_rows(dataset, mapping, client)
     if isinstance(source, str | Path):
-        if str(source).lower().endswith(_WORKBOOKS):
-            raise AutoMixError(
-                f"The examples {source} are a workbook: save the sheet as CSV (UTF-8), or give "
-                "what pandas.read_excel returns."
-            )
-        if not str(source).endswith((".jsonl", ".jsonl.gz", ".csv")):
-            raise AutoMixError(f"The examples {source} have another format: {_ACCEPTED}.")
-        return str(source), _file_rows(Path(source), mapping)
+        return str(source), _open_file(source, mapping)
+    if is_ray_dataset(source):
+        rows = source.iter_rows()
+        return "The dataset", ((f"row {number}", _known(row)) for number, row in enumerate(rows, 1))
     is_mapping = isinstance(source, Mapping)
     has_rows = hasattr(source, "itertuples") or hasattr(source, "iter_rows")
     if has_rows and hasattr(source, "columns") and not is_mapping:
@@ -69,6 +68,19 @@ def open_source(source: Any, mapping: FieldMapping, client: Client | None) -> tu
         return "The list", ((f"example {n}", item) for n, item in enumerate(source, 1))
     hint = " Give what its collect() returns." if hasattr(source, "collect_schema") else ""
     raise AutoMixError(f"A {type(source).__name__} holds no examples: {_ACCEPTED}.{hint}")
+
+
+def _open_file(source: str | Path, mapping: FieldMapping) -> Rows:
+    if str(source).lower().endswith(_WORKBOOKS):
+        raise AutoMixError(
+            f"The examples {source} are a workbook: save the sheet as CSV (UTF-8), or give "
+            "what pandas.read_excel returns."
+        )
+    if str(source).endswith(".parquet"):
+        return _parquet_rows(Path(source))
+    if not str(source).endswith((".jsonl", ".jsonl.gz", ".csv")):
+        raise AutoMixError(f"The examples {source} have another format: {_ACCEPTED}.")
+    return _file_rows(Path(source), mapping)
 
 
 def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
@@ -88,6 +100,16 @@ def _file_rows(path: Path, mapping: FieldMapping) -> Rows:
         if isinstance(error, UnicodeDecodeError):
             reason = f"{reason}; save the file as UTF-8"
         raise AutoMixError(f"The examples {path} cannot be read: {reason}.") from error
+
+
+def _parquet_rows(path: Path) -> Rows:
+    for number, row in enumerate(parquet_rows(path, "examples"), 1):
+        yield f"{path}, row {number}", _known(row)
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a table without its empty cells."""
+    return {name: value for name, value in row.items() if not is_absent(value)}
 
 
 def _csv_rows(file: IO[str], path: Path, mapping: FieldMapping) -> Rows:

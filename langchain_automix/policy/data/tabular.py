@@ -27,13 +27,26 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         AutoMixError: pyarrow is not installed, or the file cannot be read.
     """
+    return map(_plain, parquet_rows(path, "routing log"))
+
+
+def parquet_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, with some thousands of them in memory at a time.
+
+    Args:
+        path: The file.
+        what: What it holds, for messages.
+
+    Raises:
+        AutoMixError: pyarrow is not installed, or the file cannot be read.
+    """
     arrow, parquet = _arrow()
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_CHUNK):
-                yield from map(_plain, batch.to_pylist())
+                yield from batch.to_pylist()
     except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
-        raise AutoMixError(f"The routing log {path} cannot be read: {reason_of(error)}.") from error
+        raise AutoMixError(f"The {what} {path} cannot be read: {reason_of(error)}.") from error
 
 
 def table_records(table: Any) -> Iterator[dict[str, Any]]:

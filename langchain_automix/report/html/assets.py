@@ -26,9 +26,9 @@ _NOT_DATA = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 @cache
-def asset(name: str) -> str:
-    """Return the text of a file in this folder."""
-    return (files("langchain_automix.report.html") / name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "langchain_automix.report.html") -> str:
+    """Return the text of a file in this folder, or in another package."""
+    return (files(package) / name).read_text(encoding="utf-8")
 
 
 def open_template(name: str, **filters: Callable[..., Any]) -> Template:

@@ -34,6 +34,22 @@ function logarithmic(low, high, from, to) {
   return scale;
 }
 
+const MINUTE = 60, HOUR = 3600, DAY = 86400;
+const STEPS = [1, 5, 15, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR,
+  DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 182 * DAY, 364 * DAY];
+
+// The scale of a time in UTC; its ticks are on full minutes, hours or days.
+function times(low, high, from, to) {
+  const scale = linear(low, high, from, to);
+  scale.ticks = (count) => {
+    const step = STEPS.find((each) => (high - low) / each <= count) || (high - low) / count;
+    const found = [];
+    for (let at = Math.ceil(low / step) * step; at <= high; at += step) found.push(at);
+    return found;
+  };
+  return scale;
+}
+
 // Draws axes; `spec` has x and y, each with its ends, label and number format, and whether x is logarithmic, or its own scale.
 function axes(width, height, spec) {
   const left = 46, right = 16, top = 26, bottom = 44;

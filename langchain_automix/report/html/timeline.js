@@ -3,22 +3,6 @@ const { spans, sources, marks } = report;
 let chosen = spans.length - 1;
 const middle = (span) => (span.start + span.end) / 2;
 
-const MINUTE = 60, HOUR = 3600, DAY = 86400;
-const STEPS = [1, 5, 15, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR,
-  DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 182 * DAY, 364 * DAY];
-
-// The scale of a time in UTC; its ticks are on full minutes, hours or days.
-function times(low, high, from, to) {
-  const scale = linear(low, high, from, to);
-  scale.ticks = (count) => {
-    const step = STEPS.find((each) => (high - low) / each <= count) || (high - low) / count;
-    const found = [];
-    for (let at = Math.ceil(low / step) * step; at <= high; at += step) found.push(at);
-    return found;
-  };
-  return scale;
-}
-
 function timeText(at) {
   const text = new Date(at * 1000).toISOString(), wide = spans[spans.length - 1].end - spans[0].start;
   if (wide > 3 * DAY) return `${text.slice(5, 10)}`;

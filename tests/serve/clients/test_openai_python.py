@@ -69,7 +69,7 @@ def test_an_answer_and_its_bill(asking: openai.OpenAI, provider: OpenAIServer) -
 
 
 async def test_without_a_thread(running: Served) -> None:
-    given: Any = {"api_key": "any", "max_retries": 0, "timeout": LONG}
+    given: dict[str, Any] = {"api_key": "any", "max_retries": 0, "timeout": LONG}
     async with openai.AsyncOpenAI(base_url=running.base_url, **given) as asking:
         completion = await asking.chat.completions.create(**ASKED)
         stream: Any = await asking.chat.completions.create(**ASKED, stream=True)
@@ -217,9 +217,7 @@ def test_a_provider_that_fails(
 
 
 def test_what_may_succeed_later_is_asked_again(running: Served, provider: OpenAIServer) -> None:
-    outcomes: Iterator[Any] = iter(
-        [Error(429, None, {"Retry-After": "0"}), Error(503), ["at last"]]
-    )
+    outcomes: Any = iter([Error(429, None, {"Retry-After": "0"}), Error(503), ["at last"]])
     provider.script = lambda body: Error(503) if body["model"] == "large" else next(outcomes)
     with client(running, max_retries=3) as patient:
         completion = patient.chat.completions.create(**ASKED)

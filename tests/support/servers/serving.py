@@ -14,9 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from langchain_automix import ChatAutoMix, ThresholdRouter
-from langchain_automix.serve.app import ServeState, create_app
+from langchain_automix.serve.app import create_app
 from langchain_automix.serve.observing import Observer, ServedQuery
 from langchain_automix.serve.settings import ServeSettings
+from langchain_automix.serve.state import ServeState
 from tests.support.builders.waiting import LONG, wait_for
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -93,7 +94,10 @@ def served(
     queries: list[ServedQuery] = []
     app = create_app(mixes, settings, observers=[queries.append, *observers])
     with serving(app) as server:
-        yield Served(address(server), app, queries, server)
+        try:
+            yield Served(address(server), app, queries, server)
+        finally:
+            app.state.automix.is_draining = True  # as a signal does: streams of events end
 
 
 def chat_mix(provider: OpenAIServer, **fields: Any) -> ChatAutoMix:
@@ -117,6 +121,47 @@ def events(response: httpx.Response) -> list[str]:
     lines = response.text.split("\n\n")
     assert all(line.startswith("data: ") for line in lines if line), lines
     return [line.removeprefix("data: ") for line in lines if line]
+
+
+@dataclass
+class ServerEvent:
+    """One of the events at `/v1/events`."""
+
+    name: str
+    data: Any
+    id: str | None = None
+
+
+def live_events(response: httpx.Response) -> Iterator[ServerEvent]:
+    """The events of a stream, as they come; comments are events of the name `comment`."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line.startswith(":"):
+            yield ServerEvent("comment", line)
+        elif line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield ServerEvent(fields["event"], json.loads(fields["data"]), fields.get("id"))
+            fields = {}
+
+
+@contextlib.contextmanager
+def watching(
+    running: Served, key: str | None = None, **headers: str
+) -> Iterator[Iterator[ServerEvent]]:
+    """Watch the events of an app, those before among them."""
+    with (
+        running.client(key) as client,
+        client.stream("GET", "/v1/events?last=1000", headers=headers) as response,
+    ):
+        assert response.status_code == 200, response.read()
+        yield live_events(response)
+
+
+def next_of(events: Iterator[ServerEvent], name: str) -> ServerEvent:
+    """The next event of a name."""
+    return next(event for event in events if event.name == name)
 
 
 def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""The live page: a static shell, which shows nothing before it is told."""
