@@ -134,14 +134,15 @@ def added(
             taken[name].append(load(streams, asked, TURN, pause))
             after = time.process_time(), behind.seconds, mix.seconds, time.monotonic()
             costs[name] = [c + b - a for c, a, b in zip(costs[name], before, after, strict=True)]
-    heads = f"{streams} streams side by side, {turns} turns of {TURN:g} s, ms", *_COLUMNS
-    yield heads, [_row(name, taken) for name in ways]
+    said = f"{streams} streams" + (f", pauses of {pause:g} s" if pause else "")
+    heads = f"{said}, {turns} turns of {TURN:g} s, ms", *_COLUMNS
+    yield heads, [_row(name, taken, costs[name][-1]) for name in ways]
     yield (
-        (f"{streams} streams: processor time a request, ms", *_PROCESSES),
+        (f"{said}: processor time a request, ms", *_PROCESSES),
         [_cost_row(name, costs[name], sum(map(len, taken[name]))) for name in ways],
     )
     yield (
-        (f"{streams} streams: with gc.freeze() by without", "p50", "p99"),
+        (f"{said}: with gc.freeze() by without", "p50", "p99"),
         [
             (case, *(_ratio(taken[case], taken[f"{case}, no gc.freeze()"], q) for q in (50, 99)))
             for case in ("kept", "escalated")
