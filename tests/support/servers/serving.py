@@ -103,7 +103,14 @@ def served(
 def chat_mix(provider: OpenAIServer, **fields: Any) -> ChatAutoMix:
     """A mix of two models of a loopback provider, whose prices are known."""
     given = {"router": ThresholdRouter(threshold=0.5), "prices": PRICES, **fields}
-    models = [provider.model(name, stream_usage=True) for name in ("small", "large")]
+    # langchain-openai shares one asynchronous client among all models of an address, even those in
+    # another app's event loop, which cannot use its connections.
+    models = [
+        provider.model(
+            name, stream_usage=True, http_async_client=httpx.AsyncClient(trust_env=False)
+        )
+        for name in ("small", "large")
+    ]
     return ChatAutoMix(models=models, **given)
 
 
