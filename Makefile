@@ -48,7 +48,7 @@ benchmark: $(VENV)/ready-dev ## the figures of the README and the site
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 docs: $(VENV)/ready-dev ## the site, into build/site (no network)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # not --quiet, which hears no warning
 	@echo "build/site/index.html"
 
 pictures: $(VENV)/ready-dev ## the pictures of the site anew (needs Chromium; ARGS="report" for one)

@@ -7,6 +7,7 @@ diagrams, npm, which fetches Mermaid.
 
 from __future__ import annotations
 
+import argparse
 import html
 import io
 import json
@@ -239,7 +240,9 @@ PICTURES_BY_NAME: dict[str, Callable[[], None]] = {
 
 def main() -> None:
     """Draw the pictures that are named, or all."""
-    for name in sys.argv[1:] or PICTURES_BY_NAME:
+    parser = argparse.ArgumentParser(description="Draw the pictures that are named, or all.")
+    parser.add_argument("names", nargs="*", choices=PICTURES_BY_NAME, metavar="NAME")
+    for name in parser.parse_args().names or PICTURES_BY_NAME:
         PICTURES_BY_NAME[name]()
         sys.stdout.write(f"{name} is drawn.\n")
 
