@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ async def ask_side_by_side(
     goes_on: Callable[[], bool],
     tally: Tally | None = None,
     clients: list[Client] | None = None,
+    pause: float = 0.0,
 ) -> Tally:
     """Have so many clients ask again and again; each asks all of a list in turn, as one request.
 
@@ -128,11 +130,16 @@ async def ask_side_by_side(
         goes_on: Whether a client asks again.
         tally: Where it is counted; None: in a new one.
         clients: Is given the clients.
+        pause: Mean seconds for which a client waits before it asks (exponential).
     """
     tally = tally or Tally()
 
     async def one(client: list[Client]) -> None:
         while goes_on():
+            if pause:
+                await asyncio.sleep(random.expovariate(1 / pause))
+                if not goes_on():
+                    return
             start, timing = time.perf_counter(), None
             for each, at in zip(client, asked, strict=True):
                 began = time.perf_counter()
