@@ -137,9 +137,11 @@ async def ask_side_by_side(
     async def one(client: list[Client]) -> None:
         while goes_on():
             if pause:
-                await asyncio.sleep(random.expovariate(1 / pause))
-                if not goes_on():
-                    return
+                until = time.monotonic() + random.expovariate(1 / pause)
+                while time.monotonic() < until:
+                    await asyncio.sleep(min(0.05, max(0.0, until - time.monotonic())))
+                    if not goes_on():
+                        return
             start, timing = time.perf_counter(), None
             for each, at in zip(client, asked, strict=True):
                 began = time.perf_counter()
