@@ -163,6 +163,6 @@ async def ask_side_by_side(
 async def _paused(mean: float, goes_on: Callable[[], bool]) -> bool:
     """Wait for an exponential time; return whether the client still goes on."""
     until = time.monotonic() + (random.expovariate(1 / mean) if mean else 0.0)
-    while (left := until - time.monotonic()) > 0 and goes_on():
+    while (left := until - time.monotonic()) > 0 and goes_on():  # noqa: ASYNC110  (what ends it is no event)
         await asyncio.sleep(min(0.05, left))
     return not mean or goes_on()
