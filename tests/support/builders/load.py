@@ -136,10 +136,8 @@ async def ask_side_by_side(
 
     async def one(client: list[Client]) -> None:
         while goes_on():
-            if pause:
-                await asyncio.sleep(random.expovariate(1 / pause))
-                if not goes_on():
-                    return
+            if not await _paused(pause, goes_on):
+                return
             start, timing = time.perf_counter(), None
             for each, at in zip(client, asked, strict=True):
                 began = time.perf_counter()
@@ -160,3 +158,11 @@ async def ask_side_by_side(
         for each in everyone:
             each.close()
     return tally
+
+
+async def _paused(mean: float, goes_on: Callable[[], bool]) -> bool:
+    """Wait for an exponential time; return whether the client still goes on."""
+    until = time.monotonic() + (random.expovariate(1 / mean) if mean else 0.0)
+    while (left := until - time.monotonic()) > 0 and goes_on():  # noqa: ASYNC110  (what ends it is no event)
+        await asyncio.sleep(min(0.05, left))
+    return not mean or goes_on()
