@@ -121,8 +121,9 @@ def read_prices(path: Path) -> Mapping[str, Mapping[str, float]]:
     Raises:
         AutoMixError: It cannot be read, or holds no such table.
     """
+    text = _read(path, "table of prices")
     try:
-        table = json.loads(_read(path, "table of prices"))
+        table = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise AutoMixError(f"The prices {path} are not JSON: {error}.") from error
     try:

@@ -242,6 +242,14 @@ class TestBadInput:
         assert not server.requests
         assert (folder / "taken.jsonl").read_text() == "mine"
 
+    def test_prices_that_cannot_be_read(self, calibrated: Run, folder: Path) -> None:
+        (folder / "prices.json").unlink()
+        code, out, err = calibrated("--yes")
+        assert (code, out) == (2, "")
+        assert err == (
+            "automix: The table of prices prices.json cannot be read: No such file or directory.\n"
+        )
+
     @pytest.mark.parametrize(
         ("text", "says"),
         [
