@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
 from langchain_core.runnables import Runnable
 
@@ -22,7 +21,7 @@ from langchain_automix.calibration.fingerprints import (
 from langchain_automix.calibration.graders.custom import grader_name
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.runnable import AutoMixRunnable
-from langchain_automix.models.identity import secrets_of, sole_identity
+from langchain_automix.models.identity import lacks_price, secrets_of, sole_identity
 from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import cost_of, nearest_priced, price_list_hint
 from langchain_automix.models.wrappers import (
@@ -317,16 +316,11 @@ def choose_unit(mix: AutoMixRunnable, unit: Unit | None, *, is_limited: bool = F
     """
     if unit == "seconds":
         return unit
-    usage = UsageMetadata(input_tokens=1, output_tokens=1, total_tokens=2)
     unpriced, near = [], ""
     for name, model in zip(mix.model_names, mix.models, strict=True):
-        known, provider = sole_identity(model)
-        call = ModelCall(model=known, provider=provider, usage=usage)
-        # Which models a mix, or a model with fallbacks, calls is known only afterwards.
-        reports_later = known is None or provider == "automix"
-        if not reports_later and cost_of([call], mix.prices) is None:
+        if lacks_price(model, mix.prices):
             unpriced.append(name)
-            near = near or nearest_priced(known, provider, mix.prices)
+            near = near or nearest_priced(*sole_identity(model), mix.prices)
     if unit is None and not is_limited and len(unpriced) == len(mix.models):
         warn_user(
             f"No price is known for {' and '.join(unpriced)}, so costs are counted in seconds, one "

@@ -70,6 +70,9 @@ class EpochState:
         self.next_step = ""
         """What comes next, in one sentence, as the latest review of this process said."""
 
+        self.no_cost = ""
+        """What was warned of because costs are unknown; empty: nothing."""
+
         self.is_loaded = False
         """Whether the store was asked for its champion."""
 

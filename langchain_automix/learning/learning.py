@@ -32,6 +32,7 @@ from langchain_automix.learning.settings import (
 from langchain_automix.learning.shadowing import ShadowJob, ShadowRunner
 from langchain_automix.learning.status import LearningStatus, stored_facts
 from langchain_automix.learning.tickets import LearningTicket, QueryIds
+from langchain_automix.learning.unpriced import NO_PRICE, has_known_costs, has_prices
 from langchain_automix.learning.upkeep import Upkeep
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.learner import EndedQuery, Learner, Ticket
@@ -182,7 +183,8 @@ class Learning(Learner):
         state = self._epochs.get(config.epoch) or self._upkeep.state(config)
         self._upkeep.refresher.ensure()
         now = state.snapshot
-        share = now.share if config.answer_format.may_shadow else 0.0
+        may_shadow = has_prices(config, state) and config.answer_format.may_shadow
+        share = now.share if may_shadow else 0.0
         # A policy of two plans draws one by the id: the chance must have nothing to do with that.
         id, chance = self.ids.new()
         is_drawn = chance < share
@@ -209,7 +211,7 @@ class Learning(Learner):
         if ended.error is not None or query.record is None:
             return False
         claim = None
-        if ticket.is_drawn:
+        if ticket.is_drawn and has_known_costs(ended, ticket.state):
             alone = query.record["alone"][names[-1]]["cost"]
             claim = self._shadows.claim(None if alone is None else float(dollars_of(alone)))
         if claim is None and not (self._grader.is_free and len(query.answers) == len(names)):
@@ -271,6 +273,8 @@ class Learning(Learner):
             now = state.snapshot
             here |= {"models": state.names, "stage": now.stage, "version": now.version}
             here |= {"share": now.share, "next_step": state.next_step}
+            if state.config.unpriced:
+                here |= {"share": 0.0, "next_step": state.no_cost or NO_PRICE}
         return LearningStatus(self.store.name, epoch, **here)
 
     def report(self) -> TimelineReport:

@@ -61,9 +61,15 @@ class Observations:
 
     @property
     def has_no_price(self) -> bool:
-        """Whether answers are graded, and of none of these queries all costs are known."""
-        graded = ~np.isnan(self.columns.quality).any(axis=1)
-        return bool(graded.any() and not self.complete.any())
+        """Whether there can be no evidence, because costs are unknown.
+
+        Either answers are graded, and of none of these queries all costs are known; or no cost of
+        an answer is known at all, so that no query has a shadow.
+        """
+        if not len(self) or self.complete.any():
+            return False
+        is_graded = bool((~np.isnan(self.columns.quality)).all(axis=1).any())
+        return is_graded or bool(np.isnan(self.columns.cost).all())
 
     @property
     def chance(self) -> Floats:

@@ -19,6 +19,7 @@ from langchain_automix.learning.observations import Observations
 from langchain_automix.learning.records import PolicyVersion, Status
 from langchain_automix.learning.review_result import Review, StatusChange
 from langchain_automix.learning.review_settings import ReviewSettings
+from langchain_automix.learning.unpriced import NO_PRICE
 from langchain_automix.models.prices import CURRENCY
 from langchain_automix.policy.decision.policy import Policy
 from langchain_automix.utils.check_spec import CheckSpec
@@ -47,11 +48,6 @@ _QUIET = 0.1
 
 _AFTER_ALARM = 0.25
 """Share of the queries that are shadowed from an alarm to the next fit, at least."""
-
-_NO_PRICE = (
-    "Nothing can be learned while it is unknown what the models, or their checks, cost: give the "
-    "mix prices."
-)
 
 
 def review(
@@ -322,7 +318,7 @@ class _Look:
         if wait <= 0:
             fit = "The next fit is due."
         if self.observed.has_no_price:
-            fit = _NO_PRICE
+            fit = NO_PRICE
         if self.champion is None and not changes:
             if labels < _WARM_UP or (self._is_promising() and labels < _LONGEST_WARM_UP):
                 return settings.warm_up_share, self._until_proven() or fit

@@ -15,7 +15,7 @@ from langchain_automix.mix.limits.circuit_breaker import CircuitBreaker, key_of
 from langchain_automix.mix.limits.latency import LatencyEstimator
 from langchain_automix.mix.limits.repeated_failures import RepeatedFailures
 from langchain_automix.mix.limits.spend_limit import SpendLimit
-from langchain_automix.models.identity import identity, model_names
+from langchain_automix.models.identity import identity, lacks_price, model_names
 from langchain_automix.models.logprobs import asks_for_logprobs
 from langchain_automix.models.prices import PriceSource
 from langchain_automix.models.wrappers import as_configured, without_streaming
@@ -24,6 +24,7 @@ from langchain_automix.utils.fingerprints import fingerprint_of, repr_hash, stab
 from langchain_automix.verifiers.base import (
     Verifier,
     bind_answerer,
+    models_of,
     prepare_answerer,
     verifier_for,
 )
@@ -96,6 +97,17 @@ class MixConfig:
         if (names := model_names(models)) == self.names:
             return self
         return replace(self, names=names, identities=[identity(model) for model in models])
+
+    @cached_property
+    def unpriced(self) -> tuple[str, ...]:
+        """Names of the models without a known price, among those that answer and those that check.
+
+        A model whose name is known only from its answers is not among them.
+        """
+        answering = zip(self.names, self.models, strict=True)
+        checking = ((identity(m)[0] or "the check's model", m) for m in models_of(self.verifier))
+        found = [name for name, m in (*answering, *checking) if lacks_price(m, self.prices)]
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def buys_checks(self) -> bool:

@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.models.prices import token_prices
+from langchain_automix.models.prices import PriceSource, is_priced, token_prices
 from langchain_automix.models.wrappers import chat_model_of, iter_chat_models, unwrap
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def model_names(models: Sequence[Runnable[Any, Any]]) -> tuple[str, ...]:
 def sole_identity(model: Runnable[Any, Any]) -> tuple[str | None, str | None]:
     """Return the name and provider as `identity` does; Nones if a fallback may have answered."""
     return identity(model) if len([m for m in iter_chat_models(model) if m]) == 1 else (None, None)
+
+
+def lacks_price(model: Runnable[Any, Any], prices: PriceSource | None) -> bool:
+    """Return whether requests to a model have no known price.
+
+    Which models a mix, or a model with fallbacks, calls is known only from its answers, so that of
+    those it is False.
+    """
+    name, provider = sole_identity(model)
+    return name is not None and provider != _MIX and not is_priced(name, provider, prices)
 
 
 def server_key(model: Runnable[Any, Any]) -> Hashable | None:

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
 
 
-from langchain_automix import SpendLimit
-from tests.support.builders.learning_mixes import Make, billed, learns, promote, rows
+from langchain_automix import AutoMixRunnable, LearningWarning, SelfVerifier, SpendLimit
+from tests.support.builders.learning_mixes import PRICES, Make, billed, learns, promote, rows
 from tests.support.servers.openai_server import OpenAIServer
 
 
@@ -65,12 +65,48 @@ class TestMoney:
         automix.learning.flush()  # type: ignore[union-attr]
         assert float(limit.used("acme").split()[0]) == pytest.approx(billed(server), rel=1e-6)
 
-    def test_unknown_costs_use_the_budget_up(self, server: OpenAIServer, make: Make) -> None:
-        automix = learns(server, make(max_spend="1 USD"), prices=None)
-        automix.invoke("Where?")
-        found = rows(automix)[0]
-        assert (found.query.cost, found.shadow_cost) == (None, None)
-        assert automix.learning.status().spent == pytest.approx(0.01)  # type: ignore[union-attr]
+    @pytest.mark.parametrize(
+        ("prices", "named"),
+        [(None, "small and large"), ({"large": PRICES["large"]}, "small")],
+    )
+    def test_without_prices_no_shadow_is_bought_and_one_warning_says_why(
+        self, server: OpenAIServer, make: Make, prices: Any, named: str
+    ) -> None:
+        automix = learns(server, make(), prices=prices)
+        with pytest.warns(LearningWarning) as told:
+            for i in range(25):
+                automix.invoke(f"Where is {i}?")
+        (said,) = (str(each.message) for each in told)
+        assert said.startswith(
+            f"Nothing can be learned, because the price of {named} is not known: no query has a "
+            "shadow. Give the mix prices="
+        )
+        found = rows(automix)
+        assert not any(row.query.is_drawn or row.is_shadowed for row in found)
+        assert [request["model"] for request in server.requests] == ["large"] * 25
+        status = automix.learning.status()  # type: ignore[union-attr]
+        assert (status.spent, status.share, status.next_step) == (0.0, 0.0, said)
+
+    def test_a_query_whose_cost_is_unknown_has_no_shadow(
+        self, server: OpenAIServer, make: Make
+    ) -> None:
+        """Which of its models answers, and so what it costs, is known only afterwards."""
+        large = server.model("large").with_fallbacks([server.model("spare")])
+        models = [server.model("small"), large]
+        learning = make()
+        automix = AutoMixRunnable(
+            models=models,
+            verifier=SelfVerifier(samples=2),
+            prices={"small": PRICES["small"]},
+            learning=learning,
+        )
+        with pytest.warns(LearningWarning, match="unknown what large cost") as told:
+            for i in range(3):
+                automix.invoke(f"Where is {i}?")
+            found = rows(automix)
+        assert len(told) == 1
+        assert not any(row.query.is_drawn or row.is_shadowed for row in found)
+        assert [request["model"] for request in server.requests] == ["large"] * 3
 
     def test_what_does_not_fit_into_the_queue_is_counted(
         self, server: OpenAIServer, make: Make

@@ -68,6 +68,13 @@ def test_without_any_price_a_review_says_so() -> None:
     assert "prices" in found.next_step
 
 
+def test_without_the_price_of_what_answers_a_review_says_so() -> None:
+    """Such queries have no shadow, so that no answer of theirs is graded."""
+    unknown = AnswerRecord(1, None)
+    rows = [StoredQuery(query(f"{i}", float(i), answers=(unknown,)), []) for i in range(120)]
+    assert "give the mix prices" in review(seen(rows), (), ReviewSettings(), now=1e6).next_step
+
+
 def test_what_is_graded_only_where_it_is_drawn_has_the_chance_of_a_shadow() -> None:
     """A grader that costs something grades a query that asked all models only if it is drawn."""
     rows = [
