@@ -35,28 +35,49 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     invocation: typer.Context,
-    policy: Annotated[
-        Path, typer.Argument(help="Policy file; or a file of named mixes, such as mixes.toml.")
-    ],
     models: ServedModels,
     rules: ServedMixOptions,
     server: ServerOptions,
+    policy: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Policy file, which --learning does not need; or a file of named mixes, such as "
+            "mixes.toml."
+        ),
+    ] = None,
 ) -> None:
     """Serve a mix to any client of OpenAI's protocol, until Ctrl-C.
 
     Clients send one of the keys in AUTOMIX_API_KEYS; without any, only this machine can ask.
     """
     _need_extra()
-    if policy.suffix.lower() == _TOML:
+    if policy is not None and policy.suffix.lower() == _TOML:
         _run(_read_file(policy, typed_options(invocation), server.host, models.port))
         return
-    if models.small is models.large is None and not rules.other_models:
+    if policy is None:
+        _need_what_a_policy_says(models, rules)
+    elif models.small is models.large is None and not rules.other_models:
         _refuse_default_models(policy, models.to_model_options())
     mix = _to_table(policy, models, rules)
     _run(_to_file({server.name: mix}, server, models.port))
 
 
-def _to_table(policy: Path, models: ServedModels, rules: ServedMixOptions) -> MixTable:
+def _need_what_a_policy_says(models: ServedModels, rules: ServedMixOptions) -> None:
+    """Refuse to serve a mix of which neither a policy nor the options say enough.
+
+    Raises:
+        AutoMixError: There is nothing to decide by, or a model is not named.
+    """
+    if rules.learning is None:
+        raise AutoMixError(
+            "There is no policy to serve: give a policy file, as `automix fit` writes it, a file "
+            "of mixes (.toml), or --learning STORE to begin without a policy."
+        )
+    if models.small is None or models.large is None:
+        raise AutoMixError("Without a policy file, name the models: give --small and --large.")
+
+
+def _to_table(policy: Path | None, models: ServedModels, rules: ServedMixOptions) -> MixTable:
     """Return what a file would say of the mix."""
     from langchain_automix.serve.config_file import MixTable
 
@@ -149,12 +170,38 @@ def _run(config: ServeFile) -> None:
 def _say_address(config: ServeFile, keys: Sequence[Any], address: str) -> None:
     from langchain_automix.cli.terminal import echo
 
-    named = "; ".join(f"{name} ({', '.join(mix.models)})" for name, mix in config.mixes.items())
+    named = "; ".join(f"{name} ({_described(mix)})" for name, mix in config.mixes.items())
     who = "with one of its keys"
     if not keys:
         who = "only from this machine, for no key is set (AUTOMIX_API_KEYS)"
     echo(f"automix: {named} at {address}, {who}.", to_stderr=True)
     echo(f"automix: live page at {address.removesuffix('v1')}", to_stderr=True)
+
+
+def _described(mix: MixTable) -> str:
+    """Return the models of a mix, and who answers at first where it learns."""
+    models = ", ".join(mix.models)
+    match mix.learning:
+        case None:
+            return models
+        case {"mode": "observe"}:
+            return f"{models}; it observes: {mix.models[-1]} answers"
+    return f"{models}; it learns: {mix.models[-1]} answers until a learned policy is proven"
+
+
+def _warn_of_prices(name: str, chats: Sequence[Any], prices: Any) -> None:
+    """Say which models of a mix have no known price."""
+    from langchain_automix.models.identity import lacks_price, model_names
+    from langchain_automix.models.prices import price_list_hint
+    from langchain_automix.utils.user_warnings import warn_user
+
+    named = zip(model_names(chats), chats, strict=True)
+    if unpriced := [model for model, chat in named if lacks_price(chat, prices)]:
+        warn_user(
+            f"The price of {' and '.join(unpriced)} is not known, so costs and savings of the mix "
+            f"{name!r} will be unknown: give --prices FILE (dollars per million tokens), or prices "
+            f"in a file of mixes.{price_list_hint()}"
+        )
 
 
 @contextlib.contextmanager
@@ -191,6 +238,7 @@ def _opened(name: str, table: MixTable) -> Iterator[ChatAutoMix | PolicyFile]:
         if learner is not None:
             stack.callback(learner.close)
         chats = [_telling_usage(model.chat) for model in models]
+        _warn_of_prices(name, chats, prices)
         make = partial(_make, table, options, models, {"models": chats, **fields})
         yield make(None) if table.policy is None else PolicyFile(table.policy, make)
 

@@ -1,4 +1,4 @@
-"""Nothing is learned where costs are unknown: no shadow is bought there, and one warning says so."""
+"""No shadow is bought where costs are unknown, for nothing is learned there; a warning says so."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.config import MixConfig
 from langchain_automix.mix.query import QueryState
+from langchain_automix.routers.pomdp import POMDPRouter
 from langchain_automix.types import Decision
+from langchain_automix.utils.user_warnings import warn_user
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -131,7 +133,18 @@ def prepare_learner(learner: Learner, config: MixConfig) -> None:
         raise AutoMixError("What is learned is learned of whole drafts: leave out give_up_early.")
     if not config.verification:
         raise AutoMixError("Nothing is learned where verification is off: leave out one.")
+    _warn_of_policy(config)
     learner.prepare(config)
+
+
+def _warn_of_policy(config: MixConfig) -> None:
+    """Say that a fitted policy does not decide in a mix that learns."""
+    if isinstance(config.router, POMDPRouter) and config.router.is_calibrated:
+        warn_user(
+            "The fitted policy of this mix does not decide while the mix learns: it begins with "
+            f"{config.names[-1]} alone, and goes over only to a policy that is proven on its own "
+            "traffic. Leave learning out to go by the fitted policy."
+        )
 
 
 def take_ticket(

@@ -22,6 +22,7 @@ from langchain_automix.cli.app import app
 from tests.support.builders.score_policies import unchecked_router
 from tests.support.builders.waiting import LONG, Gate, wait_for
 from tests.support.servers.openai_server import OpenAIServer
+from tests.support.servers.serve_process import serve_process
 
 MODELS = ("--small", "openai:small", "--large", "openai:large")
 CHECK = ("--check", "agreement", "--samples", "2")
@@ -32,6 +33,15 @@ def policy(tmp_path: Path) -> Path:
     """A policy that keeps whatever the small model says."""
     path = tmp_path / "policy.json"
     unchecked_router(0).save(path)
+    return path
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Path:
+    """A file with the price of every model."""
+    path = tmp_path / "prices.json"
+    price = {"input": 1, "output": 2}
+    path.write_text(json.dumps({"small": price, "large": price}), encoding="utf-8")
     return path
 
 
@@ -163,6 +173,52 @@ def test_what_is_refused_before_anything_is_served(policy: Path, tmp_path: Path)
     prices.write_text(json.dumps({"small": {"input": 1, "output": 2}}), encoding="utf-8")
     limited = (*MODELS, *CHECK, "--max-spend", "5 USD", "--prices", prices)
     assert "needs the price of every model" in refused(policy, *limited)
+
+
+@pytest.mark.usefixtures("keyless")
+def test_without_a_policy_a_mix_must_learn_and_name_its_models(tmp_path: Path) -> None:
+    assert "give a policy file" in refused(*MODELS)
+    assert "--learning STORE" in refused()
+    store = ("--learning", f"sqlite:///{tmp_path}/automix.db")
+    assert "give --small and --large" in refused(*store)
+    assert "give --small and --large" in refused(*store, *MODELS[:2])
+
+
+@pytest.mark.parametrize("has_policy", [False, True])
+def test_a_mix_that_learns_says_at_its_start_who_answers(
+    server: OpenAIServer, policy: Path, prices: Path, *, has_policy: bool
+) -> None:
+    pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `learning`)")
+    log, store = policy.with_name("log.txt"), f"sqlite:///{policy.with_name('automix.db')}"
+    options = (*MODELS, *CHECK, "--prices", prices, "--learning", store)
+    asked = {"model": "automix", "messages": [{"role": "user", "content": "Who?"}]}
+    with (
+        serve_process(server, log, *([policy] if has_policy else []), *options) as running,
+        httpx.Client(trust_env=False, timeout=LONG) as client,
+    ):
+        response = client.post(f"{running.base_url}/chat/completions", json=asked)
+        assert response.json()["choices"][0]["message"]["content"] == "a large answer"
+    said = log.read_text()
+    start = "it learns: openai:large answers until a learned policy is proven) at http://127.0.0.1:"
+    assert start in said
+    assert ("The fitted policy of this mix does not decide" in said) == has_policy
+
+
+def test_models_without_a_price_are_named_at_the_start(
+    server: OpenAIServer, policy: Path, prices: Path
+) -> None:
+    log = policy.with_name("log.txt")
+    with serve_process(server, log, policy, *MODELS, *CHECK):
+        pass
+    found = [line for line in log.read_text().splitlines() if "price" in line]
+    assert len(found) == 1
+    assert found[0].startswith(
+        "automix: warning: The price of small and large is not known, so costs and savings of the "
+        "mix 'automix' will be unknown: give --prices FILE"
+    )
+    with serve_process(server, log, policy, *MODELS, *CHECK, "--prices", prices):
+        pass
+    assert "price" not in log.read_text()
 
 
 def test_who_watches_keeps_no_server_from_its_end(server: OpenAIServer, policy: Path) -> None:

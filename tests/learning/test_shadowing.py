@@ -87,6 +87,16 @@ class TestMoney:
         status = automix.learning.status()  # type: ignore[union-attr]
         assert (status.spent, status.share, status.next_step) == (0.0, 0.0, said)
 
+    def test_without_the_price_of_what_checks_no_shadow_is_bought(
+        self, server: OpenAIServer, make: Make
+    ) -> None:
+        check = SelfVerifier(model=server.model("judge"), samples=2)
+        automix = learns(server, make(), verifier=check)
+        with pytest.warns(LearningWarning, match="because the price of judge is not known"):
+            automix.invoke("Where?")
+        assert not rows(automix)[0].query.is_drawn
+        assert [request["model"] for request in server.requests] == ["large"]
+
     def test_a_query_whose_cost_is_unknown_has_no_shadow(
         self, server: OpenAIServer, make: Make
     ) -> None:
