@@ -12,6 +12,7 @@ from langchain_automix.errors import InvalidInputError, UnknownQueryError
 from langchain_automix.learning.learning import Learning
 from langchain_automix.learning.records import AGREEMENT
 from langchain_automix.serve.errors import ApiError
+from langchain_automix.serve.keys import ApiKey, is_asked_by
 from langchain_automix.serve.mixes import Mixes
 from langchain_automix.serve.query import ID_PREFIX
 
@@ -41,11 +42,16 @@ class FeedbackTaken(BaseModel):
     score: float
 
 
-async def take_feedback(mixes: Mixes, given: Feedback) -> FeedbackTaken:
+async def take_feedback(mixes: Mixes, given: Feedback, key: ApiKey | None) -> FeedbackTaken:
     """Hand a score on to what learns from the query, whichever mix that asked.
 
+    Args:
+        mixes: The mixes; some may learn.
+        given: The score.
+        key: The client's key, by which the query must have been asked; None: none are set.
+
     Raises:
-        ApiError: No mix learns (409), or none knows of the query (404).
+        ApiError: No mix learns (409), or none knows of such a query of this key (404).
     """
     # Mixes may share one store.
     learners = {
@@ -60,6 +66,8 @@ async def take_feedback(mixes: Mixes, given: Feedback) -> FeedbackTaken:
     if given.source == AGREEMENT:
         raise ApiError(400, f"Scores from {AGREEMENT!r} are the mix's own.", param="source")
     run = UUID(given.id.removeprefix(ID_PREFIX))
+    if not is_asked_by(key, run):
+        raise _unknown()
     for learner in learners.values():
         try:
             await asyncio.to_thread(learner.feedback, run, given.score, source=given.source)
@@ -68,6 +76,9 @@ async def take_feedback(mixes: Mixes, given: Feedback) -> FeedbackTaken:
         except InvalidInputError as error:  # the mix gave no answer
             raise ApiError(409, str(error), code="not_answered", param="id") from error
         return FeedbackTaken(id=given.id, score=given.score)
-    raise ApiError(
-        404, "No mix that learns has answered a query of this id.", code="not_found", param="id"
-    )
+    raise _unknown()
+
+
+def _unknown() -> ApiError:
+    text = "No mix that learns has answered a query of this id for this client."
+    return ApiError(404, text, code="not_found", param="id")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from langchain_automix import Learning, SelfVerifier
+from langchain_automix import ApiKey, Learning, SelfVerifier
+from langchain_automix.serve.settings import ServeSettings
 from tests.support.builders.learning_mixes import promote
 from tests.support.servers.openai_server import OpenAIServer
-from tests.support.servers.serving import Served, chat_mix, served
+from tests.support.servers.serving import Served, chat_mix, next_of, served, watching
 
 UNKNOWN = f"chatcmpl-{'0' * 32}"
 
@@ -38,6 +40,29 @@ def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, strea
     assert unknown.status_code == 404
     assert unknown.json()["error"]["param"] == "id"
     assert own.status_code == 400
+
+
+def test_a_score_comes_by_the_key_that_asked(server: OpenAIServer, tmp_path: Path) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    keys = (ApiKey.of("a", "key-of-team-a"), ApiKey.of("b", "key-of-team-b"))
+    mix = chat_mix(server, learning=learning, verifier=SelfVerifier(samples=2))
+    asked = {"model": "mix", "messages": [{"role": "user", "content": "Who?"}]}
+    with (
+        served({"mix": mix}, ServeSettings(keys=keys)) as running,
+        running.client("key-of-team-a") as one,
+        running.client("key-of-team-b") as other,
+    ):
+        ids = [one.post("/v1/chat/completions", json=asked).json()["id"] for _ in range(2)]
+        given = {"id": ids[0], "score": 0}
+        with watching(running, "key-of-team-b") as events:  # as whoever has a key may
+            assert next_of(events, "query").data["id"] == ids[0]
+        refused = other.post("/v1/feedback", json=given)
+        unknown = other.post("/v1/feedback", json={**given, "id": UNKNOWN})
+        assert (refused.status_code, refused.json()) == (404, unknown.json())
+        assert one.post("/v1/feedback", json=given).status_code == 200
+    learning.close()
+    assert len(set(ids)) == 2
+    assert {UUID(each.removeprefix("chatcmpl-")).version for each in ids} == {4}
 
 
 def test_a_promotion_decides_the_queries_that_begin_after_it(
