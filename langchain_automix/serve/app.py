@@ -127,7 +127,7 @@ async def complete(body: ChatCompletionRequest, state: State, key: Key) -> Respo
 
 async def score(body: Feedback, state: State, key: Key) -> FeedbackTaken:
     """Say how good an answer was, to the mix that gave it and learns."""
-    return await take_feedback(state.mixes, body, key)
+    return await take_feedback(state.mixes, body, key, state.store_threads)
 
 
 async def list_models(state: State, _: Key) -> ModelList:

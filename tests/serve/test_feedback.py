@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from langchain_automix import ApiKey, Learning, SelfVerifier
+from langchain_automix.serve import feedback
 from langchain_automix.serve.settings import ServeSettings
 from tests.support.builders.learning_mixes import promote
+from tests.support.builders.mixes import ACCEPTS
+from tests.support.builders.waiting import LONG
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.serving import Served, chat_mix, next_of, served, watching
 
@@ -40,6 +45,50 @@ def test_a_score_reaches_what_learns(server: OpenAIServer, tmp_path: Path, strea
     assert unknown.status_code == 404
     assert unknown.json()["error"]["param"] == "id"
     assert own.status_code == 400
+
+
+def test_a_store_that_hangs_holds_up_no_other_mix(
+    server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    answers, waiting = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: object, **__: object) -> None:
+        waiting.release()
+        assert answers.wait(LONG)
+
+    monkeypatch.setattr(learning, "feedback", hang)
+    mixes = {"learns": chat_mix(server, learning=learning, verifier=SelfVerifier(samples=2))}
+    mixes["mix"] = chat_mix(server, verifier=ACCEPTS)
+    with served(mixes) as running, ThreadPoolExecutor(40) as pool, running.client() as client:
+        given = {"id": UNKNOWN, "score": 1}
+        asked = [pool.submit(client.post, "/v1/feedback", json=given) for _ in range(40)]
+        for _ in range(5):  # as many as wait at a time on the smallest machine
+            assert waiting.acquire(timeout=LONG)
+        try:
+            # Other settings need a thread, and a new connection needs one to look up an address.
+            assert running.chat(temperature=0.5).status_code == 200
+            assert not any(each.done() for each in asked)
+        finally:
+            answers.set()
+        assert {each.result().status_code for each in asked} == {200}
+    learning.close()
+
+
+def test_a_store_that_does_not_answer_is_away(
+    server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = Learning(f"sqlite:///{tmp_path}/learn.db", refit="never")
+    answers = threading.Event()
+    monkeypatch.setattr(learning, "feedback", lambda *_, **__: answers.wait(LONG))
+    monkeypatch.setattr(feedback, "_STORE_SECONDS", 0.01)
+    mix = chat_mix(server, learning=learning, verifier=SelfVerifier(samples=2))
+    with served({"mix": mix}) as running, running.client() as client:
+        response = client.post("/v1/feedback", json={"id": UNKNOWN, "score": 1})
+        answers.set()
+    learning.close()
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "store_away"
 
 
 def test_a_score_comes_by_the_key_that_asked(server: OpenAIServer, tmp_path: Path) -> None:
