@@ -6,6 +6,7 @@ import copyreg
 import importlib
 import pickle
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, SupportsIndex
 
 from langchain_core.embeddings import Embeddings
@@ -19,6 +20,9 @@ _URL_OF_CLIENT = (
     ("base_url", "_client._client.base_url"),
 )
 """Fields that say where a model is, and where its client has what it read from the environment."""
+
+_TRIED: ContextVar[frozenset[int]] = ContextVar("automix_tried", default=frozenset())
+"""Ids of the models of which a part is being tried, from the outermost to the innermost."""
 
 _OWN_WAYS = ("__reduce__", "__reduce_ex__", "__getstate__")
 
@@ -64,23 +68,35 @@ def _reduce(model: BaseModel) -> Any:
     Raises:
         pickle.PicklingError: The model holds such an object, and its class would not create it.
     """
+    tried_by = _TRIED.get()
+    if id(model) in tried_by:  # it refers to itself
+        return object, ()
     fields, private = _fields(model), dict(model.__pydantic_private__ or {})
-    stuck = [name for name in fields if type(model).model_fields[name].exclude]
-    stuck = [name for name in (*stuck, *private) if not _can_be_sent({**fields, **private}[name])]
+    excluded = [name for name in fields if type(model).model_fields[name].exclude]
+    doubtful = {name: {**fields, **private}[name] for name in (*excluded, *private)}
+    token = _TRIED.set(tried_by | {id(model)})
+    try:
+        stuck = [name for name, value in doubtful.items() if not _can_be_sent(value)]
+    finally:
+        _TRIED.reset(token)
     cached = model.__dict__.keys() - fields.keys()
-    if not stuck and not cached:
+    if not stuck and not cached and not tried_by:
         return object.__reduce_ex__(model, 4)
     arguments: dict[str, Any] = {}
     if stuck:
         arguments = _arguments(model, without=stuck)
         _check_made_anew(model, stuck, arguments)
+    if tried_by:  # what is tried already need not be pickled twice
+        return list, ([value for name, value in fields.items() if name not in doubtful],)
     state = {
         "__dict__": {name: value for name, value in fields.items() if name not in stuck},
         "__pydantic_private__": {n: value for n, value in private.items() if n not in stuck},
         "__pydantic_extra__": model.__pydantic_extra__,
         "__pydantic_fields_set__": set(model.model_fields_set),
     }
-    return _revive, (type(model), arguments if stuck else None, state)
+    made = (type(model), arguments if stuck else None)
+    # The state is not among the arguments, because it may refer to the model.
+    return _make, made, (bool(stuck), state), None, None, _restore
 
 
 def _fields(model: BaseModel) -> dict[str, Any]:
@@ -132,9 +148,15 @@ def _kind(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _revive(kind: type[BaseModel], arguments: Mapping[str, Any] | None, state: Any) -> BaseModel:
-    model = kind.__new__(kind) if arguments is None else kind(**arguments)
-    if arguments is not None:
+def _make(kind: type[BaseModel], arguments: Mapping[str, Any] | None) -> BaseModel:
+    return kind.__new__(kind) if arguments is None else kind(**arguments)
+
+
+def _restore(model: BaseModel, given: tuple[bool, Any]) -> None:
+    """Set the state of a model; what the class has created itself stays."""
+    is_made_anew, state = given
+    kind = type(model)
+    if is_made_anew:
         made = model.__getstate__()
         for name in ("__dict__", "__pydantic_private__"):
             own = {n: v for n, v in (made[name] or {}).items() if n in _kept_names(kind, name)}
@@ -142,7 +164,6 @@ def _revive(kind: type[BaseModel], arguments: Mapping[str, Any] | None, state: A
     if not state["__pydantic_private__"]:
         state["__pydantic_private__"] = None
     model.__setstate__(state)
-    return model
 
 
 def _kept_names(kind: type[BaseModel], part: str) -> Mapping[str, Any]:

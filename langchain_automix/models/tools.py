@@ -171,7 +171,7 @@ def schema_problem(value: Any, schema: Mapping[str, Any] | None) -> str | None:
     """Say where and how a value does not fit a JSON schema, or return None if it fits.
 
     The value is not quoted, since it may come from a rejected draft. Everything fits a schema that
-    is invalid or refers to another one, since schemas are never fetched.
+    is invalid, refers to another one (schemas are never fetched), or takes too long to compare.
     """
     try:
         return schema_misfit(value, schema) if schema else None
@@ -183,17 +183,15 @@ def schema_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Say where and how a value does not fit a JSON schema, without quoting the value.
 
     Raises:
-        Exception: The schema is invalid or refers to another one; the type of the error varies.
+        Exception: The schema is invalid, refers to another one, or takes too long to compare; the
+            type of the error varies.
     """
     # Imported here, since only a mix with tools needs them.
     from jsonschema.exceptions import best_match  # noqa: PLC0415
-    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
 
-    kind = validator_for(schema, default=Draft202012Validator)
-    kind.check_schema(dict(schema))
-    # The default registry would fetch the target of a `$ref`; an empty one fetches nothing.
-    error = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
+    from langchain_automix.models.json_schema import schema_errors  # noqa: PLC0415
+
+    error = best_match(schema_errors(value, schema))
     if error is None:
         return None
     rule = f"{error.validator}: {error.validator_value}"

@@ -125,9 +125,9 @@ async def complete(body: ChatCompletionRequest, state: State, key: Key) -> Respo
     return QueryResponse(query, state.observers, state.slots, state.settings.timeout)
 
 
-async def score(body: Feedback, state: State, _: Key) -> FeedbackTaken:
+async def score(body: Feedback, state: State, key: Key) -> FeedbackTaken:
     """Say how good an answer was, to the mix that gave it and learns."""
-    return await take_feedback(state.mixes, body)
+    return await take_feedback(state.mixes, body, key, state.store_threads)
 
 
 async def list_models(state: State, _: Key) -> ModelList:

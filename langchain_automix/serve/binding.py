@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections import OrderedDict
@@ -24,8 +23,10 @@ from langchain_automix.serve.chat_request import (
     TextFormat,
 )
 from langchain_automix.serve.errors import ApiError, unsupported
+from langchain_automix.serve.own_threads import OwnThreads
 
 _MOST = 128
+_THREADS = 4
 _ANY_FIELDS = frozenset({"top_p", "seed"})
 """Settings that any provider's model may have a field for."""
 
@@ -47,7 +48,7 @@ class BoundMixes:
     """
 
     def __init__(self, mix: ChatAutoMix) -> None:
-        self._mix = mix
+        self._mix, self._threads = mix, OwnThreads(_THREADS)
         self._kept: OrderedDict[str, RunnableBinding[Any, Any]] = OrderedDict()
 
     async def bind(self, request: ChatCompletionRequest) -> RunnableBinding[Any, Any]:
@@ -61,7 +62,7 @@ class BoundMixes:
         key = _digest([shaping, request.response_format])
         if (found := self._kept.get(key)) is None:
             # What learns may wait for its store when there are new tools.
-            found = await asyncio.to_thread(self._made, request, shaping)
+            found = await self._threads.run(self._made, request, shaping)
         self._kept[key] = found
         self._kept.move_to_end(key)
         while len(self._kept) > _MOST:

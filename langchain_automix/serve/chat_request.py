@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from langchain_automix.serve.errors import ApiError
 
@@ -231,6 +232,15 @@ class ChatCompletionRequest(_Part):
     safety_identifier: str | None = None
     user: str | None = None
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_of_a_stream(
+        cls, options: StreamOptions | None, info: ValidationInfo
+    ) -> StreamOptions | None:
+        if options is not None and not info.data.get("stream"):
+            raise PydanticCustomError("without_stream", "Give it only with `stream`")
+        return options
 
     @property
     def includes_usage(self) -> bool:

@@ -13,9 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from langchain_automix.errors import near_matches
 from langchain_automix.serve.chat_request import REFUSED, ChatCompletionRequest
-from langchain_automix.serve.errors import ApiError, of_status, to_api_error
+from langchain_automix.serve.errors import ApiError, of_status, shortened, to_api_error
 
-_LONGEST = 200
 _FORM = re.compile(r".*\[.*|str|NamedTool|literal.*")
 _TAG = re.compile(
     "system|developer|user|assistant|tool|text|image_url|refusal|json_object|json_schema"
@@ -85,11 +84,6 @@ def _path(parts: Sequence[str]) -> str:
         for i, part in enumerate(parts)
         if not _FORM.fullmatch(part) and not (i in inner and _TAG.fullmatch(part))
     )
-
-
-def shortened(text: str) -> str:
-    """Return the beginning of what a client sent, which may be as long as its body."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _rank(problem: Mapping[str, Any]) -> int:

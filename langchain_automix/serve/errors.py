@@ -35,6 +35,7 @@ _TIMEOUTS = frozenset({408, 499, 504, 524})
 _UNAVAILABLE = frozenset({503, 529})
 _CLIENT_ERRORS = range(400, 500)
 _LONGEST = 2_000
+_LONGEST_GIVEN = 200
 _RETRY_AFTER = re.compile(r"[\x20-\x7e]{1,64}")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w{1,64})'")
 """What a client of a provider raises of a parameter that it does not have."""
@@ -238,6 +239,11 @@ def _timed_out(error: BaseException) -> bool:
 
 def _server_error(status: int, message: str, code: str) -> ApiError:
     return ApiError(status, message, type=SERVER_ERROR, code=code)
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of what a client sent, which may be as long as its body."""
+    return text if len(text) <= _LONGEST_GIVEN else f"{text[:_LONGEST_GIVEN]}..."
 
 
 def _shown(text: str) -> str:

@@ -7,6 +7,7 @@ import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.mix.limits.spend_limit import SpendLimit
@@ -17,6 +18,8 @@ KEYS_VARIABLE = "AUTOMIX_API_KEYS"
 
 _SHORTEST = 8
 _BEARER = "bearer "
+_DRAWN = 10
+"""Bytes of a query's id that are random: 74 bits, beside those that say what kind of UUID it is."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,28 @@ class ApiKey:
     def tag(self) -> str:
         """The tag of its queries, by which its own limit knows them."""
         return f"automix-key={self.name}"
+
+
+def new_run_id(key: ApiKey | None) -> UUID:
+    """Return the id of a new query, in which any process can tell whose it is.
+
+    Ten bytes are random; the others are an HMAC of those by the hash of the key. A query without a
+    key has a random id.
+    """
+    drawn = uuid4()
+    if key is None:
+        return drawn
+    return UUID(bytes=drawn.bytes[:_DRAWN] + _owner_mark(drawn, key))
+
+
+def is_asked_by(key: ApiKey | None, run_id: UUID) -> bool:
+    """Return whether the query of an id was asked with a key; without keys, anyone asked it."""
+    return key is None or hmac.compare_digest(run_id.bytes[_DRAWN:], _owner_mark(run_id, key))
+
+
+def _owner_mark(run_id: UUID, key: ApiKey) -> bytes:
+    whole = hmac.digest(key.digest, run_id.bytes[:_DRAWN], "sha256")
+    return whole[: len(run_id.bytes) - _DRAWN]
 
 
 class Keyring:

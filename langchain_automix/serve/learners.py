@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from langchain_automix.learning.learning import Learning
 from langchain_automix.learning.status import LearningStatus
 from langchain_automix.serve.mixes import Mixes
+from langchain_automix.serve.own_threads import OwnThreads
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Learners:
     """
 
     def __init__(self, mixes: Mixes) -> None:
-        self._mixes = mixes
+        self._mixes, self._threads = mixes, OwnThreads(1)
         self._read: dict[str, LearningStatus] = {}
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
@@ -51,7 +52,7 @@ class Learners:
 
     async def _refresh(self) -> None:
         try:
-            self._read = await asyncio.to_thread(self._statuses)
+            self._read = await self._threads.run(self._statuses)
         except Exception:  # it is tried again
             _LOGGER.warning("what the mixes learn could not be read", exc_info=True)
         finally:

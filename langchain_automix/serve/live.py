@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import threading
 import time
@@ -25,6 +26,9 @@ KEPT = 1_000
 
 MOST_WATCHERS = 32
 """Who may watch at a time: each costs a connection, and a share of the processor."""
+
+_NUMBER = re.compile("[0-9]{1,18}")
+"""The number of an event: no more digits than Python reads as an integer."""
 
 _TICK = 1.0
 """Seconds after which the state of the app is looked at again."""
@@ -86,7 +90,7 @@ class LiveView:
             wanted: How many earlier events are wanted by who comes for the first time.
         """
         process, _, number = (last_event_id or "").partition("-")
-        if process == self._process and number.isdecimal():
+        if process == self._process and _NUMBER.fullmatch(number):
             return min(int(number), self._last)
         return max(0, self._last - (KEPT if last_event_id else wanted))
 

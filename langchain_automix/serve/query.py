@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
@@ -15,7 +14,7 @@ from langchain_core.runnables.config import merge_configs
 from langchain_automix.serve.chat_request import ChatCompletionRequest, read_messages
 from langchain_automix.serve.chat_response import Answer, CallNumbers, Completion, refusal_of
 from langchain_automix.serve.errors import ApiError, is_spend_limit
-from langchain_automix.serve.keys import ApiKey
+from langchain_automix.serve.keys import ApiKey, new_run_id
 from langchain_automix.serve.mixes import CurrentMix, ServedMix
 from langchain_automix.serve.observing import RecordListener, ServedQuery, told_by
 
@@ -44,7 +43,7 @@ class ChatQuery:
         show_texts: bool,
     ) -> None:
         self.request = request
-        self.run_id = uuid4()
+        self.run_id = new_run_id(key)
         self._served, self._key = served, key
         self._current: CurrentMix = served.current  # from here to its end
         self._listener = RecordListener()

@@ -9,6 +9,7 @@ import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +22,10 @@ from langchain_automix.serve.app import state_of
 _IDLE_SECONDS = 75
 """An idle connection is kept for longer than by usual clients and proxies (60 seconds): where the
 server closes it first, a request may be on its way."""
+
+_MOST_THREADS = 256
+"""Threads at most for models and checks without an asynchronous way: asyncio's own few would keep
+all other queries waiting. A thread is started only when none is idle."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -97,6 +102,9 @@ class GracefulServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            number = min(self._state.settings.max_concurrent, _MOST_THREADS)
+            pool = ThreadPoolExecutor(number, thread_name_prefix="automix-models")
+            asyncio.get_running_loop().set_default_executor(pool)
             # What is loaded by now stays until the end. Without it, a collection of garbage
             # takes tenths of a second less, in which no query goes on.
             gc.collect()

@@ -16,9 +16,11 @@ from langchain_automix.serve.live import LiveView
 from langchain_automix.serve.metrics import Metrics
 from langchain_automix.serve.mixes import Mixes
 from langchain_automix.serve.observing import Observers, ServedQuery
+from langchain_automix.serve.own_threads import OwnThreads
 from langchain_automix.serve.settings import ServeSettings
 
 _WATCH_SECONDS = 1.0
+_STORE_THREADS = 8
 _BEARER = HTTPBearer(auto_error=False, description="One of the server's keys, where it has any.")
 
 
@@ -33,6 +35,7 @@ class ServeState:
     slots: Slots = field(init=False)
     live: LiveView = field(init=False)
     metrics: Metrics = field(init=False)
+    store_threads: OwnThreads = field(default_factory=lambda: OwnThreads(_STORE_THREADS))
     is_draining: bool = False
     """Whether the server is about to stop, and load balancers should look elsewhere."""
 

@@ -1,8 +1,9 @@
-"""Bodies of requests as JSON that can be sent on: no NaN, no half of a surrogate pair."""
+"""Bodies of requests as JSON that can be sent on: finite numbers, whole surrogate pairs."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import override
 
-from langchain_automix.serve.errors import ApiError
+from langchain_automix.serve.errors import ApiError, shortened
 
 
 class StrictJsonRequest(Request):
@@ -58,12 +59,19 @@ def read_json(body: bytes) -> Any:
     """
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         if "\\ud" in text.lower():  # perhaps half of a pair, which no request can hold
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ApiError(400, f"The body is not JSON: {reason}.", code="invalid_json") from error
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):  # it could be sent to no model
+        raise ValueError(f"{shortened(digits)} is too large a number")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import pickle
+import threading
 from typing import Any
 
 import cloudpickle
@@ -154,6 +155,45 @@ def test_what_can_be_pickled_as_it_is_stays_as_it_is() -> None:
     assert (again._asked, again.i) == (["?"], model.i)
     assert OwnModel not in copyreg.dispatch_table
     assert sent(OwnModel(responses=["a"])).responses == ["a"]
+
+
+class LinkedModel(FakeListChatModel):
+    """A model that may refer to itself, and have a client that it makes."""
+
+    other: Any = None
+    _own: Any = PrivateAttr(default=None)
+    _client: Any = PrivateAttr(default_factory=threading.Lock)
+
+
+class PlainLinkedModel(FakeListChatModel):
+    """A model that may refer to itself."""
+
+    _own: Any = PrivateAttr(default=None)
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+@pytest.mark.parametrize("kind", [PlainLinkedModel, LinkedModel])
+def test_a_model_that_refers_to_itself(kind: Any, pickler: Any) -> None:
+    make_models_picklable()
+    model, inner = kind(responses=["a"]), kind(responses=["b"])
+    model._own, inner._own = [model, inner], {"outer": model}
+    again = sent(model, pickler)
+    assert again._own[0] is again
+    assert again._own[1]._own["outer"] is again
+    assert again._own[1].responses == ["b"]
+
+
+def test_models_within_models_are_looked_at_once_each() -> None:
+    make_models_picklable()
+    model = PlainLinkedModel(responses=["0"])
+    for number in range(1, 24):
+        outer = PlainLinkedModel(responses=[str(number)])
+        outer._own = model
+        model = outer
+    again = sent(model)
+    for number in reversed(range(24)):
+        assert again.responses == [str(number)]
+        again = again._own
 
 
 def politely(answer: str) -> Verification:

@@ -34,6 +34,34 @@ def ships() -> str:
 TOOLS = tools_in_openai_format([book, ships])
 
 
+SLOW = "^(a|aa)+$"
+LETTERS = "a" * 60 + "!"
+DOUBLING = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TOO_COSTLY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a pattern": ({"a": LETTERS}, {"properties": {"a": {"pattern": SLOW}}}),
+    "a pattern of names": ({LETTERS: 1}, {"patternProperties": {SLOW: {"type": "string"}}}),
+    "other names": ({LETTERS: 1}, {"patternProperties": {SLOW: {}}, "additionalProperties": False}),
+    "unevaluated names": (
+        {LETTERS: 1},
+        {"allOf": [{"patternProperties": {SLOW: {}}}], "unevaluatedProperties": False},
+    ),
+    "definitions": (1, {"$defs": {**DOUBLING, "d60": {"type": "string"}}, "$ref": "#/$defs/d0"}),
+    "a draft of its own": (
+        {"a": LETTERS},
+        {"properties": {"a": {"$schema": DRAFT, "pattern": SLOW}}},
+    ),
+    "the draft of the whole": (
+        {"a": {"b": LETTERS}},
+        {
+            "$schema": DRAFT,
+            "properties": {"a": {"$ref": "#"}, "b": {"pattern": SLOW}},
+        },
+    ),
+}
+"""Values and schemas; with `re` and without a limit, each takes longer than a test may."""
+
+
 def calling(*calls: tuple[str, dict[str, Any]], invalid: tuple[str | None, str] = ("", "")) -> Any:
     made = [
         {"name": name, "args": args, "id": str(i), "type": "tool_call"}
@@ -246,6 +274,26 @@ class TestSchemas:
         with no_warnings():
             assert schema_problem({"a": "x"}, schema) is None
         assert not asked
+
+    @pytest.mark.parametrize("name", TOO_COSTLY)
+    def test_what_would_practically_never_end_says_nothing(self, name: str) -> None:
+        value, schema = TOO_COSTLY[name]
+        assert schema_problem(value, schema) is None
+
+    def test_patterns_say_what_fits(self) -> None:
+        schema = {
+            "properties": {"a": {"pattern": "^[a-z]+$"}},
+            "patternProperties": {"^n_": {"type": "integer"}},
+            "additionalProperties": False,
+        }
+        assert schema_problem({"a": "x", "n_1": 1}, schema) is None
+        assert schema_problem({"a": "X"}, schema) == "a: not as its schema says (pattern: ^[a-z]+$)"
+        assert "type: integer" in (schema_problem({"n_1": "x"}, schema) or "")
+        assert "additionalProperties" in (schema_problem({"b": 1}, schema) or "")
+
+    def test_a_long_list_is_compared_whole(self) -> None:
+        schema = {"items": {"properties": {"a": {"type": "integer", "minimum": 0}}}}
+        assert schema_problem([{"a": 1}] * 5_000 + [{"a": -1}], schema) is not None
 
     def test_a_long_value_is_not_repeated_whole(self) -> None:
         said = schema_problem({"a": "x" * 5000}, {"properties": {"a": {"type": "integer"}}})

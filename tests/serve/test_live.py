@@ -73,6 +73,14 @@ def test_who_comes_again_is_told_what_was_missed_and_nothing_twice(running: Serv
     assert seen.data["id"] in found
 
 
+def test_an_event_id_with_more_digits_than_an_integer_may_have(running: Served) -> None:
+    with watching(running) as events:
+        running.chat("one")
+        seen = next_of(events, "query")
+    with watching(running, **{"Last-Event-ID": f"{seen.id}{'9' * 5_000}"}) as events:
+        assert next_of(events, "query").data["id"]  # no number of ours: all that is kept is told
+
+
 @pytest.mark.parametrize("last", ["-1", "x", "1001"])
 def test_a_number_of_earlier_events_that_is_none(running: Served, last: str) -> None:
     with running.client() as client:

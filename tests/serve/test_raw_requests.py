@@ -75,6 +75,16 @@ def check_lives(running: Served) -> None:
 BODIES: dict[str, tuple[bytes, set[int]]] = {
     "NaN": (GOOD_BYTES[:-1] + b', "temperature": NaN}', {400}),
     "infinity": (GOOD_BYTES[:-1] + b', "temperature": 1e999}', {400}),
+    "infinity in a tool": (
+        GOOD_BYTES[:-1]
+        + b', "tools": [{"type": "function", "function": {"name": "f", "parameters": '
+        + b'{"properties": {"a": {"maximum": -1e999}}}}}]}',
+        {400},
+    ),
+    "usage of no stream": (
+        GOOD_BYTES[:-1] + b', "stream_options": {"include_usage": true}}',
+        {400},
+    ),
     "huge integer": (GOOD_BYTES[:-1] + b', "seed": ' + b"9" * 4_000 + b"}", {400}),
     "longer integer": (GOOD_BYTES[:-1] + b', "seed": ' + b"9" * 50_000 + b"}", {400}),
     "deep nesting": (GOOD_BYTES[:-1] + b', "metadata": ' + b"[" * 50_000 + b"}", {400}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import threading
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import uvicorn
 from langchain_automix.serve.app import create_app
 from langchain_automix.serve.server import ConnectionCloser, GracefulServer
 from tests.support.builders.mixes import ACCEPTS
+from tests.support.builders.waiting import LONG
 from tests.support.servers.openai_server import OpenAIServer
 from tests.support.servers.serving import MIX, address, chat_mix, serving
 
@@ -28,6 +31,22 @@ async def test_what_is_loaded_by_the_start_is_collected_no_more(server: OpenAISe
     finally:
         gc.unfreeze()  # this process goes on
     assert frozen[0] > 100_000
+
+
+async def test_models_without_an_asynchronous_way_hold_up_no_other(server: OpenAIServer) -> None:
+    app = create_app({MIX: chat_mix(server)})
+    config = uvicorn.Config(app, port=0, log_level="error")
+    running = GracefulServer(config, app, lambda: None)
+    config.load()
+    running.lifespan = config.lifespan_class(config)
+    together = threading.Barrier(64)
+    try:
+        await running.startup()
+        waits = [asyncio.to_thread(together.wait, LONG) for _ in range(together.parties)]
+        assert len(await asyncio.gather(*waits)) == together.parties
+        await running.shutdown()
+    finally:
+        gc.unfreeze()
 
 
 def test_clients_close_their_connections_once_it_is_to_stop(server: OpenAIServer) -> None:
