@@ -48,8 +48,9 @@ def has_known_costs(ended: EndedQuery, state: EpochState) -> bool:
             _warn_once(
                 state,
                 f"Nothing can be learned from a query for which it is unknown what "
-                f"{ended.config.names[index]} cost (it has no known price, or reports no tokens): "
-                f"such a query has no shadow. {_REMEDY}",
+                f"{ended.config.names[index]} cost (it has no known price, or reports no tokens, "
+                "as some models do in a stream without stream_usage=True): such a query has no "
+                f"shadow. {_REMEDY}",
             )
             return False
     return True

@@ -12,6 +12,7 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra `le
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel
@@ -82,7 +83,11 @@ class TestForms:
     def test_a_chat_model(self, server: OpenAIServer, make: Make) -> None:
         models = [server.model("small"), server.model("large")]
         chat = ChatAutoMix(
-            models=models, learning=make(), verifier=SelfVerifier(samples=1), router=0.5
+            models=models,
+            learning=make(),
+            verifier=SelfVerifier(samples=1),
+            prices=PRICES,
+            router=0.5,
         )
         assert chat.invoke("Where?").content == "a large answer"
         assert rows(chat)[0].is_shadowed
@@ -100,11 +105,18 @@ class TestForms:
 
             async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
                 await asyncio.sleep(0)
-                return ChatResult(generations=[ChatGeneration(message=AIMessage(self.text))])
+                usage = UsageMetadata(input_tokens=10, output_tokens=1, total_tokens=11)
+                message = AIMessage(self.text, usage_metadata=usage)
+                return ChatResult(generations=[ChatGeneration(message=message)])
 
         check: Runnable[Any, Any] = RunnableLambda(lambda _: Verification(score=0.5))
         automix = AutoMixRunnable.from_models(
-            Async(text="a"), Async(text="b"), learning=make(), verifier=check, router=0.5
+            Async(text="a"),
+            Async(text="b"),
+            learning=make(),
+            verifier=check,
+            router=0.5,
+            prices=lambda _: 0.001,
         )
         for _ in range(2):
             run(automix.ainvoke("Where?"))

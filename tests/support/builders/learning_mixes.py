@@ -10,7 +10,6 @@ from typing import Any
 from langchain_automix import AutoMixRunnable, Learning, POMDPRouter, SelfVerifier
 from langchain_automix.learning.records import PolicyVersion, StoredQuery
 from langchain_automix.learning.store.store import LearningStore
-from tests.support.builders.mixes import mix
 from tests.support.builders.synthetic_logs import world
 from tests.support.servers.openai_server import OpenAIServer
 
@@ -22,8 +21,10 @@ Make = Callable[..., Learning]
 
 
 def learns(server: OpenAIServer, learning: Learning, **fields: Any) -> AutoMixRunnable:
-    fields = {"verifier": SelfVerifier(samples=2), "prices": PRICES, **fields}
-    return mix(server, learning=learning, **fields)
+    """Return a mix whose models tell their tokens in streams, too: without costs, none learns."""
+    models = [server.model(name, stream_usage=True) for name in PRICES]
+    fields = {"verifier": SelfVerifier(samples=2), "prices": PRICES, "router": 0.5, **fields}
+    return AutoMixRunnable.from_models(*models, learning=learning, **fields)
 
 
 def rows(automix: Any) -> list[StoredQuery]:
