@@ -132,7 +132,8 @@ def live() -> None:
         },
     )
     with served({"support": mix}) as running, running.client() as client, tab() as page:
-        page.resize(1100, 1320)
+        page.resize(1100, 1180)
+        page.ask("Emulation.setScrollbarsHidden", hidden=True)
         page.open(f"{running.root_url}/")
         for question in asked[third:]:
             request = PROMPT.format_messages(**question.model_dump())

@@ -94,20 +94,22 @@ class _Standing:
     saving: Headline | None
 
     @property
-    def saves_within_the_goal(self) -> bool:
-        """Whether the log shows that the rule saves money and loses no more than allowed."""
-        if self.allowed is None or self.saving is None:
-            return False
-        return self.loss_interval[1] <= self.allowed and self.saving.cost_interval[1] < 1
+    def is_shown(self) -> bool:
+        """Whether the log shows a gain, and a loss no larger than the goal allows."""
+        gains = self.gain_interval[0] > 0
+        if self.allowed is None:
+            return gains
+        saves = self.saving is not None and self.saving.cost_interval[1] < 1
+        return (gains or saves) and self.loss_interval[1] <= self.allowed
 
     @property
     def needed(self) -> int | None:
-        """Queries that would show the gain, or the loss to be within the goal, if unchanged."""
-        found = [_queries_to_show(self.gain, self.gain_deviation)]
-        if self.allowed is not None and self.saving is not None and self.saving.cost < 1:
-            found.append(_queries_to_show(self.allowed - self.loss, self.loss_deviation))
-        known = [number for number in found if number is not None]
-        return min(known, default=None)
+        """Queries that would show what is missing, if nothing changed; None if none would."""
+        if self.allowed is None:
+            return _queries_to_show(self.gain, self.gain_deviation)
+        if self.saving is None or self.saving.cost >= 1:
+            return None
+        return _queries_to_show(self.allowed - self.loss, self.loss_deviation)
 
 
 def _queries_to_show(mean: float, deviation: float) -> int | None:
@@ -269,7 +271,8 @@ def _allowed_loss(policy: Policy) -> float | None:
     if (loss := policy.goal.get("max_loss")) is not None:
         return loss
     if (least := policy.goal.get("min_quality")) is not None and policy.fit.quality:
-        return max(max(policy.fit.quality) - least, 0.0)
+        loss = max(policy.fit.quality) - least
+        return loss if loss >= 0 else None  # a goal above every model asks for a gain
     return None
 
 
@@ -301,7 +304,7 @@ def _by_standing(
     standing: _Standing, kept: str, policy: Policy, outcomes: Outcomes
 ) -> Recommendation:
     single = _single(policy, outcomes)
-    if standing.gain_interval[0] > 0 or standing.saves_within_the_goal:
+    if standing.is_shown:
         detail = _gains_in_intervals(standing)
         if single is None:
             text = f"Deploy this policy: {_gains(standing)}."
@@ -320,15 +323,28 @@ def _by_standing(
 def _not_shown(standing: _Standing, kept: str) -> Recommendation:
     """Recommend labels if a moderate number would show a gain; otherwise keep the single model."""
     needed, n = standing.needed, standing.n
+    saves = standing.saving is not None and standing.saving.cost < 1
+    what, detail = "that the policy gains anything", _worth(standing)
+    if standing.allowed is not None and saves:
+        if standing.loss > standing.allowed:
+            text = (
+                f"Keep {kept} alone: on this log the policy loses {standing.loss:.3f} of quality, "
+                f"more than the {standing.allowed:.3f} allowed."
+            )
+            return Recommendation("keep", text, kept, detail=_gains_in_intervals(standing))
+        what = (
+            f"that the policy loses at most the {standing.allowed:.3f} of quality allowed: it may "
+            f"lose {standing.loss_interval[1]:.3f}"
+        )
+        detail = _gains_in_intervals(standing)
     if needed is None or needed > _HOPELESS * n:
-        text = f"Keep {kept} alone: this log does not show that the policy gains anything."
-        return Recommendation("keep", text, kept, detail=_worth(standing))
+        text = f"Keep {kept} alone: this log does not show {what}."
+        return Recommendation("keep", text, kept, detail=detail)
     more = _rounded(max(needed - n, FEW))
     text = (
-        f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show that "
-        "the policy gains anything."
+        f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show {what}."
     )
-    return Recommendation("label", text, kept, more, _worth(standing))
+    return Recommendation("label", text, kept, more, detail)
 
 
 def _single(policy: Policy, outcomes: Outcomes) -> str | None:
@@ -347,14 +363,12 @@ def _keep(single: str, kept: str) -> str:
 
 def _gains(standing: _Standing) -> str:
     """Describe the saving, and the most that is lost, compared with the best single model."""
-    low, high = standing.loss_interval
+    high = standing.loss_interval[1]
     lost = f"loses at most {high:.3f} of quality"
     if high < 0:
         lost = f"gains at least {-high:.3f} of quality"
     elif high < _SAME:
         lost = "loses no quality"
-    if standing.allowed is not None and low > standing.allowed:
-        lost += f", more than the {standing.allowed:.3f} allowed"
     if standing.saving is None:
         return f"it {lost}"
     saved, against = 1 - standing.saving.cost, standing.saving.against

@@ -27,7 +27,10 @@ SECONDS = 0.05
 
 TURN = 3.0
 TURNS = 10
-STREAMS = (200, 20)
+LOADS = ((200, 0.0), (20, 0.0), (200, 10.0))
+"""Streams side by side, and the mean pause of a client before it asks again: 0 is as much as the
+server can take, and what is then added is the time for which requests wait for each other."""
+
 REQUESTS = 20_000
 KEPT, ESCALATED = "What is easy?", "What is hard?"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -92,10 +95,11 @@ def mix_of(provider: Process, gc: str = "frozen", port: int = 0) -> Iterator[Pro
         yield running
 
 
-def load(streams: int, asked: list[Asked], seconds: float) -> list[Timing]:
+def load(streams: int, asked: list[Asked], seconds: float, pause: float = 0.0) -> list[Timing]:
     """Return what requests took that so many clients made for a while, none of which failed."""
     end = time.monotonic() + seconds
-    tally = asyncio.run(ask_side_by_side(streams, asked, lambda: time.monotonic() < end))
+    work = ask_side_by_side(streams, asked, lambda: time.monotonic() < end, pause=pause)
+    tally = asyncio.run(work)
     assert tally.is_whole, str(tally)
     return tally.timings
 
@@ -104,14 +108,14 @@ def tables(turns: int = TURNS, requests: int = REQUESTS) -> Iterator[tuple[Row, 
     """Yield tables of what is added, of what is held, and of what a kill loses."""
     with provider() as behind:
         with mix_of(behind) as frozen, mix_of(behind, "unfrozen") as unfrozen:
-            for streams in STREAMS:
-                yield from added(streams, turns, behind, frozen, unfrozen)
+            for streams, pause in LOADS:
+                yield from added(streams, pause, turns, behind, frozen, unfrozen)
         yield HELD, list(held(behind, requests))
         yield LOST, list(lost(behind))
 
 
 def added(
-    streams: int, turns: int, behind: Process, frozen: Process, unfrozen: Process
+    streams: int, pause: float, turns: int, behind: Process, frozen: Process, unfrozen: Process
 ) -> Iterator[tuple[Row, list[Row]]]:
     """Yield what is added to the provider's own time, and what each process costs."""
     alone = Asked(behind.port, "large", KEPT)
@@ -122,22 +126,23 @@ def added(
     for asked in ways.values():
         load(streams, asked, 1.0)  # what the first requests alone do
     taken: dict[str, list[list[Timing]]] = {name: [] for name in ways}
-    costs: dict[str, list[float]] = {name: [0.0, 0.0, 0.0] for name in ways}
+    costs: dict[str, list[float]] = {name: [0.0, 0.0, 0.0, 0.0] for name in ways}
     for turn in range(turns):
         for name, asked in list(ways.items())[:: 1 - 2 * (turn % 2)]:
             mix = unfrozen if "no gc" in name else frozen
-            before = time.process_time(), behind.seconds, mix.seconds
-            taken[name].append(load(streams, asked, TURN))
-            after = time.process_time(), behind.seconds, mix.seconds
+            before = time.process_time(), behind.seconds, mix.seconds, time.monotonic()
+            taken[name].append(load(streams, asked, TURN, pause))
+            after = time.process_time(), behind.seconds, mix.seconds, time.monotonic()
             costs[name] = [c + b - a for c, a, b in zip(costs[name], before, after, strict=True)]
-    heads = f"{streams} streams side by side, {turns} turns of {TURN:g} s, ms", *_COLUMNS
-    yield heads, [_row(name, taken) for name in ways]
+    said = f"{streams} streams" + (f", pauses of {pause:g} s" if pause else "")
+    heads = f"{said}, {turns} turns of {TURN:g} s, ms", *_COLUMNS
+    yield heads, [_row(name, taken, costs[name][-1]) for name in ways]
     yield (
-        (f"{streams} streams: processor time a request, ms", *_PROCESSES),
+        (f"{said}: processor time a request, ms", *_PROCESSES),
         [_cost_row(name, costs[name], sum(map(len, taken[name]))) for name in ways],
     )
     yield (
-        (f"{streams} streams: with gc.freeze() by without", "p50", "p99"),
+        (f"{said}: with gc.freeze() by without", "p50", "p99"),
         [
             (case, *(_ratio(taken[case], taken[f"{case}, no gc.freeze()"], q) for q in (50, 99)))
             for case in ("kept", "escalated")
@@ -152,10 +157,10 @@ _COLUMNS = (
 _PROCESSES = ("load", "provider", "mix")
 
 
-def _row(name: str, taken: dict[str, list[list[Timing]]]) -> Row:
+def _row(name: str, taken: dict[str, list[list[Timing]]], seconds: float) -> Row:
     turns = taken[name]
     base = taken["provider twice" if name.startswith("escalated") else "provider alone"]
-    rate = sum(map(len, turns)) / (len(turns) * TURN)
+    rate = sum(map(len, turns)) / seconds  # until the last answer of each turn
     cells: list[str] = []
     for which in ("whole", "first"):
         pairs = [(_percentile(turns, q, which), _added(turns, base, q, which)) for q in (50, 99)]
@@ -201,7 +206,7 @@ def _ratio(turns: Sequence[Sequence[Timing]], base: Sequence[Sequence[Timing]], 
 
 
 def _cost_row(name: str, costs: list[float], requests: int) -> Row:
-    return name, *(f"{seconds / requests * 1e3:.2f}" for seconds in costs)
+    return name, *(f"{seconds / requests * 1e3:.2f}" for seconds in costs[:-1])
 
 
 HELD = ("after requests", "resident, MB", "open files", "bytes more a request", "seconds")

@@ -58,6 +58,11 @@ def billed(server: OpenAIServer) -> float:
     return sum(map(price, server.billed))
 
 
+def least(server: OpenAIServer) -> float:
+    """Return what was billed, less what another order of the sum may round away."""
+    return billed(server) * (1 - 1e-9)
+
+
 def dearest(server: OpenAIServer) -> float:
     return max(map(price, server.billed))
 
@@ -169,11 +174,11 @@ class TestAKilledProcess:
         wait_for(lambda: len(server.billed) == 38)
         estimate = expected(server, tmp_path)
         assert estimate.lost == 8
-        assert estimate.spent >= billed(server)
+        assert estimate.spent >= least(server)
         assert any("8 calls were under way" in note for note in estimate.notes)
         last = run(server, tmp_path, 60)
         assert last.lost == 8
-        assert last.spent >= billed(server)
+        assert last.spent >= least(server)
         assert last.spent < billed(server) + 8 * dearest(server)
         again = expected(server, tmp_path)
         assert again.lost == 8, "a call that was made again does not take back the lost one"
@@ -234,7 +239,7 @@ class TestACallOfUnknownCost:
         event.set()
         wait_for(lambda: len(server.billed) == 36)
         assert last.lost == 1
-        assert billed(server) <= last.spent < billed(server) + dearest(server)
+        assert least(server) <= last.spent < billed(server) + dearest(server)
         estimate = expected(server, tmp_path, 12)
         assert estimate.lost == 1
         assert estimate.spent == pytest.approx(last.spent)
@@ -251,7 +256,7 @@ class TestACallOfUnknownCost:
         with pytest.warns(UserWarning, match="examples failed"):
             last = run(server, tmp_path, concurrency=1)
         assert last.lost == 2
-        assert billed(server) <= last.spent < billed(server) + 2 * dearest(server)
+        assert least(server) <= last.spent < billed(server) + 2 * dearest(server)
 
     def test_a_refusal_costs_nothing(self, server: OpenAIServer, tmp_path: Path) -> None:
         server.script = lambda body: 429 if "ship 3 " in json.dumps(body) else answers(body)

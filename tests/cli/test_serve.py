@@ -163,3 +163,16 @@ def test_what_is_refused_before_anything_is_served(policy: Path, tmp_path: Path)
     prices.write_text(json.dumps({"small": {"input": 1, "output": 2}}), encoding="utf-8")
     limited = (*MODELS, *CHECK, "--max-spend", "5 USD", "--prices", prices)
     assert "needs the price of every model" in refused(policy, *limited)
+
+
+def test_who_watches_keeps_no_server_from_its_end(server: OpenAIServer, policy: Path) -> None:
+    with (
+        process(server, policy, *MODELS, *CHECK, "--grace", "600") as (running, address),
+        httpx.Client(trust_env=False, timeout=LONG) as client,
+        client.stream("GET", f"{address}/events") as response,
+    ):
+        lines = response.iter_lines()
+        assert next(lines) == "event: state"
+        running.send_signal(signal.SIGTERM)
+        assert "event: stopping" in list(lines)
+        assert running.wait(LONG) == 0

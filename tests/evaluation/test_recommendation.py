@@ -108,6 +108,27 @@ def test_a_bound_that_is_not_kept_is_said(policies: dict[str, Policy]) -> None:
     assert "more than the 0.010 allowed" in found.text
 
 
+def as_good_as_large(policy: Policy, n: int) -> Recommendation:
+    """Judge a policy that is wrong on one of 100 queries, and right on another one, for less."""
+    data = to_arrays(world(n, seed=3))
+    quality = data.quality[:, 1].copy()
+    wrong, right = (np.flatnonzero(quality == value)[: n // 100] for value in (1, 0))
+    quality[wrong], quality[right] = 0.0, 1.0
+    return judged(policy, data, quality, np.full(n, 2.0))
+
+
+def test_a_loss_that_may_be_larger_than_allowed_is_not_deployed(
+    policies: dict[str, Policy],
+) -> None:
+    found = as_good_as_large(policies["loss"], 100)
+    assert found.action == "label"
+    assert "at most the 0.010 of quality allowed: it may lose 0.028" in found.text
+    assert found.more_examples is not None
+    assert as_good_as_large(policies["loss"], found.more_examples).action == "label"
+    enough = (100 + found.more_examples) // 100 * 100 + 100
+    assert as_good_as_large(policies["loss"], enough).action == "deploy"
+
+
 def test_a_limit_on_risk_is_judged_by_it(policies: dict[str, Policy]) -> None:
     data = to_arrays(world(400, seed=3))
     policy = policies["weight"].model_copy(update={"goal": {"max_risk": 0.2}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import time
@@ -51,21 +52,38 @@ def assert_linear(read: Read, text_of: Callable[[int], str], length: int = _OF_O
     """Fail where a text takes far more than 16 times as long as a 16th of it.
 
     This is the one test that measures: what a pattern does cannot be counted. It goes by the time
-    of this process, and stops a reader that takes too long.
+    of this process, stops a reader that takes too long, and gives it two more tries.
     """
     part, whole = text_of(length // _STRIDE), text_of(length)
-    allowed = max(_MOST * min(seconds(read, part) for _ in range(2)), _LEAST)
-    usual = signal.signal(signal.SIGVTALRM, _fail)
+    for _ in range(3):
+        allowed = max(_MOST * min(seconds(read, part) for _ in range(2)), _LEAST)
+        if is_read_within(allowed, read, whole):
+            return
+    pytest.fail(f"a text takes more than {_MOST} times as long as a {_STRIDE}th of it")
+
+
+class _TooLongError(BaseException):
+    """The time is up."""
+
+
+def is_read_within(allowed: float, read: Read, text: str) -> bool:
+    """Return whether a text is read within so many seconds of this process."""
+
+    def stop(*_: object) -> None:
+        raise _TooLongError
+
+    usual = signal.signal(signal.SIGVTALRM, stop)
+    gc.disable()  # a collection of all that the suite has loaded is no part of the reading
     signal.setitimer(signal.ITIMER_VIRTUAL, allowed)
     try:
-        read(whole)
+        read(text)
+    except _TooLongError:
+        return False
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        gc.enable()
         signal.signal(signal.SIGVTALRM, usual)
-
-
-def _fail(*_: object) -> None:
-    pytest.fail(f"a text takes more than {_MOST} times as long as a {_STRIDE}th of it")
+    return True
 
 
 def judge(reply: str) -> object:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.builders.mixes import ACCEPTS
+from tests.support.builders.waiting import Gate
 from tests.support.servers.openai_server import OpenAIServer, answering
 from tests.support.servers.serving import Served, served_mix
 
@@ -38,3 +39,12 @@ def running(shared_app: Served, provider: OpenAIServer) -> Served:
     shared_app.state.observers.flush()
     shared_app.queries.clear()
     return shared_app
+
+
+@pytest.fixture
+def gate(server: OpenAIServer) -> Iterator[Gate]:
+    """Holds every request to the provider until it is opened."""
+    gate = Gate()
+    server.delay = gate
+    yield gate
+    gate.open()

@@ -30,6 +30,9 @@ from tests.support.servers.serving import Served, chat_mix, served
 MARK = "Zebra"
 """Stands in every part of the small model's drafts, and in all that quotes them."""
 
+EVENTS = "/v1/events"
+"""Where the events of the live page are; they never end."""
+
 FORMAT = {"type": "json_schema", "json_schema": {"name": "built", "schema": SCHEMA}}
 MIXES: dict[str, dict[str, Any]] = {
     "self-check": {"verifier": SelfVerifier(samples=2)},
@@ -241,11 +244,28 @@ def test_in_no_byte_of_anything_else(everything: Served, shared_provider: OpenAI
     everything.state.observers.flush()
     paths = [getattr(route, "path", "") for route in everything.app.routes]
     assert "/v1/models" in paths
-    for path in {*paths, "/v1/models/free", "/v1/models/nothing", "/metrics", "/nothing"}:
+    assert "/metrics" in paths
+    for path in {*paths, "/v1/models/free", "/v1/models/nothing", "/nothing"}:
         for method in ("GET", "HEAD", "PUT"):
-            if "event" in path and method == "GET":
-                continue  # it never ends
+            if (method, path) == ("GET", EVENTS):
+                continue
             check_bytes(everything, exchange(address_of(everything), method, path), "")
+
+
+def test_in_no_event(everything: Served, shared_provider: OpenAIServer) -> None:
+    shared_provider.script = script_of("text", "kept", "rejects")
+    for mix in MIXES:
+        check_bytes(everything, ask(everything, mix, "plain", "whole"), "")
+    everything.state.observers.flush()
+    head = f"GET {EVENTS}?last={len(MIXES)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    raw = b""
+    with socket.create_connection(address_of(everything), LONG) as connection:
+        connection.sendall(head.encode())
+        while raw.count(b"event: query") < len(MIXES) or not raw.endswith(b"\n\n\r\n"):
+            part = connection.recv(65_536)
+            assert part
+            raw += part
+    check_bytes(everything, raw, "")
 
 
 def test_in_no_line_of_the_process(server: OpenAIServer, tmp_path: Path) -> None:

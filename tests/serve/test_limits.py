@@ -21,15 +21,6 @@ from tests.support.servers.serving import MIX, address, chat_mix, served_mix, se
 ASKED = {"model": MIX, "messages": [{"role": "user", "content": "Who?"}]}
 
 
-@pytest.fixture
-def gate(server: OpenAIServer) -> Iterator[Gate]:
-    """Holds every request to the provider until it is opened."""
-    gate = Gate()
-    server.delay = gate
-    yield gate
-    gate.open()
-
-
 def test_a_body_that_is_too_large(server: OpenAIServer) -> None:
     settings = ServeSettings(max_body_bytes=1_000)
     large = b'{"model": "' + b"x" * 2_000 + b'"}'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -100,13 +99,6 @@ def test_what_is_refused(server: OpenAIServer) -> None:
     assert seen("refused_total", reason="key") == 1
     assert seen("refused_total", reason="overloaded") == 0
     assert seen("unknown_costs_total", mix=MIX, of="query") == 0
-
-
-@pytest.fixture
-def gate(server: OpenAIServer) -> Iterator[Gate]:
-    server.delay = gate = Gate()
-    yield gate
-    gate.open()
 
 
 def test_what_is_under_way_and_one_too_many(server: OpenAIServer, gate: Gate) -> None:

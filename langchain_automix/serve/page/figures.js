@@ -26,12 +26,13 @@ function basisText(tally) {
   return said.join(" ");
 }
 
-function headline(tally) {
+function headline(tally, mixes) {
+  const who = mixes === 1 ? "The mix costs" : "The mixes cost";
   const share = saving(tally);
   if (!tally.queries) return "No query in this time.";
   if (!known(share)) return "Saved against the largest model alone: unknown.";
-  if (Math.abs(share) < 0.005) return "The mixes cost as much as the largest model alone.";
-  return `The mixes cost ${percent(Math.abs(share))} ${share > 0 ? "less" : "more"} than the largest model alone.`;
+  if (Math.abs(share) < 0.005) return `${who} as much as the largest model alone.`;
+  return `${who} ${percent(Math.abs(share))} ${share > 0 ? "less" : "more"} than the largest model alone.`;
 }
 
 function shareOf(tally, ...names) {
@@ -95,8 +96,9 @@ function showMixes(state, tally) {
     const one = tally.mixes[mix.name] || EMPTY;
     const name = make("span", null, mix.name, make("span", { class: "under" }, mix.models.join(" → ")),
       make("span", { class: "under" }, mix.policy === null ? "no policy file" : `policy ${mix.policy}`));
-    return row(heads, [name, whole(one.queries), share(one, "kept"), share(one, "escalated"), share(one, "failed"), cost(one),
-      `${one.queries ? savedText(saving(one)) : "–"}${one.estimated ? (one.estimated < one.compared ? ", partly estimated" : ", estimated") : ""}`]);
+    const basis = one.estimated ? `${one.estimated < one.compared ? "partly " : ""}estimated` : "";
+    const against = make("span", null, one.queries ? savedText(saving(one)) : "–", make("span", { class: "under" }, basis));
+    return row(heads, [name, whole(one.queries), share(one, "kept"), share(one, "escalated"), share(one, "failed"), cost(one), against]);
   });
   const learning = state.mixes.filter((mix) => mix.learning).map((mix) =>
     make("details", null, make("summary", null, `What ${mix.name} has learned`),
@@ -141,8 +143,8 @@ function costLines({ minutes, now }) {
 
 function showCost(state) {
   const lines = costLines(state), all = lines.flat();
+  byId("cost").hidden = !all.length; // before two minutes are over
   const node = byId("cost-chart"), width = Math.floor(node.parentElement.clientWidth);
-  byId("no-chart").hidden = all.length > 0;
   if (!all.length || width < 40) { node.replaceChildren(); return; }
   const clock = (at) => new Date(1000 * at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   const top = Math.max(...all.flatMap((each) => [each.cost, each.alone])) || 1;

@@ -54,7 +54,7 @@ function showFigures() {
   const total = state.windows.start.queries;
   byId("empty").hidden = total > 0;
   document.querySelectorAll(".figure-parts").forEach((each) => { each.hidden = !total; });
-  byId("sentence").textContent = total ? headline(tally) : "Ready for the first query.";
+  byId("sentence").textContent = total ? headline(tally, state.mixes.length) : "Ready for the first query.";
   byId("detail").textContent = total ? `${byId("window").selectedOptions[0].textContent.replace(/^./, (c) => c.toUpperCase())}: ${queries(tally.queries)}.` : "";
   showNumbers(state, tally);
   showMixes(state, tally);

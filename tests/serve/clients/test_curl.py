@@ -59,10 +59,10 @@ def test_completions(documented: Served, provider: OpenAIServer, line: str) -> N
     assert json.loads(told)["choices"][0]["message"]["content"] == "a small answer"
 
 
-def test_feedback(provider: OpenAIServer, tmp_path: Path) -> None:
+def test_feedback(server: OpenAIServer, tmp_path: Path) -> None:
     [line] = [line for line in LINES if "/v1/feedback" in line]
     with contextlib.closing(Learning(f"sqlite:///{tmp_path}/automix.db")) as learning:
-        mix = chat_mix(provider, verifier=ACCEPTS, learning=learning)
+        mix = chat_mix(server, verifier=ACCEPTS, learning=learning)
         with served({"automix": mix}) as running:
             found = json.loads(run(COMPLETIONS[0], running))["id"]
             told = json.loads(run(line.replace("chatcmpl-5f1c...", found), running))

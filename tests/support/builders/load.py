@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ async def ask_side_by_side(
     goes_on: Callable[[], bool],
     tally: Tally | None = None,
     clients: list[Client] | None = None,
+    pause: float = 0.0,
 ) -> Tally:
     """Have so many clients ask again and again; each asks all of a list in turn, as one request.
 
@@ -128,11 +130,14 @@ async def ask_side_by_side(
         goes_on: Whether a client asks again.
         tally: Where it is counted; None: in a new one.
         clients: Is given the clients.
+        pause: Mean seconds for which a client waits before it asks (exponential).
     """
     tally = tally or Tally()
 
     async def one(client: list[Client]) -> None:
         while goes_on():
+            if not await _paused(pause, goes_on):
+                return
             start, timing = time.perf_counter(), None
             for each, at in zip(client, asked, strict=True):
                 began = time.perf_counter()
@@ -153,3 +158,11 @@ async def ask_side_by_side(
         for each in everyone:
             each.close()
     return tally
+
+
+async def _paused(mean: float, goes_on: Callable[[], bool]) -> bool:
+    """Wait for an exponential time; return whether the client still goes on."""
+    until = time.monotonic() + (random.expovariate(1 / mean) if mean else 0.0)
+    while (left := until - time.monotonic()) > 0 and goes_on():  # noqa: ASYNC110  (what ends it is no event)
+        await asyncio.sleep(min(0.05, left))
+    return not mean or goes_on()
