@@ -322,29 +322,19 @@ def _by_standing(
 
 def _not_shown(standing: _Standing, kept: str) -> Recommendation:
     """Recommend labels if a moderate number would show a gain; otherwise keep the single model."""
-    needed, n = standing.needed, standing.n
-    saves = standing.saving is not None and standing.saving.cost < 1
-    what, detail = "that the policy gains anything", _worth(standing)
-    if standing.allowed is not None and saves:
-        if standing.loss > standing.allowed:
-            text = (
-                f"Keep {kept} alone: on this log the policy loses {standing.loss:.3f} of quality, "
-                f"more than the {standing.allowed:.3f} allowed."
-            )
-            return Recommendation("keep", text, kept, detail=_gains_in_intervals(standing))
-        what = (
-            f"that the policy loses at most the {standing.allowed:.3f} of quality allowed: it may "
-            f"lose {standing.loss_interval[1]:.3f}"
-        )
+    needed, n, detail = standing.needed, standing.n, _worth(standing)
+    what = "that the policy gains anything"
+    if standing.allowed is not None and standing.saving is not None and standing.saving.cost < 1:
+        lost, most = standing.loss, standing.loss_interval[1]
+        what = f"that no more than {standing.allowed:.3f} of quality is lost, the loss allowed"
+        what += f" (lost here: {format_signed(lost)}, and at most {most:.3f})"
         detail = _gains_in_intervals(standing)
     if needed is None or needed > _HOPELESS * n:
         text = f"Keep {kept} alone: this log does not show {what}."
         return Recommendation("keep", text, kept, detail=detail)
     more = _rounded(max(needed - n, FEW))
-    text = (
-        f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show {what}."
-    )
-    return Recommendation("label", text, kept, more, detail)
+    text = f"Label about {more:,} more examples, and keep {kept} until then: {n:,} do not show"
+    return Recommendation("label", f"{text} {what}.", kept, more, detail)
 
 
 def _single(policy: Policy, outcomes: Outcomes) -> str | None:
