@@ -233,9 +233,16 @@ def to_model_call(
         model=metadata.get("model_name"),
         provider=metadata.get("model_provider"),
         usage=None
-        if not usages
+        if not usages or not all(map(_is_possible, usages))
         else (usages[0] if whole_request else functools.reduce(add_usage, usages)),
     )
+
+
+def _is_possible(usage: UsageMetadata) -> bool:
+    """Whether no number of tokens is negative; else a cost would give back what others spent."""
+    details: Any = (usage.get("input_token_details"), usage.get("output_token_details"))
+    numbers = [number or 0 for each in details for number in (each or {}).values()]
+    return min(usage["input_tokens"], usage["output_tokens"], *numbers) >= 0
 
 
 def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:

@@ -113,8 +113,8 @@ def _add_routes(app: FastAPI) -> None:
     app.post("/v1/feedback", responses={**NOT_SCORED, **ERRORS})(score)
     app.get("/v1/models", responses=ERRORS)(list_models)
     app.get("/v1/models/{name:path}", responses=ERRORS)(show_model)
-    app.get("/healthz", include_in_schema=False)(healthz)
-    app.get("/readyz", include_in_schema=False)(readyz)
+    for path, tell in (("/healthz", healthz), ("/readyz", readyz)):  # some probes ask by HEAD
+        app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(tell)
     add_live_routes(app)
 
 

@@ -26,6 +26,9 @@ from langchain_automix.serve.errors import ApiError, unsupported
 from langchain_automix.serve.own_threads import OwnThreads
 
 _MOST = 128
+_LONGEST = 100_000
+"""Characters of tools, format and settings with which a mix is kept: clients may send megabytes."""
+
 _THREADS = 4
 _ANY_FIELDS = frozenset({"top_p", "seed"})
 """Settings that any provider's model may have a field for."""
@@ -59,12 +62,14 @@ class BoundMixes:
         """
         arguments = self._arguments(request)
         shaping = self._shaping(request, arguments)
-        key = _digest([shaping, request.response_format])
+        asked = _as_text([shaping, request.response_format])
+        key = hashlib.sha256(asked.encode()).hexdigest()
         if (found := self._kept.get(key)) is None:
             # What learns may wait for its store when there are new tools.
             found = await self._threads.run(self._made, request, shaping)
-        self._kept[key] = found
-        self._kept.move_to_end(key)
+        if len(asked) <= _LONGEST:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
         while len(self._kept) > _MOST:
             self._kept.popitem(last=False)
         if not arguments:
@@ -167,6 +172,5 @@ def _takes(chat_model: BaseChatModel, name: str) -> bool:
     return has_field or takes_openai_arguments(chat_model)
 
 
-def _digest(parts: list[Any]) -> str:
-    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(by_alias=True))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _as_text(parts: list[Any]) -> str:
+    return json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(by_alias=True))

@@ -16,6 +16,9 @@ from pydantic_core import PydanticCustomError
 
 from langchain_automix.serve.errors import ApiError
 
+LONGEST_NAME = 256
+"""Characters that the name of a mix may have."""
+
 _INT64 = 2**63
 
 
@@ -200,7 +203,7 @@ class StreamOptions(_Part):
 class ChatCompletionRequest(_Part):
     """The body of `POST /v1/chat/completions`."""
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=LONGEST_NAME)
     """The name of a mix, as `/v1/models` lists them."""
 
     messages: list[Message] = Field(min_length=1)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from langchain_automix.errors import AutoMixError, first_problem, near_matches
 from langchain_automix.learning.learning import Learning
@@ -38,6 +38,14 @@ class LimitTable(_Table):
 
     when_spent: Literal["cheapest", "raise"] = "raise"
     """At the limit: refuse queries with status 429, or have the cheapest model answer."""
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        try:
+            SpendLimit(self.limit, per=self.per)
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from None
+        return self
 
     def to_limit(self, name: str) -> SpendLimit:
         """Return the limit, its ledger under a name."""

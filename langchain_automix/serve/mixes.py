@@ -15,7 +15,8 @@ from langchain_automix.errors import AutoMixError, near_matches
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.serve.binding import BoundMixes
-from langchain_automix.serve.errors import ApiError
+from langchain_automix.serve.chat_request import LONGEST_NAME
+from langchain_automix.serve.errors import ApiError, shortened
 from langchain_automix.utils.files import reason_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Mixes:
         limits: Spend limits that hold in all of them, beside their own.
 
     Raises:
-        AutoMixError: There is none, a name is empty, or what is given is no mix.
+        AutoMixError: There is none, a name is empty or too long, or what is given is no mix.
     """
 
     def __init__(
@@ -136,6 +137,11 @@ class Mixes:
         for name, given in mixes.items():
             if not name.strip():
                 raise AutoMixError("A mix needs a name by which clients ask for it.")
+            if len(name) > LONGEST_NAME:
+                raise AutoMixError(
+                    f"The name of a mix has {len(name)} characters, but {LONGEST_NAME} at most: "
+                    f"{shortened(name)!r}."
+                )
             if not isinstance(given, ChatAutoMix | PolicyFile):
                 raise AutoMixError(
                     f"The mix {name!r} is a {type(given).__name__}, but must be a ChatAutoMix, "

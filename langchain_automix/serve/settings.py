@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.serve.keys import KEYS_VARIABLE, ApiKey, Keyring
 
 MEGABYTE = 1_000_000
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class ServeSettings:
         if not 0 <= self.grace < float("inf"):
             raise AutoMixError(f"grace is seconds, 0 or more, not {self.grace!r}.")
         Keyring(self.keys)
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise AutoMixError(
+                    f"cors_origins: {origin!r} is no origin of a web page, such as "
+                    "https://app.example.com, without a path or a slash at its end."
+                )
+        if "*" in self.cors_origins and not self.keys:
+            raise AutoMixError(
+                "cors_origins has '*', and no key is set: any web page that is open on this "
+                f"machine could spend your money. Set {KEYS_VARIABLE}, or name the pages."
+            )
 
 
 def check_host(host: str, settings: ServeSettings) -> None:

@@ -154,9 +154,13 @@ class Traffic:
         minute = int(query.at // _MINUTE)
         with self._lock:
             self._since_start.add(query)
+            # A query may be told a little late. Minutes further ahead show that the clock was set
+            # back: when their queries ended is not known, and they are in no window.
+            while self._minutes and self._minutes[-1][0] > minute + 1:
+                self._minutes.pop()
             if not self._minutes or self._minutes[-1][0] < minute:
                 self._minutes.append((minute, Span()))
-            self._minutes[-1][1].add(query)  # where a clock was set back, too
+            self._minutes[-1][1].add(query)
 
     def to_json(self, now: float) -> dict[str, Any]:
         """Return it ready for JSON.

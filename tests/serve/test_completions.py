@@ -322,3 +322,5 @@ def test_what_cannot_be_served(server: OpenAIServer) -> None:
         create_app({"small": runnable})
     with pytest.raises(AutoMixError, match="needs a name"):
         create_app({" ": ChatAutoMix(models=[runnable, server.model("large")])})
+    with pytest.raises(AutoMixError, match="257 characters, but 256 at most"):
+        create_app({"m" * 257: ChatAutoMix(models=[runnable, server.model("large")])})

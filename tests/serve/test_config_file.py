@@ -80,6 +80,9 @@ MIX = '[mixes.a]\nmodels = ["openai:small", "openai:large"]\n'
         (f"{MIX}[keys.a]\nkey = 'sk-1'", "keys.a"),
         (f"{MIX}[keys.a]\nenvv = 'A'", "Did you mean 'env'?"),
         (f"port = 70000\n{MIX}", "field port"),
+        (f"{MIX}spend_limit = {{ limit = -1 }}", "field mixes.a.spend_limit: field limit: "),
+        (f"{MIX}spend_limit = {{ limit = '5 EUR' }}", "'5 EUR' is not an amount of US dollars"),
+        (f"{MIX}[keys.a]\nenv = 'A'\nspend_limit = {{ limit = 1, per = 0 }}", "field per: "),
     ],
 )
 def test_a_file_that_says_what_is_not_known(tmp_path: Path, text: str, said: str) -> None:

@@ -138,6 +138,22 @@ def test_without_keys_no_other_name_leads_here(server: OpenAIServer) -> None:
             assert response.json()["error"]["code"] == "host_not_allowed"
 
 
+def test_any_web_page_needs_a_key() -> None:
+    with pytest.raises(AutoMixError, match="any web page"):
+        ServeSettings(cors_origins=("*",))
+    assert ServeSettings(cors_origins=("*",), keys=(A,)).cors_origins == ("*",)
+    assert ServeSettings(cors_origins=("https://a.example:8443", "http://[::1]:5173"))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.example/", "a.example", "https://a.example/app", "https://*.a.example", ""],
+)
+def test_what_is_no_origin(origin: str) -> None:
+    with pytest.raises(AutoMixError, match="is no origin of a web page"):
+        ServeSettings(cors_origins=(origin,))
+
+
 def test_other_machines_need_a_key() -> None:
     check_host("127.0.0.1", ServeSettings())
     check_host("0.0.0.0", ServeSettings(keys=(A,)))

@@ -81,6 +81,13 @@ def test_an_event_id_with_more_digits_than_an_integer_may_have(running: Served) 
         assert next_of(events, "query").data["id"]  # no number of ours: all that is kept is told
 
 
+def test_probes_may_ask_without_a_body(running: Served) -> None:
+    with running.client() as client:
+        for path in ("/healthz", "/readyz"):
+            found = client.head(path)
+            assert (found.status_code, found.content) == (200, b"")
+
+
 @pytest.mark.parametrize("last", ["-1", "x", "1001"])
 def test_a_number_of_earlier_events_that_is_none(running: Served, last: str) -> None:
     with running.client() as client:

@@ -63,6 +63,21 @@ def test_memory_is_bounded_however_long_it_runs() -> None:
     assert found["windows"]["start"]["queries"] == 5_000
 
 
+def test_a_clock_that_is_set_back_leaves_the_windows_as_they_are() -> None:
+    traffic = Traffic()
+    for minutes_ago in (-600, -599, 61, 30, 0):  # the clock was ten hours ahead at first
+        traffic.add(query(minutes_ago))
+    found = traffic.to_json(NOW)["windows"]
+    assert [found[each]["queries"] for each in ("5", "15", "60", "start")] == [1, 1, 2, 5]
+
+
+def test_a_query_that_is_told_a_little_late_stays_in_its_time() -> None:
+    traffic = Traffic()
+    for minutes_ago in (1, 0, 1):
+        traffic.add(query(minutes_ago))
+    assert [each["queries"] for each in traffic.to_json(NOW)["minutes"]] == [1, 2]
+
+
 def test_each_mix_by_itself() -> None:
     total = told(query(), query(mix="other", outcome="escalated"))["windows"]["start"]
     assert total["mixes"]["mix"]["outcomes"] == {"kept": 1}

@@ -29,7 +29,7 @@ def read_file(path: Path, *, texts: bool = True) -> LogColumns:
     Raises:
         AutoMixError: It cannot be read, or a line is no query of a log.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         from langchain_automix.policy.data.tabular import read_parquet  # noqa: PLC0415  (an extra)
 
         return stored(enumerate(read_parquet(path), 1), place=f"{path}, row", texts=texts)
@@ -43,7 +43,7 @@ def read_file(path: Path, *, texts: bool = True) -> LogColumns:
 def open_text(path: Path, mode: str, *, named: Path | None = None) -> IO[str]:
     """Open a file of JSON lines, which is gzipped if the name (`named`, else its own) says so."""
     encoding = "utf-8-sig" if mode == "r" else "utf-8"  # some editors write a byte order mark
-    if (named or path).suffix == ".gz":
+    if (named or path).suffix.lower() == ".gz":
         return gzip.open(path, f"{mode}t", encoding=encoding)  # type: ignore[return-value]
     return path.open(mode, encoding=encoding)
 

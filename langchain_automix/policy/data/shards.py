@@ -45,7 +45,7 @@ def log_files(source: str | Path) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(each for each in path.iterdir() if each.name.endswith(ENDINGS))
+        found = sorted(each for each in path.iterdir() if _is_shard(each))
     elif glob.has_magic(str(source)) and not path.exists():
         found = sorted(Path(each) for each in glob.glob(str(source), recursive=True))  # noqa: PTH207  (an absolute one)
     else:
@@ -55,6 +55,27 @@ def log_files(source: str | Path) -> list[Path]:
             f"{source} holds no routing log: files of it end in {', '.join(ENDINGS)}."
         )
     return found
+
+
+def _is_shard(path: Path) -> bool:
+    """Return whether a path in the folder of a log is one of its files.
+
+    Names that begin with a dot or an underscore are those of marks and unfinished files, as Spark
+    has them.
+
+    Raises:
+        AutoMixError: It is a folder that holds files of a log, which would be left out.
+    """
+    if path.name.startswith((".", "_")):
+        return False
+    if path.is_dir():
+        if any(_is_shard(each) for each in path.iterdir()):
+            raise AutoMixError(
+                f"{path} is a folder within a log's: name the files of all folders by a pattern, "
+                f"such as '{path.parent}/**/*{ENDINGS[0]}'."
+            )
+        return False
+    return path.name.lower().endswith(ENDINGS)
 
 
 def _read_block(block: Any, *, texts: bool) -> LogColumns:

@@ -29,6 +29,19 @@ def test_a_folder_and_a_pattern_are_the_whole_log(tmp_path: Path, ending: str) -
         assert (read.models, read.currency, read.checks) == (log.models, log.currency, log.checks)
 
 
+def test_a_folder_leaves_out_no_shard_and_reads_nothing_else(tmp_path: Path) -> None:
+    log = said(world(9, k=1))
+    folder = in_shards(log, tmp_path / "logs")
+    (folder / "part-2.jsonl").rename(folder / "part-2.JSONL")
+    for name in ("._part-0.jsonl", "_part-3.jsonl", ".part-3.jsonl"):  # of a Mac, of Spark
+        (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    assert list(RoutingLog.read(folder).records()) == list(log.records())
+    (folder / "part-4").mkdir()
+    world(30, k=1)[20:].write(folder / "part-4" / "part-0.jsonl")
+    with pytest.raises(AutoMixError, match=r"part-4 is a folder within a log's: .*\*\*/\*\.jsonl"):
+        RoutingLog.read(folder)
+
+
 def test_further_checks_that_begin_late_or_end_early(tmp_path: Path) -> None:
     plain = RoutingLog(query(100 + i, 0.0, 1.0, [True]) for i in range(3))
     late = RoutingLog.join([plain, several(4)])
