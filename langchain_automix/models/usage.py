@@ -239,10 +239,12 @@ def to_model_call(
 
 
 def _is_possible(usage: UsageMetadata) -> bool:
-    """Whether no number of tokens is negative; else a cost would give back what others spent."""
+    """Return whether no number of tokens is negative: its cost would reduce what others spent."""
     details: Any = (usage.get("input_token_details"), usage.get("output_token_details"))
-    numbers = [number or 0 for each in details for number in (each or {}).values()]
-    return min(usage["input_tokens"], usage["output_tokens"], *numbers) >= 0
+    numbers = [number for each in details if each for number in each.values() if number]
+    # A cached answer of a model that reports no tokens has its cost alone.
+    least = min(usage.get("input_tokens", 0), usage.get("output_tokens", 0), *numbers)
+    return bool(least >= 0)
 
 
 def with_model_name(call: ModelCall, model: Runnable[Any, Any]) -> ModelCall:
