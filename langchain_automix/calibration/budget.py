@@ -132,6 +132,11 @@ class CalibrationRun:
             self._running += 1
             return example
 
+    def wait_for_running(self) -> None:
+        """Wait until no example is running."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+
     def _can_pay(self) -> bool:
         """Return whether the running examples and one more will probably stay below the limit."""
         if self.max_spend is None:

@@ -102,6 +102,8 @@ class CalibrationSession:
                 # Running calls have been paid for: let them end, and keep them.
                 self.course.stop("interrupted", "Interrupted.")
                 wait(workers)
+                # The pool does not know a thread whose start was interrupted.
+                self.course.wait_for_running()
         for each in workers:
             each.result()
 

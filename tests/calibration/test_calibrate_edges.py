@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -399,3 +400,22 @@ def test_an_interrupt_is_one_also_before_anything_is_finished(
     process.send_signal(signal.SIGINT)
     assert "No example was finished (interrupted)" in process.communicate(timeout=60)[0]
     assert len(entries(given["out"])) == len(server.requests)
+
+
+def test_a_thread_whose_start_is_interrupted_is_waited_for(
+    server: OpenAIServer, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come when a thread runs that its pool has not heard of."""
+    start = threading.Thread.start
+    server.delay = 0.3
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if "PoolExecutor" in thread.name:
+            wait_for(lambda: server.requests)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(questions(9), models(server), **given)
+    assert len(entries(given["out"])) == len(server.requests) == 1
