@@ -1,10 +1,17 @@
-"""How to install an extra of this package, which is on no index, so that pip needs its folder."""
+"""The extras of this package: how to install one, and a module that needs one.
+
+The package is on no index, so pip needs its folder.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from importlib import metadata
+from typing import Any
+
+from langchain_automix.errors import AutoMixError
 
 _CLONE = "file:///path/to/clone"
 
@@ -24,3 +31,17 @@ def _source() -> str:
 def install_hint(extra: str) -> str:
     """Return the command that installs an extra of this package."""
     return f"pip install 'langchain-automix[{extra}] @ {_source()}'"
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Return a module that an extra of this package installs.
+
+    Raises:
+        AutoMixError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise AutoMixError(
+            f"This needs {module.partition('.')[0]}, which is not installed: {install_hint(extra)}"
+        ) from error

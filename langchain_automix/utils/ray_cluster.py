@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from langchain_automix.errors import AutoMixError
-from langchain_automix.utils.install import install_hint
+from langchain_automix.utils.install import import_extra
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -25,12 +24,7 @@ def ray_module() -> Any:
     """
     # Ray sends usage statistics to its makers unless this is set before it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise AutoMixError(
-            f"This needs ray, which is not installed: {install_hint('ray')}"
-        ) from error
+    return import_extra("ray", "ray")
 
 
 def connect(address: str | None = None) -> Any:

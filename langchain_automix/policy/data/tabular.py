@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_automix.errors import AutoMixError
 from langchain_automix.utils.files import reason_of
-from langchain_automix.utils.install import install_hint
+from langchain_automix.utils.install import import_extra
 from langchain_automix.utils.plain_values import python_value, to_plain
 
 if TYPE_CHECKING:
@@ -107,16 +106,7 @@ def write_parquet(path: Path, records: Iterable[dict[str, Any]], *, checks: bool
 
 
 def _arrow() -> tuple[Any, Any]:
-    return _extra("pyarrow", "parquet"), _extra("pyarrow.parquet", "parquet")
-
-
-def _extra(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise AutoMixError(
-            f"This needs {module.partition('.')[0]}, which is not installed: {install_hint(extra)}"
-        ) from error
+    return import_extra("pyarrow", "parquet"), import_extra("pyarrow.parquet", "parquet")
 
 
 def _schema(arrow: Any, *, checks: bool) -> Any:
@@ -141,7 +131,7 @@ def _schema(arrow: Any, *, checks: bool) -> Any:
 
 def to_pandas(store: LogColumns) -> Any:
     """Return a frame with one row an answer; see `RoutingLog.to_pandas`."""
-    pandas = _extra("pandas", "pandas")
+    pandas = import_extra("pandas", "pandas")
     rows = []
     width = len(store.models)
     for place in range(len(store) * width):
