@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_automix.errors import InvalidInputError, StoreUnavailableError, UnknownQueryError
-from langchain_automix.learning.learning import Learning
 from langchain_automix.learning.records import AGREEMENT
 from langchain_automix.serve.errors import ApiError
 from langchain_automix.serve.keys import ApiKey, is_asked_by
@@ -61,12 +60,8 @@ async def take_feedback(
         ApiError: No mix learns (409), or none knows of such a query of this key (404).
         StoreUnavailableError: A store is away, or does not answer in time.
     """
-    # Mixes may share one store.
-    learners = {
-        id(learner): learner
-        for served in mixes
-        if isinstance(learner := served.current.mix.learning, Learning)
-    }
+    # Once each, where mixes share one.
+    learners = {id(learner): learner for learner in mixes.learners.values()}
     if not learners:
         raise ApiError(
             409, "No mix learns here, and so there is nothing to score.", code="not_learning"

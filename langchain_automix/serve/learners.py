@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Mapping
 
-from langchain_automix.learning.learning import Learning
 from langchain_automix.learning.status import LearningStatus
 from langchain_automix.serve.mixes import Mixes
 from langchain_automix.serve.own_threads import OwnThreads
@@ -59,11 +58,7 @@ class Learners:
             self._read_at, self._reading = time.monotonic(), None
 
     def _statuses(self) -> dict[str, LearningStatus]:
-        learners = {
-            served.name: learner
-            for served in self._mixes
-            if isinstance(learner := served.current.mix.learning, Learning)
-        }
+        learners = self._mixes.learners
         one_each = {id(learner): learner for learner in learners.values()}  # mixes may share one
         statuses = {number: learner.status() for number, learner in one_each.items()}
         return {name: statuses[id(learner)] for name, learner in learners.items()}

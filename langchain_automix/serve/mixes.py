@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from langchain_automix.errors import AutoMixError, near_matches
+from langchain_automix.learning.learning import Learning
 from langchain_automix.mix.chat_model import ChatAutoMix
 from langchain_automix.mix.limits.spend_limit import SpendLimit, limits_of
 from langchain_automix.serve.binding import BoundMixes
@@ -151,6 +152,15 @@ class Mixes:
 
     def __iter__(self) -> Iterator[ServedMix]:
         return iter(self._mixes.values())
+
+    @property
+    def learners(self) -> dict[str, Learning]:
+        """What learns, by the name of its mix; several mixes may share one."""
+        return {
+            served.name: learner
+            for served in self
+            if isinstance(learner := served.current.mix.learning, Learning)
+        }
 
     def get(self, name: str) -> ServedMix:
         """Return a mix by its name.
