@@ -101,8 +101,7 @@ class CalibrationSession:
             except KeyboardInterrupt:
                 # Running calls have been paid for: let them end, and keep them.
                 self.course.stop("interrupted", "Interrupted.")
-                wait(workers)
-                # The pool does not know a thread whose start was interrupted.
+                # Not for the workers: one whose start was interrupted is known to nobody.
                 self.course.wait_for_running()
         for each in workers:
             each.result()
